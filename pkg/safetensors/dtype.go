@@ -1,0 +1,59 @@
+package safetensors
+
+import "fmt"
+
+// DType is the type of a tensor's elements. The zero value is no type.
+type DType uint8
+
+// The element types that this package reads and writes. The format knows more
+// (8-bit and smaller floats, complex numbers); a file that holds one of those is
+// refused by the type's name.
+const (
+	F64  DType = iota + 1 // IEEE 754 binary64
+	F32                   // IEEE 754 binary32
+	F16                   // IEEE 754 binary16
+	BF16                  // the upper 16 bits of a binary32
+	I8
+	I16
+	I32
+	I64
+	U8
+	U16
+	U32
+	U64
+	BOOL // one byte, 0 or 1
+)
+
+var dtypes = [...]struct {
+	name string
+	size int
+}{
+	F64: {"F64", 8}, F32: {"F32", 4}, F16: {"F16", 2}, BF16: {"BF16", 2},
+	I8: {"I8", 1}, I16: {"I16", 2}, I32: {"I32", 4}, I64: {"I64", 8},
+	U8: {"U8", 1}, U16: {"U16", 2}, U32: {"U32", 4}, U64: {"U64", 8},
+	BOOL: {"BOOL", 1},
+}
+
+var dtypeOf = func() map[string]DType {
+	m := make(map[string]DType, len(dtypes))
+	for d := F64; d <= BOOL; d++ {
+		m[dtypes[d].name] = d
+	}
+	return m
+}()
+
+// String returns the type's name as files spell it ("BF16").
+func (d DType) String() string {
+	if d < F64 || d > BOOL {
+		return fmt.Sprintf("DType(%d)", uint8(d))
+	}
+	return dtypes[d].name
+}
+
+// Size returns the bytes that one element takes, 0 for no type.
+func (d DType) Size() int {
+	if d > BOOL {
+		return 0
+	}
+	return dtypes[d].size
+}
