@@ -1,31 +1,93 @@
 package safetensors
 
+import (
+	"maps"
+	"os"
+
+	"afmq/internal/fault"
+)
+
 // File is one open safetensors file. Its methods may be called from many
 // goroutines; Close may not be called while tensors are in use.
-type File struct{ todo int }
+type File struct {
+	path    string
+	m       *mapping
+	header  *header
+	tensors []*Tensor // in the order of their data
+	index   map[string]*Tensor
+}
 
 // Open maps the file at path and checks its whole header. Every error names the
 // file, and the tensor where there is one, and is of kind fault.Input.
-func Open(path string) (*File, error) { panic("todo") }
+func Open(path string) (*File, error) {
+	// Stat comes before Open, which would wait for the writer of a named pipe.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fault.Reading(path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fault.Inputf(path, "is not a regular file")
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fault.Reading(path, err)
+	}
+	if info, err = file.Stat(); err != nil {
+		file.Close()
+		return nil, fault.Reading(path, err)
+	}
+	h, err := readHeader(path, file, info.Size())
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	m, err := newMapping(path, file, info)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{path: path, m: m, header: h, index: make(map[string]*Tensor, len(h.entries))}
+	for i := range h.entries {
+		e := &h.entries[i]
+		t := &Tensor{Name: e.name, DType: e.dtype, Shape: e.shape, file: f, begin: h.size + e.begin, end: h.size + e.end}
+		f.tensors = append(f.tensors, t)
+		f.index[t.Name] = t
+	}
+	return f, nil
+}
 
 // Path returns the path given to Open.
-func (f *File) Path() string { panic("todo") }
+func (f *File) Path() string { return f.path }
 
 // Names returns the names of all tensors in the order of their data in the file.
-func (f *File) Names() []string { panic("todo") }
+func (f *File) Names() []string {
+	names := make([]string, len(f.tensors))
+	for i, t := range f.tensors {
+		names[i] = t.Name
+	}
+	return names
+}
 
 // Tensor returns the tensor of that name, or false.
-func (f *File) Tensor(name string) (*Tensor, bool) { panic("todo") }
+func (f *File) Tensor(name string) (*Tensor, bool) {
+	t, ok := f.index[name]
+	return t, ok
+}
 
 // Metadata returns the header's __metadata__ entries, nil if it has none.
-func (f *File) Metadata() map[string]string { panic("todo") }
+func (f *File) Metadata() map[string]string { return maps.Clone(f.header.metadata) }
 
 // HeaderBytes returns the size of everything before the first tensor: the length
 // word, the JSON and its padding.
-func (f *File) HeaderBytes() int64 { panic("todo") }
+func (f *File) HeaderBytes() int64 { return f.header.size }
 
-// Bytes returns the file's size.
-func (f *File) Bytes() int64 { panic("todo") }
+// Bytes returns the file's size when it was opened.
+func (f *File) Bytes() int64 { return f.m.size }
 
-// Close unmaps the file. Every slice that came from it is dead afterwards.
-func (f *File) Close() error { panic("todo") }
+// Check returns an error of kind fault.Input if the file was truncated, or written
+// to in place, since it was opened: what was read from it is then worth nothing.
+// A file that was replaced by renaming another over it is not changed.
+func (f *File) Check() error { return f.m.check() }
+
+// Close unmaps the file. Every slice that came from it is dead afterwards: to read
+// one is a crash.
+func (f *File) Close() error { return f.m.close() }

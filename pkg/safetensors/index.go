@@ -1,0 +1,110 @@
+package safetensors
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"unicode/utf8"
+
+	"afmq/internal/fault"
+)
+
+// index is what a model.safetensors.index.json says: the shard of every tensor.
+type index struct {
+	shards []string          // plain file names, sorted
+	shard  map[string]string // tensor name to shard
+}
+
+// readIndex reads the index file at path. Memory is bounded by its size, which may
+// not exceed that of a header.
+func readIndex(path string) (*index, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fault.Reading(path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fault.Inputf(path, "is not a regular file")
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fault.Reading(path, err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxHeader+1))
+	if err != nil {
+		return nil, fault.Reading(path, err)
+	}
+	if len(text) > maxHeader {
+		return nil, fault.Inputf(path, "larger than the %d bytes that an index may have", maxHeader)
+	}
+	x, err := parseIndex(text)
+	if err != nil {
+		return nil, fault.Inputf(path, "%v", err)
+	}
+	return x, nil
+}
+
+// parseIndex parses {"metadata": …, "weight_map": {TENSOR: SHARD, …}}. Keys other
+// than weight_map are ignored: the total_size that writers put into metadata is
+// often wrong, and nothing needs it.
+func parseIndex(text []byte) (*index, error) {
+	if !utf8.Valid(text) {
+		return nil, errors.New("not valid UTF-8")
+	}
+	x := &index{}
+	keys := make(map[string]bool)
+	shards := make(map[string]bool)
+	s := &scanner{text: string(text)}
+	err := s.object(func(key string) error {
+		if keys[key] {
+			return s.errorf("key %q stands there twice", key)
+		}
+		keys[key] = true
+		if key != "weight_map" {
+			return s.skip(2)
+		}
+		x.shard = make(map[string]string)
+		return s.object(func(name string) error {
+			if _, dup := x.shard[name]; dup {
+				return s.errorf("tensor %q stands there twice", name)
+			}
+			shard, err := s.str()
+			if err == nil {
+				err = checkShardName(shard)
+			}
+			if err != nil {
+				return fmt.Errorf("weight_map: tensor %q: %w", name, err)
+			}
+			x.shard[name] = shard
+			shards[shard] = true
+			return nil
+		})
+	})
+	if err == nil {
+		err = s.end()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(x.shard) == 0 {
+		return nil, errors.New("no weight_map, or an empty one")
+	}
+	for shard := range shards {
+		x.shards = append(x.shards, shard)
+	}
+	sort.Strings(x.shards)
+	return x, nil
+}
+
+// checkShardName refuses what would lead out of the index's directory. The file
+// of that name may well be a symbolic link: hub caches are made of them.
+func checkShardName(name string) error {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\\\x00") || !filepath.IsLocal(name) {
+		return fmt.Errorf("shard %q is not a plain file name", name)
+	}
+	return nil
+}
