@@ -1,0 +1,284 @@
+package quantize
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"afmq/internal/fault"
+	"afmq/internal/kernel"
+	"afmq/internal/progress"
+	"afmq/internal/stage"
+	"afmq/pkg/infer"
+	"afmq/pkg/safetensors"
+)
+
+// DequantizeOptions say what Dequantize does.
+type DequantizeOptions struct {
+	Restart     bool              // discard state that another run left beside out
+	Progress    progress.Reporter // nil for none
+	ToolVersion string            // part of what makes a job the same
+}
+
+// DequantizeResult is what Dequantize made.
+type DequantizeResult struct {
+	ContentHash  string  `json:"content_hash"`   // of the artifact
+	Bytes        int64   `json:"bytes"`          // of model.safetensors
+	Tensors      int     `json:"tensors"`        // in it
+	Seconds      float64 `json:"seconds"`        //
+	PeakRSSBytes int64   `json:"peak_rss_bytes"` // of the process so far
+}
+
+// Dequantize writes the values that an artifact stands for as a checkpoint in
+// F16, one model.safetensors with a config.json without quantization_config, that
+// other tools load. Every tensor is held against the artifact's manifest first.
+//
+// A palette without row scales is exact, as its entries are fp16 values. An int8
+// row is q·scale in float32, rounded to the nearest fp16 (ties to even): the
+// engine of pkg/infer keeps the float32 product, so the embedding of the two
+// differs by up to 2^-11 relative, and more for values under 2^-14, where fp16
+// loses digits. Palettes with row scales, and tensors kept in BF16 or F32, are
+// rounded the same way. A value too large for fp16 is an error that names it.
+//
+// It leaves the whole checkpoint or nothing.
+func Dequantize(ctx context.Context, pool *kernel.Pool, dir, out string, opts DequantizeOptions) (*DequantizeResult, error) {
+	began := time.Now()
+	p := opts.Progress
+	if p == nil {
+		p = progress.Silent
+	}
+	if out == "" {
+		return nil, fault.Usagef("no output directory")
+	}
+	m, err := infer.ReadManifest(dir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := checkDirectory(dir, m); err != nil {
+		return nil, err
+	}
+	a, err := openArtifact(dir, m)
+	if err != nil {
+		return nil, err
+	}
+	defer a.file.Close()
+	d := &dequantizer{a: a, pool: pool, progress: p}
+	if err := d.plan(); err != nil {
+		return nil, err
+	}
+	// Only the manifest's content is the job; there is nothing to go on from, so a
+	// run that was killed is made anew.
+	identity, err := json.Marshal(map[string]string{"job": "dequantize/v1", "content_hash": m.ContentHash, "tool_version": opts.ToolVersion})
+	if err != nil {
+		return nil, err
+	}
+	sd, err := stage.Open(out, identity, stage.Options{NeedBytes: d.needBytes(), Restart: opts.Restart})
+	if err != nil {
+		return nil, err
+	}
+	done := false
+	defer func() {
+		if !done {
+			sd.Discard()
+		}
+	}()
+	if err := d.run(ctx, sd); err != nil {
+		return nil, err
+	}
+	done = true
+	if err := sd.End(nil); err != nil {
+		return nil, err
+	}
+	return &DequantizeResult{
+		ContentHash: m.ContentHash, Bytes: d.total, Tensors: len(d.infos),
+		Seconds: time.Since(began).Seconds(), PeakRSSBytes: peakRSS(),
+	}, nil
+}
+
+// denseMetadata is what transformers expects of a checkpoint.
+var denseMetadata = map[string]string{"format": "pt"}
+
+type dequantizer struct {
+	a        *artifact
+	pool     *kernel.Pool
+	progress progress.Reporter
+	infos    []safetensors.Info // one for each entry of a.layout
+	total    int64              // bytes of model.safetensors
+	config   []byte
+}
+
+func (d *dequantizer) plan() error {
+	for _, st := range d.a.layout {
+		d.infos = append(d.infos, safetensors.Info{Name: st.Spec.Name, DType: safetensors.F16, Shape: slices.Clone(st.Spec.Shape)})
+	}
+	var err error
+	if _, d.total, err = safetensors.FileSize(d.infos, denseMetadata); err != nil {
+		return err
+	}
+	return d.copyOne(configFile, func(_ string, data []byte) (err error) {
+		if d.config, err = denseConfig(data); err != nil {
+			return fault.Inputf(filepath.Join(d.a.dir, configFile), "%v", err)
+		}
+		return nil
+	})
+}
+
+// copyOne hands the file of that name to write if it is as the manifest says.
+func (d *dequantizer) copyOne(name string, write func(name string, data []byte) error) error {
+	i := slices.IndexFunc(d.a.m.Files, func(f infer.FileDigest) bool { return f.Name == name })
+	path := filepath.Join(d.a.dir, name)
+	if i < 0 {
+		return fault.Inputf(path, "is not listed in %s", infer.ManifestFile)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fault.Reading(path, err)
+	}
+	if hexSum(data) != d.a.m.Files[i].SHA256 {
+		return fault.Inputf(path, "differs from what %s says", infer.ManifestFile)
+	}
+	return write(name, data)
+}
+
+func (d *dequantizer) needBytes() int64 {
+	n := d.total + int64(len(d.config))
+	for _, f := range d.a.m.Files {
+		if f.Name != infer.WeightsFile {
+			n += f.Bytes
+		}
+	}
+	return n
+}
+
+func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
+	var stored int64
+	for _, st := range d.a.layout {
+		stored += st.Bytes
+	}
+	d.progress.Stage("check artifact", stored, "B")
+	defer d.progress.Done()
+	if err := d.a.checkTensors(ctx, d.pool, d.progress); err != nil {
+		return err
+	}
+	d.progress.Stage("dequantize", d.total, "B")
+	w, err := safetensors.Create(sd.Path(infer.WeightsFile), d.infos, denseMetadata)
+	if err != nil {
+		return err
+	}
+	for i := range d.a.layout {
+		if err = d.write(ctx, w, &d.a.layout[i]); err != nil {
+			w.Abort()
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	if err := sd.WriteFile(configFile, d.config); err != nil {
+		return err
+	}
+	for _, f := range d.a.m.Files {
+		if f.Name == infer.WeightsFile || f.Name == configFile {
+			continue
+		}
+		if err := d.copyOne(f.Name, sd.WriteFile); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blockElements is how many values are converted between two writes.
+const blockElements = 4 << 20
+
+// write converts one tensor, block of rows after block of rows.
+func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *infer.StoredTensor) error {
+	fill, err := d.rows(st)
+	if err != nil {
+		return err
+	}
+	rows, cols := st.Spec.Shape[0], 1
+	if len(st.Spec.Shape) == 2 {
+		cols = st.Spec.Shape[1]
+	}
+	block := min(rows, max(1, blockElements/cols))
+	half := make([]uint16, block*cols)
+	threads := d.pool.Threads()
+	bufs := make([][]float32, threads)
+	for r0 := 0; r0 < rows; r0 += block {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := min(block, rows-r0)
+		// A task takes a few rows; its errors are looked at in order, so that the
+		// same value is named each time.
+		step := (n + 4*threads - 1) / (4 * threads)
+		errs := make([]error, (n+step-1)/step)
+		d.pool.Run(len(errs), func(worker, i int) {
+			a, b := i*step, min(n, (i+1)*step)
+			if len(bufs[worker]) < (b-a)*cols {
+				bufs[worker] = make([]float32, step*cols)
+			}
+			errs[i] = d.convert(st, fill, half[a*cols:b*cols], bufs[worker][:(b-a)*cols], r0+a, r0+b)
+		})
+		for _, err := range errs {
+			if err != nil {
+				return err
+			}
+		}
+		if err := w.Append(uint16Bytes(half[:n*cols])); err != nil {
+			return err
+		}
+		d.progress.Advance(2 * int64(n*cols))
+	}
+	d.a.release(st)
+	return nil
+}
+
+// convert computes rows [r0, r1) in float32 and rounds them to fp16.
+func (d *dequantizer) convert(st *infer.StoredTensor, fill func(dst []float32, r0, r1 int) error, half []uint16, buf []float32, r0, r1 int) error {
+	t, _ := d.a.file.Tensor(st.Names[0])
+	if err := safetensors.Guard(t.Path(), func() error { return fill(buf, r0, r1) }); err != nil {
+		return err
+	}
+	kernel.F32ToF16(half, buf)
+	for i, h := range half {
+		if h&0x7c00 == 0x7c00 {
+			return fault.Inputf(t.Path(), "tensor %q: %v at index %d is too large for F16", st.Spec.Name, buf[i], r0*len(half)/(r1-r0)+i)
+		}
+	}
+	return nil
+}
+
+// rows returns the function that computes rows of a stored tensor in float32; a
+// vector is a matrix of one column.
+func (d *dequantizer) rows(st *infer.StoredTensor) (func(dst []float32, r0, r1 int) error, error) {
+	switch st.Form {
+	case infer.Palette:
+		m, err := d.a.palette(st)
+		return func(dst []float32, r0, r1 int) error {
+			m.DequantizeRows(dst, r0, r1)
+			return nil
+		}, err
+	case infer.RowInt8:
+		q, scale, err := d.a.rows8(st)
+		cols := st.Spec.Shape[1]
+		return func(dst []float32, r0, r1 int) error {
+			for r := r0; r < r1; r++ {
+				row := dst[(r-r0)*cols : (r-r0+1)*cols]
+				for i, x := range q[r*cols : (r+1)*cols] {
+					row[i] = float32(x) * scale[r]
+				}
+			}
+			return nil
+		}, err
+	}
+	t, _ := d.a.file.Tensor(st.Names[0])
+	width := t.NumElements() / st.Spec.Shape[0]
+	return func(dst []float32, r0, r1 int) error {
+		return t.Float32(dst, r0*width)
+	}, nil
+}

@@ -1,0 +1,59 @@
+package quantize
+
+import (
+	"afmq/internal/fault"
+	"afmq/internal/progress"
+)
+
+// DefaultBits and DefaultGroupRows are the reference recipe: palettes of 16
+// values, one for 16 output rows.
+const (
+	DefaultBits      = 4
+	DefaultGroupRows = 16
+)
+
+// Options say what Run does.
+type Options struct {
+	Model       string            // directory of the 16-bit checkpoint
+	Out         string            // directory to be made; must not exist, or be empty
+	Bits        int               // of an index, 1 to 8; 0 for DefaultBits
+	GroupRows   int               // output rows that share a look-up table; 0 for DefaultGroupRows
+	Overrides   []Override        // later ones win
+	Restart     bool              // discard the state that an interrupted run left
+	Progress    progress.Reporter // nil for none
+	ToolVersion string            // recorded in the manifest; part of what makes a job the same
+}
+
+// check fills in the defaults. Errors are fault.Usage.
+func (o *Options) check() error {
+	if o.Bits == 0 {
+		o.Bits = DefaultBits
+	}
+	if o.GroupRows == 0 {
+		o.GroupRows = DefaultGroupRows
+	}
+	if o.Progress == nil {
+		o.Progress = progress.Silent
+	}
+	if o.ToolVersion == "" {
+		o.ToolVersion = "unknown"
+	}
+	if o.Bits < 1 || o.Bits > 8 {
+		return fault.Usagef("bits is %d; it may be 1 to 8", o.Bits)
+	}
+	if o.GroupRows < 1 || o.GroupRows > maxGroupRows {
+		return fault.Usagef("group rows is %d; it may be 1 to %d", o.GroupRows, maxGroupRows)
+	}
+	if o.Out == "" {
+		return fault.Usagef("no output directory")
+	}
+	for _, ov := range o.Overrides {
+		if _, err := ov.compile(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxGroupRows is far above the rows of any matrix of a supported model.
+const maxGroupRows = 1 << 20

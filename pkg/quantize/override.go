@@ -1,0 +1,160 @@
+package quantize
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"afmq/internal/fault"
+	"afmq/pkg/infer"
+)
+
+// Override gives the modules whose name Pattern matches another width than the
+// default. Pattern is a regular expression (RE2) that may match anywhere in a
+// module name such as "model.layers.0.self_attn.q_proj"; anchor it with ^ and $,
+// and end a number with \. (layers\.1\. is layer 1, layers\.1 is also 10 to 19).
+//
+// Bits is 1 to 8, or 16, which keeps the matrix as the checkpoint stores it, in
+// its own type. An untied head is a module only an override reaches: without one
+// it becomes int8.
+type Override struct {
+	Pattern string
+	Bits    int
+}
+
+// ParseOverride reads "REGEX=BITS"; the last equals sign divides. Errors are
+// fault.Usage.
+func ParseOverride(s string) (Override, error) {
+	i := strings.LastIndexByte(s, '=')
+	if i <= 0 {
+		return Override{}, fault.Usagef("override %q: expected REGEX=BITS, for example 'down_proj=8'", s)
+	}
+	bits, err := strconv.Atoi(strings.TrimSpace(s[i+1:]))
+	if err != nil {
+		return Override{}, fault.Usagef("override %q: %q is not a number of bits", s, s[i+1:])
+	}
+	o := Override{Pattern: s[:i], Bits: bits}
+	_, err = o.compile()
+	return o, err
+}
+
+func (o Override) String() string { return o.Pattern + "=" + strconv.Itoa(o.Bits) }
+
+func (o Override) compile() (*regexp.Regexp, error) {
+	if (o.Bits < 1 || o.Bits > 8) && o.Bits != keepBits {
+		return nil, fault.Usagef("override %q: bits are 1 to 8, or 16 to keep a matrix as it is", o)
+	}
+	re, err := regexp.Compile(o.Pattern)
+	if err != nil {
+		return nil, fault.Usagef("override %q: %v", o, err)
+	}
+	return re, nil
+}
+
+// keepBits is the width that stands for "as the checkpoint stores it".
+const keepBits = 16
+
+// width is what becomes of one matrix.
+type width struct {
+	form infer.Form
+	bits int // for Palette
+}
+
+// planWidths decides what becomes of every matrix of the model: projections
+// become palettes of the default width, embedding and untied head int8 rows, and
+// overrides change what they match, later ones winning. Errors are fault.Usage.
+func planWidths(cfg *infer.Config, bits int, overrides []Override) (map[string]width, error) {
+	widths := map[string]width{}
+	var modules []string // what an override may reach, in canonical order
+	embedding, head := "", false
+	for _, spec := range cfg.Tensors() {
+		name := moduleName(spec.Name)
+		switch spec.Role {
+		case infer.Projection:
+			widths[name] = width{infer.Palette, bits}
+			modules = append(modules, name)
+		case infer.Head:
+			widths[name] = width{form: infer.RowInt8}
+			modules = append(modules, name)
+			head = true
+		case infer.Embedding:
+			widths[name] = width{form: infer.RowInt8}
+			embedding = name
+		}
+	}
+	for _, o := range overrides {
+		re, err := o.compile()
+		if err != nil {
+			return nil, err
+		}
+		if re.MatchString(embedding) {
+			return nil, fault.Usagef("override %q matches %s, and the embedding is always 8 bit per row", o, embedding).
+				WithHint("use a pattern that leaves it out, for example '_proj$=%d'", o.Bits)
+		}
+		hit := false
+		for _, name := range modules {
+			if !re.MatchString(name) {
+				continue
+			}
+			hit = true
+			if o.Bits == keepBits {
+				widths[name] = width{form: infer.Plain}
+			} else {
+				widths[name] = width{infer.Palette, o.Bits}
+			}
+		}
+		if hit {
+			continue
+		}
+		if !head && re.MatchString("lm_head") {
+			return nil, fault.Usagef("override %q: this model has no head of its own, it shares the embedding's weights", o)
+		}
+		return nil, fault.Usagef("override %q matches no module; the nearest names are %s", o,
+			strings.Join(nearest(o.Pattern, modules, 3), ", "))
+	}
+	return widths, nil
+}
+
+// moduleName is the tensor's name without ".weight".
+func moduleName(tensor string) string { return strings.TrimSuffix(tensor, ".weight") }
+
+// nearest returns the n names in which some part comes nearest to the pattern,
+// read as plain text, by edit distance; among equals the first come first.
+func nearest(pattern string, names []string, n int) []string {
+	plain := strings.Map(func(r rune) rune {
+		if strings.ContainsRune(`\^$()[]{}*+?|`, r) {
+			return -1
+		}
+		return r
+	}, pattern)
+	if len(plain) > 200 {
+		plain = plain[:200]
+	}
+	sorted := slices.Clone(names)
+	dist := make(map[string]int, len(names))
+	for _, name := range names {
+		dist[name] = partDistance(plain, name)
+	}
+	slices.SortStableFunc(sorted, func(a, b string) int { return dist[a] - dist[b] })
+	return sorted[:min(n, len(sorted))]
+}
+
+// partDistance is the least edit distance between p and any part of s (Sellers'
+// algorithm: the row for the empty prefix of p is zero everywhere).
+func partDistance(p, s string) int {
+	row := make([]int, len(s)+1)
+	for i := 1; i <= len(p); i++ {
+		diag := row[0]
+		row[0] = i
+		for j := 1; j <= len(s); j++ {
+			change := diag
+			if p[i-1] != s[j-1] {
+				change++
+			}
+			diag = row[j]
+			row[j] = min(change, row[j]+1, row[j-1]+1)
+		}
+	}
+	return slices.Min(row)
+}

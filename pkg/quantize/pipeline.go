@@ -1,0 +1,273 @@
+package quantize
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"sync"
+
+	"afmq/internal/fault"
+	"afmq/internal/kernel"
+	"afmq/internal/progress"
+	"afmq/internal/stage"
+	"afmq/pkg/infer"
+	"afmq/pkg/palettize"
+	"afmq/pkg/safetensors"
+)
+
+// maxInFlight is how many tensors may be between the start of their computation
+// and the end of their writing. It bounds memory: each holds its mapped pages and
+// its result. Hashing one tensor keeps one core busy, so a machine with many
+// cores needs a few at once.
+const maxInFlight = 4
+
+// syncEvery is how many bytes are written between two syncs, so that the last
+// one does not have to wait for the whole file.
+const syncEvery = 128 << 20
+
+// pipeline computes, hashes and writes the items of a job. Computation uses all
+// threads of the pool on one tensor after the other; hashing the source, hashing
+// the result and writing run beside it.
+type pipeline struct {
+	job      *job
+	pool     *kernel.Pool
+	progress progress.Reporter
+	journal  *stage.Journal
+	out      *safetensors.Writer
+	fileHash hash.Hash // of model.safetensors as far as it is written
+	records  []record  // of finished items
+	unsynced int64
+	hashers  sync.WaitGroup
+}
+
+// pending is an item on its way to the file.
+type pending struct {
+	index  int
+	data   [][]byte             // of item.outs
+	outs   []infer.TensorDigest // filled by outsDone
+	source []infer.TensorDigest // filled by sourceDone
+	sqErr  float64
+	sqNorm float64
+
+	sourceDone, outsDone *task
+}
+
+// openWriter starts model.safetensors, or goes on with it after what e holds.
+func (pl *pipeline) openWriter(path string, e earlier) (err error) {
+	done := 0
+	for i := range e.records {
+		done += len(pl.job.items[i].outs)
+	}
+	pl.records, pl.fileHash = e.records, e.fileHash
+	if done > 0 {
+		pl.out, err = safetensors.Resume(path, pl.job.infos, artifactMetadata, done)
+		return err
+	}
+	if pl.out, err = safetensors.Create(path, pl.job.infos, artifactMetadata); err != nil {
+		return err
+	}
+	// The header is the file's first bytes, and its digest is part of the file's.
+	if err := pl.out.Sync(); err != nil {
+		return err
+	}
+	f, err := os.Open(path + ".partial")
+	if err != nil {
+		return fault.Writing(path, err)
+	}
+	defer f.Close()
+	pl.fileHash = sha256.New()
+	_, err = io.CopyN(pl.fileHash, f, pl.job.header)
+	return fault.Writing(path, err)
+}
+
+// run processes the items that are not finished yet. When it returns, none of
+// its goroutines is left.
+func (pl *pipeline) run(parent context.Context) error {
+	ctx, cancel := context.WithCancel(parent)
+	defer pl.hashers.Wait()
+	defer cancel()
+	queue := make(chan *pending, maxInFlight)
+	slots := make(chan struct{}, maxInFlight)
+	writer := start(func() error {
+		defer cancel() // no use computing what nobody will write
+		for p := range queue {
+			if err := pl.write(p); err != nil {
+				return err
+			}
+			<-slots
+		}
+		return nil
+	})
+	err := pl.feed(ctx, queue, slots)
+	if err != nil {
+		cancel()
+	}
+	werr := writer.wait()
+	switch {
+	case parent.Err() != nil && (err == nil || errors.Is(err, context.Canceled)):
+		return parent.Err()
+	case err != nil && !errors.Is(err, context.Canceled):
+		return err
+	case werr != nil:
+		return werr
+	}
+	return err
+}
+
+// feed computes items in order and hands them to the queue, which it closes.
+func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<- struct{}) error {
+	defer close(queue)
+	for i := len(pl.records); i < len(pl.job.items); i++ {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		it := &pl.job.items[i]
+		p := &pending{index: i}
+		p.sourceDone = pl.hash(func() error { return p.hashSource(ctx, it) })
+		if err := pl.compute(it, p); err != nil {
+			return err
+		}
+		p.outsDone = pl.hash(func() error {
+			for k, info := range it.outs {
+				p.outs = append(p.outs, digestOf(info, p.data[k]))
+			}
+			return nil
+		})
+		queue <- p // never blocks: it has room for every slot
+	}
+	return nil
+}
+
+func (pl *pipeline) hash(f func() error) *task {
+	pl.hashers.Add(1)
+	return start(func() error {
+		defer pl.hashers.Done()
+		return f()
+	})
+}
+
+// hashSource digests the item's tensor and its copies under other names, which
+// must hold the same bytes.
+func (p *pending) hashSource(ctx context.Context, it *item) error {
+	for _, t := range append([]*safetensors.Tensor{it.src}, it.twin...) {
+		d, err := hashTensor(ctx, t)
+		if err != nil {
+			return err
+		}
+		p.source = append(p.source, d)
+		if first := p.source[0]; d.SHA256 != first.SHA256 || d.DType != first.DType {
+			return fault.Inputf(t.Path(), "tensors %q and %q differ, but %s says that they are one (tie_word_embeddings)", first.Name, d.Name, configFile)
+		}
+		if t != it.src {
+			t.Release()
+		}
+	}
+	return nil
+}
+
+// compute fills in p.data and the errors.
+func (pl *pipeline) compute(it *item, p *pending) error {
+	err := safetensors.Guard(it.src.Path(), func() error {
+		switch it.form {
+		case infer.Palette:
+			return pl.palettize(it, p)
+		case infer.RowInt8:
+			q, scale, sqErr, sqNorm, err := quantizeRows(pl.pool, it.src)
+			p.data = [][]byte{q, float32Bytes(scale)}
+			p.sqErr, p.sqNorm = sqErr, sqNorm
+			return err
+		}
+		p.data = [][]byte{bytes.Clone(it.src.Bytes())}
+		return checkFinite(it.src)
+	})
+	if err != nil && fault.KindOf(err) == fault.Unexpected {
+		return it.inputf("%v", err)
+	}
+	return err
+}
+
+func (pl *pipeline) palettize(it *item, p *pending) (err error) {
+	var src palettize.Source
+	switch it.src.DType {
+	case safetensors.F16:
+		src.F16, err = safetensors.View[uint16](it.src)
+	case safetensors.BF16:
+		src.BF16, err = safetensors.View[uint16](it.src)
+	default:
+		src.F32, err = safetensors.View[float32](it.src)
+	}
+	if err != nil {
+		return err
+	}
+	rows, cols := it.spec.Shape[0], it.spec.Shape[1]
+	m, report, err := palettize.Palettize(pl.pool, src, rows, cols, palettize.Options{Bits: it.bits, GroupRows: pl.job.opts.GroupRows})
+	if err != nil {
+		return err
+	}
+	p.data = [][]byte{m.Indices, uint16Bytes(m.LUT)}
+	p.sqErr, p.sqNorm = report.SquaredError, report.SquaredNorm
+	return nil
+}
+
+// write appends one item to the file and to the journal.
+func (pl *pipeline) write(p *pending) error {
+	it := &pl.job.items[p.index]
+	if err := p.sourceDone.wait(); err != nil {
+		return err
+	}
+	if err := p.outsDone.wait(); err != nil {
+		return err
+	}
+	it.src.Release()
+	for k, info := range it.outs {
+		want, err := p.outs[k].Size()
+		if err != nil || want != int64(len(p.data[k])) {
+			return fmt.Errorf("tensor %q: %d bytes computed, %d planned", info.Name, len(p.data[k]), want)
+		}
+		if err := pl.out.Write(info.Name, p.data[k]); err != nil {
+			return err
+		}
+		pl.fileHash.Write(p.data[k])
+		pl.unsynced += want
+	}
+	if pl.unsynced >= syncEvery {
+		if err := pl.out.Sync(); err != nil {
+			return err
+		}
+		pl.unsynced = 0
+	}
+	rec := record{Item: p.index, Tensors: p.outs, Source: p.source, SquaredError: p.sqErr, SquaredNorm: p.sqNorm}
+	if err := pl.journal.Append(rec); err != nil {
+		return err
+	}
+	pl.records = append(pl.records, rec)
+	pl.progress.Advance(it.sourceBytes())
+	return nil
+}
+
+func uint16Bytes(v []uint16) []byte {
+	b := make([]byte, 0, 2*len(v))
+	for _, x := range v {
+		b = binary.LittleEndian.AppendUint16(b, x)
+	}
+	return b
+}
+
+func float32Bytes(v []float32) []byte {
+	b := make([]byte, 4*len(v))
+	if _, err := binary.Encode(b, binary.LittleEndian, v); err != nil {
+		panic(err) // the buffer has the size
+	}
+	return b
+}

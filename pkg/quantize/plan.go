@@ -1,0 +1,158 @@
+package quantize
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"afmq/internal/fault"
+	"afmq/internal/stage"
+	"afmq/pkg/infer"
+	"afmq/pkg/palettize"
+	"afmq/pkg/safetensors"
+)
+
+// arithmetic is what the manifest records of how values were chosen: float32
+// inputs, sums in float64 in a fixed order.
+const arithmetic = "f32"
+
+// artifactMetadata is the __metadata__ of an artifact's model.safetensors. A
+// format that is not "pt" keeps transformers from loading palettes as weights.
+var artifactMetadata = map[string]string{"format": quantMethod}
+
+// item is one tensor of the model with what becomes of it.
+type item struct {
+	weight
+	width
+	outs []safetensors.Info // in the order in which they are written
+}
+
+// job is everything about a run that is known before any weight is read.
+type job struct {
+	opts     Options
+	src      *source
+	items    []item
+	infos    []safetensors.Info // of all items
+	config   []byte             // the artifact's config.json
+	header   int64              // bytes of model.safetensors before the first tensor
+	total    int64              // bytes of model.safetensors
+	identity []byte             // what must be equal for a run to go on with another's state
+}
+
+func newJob(src *source, opts Options) (*job, error) {
+	widths, err := planWidths(src.cfg, opts.Bits, opts.Overrides)
+	if err != nil {
+		return nil, err
+	}
+	j := &job{opts: opts, src: src}
+	var exceptions []moduleBits
+	for _, w := range src.weights {
+		it := item{weight: w, width: width{form: infer.Plain}}
+		if wd, ok := widths[moduleName(w.spec.Name)]; ok && len(w.spec.Shape) == 2 {
+			it.width = wd
+			if b, ok := exception(w.spec.Role, wd.form, wd.bits, opts.Bits); ok {
+				exceptions = append(exceptions, moduleBits{moduleName(w.spec.Name), b})
+			}
+		}
+		it.outs = storedInfos(w, it.width, opts.GroupRows)
+		j.infos = append(j.infos, it.outs...)
+		j.items = append(j.items, it)
+	}
+	if j.config, err = artifactConfig(src.rawConfig, opts.Bits, opts.GroupRows, exceptions); err != nil {
+		return nil, err
+	}
+	if j.header, j.total, err = safetensors.FileSize(j.infos, artifactMetadata); err != nil {
+		return nil, err
+	}
+	j.identity, err = j.describe()
+	return j, err
+}
+
+// storedInfos returns the stored tensors of one tensor of the model.
+func storedInfos(w weight, wd width, groupRows int) []safetensors.Info {
+	name, shape := w.spec.Name, w.spec.Shape
+	switch wd.form {
+	case infer.Palette:
+		m := palettize.Matrix{Rows: shape[0], Cols: shape[1], Bits: wd.bits, GroupRows: groupRows}
+		return []safetensors.Info{
+			{Name: name + infer.SuffixIndices, DType: safetensors.U8, Shape: []int{m.Rows, m.RowBytes()}},
+			{Name: name + infer.SuffixLUT, DType: safetensors.F16, Shape: []int{m.Groups(), 1 << wd.bits}},
+		}
+	case infer.RowInt8:
+		return []safetensors.Info{
+			{Name: name + infer.SuffixInt8, DType: safetensors.I8, Shape: slices.Clone(shape)},
+			{Name: name + infer.SuffixScale, DType: safetensors.F32, Shape: slices.Clone(shape[:1])},
+		}
+	}
+	return []safetensors.Info{{Name: name, DType: w.src.DType, Shape: slices.Clone(shape)}}
+}
+
+// describe returns the identity of the job as JSON whose keys and values can be
+// shown to a person when they differ. That the source's weights are the same is
+// checked by their digests when a run goes on.
+func (j *job) describe() ([]byte, error) {
+	files := map[string]string{configFile: hexSum(j.src.rawConfig)}
+	for _, c := range j.src.copies {
+		files[c.Name] = c.SHA256
+	}
+	modules := map[string]string{}
+	for _, it := range j.items {
+		if len(it.spec.Shape) == 2 {
+			modules[moduleName(it.spec.Name)] = it.width.String()
+		}
+	}
+	tensors := map[string]string{}
+	for _, it := range j.items {
+		for _, t := range append([]*safetensors.Tensor{it.src}, it.twin...) {
+			tensors[t.Name] = fmt.Sprintf("%s %v", t.DType, t.Shape)
+		}
+	}
+	return json.Marshal(struct {
+		Job         string            `json:"job"`
+		ToolVersion string            `json:"tool_version"`
+		Bits        int               `json:"bits"`
+		GroupRows   int               `json:"group_rows"`
+		Modules     map[string]string `json:"modules"`
+		Files       map[string]string `json:"files"`
+		Tensors     map[string]string `json:"tensors"`
+	}{"quantize/v1", j.opts.ToolVersion, j.opts.Bits, j.opts.GroupRows, modules, files, tensors})
+}
+
+func (w width) String() string {
+	if w.form == infer.Palette {
+		return strconv.Itoa(w.bits) + " bit palette"
+	}
+	return string(w.form)
+}
+
+// needBytes is the space that the finished directory and the journal take, the
+// manifest and the journal by an upper bound.
+func (j *job) needBytes() int64 {
+	n := j.total + int64(len(j.config))
+	for _, c := range j.src.copies {
+		n += c.Bytes
+	}
+	n += 64 << 10
+	for _, it := range j.items {
+		for _, o := range it.outs {
+			n += 2 * int64(len(o.Name)+256)
+		}
+		n += 2 * int64(len(it.spec.Name)+256) * int64(1+len(it.twin))
+	}
+	return n
+}
+
+func (j *job) open() (*stage.Dir, error) {
+	return stage.Open(j.opts.Out, j.identity, stage.Options{NeedBytes: j.needBytes(), Restart: j.opts.Restart})
+}
+
+// sourceBytes is the size of the item in the checkpoint, without twins.
+func (it *item) sourceBytes() int64 {
+	return int64(it.src.NumElements()) * int64(it.src.DType.Size())
+}
+
+// inputf reports what is wrong with the source of an item.
+func (it *item) inputf(format string, args ...any) error {
+	return fault.Inputf(it.src.Path(), "tensor %q: %s", it.src.Name, fmt.Sprintf(format, args...))
+}

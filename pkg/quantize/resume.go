@@ -1,0 +1,166 @@
+package quantize
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+
+	"afmq/internal/fault"
+	"afmq/internal/kernel"
+	"afmq/internal/progress"
+	"afmq/internal/stage"
+	"afmq/pkg/infer"
+	"afmq/pkg/safetensors"
+)
+
+// record is the journal's entry for one finished item.
+type record struct {
+	Item         int                  `json:"item"`
+	Tensors      []infer.TensorDigest `json:"tensors"` // written
+	Source       []infer.TensorDigest `json:"source"`  // read, twins included
+	SquaredError float64              `json:"squared_error"`
+	SquaredNorm  float64              `json:"squared_norm"`
+}
+
+// readRecords returns the records of the items that an earlier run finished,
+// from the first on. A record for an item replaces it and all later ones: a run
+// that did not trust what it found went on from there.
+func (j *job) readRecords(lines []json.RawMessage) []record {
+	var out []record
+	for _, line := range lines {
+		var r record
+		if json.Unmarshal(line, &r) != nil || r.Item < 0 || r.Item > len(out) || r.Item >= len(j.items) {
+			break
+		}
+		it := &j.items[r.Item]
+		if !matches(r.Tensors, it.outs) || len(r.Source) != 1+len(it.twin) {
+			break
+		}
+		out = append(out[:r.Item], r)
+	}
+	return out
+}
+
+func matches(digests []infer.TensorDigest, infos []safetensors.Info) bool {
+	return slices.EqualFunc(digests, infos, func(d infer.TensorDigest, i safetensors.Info) bool {
+		return d.Name == i.Name && d.DType == i.DType.String() && slices.Equal(d.Shape, i.Shape)
+	})
+}
+
+// earlier is what a run can take over.
+type earlier struct {
+	records  []record  // of the items that are whole on disk
+	fileHash hash.Hash // of model.safetensors up to there; nil where there is nothing
+	whole    bool      // the file is complete and has its final name
+}
+
+// takeOver hashes what an earlier run wrote and returns the items, from the
+// first, that are as the journal says. A source tensor that is no longer the one
+// that such an item was made from is an error of kind fault.Input.
+func (j *job) takeOver(ctx context.Context, pool *kernel.Pool, dir *stage.Dir, lines []json.RawMessage, p progress.Reporter) (earlier, error) {
+	records := j.readRecords(lines)
+	if len(records) == 0 {
+		return earlier{}, nil
+	}
+	e := earlier{}
+	path := dir.Path(infer.WeightsFile)
+	f, err := os.Open(path + ".partial")
+	if errors.Is(err, fs.ErrNotExist) && len(records) == len(j.items) {
+		f, err = os.Open(path)
+		e.whole = err == nil
+	}
+	if err != nil {
+		return earlier{}, nil // the file is gone: start again
+	}
+	defer f.Close()
+	var bytes int64
+	for i := range records {
+		bytes += j.items[i].sourceBytes()
+	}
+	p.Stage("check earlier work", bytes, "B")
+	if err := j.hashEarlier(ctx, f, &e, records); err != nil {
+		return earlier{}, err
+	}
+	return e, j.checkSources(ctx, pool, e.records, p)
+}
+
+// hashEarlier sets e.records and e.fileHash from the file.
+func (j *job) hashEarlier(ctx context.Context, f *os.File, e *earlier, records []record) error {
+	file := sha256.New()
+	r := bufio.NewReaderSize(f, 1<<20)
+	if _, err := io.CopyN(file, r, j.header); err != nil {
+		e.whole = false
+		return nil
+	}
+	for _, rec := range records {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		// The state of the hash before this item, for when the item is not whole.
+		before, err := cloneHash(file)
+		if err != nil {
+			return err
+		}
+		for _, d := range rec.Tensors {
+			size, err := d.Size()
+			if err != nil {
+				return err
+			}
+			one := sha256.New()
+			_, err = io.CopyN(io.MultiWriter(file, one), r, size)
+			if err != nil || hex.EncodeToString(one.Sum(nil)) != d.SHA256 {
+				e.fileHash, e.whole = before, false
+				return nil
+			}
+		}
+		e.records = append(e.records, rec)
+	}
+	e.fileHash = file
+	if _, err := r.ReadByte(); e.whole && err != io.EOF {
+		e.whole = false
+	}
+	return nil
+}
+
+func cloneHash(h hash.Hash) (hash.Hash, error) {
+	c, ok := h.(hash.Cloner)
+	if !ok {
+		return nil, errors.New("SHA-256 cannot be cloned")
+	}
+	return c.Clone()
+}
+
+// checkSources hashes the source tensors of finished items again.
+func (j *job) checkSources(ctx context.Context, pool *kernel.Pool, records []record, p progress.Reporter) error {
+	errs := make([]error, len(records))
+	pool.Run(len(records), func(_, i int) {
+		it := &j.items[i]
+		for k, t := range append([]*safetensors.Tensor{it.src}, it.twin...) {
+			got, err := hashTensor(ctx, t)
+			t.Release()
+			if err == nil && (got.SHA256 != records[i].Source[k].SHA256 || got.Name != records[i].Source[k].Name) {
+				err = fault.Inputf(t.Path(), "tensor %q changed since the interrupted run read it", t.Name).
+					WithHint("--restart discards the state of the interrupted run")
+			}
+			if err != nil {
+				errs[i] = err
+				return
+			}
+		}
+		p.Advance(it.sourceBytes())
+	})
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
