@@ -1,0 +1,55 @@
+// Package kernel holds the arithmetic that everything else waits for: products
+// with weight matrices, small products for attention, and the element-wise
+// operations of a transformer. It chooses among AVX-512, AVX2 and plain Go when
+// the program starts; every assembly kernel has a twin in Go beside it.
+//
+// # Weights
+//
+// A weight matrix W is [Rows, Cols] as checkpoints store it: one row for each
+// output. It is packed once, at load, into panels of [PanelRows] output rows,
+// [panel][col][16], and keeps its own type there: a fp16 matrix stays fp16 in
+// memory, a palettized one stays indices and look-up tables. Every format is
+// widened to exactly the float32 that its stored form denotes:
+//
+//   - F32, F16, BF16: the value itself;
+//   - Int8: float32(q)·scale[row], rounded once to float32;
+//   - LUT: float32(lut[group][index])·float32(rowScale[row]), rounded once.
+//
+// # One chain of sums
+//
+// Every element of every product is summed in the same way. The summed dimension
+// is cut into blocks of 256; in a block a single chain of fused multiply-adds
+// runs over ascending k from zero; block results are added in ascending order.
+// Nothing else takes part in the result: not the number of rows m, not the
+// position in a tile, not the thread count. So prefill and decode agree to the
+// last bit, MulT, MulNT and MulNN agree with each other, and AVX2 agrees with
+// AVX-512. The plain Go path keeps the order but rounds products on their own
+// (Go has no float32 FMA), and so agrees within about 1e-6 relative.
+//
+// Sums of the element-wise operations (softmax, RMSNorm, log-sum-exp, KL) run in
+// sixteen float64 lanes, element i in lane i mod 16, combined in a fixed order:
+// elements that contribute zero change nothing wherever they stand.
+//
+// # Threads
+//
+// A [Pool] is the only thing here that starts goroutines. Everything that is not
+// a method of Pool runs on the caller's goroutine.
+//
+// # Misuse
+//
+// Shapes are the caller's promise: slices that are too short panic, with a line
+// that says which. No function here reads files or returns an error, apart from
+// [SelectLevel] and [LevelError].
+package kernel
+
+//go:generate go -C gen run ./gemm -out ../gemm_amd64.s -stubs ../gemm_amd64.go -pkg kernel
+//go:generate go -C gen run ./weights -out ../weights_amd64.s -stubs ../weights_amd64.go -pkg kernel
+//go:generate go -C gen run ./elementwise -out ../elementwise_amd64.s -stubs ../elementwise_amd64.go -pkg kernel
+
+// PanelRows is the number of output rows that a packed weight matrix keeps side
+// by side, one in each lane of a 512-bit register.
+const PanelRows = 16
+
+// blockK is the length of one chain of multiply-adds. A block of one panel is
+// 16 KiB of float32; two of them and a strip of activations stay near the core.
+const blockK = 256

@@ -1,0 +1,174 @@
+package kernel
+
+import "fmt"
+
+// format is how a packed matrix stores its weights.
+type format uint8
+
+const (
+	formatF32  format = iota // f32 [panel][col][16]
+	formatF16                // u16 [panel][col][16]
+	formatBF16               // u16 [panel][col][16]
+	formatInt8               // i8 [panel][col][16], scale
+	formatLUT4               // dwords [panel][⌈cols/8⌉][16], row r's 8 nibbles in dword r; table [panel][16]
+	formatLUT2               // dwords [panel][⌈cols/16⌉][16], row r's 16 crumbs in dword r; table [panel][32]
+	formatLUT8               // u8 [panel][col][16]; table [group][2^bits], base
+)
+
+// Matrix is a weight matrix W [Rows, Cols] packed for Y = X·Wᵀ. It is made by one
+// of the Pack functions, is never changed afterwards, and may be used by any
+// number of goroutines at once.
+type Matrix struct {
+	rows, cols int
+	format     format
+
+	f32    []float32
+	u16    []uint16
+	i8     []int8
+	u8     []uint8
+	dwords []uint32
+
+	table  []float32 // look-up tables, widened
+	base   []int32   // formatLUT8: [panel·16] where each row's table starts
+	scale  []float32 // [panel·16] factor of each row; zero in rows that pad the last panel
+	scaled bool      // false if every row's factor is 1
+}
+
+// Rows returns the number of outputs, the rows of W.
+func (w *Matrix) Rows() int { return w.rows }
+
+// Cols returns the number of inputs, the columns of W.
+func (w *Matrix) Cols() int { return w.cols }
+
+// Bytes returns the memory that the packed weights take, tables and padding
+// included.
+func (w *Matrix) Bytes() int64 {
+	return 4*int64(len(w.f32)) + 2*int64(len(w.u16)) + int64(len(w.i8)) + int64(len(w.u8)) +
+		4*int64(len(w.dwords)) + 4*int64(len(w.table)) + 4*int64(len(w.base)) + 4*int64(len(w.scale))
+}
+
+func (w *Matrix) panels() int { return panelsOf(w.rows) }
+
+func panelsOf(rows int) int { return (rows + PanelRows - 1) / PanelRows }
+
+func newMatrix(name string, rows, cols int, f format) *Matrix {
+	if rows < 0 || cols < 0 {
+		panic(fmt.Sprintf("kernel: %s: shape [%d, %d]", name, rows, cols))
+	}
+	return &Matrix{rows: rows, cols: cols, format: f}
+}
+
+func mustHave(name, what string, got, want int) {
+	if got != want {
+		panic(fmt.Sprintf("kernel: %s: %s has %d elements, not %d", name, what, got, want))
+	}
+}
+
+// packRows copies rows of [rows, cols] into panels [panel][col][16]; rows that
+// pad the last panel stay zero. Columns go in runs so that the lines written
+// stay in the first-level cache while sixteen rows pass.
+func packRows[T any](dst, src []T, rows, cols int) {
+	const run = 128
+	for r0 := 0; r0 < rows; r0 += PanelRows {
+		panel := dst[r0*cols : (r0+PanelRows)*cols]
+		for c0 := 0; c0 < cols; c0 += run {
+			c1 := min(c0+run, cols)
+			for r := r0; r < min(r0+PanelRows, rows); r++ {
+				d := panel[c0*PanelRows+r-r0:]
+				for c, v := range src[r*cols+c0 : r*cols+c1] {
+					d[c*PanelRows] = v
+				}
+			}
+		}
+	}
+}
+
+// PackF32 packs w, [rows, cols] row-major, as float32.
+func PackF32(rows, cols int, w []float32) *Matrix {
+	p := newMatrix("PackF32", rows, cols, formatF32)
+	mustHave("PackF32", "w", len(w), rows*cols)
+	p.f32 = make([]float32, p.panels()*PanelRows*cols)
+	packRows(p.f32, w, rows, cols)
+	return p
+}
+
+// PackF16 packs w, [rows, cols] row-major as bits of IEEE half precision, and
+// keeps it in that type.
+func PackF16(rows, cols int, w []uint16) *Matrix {
+	p := newMatrix("PackF16", rows, cols, formatF16)
+	mustHave("PackF16", "w", len(w), rows*cols)
+	p.u16 = make([]uint16, p.panels()*PanelRows*cols)
+	packRows(p.u16, w, rows, cols)
+	return p
+}
+
+// PackBF16 packs w, [rows, cols] row-major as bits of bfloat16, and keeps it in
+// that type.
+func PackBF16(rows, cols int, w []uint16) *Matrix {
+	p := newMatrix("PackBF16", rows, cols, formatBF16)
+	mustHave("PackBF16", "w", len(w), rows*cols)
+	p.u16 = make([]uint16, p.panels()*PanelRows*cols)
+	packRows(p.u16, w, rows, cols)
+	return p
+}
+
+// PackInt8 packs symmetric 8-bit weights q, [rows, cols] row-major, with one
+// factor per row: the weight is float32(q)·scale[row].
+func PackInt8(rows, cols int, q []int8, scale []float32) *Matrix {
+	p := newMatrix("PackInt8", rows, cols, formatInt8)
+	mustHave("PackInt8", "q", len(q), rows*cols)
+	mustHave("PackInt8", "scale", len(scale), rows)
+	p.i8 = make([]int8, p.panels()*PanelRows*cols)
+	packRows(p.i8, q, rows, cols)
+	p.setScale(scale)
+	return p
+}
+
+func (w *Matrix) setScale(scale []float32) {
+	w.scale = make([]float32, w.panels()*PanelRows)
+	copy(w.scale, scale)
+	w.scaled = true
+}
+
+// Row writes the float32 values of row r of W to dst, which has Cols elements:
+// an embedding that is also the output head is looked up in its packed form.
+func (w *Matrix) Row(dst []float32, r int) {
+	if r < 0 || r >= w.rows {
+		panic(fmt.Sprintf("kernel: Row: row %d of %d", r, w.rows))
+	}
+	mustHave("Row", "dst", len(dst), w.cols)
+	panel, lane := r/PanelRows, r%PanelRows
+	at := panel*PanelRows*w.cols + lane
+	switch w.format {
+	case formatF32:
+		for c := range dst {
+			dst[c] = w.f32[at+c*PanelRows]
+		}
+	case formatF16:
+		for c := range dst {
+			dst[c] = halfToFloat(w.u16[at+c*PanelRows])
+		}
+	case formatBF16:
+		for c := range dst {
+			dst[c] = bfloatToFloat(w.u16[at+c*PanelRows])
+		}
+	case formatInt8:
+		for c := range dst {
+			dst[c] = float32(w.i8[at+c*PanelRows]) * w.scale[r]
+		}
+	case formatLUT4:
+		block := w.dwords[panel*((w.cols+7)/8)*PanelRows+lane:]
+		for c := range dst {
+			dst[c] = w.table[panel*16+int(block[c/8*PanelRows]>>(c%8*4)&15)] * w.scale[r]
+		}
+	case formatLUT2:
+		block := w.dwords[panel*((w.cols+15)/16)*PanelRows+lane:]
+		for c := range dst {
+			dst[c] = w.table[panel*32+int(block[c/16*PanelRows]>>(c%16*2)&3)] * w.scale[r]
+		}
+	case formatLUT8:
+		for c := range dst {
+			dst[c] = w.table[int(w.base[r])+int(w.u8[at+c*PanelRows])] * w.scale[r]
+		}
+	}
+}

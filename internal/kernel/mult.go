@@ -1,0 +1,187 @@
+package kernel
+
+import "fmt"
+
+const (
+	// maxRows is the most rows of X that are packed at once: it bounds the memory
+	// of a product, and is enough to pay for widening the weights.
+	maxRows = 1008
+	// jobPanels is the most weight panels that one job widens at a time: 128 KiB of
+	// float32, which stays in the second-level cache while strips of X pass by.
+	jobPanels = 8
+	// serialWork is the multiply-adds below which waking workers costs more than
+	// it saves.
+	serialWork = 32 << 10
+)
+
+// workspace is the buffers of one product under way.
+type workspace struct {
+	packed  []float32   // X in strips: [block of k][strip][k][rows of the strip]
+	workers []workerBuf // one for each worker
+}
+
+type workerBuf struct {
+	wide []float32 // widened weights, [panel][k][16]
+	tile [maxStrip * PanelRows]float32
+}
+
+func (p *Pool) takeWorkspace() *workspace {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.free); n > 0 {
+		ws := p.free[n-1]
+		p.free = p.free[:n-1]
+		return ws
+	}
+	return &workspace{workers: make([]workerBuf, p.threads)}
+}
+
+func (p *Pool) giveWorkspace(ws *workspace) {
+	p.mu.Lock()
+	p.free = append(p.free, ws)
+	p.mu.Unlock()
+}
+
+// MulT computes Y = X·Wᵀ. X is [m, Cols] and Y is [m, Rows], both row-major; Y
+// must not overlap X. Row i of Y has the same bits whatever m, the thread count
+// and the rows around it; see the package comment for the order of sums.
+//
+// A weight that is infinite or not a number gives the outputs that IEEE
+// arithmetic gives.
+func (p *Pool) MulT(y, x []float32, m int, w *Matrix) {
+	if m < 0 || len(x) < m*w.cols || len(y) < m*w.rows {
+		panic(fmt.Sprintf("kernel: MulT: x has %d elements and y %d for %d rows times [%d, %d]",
+			len(x), len(y), m, w.rows, w.cols))
+	}
+	if w.cols == 0 {
+		clear(y[:m*w.rows])
+		return
+	}
+	if w.rows == 0 || m == 0 {
+		return
+	}
+	ws := p.takeWorkspace()
+	for r := 0; r < m; r += maxRows {
+		c := min(maxRows, m-r)
+		p.mulT(ws, y[r*w.rows:(r+c)*w.rows], x[r*w.cols:(r+c)*w.cols], c, w)
+	}
+	p.giveWorkspace(ws) // not deferred: after a panic a worker may still hold it
+}
+
+// mulT is MulT for at most maxRows rows. Jobs are blocks of weight panels, and
+// groups of strips of X where the panels alone are too few for the threads.
+func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix) {
+	lv := currentISA()
+	set := gemms(lv)
+	st := newStrips(set.mr, m)
+	panels := w.panels()
+
+	per := jobPanels
+	for per > 2 && (panels+per-1)/per < 3*p.threads && (m > 1 || per > 4) {
+		per /= 2
+	}
+	blocks := (panels + per - 1) / per
+	groups := 1
+	if p.threads > 1 {
+		groups = min(st.n, max(1, 2*p.threads/blocks))
+	}
+	run := p.Run
+	if p.threads == 1 || m*w.rows*w.cols < serialWork {
+		run = runSerial
+	}
+
+	// A single row is its own packed form.
+	packed := x
+	if m > 1 {
+		kBlocks := (w.cols + blockK - 1) / blockK
+		ws.packed = grow(ws.packed, kBlocks*st.n*st.stride)
+		packed = ws.packed
+		pack := func(_, s int) {
+			for b := range kBlocks {
+				k0 := b * blockK
+				st.pack(lv, packed[(b*st.n+s)*st.stride:][:st.stride], x, w.cols, s, k0, min(blockK, w.cols-k0))
+			}
+		}
+		if m*w.cols < serialWork/4 {
+			runSerial(st.n, pack)
+		} else {
+			run(st.n, pack)
+		}
+	}
+
+	run(blocks*groups, func(worker, i int) {
+		buf := &ws.workers[worker]
+		p0 := i / groups * per
+		np := min(per, panels-p0)
+		g := i % groups
+		s0, s1 := st.n*g/groups, st.n*(g+1)/groups
+		cols := min(np*PanelRows, w.rows-p0*PanelRows)
+		for b, k0 := 0, 0; k0 < w.cols; b, k0 = b+1, k0+blockK {
+			kc := min(blockK, w.cols-k0)
+			t := tiles{lv: lv, set: set, kc: kc, add: min(k0, 1), tile: &buf.tile}
+			if m == 1 && t.fused(x[k0:k0+kc], w, p0, k0, cols, y[p0*PanelRows:]) {
+				continue
+			}
+			wide, ps := w.widen(lv, buf, p0, np, k0, kc)
+			for s := s0; s < s1; s++ {
+				r0, mr := st.rows(s)
+				a := packed[k0:]
+				if m > 1 {
+					a = packed[(b*st.n+s)*st.stride:]
+				}
+				t.multiply(mr, a, wide, ps, cols, y[r0*w.rows+p0*PanelRows:], w.rows)
+			}
+		}
+	})
+}
+
+func runSerial(n int, f func(worker, i int)) {
+	for i := range n {
+		f(0, i)
+	}
+}
+
+// widen returns np panels from p0 on, columns [k0, k0+kc), as float32 panels and
+// the distance between two of them. Only float32 weights are used in place.
+func (w *Matrix) widen(lv isa, buf *workerBuf, p0, np, k0, kc int) (wide []float32, stride int) {
+	if w.format == formatF32 {
+		return w.f32[(p0*w.cols+k0)*PanelRows:], w.cols * PanelRows
+	}
+	const ps = blockK * PanelRows
+	if buf.wide == nil {
+		buf.wide = make([]float32, jobPanels*ps)
+	}
+	for p := range np {
+		w.widenPanel(lv, buf.wide[p*ps:(p+1)*ps], p0+p, k0, kc)
+	}
+	return buf.wide, ps
+}
+
+// widenPanel writes columns [k0, k0+kc) of one panel as [k][16] float32. k0 is a
+// multiple of blockK; look-up formats write up to the next multiple of their
+// 8 or 16 columns.
+func (w *Matrix) widenPanel(lv isa, dst []float32, panel, k0, kc int) {
+	at, n := (panel*w.cols+k0)*PanelRows, kc*PanelRows
+	scale := w.scale
+	if scale != nil {
+		scale = scale[panel*PanelRows:][:PanelRows]
+	}
+	switch w.format {
+	case formatF16:
+		widenF16(lv, dst[:n], w.u16[at:at+n])
+	case formatBF16:
+		widenBF16(lv, dst[:n], w.u16[at:at+n])
+	case formatInt8:
+		widenInt8(lv, dst[:n], w.i8[at:at+n], scale)
+	case formatLUT4:
+		blocks := (kc + 7) / 8
+		src := w.dwords[(panel*((w.cols+7)/8)+k0/8)*PanelRows:][:blocks*PanelRows]
+		widenLUT4(lv, dst[:blocks*8*PanelRows], src, w.table[panel*16:][:16], scale)
+	case formatLUT2:
+		blocks := (kc + 15) / 16
+		src := w.dwords[(panel*((w.cols+15)/16)+k0/16)*PanelRows:][:blocks*PanelRows]
+		widenLUT2(lv, dst[:blocks*16*PanelRows], src, w.table[panel*32:][:32], scale)
+	case formatLUT8:
+		widenLUT8(lv, dst[:n], w.u8[at:at+n], w.table, w.base[panel*PanelRows:][:PanelRows], scale)
+	}
+}

@@ -1,0 +1,239 @@
+package kernel
+
+import (
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// spinFor is how long an idle worker looks for the next job before it parks, and
+// a caller for the last item before it blocks. The gaps between the products of
+// one decoded token are shorter than this; longer ones give the core away.
+const spinFor = 30 * time.Microsecond
+
+// Pool is a set of workers that share loops. The goroutine that calls Run is one
+// of them, so a pool of one thread starts none. Idle workers park.
+//
+// A Pool is safe for use by several goroutines. It serves one Run at a time: a
+// Run that starts while another is under way, be it from another goroutine or
+// from inside f, runs on its own goroutine alone, as worker 0.
+type Pool struct {
+	threads int
+	spin    bool // false where a spinning worker would keep another from its core
+	helpers []*helper
+	busy    atomic.Bool
+	closed  atomic.Bool
+
+	mu   sync.Mutex
+	free []*workspace // buffers of products not under way
+}
+
+// helper is one worker goroutine, apart from the callers.
+type helper struct {
+	job    atomic.Pointer[job]
+	parked atomic.Bool
+	wake   chan struct{}
+	_      [64]byte // keeps the flags of two workers off one cache line
+}
+
+// job is one call of Run.
+type job struct {
+	n    int
+	f    func(worker, i int)
+	next atomic.Int64 // first item that nobody has taken
+	left atomic.Int64 // items that are not finished
+	done chan struct{}
+	wait atomic.Bool // the caller sleeps on done
+
+	mu       sync.Mutex
+	panicked bool
+	panicVal any
+}
+
+// NewPool starts a pool of the given number of threads, the caller's included;
+// 0 or less means GOMAXPROCS. More threads than cores are legal, and slow.
+func NewPool(threads int) *Pool {
+	if threads <= 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	p := &Pool{threads: threads, spin: threads <= min(runtime.GOMAXPROCS(0), runtime.NumCPU())}
+	for range threads - 1 {
+		p.helpers = append(p.helpers, &helper{wake: make(chan struct{}, 1)})
+	}
+	for i := range p.helpers {
+		go p.work(i)
+	}
+	return p
+}
+
+// Threads returns the number of workers, at least 1.
+func (p *Pool) Threads() int { return p.threads }
+
+// Close ends the workers. A Run that is under way finishes; a Run that starts
+// afterwards works on the caller's goroutine alone.
+func (p *Pool) Close() {
+	if p.closed.Swap(true) {
+		return
+	}
+	for _, h := range p.helpers {
+		h.kick()
+	}
+}
+
+// Run calls f once for each i in [0, n) and returns when all calls have
+// returned. Calls run at the same time on up to Threads() goroutines; worker, in
+// [0, Threads()), says which, so that f can keep a buffer for each. Such buffers
+// must belong to one call of Run: see Pool for nested and concurrent ones.
+//
+// If a call of f panics, the remaining items are skipped and Run panics with the
+// value of the first panic once every call under way has returned. Workers turn
+// memory faults into panics, as a mapped file that shrinks causes them.
+func (p *Pool) Run(n int, f func(worker, i int)) {
+	if n <= 0 {
+		return
+	}
+	if n == 1 || p.threads == 1 || p.closed.Load() || !p.busy.CompareAndSwap(false, true) {
+		for i := range n {
+			f(0, i)
+		}
+		return
+	}
+	j := &job{n: n, f: f, done: make(chan struct{}, 1)}
+	j.left.Store(int64(n))
+	for _, h := range p.helpers[:min(len(p.helpers), n-1)] {
+		h.job.Store(j)
+		h.kick()
+	}
+	// The pool is free again even when f ends this goroutine (runtime.Goexit).
+	defer p.busy.Store(false)
+	j.run(0)
+	j.join(p.spin)
+	if j.panicked {
+		panic(j.panicVal)
+	}
+}
+
+// kick wakes a helper that is parked.
+func (h *helper) kick() {
+	if h.parked.CompareAndSwap(true, false) {
+		h.wake <- struct{}{}
+	}
+}
+
+// work is the life of helper i, worker i+1.
+func (p *Pool) work(i int) {
+	debug.SetPanicOnFault(true)
+	h := p.helpers[i]
+	ended := false
+	defer func() {
+		if !ended { // f called runtime.Goexit: the pool keeps its size
+			go p.work(i)
+		}
+	}()
+	for {
+		j := p.await(h)
+		if j == nil {
+			ended = true
+			return
+		}
+		j.run(i + 1)
+	}
+}
+
+// await returns the helper's next job, or nil when the pool is closed.
+func (p *Pool) await(h *helper) *job {
+	for {
+		if p.spin {
+			for start := time.Now(); time.Since(start) < spinFor; {
+				for range 64 {
+					if h.job.Load() != nil {
+						return h.job.Swap(nil)
+					}
+				}
+			}
+		}
+		// Announce the nap first and look again after: whoever comes later sees it.
+		h.parked.Store(true)
+		if h.job.Load() != nil || p.closed.Load() {
+			if !h.parked.CompareAndSwap(true, false) {
+				<-h.wake // someone has kicked already
+			}
+		} else {
+			<-h.wake
+		}
+		if j := h.job.Swap(nil); j != nil {
+			return j
+		}
+		if p.closed.Load() {
+			return nil
+		}
+	}
+}
+
+// run takes items until none is left.
+func (j *job) run(worker int) {
+	for {
+		i := int(j.next.Add(1)) - 1
+		if i >= j.n {
+			return
+		}
+		j.call(worker, i)
+	}
+}
+
+// call runs one item and accounts for it however it ends.
+func (j *job) call(worker, i int) {
+	finished := false
+	defer func() {
+		if !finished {
+			v := recover() // nil if f called runtime.Goexit
+			if v == nil {
+				v = "kernel: Pool: f ended its goroutine"
+			}
+			j.fail(v)
+		}
+		j.finish(1)
+	}()
+	j.f(worker, i)
+	finished = true
+}
+
+// fail keeps the first panic and takes the items that nobody has started.
+func (j *job) fail(v any) {
+	j.mu.Lock()
+	if !j.panicked {
+		j.panicked, j.panicVal = true, v
+	}
+	j.mu.Unlock()
+	if first := int(j.next.Swap(int64(j.n))); first < j.n {
+		j.finish(j.n - first)
+	}
+}
+
+func (j *job) finish(items int) {
+	if j.left.Add(-int64(items)) == 0 && j.wait.Load() {
+		select {
+		case j.done <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// join returns when every item is finished.
+func (j *job) join(spin bool) {
+	if spin {
+		for start := time.Now(); time.Since(start) < spinFor; {
+			for range 64 {
+				if j.left.Load() == 0 {
+					return
+				}
+			}
+		}
+	}
+	j.wait.Store(true)
+	if j.left.Load() != 0 {
+		<-j.done
+	}
+}

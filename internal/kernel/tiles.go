@@ -1,0 +1,176 @@
+package kernel
+
+// strips cuts the m rows of A into strips of nearly equal height, none higher
+// than a microkernel, so that no strip is much slower per row than another.
+type strips struct {
+	m, n   int // rows, strips
+	stride int // floats kept for one packed strip of one block
+}
+
+func newStrips(mr, m int) strips {
+	// A vectorised transposition writes up to 15 floats past its strip.
+	return strips{m: m, n: (m + mr - 1) / mr, stride: mr*blockK + PanelRows}
+}
+
+// rows returns the first row of strip s and its height.
+func (st strips) rows(s int) (first, height int) {
+	r0, r1 := st.m*s/st.n, st.m*(s+1)/st.n
+	return r0, r1 - r0
+}
+
+// pack writes columns [k0, k0+kc) of strip s of A, whose rows are lda apart, to
+// dst as [k][height].
+func (st strips) pack(lv isa, dst, a []float32, lda, s, k0, kc int) {
+	r0, h := st.rows(s)
+	transpose(lv, dst, h, a[r0*lda+k0:], lda, h, kc)
+}
+
+// transpose writes dst[k·step+r] = src[r·ld+k] for r < rows ≤ 16 and k < n, where
+// step is rows or 16. dst has 16 elements beyond the last; they, and the lanes
+// that rows leaves free, may be overwritten with anything.
+func transpose(lv isa, dst []float32, step int, src []float32, ld, rows, n int) {
+	k := transposeBlocks(lv, dst, step, src, ld, rows, n)
+	for ; k < n; k++ {
+		for r := range rows {
+			dst[k*step+r] = src[r*ld+k]
+		}
+	}
+}
+
+// tiles multiplies packed strips with packed panels for one block of k.
+type tiles struct {
+	lv   isa
+	set  *gemmSet
+	kc   int
+	add  int // 0: store the block's sums; 1: add them to C
+	tile *[maxStrip * PanelRows]float32
+}
+
+// multiply computes cols columns of C, whose rows are ldc apart, for one strip.
+// Panels of b are ps floats apart. A last panel that is not whole goes through
+// the tile, so that nothing is written beyond the columns of C.
+func (t *tiles) multiply(mr int, a, b []float32, ps, cols int, c []float32, ldc int) {
+	_ = a[t.kc*mr-1]
+	_ = c[(mr-1)*ldc+cols-1]
+	_ = b[(panelsOf(cols)-1)*ps+t.kc*PanelRows-1]
+	full, p := cols/PanelRows, 0
+	for wide := nWide - 1; wide >= 0; wide-- {
+		f, np := t.set.funcs[mr][wide], 1<<wide
+		if f == nil {
+			continue
+		}
+		for ; p+np <= full; p += np {
+			f(t.kc, &a[0], &b[p*ps], ps, &c[p*PanelRows], ldc, t.add)
+		}
+	}
+	if rest := cols % PanelRows; rest > 0 {
+		t.set.funcs[mr][0](t.kc, &a[0], &b[full*ps], ps, &t.tile[0], PanelRows, 0)
+		t.copyTile(mr, rest, c[full*PanelRows:], ldc)
+	}
+}
+
+// copyTile stores or adds the first cols columns of the tile.
+func (t *tiles) copyTile(mr, cols int, c []float32, ldc int) {
+	for r := range mr {
+		src, dst := t.tile[r*PanelRows:][:cols], c[r*ldc:][:cols]
+		if t.add == 0 {
+			copy(dst, src)
+			continue
+		}
+		for j, v := range src {
+			dst[j] += v
+		}
+	}
+}
+
+// Scratch holds the buffers of one worker's small products. The zero value is
+// ready; it grows to the largest product seen. It must not be used by two
+// goroutines at once.
+type Scratch struct {
+	a, b []float32
+	tile [maxStrip * PanelRows]float32
+}
+
+// MulNT computes C = A·Bᵀ on the caller's goroutine: A is [m, k] with rows lda
+// apart, B [n, k] with rows ldb apart, C [m, n] with rows ldc apart, all in
+// elements. C is overwritten and must not overlap A or B. The order of sums is
+// MulT's, so the same numbers give the same bits.
+func (s *Scratch) MulNT(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
+	s.multiply(m, n, k, a, lda, c, ldc, func(lv isa, dst []float32, j0, cols, k0, kc int) {
+		transpose(lv, dst, PanelRows, b[j0*ldb+k0:], ldb, cols, kc)
+	})
+}
+
+// MulNN computes C = A·B on the caller's goroutine: A is [m, k] with rows lda
+// apart, B [k, n] with rows ldb apart, C [m, n] with rows ldc apart, all in
+// elements. C is overwritten and must not overlap A or B. The order of sums is
+// MulT's, so the same numbers give the same bits.
+func (s *Scratch) MulNN(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
+	s.multiply(m, n, k, a, lda, c, ldc, func(_ isa, dst []float32, j0, cols, k0, kc int) {
+		for r := range kc {
+			src, d := b[(k0+r)*ldb+j0:][:cols], dst[r*PanelRows:][:PanelRows]
+			if cols == PanelRows {
+				*(*[PanelRows]float32)(d) = [PanelRows]float32(src)
+			} else {
+				copy(d, src)
+			}
+		}
+	})
+}
+
+// scratchPanels is how many panels of B a small product packs at a time.
+const scratchPanels = 16
+
+// multiply is the common loop of MulNT and MulNN. packB writes columns
+// [j0, j0+cols) of B, cols ≤ 16, rows [k0, k0+kc), as a panel [k][16].
+func (s *Scratch) multiply(m, n, k int, a []float32, lda int, c []float32, ldc int,
+	packB func(lv isa, dst []float32, j0, cols, k0, kc int)) {
+	if m <= 0 || n <= 0 {
+		return
+	}
+	if k <= 0 {
+		for i := range m {
+			clear(c[i*ldc:][:n])
+		}
+		return
+	}
+	lv := currentISA()
+	set := gemms(lv)
+	st := newStrips(set.mr, m)
+	ps := min(k, blockK) * PanelRows
+	s.b = grow(s.b, min(panelsOf(n), scratchPanels)*ps+PanelRows)
+	if m > 1 {
+		s.a = grow(s.a, st.n*st.stride)
+	}
+	for k0 := 0; k0 < k; k0 += blockK {
+		kc := min(blockK, k-k0)
+		if m > 1 {
+			for i := range st.n {
+				st.pack(lv, s.a[i*st.stride:][:st.stride], a, lda, i, k0, kc)
+			}
+		}
+		t := tiles{lv: lv, set: set, kc: kc, add: min(k0, 1), tile: &s.tile}
+		for j0 := 0; j0 < n; j0 += scratchPanels * PanelRows {
+			cols := min(scratchPanels*PanelRows, n-j0)
+			for j := 0; j < cols; j += PanelRows {
+				packB(lv, s.b[j/PanelRows*ps:], j0+j, min(PanelRows, cols-j), k0, kc)
+			}
+			for i := range st.n {
+				r0, mr := st.rows(i)
+				strip := a[k0:]
+				if m > 1 {
+					strip = s.a[i*st.stride:]
+				}
+				t.multiply(mr, strip, s.b, ps, cols, c[r0*ldc+j0:], ldc)
+			}
+		}
+	}
+}
+
+// grow returns a slice of n elements, b itself if it is large enough.
+func grow(b []float32, n int) []float32 {
+	if cap(b) < n {
+		return make([]float32, n)
+	}
+	return b[:n]
+}
