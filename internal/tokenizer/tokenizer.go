@@ -1,24 +1,62 @@
 // Package tokenizer reads the tokenizer.json of a Hugging Face checkpoint and
 // turns text into token ids and back, exactly as the official tokenizers library
-// does.
+// (0.23) does: the ids of every text are equal, or the file is refused.
+//
+// # What is read
+//
+//   - model BPE, with byte_fallback, fuse_unk and ignore_merges, merges as strings
+//     or as pairs. Not: dropout, continuing_subword_prefix, end_of_word_suffix.
+//   - normalizers Prepend, Replace of a string, Strip, NFC, and sequences of them.
+//   - pre-tokenizers ByteLevel, Digits, Metaspace, Split by a string or by one of
+//     the expressions of GPT-2, Llama 3 (cl100k) and Qwen 2, and sequences.
+//   - post-processors ByteLevel and TemplateProcessing, and sequences.
+//   - decoders ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip, sequences.
+//   - added tokens with all their flags.
+//
+// Everything else (WordPiece, Unigram, other expressions, ...) is refused with an
+// error that names it. "truncation" and "padding" are ignored, as transformers
+// does: it resets both before it encodes. The library ignores the id that a file
+// gives an added token and counts on from the vocabulary; where the two differ the
+// file is refused.
+//
+// # Text
+//
+// Bytes that are not UTF-8 are read as U+FFFD, one for each maximal part of a
+// character, as Python's errors="replace" has it. A character that the vocabulary
+// lacks becomes its byte tokens, or unk, or nothing, in this order.
 package tokenizer
 
 import (
 	"os"
+	"strings"
 
 	"afmq/internal/fault"
 )
 
-// Tokenizer is a pipeline read from a tokenizer.json. It is immutable and safe
+// maxText bounds the length of a text, so that offsets into what it is normalized
+// to fit 32 bits.
+const maxText = 1 << 28
+
+// Tokenizer is the pipeline of a tokenizer.json. It does not change, and is safe
 // for use by several goroutines.
-type Tokenizer struct{}
+type Tokenizer struct {
+	model      *model
+	coders     *coders
+	added      addedVocabulary
+	normalizer []normalizer
+	pre        pretokenizer
+	surround   surround
+	decoders   decoders
+	maxID      int32
+}
 
 // Encoding is the result of encoding one text.
 type Encoding struct {
 	IDs []int32 // token ids, in order
-	// Bytes[i] is the number of bytes of the input text that token i stands for,
-	// 0 for tokens that the post-processor inserted. It sums to the length of the
-	// text unless the pipeline drops text.
+	// Bytes[i] is the number of bytes of the input text that token i stands for:
+	// 0 for tokens that the post-processor put around it, and for a ▁ or space that
+	// the pipeline put before it. It sums to the length of the text unless the
+	// pipeline drops characters.
 	Bytes []int32
 }
 
@@ -32,40 +70,188 @@ func Load(path string) (*Tokenizer, error) {
 }
 
 // Parse reads a tokenizer.json from memory; name is the file that errors name.
+// Every error is bad input (see the fault package): it names the part of the file
+// and what is wrong with or not supported about it.
 func Parse(name string, data []byte) (*Tokenizer, error) {
-	return nil, fault.Inputf(name, "not implemented")
+	if err := checkText(name, data); err != nil {
+		return nil, err
+	}
+	o, err := newObject(name, "", data)
+	if err != nil {
+		return nil, err
+	}
+	if v, err := o.optStr("version"); err != nil {
+		return nil, err
+	} else if v != "" && v != "1.0" {
+		return nil, o.errorf("has the unknown version %q", v)
+	}
+	t := &Tokenizer{}
+	if err := t.parse(o); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
-// Encode turns text into tokens. With addSpecial it adds the tokens that the
-// post-processor of the file puts around a single sequence.
-func (t *Tokenizer) Encode(text string, addSpecial bool) Encoding { return Encoding{} }
+func (t *Tokenizer) parse(o *object) error {
+	var template, fused bool
+	parts := []struct {
+		key   string
+		parse func(*object) error
+	}{
+		{"normalizer", func(o *object) (err error) { t.normalizer, err = parseNormalizer(o, nil, 0); return err }},
+		{"pre_tokenizer", func(o *object) error { return t.pre.parse(o, 0) }},
+		{"post_processor", func(o *object) error { return t.surround.parse(o, &template, 0) }},
+		{"decoder", func(o *object) error { return t.decoders.parse(o, &fused, 0) }},
+	}
+	for _, part := range parts {
+		if !o.has(part.key) {
+			continue
+		}
+		p, err := o.object(part.key)
+		if err != nil {
+			return err
+		}
+		if err := part.parse(p); err != nil {
+			return err
+		}
+	}
+	if !o.has("decoder") {
+		t.decoders = decoders{func() decoder { return &spaced{} }}
+	}
+	m, err := o.object("model")
+	if err != nil {
+		return err
+	}
+	if t.model, err = parseModel(m, t.pre.bytes); err != nil {
+		return err
+	}
+	t.coders = newCoders(t.model, t.pre.bytes)
+	if err := t.added.parse(o, t.model, t.normalizer); err != nil {
+		return err
+	}
+	t.maxID = -1
+	for id := range t.model.tokens {
+		t.maxID = max(t.maxID, id)
+	}
+	for id := range t.added.byID {
+		t.maxID = max(t.maxID, id)
+	}
+	for _, ids := range [][]int32{t.surround.before, t.surround.after} {
+		for _, id := range ids {
+			t.maxID = max(t.maxID, id)
+		}
+	}
+	return nil
+}
 
-// Decode turns ids into text; with skipSpecial it leaves out special tokens. Ids
-// that name no token are left out.
-func (t *Tokenizer) Decode(ids []int32, skipSpecial bool) string { return "" }
+// Encode turns text, of at most 256 MiB, into tokens. With addSpecial it adds the
+// tokens that the post-processor puts around a single sequence.
+func (t *Tokenizer) Encode(text string, addSpecial bool) Encoding {
+	if len(text) > maxText {
+		panic("tokenizer: text of more than 256 MiB")
+	}
+	var e Encoding
+	e.IDs = make([]int32, 0, len(text)/4+8)
+	e.Bytes = make([]int32, 0, len(text)/4+8)
+	add := func(id int32, n int) {
+		e.IDs = append(e.IDs, id)
+		e.Bytes = append(e.Bytes, int32(n))
+	}
+	if addSpecial {
+		for _, id := range t.surround.before {
+			add(id, 0)
+		}
+	}
+	c := t.coders.get()
+	defer t.coders.put(c)
+	word := func(p piece) {
+		c.encode(p.s, func(k mark) {
+			n := k.n
+			if p.off != nil {
+				n = int32(p.off[k.start+k.n] - p.off[k.start])
+			}
+			e.IDs = append(e.IDs, k.id)
+			e.Bytes = append(e.Bytes, n)
+		})
+	}
+	t.added.raw.split(newPiece(text), func(p piece, a *addedToken) {
+		if a != nil {
+			add(a.id, p.at(len(p.s))-p.at(0))
+			return
+		}
+		for _, n := range t.normalizer {
+			p = n.apply(p)
+		}
+		t.added.norm.split(p, func(p piece, a *addedToken) {
+			if a != nil {
+				add(a.id, p.at(len(p.s))-p.at(0))
+				return
+			}
+			t.pre.words(p, word)
+		})
+	})
+	if addSpecial {
+		for _, id := range t.surround.after {
+			add(id, 0)
+		}
+	}
+	return e
+}
 
-// MaxID returns the largest id that Encode can emit, -1 if there is none.
-func (t *Tokenizer) MaxID() int32 { return -1 }
+// Decode turns ids into text; with skipSpecial it leaves out special tokens, by
+// name, as the library does. An id that names no token is left out.
+func (t *Tokenizer) Decode(ids []int32, skipSpecial bool) string {
+	var b strings.Builder
+	s := t.Stream(skipSpecial)
+	for _, id := range ids {
+		b.WriteString(s.Next(id))
+	}
+	b.WriteString(s.Flush())
+	return b.String()
+}
 
-// TokenID returns the id of the token whose stored form is s.
-func (t *Tokenizer) TokenID(s string) (int32, bool) { return 0, false }
+// decoded returns the form of a token that the decoders are given.
+func (t *Tokenizer) decoded(id int32) (string, bool) {
+	if a, ok := t.added.byID[id]; ok {
+		return a.decoded, true
+	}
+	s, ok := t.model.tokens[id]
+	return s, ok
+}
 
-// Token returns the stored form of the token id.
-func (t *Tokenizer) Token(id int32) (string, bool) { return "", false }
+// isSpecial reports whether s is the content of a special token.
+func (t *Tokenizer) isSpecial(s string) bool {
+	a, ok := t.added.byContent[s]
+	return ok && a.special
+}
 
-// BOS returns the id that the post-processor puts before a single sequence.
-func (t *Tokenizer) BOS() (int32, bool) { return 0, false }
+// MaxID returns the largest id of any token in the file, -1 if there is none: no
+// larger one comes out of Encode.
+func (t *Tokenizer) MaxID() int32 { return t.maxID }
 
-// Stream decodes tokens one at a time.
-type Stream struct{}
+// TokenID returns the id of the token that the file writes s.
+func (t *Tokenizer) TokenID(s string) (int32, bool) {
+	if a, ok := t.added.byContent[s]; ok {
+		return a.id, true
+	}
+	id, ok := t.model.ids[s]
+	return id, ok
+}
 
-// Stream returns a decoder for tokens that arrive one at a time. The concatenation
-// of everything Next and Flush return equals Decode of all ids.
-func (t *Tokenizer) Stream(skipSpecial bool) *Stream { return &Stream{} }
+// Token returns the token id as the file writes it.
+func (t *Tokenizer) Token(id int32) (string, bool) {
+	if a, ok := t.added.byID[id]; ok {
+		return a.content, true
+	}
+	s, ok := t.model.tokens[id]
+	return s, ok
+}
 
-// Next takes one more token and returns the text that became certain, always
-// whole UTF-8 characters.
-func (s *Stream) Next(id int32) string { return "" }
-
-// Flush ends the stream and returns the text that was held back.
-func (s *Stream) Flush() string { return "" }
+// BOS returns the first of the tokens that the post-processor puts before a single
+// sequence; ok is false if it puts none.
+func (t *Tokenizer) BOS() (id int32, ok bool) {
+	if len(t.surround.before) == 0 {
+		return 0, false
+	}
+	return t.surround.before[0], true
+}

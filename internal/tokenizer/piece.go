@@ -1,0 +1,129 @@
+package tokenizer
+
+import "unicode/utf8"
+
+// piece is a part of the text on its way through the pipeline. It knows, for each
+// of its bytes, where in the input text it came from.
+type piece struct {
+	s string
+	// off[i] is the offset in the input text of byte i of s, for i up to and
+	// including len(s); it never falls. nil means that s is the input text from
+	// base on, unchanged.
+	off  []int
+	base int
+	// late says that the official library takes the piece to begin after the
+	// start of the text although at(0) is 0. Only Metaspace's "first" asks.
+	late bool
+}
+
+// newPiece makes the whole input text a piece. Bytes that are not UTF-8 become
+// U+FFFD, one for each maximal part of a character, as Python's
+// bytes.decode(errors="replace") has it.
+func newPiece(text string) piece {
+	if utf8.ValidString(text) {
+		return piece{s: text}
+	}
+	var e editor
+	for i := 0; i < len(text); {
+		n, valid := nextChar(text, i)
+		if valid {
+			e.keep(piece{s: text}, i, i+n)
+		} else {
+			e.put("\uFFFD", i, i+n)
+		}
+		i += n
+	}
+	return e.piece(len(text))
+}
+
+// at returns the offset in the input text of byte i of the piece.
+func (p piece) at(i int) int {
+	if p.off == nil {
+		return p.base + i
+	}
+	return p.off[i]
+}
+
+// slice returns the bytes i to j of the piece.
+func (p piece) slice(i, j int) piece {
+	q := piece{s: p.s[i:j], base: p.base + i, late: p.late && i == 0}
+	if p.off != nil {
+		q.off = p.off[i : j+1]
+	}
+	return q
+}
+
+// from returns the piece with what comes before offset in the input text taken for
+// nothing of it.
+func (p piece) from(offset int) piece {
+	off := make([]int, len(p.s)+1)
+	for i := range off {
+		off[i] = max(p.at(i), offset)
+	}
+	p.off = off
+	return p
+}
+
+// prepend puts s, which stands for no byte of the input, before the piece.
+func (p piece) prepend(s string) piece {
+	e := editor{late: p.late}
+	e.grow(len(s) + len(p.s))
+	e.put(s, p.at(0), p.at(0))
+	e.keep(p, 0, len(p.s))
+	return e.piece(p.at(len(p.s)))
+}
+
+// editor builds a changed piece from left to right.
+type editor struct {
+	s    []byte
+	off  []int
+	late bool
+}
+
+func (e *editor) grow(n int) {
+	e.s = make([]byte, 0, n)
+	e.off = make([]int, 0, n+1)
+}
+
+// keep copies bytes i to j of p.
+func (e *editor) keep(p piece, i, j int) {
+	e.s = append(e.s, p.s[i:j]...)
+	if p.off != nil {
+		e.off = append(e.off, p.off[i:j]...)
+		return
+	}
+	for k := i; k < j; k++ {
+		e.off = append(e.off, p.base+k)
+	}
+}
+
+// put adds s in place of the bytes from to until of the input text. Where s is
+// shorter, its last byte stands for the rest; where it is longer, the end of it
+// stands for nothing.
+func (e *editor) put(s string, from, until int) {
+	e.s = append(e.s, s...)
+	for i := range len(s) {
+		e.off = append(e.off, min(from+i, until))
+	}
+}
+
+// piece returns what was built; until is the offset where it ends in the input.
+func (e *editor) piece(until int) piece {
+	return piece{s: string(e.s), off: append(e.off, until), late: e.late}
+}
+
+// nextChar returns the length of the character of s at i, or of the longest part
+// there that can begin no character, and whether it is one.
+func nextChar[T string | []byte](s T, i int) (n int, valid bool) {
+	if s[i] < utf8.RuneSelf {
+		return 1, true
+	}
+	var buf [utf8.UTFMax]byte
+	b := buf[:copy(buf[:], s[i:])]
+	if r, size := utf8.DecodeRune(b); r != utf8.RuneError || size > 1 {
+		return size, true
+	}
+	for n = 1; n < len(b) && !utf8.FullRune(b[:n]) && !utf8.FullRune(b[:n+1]); n++ {
+	}
+	return n, false
+}

@@ -1,0 +1,112 @@
+package tokenizer
+
+import "encoding/json"
+
+// surround holds the tokens that the post-processor puts around a text.
+type surround struct{ before, after []int32 }
+
+// parse reads the post-processor at o. set says that a template was read already.
+func (s *surround) parse(o *object, set *bool, depth int) error {
+	kind, err := o.str("type")
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case "ByteLevel": // changes offsets only
+		return nil
+	case "Sequence":
+		if depth == maxNesting {
+			return o.errorf("nests more than %d deep", maxNesting)
+		}
+		list, err := o.objects("processors")
+		if err != nil {
+			return err
+		}
+		for _, p := range list {
+			if err := s.parse(p, set, depth+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "TemplateProcessing":
+		if *set {
+			return o.errorf("is not supported: a second TemplateProcessing")
+		}
+		*set = true
+		return s.parseTemplate(o)
+	}
+	return o.errorf("is not supported: post-processor %q", kind)
+}
+
+// parseTemplate reads the template for a single sequence.
+func (s *surround) parseTemplate(o *object) error {
+	pieces, err := o.objects("single")
+	if err != nil {
+		return err
+	}
+	special, err := o.object("special_tokens")
+	if err != nil {
+		return err
+	}
+	seen := false
+	for _, p := range pieces {
+		if p.has("Sequence") {
+			q, err := p.object("Sequence")
+			if err != nil {
+				return err
+			}
+			id, err := q.str("id")
+			if err != nil {
+				return err
+			}
+			if id != "A" || seen {
+				return p.errorf("is not supported: a template for one sequence that does not hold it exactly once")
+			}
+			seen = true
+			continue
+		}
+		q, err := p.object("SpecialToken")
+		if err != nil {
+			return err
+		}
+		ids, err := specialIDs(q, special)
+		if err != nil {
+			return err
+		}
+		if seen {
+			s.after = append(s.after, ids...)
+		} else {
+			s.before = append(s.before, ids...)
+		}
+	}
+	if !seen {
+		return o.errorf("is not supported: a template for one sequence that does not hold it exactly once")
+	}
+	return nil
+}
+
+// specialIDs returns the ids that special_tokens gives for the piece q.
+func specialIDs(q, special *object) ([]int32, error) {
+	name, err := q.str("id")
+	if err != nil {
+		return nil, err
+	}
+	if !special.has(name) {
+		return nil, q.errorf("names %s, which special_tokens lacks", quote(name))
+	}
+	e, err := special.object(name)
+	if err != nil {
+		return nil, err
+	}
+	var raws []json.RawMessage
+	if err := e.get("ids", &raws); err != nil {
+		return nil, err
+	}
+	ids := make([]int32, len(raws))
+	for i, raw := range raws {
+		if ids[i], err = e.id(quote(name), raw); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}

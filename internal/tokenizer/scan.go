@@ -1,0 +1,145 @@
+package tokenizer
+
+import "unicode/utf8"
+
+// A scanner returns where the match that begins at i ends, i < len(s). All of
+// them match at every position, as the expressions they stand for do, so that
+// cutting a text by a scanner leaves nothing out.
+type scanner func(t *tables, s string, i int) int
+
+// The expressions that are read by hand, and by no other way: Go's regexp has no
+// look-ahead, and is slow where this has to be fast.
+const (
+	gpt2Pattern   = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+	llama3Pattern = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	cl100kPattern = `'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+`
+	qwen2Pattern  = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+)
+
+// scanners maps an expression, letter for letter, to its scanner.
+var scanners = map[string]scanner{
+	gpt2Pattern:   scanGPT2,
+	llama3Pattern: func(t *tables, s string, i int) int { return scanLlama3(t, s, i, 3) },
+	cl100kPattern: func(t *tables, s string, i int) int { return scanLlama3(t, s, i, 3) },
+	qwen2Pattern:  func(t *tables, s string, i int) int { return scanLlama3(t, s, i, 1) },
+}
+
+// scanGPT2 is gpt2Pattern.
+func scanGPT2(t *tables, s string, i int) int {
+	if s[i] == '\'' {
+		if n := contraction(s[i+1:], false); n > 0 {
+			return i + 1 + n
+		}
+	}
+	j := i
+	if s[i] == ' ' && i+1 < len(s) {
+		j++
+	}
+	switch k, n := t.at(s, j); {
+	case k&letter != 0:
+		return t.run(s, j+n, letter, true)
+	case k&number != 0:
+		return t.run(s, j+n, number, true)
+	case k&space == 0:
+		return t.run(s, j+n, letter|number|space, false)
+	}
+	return scanSpace(t, s, i, t.run(s, i, space, true))
+}
+
+// scanLlama3 is llama3Pattern with at most digits digits to a match.
+func scanLlama3(t *tables, s string, i, digits int) int {
+	if s[i] == '\'' {
+		if n := contraction(s[i+1:], true); n > 0 {
+			return i + 1 + n
+		}
+	}
+	k, n := t.at(s, i)
+	if k&letter != 0 {
+		return t.run(s, i+n, letter, true)
+	}
+	if k&number != 0 {
+		end := i + n
+		for d := 1; d < digits && end < len(s); d++ {
+			k, n := t.at(s, end)
+			if k&number == 0 {
+				break
+			}
+			end += n
+		}
+		return end
+	}
+	next, size := class(0), 0
+	if i+n < len(s) {
+		next, size = t.at(s, i+n)
+	}
+	if next&letter != 0 && !newline(s[i]) {
+		return t.run(s, i+n+size, letter, true)
+	}
+	if k&space == 0 {
+		return newlines(s, t.run(s, i+n, letter|number|space, false))
+	}
+	if s[i] == ' ' && size > 0 && next&(number|space) == 0 {
+		return newlines(s, t.run(s, i+n+size, letter|number|space, false))
+	}
+	// White space up to its last line break, if it has one.
+	end := t.run(s, i, space, true)
+	for j := end; j > i; j-- {
+		if newline(s[j-1]) {
+			return j
+		}
+	}
+	return scanSpace(t, s, i, end)
+}
+
+// scanSpace is \s+(?!\S)|\s+ for white space from i to end: all of it at the end of
+// the text, all but the last character before a word, if there is more than one.
+func scanSpace(t *tables, s string, i, end int) int {
+	if end == len(s) {
+		return end
+	}
+	_, last := utf8.DecodeLastRuneInString(s[i:end])
+	if end-last == i {
+		return end
+	}
+	return end - last
+}
+
+func newline(b byte) bool { return b == '\r' || b == '\n' }
+
+// newlines returns the end of the line breaks of s from i on.
+func newlines(s string, i int) int {
+	for i < len(s) && newline(s[i]) {
+		i++
+	}
+	return i
+}
+
+// contraction returns the length of s, t, re, ve, m, ll or d at the start of s,
+// 0 if there is none. With fold it takes capitals too, and ſ, which folds to s.
+func contraction(s string, fold bool) int {
+	if s == "" {
+		return 0
+	}
+	lower := func(b byte) byte {
+		if fold && 'A' <= b && b <= 'Z' {
+			return b + 'a' - 'A'
+		}
+		return b
+	}
+	switch lower(s[0]) {
+	case 's', 't', 'm', 'd':
+		return 1
+	case 'r', 'v':
+		if len(s) > 1 && lower(s[1]) == 'e' {
+			return 2
+		}
+	case 'l':
+		if len(s) > 1 && lower(s[1]) == 'l' {
+			return 2
+		}
+	}
+	if fold && len(s) > 1 && s[:2] == "ſ" {
+		return 2
+	}
+	return 0
+}
