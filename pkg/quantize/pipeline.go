@@ -42,6 +42,7 @@ type pipeline struct {
 	out      *safetensors.Writer
 	fileHash hash.Hash // of model.safetensors as far as it is written
 	records  []record  // of finished items
+	taken    int       // of them taken over from an earlier run
 	unsynced int64
 	hashers  sync.WaitGroup
 }
@@ -64,10 +65,16 @@ func (pl *pipeline) openWriter(path string, e earlier) (err error) {
 	for i := range e.records {
 		done += len(pl.job.items[i].outs)
 	}
-	pl.records, pl.fileHash = e.records, e.fileHash
 	if done > 0 {
 		pl.out, err = safetensors.Resume(path, pl.job.infos, artifactMetadata, done)
-		return err
+		if err == nil {
+			pl.records, pl.fileHash = e.records, e.fileHash
+			return nil
+		}
+		// A header that is not ours, whatever happened to it: start again.
+		if fault.KindOf(err) != fault.Input {
+			return err
+		}
 	}
 	if pl.out, err = safetensors.Create(path, pl.job.infos, artifactMetadata); err != nil {
 		return err

@@ -59,7 +59,6 @@ func matches(digests []infer.TensorDigest, infos []safetensors.Info) bool {
 type earlier struct {
 	records  []record  // of the items that are whole on disk
 	fileHash hash.Hash // of model.safetensors up to there; nil where there is nothing
-	whole    bool      // the file is complete and has its final name
 }
 
 // takeOver hashes what an earlier run wrote and returns the items, from the
@@ -73,9 +72,8 @@ func (j *job) takeOver(ctx context.Context, pool *kernel.Pool, dir *stage.Dir, l
 	e := earlier{}
 	path := dir.Path(infer.WeightsFile)
 	f, err := os.Open(path + ".partial")
-	if errors.Is(err, fs.ErrNotExist) && len(records) == len(j.items) {
-		f, err = os.Open(path)
-		e.whole = err == nil
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = os.Open(path) // the run got as far as closing the file
 	}
 	if err != nil {
 		return earlier{}, nil // the file is gone: start again
@@ -97,8 +95,7 @@ func (j *job) hashEarlier(ctx context.Context, f *os.File, e *earlier, records [
 	file := sha256.New()
 	r := bufio.NewReaderSize(f, 1<<20)
 	if _, err := io.CopyN(file, r, j.header); err != nil {
-		e.whole = false
-		return nil
+		return nil // too short even for the header: nothing to take over
 	}
 	for _, rec := range records {
 		if err := ctx.Err(); err != nil {
@@ -117,16 +114,13 @@ func (j *job) hashEarlier(ctx context.Context, f *os.File, e *earlier, records [
 			one := sha256.New()
 			_, err = io.CopyN(io.MultiWriter(file, one), r, size)
 			if err != nil || hex.EncodeToString(one.Sum(nil)) != d.SHA256 {
-				e.fileHash, e.whole = before, false
+				e.fileHash = before
 				return nil
 			}
 		}
 		e.records = append(e.records, rec)
 	}
 	e.fileHash = file
-	if _, err := r.ReadByte(); e.whole && err != io.EOF {
-		e.whole = false
-	}
 	return nil
 }
 

@@ -93,7 +93,7 @@ func (j *job) fill(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (res 
 	if err = dir.End(err); err != nil {
 		return nil, err
 	}
-	res.ResumedModules = len(e.records)
+	res.ResumedModules = pl.taken
 	return res, nil
 }
 
@@ -101,22 +101,18 @@ func (j *job) fill(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (res 
 func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, e earlier) (infer.FileDigest, error) {
 	path := dir.Path(infer.WeightsFile)
 	digest := infer.FileDigest{Name: infer.WeightsFile, Bytes: pl.job.total}
-	if e.whole {
-		pl.records = e.records
-		digest.SHA256 = hex.EncodeToString(e.fileHash.Sum(nil))
-		return digest, nil
-	}
-	var left int64
-	for i := len(e.records); i < len(pl.job.items); i++ {
-		left += pl.job.items[i].sourceBytes()
-	}
-	pl.progress.Stage("quantize", left, "B")
 	if err := pl.openWriter(path, e); err != nil {
 		if pl.out != nil {
 			pl.out.Keep()
 		}
 		return digest, err
 	}
+	pl.taken = len(pl.records)
+	var left int64
+	for i := pl.taken; i < len(pl.job.items); i++ {
+		left += pl.job.items[i].sourceBytes()
+	}
+	pl.progress.Stage("quantize", left, "B")
 	if err := pl.run(ctx); err != nil {
 		pl.out.Keep()
 		return digest, err

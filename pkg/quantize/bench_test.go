@@ -1,0 +1,83 @@
+package quantize
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"afmq/internal/kernel"
+	"afmq/pkg/safetensors"
+)
+
+// BenchmarkRun quantizes a checkpoint of the AFM shape in small (123 MB of fp16)
+// from the page cache with as many threads as -cpu says, and reports the fp16
+// bytes of the checkpoint per second and thread, hashing and writing included,
+// and the process's peak resident set.
+func BenchmarkRun(b *testing.B) {
+	const (
+		layers, hidden, ffn    = 4, 1024, 2816
+		heads, kvHeads, headDm = 12, 4, 128
+		vocab                  = 4096
+	)
+	s := &synthetic{config: map[string]any{
+		"model_type": "qwen3", "architectures": []string{"Qwen3ForCausalLM"},
+		"hidden_size": hidden, "intermediate_size": ffn, "num_hidden_layers": layers,
+		"num_attention_heads": heads, "num_key_value_heads": kvHeads, "head_dim": headDm, "vocab_size": vocab,
+		"rms_norm_eps": 1e-6, "rope_theta": 500000.0, "max_position_embeddings": 4096, "hidden_act": "silu",
+		"tie_word_embeddings": true, "attention_bias": false,
+	}}
+	rng := rand.New(rand.NewPCG(5, 6))
+	add := func(name string, shape ...int) {
+		n := 1
+		for _, d := range shape {
+			n *= d
+		}
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(rng.NormFloat64() * 0.02)
+		}
+		s.tensors = append(s.tensors, tensor{name, safetensors.F16, shape, floatBytes(safetensors.F16, v)})
+	}
+	add("model.embed_tokens.weight", vocab, hidden)
+	for l := range layers {
+		p := fmt.Sprintf("model.layers.%d.", l)
+		add(p+"input_layernorm.weight", hidden)
+		add(p+"self_attn.q_norm.weight", headDm)
+		add(p+"self_attn.k_norm.weight", headDm)
+		add(p+"self_attn.q_proj.weight", heads*headDm, hidden)
+		add(p+"self_attn.k_proj.weight", kvHeads*headDm, hidden)
+		add(p+"self_attn.v_proj.weight", kvHeads*headDm, hidden)
+		add(p+"self_attn.o_proj.weight", hidden, heads*headDm)
+		add(p+"post_attention_layernorm.weight", hidden)
+		add(p+"mlp.gate_proj.weight", ffn, hidden)
+		add(p+"mlp.up_proj.weight", ffn, hidden)
+		add(p+"mlp.down_proj.weight", hidden, ffn)
+	}
+	add("model.norm.weight", hidden)
+	model := s.write(b, 1)
+	s = nil
+	for _, bits := range []int{4, 2} {
+		b.Run(fmt.Sprintf("bits=%d", bits), func(b *testing.B) {
+			pool := kernel.NewPool(0)
+			defer pool.Close()
+			out := filepath.Join(b.TempDir(), "out")
+			var source, peak int64
+			for b.Loop() {
+				res, err := Run(bg, pool, Options{Model: model, Out: out, Bits: bits, ToolVersion: "test"})
+				if err != nil {
+					b.Fatal(err)
+				}
+				source, peak = res.SourceBytes, res.PeakRSSBytes
+				if err := os.RemoveAll(out); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.SetBytes(source)
+			perSecond := float64(source) * float64(b.N) / b.Elapsed().Seconds()
+			b.ReportMetric(perSecond/1e6/float64(pool.Threads()), "MB/s/thread")
+			b.ReportMetric(float64(peak)/1e6, "peak-RSS-MB")
+		})
+	}
+}

@@ -1,0 +1,145 @@
+package quantize
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"path/filepath"
+	"testing"
+
+	"afmq/internal/fault"
+	"afmq/internal/kernel"
+	"afmq/pkg/infer"
+	"afmq/pkg/safetensors"
+)
+
+// A dequantized checkpoint holds exactly the fp16 nearest to what the artifact
+// stands for, and can be quantized again.
+func TestDequantize(t *testing.T) {
+	pool := newPool(t, 2)
+	art, _ := run(t, pool, Options{
+		Model: newSynthetic(safetensors.BF16, true).write(t, 1), Bits: 3, Overrides: []Override{{"down_proj", 8}, {"v_proj", 16}},
+	})
+	out := filepath.Join(t.TempDir(), "dense")
+	res, err := Dequantize(bg, pool, art, out, DequantizeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantOnly(t, out)
+	a := open(t, art)
+	f, err := safetensors.Open(filepath.Join(out, infer.WeightsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if f.Metadata()["format"] != "pt" || res.Bytes != f.Bytes() || res.Tensors != len(f.Names()) || len(f.Names()) != len(a.layout) {
+		t.Errorf("%d tensors, metadata %v, result %+v", len(f.Names()), f.Metadata(), res)
+	}
+	for i := range a.layout {
+		st := &a.layout[i]
+		want := denseValues(t, a, st)
+		half := make([]uint16, len(want))
+		kernel.F32ToF16(half, want)
+		x, ok := f.Tensor(st.Spec.Name)
+		if !ok || x.DType != safetensors.F16 || !bytes.Equal(x.Bytes(), uint16Bytes(half)) {
+			t.Errorf("%s is not the fp16 of what is stored", st.Spec.Name)
+		}
+		if st.Form == infer.Palette { // without row scales nothing is rounded
+			back := make([]float32, len(want))
+			kernel.F16ToF32(back, half)
+			for k := range back {
+				if back[k] != want[k] {
+					t.Fatalf("%s: %v became %v", st.Spec.Name, want[k], back[k])
+				}
+			}
+		}
+	}
+	for _, name := range []string{"tokenizer.json"} {
+		if !bytes.Equal(readFile(t, filepath.Join(out, name)), readFile(t, filepath.Join(art, name))) {
+			t.Errorf("%s is not the artifact's", name)
+		}
+	}
+	cfg, err := infer.LoadConfig(out)
+	if err != nil || cfg.Quantization != nil {
+		t.Errorf("config: %+v, %v", cfg, err)
+	}
+	again, _ := run(t, pool, Options{Model: out, Bits: 3, Overrides: []Override{{"down_proj", 8}, {"v_proj", 16}}})
+	b := open(t, again)
+	for i := range a.layout {
+		if st := &a.layout[i]; st.Form == infer.Palette {
+			if !bytes.Equal(floatBytes(safetensors.F32, denseValues(t, a, st)), floatBytes(safetensors.F32, denseValues(t, b, &b.layout[i]))) {
+				t.Errorf("%s: quantizing what was dequantized changes it", st.Spec.Name)
+			}
+		}
+	}
+}
+
+// The rounding of the int8 embedding to fp16 is at most half an ulp of fp16.
+func TestDequantizedEmbeddingError(t *testing.T) {
+	pool := newPool(t, 2)
+	art, _ := run(t, pool, Options{Model: tinyModel})
+	a := open(t, art)
+	for i := range a.layout {
+		st := &a.layout[i]
+		if st.Form != infer.RowInt8 {
+			continue
+		}
+		want := denseValues(t, a, st)
+		half, back := make([]uint16, len(want)), make([]float32, len(want))
+		kernel.F32ToF16(half, want)
+		kernel.F16ToF32(back, half)
+		worst, e, n := 0.0, 0.0, 0.0
+		for k := range want {
+			d := math.Abs(float64(want[k]) - float64(back[k]))
+			worst = max(worst, d/max(math.Abs(float64(want[k])), 0x1p-14))
+			e += d * d
+			n += float64(want[k]) * float64(want[k])
+		}
+		t.Logf("%s: fp16 rounding moves a value by at most %.2e of it, %.2e of the norm in all", st.Spec.Name, worst, math.Sqrt(e/n))
+		if worst > 0x1p-11 {
+			t.Errorf("%s: %v is more than half an ulp", st.Spec.Name, worst)
+		}
+	}
+}
+
+func TestDequantizeRefuses(t *testing.T) {
+	pool := newPool(t, 2)
+	art := smallArtifact(t)
+	parent := t.TempDir()
+	out := filepath.Join(parent, "dense")
+
+	path := filepath.Join(art, infer.WeightsFile)
+	data := readFile(t, path)
+	data[len(data)-1] ^= 1
+	writeFile(t, path, data)
+	_, err := Dequantize(bg, pool, art, out, DequantizeOptions{})
+	wantFault(t, err, fault.Input, infer.WeightsFile, "SHA-256")
+	wantEmpty(t, parent)
+	data[len(data)-1] ^= 1
+	writeFile(t, path, data)
+
+	ctx, cancel := context.WithCancel(bg)
+	cancel()
+	if _, err := Dequantize(ctx, pool, art, out, DequantizeOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	wantEmpty(t, parent)
+
+	_, err = Dequantize(bg, pool, tinyModel, out, DequantizeOptions{})
+	wantFault(t, err, fault.Input, "manifest.json", "missing")
+	_, err = Dequantize(bg, pool, art, art, DequantizeOptions{})
+	wantFault(t, err, fault.Output)
+}
+
+// A value beyond fp16 is refused, not turned into infinity.
+func TestDequantizeOverflow(t *testing.T) {
+	pool := newPool(t, 2)
+	s := newSynthetic(safetensors.F32, false)
+	copy(s.tensor("model.embed_tokens.weight").data[4*synHidden*100:], floatBytes(safetensors.F32, []float32{1, 70000}))
+	art, _ := run(t, pool, Options{Model: s.write(t, 1)})
+	parent := t.TempDir()
+	_, err := Dequantize(bg, pool, art, filepath.Join(parent, "dense"), DequantizeOptions{})
+	wantFault(t, err, fault.Input, "model.embed_tokens.weight", "index 2401", "too large for F16")
+	wantEmpty(t, parent)
+}

@@ -1,0 +1,239 @@
+package quantize
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"afmq/internal/fault"
+	"afmq/pkg/infer"
+	"afmq/pkg/safetensors"
+)
+
+// hook is a progress reporter that calls at after every finished tensor of the
+// stage that quantizes, counted from 1.
+type hook struct {
+	in bool
+	n  int
+	at func(n int)
+}
+
+func (h *hook) Stage(name string, _ int64, _ string) { h.in = name == "quantize" }
+func (h *hook) Done()                                {}
+func (h *hook) Advance(int64) {
+	if h.in {
+		h.n++
+		h.at(h.n)
+	}
+}
+
+func stateDir(out string) string {
+	return filepath.Join(filepath.Dir(out), "."+filepath.Base(out)+".afmq")
+}
+
+// interrupt runs until n tensors are finished, cancels, and checks that only the
+// state is left.
+func interrupt(t *testing.T, opts Options, n int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(bg)
+	defer cancel()
+	opts.ToolVersion = "test"
+	opts.Progress = &hook{at: func(k int) {
+		if k == n {
+			cancel()
+		}
+	}}
+	_, err := Run(ctx, newPool(t, 2), opts)
+	if !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Unexpected {
+		t.Fatalf("cancelled after %d: %v", n, err)
+	}
+	if _, err := os.Stat(opts.Out); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("cancelled after %d: the target exists (%v)", n, err)
+	}
+	if _, err := os.Stat(stateDir(opts.Out)); err != nil {
+		t.Fatalf("cancelled after %d: no state is left: %v", n, err)
+	}
+}
+
+func smallModel(t *testing.T) (opts Options, want string, tensors int) {
+	s := newSynthetic(safetensors.BF16, true)
+	s.tie("lm_head.weight", "model.embed_tokens.weight")
+	opts = Options{Model: s.write(t, 2), Overrides: []Override{{"v_proj", 16}}}
+	want, _ = run(t, newPool(t, 2), opts)
+	return opts, want, len(s.tensors) - 1
+}
+
+// After an interruption at any tensor the same call ends with the same bytes.
+func TestResumeAfterInterruption(t *testing.T) {
+	opts, want, tensors := smallModel(t)
+	for n := 1; n < tensors; n++ {
+		opts.Out = filepath.Join(t.TempDir(), "out")
+		interrupt(t, opts, n)
+		_, res := run(t, newPool(t, 2), opts)
+		if res.ResumedModules < n {
+			t.Errorf("interrupted after %d: %d taken over", n, res.ResumedModules)
+		}
+		sameContents(t, opts.Out, want)
+		wantOnly(t, opts.Out)
+	}
+}
+
+// The same for a run that never got to clean up: its files as they were at each
+// tensor.
+func TestResumeAfterCrash(t *testing.T) {
+	opts, want, tensors := smallModel(t)
+	snapshots := make([]string, 0, tensors)
+	first := opts
+	first.Out, first.ToolVersion = filepath.Join(t.TempDir(), "out"), "test"
+	first.Progress = &hook{at: func(int) {
+		parent := t.TempDir()
+		copyTree(t, stateDir(first.Out), stateDir(filepath.Join(parent, "out")))
+		snapshots = append(snapshots, parent)
+	}}
+	if _, err := Run(bg, newPool(t, 2), first); err != nil {
+		t.Fatal(err)
+	}
+	if len(snapshots) != tensors {
+		t.Fatalf("%d snapshots of %d tensors", len(snapshots), tensors)
+	}
+	for _, parent := range snapshots {
+		opts.Out = filepath.Join(parent, "out")
+		run(t, newPool(t, 2), opts)
+		sameContents(t, opts.Out, want)
+		wantOnly(t, opts.Out)
+	}
+}
+
+// What an earlier run left is not trusted: whatever happened to it, the result is
+// the same.
+func TestResumeFromDamagedState(t *testing.T) {
+	opts, want, _ := smallModel(t)
+	partial := func(out string) string {
+		found := ""
+		filepath.WalkDir(stateDir(out), func(path string, d os.DirEntry, err error) error {
+			if err == nil && filepath.Base(path) == infer.WeightsFile+".partial" {
+				found = path
+			}
+			return nil
+		})
+		if found == "" {
+			t.Fatal("no partial file")
+		}
+		return found
+	}
+	flip := func(at float64) func(t *testing.T, out string) {
+		return func(t *testing.T, out string) {
+			data := readFile(t, partial(out))
+			data[int(at*float64(len(data)-1))] ^= 0x10
+			writeFile(t, partial(out), data)
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		damage func(t *testing.T, out string)
+	}{
+		{"flipped in the header", flip(0.001)},
+		{"flipped in the embedding", flip(0.5)},
+		{"flipped at the end", flip(1)},
+		{"truncated", func(t *testing.T, out string) {
+			if err := os.Truncate(partial(out), int64(len(readFile(t, partial(out)))-100)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"truncated in the header", func(t *testing.T, out string) {
+			if err := os.Truncate(partial(out), 20); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"closed", func(t *testing.T, out string) { // no item lost, only the name is final
+			name := partial(out)
+			if err := os.Rename(name, strings.TrimSuffix(name, ".partial")); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"weights gone", func(t *testing.T, out string) {
+			if err := os.Remove(partial(out)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"more bytes", func(t *testing.T, out string) {
+			writeFile(t, partial(out), append(readFile(t, partial(out)), 1, 2, 3))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			opts.Out = filepath.Join(t.TempDir(), "out")
+			interrupt(t, opts, 7)
+			c.damage(t, opts.Out)
+			run(t, newPool(t, 2), opts)
+			sameContents(t, opts.Out, want)
+		})
+	}
+}
+
+func TestResumeRefusesAnotherJob(t *testing.T) {
+	opts, want, _ := smallModel(t)
+	opts.Out = filepath.Join(t.TempDir(), "out")
+	interrupt(t, opts, 5)
+
+	other := opts
+	other.Bits, other.ToolVersion = 2, "test"
+	_, err := Run(bg, newPool(t, 2), other)
+	wantFault(t, err, fault.Input, "bits")
+	other = opts
+	other.ToolVersion = "test2"
+	_, err = Run(bg, newPool(t, 2), other)
+	wantFault(t, err, fault.Input, "tool_version")
+
+	// The refusals have not touched the state.
+	kept := opts
+	_, res := run(t, newPool(t, 2), kept)
+	if res.ResumedModules < 5 {
+		t.Errorf("%d taken over after the refusals", res.ResumedModules)
+	}
+	sameContents(t, opts.Out, want)
+
+	// --restart discards it.
+	other = opts
+	other.Out = filepath.Join(t.TempDir(), "out")
+	interrupt(t, other, 5)
+	other.Bits, other.Restart = 2, true
+	_, res = run(t, newPool(t, 2), other)
+	if res.ResumedModules != 0 {
+		t.Errorf("%d taken over in spite of restart", res.ResumedModules)
+	}
+}
+
+// A source that changed meanwhile is told by its bytes, not by its header.
+func TestResumeRefusesAnotherSource(t *testing.T) {
+	s := newSynthetic(safetensors.F16, false)
+	opts := Options{Model: s.write(t, 1), Out: filepath.Join(t.TempDir(), "out")}
+	interrupt(t, opts, 5)
+	path := filepath.Join(opts.Model, "model.safetensors")
+	good := readFile(t, path)
+	s.tensor("model.layers.0.input_layernorm.weight").data[0] ^= 1
+	changed := filepath.Join(s.write(t, 1), "model.safetensors")
+	copyTo(t, changed, path)
+	opts.ToolVersion = "test"
+	_, err := Run(bg, newPool(t, 2), opts)
+	wantFault(t, err, fault.Input, "model.layers.0.input_layernorm.weight", "changed")
+	writeFile(t, path, good)
+	if _, res := run(t, newPool(t, 2), opts); res.ResumedModules < 5 {
+		t.Errorf("%d taken over: the refusal threw the state away", res.ResumedModules)
+	}
+}
+
+// An error of the input in the middle of a resumed run leaves nothing.
+func TestInputErrorDiscardsState(t *testing.T) {
+	s := newSynthetic(safetensors.F32, false)
+	copy(s.tensor("lm_head.weight").data, []byte{0, 0, 0xc0, 0x7f})
+	parent := t.TempDir()
+	opts := Options{Model: s.write(t, 1), Out: filepath.Join(parent, "out")}
+	interrupt(t, opts, 5)
+	opts.ToolVersion = "test"
+	_, err := Run(bg, newPool(t, 2), opts)
+	wantFault(t, err, fault.Input, "lm_head.weight")
+	wantEmpty(t, parent)
+}

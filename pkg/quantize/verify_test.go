@@ -1,0 +1,292 @@
+package quantize
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"afmq/internal/fault"
+	"afmq/pkg/infer"
+	"afmq/pkg/safetensors"
+)
+
+// smallArtifact is small enough to change every byte of: it has palettes of two
+// widths, int8 rows, kept matrices, norms and biases.
+func smallArtifact(t *testing.T) string {
+	t.Helper()
+	out, _ := run(t, newPool(t, 2), Options{
+		Model: newSynthetic(safetensors.F16, true).write(t, 1), Overrides: []Override{{"down_proj", 2}, {"v_proj", 16}},
+	})
+	return out
+}
+
+// A flipped bit is found wherever it is: at 150 places in each file, in the header
+// of model.safetensors at every fifth byte.
+func TestVerifyFindsFlippedBits(t *testing.T) {
+	dir := smallArtifact(t)
+	pool := newPool(t, 1)
+	if _, err := Verify(bg, pool, dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range contents(t, dir) {
+		data := []byte(text)
+		path := filepath.Join(dir, name)
+		header := 0
+		if name == infer.WeightsFile {
+			header = 8 + int(binary.LittleEndian.Uint64(data))
+		}
+		step := max(1, len(data)/150)
+		for i := 0; i < len(data); {
+			data[i] ^= 1 << (i % 8)
+			writeFile(t, path, data)
+			_, err := Verify(bg, pool, dir, nil)
+			if fault.KindOf(err) != fault.Input {
+				t.Errorf("%s: byte %d of %d changed: %v", name, i, len(data), err)
+			}
+			data[i] ^= 1 << (i % 8)
+			if i < header {
+				i += 5
+			} else {
+				i += step
+			}
+		}
+		writeFile(t, path, data)
+	}
+	if _, err := Verify(bg, pool, dir, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A change in a tensor's data names the tensor.
+func TestVerifyNamesTheTensor(t *testing.T) {
+	dir := smallArtifact(t)
+	path := filepath.Join(dir, infer.WeightsFile)
+	data := readFile(t, path)
+	f, err := safetensors.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	offset := map[string]int{}
+	at := int(f.HeaderBytes())
+	for _, name := range f.Names() {
+		x, _ := f.Tensor(name)
+		offset[name] = at
+		at += len(x.Bytes())
+	}
+	f.Close()
+	pool := newPool(t, 2)
+	for name, at := range offset {
+		data[at] ^= 1
+		writeFile(t, path, data)
+		_, err := Verify(bg, pool, dir, nil)
+		wantFault(t, err, fault.Input, infer.WeightsFile, `"`+name+`"`, "SHA-256")
+		data[at] ^= 1
+	}
+}
+
+func TestVerifyFindsMissingAndExtraFiles(t *testing.T) {
+	dir := smallArtifact(t)
+	pool := newPool(t, 1)
+	for name, data := range contents(t, dir) {
+		path := filepath.Join(dir, name)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Verify(bg, pool, dir, nil)
+		wantFault(t, err, fault.Input, name)
+		writeFile(t, path, []byte(data+"\n"))
+		_, err = Verify(bg, pool, dir, nil)
+		wantFault(t, err, fault.Input, name)
+		writeFile(t, path, []byte(data))
+	}
+	extra := filepath.Join(dir, ".extra")
+	writeFile(t, extra, nil)
+	_, err := Verify(bg, pool, dir, nil)
+	wantFault(t, err, fault.Input, ".extra", "does not list")
+	os.Remove(extra)
+	if err := os.Mkdir(extra, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Verify(bg, pool, dir, nil)
+	wantFault(t, err, fault.Input, ".extra", "directory")
+	os.Remove(extra)
+	_, err = Verify(bg, pool, filepath.Join(dir, "none"), nil)
+	wantFault(t, err, fault.Input, "manifest.json", "missing")
+	if _, err := Verify(bg, pool, dir, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// The files of an artifact may be symbolic links, as hub caches make them.
+func TestVerifyFollowsLinks(t *testing.T) {
+	dir := smallArtifact(t)
+	linked := t.TempDir()
+	for name := range contents(t, dir) {
+		if err := os.Symlink(filepath.Join(dir, name), filepath.Join(linked, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Verify(bg, newPool(t, 1), linked, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// A manifest that was rewritten to fit its digests is still held against what
+// the tensors give.
+func TestVerifyDerivesAgain(t *testing.T) {
+	dir := smallArtifact(t)
+	pool := newPool(t, 1)
+	path := filepath.Join(dir, infer.ManifestFile)
+	good := readFile(t, path)
+	for _, c := range []struct {
+		name   string
+		change func(m *infer.Manifest)
+		part   string
+	}{
+		{"bpw", func(m *infer.Manifest) { m.BPW.Projections /= 2 }, "bpw"},
+		{"model bpw", func(m *infer.Manifest) { m.BPW.Model++ }, "bpw"},
+		{"bytes", func(m *infer.Manifest) { m.Plan.Modules[3].Bytes++ }, "plan says"},
+		{"bits", func(m *infer.Manifest) { m.Plan.Modules[1].Bits = 3 }, "plan says"},
+		{"module", func(m *infer.Manifest) { m.Plan.Modules = m.Plan.Modules[:4] }, "does not list"},
+		{"default", func(m *infer.Manifest) { m.Plan.Bits = 5 }, "config.json"},
+		{"tokenizer", func(m *infer.Manifest) { m.Tokenizer = hexSum(nil) }, "tokenizer"},
+		{"tensor", func(m *infer.Manifest) { m.Tensors[2].SHA256 = hexSum(nil) }, "SHA-256"},
+		{"file", func(m *infer.Manifest) { m.Files[0].SHA256 = hexSum(nil) }, "SHA-256"},
+		{"shape", func(m *infer.Manifest) {
+			for i := range m.Tensors {
+				if s := m.Tensors[i].Shape; len(s) == 2 && s[0] != s[1] {
+					s[0], s[1] = s[1], s[0]
+					return
+				}
+			}
+		}, "shape"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, err := infer.ParseManifest(path, good)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.change(m)
+			data, sum, err := m.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, path, data)
+			writeFile(t, filepath.Join(dir, infer.ManifestDigestFile), sum)
+			_, err = Verify(bg, pool, dir, nil)
+			wantFault(t, err, fault.Input, c.part)
+		})
+	}
+}
+
+func TestVerifyStops(t *testing.T) {
+	dir := smallArtifact(t)
+	ctx, cancel := context.WithCancel(bg)
+	cancel()
+	if _, err := Verify(ctx, newPool(t, 1), dir, nil); !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Unexpected {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// reseal makes the digests of a changed artifact right again.
+func reseal(t *testing.T, dir string) {
+	t.Helper()
+	m, err := infer.ReadManifest(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := safetensors.Open(filepath.Join(dir, infer.WeightsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for i := range m.Tensors {
+		x, _ := f.Tensor(m.Tensors[i].Name)
+		m.Tensors[i].SHA256 = hexSum(x.Bytes())
+	}
+	for i := range m.Files {
+		data := readFile(t, filepath.Join(dir, m.Files[i].Name))
+		m.Files[i].SHA256, m.Files[i].Bytes = hexSum(data), int64(len(data))
+	}
+	data, sum, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, infer.ManifestFile), data)
+	writeFile(t, filepath.Join(dir, infer.ManifestDigestFile), sum)
+}
+
+// Right digests do not make illegal values legal, nor a config that contradicts
+// the tensors.
+func TestVerifyFindsIllegalContent(t *testing.T) {
+	const v0, up = "model.layers.0.self_attn.v_proj", "model.layers.0.mlp.up_proj.weight"
+	poke := func(name string, at int, value ...byte) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) {
+			path := filepath.Join(dir, infer.WeightsFile)
+			data := readFile(t, path)
+			f, err := safetensors.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			offset := int(f.HeaderBytes())
+			for _, n := range f.Names() {
+				x, _ := f.Tensor(n)
+				if n == name {
+					copy(data[offset+at:], value)
+				}
+				offset += len(x.Bytes())
+			}
+			writeFile(t, path, data)
+		}
+	}
+	config := func(old, new string) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) {
+			path := filepath.Join(dir, configFile)
+			text := string(readFile(t, path))
+			if !strings.Contains(text, old) {
+				t.Fatalf("%q is not in config.json", old)
+			}
+			writeFile(t, path, []byte(strings.Replace(text, old, new, 1)))
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(t *testing.T, dir string)
+		parts  []string
+	}{
+		{"nothing", func(*testing.T, string) {}, nil},
+		{"LUT entry NaN", poke(up+".lut", 4, 1, 0x7c), []string{up, "NaN"}},
+		{"LUT entry Inf", poke(up+".lut", 4, 0, 0xfc), []string{up, "Inf"}},
+		{"int8 -128", poke("model.embed_tokens.weight.q", 9, 0x80), []string{"model.embed_tokens.weight", "-128 at index 9"}},
+		{"scale NaN", poke("lm_head.weight.scale", 8, 0, 0, 0xc0, 0x7f), []string{"lm_head.weight", "NaN at index 2"}},
+		{"scale Inf", poke("lm_head.weight.scale", 8, 0, 0, 0x80, 0x7f), []string{"lm_head.weight", "Inf at index 2"}},
+		{"scale negative", poke("lm_head.weight.scale", 8, 0, 0, 0x80, 0xbf), []string{"lm_head.weight", "-1 at index 2"}},
+		{"norm NaN", poke("model.norm.weight", 2, 1, 0x7c), []string{"model.norm.weight", "NaN at index 1"}},
+		{"other default", config(`"bits": 4`, `"bits": 5`), []string{"config.json", "5 bits"}},
+		{"other group", config(`"group_rows": 16`, `"group_rows": 24`), []string{"config.json", "24 rows"}},
+		{"other exception", config(`"bits": 2`, `"bits": 3`), []string{"config.json", "down_proj"}},
+		{"one exception less", config(`"`+v0+`": {
+        "bits": 16
+      },`, ""), []string{"config.json", v0}},
+		{"one exception more", config(`"modules": {`, `"modules": {"model.layers.0.self_attn.o_proj": {"bits": 4},`), []string{"config.json", "exceptions"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := smallArtifact(t)
+			c.change(t, dir)
+			reseal(t, dir)
+			_, err := Verify(bg, newPool(t, 2), dir, nil)
+			if c.parts == nil {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			wantFault(t, err, fault.Input, c.parts...)
+		})
+	}
+}
