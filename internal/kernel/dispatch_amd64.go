@@ -1,15 +1,20 @@
-// TEMPORARY
-
 package kernel
 
-// bestISA returns the widest level of this machine: other architectures have the
-// Go twins only.
-func bestISA() isa { return isaGeneric }
+import "golang.org/x/sys/cpu"
 
-func gemms(isa) *gemmSet { return genericGemms }
+// bestISA returns the widest level of this machine.
+func bestISA() isa {
+	x := &cpu.X86
+	switch {
+	case x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && hasAVX2():
+		return isaAVX512
+	case hasAVX2():
+		return isaAVX2
+	}
+	return isaGeneric
+}
 
-// transposeBlocks does nothing: transpose does all columns.
-func transposeBlocks(isa, []float32, int, []float32, int, int, int) int { return 0 }
+func hasAVX2() bool { return cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasF16C }
 
 // fused reports that there is no kernel which multiplies stored weights directly.
 func (t *tiles) fused([]float32, *Matrix, int, int, int, []float32) bool { return false }

@@ -14,7 +14,7 @@ const (
 	expMin   = -104 // e^-104 rounds to zero
 	expMax   = 89   // e^89 overflows
 	expLog2e = 1.44269504088896341
-	expLn2Hi = 0x1.62e43p-1          // ln 2 in float32
+	expLn2Hi = 0x1.62e43p-1           // ln 2 in float32
 	expLn2Lo = -0x1.05c610ca86c39p-29 // ln 2 − expLn2Hi
 
 	expC2 = 0.4999999403953552

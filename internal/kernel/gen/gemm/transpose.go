@@ -1,0 +1,133 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+const transposeSignature = "func(dst *float32, step int, src *float32, ld, rows, blocks int)"
+
+// transposeAVX512 turns 16x16 blocks. A row beyond the last repeats
+// the address before it, so that nothing outside the matrix is read.
+func transposeAVX512() {
+	TEXT("transposeAVX512", NOSPLIT, transposeSignature)
+	Pragma("noescape")
+	Doc("transposeAVX512 writes dst[k*step+r] = src[r*ld+k] for r < rows <= 16 and",
+		"k < 16*blocks, in ascending k. Every store is a whole vector: lanes from rows on",
+		"hold copies of the last row until the next k overwrites them.")
+	dst := Load(Param("dst"), GP64())
+	step := Load(Param("step"), GP64())
+	src := Load(Param("src"), GP64())
+	ld := Load(Param("ld"), GP64())
+	rows := Load(Param("rows"), GP64())
+	blocks := Load(Param("blocks"), GP64())
+	SHLQ(Imm(2), step)
+	SHLQ(Imm(2), ld)
+
+	Label("block")
+	row := GP64()
+	MOVQ(src, row)
+	in := avx512.vectors(16)
+	for i := range in {
+		VMOVUPS(Mem{Base: row}, in[i])
+		if i < 15 {
+			next := GP64()
+			LEAQ(Mem{Base: row, Index: ld, Scale: 1}, next)
+			CMPQ(rows, Imm(uint64(i+1)))
+			CMOVQGT(next, row)
+		}
+	}
+	// Pairs of rows, then of pairs, in the four 128-bit quarters; then the quarters.
+	t := avx512.vectors(16)
+	for i := 0; i < 16; i += 2 {
+		VUNPCKLPS(in[i+1], in[i], t[i])
+		VUNPCKHPS(in[i+1], in[i], t[i+1])
+	}
+	u := avx512.vectors(16) // u[4g+j]: rows 4g..4g+3 of columns j, j+4, j+8, j+12
+	for i := 0; i < 16; i += 4 {
+		VUNPCKLPD(t[i+2], t[i], u[i])
+		VUNPCKHPD(t[i+2], t[i], u[i+1])
+		VUNPCKLPD(t[i+3], t[i+1], u[i+2])
+		VUNPCKHPD(t[i+3], t[i+1], u[i+3])
+	}
+	out := make([]reg.VecVirtual, 16)
+	for j := range 4 {
+		lo, hi, lo2, hi2 := ZMM(), ZMM(), ZMM(), ZMM()
+		VSHUFF32X4(Imm(0x44), u[4+j], u[j], lo)     // columns j, j+4 of rows 0-3, 4-7
+		VSHUFF32X4(Imm(0xee), u[4+j], u[j], hi)     // columns j+8, j+12
+		VSHUFF32X4(Imm(0x44), u[12+j], u[8+j], lo2) // the same of rows 8-15
+		VSHUFF32X4(Imm(0xee), u[12+j], u[8+j], hi2)
+		for q := range 4 {
+			out[j+4*q] = ZMM()
+		}
+		VSHUFF32X4(Imm(0x88), lo2, lo, out[j])
+		VSHUFF32X4(Imm(0xdd), lo2, lo, out[j+4])
+		VSHUFF32X4(Imm(0x88), hi2, hi, out[j+8])
+		VSHUFF32X4(Imm(0xdd), hi2, hi, out[j+12])
+	}
+	for k := range out {
+		VMOVUPS(out[k], Mem{Base: dst})
+		ADDQ(step, dst)
+	}
+	ADDQ(Imm(64), src)
+	DECQ(blocks)
+	JNZ(LabelRef("block"))
+	VZEROUPPER()
+	RET()
+}
+
+// transposeAVX2 turns 8x8 blocks, the lower eight rows first.
+func transposeAVX2() {
+	TEXT("transposeAVX2", NOSPLIT, transposeSignature)
+	Pragma("noescape")
+	Doc("transposeAVX2 is transposeAVX512 for rows <= 8 and 8 columns a block.")
+	dst := Load(Param("dst"), GP64())
+	step := Load(Param("step"), GP64())
+	src := Load(Param("src"), GP64())
+	ld := Load(Param("ld"), GP64())
+	rows := Load(Param("rows"), GP64())
+	blocks := Load(Param("blocks"), GP64())
+	SHLQ(Imm(2), step)
+	SHLQ(Imm(2), ld)
+
+	Label("block")
+	row := GP64()
+	MOVQ(src, row)
+	in := avx2.vectors(8)
+	for i := range in {
+		VMOVUPS(Mem{Base: row}, in[i])
+		if i < 7 {
+			next := GP64()
+			LEAQ(Mem{Base: row, Index: ld, Scale: 1}, next)
+			CMPQ(rows, Imm(uint64(i+1)))
+			CMOVQGT(next, row)
+		}
+	}
+	t := avx2.vectors(8)
+	for i := 0; i < 8; i += 2 {
+		VUNPCKLPS(in[i+1], in[i], t[i])
+		VUNPCKHPS(in[i+1], in[i], t[i+1])
+	}
+	u := avx2.vectors(8)
+	for i := 0; i < 8; i += 4 {
+		VUNPCKLPD(t[i+2], t[i], u[i])
+		VUNPCKHPD(t[i+2], t[i], u[i+1])
+		VUNPCKLPD(t[i+3], t[i+1], u[i+2])
+		VUNPCKHPD(t[i+3], t[i+1], u[i+3])
+	}
+	out := avx2.vectors(8)
+	for j := range 4 {
+		VPERM2F128(Imm(0x20), u[4+j], u[j], out[j])
+		VPERM2F128(Imm(0x31), u[4+j], u[j], out[j+4])
+	}
+	for k := range out {
+		VMOVUPS(out[k], Mem{Base: dst})
+		ADDQ(step, dst)
+	}
+	ADDQ(Imm(32), src)
+	DECQ(blocks)
+	JNZ(LabelRef("block"))
+	VZEROUPPER()
+	RET()
+}
