@@ -49,6 +49,9 @@ func (nfc) apply(p piece) piece {
 	return e.piece(p.at(len(p.s)))
 }
 
+// growth is 3: U+0390 and its like become six bytes out of two.
+func (nfc) growth() float64 { return 3 }
+
 // segment returns the end of the part of s from i on that can be normalized by
 // itself: it stops before a character that neither moves nor joins what precedes.
 // plain says that the part is one character that is normal already.

@@ -5,7 +5,12 @@ import "strings"
 // A normalizer changes the text before it is cut up.
 type normalizer interface {
 	apply(p piece) piece
+	// growth returns how many times as long the text may become.
+	growth() float64
 }
+
+// maxPrepend bounds what Prepend may put before each part of a text.
+const maxPrepend = 1 << 10
 
 // prepend puts a string before a text that is not empty.
 type prepend string
@@ -16,6 +21,8 @@ func (n prepend) apply(p piece) piece {
 	}
 	return p.prepend(string(n))
 }
+
+func (prepend) growth() float64 { return 1 } // maxPrepend bytes more
 
 // replace puts content where pattern stands.
 type replace struct {
@@ -45,6 +52,10 @@ func (n replace) apply(p piece) piece {
 	return e.piece(p.at(len(p.s)))
 }
 
+func (n replace) growth() float64 {
+	return max(1, float64(len(n.content))/float64(len(n.pattern)))
+}
+
 // next returns the index of pattern in s from i on, -1 if it is not there.
 func next(s string, i int, pattern string) int {
 	j := strings.Index(s[i:], pattern)
@@ -69,6 +80,8 @@ func (n strip) apply(p piece) piece {
 	return p.slice(i, j)
 }
 
+func (strip) growth() float64 { return 1 }
+
 // parseNormalizer adds the steps of the normalizer at o to list.
 func parseNormalizer(o *object, list []normalizer, depth int) ([]normalizer, error) {
 	kind, err := o.str("type")
@@ -92,6 +105,9 @@ func parseNormalizer(o *object, list []normalizer, depth int) ([]normalizer, err
 		return list, nil
 	case "Prepend":
 		s, err := o.str("prepend")
+		if len(s) > maxPrepend {
+			return nil, o.errorf("is not supported: it prepends %d bytes", len(s))
+		}
 		return append(list, prepend(s)), err
 	case "Replace":
 		pattern, isRegex, err := o.literal("pattern")

@@ -11,6 +11,7 @@ type step func(p piece, yield func(piece))
 // pretokenizer is the part of the pipeline that cuts a text into words.
 type pretokenizer struct {
 	steps []step
+	grows bool // a step may make a text four times as long: Metaspace's character
 	bytes bool // words are written in ByteLevel's alphabet, one character a byte
 }
 
@@ -271,6 +272,10 @@ func (t *pretokenizer) parseMetaspace(o *object) error {
 	if err != nil {
 		return err
 	}
+	if t.grows {
+		return o.errorf("is not supported: a second Metaspace")
+	}
+	t.grows = true
 	t.steps = append(t.steps, metaspace(string(c), scheme, cuts))
 	return nil
 }

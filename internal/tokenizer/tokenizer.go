@@ -27,15 +27,19 @@
 package tokenizer
 
 import (
+	"fmt"
 	"os"
 	"strings"
 
 	"afmq/internal/fault"
 )
 
-// maxText bounds the length of a text, so that offsets into what it is normalized
-// to fit 32 bits.
-const maxText = 1 << 28
+// maxGrowth bounds how many times as long a pipeline may make a text, which no
+// real one does by more than a few times.
+const maxGrowth = 256
+
+// maxSteps bounds the number of normalizers; real files have up to five.
+const maxSteps = 64
 
 // Tokenizer is the pipeline of a tokenizer.json. It does not change, and is safe
 // for use by several goroutines.
@@ -48,6 +52,7 @@ type Tokenizer struct {
 	surround   surround
 	decoders   decoders
 	maxID      int32
+	maxText    int // so that offsets into the normalized text fit 31 bits
 }
 
 // Encoding is the result of encoding one text.
@@ -115,6 +120,21 @@ func (t *Tokenizer) parse(o *object) error {
 			return err
 		}
 	}
+	growth := 1.0
+	for _, n := range t.normalizer {
+		growth *= n.growth()
+	}
+	if len(t.normalizer) > maxSteps {
+		return o.errorf("normalizer is not supported: it has %d steps", len(t.normalizer))
+	}
+	if growth > maxGrowth {
+		return o.errorf("normalizer is not supported: it may make a text %.0f times as long", growth)
+	}
+	if t.pre.grows {
+		growth *= 4
+	}
+	// Short strings put in front may be as long again for each step.
+	t.maxText = int((1<<31-1)/growth) - maxPrepend*len(t.normalizer)
 	if !o.has("decoder") {
 		t.decoders = decoders{func() decoder { return &spaced{} }}
 	}
@@ -144,11 +164,12 @@ func (t *Tokenizer) parse(o *object) error {
 	return nil
 }
 
-// Encode turns text, of at most 256 MiB, into tokens. With addSpecial it adds the
-// tokens that the post-processor puts around a single sequence.
+// Encode turns text into tokens. With addSpecial it adds the tokens that the
+// post-processor puts around a single sequence. It panics where the normalized text
+// might not fit 2 GiB: from about 512 MiB on, with usual files.
 func (t *Tokenizer) Encode(text string, addSpecial bool) Encoding {
-	if len(text) > maxText {
-		panic("tokenizer: text of more than 256 MiB")
+	if len(text) > t.maxText {
+		panic(fmt.Sprintf("tokenizer: a text of %d bytes, of at most %d", len(text), t.maxText))
 	}
 	var e Encoding
 	e.IDs = make([]int32, 0, len(text)/4+8)
