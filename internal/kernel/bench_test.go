@@ -23,11 +23,7 @@ func TestSpeed(t *testing.T) {
 		SelectLevel(lv)
 		var fl int
 		s := best(10, func() {
-			if lv == "avx512" {
-				fl = peakAVX512(1 << 20)
-			} else {
-				fl = peakAVX2(1 << 20)
-			}
+			fl = peak(currentISA(), 1<<20)
 		})
 		pk := float64(fl) / s / 1e9
 		fmt.Println(lv, "peak", pk)
@@ -42,10 +38,19 @@ func TestSpeed(t *testing.T) {
 				w[i] = float32(r.NormFloat64())
 			}
 			F32ToF16(h, w)
-			for fi, mat := range []*Matrix{PackF32(n, k, w), PackF16(n, k, h)} {
+			idx := make([]byte, n*k/2)
+			for i := range idx {
+				idx[i] = byte(r.Uint32())
+			}
+			sc := make([]uint16, n)
+			for i := range sc {
+				sc[i] = 0x3c00
+			}
+			q := make([]int8, n*k)
+			for fi, mat := range []*Matrix{PackF32(n, k, w), PackF16(n, k, h), PackBF16(n, k, h), PackInt8(n, k, q, make([]float32, n)), PackLUT(n, k, 4, 16, idx, h[:n], nil), PackLUT(n, k, 4, 16, idx, h[:n], sc), PackLUT(n, k, 2, 16, idx[:n*k/4], h[:n/4], nil), PackLUT(n, k, 2, 16, idx[:n*k/4], h[:n/4], sc)} {
 				for th := 1; th <= 2; th++ {
 					p := NewPool(th)
-					s := best(max(5, 200_000_000/(m*n*k)), func() { p.MulT(y, x, m, mat) })
+					s := best(max(5, 800_000_000/(m*n*k)), func() { p.MulT(y, x, m, mat) })
 					gf := 2 * float64(m*n*k) / s / 1e9
 					fmt.Printf("%v f%d threads %d: %.1f GF/s  %.1f%% of peak, %.1f GB/s\n", d, fi, th, gf, 100*gf/pk/float64(th), float64(mat.Bytes())/s/1e9)
 					p.Close()

@@ -16,38 +16,24 @@ func bestISA() isa {
 
 func hasAVX2() bool { return cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasF16C }
 
-// fused reports that there is no kernel which multiplies stored weights directly.
-func (t *tiles) fused([]float32, *Matrix, int, int, int, []float32) bool { return false }
-
-func widenF16(_ isa, dst []float32, src []uint16)   { widenF16Go(dst, src) }
-func widenBF16(_ isa, dst []float32, src []uint16)  { widenBF16Go(dst, src) }
-func narrowF16(_ isa, dst []uint16, src []float32)  { narrowF16Go(dst, src) }
-func narrowBF16(_ isa, dst []uint16, src []float32) { narrowBF16Go(dst, src) }
-func widenInt8(_ isa, dst []float32, src []int8, scale []float32) {
-	widenInt8Go(dst, src, scale)
-}
-func widenLUT4(_ isa, dst []float32, src []uint32, table, scale []float32) {
-	widenLUT4Go(dst, src, table, scale)
-}
-func widenLUT2(_ isa, dst []float32, src []uint32, table, scale []float32) {
-	widenLUT2Go(dst, src, table, scale)
-}
-func widenLUT8(_ isa, dst []float32, src []uint8, table []float32, base []int32, scale []float32) {
-	widenLUT8Go(dst, src, table, base, scale)
+// peak does n rounds of multiply-adds and returns the operations that were.
+func peak(l isa, n int) int {
+	switch l {
+	case isaAVX512:
+		return peakAVX512(n)
+	case isaAVX2:
+		return peakAVX2(n)
+	}
+	return peakGo(n)
 }
 
-func maxOf(_ isa, x []float32, maxes *[16]float32) { maxOfGo(x, maxes) }
-func scaleMax(_ isa, x []float32, scale float32, maxes *[16]float32) {
-	scaleMaxGo(x, scale, maxes)
+// stream reads b, whose length is a positive multiple of 512.
+func stream(l isa, b []byte) uint64 {
+	switch l {
+	case isaAVX512:
+		return streamAVX512(&b[0], len(b))
+	case isaAVX2:
+		return streamAVX2(&b[0], len(b))
+	}
+	return streamGo(b)
 }
-func expSum(_ isa, x []float32, sub float32, total *lanes) { expSumGo(x, sub, total) }
-func sumExp(_ isa, x []float32, sub float32, total *lanes) { sumExpGo(x, sub, total) }
-func mulScalar(_ isa, x []float32, s float32)              { mulScalarGo(x, s) }
-func klSum(_ isa, p, q []float32, c *klParams, total *lanes) {
-	klSumGo(p, q, c, total)
-}
-func sumSquares(_ isa, x []float32, total *lanes)     { sumSquaresGo(x, total) }
-func normMul(_ isa, dst, x, w []float32, inv float32) { normMulGo(dst, x, w, inv) }
-func siluMul(_ isa, dst, gate, up []float32)          { siluMulGo(dst, gate, up) }
-func rotate(_ isa, lo, hi, cos, sin []float32)        { rotateGo(lo, hi, cos, sin) }
-func addTo(_ isa, dst, x []float32)                   { addToGo(dst, x) }

@@ -21,11 +21,8 @@ func narrowBF16(_ isa, dst []uint16, src []float32) { narrowBF16Go(dst, src) }
 func widenInt8(_ isa, dst []float32, src []int8, scale []float32) {
 	widenInt8Go(dst, src, scale)
 }
-func widenLUT4(_ isa, dst []float32, src []uint32, table, scale []float32) {
-	widenLUT4Go(dst, src, table, scale)
-}
-func widenLUT2(_ isa, dst []float32, src []uint32, table, scale []float32) {
-	widenLUT2Go(dst, src, table, scale)
+func widenLUT(_ isa, field int, dst []float32, src []uint32, table, scale []float32) {
+	widenLUTGo(field, dst, src, table, scale)
 }
 func widenLUT8(_ isa, dst []float32, src []uint8, table []float32, base []int32, scale []float32) {
 	widenLUT8Go(dst, src, table, base, scale)
@@ -46,3 +43,6 @@ func normMul(_ isa, dst, x, w []float32, inv float32) { normMulGo(dst, x, w, inv
 func siluMul(_ isa, dst, gate, up []float32)          { siluMulGo(dst, gate, up) }
 func rotate(_ isa, lo, hi, cos, sin []float32)        { rotateGo(lo, hi, cos, sin) }
 func addTo(_ isa, dst, x []float32)                   { addToGo(dst, x) }
+
+func peak(_ isa, n int) int         { return peakGo(n) }
+func stream(_ isa, b []byte) uint64 { return streamGo(b) }

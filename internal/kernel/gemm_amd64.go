@@ -2,207 +2,222 @@
 
 package kernel
 
-// gemmAVX512_1x1 is a gemmFunc for 1 rows and 1 panels.
+// gemmAVX512_1x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_1x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_1x2 is a gemmFunc for 1 rows and 2 panels.
+// gemmAVX512_1x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_1x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_1x4 is a gemmFunc for 1 rows and 4 panels.
+// gemmAVX512_1x4 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_1x4(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_1x8 is a gemmFunc for 1 rows and 8 panels.
+// gemmAVX512_1x8 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_1x8(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_2x1 is a gemmFunc for 2 rows and 1 panels.
+// gemmAVX512_2x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_2x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_2x2 is a gemmFunc for 2 rows and 2 panels.
+// gemmAVX512_2x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_2x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_2x4 is a gemmFunc for 2 rows and 4 panels.
+// gemmAVX512_2x4 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_2x4(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_3x1 is a gemmFunc for 3 rows and 1 panels.
+// gemmAVX512_3x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_3x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_3x2 is a gemmFunc for 3 rows and 2 panels.
+// gemmAVX512_3x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_3x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_3x4 is a gemmFunc for 3 rows and 4 panels.
+// gemmAVX512_3x4 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_3x4(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_4x1 is a gemmFunc for 4 rows and 1 panels.
+// gemmAVX512_4x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_4x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_4x2 is a gemmFunc for 4 rows and 2 panels.
+// gemmAVX512_4x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_4x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_5x1 is a gemmFunc for 5 rows and 1 panels.
+// gemmAVX512_4x4 is a gemmFunc: rows of A x panels of B.
+//
+//go:noescape
+func gemmAVX512_4x4(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
+
+// gemmAVX512_5x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_5x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_5x2 is a gemmFunc for 5 rows and 2 panels.
+// gemmAVX512_5x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_5x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_6x1 is a gemmFunc for 6 rows and 1 panels.
+// gemmAVX512_5x4 is a gemmFunc: rows of A x panels of B.
+//
+//go:noescape
+func gemmAVX512_5x4(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
+
+// gemmAVX512_6x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_6x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_6x2 is a gemmFunc for 6 rows and 2 panels.
+// gemmAVX512_6x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_6x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_7x1 is a gemmFunc for 7 rows and 1 panels.
+// gemmAVX512_6x4 is a gemmFunc: rows of A x panels of B.
+//
+//go:noescape
+func gemmAVX512_6x4(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
+
+// gemmAVX512_7x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_7x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_7x2 is a gemmFunc for 7 rows and 2 panels.
+// gemmAVX512_7x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_7x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_8x1 is a gemmFunc for 8 rows and 1 panels.
+// gemmAVX512_8x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_8x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_8x2 is a gemmFunc for 8 rows and 2 panels.
+// gemmAVX512_8x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_8x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_9x1 is a gemmFunc for 9 rows and 1 panels.
+// gemmAVX512_9x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_9x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_9x2 is a gemmFunc for 9 rows and 2 panels.
+// gemmAVX512_9x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_9x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_10x1 is a gemmFunc for 10 rows and 1 panels.
+// gemmAVX512_10x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_10x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_10x2 is a gemmFunc for 10 rows and 2 panels.
+// gemmAVX512_10x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_10x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_11x1 is a gemmFunc for 11 rows and 1 panels.
+// gemmAVX512_11x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_11x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_11x2 is a gemmFunc for 11 rows and 2 panels.
+// gemmAVX512_11x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_11x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_12x1 is a gemmFunc for 12 rows and 1 panels.
+// gemmAVX512_12x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_12x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_12x2 is a gemmFunc for 12 rows and 2 panels.
+// gemmAVX512_12x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_12x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_13x1 is a gemmFunc for 13 rows and 1 panels.
+// gemmAVX512_13x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_13x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_13x2 is a gemmFunc for 13 rows and 2 panels.
+// gemmAVX512_13x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_13x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_14x1 is a gemmFunc for 14 rows and 1 panels.
+// gemmAVX512_14x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_14x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX512_14x2 is a gemmFunc for 14 rows and 2 panels.
+// gemmAVX512_14x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX512_14x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX2_1x1 is a gemmFunc for 1 rows and 1 panels.
+// gemmAVX2_1x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX2_1x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX2_1x2 is a gemmFunc for 1 rows and 2 panels.
+// gemmAVX2_1x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX2_1x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX2_1x4 is a gemmFunc for 1 rows and 4 panels.
+// gemmAVX2_1x4 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX2_1x4(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX2_2x1 is a gemmFunc for 2 rows and 1 panels.
+// gemmAVX2_2x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX2_2x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX2_2x2 is a gemmFunc for 2 rows and 2 panels.
+// gemmAVX2_2x2 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX2_2x2(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX2_3x1 is a gemmFunc for 3 rows and 1 panels.
+// gemmAVX2_3x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX2_3x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX2_4x1 is a gemmFunc for 4 rows and 1 panels.
+// gemmAVX2_4x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX2_4x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX2_5x1 is a gemmFunc for 5 rows and 1 panels.
+// gemmAVX2_5x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX2_5x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 
-// gemmAVX2_6x1 is a gemmFunc for 6 rows and 1 panels.
+// gemmAVX2_6x1 is a gemmFunc: rows of A x panels of B.
 //
 //go:noescape
 func gemmAVX2_6x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)

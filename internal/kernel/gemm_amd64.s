@@ -14,7 +14,7 @@ TEXT ·gemmAVX512_1x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VBROADCASTSS (CX), Z1
 	VFMADD231PS  (DX), Z1, Z0
 	VBROADCASTSS 4(CX), Z1
@@ -26,7 +26,7 @@ loop4:
 	ADDQ         $+16, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -70,7 +70,7 @@ TEXT ·gemmAVX512_1x2(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VBROADCASTSS (CX), Z2
 	VFMADD231PS  (DX), Z2, Z0
 	VFMADD231PS  (DX)(BX*1), Z2, Z1
@@ -86,7 +86,7 @@ loop4:
 	ADDQ         $+16, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -137,7 +137,7 @@ TEXT ·gemmAVX512_1x4(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VBROADCASTSS (CX), Z4
 	VFMADD231PS  (DX), Z4, Z0
 	VFMADD231PS  (DX)(BX*1), Z4, Z1
@@ -161,7 +161,7 @@ loop4:
 	ADDQ         $+16, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -226,7 +226,7 @@ TEXT ·gemmAVX512_1x8(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VBROADCASTSS (CX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  (DX)(BX*1), Z8, Z1
@@ -266,7 +266,7 @@ loop4:
 	ADDQ         $+16, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -338,7 +338,7 @@ TEXT ·gemmAVX512_2x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS          (DX), Z2
 	VFMADD231PS.BCST (CX), Z2, Z0
 	VFMADD231PS.BCST 4(CX), Z2, Z1
@@ -354,7 +354,7 @@ loop4:
 	ADDQ             $+32, CX
 	ADDQ             $+256, DX
 	SUBQ             $0x04, AX
-	JGE              loop4
+	JGE              unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -406,7 +406,7 @@ TEXT ·gemmAVX512_2x2(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS      (DX), Z4
 	VMOVUPS      (DX)(BX*1), Z5
 	VBROADCASTSS (CX), Z6
@@ -442,7 +442,7 @@ loop4:
 	ADDQ         $+32, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -510,7 +510,7 @@ TEXT ·gemmAVX512_2x4(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS      (DX), Z8
 	VMOVUPS      (DX)(BX*1), Z9
 	VMOVUPS      (DX)(BX*2), Z10
@@ -570,7 +570,7 @@ loop4:
 	ADDQ         $+32, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -650,7 +650,7 @@ TEXT ·gemmAVX512_3x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS          (DX), Z3
 	VFMADD231PS.BCST (CX), Z3, Z0
 	VFMADD231PS.BCST 4(CX), Z3, Z1
@@ -670,7 +670,7 @@ loop4:
 	ADDQ             $+48, CX
 	ADDQ             $+256, DX
 	SUBQ             $0x04, AX
-	JGE              loop4
+	JGE              unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -730,7 +730,7 @@ TEXT ·gemmAVX512_3x2(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS      (DX), Z6
 	VMOVUPS      (DX)(BX*1), Z7
 	VBROADCASTSS (CX), Z8
@@ -778,7 +778,7 @@ loop4:
 	ADDQ         $+48, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -951,7 +951,7 @@ TEXT ·gemmAVX512_4x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS          (DX), Z4
 	VFMADD231PS.BCST (CX), Z4, Z0
 	VFMADD231PS.BCST 4(CX), Z4, Z1
@@ -975,7 +975,7 @@ loop4:
 	ADDQ             $+64, CX
 	ADDQ             $+256, DX
 	SUBQ             $0x04, AX
-	JGE              loop4
+	JGE              unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -1043,7 +1043,7 @@ TEXT ·gemmAVX512_4x2(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS      (DX), Z8
 	VMOVUPS      (DX)(BX*1), Z9
 	VBROADCASTSS (CX), Z10
@@ -1103,7 +1103,7 @@ loop4:
 	ADDQ         $+64, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -1173,6 +1173,128 @@ first:
 	VZEROUPPER
 	RET
 
+// func gemmAVX512_4x4(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
+// Requires: AVX, AVX512F
+TEXT ·gemmAVX512_4x4(SB), NOSPLIT, $0-56
+	MOVQ   kc+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   b+16(FP), DX
+	MOVQ   ps+24(FP), BX
+	SHLQ   $0x02, BX
+	IMUL3Q $0x03, BX, SI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+loop:
+	VMOVUPS      (DX), Z16
+	VMOVUPS      (DX)(BX*1), Z17
+	VMOVUPS      (DX)(BX*2), Z18
+	VMOVUPS      (DX)(SI*1), Z19
+	VBROADCASTSS (CX), Z20
+	VFMADD231PS  Z16, Z20, Z0
+	VFMADD231PS  Z17, Z20, Z1
+	VFMADD231PS  Z18, Z20, Z2
+	VFMADD231PS  Z19, Z20, Z3
+	VBROADCASTSS 4(CX), Z20
+	VFMADD231PS  Z16, Z20, Z4
+	VFMADD231PS  Z17, Z20, Z5
+	VFMADD231PS  Z18, Z20, Z6
+	VFMADD231PS  Z19, Z20, Z7
+	VBROADCASTSS 8(CX), Z20
+	VFMADD231PS  Z16, Z20, Z8
+	VFMADD231PS  Z17, Z20, Z9
+	VFMADD231PS  Z18, Z20, Z10
+	VFMADD231PS  Z19, Z20, Z11
+	VBROADCASTSS 12(CX), Z20
+	VFMADD231PS  Z16, Z20, Z12
+	VFMADD231PS  Z17, Z20, Z13
+	VFMADD231PS  Z18, Z20, Z14
+	VFMADD231PS  Z19, Z20, Z15
+	ADDQ         $+16, CX
+	ADDQ         $+64, DX
+	DECQ         AX
+	JNZ          loop
+	MOVQ         c+32(FP), AX
+	MOVQ         ldc+40(FP), CX
+	SHLQ         $0x02, CX
+	MOVQ         add+48(FP), DX
+	TESTQ        DX, DX
+	JZ           first
+	VADDPS       (AX), Z0, Z0
+	VMOVUPS      Z0, (AX)
+	VADDPS       64(AX), Z1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VADDPS       128(AX), Z2, Z2
+	VMOVUPS      Z2, 128(AX)
+	VADDPS       192(AX), Z3, Z3
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VADDPS       (AX), Z4, Z4
+	VMOVUPS      Z4, (AX)
+	VADDPS       64(AX), Z5, Z5
+	VMOVUPS      Z5, 64(AX)
+	VADDPS       128(AX), Z6, Z6
+	VMOVUPS      Z6, 128(AX)
+	VADDPS       192(AX), Z7, Z7
+	VMOVUPS      Z7, 192(AX)
+	ADDQ         CX, AX
+	VADDPS       (AX), Z8, Z8
+	VMOVUPS      Z8, (AX)
+	VADDPS       64(AX), Z9, Z9
+	VMOVUPS      Z9, 64(AX)
+	VADDPS       128(AX), Z10, Z10
+	VMOVUPS      Z10, 128(AX)
+	VADDPS       192(AX), Z11, Z11
+	VMOVUPS      Z11, 192(AX)
+	ADDQ         CX, AX
+	VADDPS       (AX), Z12, Z12
+	VMOVUPS      Z12, (AX)
+	VADDPS       64(AX), Z13, Z13
+	VMOVUPS      Z13, 64(AX)
+	VADDPS       128(AX), Z14, Z14
+	VMOVUPS      Z14, 128(AX)
+	VADDPS       192(AX), Z15, Z15
+	VMOVUPS      Z15, 192(AX)
+	VZEROUPPER
+	RET
+
+first:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	VMOVUPS Z14, 128(AX)
+	VMOVUPS Z15, 192(AX)
+	VZEROUPPER
+	RET
+
 // func gemmAVX512_5x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 // Requires: AVX, AVX512F
 TEXT ·gemmAVX512_5x1(SB), NOSPLIT, $0-56
@@ -1189,7 +1311,7 @@ TEXT ·gemmAVX512_5x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS          (DX), Z5
 	VFMADD231PS.BCST (CX), Z5, Z0
 	VFMADD231PS.BCST 4(CX), Z5, Z1
@@ -1217,7 +1339,7 @@ loop4:
 	ADDQ             $+80, CX
 	ADDQ             $+256, DX
 	SUBQ             $0x04, AX
-	JGE              loop4
+	JGE              unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -1364,6 +1486,151 @@ first:
 	VZEROUPPER
 	RET
 
+// func gemmAVX512_5x4(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
+// Requires: AVX, AVX512F
+TEXT ·gemmAVX512_5x4(SB), NOSPLIT, $0-56
+	MOVQ   kc+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   b+16(FP), DX
+	MOVQ   ps+24(FP), BX
+	SHLQ   $0x02, BX
+	IMUL3Q $0x03, BX, SI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+loop:
+	VMOVUPS      (DX), Z20
+	VMOVUPS      (DX)(BX*1), Z21
+	VMOVUPS      (DX)(BX*2), Z22
+	VMOVUPS      (DX)(SI*1), Z23
+	VBROADCASTSS (CX), Z24
+	VFMADD231PS  Z20, Z24, Z0
+	VFMADD231PS  Z21, Z24, Z1
+	VFMADD231PS  Z22, Z24, Z2
+	VFMADD231PS  Z23, Z24, Z3
+	VBROADCASTSS 4(CX), Z24
+	VFMADD231PS  Z20, Z24, Z4
+	VFMADD231PS  Z21, Z24, Z5
+	VFMADD231PS  Z22, Z24, Z6
+	VFMADD231PS  Z23, Z24, Z7
+	VBROADCASTSS 8(CX), Z24
+	VFMADD231PS  Z20, Z24, Z8
+	VFMADD231PS  Z21, Z24, Z9
+	VFMADD231PS  Z22, Z24, Z10
+	VFMADD231PS  Z23, Z24, Z11
+	VBROADCASTSS 12(CX), Z24
+	VFMADD231PS  Z20, Z24, Z12
+	VFMADD231PS  Z21, Z24, Z13
+	VFMADD231PS  Z22, Z24, Z14
+	VFMADD231PS  Z23, Z24, Z15
+	VBROADCASTSS 16(CX), Z24
+	VFMADD231PS  Z20, Z24, Z16
+	VFMADD231PS  Z21, Z24, Z17
+	VFMADD231PS  Z22, Z24, Z18
+	VFMADD231PS  Z23, Z24, Z19
+	ADDQ         $+20, CX
+	ADDQ         $+64, DX
+	DECQ         AX
+	JNZ          loop
+	MOVQ         c+32(FP), AX
+	MOVQ         ldc+40(FP), CX
+	SHLQ         $0x02, CX
+	MOVQ         add+48(FP), DX
+	TESTQ        DX, DX
+	JZ           first
+	VADDPS       (AX), Z0, Z0
+	VMOVUPS      Z0, (AX)
+	VADDPS       64(AX), Z1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VADDPS       128(AX), Z2, Z2
+	VMOVUPS      Z2, 128(AX)
+	VADDPS       192(AX), Z3, Z3
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VADDPS       (AX), Z4, Z4
+	VMOVUPS      Z4, (AX)
+	VADDPS       64(AX), Z5, Z5
+	VMOVUPS      Z5, 64(AX)
+	VADDPS       128(AX), Z6, Z6
+	VMOVUPS      Z6, 128(AX)
+	VADDPS       192(AX), Z7, Z7
+	VMOVUPS      Z7, 192(AX)
+	ADDQ         CX, AX
+	VADDPS       (AX), Z8, Z8
+	VMOVUPS      Z8, (AX)
+	VADDPS       64(AX), Z9, Z9
+	VMOVUPS      Z9, 64(AX)
+	VADDPS       128(AX), Z10, Z10
+	VMOVUPS      Z10, 128(AX)
+	VADDPS       192(AX), Z11, Z11
+	VMOVUPS      Z11, 192(AX)
+	ADDQ         CX, AX
+	VADDPS       (AX), Z12, Z12
+	VMOVUPS      Z12, (AX)
+	VADDPS       64(AX), Z13, Z13
+	VMOVUPS      Z13, 64(AX)
+	VADDPS       128(AX), Z14, Z14
+	VMOVUPS      Z14, 128(AX)
+	VADDPS       192(AX), Z15, Z15
+	VMOVUPS      Z15, 192(AX)
+	ADDQ         CX, AX
+	VADDPS       (AX), Z16, Z16
+	VMOVUPS      Z16, (AX)
+	VADDPS       64(AX), Z17, Z17
+	VMOVUPS      Z17, 64(AX)
+	VADDPS       128(AX), Z18, Z18
+	VMOVUPS      Z18, 128(AX)
+	VADDPS       192(AX), Z19, Z19
+	VMOVUPS      Z19, 192(AX)
+	VZEROUPPER
+	RET
+
+first:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	VMOVUPS Z14, 128(AX)
+	VMOVUPS Z15, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	VMOVUPS Z18, 128(AX)
+	VMOVUPS Z19, 192(AX)
+	VZEROUPPER
+	RET
+
 // func gemmAVX512_6x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 // Requires: AVX, AVX512F
 TEXT ·gemmAVX512_6x1(SB), NOSPLIT, $0-56
@@ -1381,7 +1648,7 @@ TEXT ·gemmAVX512_6x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS          (DX), Z6
 	VFMADD231PS.BCST (CX), Z6, Z0
 	VFMADD231PS.BCST 4(CX), Z6, Z1
@@ -1413,7 +1680,7 @@ loop4:
 	ADDQ             $+96, CX
 	ADDQ             $+256, DX
 	SUBQ             $0x04, AX
-	JGE              loop4
+	JGE              unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -1579,6 +1846,174 @@ first:
 	VZEROUPPER
 	RET
 
+// func gemmAVX512_6x4(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
+// Requires: AVX, AVX512F
+TEXT ·gemmAVX512_6x4(SB), NOSPLIT, $0-56
+	MOVQ   kc+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   b+16(FP), DX
+	MOVQ   ps+24(FP), BX
+	SHLQ   $0x02, BX
+	IMUL3Q $0x03, BX, SI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+
+loop:
+	VMOVUPS      (DX), Z24
+	VMOVUPS      (DX)(BX*1), Z25
+	VMOVUPS      (DX)(BX*2), Z26
+	VMOVUPS      (DX)(SI*1), Z27
+	VBROADCASTSS (CX), Z28
+	VFMADD231PS  Z24, Z28, Z0
+	VFMADD231PS  Z25, Z28, Z1
+	VFMADD231PS  Z26, Z28, Z2
+	VFMADD231PS  Z27, Z28, Z3
+	VBROADCASTSS 4(CX), Z28
+	VFMADD231PS  Z24, Z28, Z4
+	VFMADD231PS  Z25, Z28, Z5
+	VFMADD231PS  Z26, Z28, Z6
+	VFMADD231PS  Z27, Z28, Z7
+	VBROADCASTSS 8(CX), Z28
+	VFMADD231PS  Z24, Z28, Z8
+	VFMADD231PS  Z25, Z28, Z9
+	VFMADD231PS  Z26, Z28, Z10
+	VFMADD231PS  Z27, Z28, Z11
+	VBROADCASTSS 12(CX), Z28
+	VFMADD231PS  Z24, Z28, Z12
+	VFMADD231PS  Z25, Z28, Z13
+	VFMADD231PS  Z26, Z28, Z14
+	VFMADD231PS  Z27, Z28, Z15
+	VBROADCASTSS 16(CX), Z28
+	VFMADD231PS  Z24, Z28, Z16
+	VFMADD231PS  Z25, Z28, Z17
+	VFMADD231PS  Z26, Z28, Z18
+	VFMADD231PS  Z27, Z28, Z19
+	VBROADCASTSS 20(CX), Z28
+	VFMADD231PS  Z24, Z28, Z20
+	VFMADD231PS  Z25, Z28, Z21
+	VFMADD231PS  Z26, Z28, Z22
+	VFMADD231PS  Z27, Z28, Z23
+	ADDQ         $+24, CX
+	ADDQ         $+64, DX
+	DECQ         AX
+	JNZ          loop
+	MOVQ         c+32(FP), AX
+	MOVQ         ldc+40(FP), CX
+	SHLQ         $0x02, CX
+	MOVQ         add+48(FP), DX
+	TESTQ        DX, DX
+	JZ           first
+	VADDPS       (AX), Z0, Z0
+	VMOVUPS      Z0, (AX)
+	VADDPS       64(AX), Z1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VADDPS       128(AX), Z2, Z2
+	VMOVUPS      Z2, 128(AX)
+	VADDPS       192(AX), Z3, Z3
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VADDPS       (AX), Z4, Z4
+	VMOVUPS      Z4, (AX)
+	VADDPS       64(AX), Z5, Z5
+	VMOVUPS      Z5, 64(AX)
+	VADDPS       128(AX), Z6, Z6
+	VMOVUPS      Z6, 128(AX)
+	VADDPS       192(AX), Z7, Z7
+	VMOVUPS      Z7, 192(AX)
+	ADDQ         CX, AX
+	VADDPS       (AX), Z8, Z8
+	VMOVUPS      Z8, (AX)
+	VADDPS       64(AX), Z9, Z9
+	VMOVUPS      Z9, 64(AX)
+	VADDPS       128(AX), Z10, Z10
+	VMOVUPS      Z10, 128(AX)
+	VADDPS       192(AX), Z11, Z11
+	VMOVUPS      Z11, 192(AX)
+	ADDQ         CX, AX
+	VADDPS       (AX), Z12, Z12
+	VMOVUPS      Z12, (AX)
+	VADDPS       64(AX), Z13, Z13
+	VMOVUPS      Z13, 64(AX)
+	VADDPS       128(AX), Z14, Z14
+	VMOVUPS      Z14, 128(AX)
+	VADDPS       192(AX), Z15, Z15
+	VMOVUPS      Z15, 192(AX)
+	ADDQ         CX, AX
+	VADDPS       (AX), Z16, Z16
+	VMOVUPS      Z16, (AX)
+	VADDPS       64(AX), Z17, Z17
+	VMOVUPS      Z17, 64(AX)
+	VADDPS       128(AX), Z18, Z18
+	VMOVUPS      Z18, 128(AX)
+	VADDPS       192(AX), Z19, Z19
+	VMOVUPS      Z19, 192(AX)
+	ADDQ         CX, AX
+	VADDPS       (AX), Z20, Z20
+	VMOVUPS      Z20, (AX)
+	VADDPS       64(AX), Z21, Z21
+	VMOVUPS      Z21, 64(AX)
+	VADDPS       128(AX), Z22, Z22
+	VMOVUPS      Z22, 128(AX)
+	VADDPS       192(AX), Z23, Z23
+	VMOVUPS      Z23, 192(AX)
+	VZEROUPPER
+	RET
+
+first:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	VMOVUPS Z14, 128(AX)
+	VMOVUPS Z15, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	VMOVUPS Z18, 128(AX)
+	VMOVUPS Z19, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z20, (AX)
+	VMOVUPS Z21, 64(AX)
+	VMOVUPS Z22, 128(AX)
+	VMOVUPS Z23, 192(AX)
+	VZEROUPPER
+	RET
+
 // func gemmAVX512_7x1(kc int, a *float32, b *float32, ps int, c *float32, ldc int, add int)
 // Requires: AVX, AVX512F
 TEXT ·gemmAVX512_7x1(SB), NOSPLIT, $0-56
@@ -1597,7 +2032,7 @@ TEXT ·gemmAVX512_7x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS          (DX), Z7
 	VFMADD231PS.BCST (CX), Z7, Z0
 	VFMADD231PS.BCST 4(CX), Z7, Z1
@@ -1633,7 +2068,7 @@ loop4:
 	ADDQ             $+112, CX
 	ADDQ             $+256, DX
 	SUBQ             $0x04, AX
-	JGE              loop4
+	JGE              unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -1837,7 +2272,7 @@ TEXT ·gemmAVX512_8x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS          (DX), Z8
 	VFMADD231PS.BCST (CX), Z8, Z0
 	VFMADD231PS.BCST 4(CX), Z8, Z1
@@ -1877,7 +2312,7 @@ loop4:
 	ADDQ             $+128, CX
 	ADDQ             $+256, DX
 	SUBQ             $0x04, AX
-	JGE              loop4
+	JGE              unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -3792,7 +4227,7 @@ TEXT ·gemmAVX2_1x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VBROADCASTSS (CX), Y2
 	VFMADD231PS  (DX), Y2, Y0
 	VFMADD231PS  32(DX), Y2, Y1
@@ -3808,7 +4243,7 @@ loop4:
 	ADDQ         $+16, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -3858,7 +4293,7 @@ TEXT ·gemmAVX2_1x2(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  (DX), Y4, Y0
 	VFMADD231PS  32(DX), Y4, Y1
@@ -3882,7 +4317,7 @@ loop4:
 	ADDQ         $+16, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -3945,7 +4380,7 @@ TEXT ·gemmAVX2_1x4(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VBROADCASTSS (CX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
@@ -3985,7 +4420,7 @@ loop4:
 	ADDQ         $+16, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -4059,7 +4494,7 @@ TEXT ·gemmAVX2_2x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
 	VBROADCASTSS (CX), Y6
@@ -4095,7 +4530,7 @@ loop4:
 	ADDQ         $+32, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -4162,7 +4597,7 @@ TEXT ·gemmAVX2_2x2(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
 	VMOVUPS      (DX)(BX*1), Y10
@@ -4222,7 +4657,7 @@ loop4:
 	ADDQ         $+32, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -4305,7 +4740,7 @@ TEXT ·gemmAVX2_3x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
 	VBROADCASTSS (CX), Y8
@@ -4353,7 +4788,7 @@ loop4:
 	ADDQ         $+48, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -4431,7 +4866,7 @@ TEXT ·gemmAVX2_4x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
 	VBROADCASTSS (CX), Y10
@@ -4491,7 +4926,7 @@ loop4:
 	ADDQ         $+64, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -4582,7 +5017,7 @@ TEXT ·gemmAVX2_5x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS      (DX), Y10
 	VMOVUPS      32(DX), Y11
 	VBROADCASTSS (CX), Y12
@@ -4654,7 +5089,7 @@ loop4:
 	ADDQ         $+80, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX
@@ -4758,7 +5193,7 @@ TEXT ·gemmAVX2_6x1(SB), NOSPLIT, $0-56
 	SUBQ   $0x04, AX
 	JLT    rest
 
-loop4:
+unrolled:
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	VBROADCASTSS (CX), Y14
@@ -4842,7 +5277,7 @@ loop4:
 	ADDQ         $+96, CX
 	ADDQ         $+256, DX
 	SUBQ         $0x04, AX
-	JGE          loop4
+	JGE          unrolled
 
 rest:
 	ADDQ $0x04, AX

@@ -9,24 +9,16 @@ func widenInt8Go(dst []float32, src []int8, scale []float32) {
 	}
 }
 
-// widenLUT4Go reads dwords [block][16], eight columns of one row in each.
-func widenLUT4Go(dst []float32, src []uint32, table, scale []float32) {
+// widenLUTGo reads dwords [block][16] of 2- or 4-bit fields, the columns of one
+// row in each.
+func widenLUTGo(field int, dst []float32, src []uint32, table, scale []float32) {
+	per := 32 / field
 	for i, v := range src {
 		r := i % PanelRows
-		d := dst[(i-r)*8+r:]
-		for c := range 8 {
-			d[c*PanelRows] = table[v>>(4*c)&15] * scale[r]
-		}
-	}
-}
-
-// widenLUT2Go reads dwords [block][16], sixteen columns of one row in each.
-func widenLUT2Go(dst []float32, src []uint32, table, scale []float32) {
-	for i, v := range src {
-		r := i % PanelRows
-		d := dst[(i-r)*16+r:]
-		for c := range 16 {
-			d[c*PanelRows] = table[v>>(2*c)&3] * scale[r]
+		d := dst[(i-r)*per+r:]
+		for c := range per {
+			d[c*PanelRows] = table[v&(1<<field-1)] * scale[r]
+			v >>= field
 		}
 	}
 }

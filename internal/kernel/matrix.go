@@ -10,8 +10,8 @@ const (
 	formatF16                // u16 [panel][col][16]
 	formatBF16               // u16 [panel][col][16]
 	formatInt8               // i8 [panel][col][16], scale
-	formatLUT4               // dwords [panel][⌈cols/8⌉][16], row r's 8 nibbles in dword r; table [panel][16]
-	formatLUT2               // dwords [panel][⌈cols/16⌉][16], row r's 16 crumbs in dword r; table [panel][32]
+	formatLUT4               // dwords [panel][⌈cols/8⌉][16], row r's 8 fields of 4 bits in dword r; table [panel][16]
+	formatLUT2               // dwords [panel][⌈cols/16⌉][16], the same with 16 fields of 2 bits; table [panel][16]
 	formatLUT8               // u8 [panel][col][16]; table [group][2^bits], base
 )
 
@@ -130,6 +130,14 @@ func (w *Matrix) setScale(scale []float32) {
 	w.scaled = true
 }
 
+// field returns the width in bits of a packed index and how many a dword holds.
+func (w *Matrix) field() (bits, perDword int) {
+	if w.format == formatLUT2 {
+		return 2, 16
+	}
+	return 4, 8
+}
+
 // Row writes the float32 values of row r of W to dst, which has Cols elements:
 // an embedding that is also the output head is looked up in its packed form.
 func (w *Matrix) Row(dst []float32, r int) {
@@ -156,15 +164,12 @@ func (w *Matrix) Row(dst []float32, r int) {
 		for c := range dst {
 			dst[c] = float32(w.i8[at+c*PanelRows]) * w.scale[r]
 		}
-	case formatLUT4:
-		block := w.dwords[panel*((w.cols+7)/8)*PanelRows+lane:]
+	case formatLUT4, formatLUT2:
+		field, per := w.field()
+		dwords := w.dwords[panel*((w.cols+per-1)/per)*PanelRows+lane:]
 		for c := range dst {
-			dst[c] = w.table[panel*16+int(block[c/8*PanelRows]>>(c%8*4)&15)] * w.scale[r]
-		}
-	case formatLUT2:
-		block := w.dwords[panel*((w.cols+15)/16)*PanelRows+lane:]
-		for c := range dst {
-			dst[c] = w.table[panel*32+int(block[c/16*PanelRows]>>(c%16*2)&3)] * w.scale[r]
+			v := dwords[c/per*PanelRows] >> (c % per * field) & (1<<field - 1)
+			dst[c] = w.table[panel*PanelRows+int(v)] * w.scale[r]
 		}
 	case formatLUT8:
 		for c := range dst {

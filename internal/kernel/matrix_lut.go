@@ -39,24 +39,17 @@ func PackLUT(rows, cols, bits, groupRows int, indices []byte, lut, rowScale []ui
 
 	oneTable := groupRows%PanelRows == 0 || groups <= 1
 	switch {
-	case oneTable && bits <= 2:
-		p.format = formatLUT2
-		p.packDwords(indices, rowBytes, bits, 2)
-		p.table = make([]float32, p.panels()*32)
-		for panel := range p.panels() {
-			t := lut[panel*PanelRows/groupRows<<bits:][:1<<bits]
-			for i := range 16 { // a nibble holds two indices: the first half serves the low one
-				p.table[panel*32+i] = halfToFloat(t[i&3&(len(t)-1)])
-				p.table[panel*32+16+i] = halfToFloat(t[i>>2&(len(t)-1)])
-			}
-		}
 	case oneTable && bits <= 4:
+		field := 4
 		p.format = formatLUT4
-		p.packDwords(indices, rowBytes, bits, 4)
-		p.table = make([]float32, p.panels()*16)
+		if bits <= 2 {
+			field, p.format = 2, formatLUT2
+		}
+		p.packDwords(indices, rowBytes, bits, field)
+		p.table = make([]float32, p.panels()*PanelRows)
 		for panel := range p.panels() {
 			t := lut[panel*PanelRows/groupRows<<bits:][:1<<bits]
-			for i := range 16 {
+			for i := range 16 { // repeated, as kernels do not mask the bits above
 				p.table[panel*16+i] = halfToFloat(t[i&(len(t)-1)])
 			}
 		}

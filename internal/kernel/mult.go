@@ -173,14 +173,11 @@ func (w *Matrix) widenPanel(lv isa, dst []float32, panel, k0, kc int) {
 		widenBF16(lv, dst[:n], w.u16[at:at+n])
 	case formatInt8:
 		widenInt8(lv, dst[:n], w.i8[at:at+n], scale)
-	case formatLUT4:
-		blocks := (kc + 7) / 8
-		src := w.dwords[(panel*((w.cols+7)/8)+k0/8)*PanelRows:][:blocks*PanelRows]
-		widenLUT4(lv, dst[:blocks*8*PanelRows], src, w.table[panel*16:][:16], scale)
-	case formatLUT2:
-		blocks := (kc + 15) / 16
-		src := w.dwords[(panel*((w.cols+15)/16)+k0/16)*PanelRows:][:blocks*PanelRows]
-		widenLUT2(lv, dst[:blocks*16*PanelRows], src, w.table[panel*32:][:32], scale)
+	case formatLUT4, formatLUT2:
+		field, per := w.field()
+		blocks := (kc + per - 1) / per
+		src := w.dwords[(panel*((w.cols+per-1)/per)+k0/per)*PanelRows:][:blocks*PanelRows]
+		widenLUT(lv, field, dst[:blocks*per*PanelRows], src, w.table[panel*PanelRows:][:PanelRows], scale)
 	case formatLUT8:
 		widenLUT8(lv, dst[:n], w.u8[at:at+n], w.table, w.base[panel*PanelRows:][:PanelRows], scale)
 	}

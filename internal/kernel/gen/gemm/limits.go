@@ -5,6 +5,8 @@ import (
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
+
+	"afmq/internal/kernel/gen/simd"
 )
 
 // peakChains is the number of independent multiply-adds in the peak loop: more
@@ -12,20 +14,20 @@ import (
 const peakChains = 12
 
 // peak writes a loop of multiply-adds on registers alone.
-func peak(t *target) {
-	name := "peak" + t.name
+func peak(t *simd.Target) {
+	name := "peak" + t.Name
 	TEXT(name, NOSPLIT, "func(n int) (flops int)")
 	Doc(fmt.Sprintf("%s does n rounds of %d fused multiply-adds on registers and returns how many floating-point operations that were.", name, peakChains))
 	n := Load(Param("n"), GP64())
 	flops := GP64()
 	MOVQ(n, flops)
-	IMUL3Q(I32(int32(peakChains*t.bytes/4*2)), flops, flops)
-	acc := t.vectors(peakChains)
+	IMUL3Q(I32(int32(peakChains*t.Bytes/4*2)), flops, flops)
+	acc := t.Vectors(peakChains)
 	for _, v := range acc {
-		t.zero(v)
+		t.Zero(v)
 	}
-	x := t.vec()
-	t.zero(x)
+	x := t.Vec()
+	t.Zero(x)
 	Label("loop")
 	for _, v := range acc {
 		VFMADD231PS(x, x, v)
@@ -38,21 +40,21 @@ func peak(t *target) {
 }
 
 // stream writes a loop that reads memory and does next to nothing with it.
-func stream(t *target) {
-	name := "stream" + t.name
+func stream(t *simd.Target) {
+	name := "stream" + t.Name
 	TEXT(name, NOSPLIT, "func(p *byte, n int) (sum uint64)")
 	Pragma("noescape")
 	Doc(name + " reads n bytes, a multiple of 512, and returns a sum of some of their bits.")
 	p := Load(Param("p"), GP64())
 	n := Load(Param("n"), GP64())
-	acc := t.vectors(4)
+	acc := t.Vectors(4)
 	for _, v := range acc {
-		t.zero(v)
+		t.Zero(v)
 	}
 	Label("loop")
-	for i := range 512 / t.bytes {
-		m := Mem{Base: p, Disp: i * t.bytes}
-		if t == avx512 {
+	for i := range 512 / t.Bytes {
+		m := Mem{Base: p, Disp: i * t.Bytes}
+		if t == simd.AVX512 {
 			VPORD(m, acc[i%4], acc[i%4])
 		} else {
 			VPOR(m, acc[i%4], acc[i%4])
@@ -63,7 +65,7 @@ func stream(t *target) {
 	JNZ(LabelRef("loop"))
 	sum := GP64()
 	for i := 1; i < 4; i++ {
-		if t == avx512 {
+		if t == simd.AVX512 {
 			VPORD(acc[i], acc[0], acc[0])
 		} else {
 			VPOR(acc[i], acc[0], acc[0])

@@ -4,6 +4,8 @@ import (
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"afmq/internal/kernel/gen/simd"
 )
 
 const transposeSignature = "func(dst *float32, step int, src *float32, ld, rows, blocks int)"
@@ -28,7 +30,7 @@ func transposeAVX512() {
 	Label("block")
 	row := GP64()
 	MOVQ(src, row)
-	in := avx512.vectors(16)
+	in := simd.AVX512.Vectors(16)
 	for i := range in {
 		VMOVUPS(Mem{Base: row}, in[i])
 		if i < 15 {
@@ -39,12 +41,12 @@ func transposeAVX512() {
 		}
 	}
 	// Pairs of rows, then of pairs, in the four 128-bit quarters; then the quarters.
-	t := avx512.vectors(16)
+	t := simd.AVX512.Vectors(16)
 	for i := 0; i < 16; i += 2 {
 		VUNPCKLPS(in[i+1], in[i], t[i])
 		VUNPCKHPS(in[i+1], in[i], t[i+1])
 	}
-	u := avx512.vectors(16) // u[4g+j]: rows 4g..4g+3 of columns j, j+4, j+8, j+12
+	u := simd.AVX512.Vectors(16) // u[4g+j]: rows 4g..4g+3 of columns j, j+4, j+8, j+12
 	for i := 0; i < 16; i += 4 {
 		VUNPCKLPD(t[i+2], t[i], u[i])
 		VUNPCKHPD(t[i+2], t[i], u[i+1])
@@ -94,7 +96,7 @@ func transposeAVX2() {
 	Label("block")
 	row := GP64()
 	MOVQ(src, row)
-	in := avx2.vectors(8)
+	in := simd.AVX2.Vectors(8)
 	for i := range in {
 		VMOVUPS(Mem{Base: row}, in[i])
 		if i < 7 {
@@ -104,19 +106,19 @@ func transposeAVX2() {
 			CMOVQGT(next, row)
 		}
 	}
-	t := avx2.vectors(8)
+	t := simd.AVX2.Vectors(8)
 	for i := 0; i < 8; i += 2 {
 		VUNPCKLPS(in[i+1], in[i], t[i])
 		VUNPCKHPS(in[i+1], in[i], t[i+1])
 	}
-	u := avx2.vectors(8)
+	u := simd.AVX2.Vectors(8)
 	for i := 0; i < 8; i += 4 {
 		VUNPCKLPD(t[i+2], t[i], u[i])
 		VUNPCKHPD(t[i+2], t[i], u[i+1])
 		VUNPCKLPD(t[i+3], t[i+1], u[i+2])
 		VUNPCKHPD(t[i+3], t[i+1], u[i+3])
 	}
-	out := avx2.vectors(8)
+	out := simd.AVX2.Vectors(8)
 	for j := range 4 {
 		VPERM2F128(Imm(0x20), u[4+j], u[j], out[j])
 		VPERM2F128(Imm(0x31), u[4+j], u[j], out[j+4])

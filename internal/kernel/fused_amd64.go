@@ -1,0 +1,117 @@
+package kernel
+
+import "unsafe"
+
+// fusedFunc multiplies one row with np neighbouring panels of weights as they
+// are stored, so that decoding reads each weight once and writes none:
+//
+//	c[16·p+j] (+)= Σk x[k]·w[p][k][j],  p < np, j < 16, k < kc
+//
+// b points to the first panel's weights and panels are ps bytes apart; table and
+// scale are [np][16], where the format has them. Its twin is widenPanel followed
+// by a gemmFunc, which gives the same bits.
+type fusedFunc func(kc int, x *float32, b *byte, ps int, table, scale *float32, c *float32, add int)
+
+// fusedSet holds a format's kernels by log2 of panels.
+type fusedSet [nWide]fusedFunc
+
+// fusedLevel holds the kernels of one level.
+type fusedLevel struct {
+	f16, bf16, int8                    fusedSet
+	lut4, lut4Scaled, lut2, lut2Scaled fusedSet
+}
+
+var fusedAVX512 = fusedLevel{
+	f16:        fusedSet{0: fusedF16AVX512_1, 2: fusedF16AVX512_4, 3: fusedF16AVX512_8},
+	bf16:       fusedSet{0: fusedBF16AVX512_1, 2: fusedBF16AVX512_4, 3: fusedBF16AVX512_8},
+	int8:       fusedSet{0: fusedInt8AVX512_1, 2: fusedInt8AVX512_4, 3: fusedInt8AVX512_8},
+	lut4:       fusedSet{0: fusedLUT4AVX512_1, 2: fusedLUT4AVX512_4, 3: fusedLUT4AVX512_8},
+	lut4Scaled: fusedSet{0: fusedLUT4ScaledAVX512_1, 2: fusedLUT4ScaledAVX512_4, 3: fusedLUT4ScaledAVX512_8},
+	lut2:       fusedSet{0: fusedLUT2AVX512_1, 2: fusedLUT2AVX512_4, 3: fusedLUT2AVX512_8},
+	lut2Scaled: fusedSet{0: fusedLUT2ScaledAVX512_1, 2: fusedLUT2ScaledAVX512_4, 3: fusedLUT2ScaledAVX512_8},
+}
+
+var fusedAVX2 = fusedLevel{
+	f16:        fusedSet{0: fusedF16AVX2_1, 2: fusedF16AVX2_4},
+	bf16:       fusedSet{0: fusedBF16AVX2_1, 2: fusedBF16AVX2_4},
+	int8:       fusedSet{0: fusedInt8AVX2_1, 2: fusedInt8AVX2_4},
+	lut4:       fusedSet{0: fusedLUT4AVX2_1, 1: fusedLUT4AVX2_2},
+	lut4Scaled: fusedSet{0: fusedLUT4ScaledAVX2_1, 1: fusedLUT4ScaledAVX2_2},
+	lut2:       fusedSet{0: fusedLUT2AVX2_1, 1: fusedLUT2AVX2_2},
+	lut2Scaled: fusedSet{0: fusedLUT2ScaledAVX2_1, 1: fusedLUT2ScaledAVX2_2},
+}
+
+// fused multiplies the row x, columns [k0, k0+len(x)) of it, with cols rows of W
+// from panel p0 on, where a kernel reads the stored form; else it returns false.
+func (t *tiles) fused(x []float32, w *Matrix, p0, k0, cols int, c []float32) bool {
+	var lv *fusedLevel
+	switch t.lv {
+	case isaAVX512:
+		lv = &fusedAVX512
+	case isaAVX2:
+		lv = &fusedAVX2
+	default:
+		return false
+	}
+	var set *fusedSet
+	var b unsafe.Pointer
+	var ps int // bytes of a panel
+	np := panelsOf(cols)
+	dense, end := (p0*w.cols+k0)*PanelRows, ((p0+np-1)*w.cols+k0+t.kc)*PanelRows-1
+	switch w.format {
+	case formatF16, formatBF16:
+		set = &lv.f16
+		if w.format == formatBF16 {
+			set = &lv.bf16
+		}
+		_ = w.u16[end]
+		b, ps = unsafe.Pointer(&w.u16[dense]), w.cols*PanelRows*2
+	case formatInt8:
+		set = &lv.int8
+		_ = w.i8[end]
+		b, ps = unsafe.Pointer(&w.i8[dense]), w.cols*PanelRows
+	case formatLUT4, formatLUT2:
+		set = &lv.lut4
+		if w.format == formatLUT2 {
+			set = &lv.lut2
+		}
+		if w.scaled {
+			set = &lv.lut4Scaled
+			if w.format == formatLUT2 {
+				set = &lv.lut2Scaled
+			}
+		}
+		_, per := w.field()
+		blocks := (w.cols + per - 1) / per
+		_ = w.dwords[((p0+np-1)*blocks+(k0+t.kc+per-1)/per)*PanelRows-1]
+		b, ps = unsafe.Pointer(&w.dwords[(p0*blocks+k0/per)*PanelRows]), blocks*PanelRows*4
+	default:
+		return false
+	}
+	_ = c[cols-1]
+	call := func(f fusedFunc, p int, c *float32, add int) {
+		var table, scale *float32
+		if w.table != nil {
+			table = &w.table[(p0+p)*PanelRows]
+		}
+		if w.scale != nil {
+			scale = &w.scale[(p0+p)*PanelRows]
+		}
+		f(t.kc, &x[0], (*byte)(unsafe.Add(b, p*ps)), ps, table, scale, c, add)
+	}
+	full, p := cols/PanelRows, 0
+	for wide := nWide - 1; wide >= 0; wide-- {
+		f, n := set[wide], 1<<wide
+		if f == nil {
+			continue
+		}
+		for ; p+n <= full; p += n {
+			call(f, p, &c[p*PanelRows], t.add)
+		}
+	}
+	if rest := cols % PanelRows; rest > 0 {
+		call(set[0], full, &t.tile[0], 0)
+		t.copyTile(1, rest, c[full*PanelRows:], len(c))
+	}
+	return true
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+
+	"afmq/internal/kernel/gen/simd"
+)
+
+const fusedSignature = "func(kc int, x *float32, b *byte, ps int, table, scale *float32, c *float32, add int)"
+
+// frame is what the two kinds of fused kernel have in common.
+type frame struct {
+	t      *simd.Target
+	np     int
+	kc     reg.Register
+	x, b   reg.Register
+	panels simd.Strided
+	scale  reg.Register
+	acc    [][]reg.VecVirtual // one row: [0][np·perPanel]
+	bc     reg.VecVirtual     // the current element of x everywhere
+}
+
+func newFrame(t *simd.Target, name string, np int) frame {
+	TEXT(name, NOSPLIT, fusedSignature)
+	Pragma("noescape")
+	Doc(fmt.Sprintf("%s is a fusedFunc for %d panels.", name, np))
+	f := frame{t: t, np: np}
+	f.kc = Load(Param("kc"), GP64())
+	f.x = Load(Param("x"), GP64())
+	f.b = Load(Param("b"), GP64())
+	f.panels = simd.NewStrided(f.b, Load(Param("ps"), GP64()), np)
+	f.scale = Load(Param("scale"), GP64())
+	f.acc = [][]reg.VecVirtual{t.Zeros(np * t.PerPanel())}
+	f.bc = t.Vec()
+	return f
+}
+
+// multiply adds x[k]·w to sum v; scaled applies the row's factor first.
+func (f frame) multiply(v int, w reg.VecVirtual, scaled bool) {
+	if scaled {
+		VMULPS(Mem{Base: f.scale, Disp: v * f.t.Bytes}, w, w)
+	}
+	VFMADD231PS(f.bc, w, f.acc[0][v])
+}
+
+func (f frame) finish() {
+	Label("store")
+	c := Load(Param("c"), GP64())
+	f.t.StoreSums(f.acc, c, nil, Load(Param("add"), GP64()))
+}
+
+// fusedDense multiplies one row with panels of dense weights.
+func fusedDense(t *simd.Target, d dense, np int) {
+	f := newFrame(t, fmt.Sprintf("fused%s%s_%d", d.name(), t.Name, np), np)
+	row := simd.PanelRows * d.bytes()
+	column := func(u int) {
+		VBROADCASTSS(Mem{Base: f.x, Disp: 4 * u}, f.bc)
+		for v := range f.acc[0] {
+			w := t.Vec()
+			d.load(f.panels.At(v/t.PerPanel(), u*row+v%t.PerPanel()*t.Lanes()*d.bytes()), w)
+			f.multiply(v, w, d == int8)
+		}
+	}
+	const unroll = 4
+	SUBQ(Imm(unroll), f.kc)
+	JLT(LabelRef("rest"))
+	Label("unrolled")
+	for u := range unroll {
+		column(u)
+	}
+	ADDQ(Imm(4*unroll), f.x)
+	ADDQ(Imm(uint64(row*unroll)), f.b)
+	SUBQ(Imm(unroll), f.kc)
+	JGE(LabelRef("unrolled"))
+	Label("rest")
+	ADDQ(Imm(unroll), f.kc)
+	JZ(LabelRef("store"))
+	Label("loop")
+	column(0)
+	ADDQ(Imm(4), f.x)
+	ADDQ(Imm(uint64(row)), f.b)
+	DECQ(f.kc)
+	JNZ(LabelRef("loop"))
+	f.finish()
+}
+
+// fusedLUT multiplies one row with panels of packed indices.
+func fusedLUT(t *simd.Target, field, np int, scaled bool) {
+	name := fmt.Sprintf("fusedLUT%d%s_%d", field, t.Name, np)
+	if scaled {
+		name = fmt.Sprintf("fusedLUT%dScaled%s_%d", field, t.Name, np)
+	}
+	f := newFrame(t, name, np)
+	table := Load(Param("table"), GP64())
+	look := make([]lookup, np)
+	for p := range look {
+		look[p] = newLookup(t, field, Mem{Base: table, Disp: p * simd.PanelRows * 4})
+	}
+	per := t.PerPanel()
+	idx := t.Vectors(np * per)
+	load := func() {
+		for v := range idx {
+			VMOVUPS(f.panels.At(v/per, v%per*t.Bytes), idx[v])
+		}
+	}
+	column := func(u int, more bool) {
+		VBROADCASTSS(Mem{Base: f.x, Disp: 4 * u}, f.bc)
+		for v := range idx {
+			w := t.Vec()
+			look[v/per].take(idx[v], w)
+			if more {
+				look[v/per].next(idx[v])
+			}
+			f.multiply(v, w, scaled)
+		}
+	}
+	columns := look[0].columns()
+	SUBQ(Imm(uint64(columns)), f.kc)
+	JLT(LabelRef("rest"))
+	Label("block")
+	load()
+	for u := range columns {
+		column(u, u < columns-1)
+	}
+	ADDQ(Imm(uint64(4*columns)), f.x)
+	ADDQ(Imm(simd.PanelRows*4), f.b)
+	SUBQ(Imm(uint64(columns)), f.kc)
+	JGE(LabelRef("block"))
+	Label("rest")
+	ADDQ(Imm(uint64(columns)), f.kc)
+	JZ(LabelRef("store"))
+	load() // the last block is not full
+	Label("loop")
+	column(0, true)
+	ADDQ(Imm(4), f.x)
+	DECQ(f.kc)
+	JNZ(LabelRef("loop"))
+	f.finish()
+}
