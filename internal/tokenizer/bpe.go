@@ -204,7 +204,11 @@ func (c *coder) split(s string) {
 			// An unk that is due stays due, and follows later: so does the library.
 		case c.m.unk < 0:
 		case unk && c.m.fuseUnk:
-			unkLen += n
+			if i == unkStart+unkLen {
+				unkLen += n
+			} else { // byte tokens came first: the last of them takes these bytes
+				c.symbols[len(c.symbols)-1].n += int32(n)
+			}
 		default:
 			if unk {
 				c.add(c.m.unk, unkStart, unkLen)
@@ -240,7 +244,11 @@ func (c *coder) join(i, id int32) {
 	a := &c.symbols[i]
 	b := &c.symbols[a.next]
 	a.id = id
-	a.n += b.n
+	if b.start >= a.start {
+		a.n = b.start + b.n - a.start // with what was dropped between them
+	} else { // an unk that came late
+		a.start, a.n = b.start, a.n+b.n
+	}
 	a.next, b.next = b.next, gone
 	if a.next >= 0 {
 		c.symbols[a.next].prev = i

@@ -98,7 +98,7 @@ func TestMergeOrder(t *testing.T) {
 // quadratic would take minutes.
 func TestLongWords(t *testing.T) {
 	f := loadFixtures(t)
-	n := 1 << 20
+	n := 1 << 18
 	for _, g := range f.golden {
 		switch g.Name {
 		case "gpt2-whole", "llama2", "stories", "llama3", "flags", "metaspace-first", "unk-fused":

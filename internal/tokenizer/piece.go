@@ -1,6 +1,9 @@
 package tokenizer
 
-import "unicode/utf8"
+import (
+	"fmt"
+	"unicode/utf8"
+)
 
 // piece is a part of the text on its way through the pipeline. It knows, for each
 // of its bytes, where in the input text it came from.
@@ -9,7 +12,7 @@ type piece struct {
 	// off[i] is the offset in the input text of byte i of s, for i up to and
 	// including len(s); it never falls. nil means that s is the input text from
 	// base on, unchanged.
-	off  []int
+	off  []int32
 	base int
 	// late says that the official library takes the piece to begin after the
 	// start of the text although at(0) is 0. Only Metaspace's "first" asks.
@@ -18,8 +21,15 @@ type piece struct {
 
 // newPiece makes the whole input text a piece. Bytes that are not UTF-8 become
 // U+FFFD, one for each maximal part of a character, as Python's
-// bytes.decode(errors="replace") has it.
-func newPiece(text string) piece {
+// bytes.decode(errors="replace") has it. It panics on a text of more than limit
+// bytes, so that all offsets fit.
+func newPiece(text string, limit int) piece {
+	tooLong := func(n int) {
+		if n > limit {
+			panic(fmt.Sprintf("tokenizer: a text of %d bytes, of at most %d", n, limit))
+		}
+	}
+	tooLong(len(text))
 	if utf8.ValidString(text) {
 		return piece{s: text}
 	}
@@ -33,6 +43,7 @@ func newPiece(text string) piece {
 		}
 		i += n
 	}
+	tooLong(len(e.s))
 	return e.piece(len(text))
 }
 
@@ -41,7 +52,7 @@ func (p piece) at(i int) int {
 	if p.off == nil {
 		return p.base + i
 	}
-	return p.off[i]
+	return int(p.off[i])
 }
 
 // slice returns the bytes i to j of the piece.
@@ -56,9 +67,9 @@ func (p piece) slice(i, j int) piece {
 // from returns the piece with what comes before offset in the input text taken for
 // nothing of it.
 func (p piece) from(offset int) piece {
-	off := make([]int, len(p.s)+1)
+	off := make([]int32, len(p.s)+1)
 	for i := range off {
-		off[i] = max(p.at(i), offset)
+		off[i] = int32(max(p.at(i), offset))
 	}
 	p.off = off
 	return p
@@ -76,13 +87,13 @@ func (p piece) prepend(s string) piece {
 // editor builds a changed piece from left to right.
 type editor struct {
 	s    []byte
-	off  []int
+	off  []int32
 	late bool
 }
 
 func (e *editor) grow(n int) {
 	e.s = make([]byte, 0, n)
-	e.off = make([]int, 0, n+1)
+	e.off = make([]int32, 0, n+1)
 }
 
 // keep copies bytes i to j of p.
@@ -93,7 +104,7 @@ func (e *editor) keep(p piece, i, j int) {
 		return
 	}
 	for k := i; k < j; k++ {
-		e.off = append(e.off, p.base+k)
+		e.off = append(e.off, int32(p.base+k))
 	}
 }
 
@@ -103,13 +114,13 @@ func (e *editor) keep(p piece, i, j int) {
 func (e *editor) put(s string, from, until int) {
 	e.s = append(e.s, s...)
 	for i := range len(s) {
-		e.off = append(e.off, min(from+i, until))
+		e.off = append(e.off, int32(min(from+i, until)))
 	}
 }
 
 // piece returns what was built; until is the offset where it ends in the input.
 func (e *editor) piece(until int) piece {
-	return piece{s: string(e.s), off: append(e.off, until), late: e.late}
+	return piece{s: string(e.s), off: append(e.off, int32(until)), late: e.late}
 }
 
 // nextChar returns the length of the character of s at i, or of the longest part

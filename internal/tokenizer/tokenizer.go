@@ -27,7 +27,6 @@
 package tokenizer
 
 import (
-	"fmt"
 	"os"
 	"strings"
 
@@ -168,9 +167,7 @@ func (t *Tokenizer) parse(o *object) error {
 // post-processor puts around a single sequence. It panics where the normalized text
 // might not fit 2 GiB: from about 512 MiB on, with usual files.
 func (t *Tokenizer) Encode(text string, addSpecial bool) Encoding {
-	if len(text) > t.maxText {
-		panic(fmt.Sprintf("tokenizer: a text of %d bytes, of at most %d", len(text), t.maxText))
-	}
+	whole := newPiece(text, t.maxText)
 	var e Encoding
 	e.IDs = make([]int32, 0, len(text)/4+8)
 	e.Bytes = make([]int32, 0, len(text)/4+8)
@@ -189,13 +186,13 @@ func (t *Tokenizer) Encode(text string, addSpecial bool) Encoding {
 		c.encode(p.s, func(k mark) {
 			n := k.n
 			if p.off != nil {
-				n = int32(p.off[k.start+k.n] - p.off[k.start])
+				n = p.off[k.start+k.n] - p.off[k.start]
 			}
 			e.IDs = append(e.IDs, k.id)
 			e.Bytes = append(e.Bytes, n)
 		})
 	}
-	t.added.raw.split(newPiece(text), func(p piece, a *addedToken) {
+	t.added.raw.split(whole, func(p piece, a *addedToken) {
 		if a != nil {
 			add(a.id, p.at(len(p.s))-p.at(0))
 			return

@@ -178,7 +178,7 @@ func TestInvalidUTF8(t *testing.T) {
 		"\xe0\x80x\xf0\x80":         "\uFFFD\uFFFDx\uFFFD\uFFFD",
 		"\xf1\x80\x80\xe4\xb8é\xc3": "\uFFFD\uFFFDé\uFFFD",
 	} {
-		p := newPiece(in)
+		p := newPiece(in, 1<<30)
 		if p.s != want {
 			t.Errorf("%+q reads as %+q, want %+q", in, p.s, want)
 		}
