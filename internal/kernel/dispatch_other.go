@@ -11,8 +11,10 @@ func gemms(isa) *gemmSet { return genericGemms }
 // transposeBlocks does nothing: transpose does all columns.
 func transposeBlocks(isa, []float32, int, []float32, int, int, int) int { return 0 }
 
-// fused reports that there is no kernel which multiplies stored weights directly.
-func (t *tiles) fused([]float32, *Matrix, int, int, int, []float32) bool { return false }
+// hasFused reports that no kernel multiplies weights in their stored form.
+func hasFused(isa, format) bool { return false }
+
+func (t *tiles) fused([]float32, *Matrix, int, int, int, []float32) {}
 
 func widenF16(_ isa, dst []float32, src []uint16)   { widenF16Go(dst, src) }
 func widenBF16(_ isa, dst []float32, src []uint16)  { widenBF16Go(dst, src) }

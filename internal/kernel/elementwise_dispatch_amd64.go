@@ -1,17 +1,173 @@
 package kernel
 
-func maxOf(_ isa, x []float32, maxes *[16]float32) { maxOfGo(x, maxes) }
-func scaleMax(_ isa, x []float32, scale float32, maxes *[16]float32) {
-	scaleMaxGo(x, scale, maxes)
+// Slices have a multiple of 16 elements, all of one length.
+
+func maxOf(l isa, x []float32, maxes *[16]float32) {
+	n := len(x)
+	if n == 0 {
+		return
+	}
+	switch l {
+	case isaAVX512:
+		maxOfAVX512(&x[0], n, maxes)
+	case isaAVX2:
+		maxOfAVX2(&x[0], n, maxes)
+	default:
+		maxOfGo(x, maxes)
+	}
 }
-func expSum(_ isa, x []float32, sub float32, total *lanes) { expSumGo(x, sub, total) }
-func sumExp(_ isa, x []float32, sub float32, total *lanes) { sumExpGo(x, sub, total) }
-func mulScalar(_ isa, x []float32, s float32)              { mulScalarGo(x, s) }
-func klSum(_ isa, p, q []float32, c *klParams, total *lanes) {
-	klSumGo(p, q, c, total)
+
+func scaleMax(l isa, x []float32, scale float32, maxes *[16]float32) {
+	n := len(x)
+	if n == 0 {
+		return
+	}
+	switch l {
+	case isaAVX512:
+		scaleMaxAVX512(&x[0], scale, n, maxes)
+	case isaAVX2:
+		scaleMaxAVX2(&x[0], scale, n, maxes)
+	default:
+		scaleMaxGo(x, scale, maxes)
+	}
 }
-func sumSquares(_ isa, x []float32, total *lanes)     { sumSquaresGo(x, total) }
-func normMul(_ isa, dst, x, w []float32, inv float32) { normMulGo(dst, x, w, inv) }
-func siluMul(_ isa, dst, gate, up []float32)          { siluMulGo(dst, gate, up) }
-func rotate(_ isa, lo, hi, cos, sin []float32)        { rotateGo(lo, hi, cos, sin) }
-func addTo(_ isa, dst, x []float32)                   { addToGo(dst, x) }
+
+func expSum(l isa, x []float32, sub float32, total *lanes) {
+	n := len(x)
+	if n == 0 {
+		return
+	}
+	switch l {
+	case isaAVX512:
+		expSumAVX512(&x[0], sub, n, (*[16]float64)(total))
+	case isaAVX2:
+		expSumAVX2(&x[0], sub, n, (*[16]float64)(total))
+	default:
+		expSumGo(x, sub, total)
+	}
+}
+
+func sumExp(l isa, x []float32, sub float32, total *lanes) {
+	n := len(x)
+	if n == 0 {
+		return
+	}
+	switch l {
+	case isaAVX512:
+		sumExpAVX512(&x[0], sub, n, (*[16]float64)(total))
+	case isaAVX2:
+		sumExpAVX2(&x[0], sub, n, (*[16]float64)(total))
+	default:
+		sumExpGo(x, sub, total)
+	}
+}
+
+func klSum(l isa, p, q []float32, c *klParams, total *lanes) {
+	n := len(p)
+	if n == 0 {
+		return
+	}
+	_ = q[n-1]
+	switch l {
+	case isaAVX512:
+		klSumAVX512(&p[0], &q[0], &c.pHi, n, (*[16]float64)(total))
+	case isaAVX2:
+		klSumAVX2(&p[0], &q[0], &c.pHi, n, (*[16]float64)(total))
+	default:
+		klSumGo(p, q, c, total)
+	}
+}
+
+func sumSquares(l isa, x []float32, total *lanes) {
+	n := len(x)
+	if n == 0 {
+		return
+	}
+	switch l {
+	case isaAVX512:
+		sumSquaresAVX512(&x[0], n, (*[16]float64)(total))
+	case isaAVX2:
+		sumSquaresAVX2(&x[0], n, (*[16]float64)(total))
+	default:
+		sumSquaresGo(x, total)
+	}
+}
+
+func mulScalar(l isa, x []float32, s float32) {
+	n := len(x)
+	if n == 0 {
+		return
+	}
+	switch l {
+	case isaAVX512:
+		mulScalarAVX512(&x[0], s, n)
+	case isaAVX2:
+		mulScalarAVX2(&x[0], s, n)
+	default:
+		mulScalarGo(x, s)
+	}
+}
+
+func normMul(l isa, dst, x, w []float32, inv float32) {
+	n := len(dst)
+	if n == 0 {
+		return
+	}
+	_, _ = x[n-1], w[n-1]
+	switch l {
+	case isaAVX512:
+		normMulAVX512(&dst[0], &x[0], &w[0], inv, n)
+	case isaAVX2:
+		normMulAVX2(&dst[0], &x[0], &w[0], inv, n)
+	default:
+		normMulGo(dst, x, w, inv)
+	}
+}
+
+func siluMul(l isa, dst, gate, up []float32) {
+	n := len(dst)
+	if n == 0 {
+		return
+	}
+	_, _ = gate[n-1], up[n-1]
+	switch l {
+	case isaAVX512:
+		siluMulAVX512(&dst[0], &gate[0], &up[0], n)
+	case isaAVX2:
+		siluMulAVX2(&dst[0], &gate[0], &up[0], n)
+	default:
+		siluMulGo(dst, gate, up)
+	}
+}
+
+func rotate(l isa, lo, hi, cos, sin []float32) {
+	n := len(lo)
+	if n == 0 {
+		return
+	}
+	_, _, _ = hi[n-1], cos[n-1], sin[n-1]
+	switch l {
+	case isaAVX512:
+		rotateAVX512(&lo[0], &hi[0], &cos[0], &sin[0], n)
+	case isaAVX2:
+		rotateAVX2(&lo[0], &hi[0], &cos[0], &sin[0], n)
+	default:
+		rotateGo(lo, hi, cos, sin)
+	}
+}
+
+func addTo(l isa, dst, x []float32) {
+	n := len(dst)
+	if n == 0 {
+		return
+	}
+	_ = x[n-1]
+	switch l {
+	case isaAVX512:
+		addToAVX512(&dst[0], &x[0], n)
+	case isaAVX2:
+		addToAVX2(&dst[0], &x[0], n)
+	default:
+		addToGo(dst, x)
+	}
+}

@@ -41,53 +41,61 @@ var fusedAVX2 = fusedLevel{
 	lut2Scaled: fusedSet{0: fusedLUT2ScaledAVX2_1, 1: fusedLUT2ScaledAVX2_2},
 }
 
-// fused multiplies the row x, columns [k0, k0+len(x)) of it, with cols rows of W
-// from panel p0 on, where a kernel reads the stored form; else it returns false.
-func (t *tiles) fused(x []float32, w *Matrix, p0, k0, cols int, c []float32) bool {
-	var lv *fusedLevel
-	switch t.lv {
-	case isaAVX512:
-		lv = &fusedAVX512
-	case isaAVX2:
-		lv = &fusedAVX2
-	default:
-		return false
+// hasFused reports whether fused kernels of the level read the format.
+func hasFused(l isa, f format) bool {
+	return l != isaGeneric && f != formatF32 && f != formatLUT8
+}
+
+// set returns the kernels for the way w stores its weights.
+func (lv *fusedLevel) set(w *Matrix) *fusedSet {
+	switch w.format {
+	case formatF16:
+		return &lv.f16
+	case formatBF16:
+		return &lv.bf16
+	case formatInt8:
+		return &lv.int8
+	case formatLUT4:
+		if w.scaled {
+			return &lv.lut4Scaled
+		}
+		return &lv.lut4
+	case formatLUT2:
+		if w.scaled {
+			return &lv.lut2Scaled
+		}
+		return &lv.lut2
 	}
-	var set *fusedSet
-	var b unsafe.Pointer
-	var ps int // bytes of a panel
-	np := panelsOf(cols)
-	dense, end := (p0*w.cols+k0)*PanelRows, ((p0+np-1)*w.cols+k0+t.kc)*PanelRows-1
+	panic("kernel: no fused kernel for this format")
+}
+
+// stored returns where columns [k0, k0+kc) of panels [p0, p0+np) begin, and the
+// bytes from one panel to the next.
+func (w *Matrix) stored(p0, np, k0, kc int) (b unsafe.Pointer, ps int) {
+	first, last := (p0*w.cols+k0)*PanelRows, ((p0+np-1)*w.cols+k0+kc)*PanelRows-1
 	switch w.format {
 	case formatF16, formatBF16:
-		set = &lv.f16
-		if w.format == formatBF16 {
-			set = &lv.bf16
-		}
-		_ = w.u16[end]
-		b, ps = unsafe.Pointer(&w.u16[dense]), w.cols*PanelRows*2
+		_ = w.u16[last]
+		return unsafe.Pointer(&w.u16[first]), w.cols * PanelRows * 2
 	case formatInt8:
-		set = &lv.int8
-		_ = w.i8[end]
-		b, ps = unsafe.Pointer(&w.i8[dense]), w.cols*PanelRows
-	case formatLUT4, formatLUT2:
-		set = &lv.lut4
-		if w.format == formatLUT2 {
-			set = &lv.lut2
-		}
-		if w.scaled {
-			set = &lv.lut4Scaled
-			if w.format == formatLUT2 {
-				set = &lv.lut2Scaled
-			}
-		}
-		_, per := w.field()
-		blocks := (w.cols + per - 1) / per
-		_ = w.dwords[((p0+np-1)*blocks+(k0+t.kc+per-1)/per)*PanelRows-1]
-		b, ps = unsafe.Pointer(&w.dwords[(p0*blocks+k0/per)*PanelRows]), blocks*PanelRows*4
-	default:
-		return false
+		_ = w.i8[last]
+		return unsafe.Pointer(&w.i8[first]), w.cols * PanelRows
 	}
+	_, per := w.field()
+	blocks := (w.cols + per - 1) / per
+	_ = w.dwords[((p0+np-1)*blocks+(k0+kc+per-1)/per)*PanelRows-1]
+	return unsafe.Pointer(&w.dwords[(p0*blocks+k0/per)*PanelRows]), blocks * PanelRows * 4
+}
+
+// fused multiplies the row x, columns [k0, k0+len(x)) of it, with cols rows of W
+// from panel p0 on. hasFused must hold.
+func (t *tiles) fused(x []float32, w *Matrix, p0, k0, cols int, c []float32) {
+	lv := &fusedAVX2
+	if t.lv == isaAVX512 {
+		lv = &fusedAVX512
+	}
+	set := lv.set(w)
+	b, ps := w.stored(p0, panelsOf(cols), k0, t.kc)
 	_ = c[cols-1]
 	call := func(f fusedFunc, p int, c *float32, add int) {
 		var table, scale *float32
@@ -113,5 +121,4 @@ func (t *tiles) fused(x []float32, w *Matrix, p0, k0, cols int, c []float32) boo
 		call(set[0], full, &t.tile[0], 0)
 		t.copyTile(1, rest, c[full*PanelRows:], len(c))
 	}
-	return true
 }

@@ -3,42 +3,44 @@
 #include "textflag.h"
 
 // func widenF16AVX512(dst *float32, src *uint16, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·widenF16AVX512(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ n+16(FP), DX
 
 loop:
-	VCVTPH2PS (CX), Z0
-	VMOVUPS   Z0, (AX)
-	ADDQ      $0x20, CX
-	ADDQ      $0x40, AX
-	SUBQ      $0x10, DX
-	JNZ       loop
+	PREFETCHT0 2048(CX)
+	VCVTPH2PS  (CX), Z0
+	VMOVUPS    Z0, (AX)
+	ADDQ       $0x20, CX
+	ADDQ       $0x40, AX
+	SUBQ       $0x10, DX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
 // func widenBF16AVX512(dst *float32, src *uint16, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·widenBF16AVX512(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ n+16(FP), DX
 
 loop:
-	VPMOVZXWD (CX), Z0
-	VPSLLD    $0x10, Z0, Z0
-	VMOVUPS   Z0, (AX)
-	ADDQ      $0x20, CX
-	ADDQ      $0x40, AX
-	SUBQ      $0x10, DX
-	JNZ       loop
+	PREFETCHT0 2048(CX)
+	VPMOVZXWD  (CX), Z0
+	VPSLLD     $0x10, Z0, Z0
+	VMOVUPS    Z0, (AX)
+	ADDQ       $0x20, CX
+	ADDQ       $0x40, AX
+	SUBQ       $0x10, DX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
 // func widenInt8AVX512(dst *float32, src *int8, scale *float32, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·widenInt8AVX512(SB), NOSPLIT, $0-32
 	MOVQ    dst+0(FP), AX
 	MOVQ    src+8(FP), CX
@@ -47,14 +49,15 @@ TEXT ·widenInt8AVX512(SB), NOSPLIT, $0-32
 	MOVQ    n+24(FP), DX
 
 loop:
-	VPMOVSXBD (CX), Z1
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, (AX)
-	ADDQ      $0x10, CX
-	ADDQ      $0x40, AX
-	SUBQ      $0x10, DX
-	JNZ       loop
+	PREFETCHT0 2048(CX)
+	VPMOVSXBD  (CX), Z1
+	VCVTDQ2PS  Z1, Z1
+	VMULPS     Z0, Z1, Z1
+	VMOVUPS    Z1, (AX)
+	ADDQ       $0x10, CX
+	ADDQ       $0x40, AX
+	SUBQ       $0x10, DX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
@@ -267,47 +270,49 @@ loop:
 	RET
 
 // func widenF16AVX2(dst *float32, src *uint16, n int)
-// Requires: AVX, F16C
+// Requires: AVX, F16C, MMX+
 TEXT ·widenF16AVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ n+16(FP), DX
 
 loop:
-	VCVTPH2PS (CX), Y0
-	VMOVUPS   Y0, (AX)
-	VCVTPH2PS 16(CX), Y0
-	VMOVUPS   Y0, 32(AX)
-	ADDQ      $0x20, CX
-	ADDQ      $0x40, AX
-	SUBQ      $0x10, DX
-	JNZ       loop
+	PREFETCHT0 2048(CX)
+	VCVTPH2PS  (CX), Y0
+	VMOVUPS    Y0, (AX)
+	VCVTPH2PS  16(CX), Y0
+	VMOVUPS    Y0, 32(AX)
+	ADDQ       $0x20, CX
+	ADDQ       $0x40, AX
+	SUBQ       $0x10, DX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
 // func widenBF16AVX2(dst *float32, src *uint16, n int)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·widenBF16AVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ n+16(FP), DX
 
 loop:
-	VPMOVZXWD (CX), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VMOVUPS   Y0, (AX)
-	VPMOVZXWD 16(CX), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VMOVUPS   Y0, 32(AX)
-	ADDQ      $0x20, CX
-	ADDQ      $0x40, AX
-	SUBQ      $0x10, DX
-	JNZ       loop
+	PREFETCHT0 2048(CX)
+	VPMOVZXWD  (CX), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VMOVUPS    Y0, (AX)
+	VPMOVZXWD  16(CX), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VMOVUPS    Y0, 32(AX)
+	ADDQ       $0x20, CX
+	ADDQ       $0x40, AX
+	SUBQ       $0x10, DX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
 // func widenInt8AVX2(dst *float32, src *int8, scale *float32, n int)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·widenInt8AVX2(SB), NOSPLIT, $0-32
 	MOVQ    dst+0(FP), AX
 	MOVQ    src+8(FP), CX
@@ -317,18 +322,19 @@ TEXT ·widenInt8AVX2(SB), NOSPLIT, $0-32
 	MOVQ    n+24(FP), DX
 
 loop:
-	VPMOVSXBD (CX), Y2
-	VCVTDQ2PS Y2, Y2
-	VMULPS    Y0, Y2, Y2
-	VMOVUPS   Y2, (AX)
-	VPMOVSXBD 8(CX), Y2
-	VCVTDQ2PS Y2, Y2
-	VMULPS    Y1, Y2, Y2
-	VMOVUPS   Y2, 32(AX)
-	ADDQ      $0x10, CX
-	ADDQ      $0x40, AX
-	SUBQ      $0x10, DX
-	JNZ       loop
+	PREFETCHT0 2048(CX)
+	VPMOVSXBD  (CX), Y2
+	VCVTDQ2PS  Y2, Y2
+	VMULPS     Y0, Y2, Y2
+	VMOVUPS    Y2, (AX)
+	VPMOVSXBD  8(CX), Y2
+	VCVTDQ2PS  Y2, Y2
+	VMULPS     Y1, Y2, Y2
+	VMOVUPS    Y2, 32(AX)
+	ADDQ       $0x10, CX
+	ADDQ       $0x40, AX
+	SUBQ       $0x10, DX
+	JNZ        loop
 	VZEROUPPER
 	RET
 

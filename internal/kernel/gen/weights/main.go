@@ -95,6 +95,7 @@ func widen(t *simd.Target, f dense) {
 	n := Load(Param("n"), GP64())
 	v := t.Vectors(t.PerPanel())
 	Label("loop")
+	PREFETCHT0(Mem{Base: src, Disp: 2048})
 	for i := range v {
 		f.load(Mem{Base: src, Disp: i * t.Lanes() * f.bytes()}, v[i])
 		if factor != nil {
