@@ -113,6 +113,8 @@ def make_unicode():
         "letter " + ranges(removed(r"\p{L}")),
         "number " + ranges(removed(r"\p{N}")),
         "space " + ranges(space),
+        "upper " + ranges(removed(r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]")),
+        "lower " + ranges(removed(r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]")),
         "numeric " + ranges(numeric()),
         "word " + ranges(word()),
     ]
@@ -155,6 +157,7 @@ ODD = [
     "a\r\nb\r\n\r\nc", "x \n y", "x  \n  y", "x\n\n\ny", " \t \n \r\n  z", "a\u00a0b", "a\u3000b", "a\u0085b",
     "a\u2028b\u2029c", "\u00a0\u00a0a", "a \u00a0 b", "\u2003\u2003 x", "\u200b\u200ca\u200d", "\ufeffabc", "\x00\x01\x02\x7f", "a\x0bb\x0cc",
     "'s", "'S", "'ſ", "'Tis", "x'll", "X'LL", "x'Ll", "'re'RE've'VE", "''s", "'sx", "can't've", "'", "a'b", "\u2019s it\u2019s",
+    "camelCase", "CamelCase", "HTTPServer", "ABCdef", "abcDEF'S", "ABC's", "\u0301ABC", "\u0301abc", " \u0301", "-\u0301A", "A\u0301B", "\u01c5a", "\u02b0A", "你A", "A你B", "A你", "a/b//\n/x", "?/\r\n", "ßA", "#Hash", "\tABC", "ʰʰ's",
     "1", "12", "123", "1234", "12345", " 1", " 12 34", "a1b2", "1a", "²³¹", "½¾", "Ⅷ", "一二三", "①②", "٣٤٥٦", "१२३४५",
     "𝟘𝟙𝟚𝟛", "㊀㊁", "〇", "十万", "1.5e-3", "0x1F", "₁₂₃₄", "𐄇𐄈",
     "!", "!!", " !!", "...", "a.b,c", "!\n", "?!\r\n\r\n", "(a) [b] {c}", "-- --", "a/b\\c", "_a_b", "#x", "@y", "<|x|>",
@@ -302,6 +305,9 @@ GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 CL100K = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+CASED = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+%s|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*%s|%s| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+TEKKEN = CASED % ("", "", r"\p{N}")
+O200K = CASED % ("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "(?i:'s|'t|'re|'ve|'m|'ll|'d)?", r"\p{N}{1,3}")
 
 SP_DECODER = dec(swap("▁", " "), {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0})
 SP_NORMALIZER = norm({"type": "Prepend", "prepend": "▁"}, swap(" ", "▁"))
@@ -339,6 +345,9 @@ def pipelines(vocab):
     yield "qwen2", "bytes", {}, {
         "decoder": byte_level(), "normalizer": {"type": "NFC"}, "pre_tokenizer": pre(split(QWEN2), byte_level(False, False)), "added_tokens": chat,
         "post_processor": byte_level()}
+    for name, pattern in ("tekken", TEKKEN), ("o200k", O200K):
+        yield name, "bytes", {"ignore_merges": True}, {
+            "decoder": byte_level(), "pre_tokenizer": pre(split(pattern), byte_level(False, False)), "added_tokens": chat}
     yield "smollm", "bytes", {}, {
         "decoder": byte_level(), "pre_tokenizer": pre({"type": "Digits", "individual_digits": True}, byte_level()), "added_tokens": eot}
     yield "digits", "bytes", {}, {
@@ -400,7 +409,7 @@ def surround(post):
 
 
 # The pipelines of real families take every text, the others one in four.
-WHOLE = {"gpt2", "llama3", "qwen2", "smollm", "llama2", "stories", "metaspace-first", "unk-fused", "flags"}
+WHOLE = {"gpt2", "llama3", "qwen2", "smollm", "tekken", "llama2", "stories", "metaspace-first", "unk-fused", "flags"}
 
 
 def make_golden():

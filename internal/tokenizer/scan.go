@@ -1,6 +1,9 @@
 package tokenizer
 
-import "unicode/utf8"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // A scanner returns where the match that begins at i ends, i < len(s). All of
 // them match at every position, as the expressions they stand for do, so that
@@ -13,7 +16,17 @@ const (
 	gpt2Pattern   = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 	llama3Pattern = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 	cl100kPattern = `'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+`
+	tekkenPattern = casedStart + `|` + casedUpper + `|\p{N}` + casedRest
+	o200kPattern  = casedStart + foldedEnd + `|` + casedUpper + foldedEnd + `|\p{N}{1,3}` + casedRest
 	qwen2Pattern  = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+)
+
+// What the expressions that look at case (GPT-4o and Mistral's Tekken) are made of.
+const (
+	casedStart = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+`
+	casedUpper = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*`
+	foldedEnd  = `(?i:'s|'t|'re|'ve|'m|'ll|'d)?`
+	casedRest  = `| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 )
 
 // scanners maps an expression, letter for letter, to its scanner.
@@ -21,6 +34,8 @@ var scanners = map[string]scanner{
 	gpt2Pattern:   scanGPT2,
 	llama3Pattern: func(t *tables, s string, i int) int { return scanLlama3(t, s, i, 3) },
 	cl100kPattern: func(t *tables, s string, i int) int { return scanLlama3(t, s, i, 3) },
+	tekkenPattern: scanTekken,
+	o200kPattern:  scanO200k,
 	qwen2Pattern:  func(t *tables, s string, i int) int { return scanLlama3(t, s, i, 1) },
 }
 
@@ -57,6 +72,85 @@ func scanLlama3(t *tables, s string, i, digits int) int {
 	if k&letter != 0 {
 		return t.run(s, i+n, letter, true)
 	}
+	if i+n < len(s) && k&number == 0 && !newline(s[i]) {
+		if next, size := t.at(s, i+n); next&letter != 0 {
+			return t.run(s, i+n+size, letter, true)
+		}
+	}
+	return scanRest(t, s, i, digits, "\r\n")
+}
+
+// scanTekken is tekkenPattern.
+func scanTekken(t *tables, s string, i int) int {
+	if end := scanCased(t, s, i); end > i {
+		return end
+	}
+	return scanRest(t, s, i, 1, "\r\n/")
+}
+
+// scanO200k is o200kPattern.
+func scanO200k(t *tables, s string, i int) int {
+	end := scanCased(t, s, i)
+	if end == i {
+		return scanRest(t, s, i, 3, "\r\n/")
+	}
+	if end < len(s) && s[end] == '\'' {
+		if n := contraction(s[end+1:], true); n > 0 {
+			end += 1 + n
+		}
+	}
+	return end
+}
+
+// scanCased is casedStart|casedUpper; it returns i where neither matches. A mark may
+// be the optional first character or a letter, so both readings are tried.
+func scanCased(t *tables, s string, i int) int {
+	k, n := t.at(s, i)
+	first := k&(letter|number) == 0 && !newline(s[i])
+	if first {
+		if end, ok := scanWord(t, s, i+n); ok {
+			return end
+		}
+	}
+	end, ok := scanWord(t, s, i)
+	if ok {
+		return end
+	}
+	if first {
+		if after := t.run(s, i+n, upper, true); after > i+n {
+			return after
+		}
+	}
+	return end
+}
+
+// scanWord is [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+ from i on.
+// Where it does not match, end is that of the upper-case run.
+func scanWord(t *tables, s string, i int) (end int, ok bool) {
+	last := i // end of the last character of the run that both classes hold
+	for end = i; end < len(s); {
+		k, n := t.at(s, end)
+		if k&upper == 0 {
+			break
+		}
+		end += n
+		if k&lower != 0 {
+			last = end
+		}
+	}
+	if after := t.run(s, end, lower, true); after > end {
+		return after, true
+	}
+	if last > i {
+		return last, true
+	}
+	return end, false
+}
+
+// scanRest is \p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[tail]*|\s*[\r\n]+|\s+(?!\S)|\s+ for
+// what does not begin a word.
+func scanRest(t *tables, s string, i, digits int, tail string) int {
+	k, n := t.at(s, i)
 	if k&number != 0 {
 		end := i + n
 		for d := 1; d < digits && end < len(s); d++ {
@@ -68,18 +162,17 @@ func scanLlama3(t *tables, s string, i, digits int) int {
 		}
 		return end
 	}
-	next, size := class(0), 0
-	if i+n < len(s) {
-		next, size = t.at(s, i+n)
+	j := i
+	if s[i] == ' ' && i+n < len(s) {
+		j = i + n
+		k, n = t.at(s, j)
 	}
-	if next&letter != 0 && !newline(s[i]) {
-		return t.run(s, i+n+size, letter, true)
-	}
-	if k&space == 0 {
-		return newlines(s, t.run(s, i+n, letter|number|space, false))
-	}
-	if s[i] == ' ' && size > 0 && next&(number|space) == 0 {
-		return newlines(s, t.run(s, i+n+size, letter|number|space, false))
+	if k&(letter|number|space) == 0 {
+		j = t.run(s, j+n, letter|number|space, false)
+		for j < len(s) && strings.IndexByte(tail, s[j]) >= 0 {
+			j++
+		}
+		return j
 	}
 	// White space up to its last line break, if it has one.
 	end := t.run(s, i, space, true)
@@ -105,14 +198,6 @@ func scanSpace(t *tables, s string, i, end int) int {
 }
 
 func newline(b byte) bool { return b == '\r' || b == '\n' }
-
-// newlines returns the end of the line breaks of s from i on.
-func newlines(s string, i int) int {
-	for i < len(s) && newline(s[i]) {
-		i++
-	}
-	return i
-}
 
 // contraction returns the length of s, t, re, ve, m, ll or d at the start of s,
 // 0 if there is none. With fold it takes capitals too, and ſ, which folds to s.

@@ -8,7 +8,8 @@
 //     or as pairs. Not: dropout, continuing_subword_prefix, end_of_word_suffix.
 //   - normalizers Prepend, Replace of a string, Strip, NFC, and sequences of them.
 //   - pre-tokenizers ByteLevel, Digits, Metaspace, Split by a string or by one of
-//     the expressions of GPT-2, Llama 3 (cl100k) and Qwen 2, and sequences.
+//     the expressions of GPT-2, Llama 3 (cl100k), Qwen 2, GPT-4o (o200k) and
+//     Mistral's Tekken, and sequences.
 //   - post-processors ByteLevel and TemplateProcessing, and sequences.
 //   - decoders ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip, sequences.
 //   - added tokens with all their flags.

@@ -18,7 +18,7 @@ import (
 var unicodeData string
 
 // class is a set of character properties.
-type class uint8
+type class uint16
 
 const (
 	letter     class = 1 << iota // \p{L}
@@ -28,6 +28,8 @@ const (
 	word                         // \w, what single_word looks for
 	joins                        // NFC may move it or join it to what precedes
 	decomposes                   // has a canonical decomposition
+	upper                        // [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]
+	lower                        // [\p{Ll}\p{Lm}\p{Lo}\p{M}]
 )
 
 // tables is the parsed form of unicodeData.
@@ -59,6 +61,10 @@ var chars = sync.OnceValue(func() *tables {
 			t.mark(fields, number)
 		case "space":
 			t.mark(fields, space)
+		case "upper":
+			t.mark(fields, upper)
+		case "lower":
+			t.mark(fields, lower)
 		case "numeric":
 			t.mark(fields, numeric)
 		case "word":
