@@ -20,6 +20,12 @@
 // gives an added token and counts on from the vocabulary; where the two differ the
 // file is refused.
 //
+// The file is what counts. transformers 5 puts its own pipeline in place of the
+// file's for some tokenizer_class names (LlamaTokenizer: no unk, another rule for
+// the first space); PreTrainedTokenizerFast(tokenizer_file=...) keeps to the file.
+//
+// scripts/check_tokenizer.py compares any file with the library.
+//
 // # Text
 //
 // Bytes that are not UTF-8 are read as U+FFFD, one for each maximal part of a
