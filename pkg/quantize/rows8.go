@@ -86,10 +86,9 @@ func quantizeRow(q []byte, row []float32) (scale float32, squaredErr, squaredNor
 	const magic = 3 << 22
 	for i, x := range row {
 		v := x/scale + magic
-		v -= magic
-		v = min(max(v, -127), 127) // a subnormal scale is itself rounded
-		q[i] = byte(int8(v))
-		d := float64(x) - float64(v)*float64(scale)
+		k := min(max(int32(v-magic), -127), 127) // a subnormal scale is itself rounded
+		q[i] = byte(k)
+		d := float64(x) - float64(k)*float64(scale)
 		squaredErr += float64(d * d) // the conversion keeps the product from being fused on some CPUs
 		squaredNorm += float64(x) * float64(x)
 	}

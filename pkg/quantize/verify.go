@@ -49,7 +49,7 @@ func Verify(ctx context.Context, pool *kernel.Pool, dir string, p progress.Repor
 	if err != nil {
 		return nil, err
 	}
-	p.Stage("verify", 2*m.Ledger.Total-m.Ledger.Container+total-m.Ledger.Total, "B")
+	p.Stage("verify", total+m.Ledger.Total-m.Ledger.Container, "B") // every file, and every tensor once more
 	defer p.Done()
 
 	a, err := openArtifact(dir, m)
