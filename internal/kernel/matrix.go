@@ -65,21 +65,26 @@ func mustHave(name, what string, got, want int) {
 }
 
 // packRows copies rows of [rows, cols] into panels [panel][col][16]; rows that
-// pad the last panel stay zero. Columns go in runs so that the lines written
-// stay in the first-level cache while sixteen rows pass.
+// pad the last panel stay zero.
 func packRows[T any](dst, src []T, rows, cols int) {
-	const run = 128
-	for r0 := 0; r0 < rows; r0 += PanelRows {
-		panel := dst[r0*cols : (r0+PanelRows)*cols]
-		for c0 := 0; c0 < cols; c0 += run {
-			c1 := min(c0+run, cols)
-			for r := r0; r < min(r0+PanelRows, rows); r++ {
-				d := panel[c0*PanelRows+r-r0:]
-				for c, v := range src[r*cols+c0 : r*cols+c1] {
-					d[c*PanelRows] = v
-				}
+	for r := 0; r < rows; {
+		panel := dst[r/PanelRows*PanelRows*cols:][:PanelRows*cols]
+		lane := r % PanelRows
+		if r+4 > rows {
+			for c, v := range src[r*cols:][:cols] {
+				panel[c*PanelRows+lane] = v
 			}
+			r++
+			continue
 		}
+		// Four rows at once: their elements are neighbours in the panel.
+		r0 := src[r*cols:][:cols]
+		r1, r2, r3 := src[(r+1)*cols:][:len(r0)], src[(r+2)*cols:][:len(r0)], src[(r+3)*cols:][:len(r0)]
+		for c := range r0 {
+			d := (*[4]T)(panel[c*PanelRows+lane:])
+			d[0], d[1], d[2], d[3] = r0[c], r1[c], r2[c], r3[c]
+		}
+		r += 4
 	}
 }
 
@@ -145,6 +150,9 @@ func (w *Matrix) Row(dst []float32, r int) {
 		panic(fmt.Sprintf("kernel: Row: row %d of %d", r, w.rows))
 	}
 	mustHave("Row", "dst", len(dst), w.cols)
+	if w.cols == 0 {
+		return
+	}
 	panel, lane := r/PanelRows, r%PanelRows
 	at := panel*PanelRows*w.cols + lane
 	switch w.format {

@@ -37,6 +37,9 @@ func PackLUT(rows, cols, bits, groupRows int, indices []byte, lut, rowScale []ui
 	p.setScale(scale)
 	p.scaled = rowScale != nil
 
+	if cols == 0 {
+		return p // nothing is ever looked up
+	}
 	oneTable := groupRows%PanelRows == 0 || groups <= 1
 	switch {
 	case oneTable && bits <= 4:

@@ -279,6 +279,7 @@ func FuzzMulT(f *testing.F) {
 	for kind := range uint8(20) {
 		f.Add(kind*13, uint8(1+kind), uint16(37*kind), uint16(90*kind), uint64(kind))
 	}
+	f.Add(uint8(59), uint8(246), uint16(22), uint16(0), uint64(185)) // no columns
 	f.Fuzz(func(t *testing.T, kind, rows uint8, n, k uint16, seed uint64) {
 		m, nn, kk := int(rows)%34, int(n)%300, int(k)%600
 		r := newRand(seed)
