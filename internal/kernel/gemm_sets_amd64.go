@@ -62,3 +62,20 @@ func transposeBlocks(l isa, dst []float32, step int, src []float32, ld, rows, n 
 	}
 	return 0
 }
+
+// gather copies dst's length of rows of 16.
+func gather(l isa, dst, src []float32, ld int) {
+	n := len(dst) / PanelRows
+	if n == 0 {
+		return
+	}
+	_ = src[(n-1)*ld+PanelRows-1]
+	switch l {
+	case isaAVX512:
+		gatherAVX512(&dst[0], &src[0], ld, n)
+	case isaAVX2:
+		gatherAVX2(&dst[0], &src[0], ld, n)
+	default:
+		gatherGo(dst, src, ld)
+	}
+}

@@ -285,22 +285,35 @@ func FuzzMulT(f *testing.F) {
 		r := newRand(seed)
 		w := fuzzMatrix(kind, nn, kk, r)
 		x := normals(r, m*kk)
+		dense, transposed := make([]float32, nn*kk), make([]float32, kk*nn)
+		for j := range nn {
+			w.Row(dense[j*kk:][:kk], j)
+			for c, v := range dense[j*kk:][:kk] {
+				transposed[c*nn+j] = v
+			}
+		}
 		before := Level()
 		defer selectLevel(t, before)
-		selectLevel(t, "generic")
-		want := product(1, x, m, w)
-		wide := make([]float32, kk)
-		var vector []float32
-		for _, lv := range vectorLevels() {
+		var small Scratch
+		var want, vector []float32
+		for _, lv := range Levels() {
 			selectLevel(t, lv)
 			got := product(1+int(seed%3), x, m, w)
+			c := make([]float32, m*nn)
+			small.MulNT(m, nn, kk, x, kk, dense, kk, c, nn)
+			sameBits(t, lv+": MulNT and MulT", c, got)
+			small.MulNN(m, nn, kk, x, kk, transposed, nn, c, nn)
+			sameBits(t, lv+": MulNN and MulT", c, got)
+			if lv == "generic" {
+				want = got
+				continue
+			}
 			if vector != nil {
 				sameBits(t, "levels", got, vector)
 			}
 			vector = got
 			for i := range got {
-				w.Row(wide, i%nn)
-				_, mag := dot(x[i/nn*kk:][:kk], wide)
+				_, mag := dot(x[i/nn*kk:][:kk], dense[i%nn*kk:][:kk])
 				if d := math.Abs(float64(got[i]) - float64(want[i])); !(d <= 4e-6*mag+1e-30) {
 					t.Fatalf("%s: element %d is %v, generic %v", lv, i, got[i], want[i])
 				}

@@ -106,16 +106,23 @@ func (s *Scratch) MulNT(m, n, k int, a []float32, lda int, b []float32, ldb int,
 // elements. C is overwritten and must not overlap A or B. The order of sums is
 // MulT's, so the same numbers give the same bits.
 func (s *Scratch) MulNN(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
-	s.multiply(m, n, k, a, lda, c, ldc, func(_ isa, dst []float32, j0, cols, k0, kc int) {
+	s.multiply(m, n, k, a, lda, c, ldc, func(lv isa, dst []float32, j0, cols, k0, kc int) {
+		if cols == PanelRows {
+			gather(lv, dst[:kc*PanelRows], b[k0*ldb+j0:], ldb)
+			return
+		}
 		for r := range kc {
-			src, d := b[(k0+r)*ldb+j0:][:cols], dst[r*PanelRows:][:PanelRows]
-			if cols == PanelRows {
-				*(*[PanelRows]float32)(d) = [PanelRows]float32(src)
-			} else {
-				copy(d, src)
-			}
+			copy(dst[r*PanelRows:], b[(k0+r)*ldb+j0:][:cols])
 		}
 	})
+}
+
+// gatherGo copies the first 16 elements of rows of src, which are ld apart, to
+// dst one after another.
+func gatherGo(dst, src []float32, ld int) {
+	for r := 0; r*PanelRows < len(dst); r++ {
+		*(*[PanelRows]float32)(dst[r*PanelRows:]) = [PanelRows]float32(src[r*ld:])
+	}
 }
 
 // scratchPanels is how many panels of B a small product packs at a time.

@@ -30,6 +30,7 @@ func main() {
 	transposeAVX512()
 	transposeAVX2()
 	for _, t := range simd.Targets {
+		gather(t)
 		peak(t)
 		stream(t)
 	}

@@ -133,3 +133,28 @@ func transposeAVX2() {
 	VZEROUPPER()
 	RET()
 }
+
+// gather writes panels of a matrix whose rows already run the right way.
+func gather(t *simd.Target) {
+	name := "gather" + t.Name
+	TEXT(name, NOSPLIT, "func(dst, src *float32, ld, n int)")
+	Pragma("noescape")
+	Doc(name + " copies 16 floats from each of n rows, ld apart, to dst.")
+	dst := Load(Param("dst"), GP64())
+	src := Load(Param("src"), GP64())
+	ld := Load(Param("ld"), GP64())
+	n := Load(Param("n"), GP64())
+	SHLQ(Imm(2), ld)
+	Label("loop")
+	for i := range t.PerPanel() {
+		v := t.Vec()
+		VMOVUPS(Mem{Base: src, Disp: i * t.Bytes}, v)
+		VMOVUPS(v, Mem{Base: dst, Disp: i * t.Bytes})
+	}
+	ADDQ(ld, src)
+	ADDQ(Imm(64), dst)
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
