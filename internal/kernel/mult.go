@@ -77,7 +77,7 @@ func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix) {
 	panels := w.panels()
 
 	per := jobPanels
-	for per > 2 && (panels+per-1)/per < 3*p.threads && (m > 1 || per > 4) {
+	for p.threads > 1 && per > 2 && (panels+per-1)/per < 6*p.threads && (m > 1 || per > 4) {
 		per /= 2
 	}
 	blocks := (panels + per - 1) / per
