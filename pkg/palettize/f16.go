@@ -54,3 +54,16 @@ func roundF16(v float64) (h uint16, ok bool) {
 	}
 	return h, true
 }
+
+// valuesF16 writes the values of finite fp16 codes to dst.
+func valuesF16(dst []float64, codes []uint16) {
+	dst = dst[:len(codes)]
+	for i, c := range codes {
+		sign, magnitude := uint64(c&0x8000)<<48, uint64(c&0x7fff)
+		b := magnitude<<42 + (1023-15)<<52
+		if magnitude < 1<<10 {
+			b = math.Float64bits(float64(magnitude) * 0x1p-24)
+		}
+		dst[i] = math.Float64frombits(b | sign)
+	}
+}

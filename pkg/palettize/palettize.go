@@ -16,13 +16,18 @@ type Source struct {
 
 // Options say how to compress a matrix.
 type Options struct {
-	Bits       int       // width of an index, 1 to 8
-	GroupRows  int       // rows that share a look-up table; 0 means DefaultGroupRows
-	Importance []float32 // [cols], what an error in a column costs, not negative; nil means 1 everywhere. A group whose weights all have importance 0 is fitted as with nil.
+	Bits      int // width of an index, 1 to 8
+	GroupRows int // rows that share a look-up table; 0 means DefaultGroupRows
+
+	// Importance [cols] is what a squared error in each column costs: finite, not
+	// negative; nil means 1 everywhere. A group all of whose weights stand in
+	// columns of importance 0 is fitted as if it were nil.
+	Importance []float32
 }
 
 // Report says how much a matrix lost. Both figures count every weight once,
-// whatever the importance, and belong to the final fp16 tables.
+// whatever the importance, and belong to the final fp16 tables. They are sums over
+// the groups in order of sums over a group's values in order, in float64.
 type Report struct {
 	SquaredError float64 // Σ (w - ŵ)²
 	SquaredNorm  float64 // Σ w²
@@ -40,23 +45,92 @@ func (r Report) RelError() float64 {
 // ValueError reports a weight that cannot be palettized. The caller knows the
 // names of file and tensor, and adds them.
 type ValueError struct {
-	Row, Col int     // the weight; for Reason "importance" Row is -1
+	Row, Col int     // where it stands; Row is -1 for an importance
 	Value    float64 // what stands there
-	Reason   string  // why it cannot be used
+	Reason   string  // what is wrong with it: "is not finite"
 }
 
+// Error returns "row R, column C: VALUE REASON".
 func (e *ValueError) Error() string {
 	if e.Row < 0 {
-		return fmt.Sprintf("column %d: %v %s", e.Col, e.Value, e.Reason)
+		return fmt.Sprintf("column %d: importance %v %s", e.Col, e.Value, e.Reason)
 	}
 	return fmt.Sprintf("row %d, column %d: %v %s", e.Row, e.Col, e.Value, e.Reason)
 }
 
+const (
+	notFinite = "is not finite"
+	tooLarge  = "belongs to a cluster whose mean exceeds the largest fp16 value, 65504"
+)
+
+// maxGroup is the largest number of weights in a group: counts and
+// positions are 32 bits wide.
+const maxGroup = 1<<31 - 1
+
 // Palettize compresses src, a matrix [rows, cols], with the tables that leave the
 // least squared error (see the package comment). Groups are shared among the
-// workers of pool; the result does not depend on their number. A weight that
-// cannot be represented is a [*ValueError]; of several, the first in row-major
-// order is reported.
+// workers of pool; the result does not depend on their number.
+//
+// A weight or an importance that cannot be represented is a [*ValueError]; of
+// several, the one in the first group is reported, and of those in a group the
+// first in row-major order. Sizes and options that do not fit are plain errors.
 func Palettize(pool *kernel.Pool, src Source, rows, cols int, opt Options) (*Matrix, Report, error) {
-	panic("to do")
+	group := opt.GroupRows
+	if group == 0 {
+		group = DefaultGroupRows
+	}
+	if err := checkArguments(src, rows, cols, group, opt); err != nil {
+		return nil, Report{}, err
+	}
+	m := &Matrix{Rows: rows, Cols: cols, Bits: opt.Bits, GroupRows: group}
+	m.Indices = make([]byte, rows*m.RowBytes())
+	m.LUT = make([]uint16, m.Groups()<<m.Bits)
+	reports := make([]Report, m.Groups())
+	errs := make([]error, m.Groups())
+	workers := make([]*worker, pool.Threads())
+	pool.Run(m.Groups(), func(id, g int) {
+		if workers[id] == nil {
+			workers[id] = &worker{m: m, src: src, importance: opt.Importance}
+		}
+		reports[g], errs[g] = workers[id].group(g)
+	})
+	var sum Report
+	for g := range reports {
+		if errs[g] != nil {
+			return nil, Report{}, errs[g]
+		}
+		sum.SquaredError += reports[g].SquaredError
+		sum.SquaredNorm += reports[g].SquaredNorm
+	}
+	return m, sum, nil
+}
+
+func checkArguments(src Source, rows, cols, group int, opt Options) error {
+	set, n := 0, 0
+	for _, length := range []int{len(src.F16), len(src.BF16), len(src.F32)} {
+		if length > 0 {
+			set++
+			n = length
+		}
+	}
+	switch {
+	case rows < 1 || cols < 1:
+		return fmt.Errorf("cannot palettize a matrix of %d rows and %d columns", rows, cols)
+	case opt.Bits < 1 || opt.Bits > MaxBits:
+		return fmt.Errorf("cannot palettize to %d bits, only to 1 to %d", opt.Bits, MaxBits)
+	case group < 1:
+		return fmt.Errorf("cannot palettize in groups of %d rows", group)
+	case set != 1 || n/cols != rows || n%cols != 0:
+		return fmt.Errorf("%d weights of %d types for a matrix of %d rows and %d columns", n, set, rows, cols)
+	case min(group, rows)*cols > maxGroup:
+		return fmt.Errorf("a group of %d rows of %d columns is too large", group, cols)
+	case opt.Importance != nil && len(opt.Importance) != cols:
+		return fmt.Errorf("%d importances for %d columns", len(opt.Importance), cols)
+	}
+	for c, v := range opt.Importance {
+		if x := float64(v); !(x >= 0) || math.IsInf(x, 1) {
+			return &ValueError{Row: -1, Col: c, Value: x, Reason: "is not a finite number from 0 on"}
+		}
+	}
+	return nil
 }

@@ -1,0 +1,72 @@
+package palettize
+
+import (
+	"math"
+)
+
+const (
+	densityRun = 32
+	coarseCell = 0.15 // width of a coarse point in units of the error's root mean square
+)
+
+// estimate returns a multiplier for which about k clusters are optimal, 1 < k < n.
+func (s *Solver) estimate(k int) float64 {
+	sse := s.roughError(k)
+	// With an error C/k², taking away one cluster costs 2C/k³.
+	lambda := 2 * sse / float64(k)
+	s.merge(coarseCell * math.Sqrt(sse/(s.s0[s.n]-s.s0[0])))
+	if s.coarse.n < 4*k || 2*s.coarse.n > s.n {
+		return lambda
+	}
+	br := newBracket(k, lambda)
+	for range 12 {
+		got := s.pass.run(&s.coarse, br.lambda)
+		if got == k {
+			break
+		}
+		br.next(got)
+		if !br.open() {
+			return lambda
+		}
+	}
+	return br.lambda
+}
+
+// roughError returns about the least squared error of k clusters, by the rule of
+// Panter and Dite ("Quantization distortion in pulse-count modulation with
+// nonuniform spacing of levels", 1951): (∫ density^(1/3))³ / 12k², with the density
+// taken over runs of a few points.
+func (s *Solver) roughError(k int) float64 {
+	sum := 0.0
+	for i := 0; i < s.n; i += densityRun {
+		end := min(i+densityRun, s.n)
+		width := s.x[min(end, s.n-1)] - s.x[i]
+		sum += math.Cbrt((s.s0[end] - s.s0[i]) * width * width)
+	}
+	sse := sum * sum * sum / (12 * float64(k) * float64(k))
+	return min(max(sse, 0x1p-40*s.total), s.total/2)
+}
+
+// merge makes the coarse points: runs of points no wider than width.
+func (s *Solver) merge(width float64) {
+	c := &s.coarse
+	c.s0, c.s1 = append(c.s0[:0], s.s0[0]), append(c.s1[:0], s.s1[0])
+	const skip = 16 // where points are dense, look far ahead first
+	x := s.x[:s.n]
+	for i := 0; ; {
+		last := x[i] + width
+		i++
+		for i+skip < len(x) && x[i+skip] <= last {
+			i += skip
+		}
+		for i < len(x) && x[i] <= last {
+			i++
+		}
+		if i == len(x) {
+			break
+		}
+		c.s0, c.s1 = append(c.s0, s.s0[i]), append(c.s1, s.s1[i])
+	}
+	c.s0, c.s1 = append(c.s0, s.s0[s.n]), append(c.s1, s.s1[s.n])
+	c.n, c.below = len(c.s0)-1, s.below
+}

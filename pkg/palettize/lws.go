@@ -1,0 +1,171 @@
+package palettize
+
+import "math"
+
+// lwsPass solves min Σ cost + λ·clusters over all partitions of a set of points
+// into runs: a least-weight subsequence problem with concave Monge weights. It
+// follows Hirschberg and Larmore's algorithm ("The least weight subsequence
+// problem", 1987): a queue holds the candidates for the start of the last cluster,
+// each with the first end from which on it is the best; the best candidate never
+// moves back as the end advances.
+//
+// The cost of points j to i-1 is Q - S1²/S0 with S0, S1, Q the differences of the
+// prefix sums of w, w·x and w·x². The Q of all clusters add up to a constant, so
+// the pass maximises Σ S1²/S0 - λ·clusters, beginning with minus the Q of the
+// points below the origin: partial sums are then small around the origin, where
+// the points are, and keep their digits.
+type lwsPass struct {
+	best  []float64 // [n+1] the best value of a partition of the first i points
+	from  []int32   // [n+1] where its last cluster starts
+	queue []candidate
+	n     int
+}
+
+// candidate is a possible start of the last cluster, with what its value at any
+// end needs.
+type candidate struct {
+	f, s0, s1 float64 // best, prefix sums at the start
+	j         int32   // the start
+	first     int32   // the first end for which it is the best
+}
+
+// beats reports whether a cluster that starts at c, value f before it, is better
+// than one that starts at the earlier q, both ending at a point with prefix sums
+// r0, r1. The comparison is multiplied through by the positive weights.
+func beats(f, s0, s1 float64, q *candidate, r0, r1 float64) bool {
+	d1, d2 := r0-s0, r0-q.s0
+	t1, t2 := r1-s1, r1-q.s1
+	return ((f-q.f)*d1+t1*t1)*d2 > t2*t2*d1
+}
+
+// run makes one pass with multiplier lambda and returns the number of clusters of
+// the best partition.
+func (l *lwsPass) run(p *points, lambda float64) int {
+	n := p.n
+	l.n = n
+	l.best, l.from, l.queue = grow(l.best, n+1), grow(l.from, n+1), grow(l.queue, n+1)
+	best, from, queue := l.best[:n+1], l.from[:n+1], l.queue[:n+1]
+	s0, s1 := p.s0[:n+1], p.s1[:n+1]
+	best[0] = -p.below
+	head, tail := 0, 0
+	queue[0] = candidate{best[0], s0[0], s1[0], 0, 1}
+next:
+	for i := 1; i <= n; i++ {
+		if head < tail && int(queue[head+1].first) <= i {
+			head++
+		}
+		c := &queue[head]
+		i0, i1 := s0[i], s1[i]
+		t := i1 - c.s1
+		f := c.f + t*t/(i0-c.s0) - lambda
+		best[i], from[i] = f, c.j
+		if i == n {
+			break
+		}
+		// Drop candidates at the back that i beats from their first end on.
+		q := &queue[tail]
+		start := max(int(q.first), i+1)
+		lo, hi := start, 0 // i loses at lo, wins at hi
+		for beats(f, i0, i1, q, s0[start], s1[start]) {
+			hi = start
+			tail--
+			if tail < head {
+				break
+			}
+			q = &queue[tail]
+			start = max(int(q.first), i+1)
+			lo = start
+		}
+		switch {
+		case tail < head:
+			hi = i + 1 // the best for every end to come
+		case hi == 0:
+			// Look for ends at which i beats the back, in growing steps. Many i of a
+			// wide cluster never win; ask that before the steps become many.
+			hi = start + 1
+			for step := 1; hi < n && !beats(f, i0, i1, q, s0[hi], s1[hi]); {
+				if step == 4 && !beats(f, i0, i1, q, s0[n], s1[n]) {
+					continue next
+				}
+				lo = hi
+				step *= 2
+				hi += step
+			}
+			if hi >= n {
+				hi = n
+				if !beats(f, i0, i1, q, s0[n], s1[n]) {
+					continue next
+				}
+			}
+			fallthrough
+		default:
+			for hi-lo > 1 {
+				m := int(uint(lo+hi) >> 1)
+				if beats(f, i0, i1, q, s0[m], s1[m]) {
+					hi = m
+				} else {
+					lo = m
+				}
+			}
+		}
+		tail++
+		queue[tail] = candidate{f, i0, i1, int32(i), int32(hi)}
+	}
+	k := 0
+	for i := n; i > 0; i = int(from[i]) {
+		k++
+	}
+	return k
+}
+
+// bounds writes the partition of the last run to b, whose length is the number of
+// clusters plus 1.
+func (l *lwsPass) bounds(b []int32) {
+	i := int32(l.n)
+	for c := len(b) - 1; c > 0; c-- {
+		b[c] = i
+		i = l.from[i]
+	}
+	b[0] = 0
+}
+
+// bracket searches for a multiplier that gives k clusters. The number falls as the
+// multiplier grows; for smooth densities it is proportional to λ^(-1/3), because
+// the squared error falls with k².
+type bracket struct {
+	k            int
+	lambda       float64 // to try next
+	low, high    float64 // give more and fewer than k clusters; 0 and +Inf while unknown
+	lowK, highK  int     // how many they give
+	interpolated int     // steps since the bracket was halved
+}
+
+func newBracket(k int, lambda float64) bracket {
+	return bracket{k: k, lambda: lambda, high: math.Inf(1)}
+}
+
+// next takes the number of clusters that lambda gave, not k, and chooses another:
+// by the law above, and by interpolation once there is a bracket. Every third step
+// halves the bracket, so that the search ends whatever the numbers do.
+func (b *bracket) next(got int) {
+	if got > b.k {
+		b.low, b.lowK = b.lambda, got
+	} else {
+		b.high, b.highK = b.lambda, got
+	}
+	if b.low == 0 || math.IsInf(b.high, 1) {
+		r := float64(got) / float64(b.k)
+		b.lambda *= min(max(r*r*r, 1.0/64), 64)
+		return
+	}
+	t := 0.5
+	if b.interpolated++; b.interpolated%3 != 0 {
+		t = float64(b.lowK-b.k) / float64(b.lowK-b.highK)
+	}
+	b.lambda = b.low * math.Pow(b.high/b.low, t)
+}
+
+// open reports whether a multiplier is left to try.
+func (b *bracket) open() bool {
+	return b.lambda > b.low*(1+0x1p-48) && b.lambda < b.high*(1-0x1p-48) && b.lambda <= math.MaxFloat64
+}
