@@ -23,8 +23,8 @@
 //   - For one λ that is a least-weight subsequence problem, solved in O(n log n)
 //     with a queue of candidates (Hirschberg and Larmore, 1987). A dynamic program
 //     over a coarse histogram estimates λ; a bracketing search corrects it.
-//   - Where no λ gives exactly k (f is linear there: ties), and where the
-//     arithmetic of the fast path could not tell good from best, SMAWK (Aggarwal,
+//   - Where no λ gives exactly k (f is linear there: ties), and where rounding might
+//     have cost the fast path more than 1e-9 of the squared error, SMAWK (Aggarwal,
 //     Klawe, Moran, Shor and Wilber, 1987) solves the k-layer recurrence with
 //     cluster costs evaluated in twice the precision of float64.
 //
@@ -43,7 +43,7 @@
 //     names the row and column. Nothing is clamped or skipped.
 //   - The bytes and the [Report] depend on the input and the options alone, not on
 //     the number of threads or the CPU.
-//   - Memory beyond the result is bounded by a constant plus, for F32, 40 bytes for
+//   - Memory beyond the result is bounded by a constant plus, for F32, 200 bytes for
 //     each weight of a group, for every worker.
 //
 // The stored form is plain: indices are packed least significant bit first, each

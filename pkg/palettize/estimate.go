@@ -1,33 +1,34 @@
 package palettize
 
-import (
-	"math"
-)
+import "math"
 
 const (
+	// densityRun is the number of points over which a density is taken.
 	densityRun = 32
-	coarseCell = 0.15 // width of a coarse point in units of the error's root mean square
+	// coarseCell is the width of a coarse point in units of the error's root mean
+	// square: narrow enough that the multiplier found there nearly always gives k
+	// clusters of the points themselves.
+	coarseCell = 0.15
+	// coarsePasses bounds the search among the coarse points.
+	coarsePasses = 12
 )
 
 // estimate returns a multiplier for which about k clusters are optimal, 1 < k < n.
+// Whatever it returns, the search that follows is exact.
 func (s *Solver) estimate(k int) float64 {
 	sse := s.roughError(k)
-	// With an error C/k², taking away one cluster costs 2C/k³.
-	lambda := 2 * sse / float64(k)
+	// With an error of C/k², one cluster fewer costs 2C/k³.
+	br := newBracket(k, 2*sse/float64(k))
 	s.merge(coarseCell * math.Sqrt(sse/(s.s0[s.n]-s.s0[0])))
 	if s.coarse.n < 4*k || 2*s.coarse.n > s.n {
-		return lambda
+		return br.lambda
 	}
-	br := newBracket(k, lambda)
-	for range 12 {
+	for range coarsePasses {
 		got := s.pass.run(&s.coarse, br.lambda)
-		if got == k {
+		if got == k || !br.open() {
 			break
 		}
 		br.next(got)
-		if !br.open() {
-			return lambda
-		}
 	}
 	return br.lambda
 }

@@ -51,10 +51,10 @@ func (f format) value(code uint16) float64 {
 func (h *histogram) count(w []uint16, f format, importance []float32) bool {
 	if h.even == nil {
 		h.even, h.odd = new([1 << 16]uint32), new([1 << 16]uint32)
-		h.values, h.counts, h.codes = make([]float64, 0, 1<<16), make([]float64, 0, 1<<16), make([]uint16, 0, 1<<16)
-		if importance != nil {
-			h.importance, h.weights = new([1 << 16]float64), make([]float64, 0, 1<<16)
-		}
+		h.codes = make([]uint16, 1<<16)
+	}
+	if importance != nil && h.importance == nil {
+		h.importance = new([1 << 16]float64)
 	}
 	even, odd := h.even, h.odd
 	union := uint16(0)
@@ -88,7 +88,7 @@ func (h *histogram) count(w []uint16, f format, importance []float32) bool {
 	even[1<<15], odd[1<<15] = 0, 0
 	h.scan(end)
 	n := len(h.codes)
-	h.values, h.counts = h.values[:n], h.counts[:n]
+	h.values, h.counts = grow(h.values, n), grow(h.counts, n)
 	if f == fp16 {
 		valuesF16(h.values, h.codes)
 	} else {
@@ -116,7 +116,7 @@ func (h *histogram) weigh(w []uint16, importance []float32) {
 	}
 	h.importance[0] += h.importance[1<<15]
 	h.importance[1<<15] = 0
-	h.weights = h.weights[:len(h.codes)]
+	h.weights = grow(h.weights, len(h.codes))
 	for i, c := range h.codes {
 		h.weights[i] = h.importance[c]
 		h.importance[c] = 0

@@ -21,21 +21,20 @@ type lwsPass struct {
 	n     int
 }
 
-// candidate is a possible start of the last cluster, with what its value at any
-// end needs.
+// candidate is a possible start of the last cluster.
 type candidate struct {
-	f, s0, s1 float64 // best, prefix sums at the start
-	j         int32   // the start
-	first     int32   // the first end for which it is the best
+	start int32
+	first int32 // the first end for which it is the best
 }
 
-// beats reports whether a cluster that starts at c, value f before it, is better
-// than one that starts at the earlier q, both ending at a point with prefix sums
-// r0, r1. The comparison is multiplied through by the positive weights.
-func beats(f, s0, s1 float64, q *candidate, r0, r1 float64) bool {
-	d1, d2 := r0-s0, r0-q.s0
-	t1, t2 := r1-s1, r1-q.s1
-	return ((f-q.f)*d1+t1*t1)*d2 > t2*t2*d1
+// beats reports whether a cluster from a start with prefix sums c0, c1 is better
+// than one from an earlier start with sums q0, q1, both ending at a point with sums
+// r0, r1; gain is how much better the partition before the later start is. The
+// comparison of the two values is multiplied by the positive weights.
+func beats(gain, c0, c1, q0, q1, r0, r1 float64) bool {
+	d1, d2 := r0-c0, r0-q0
+	t1, t2 := r1-c1, r1-q1
+	return (gain*d1+t1*t1)*d2 > t2*t2*d1
 }
 
 // run makes one pass with multiplier lambda and returns the number of clusters of
@@ -48,43 +47,45 @@ func (l *lwsPass) run(p *points, lambda float64) int {
 	s0, s1 := p.s0[:n+1], p.s1[:n+1]
 	best[0] = -p.below
 	head, tail := 0, 0
-	queue[0] = candidate{best[0], s0[0], s1[0], 0, 1}
+	queue[0] = candidate{0, 1}
 next:
 	for i := 1; i <= n; i++ {
 		if head < tail && int(queue[head+1].first) <= i {
 			head++
 		}
-		c := &queue[head]
+		j := int(queue[head].start)
 		i0, i1 := s0[i], s1[i]
-		t := i1 - c.s1
-		f := c.f + t*t/(i0-c.s0) - lambda
-		best[i], from[i] = f, c.j
+		t := i1 - s1[j]
+		f := best[j] + t*t/(i0-s0[j]) - lambda
+		best[i], from[i] = f, int32(j)
 		if i == n {
 			break
 		}
 		// Drop candidates at the back that i beats from their first end on.
-		q := &queue[tail]
-		start := max(int(q.first), i+1)
-		lo, hi := start, 0 // i loses at lo, wins at hi
-		for beats(f, i0, i1, q, s0[start], s1[start]) {
-			hi = start
+		q := queue[tail]
+		q0, q1, gain := s0[q.start], s1[q.start], f-best[q.start]
+		end := max(int(q.first), i+1)
+		lo, hi := end, 0 // i loses at lo, wins at hi
+		for beats(gain, i0, i1, q0, q1, s0[end], s1[end]) {
+			hi = end
 			tail--
 			if tail < head {
 				break
 			}
-			q = &queue[tail]
-			start = max(int(q.first), i+1)
-			lo = start
+			q = queue[tail]
+			q0, q1, gain = s0[q.start], s1[q.start], f-best[q.start]
+			end = max(int(q.first), i+1)
+			lo = end
 		}
 		switch {
 		case tail < head:
 			hi = i + 1 // the best for every end to come
 		case hi == 0:
-			// Look for ends at which i beats the back, in growing steps. Many i of a
-			// wide cluster never win; ask that before the steps become many.
-			hi = start + 1
-			for step := 1; hi < n && !beats(f, i0, i1, q, s0[hi], s1[hi]); {
-				if step == 4 && !beats(f, i0, i1, q, s0[n], s1[n]) {
+			// Look for an end at which i beats the back, in growing steps. Many i of
+			// a wide cluster never win; ask that before the steps become many.
+			hi = end + 1
+			for step := 1; hi < n && !beats(gain, i0, i1, q0, q1, s0[hi], s1[hi]); {
+				if step == 4 && !beats(gain, i0, i1, q0, q1, s0[n], s1[n]) {
 					continue next
 				}
 				lo = hi
@@ -93,7 +94,7 @@ next:
 			}
 			if hi >= n {
 				hi = n
-				if !beats(f, i0, i1, q, s0[n], s1[n]) {
+				if !beats(gain, i0, i1, q0, q1, s0[n], s1[n]) {
 					continue next
 				}
 			}
@@ -101,7 +102,7 @@ next:
 		default:
 			for hi-lo > 1 {
 				m := int(uint(lo+hi) >> 1)
-				if beats(f, i0, i1, q, s0[m], s1[m]) {
+				if beats(gain, i0, i1, q0, q1, s0[m], s1[m]) {
 					hi = m
 				} else {
 					lo = m
@@ -109,7 +110,7 @@ next:
 			}
 		}
 		tail++
-		queue[tail] = candidate{f, i0, i1, int32(i), int32(hi)}
+		queue[tail] = candidate{int32(i), int32(hi)}
 	}
 	k := 0
 	for i := n; i > 0; i = int(from[i]) {

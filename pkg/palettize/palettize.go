@@ -3,6 +3,7 @@ package palettize
 import (
 	"fmt"
 	"math"
+	"sync"
 
 	"afmq/internal/kernel"
 )
@@ -90,10 +91,17 @@ func Palettize(pool *kernel.Pool, src Source, rows, cols int, opt Options) (*Mat
 	workers := make([]*worker, pool.Threads())
 	pool.Run(m.Groups(), func(id, g int) {
 		if workers[id] == nil {
-			workers[id] = &worker{m: m, src: src, importance: opt.Importance}
+			workers[id] = scratch.Get().(*worker)
+			workers[id].m, workers[id].src, workers[id].importance = m, src, opt.Importance
 		}
 		reports[g], errs[g] = workers[id].group(g)
 	})
+	for _, w := range workers {
+		if w != nil {
+			w.m, w.src, w.importance = nil, Source{}, nil
+			scratch.Put(w)
+		}
+	}
 	var sum Report
 	for g := range reports {
 		if errs[g] != nil {
@@ -104,6 +112,9 @@ func Palettize(pool *kernel.Pool, src Source, rows, cols int, opt Options) (*Mat
 	}
 	return m, sum, nil
 }
+
+// scratch keeps the buffers of workers, some MiB each, from one matrix to the next.
+var scratch = sync.Pool{New: func() any { return new(worker) }}
 
 func checkArguments(src Source, rows, cols, group int, opt Options) error {
 	set, n := 0, 0

@@ -46,8 +46,11 @@ func (s *smawk) cost(j, i int) float64 {
 	if i == j+1 {
 		return 0
 	}
-	t := s.p1[i].sub(s.p1[j])
-	c := s.p2[i].sub(s.p2[j]).sub(t.mul(t).div(s.p0[i].sub(s.p0[j])))
+	t, d := s.p1[i].sub(s.p1[j]), s.p0[i].sub(s.p0[j])
+	if d.hi <= 0 {
+		return 0 // weights below 2^-106 of the whole
+	}
+	c := s.p2[i].sub(s.p2[j]).sub(t.mul(t).div(d))
 	return max(c.hi, 0)
 }
 

@@ -16,8 +16,8 @@ type Solver struct {
 	pass    lwsPass
 	coarse  points // every few neighbouring points as one, to estimate the multiplier
 	precise smawk
-	passes  int  // passes over all points in the last clustering
-	fell    bool // the last clustering came from SMAWK
+	passes  int  // passes over all points that the last clustering took
+	fell    bool // the last clustering came from precise
 }
 
 // points is a weighted set of distinct values with its prefix sums. Differences
@@ -195,10 +195,10 @@ func (s *Solver) cluster(k int) {
 	}
 }
 
-// maxPasses bounds the search for the multiplier. Where k clusters are optimal for
-// a range of multipliers the search ends long before: it is bracketed, and each
-// pass at least halves the bracket's ratio in logarithms.
-const maxPasses = 60
+// maxPasses bounds the search for the multiplier. One pass is the rule, and every
+// third halves the bracket; a range for k that this does not find is as narrow as
+// a tie.
+const maxPasses = 100
 
 // search looks for a multiplier for which k clusters are optimal, beginning with
 // lambda, and leaves the partition in bounds.
@@ -238,10 +238,9 @@ func (s *Solver) noise(k int) bool {
 	return !(0x1p-52*scale <= resolution*(s.total-explained))
 }
 
-// means writes the mean of every cluster of bounds, in the caller's scaled units,
-// and repeats the last one to the end of dst. Neighbouring means that rounding has
-// put in the wrong order cannot occur: runs of ascending values have ascending
-// means to well within their distance.
+// means writes the mean of every cluster of bounds, in scaled units, and repeats
+// the last one to the end of dst. No mean leaves the range of its cluster, not by
+// rounding either, so they ascend.
 func (s *Solver) means(dst []float64) {
 	last := 0.0
 	for c := range dst {
@@ -269,7 +268,7 @@ func mean(x, w []float64) float64 {
 		t += w[i] * (v - x[0])
 		d += w[i]
 	}
-	return x[0] + t/d
+	return min(x[0]+t/d, x[len(x)-1])
 }
 
 // grow returns a slice of length n that reuses s where it can. The content is
