@@ -140,10 +140,10 @@ func (p *points) load(values, weights []float64, scale, weightScale float64) {
 // loadCounts is load for fp16 values with integer counts, whose sums are exact:
 // every value is a multiple of 2^-24, and so long as Σ|x| stays below 2^29 all
 // sums fit the 53 bits of a float64. It returns false where they might not, and
-// then load must be used. weights is kept, not copied.
+// then load must be used.
 func (p *points) loadCounts(values, counts []float64, total float64) bool {
 	n := len(values)
-	p.n, p.w = n, counts
+	p.n, p.w = n, append(p.w[:0], counts...)
 	p.x, p.s0, p.s1 = grow(p.x, n), grow(p.s0, n+1), grow(p.s1, n+1)
 	s0 := p.s0[:n+1]
 	x, counts := p.x[:n], counts[:n]
