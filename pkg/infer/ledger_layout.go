@@ -59,9 +59,7 @@ func StoredLayout(cfg *Config, groupRows int, tensors []TensorDigest) ([]StoredT
 		if err != nil {
 			return nil, err
 		}
-		if st.Form != "" {
-			out = append(out, st)
-		}
+		out = append(out, st)
 	}
 	for _, t := range tensors { // in the given order: the same tensor is named each time
 		if _, ok := l.left[t.Name]; ok {
@@ -76,8 +74,7 @@ type layouter struct {
 	left  map[string]TensorDigest
 }
 
-// find returns a StoredTensor without a form for an optional tensor that the
-// artifact does not store.
+// find accounts for all that is stored of one tensor of the model.
 func (l *layouter) find(spec TensorSpec) (StoredTensor, error) {
 	st := StoredTensor{Spec: spec}
 	quantizable := len(spec.Shape) == 2
@@ -107,12 +104,8 @@ func (l *layouter) find(spec TensorSpec) (StoredTensor, error) {
 			err = l.take(&st, SuffixScale, spec.Shape[:1], "F32")
 		}
 	default:
-		plain, ok := l.left[spec.Name]
-		if !ok && spec.Optional {
-			return st, nil
-		}
 		st.Form, st.Bits = Plain, 16
-		if plain.DType == "F32" {
+		if l.left[spec.Name].DType == "F32" {
 			st.Bits = 32
 		}
 		err = l.take(&st, "", spec.Shape, "F16", "BF16", "F32")

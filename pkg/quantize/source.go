@@ -133,9 +133,6 @@ func (s *source) findWeights() error {
 			}
 		}
 		if w.src == nil {
-			if spec.Optional {
-				continue
-			}
 			return fault.Inputf(s.dir, "tensor %q is missing", spec.Name)
 		}
 		s.weights = append(s.weights, w)

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"afmq/internal/fault"
+	"afmq/internal/kernel"
+	"afmq/internal/progress"
+)
+
+// version is the tool's version; the release build sets it.
+var version = "0.1.0-dev"
+
+// app is what all commands share: the streams and the global flags.
+type app struct {
+	stdout, stderr io.Writer
+	wantJSON       bool // --json, or it was among the arguments that failed to parse
+	quiet          bool
+	threads        int
+
+	started  bool // a command's own code runs; errors before it are wrong usage
+	pool     *kernel.Pool
+	reporter *reporter
+}
+
+func newRootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "afmq",
+		Short: "Compress language models to 2 and 4 bits per weight, and prove what it cost",
+		Long: `afmq compresses a 16-bit Hugging Face checkpoint the way Apple compresses its
+on-device foundation model: every 16 rows of a projection share a k-means
+look-up table of 4 or 16 values (2 or 4 bits per weight), the embedding becomes
+8 bit per row. The built-in inference engine then says what was lost.
+
+Results go to stdout, progress and errors to stderr. With --json, stdout is one
+versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists the exit codes.`,
+		Example: `  afmq demo
+  afmq quantize models/my-model --out my-model-4bit --bits 4
+  afmq verify my-model-4bit
+  afmq eval-perplexity my-model-4bit --data held-out.txt --reference models/my-model`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			err := fault.Usagef("there is no command %q", args[0])
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				return err.WithHint("did you mean %q?", near[0])
+			}
+			return err
+		},
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.start() },
+	}
+	root.SuggestionsMinimumDistance = 2
+	flags := root.PersistentFlags()
+	flags.BoolVar(&a.wantJSON, "json", a.wantJSON, "print one JSON object on stdout, also for an error")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress; errors are still printed")
+	flags.IntVar(&a.threads, "threads", 0, "worker threads (default: all cores)")
+	root.AddCommand(
+		newInspectCommand(a),
+		newQuantizeCommand(a),
+		newDequantizeCommand(a),
+		newVerifyCommand(a),
+		newEvalCommand(a),
+		newGenerateCommand(a),
+		newDemoCommand(a),
+		newVersionCommand(a),
+		newExitCodesTopic(),
+	)
+	return root
+}
+
+// start checks the global flags, once a command line has parsed.
+func (a *app) start() error {
+	if a.threads < 0 {
+		return fault.Usagef("--threads %d is negative", a.threads)
+	}
+	if err := kernel.LevelError(); err != nil {
+		return fault.Usagef("%v", err)
+	}
+	a.started = true
+	a.reporter = newReporter(a.stderr, a.quiet)
+	return nil
+}
+
+// workers returns the pool that the command's work runs on.
+func (a *app) workers() *kernel.Pool {
+	if a.pool == nil {
+		a.pool = kernel.NewPool(a.threads)
+	}
+	return a.pool
+}
+
+func (a *app) progress() progress.Reporter { return a.reporter }
+
+func (a *app) close() {
+	if a.reporter != nil {
+		a.reporter.Done()
+	}
+	if a.pool != nil {
+		a.pool.Close()
+	}
+}
+
+// print writes a command's result: the JSON object, or what text writes.
+func (a *app) print(object any, text func(w io.Writer) error) error {
+	a.reporter.Done()
+	if !a.wantJSON {
+		return outputError(text(a.stdout))
+	}
+	e := json.NewEncoder(a.stdout)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return outputError(e.Encode(object))
+}
+
+// outputError says that a result could not be printed.
+func outputError(err error) error {
+	return fault.Writing("standard output", err)
+}
+
+// exitCodes gives the exit code of each kind of error. It is the only place
+// where the two meet.
+var exitCodes = map[fault.Kind]int{
+	fault.Unexpected: 1,
+	fault.Usage:      2,
+	fault.Input:      3,
+	fault.Infeasible: 4,
+	fault.Gate:       5,
+	fault.Output:     6,
+}
+
+// errorObject is the JSON form of an error.
+type errorObject struct {
+	Schema string      `json:"schema"`
+	Error  errorDetail `json:"error"`
+}
+
+type errorDetail struct {
+	Code    string `json:"code"`
+	Exit    int    `json:"exit"`
+	File    string `json:"file,omitempty"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// fail reports err and returns the exit code it ends with.
+func (a *app) fail(err error) int {
+	kind := fault.KindOf(err)
+	if kind == fault.Unexpected && !a.started {
+		kind = fault.Usage // cobra's own errors: flags, arguments
+	}
+	d := errorDetail{Code: kind.String(), Exit: exitCodes[kind], Message: err.Error()}
+	var fe *fault.Error
+	if errors.As(err, &fe) {
+		d.File, d.Hint = fe.File, fe.Hint
+	}
+	if kind == fault.Usage && d.Hint == "" {
+		d.Hint = "`afmq help` lists commands, `afmq COMMAND --help` their flags"
+	}
+	return a.report(d)
+}
+
+// interrupted reports that a signal ended the run; the exit code is the shell's.
+func (a *app) interrupted(sig caught) int {
+	return a.report(errorDetail{
+		Code:    "interrupted",
+		Exit:    128 + int(sig.Signal),
+		Message: "stopped by " + sig.Error(),
+		Hint:    "the same command continues where it stopped, if it had saved anything",
+	})
+}
+
+func (a *app) report(d errorDetail) int {
+	if a.reporter != nil {
+		a.reporter.Done()
+	}
+	fmt.Fprintf(a.stderr, "afmq: %s\n", d.Message)
+	if d.Hint != "" {
+		fmt.Fprintf(a.stderr, "hint: %s\n", d.Hint)
+	}
+	// A gate that failed has printed its result, which is the one object.
+	if a.wantJSON && d.Exit != exitCodes[fault.Gate] {
+		e := json.NewEncoder(a.stdout)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		// stderr has the error already; with stdout gone there is nobody else to tell.
+		_ = e.Encode(errorObject{Schema: "afmq.error/v1", Error: d})
+	}
+	return d.Exit
+}
+
+// rate returns n per second over the given time, 0 if no time passed.
+func rate(n float64, d time.Duration) float64 {
+	if d <= 0 {
+		return 0
+	}
+	return n / d.Seconds()
+}

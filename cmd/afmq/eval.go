@@ -1,0 +1,191 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"afmq/internal/fault"
+	"afmq/pkg/infer"
+)
+
+// evalOptions are the flags of eval-perplexity.
+type evalOptions struct {
+	data           string
+	reference      string
+	protocol       string
+	ctx, stride    int
+	maxPPLIncrease string
+	maxKL          float64
+	hasMaxKL       bool
+}
+
+type evalObject struct {
+	Schema string `json:"schema"`
+	Model  string `json:"model"`
+	Data   string `json:"data"`
+	*infer.Evaluation
+	Compute string      `json:"compute"`
+	Gate    *gateResult `json:"gate,omitempty"`
+}
+
+// gateResult says which limits were set and which were passed.
+type gateResult struct {
+	Passed   bool     `json:"passed"`
+	Failures []string `json:"failures,omitempty"`
+}
+
+func newEvalCommand(a *app) *cobra.Command {
+	var o evalOptions
+	cmd := &cobra.Command{
+		Use:   "eval-perplexity PATH --data FILE",
+		Short: "Measure perplexity, and the divergence from a reference model",
+		Long: `Scores the text in FILE with the checkpoint or artifact at PATH.
+
+A .jsonl file has one {"text": …} a line, each encoded alone with an
+end-of-sequence token between; any other file is one text.
+
+Protocols (figures of different ones cannot be compared):
+  chunk     windows of --ctx tokens; every token but a window's first is scored
+  llamacpp  as llama.cpp: full windows, the second half of each is scored
+  stride    windows that start every --stride tokens; each token is scored once
+
+With --reference the text is run through both models, and the divergence is
+KL(reference ‖ model) in nats over the scored tokens. --max-ppl-increase and
+--max-kl then make the command a gate: exit 5 if a limit is passed.`,
+		Example: `  afmq eval-perplexity my-4bit --data held-out.txt
+  afmq eval-perplexity my-4bit --data held-out.txt --reference my-model --max-ppl-increase 2% --max-kl 0.02`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.hasMaxKL = cmd.Flags().Changed("max-kl")
+			return runEval(cmd, a, args[0], o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.data, "data", "", "text to score (.jsonl or text)")
+	f.StringVar(&o.reference, "reference", "", "the 16-bit checkpoint to compare with")
+	f.StringVar(&o.protocol, "protocol", "chunk", "chunk, llamacpp or stride")
+	f.IntVar(&o.ctx, "ctx", 0, "tokens in a window (default: min(512, max_position_embeddings))")
+	f.IntVar(&o.stride, "stride", 0, "tokens between windows, for protocol stride (default: ctx/2)")
+	f.StringVar(&o.maxPPLIncrease, "max-ppl-increase", "", "fail if perplexity rises by more than this share of the reference's, such as 2%")
+	f.Float64Var(&o.maxKL, "max-kl", 0, "fail if the mean KL divergence is above this, in nats")
+	must(cmd.MarkFlagRequired("data"))
+	return cmd
+}
+
+func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
+	protocol, err := infer.ParseProtocol(o.protocol)
+	if err != nil {
+		return err
+	}
+	if o.ctx < 0 || o.stride < 0 || (cmd.Flags().Changed("ctx") && o.ctx == 0) || (cmd.Flags().Changed("stride") && o.stride == 0) {
+		return fault.Usagef("--ctx and --stride are positive numbers of tokens")
+	}
+	limit := -1.0
+	if o.maxPPLIncrease != "" {
+		if limit, err = parseShare("max-ppl-increase", o.maxPPLIncrease); err != nil {
+			return err
+		}
+	}
+	if o.hasMaxKL && !(o.maxKL >= 0) {
+		return fault.Usagef("--max-kl %v is not a number of nats", o.maxKL)
+	}
+	if (limit >= 0 || o.hasMaxKL) && o.reference == "" {
+		return fault.Usagef("--max-ppl-increase and --max-kl need --reference")
+	}
+	e, err := evaluate(cmd, a, path, o, protocol)
+	if err != nil {
+		return err
+	}
+	out := evalObject{Schema: "afmq.eval/v1", Model: path, Data: o.data, Evaluation: e, Compute: "f32"}
+	if limit >= 0 || o.hasMaxKL {
+		out.Gate = o.gate(e, limit)
+	}
+	if err := a.print(out, func(w io.Writer) error { return printEvaluation(w, out) }); err != nil {
+		return err
+	}
+	if out.Gate != nil && !out.Gate.Passed {
+		return &fault.Error{Kind: fault.Gate, File: path, Msg: "gate failed: " + out.Gate.Failures[0]}
+	}
+	return nil
+}
+
+func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol infer.Protocol) (*infer.Evaluation, error) {
+	model, err := infer.Open(path, a.workers())
+	if err != nil {
+		return nil, err
+	}
+	var reference *infer.Model
+	if o.reference != "" {
+		if err := infer.SameTokenizer(path, o.reference); err != nil {
+			return nil, err
+		}
+		if reference, err = infer.Open(o.reference, a.workers()); err != nil {
+			return nil, err
+		}
+	}
+	corpus, err := infer.ReadCorpus(o.data, model.Tokenizer, model.Config.Separator())
+	if err != nil {
+		return nil, err
+	}
+	return infer.Evaluate(cmd.Context(), a.workers(), model, reference, corpus, infer.EvalOptions{
+		Protocol: protocol, Ctx: o.ctx, Stride: o.stride, Progress: a.progress(),
+	})
+}
+
+func (o *evalOptions) gate(e *infer.Evaluation, limit float64) *gateResult {
+	g := &gateResult{Passed: true}
+	fail := func(format string, args ...any) {
+		g.Passed = false
+		g.Failures = append(g.Failures, fmt.Sprintf(format, args...))
+	}
+	if rise := e.PerplexityRatio - 1; limit >= 0 && rise > limit {
+		fail("perplexity rose by %.4g %%, the limit is %.4g %%", 100*rise, 100*limit)
+	}
+	if o.hasMaxKL && e.KL.Mean > o.maxKL {
+		fail("mean KL divergence is %.6g nats, the limit is %.6g", e.KL.Mean, o.maxKL)
+	}
+	return g
+}
+
+func printEvaluation(w io.Writer, o evalObject) error {
+	e := o.Evaluation
+	return table(w, func(w io.Writer) {
+		protocol := fmt.Sprintf("%s, ctx %d", e.Protocol, e.Ctx)
+		if e.Stride > 0 {
+			protocol += fmt.Sprintf(", stride %d", e.Stride)
+		}
+		fmt.Fprintf(w, "protocol\t%s\n", protocol)
+		fmt.Fprintf(w, "tokens scored\t%s\n", thousands(int64(e.Tokens)))
+		fmt.Fprintf(w, "nats per token\t%.6f\n", e.NatsPerToken)
+		fmt.Fprintf(w, "perplexity\t%.4f ± %.4f\n", e.Perplexity, e.PerplexitySE)
+		fmt.Fprintf(w, "bits per byte\t%.5f\n", e.BitsPerByte)
+		if c := e.Comparison; c != nil {
+			fmt.Fprintf(w, "reference perplexity\t%.4f\n", c.ReferencePerplexity)
+			fmt.Fprintf(w, "perplexity ratio\t%.6f\n", c.PerplexityRatio)
+			fmt.Fprintf(w, "KL to reference, mean\t%.6f nats\n", c.KL.Mean)
+			fmt.Fprintf(w, "  median, 99 %%, 99.9 %%, max\t%.6f, %.6f, %.6f, %.6f\n", c.KL.Median, c.KL.P99, c.KL.P999, c.KL.Max)
+			fmt.Fprintf(w, "same most likely token\t%.3f %%\n", 100*c.SameTop1)
+			fmt.Fprintf(w, "Δp root mean square\t%.3f %%\n", 100*c.DeltaPRMS)
+		}
+		fmt.Fprintf(w, "speed\t%.0f tokens/s in %.1f s (%s)\n", e.TokensPerSecond, e.Seconds, o.Compute)
+		if o.Gate != nil {
+			verdict := "passed"
+			if !o.Gate.Passed {
+				verdict = "FAILED"
+			}
+			fmt.Fprintf(w, "gate\t%s\n", verdict)
+			for _, f := range o.Gate.Failures {
+				fmt.Fprintf(w, "\t%s\n", f)
+			}
+		}
+	})
+}
+
+// must panics on an error that only a mistake in this program can cause.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

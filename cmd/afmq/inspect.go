@@ -1,0 +1,105 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"afmq/pkg/infer"
+)
+
+type inspectObject struct {
+	Schema string `json:"schema"`
+	Path   string `json:"path"`
+	*infer.Description
+}
+
+func newInspectCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "inspect PATH",
+		Short: "Show what a checkpoint or an artifact consists of",
+		Long: `Shows shape, types and sizes of the checkpoint or artifact at PATH, and for an
+artifact the bits of every module, the byte ledger and where it comes from. It
+reads headers only; ` + "`afmq verify`" + ` checks every byte of an artifact.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			d, err := infer.Describe(args[0])
+			if err != nil {
+				return err
+			}
+			o := inspectObject{"afmq.inspect/v1", args[0], d}
+			return a.print(o, func(w io.Writer) error { return printDescription(w, d) })
+		},
+	}
+}
+
+func printDescription(w io.Writer, d *infer.Description) error {
+	err := table(w, func(w io.Writer) {
+		fmt.Fprintf(w, "kind\t%s\n", d.Kind)
+		fmt.Fprintf(w, "model\t%s: %d layers, hidden %d, FFN %d\n", d.ModelType, d.Layers, d.Hidden, d.Intermediate)
+		fmt.Fprintf(w, "attention\t%d query heads, %d KV heads of %d\n", d.Heads, d.KVHeads, d.HeadDim)
+		tied := "untied"
+		if d.TiedHead {
+			tied = "tied"
+		}
+		fmt.Fprintf(w, "vocabulary\t%s, %s embedding\n", thousands(int64(d.Vocab)), tied)
+		fmt.Fprintf(w, "context\t%s positions, RoPE %s, base %g\n", thousands(int64(d.Positions)), d.RopeType, d.RopeTheta)
+		fmt.Fprintf(w, "parameters\t%s\n", thousands(d.Parameters))
+		fmt.Fprintf(w, "weights\t%s, %.3f bits per parameter\n", size(d.WeightBytes), d.BitsPerParam)
+		for _, t := range d.Types {
+			fmt.Fprintf(w, "  %s\t%s in %d tensors\n", t.Type, size(t.Bytes), t.Tensors)
+		}
+	})
+	if err != nil || d.Manifest == nil {
+		return err
+	}
+	return printManifest(w, d.Manifest)
+}
+
+func printManifest(w io.Writer, m *infer.Manifest) error {
+	err := table(w, func(w io.Writer) {
+		fmt.Fprintf(w, "bits per weight\t%.4f in projections, %.4f in the model\n", m.BPW.Projections, m.BPW.Model)
+		fmt.Fprintf(w, "content hash\t%s\n", m.ContentHash)
+		fmt.Fprintf(w, "made from\t%s\n", m.Source.Digest)
+		fmt.Fprintf(w, "made by\tafmq %s (%s)\n", m.ToolVersion, m.Arithmetic)
+		fmt.Fprintf(w, "\t\n")
+	})
+	if err != nil {
+		return err
+	}
+	if err := printLedger(w, m.Ledger); err != nil {
+		return err
+	}
+	err = table(w, func(w io.Writer) {
+		fmt.Fprintf(w, "\nmodule\tform\tbits\tsize\trelative error\n")
+		for _, p := range m.Plan.Modules {
+			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%.5f\n", p.Name, p.Form, p.Bits, size(p.Bytes), p.RelError)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(w, `
+transformers must not load this directory: it would fill what it does not know
+with random weights. `+"`afmq dequantize`"+` writes a checkpoint that it loads.
+`)
+	return err
+}
+
+func printLedger(w io.Writer, l infer.Ledger) error {
+	return table(w, func(w io.Writer) {
+		row := func(name string, n int64) {
+			fmt.Fprintf(w, "%s\t%s\t%.2f %%\n", name, size(n), 100*float64(n)/float64(l.Total))
+		}
+		row("indices", l.Indices)
+		row("look-up tables", l.LUT)
+		if l.RowScale > 0 {
+			row("row scales", l.RowScale)
+		}
+		row("embedding (8 bit)", l.Embedding)
+		row("other tensors", l.Other)
+		row("container", l.Container)
+		row("model.safetensors", l.Total)
+	})
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"afmq/internal/demo"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"afmq": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
+	})
+}
+
+// TestScripts runs testdata/script/*.txtar, each of which says what behaviour of
+// the command line it protects. Every script finds the demo model in ./model and
+// a text that it wrote in ./text.txt.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			if err := demo.Extract(filepath.Join(env.WorkDir, "model")); err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(env.WorkDir, "text.txt"), []byte(sampleText), 0o644)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":   exits,
+			"json":    jsonValue,
+			"flip":    flip,
+			"replace": replace,
+			"cut":     cut,
+		},
+	})
+}
+
+// sampleText is a plain English text, written for these tests, long enough for
+// several windows.
+var sampleText = strings.Repeat("The old man walked down to the river in the morning and looked at the boats. "+
+	"He said to his son that the water was high, and that they would wait until the evening. "+
+	"\"We have time,\" he said, \"and the fish will not run away.\" The boy laughed and sat down on a stone.\n\n", 12)
+
+// exits CODE COMMAND...: the command ends with exactly this exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := "0"
+	if err != nil {
+		m := regexp.MustCompile(`exit status (\d+)`).FindStringSubmatch(err.Error())
+		if m == nil {
+			ts.Fatalf("%v", err)
+		}
+		code = m[1]
+	}
+	if code != args[0] {
+		ts.Fatalf("%v: exit code %s, expected %s\n%s", args[1:], code, args[0], ts.ReadFile("stderr"))
+	}
+}
+
+// json KEY [OP VALUE]: stdout is one JSON object in which KEY (dots descend, a
+// number indexes an array) exists and compares as asked: ==, <, >, ~ (regexp).
+func jsonValue(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 && len(args) != 3 {
+		ts.Fatalf("usage: [!] json KEY [OP VALUE]")
+	}
+	d := json.NewDecoder(bytes.NewReader([]byte(ts.ReadFile("stdout"))))
+	var v any
+	if err := d.Decode(&v); err != nil {
+		ts.Fatalf("stdout is not JSON: %v\n%s", err, ts.ReadFile("stdout"))
+	}
+	if d.More() {
+		ts.Fatalf("stdout has more than one JSON object")
+	}
+	for _, key := range strings.Split(args[0], ".") {
+		switch x := v.(type) {
+		case map[string]any:
+			found, ok := x[key]
+			if !ok {
+				if neg && len(args) == 1 {
+					return
+				}
+				ts.Fatalf("no key %q in %v", args[0], x)
+			}
+			v = found
+		case []any:
+			i, err := strconv.Atoi(key)
+			if err != nil || i >= len(x) {
+				ts.Fatalf("no index %q in an array of %d", key, len(x))
+			}
+			v = x[i]
+		default:
+			ts.Fatalf("%q ends at %v", args[0], v)
+		}
+	}
+	if len(args) == 1 {
+		if neg {
+			ts.Fatalf("key %q is there: %v", args[0], v)
+		}
+		return
+	}
+	if holds(ts, v, args[1], args[2]) == neg {
+		ts.Fatalf("%s is %v, expected %s %s (negated: %v)", args[0], v, args[1], args[2], neg)
+	}
+}
+
+func holds(ts *testscript.TestScript, v any, op, want string) bool {
+	switch op {
+	case "==":
+		return fmt.Sprint(v) == want
+	case "~":
+		return regexp.MustCompile(want).MatchString(fmt.Sprint(v))
+	}
+	x, ok := v.(float64)
+	y, err := strconv.ParseFloat(want, 64)
+	if !ok || err != nil || math.IsNaN(x) {
+		ts.Fatalf("%v %s %s does not compare numbers", v, op, want)
+	}
+	switch op {
+	case "<":
+		return x < y
+	case ">":
+		return x > y
+	}
+	ts.Fatalf("unknown operator %q", op)
+	return false
+}
+
+// flip FILE OFFSET: changes one bit of the byte there; a negative offset counts
+// from the end.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	data := []byte(ts.ReadFile(args[0]))
+	at, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	if at < 0 {
+		at += len(data)
+	}
+	data[at] ^= 1
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o644))
+}
+
+// replace FILE OLD NEW: edits a text file; OLD must be there.
+func replace(ts *testscript.TestScript, neg bool, args []string) {
+	data := ts.ReadFile(args[0])
+	if !strings.Contains(data, args[1]) {
+		ts.Fatalf("%s does not contain %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(data, args[1], args[2], 1)), 0o644))
+}
+
+// cut FILE BYTES: truncates the file.
+func cut(ts *testscript.TestScript, neg bool, args []string) {
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), n))
+}

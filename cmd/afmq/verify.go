@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"afmq/pkg/infer"
+	"afmq/pkg/quantize"
+)
+
+type verifyObject struct {
+	Schema      string              `json:"schema"`
+	Artifact    string              `json:"artifact"`
+	ContentHash string              `json:"content_hash"`
+	ToolVersion string              `json:"tool_version"`
+	Files       int                 `json:"files"`
+	Tensors     int                 `json:"tensors"`
+	Bytes       int64               `json:"bytes"`
+	BPW         infer.BitsPerWeight `json:"bpw"`
+	Ledger      infer.Ledger        `json:"ledger"`
+}
+
+func newVerifyCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify ARTIFACT",
+		Short: "Check every byte of an artifact against its manifest",
+		Long: `Hashes every file and tensor of ARTIFACT, derives the byte ledger and the bits
+per weight again, and checks that palettes and indices are legal. Any changed
+byte, a missing or an extra file is exit 3, and the message names it.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			v, err := quantize.Verify(cmd.Context(), a.workers(), args[0], a.progress())
+			if err != nil {
+				return err
+			}
+			o := verifyObject{
+				Schema: "afmq.verify/v1", Artifact: args[0], ContentHash: v.ContentHash, ToolVersion: v.ToolVersion,
+				Files: v.Files, Tensors: v.Tensors, Bytes: v.Bytes, BPW: v.BPW, Ledger: v.Ledger,
+			}
+			return a.print(o, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "%s: intact, %d files with %d tensors (%s), content hash %s\n",
+					o.Artifact, o.Files, o.Tensors, size(o.Bytes), o.ContentHash)
+				return err
+			})
+		},
+	}
+}

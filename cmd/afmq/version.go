@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"afmq/internal/kernel"
+)
+
+type versionObject struct {
+	Schema  string `json:"schema"`
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+	Kernels string `json:"kernels"`
+	Threads int    `json:"threads"`
+}
+
+func newVersionCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version, and the kernels chosen for this machine",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := versionObject{
+				Schema: "afmq.version/v1", Version: version, Go: runtime.Version(),
+				OS: runtime.GOOS, Arch: runtime.GOARCH, Kernels: kernel.Level(), Threads: a.workers().Threads(),
+			}
+			return a.print(v, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "afmq %s (%s, %s/%s), %s kernels, %d threads\n", v.Version, v.Go, v.OS, v.Arch, v.Kernels, v.Threads)
+				return err
+			})
+		},
+	}
+}

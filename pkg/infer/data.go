@@ -1,0 +1,98 @@
+package infer
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"afmq/internal/fault"
+	"afmq/internal/tokenizer"
+)
+
+// Corpus is a text as a model reads it.
+type Corpus struct {
+	File  string
+	IDs   []int32
+	Bytes []int32 // bytes of the text that each token stands for; 0 for inserted ones
+}
+
+// ReadCorpus reads a data file and encodes it. A ".jsonl" file has one object
+// with a "text" member a line, encoded as by [EncodeTexts]. Any other file is one
+// text, encoded once, with what the tokenizer's own post-processor adds.
+func ReadCorpus(file string, t *tokenizer.Tokenizer, eos int32) (*Corpus, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fault.Reading(file, err)
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, fault.Inputf(file, "holds no text")
+	}
+	if err := checkText(data); err != nil {
+		return nil, fault.Inputf(file, "%v", err)
+	}
+	texts := []string{string(data)}
+	if strings.EqualFold(filepath.Ext(file), ".jsonl") {
+		if texts, err = jsonTexts(data); err != nil {
+			return nil, fault.Inputf(file, "%v", err)
+		}
+	}
+	return EncodeTexts(file, texts, t, eos)
+}
+
+// EncodeTexts encodes each text alone, with what the tokenizer's post-processor
+// adds, and joins them with end-of-sequence tokens. eos < 0 means that there is
+// none, which is an error if there is more than one text.
+func EncodeTexts(file string, texts []string, t *tokenizer.Tokenizer, eos int32) (*Corpus, error) {
+	if eos < 0 && len(texts) > 1 {
+		return nil, fault.Inputf(file, "its texts are separated by an end-of-sequence token, and the model's config.json names none")
+	}
+	c := &Corpus{File: file}
+	for i, text := range texts {
+		if i > 0 {
+			c.IDs, c.Bytes = append(c.IDs, eos), append(c.Bytes, 0)
+		}
+		e := t.Encode(text, true)
+		c.IDs, c.Bytes = append(c.IDs, e.IDs...), append(c.Bytes, e.Bytes...)
+	}
+	return c, nil
+}
+
+// jsonTexts returns the text of each line.
+func jsonTexts(data []byte) ([]string, error) {
+	var texts []string
+	line := 0
+	for raw := range bytes.Lines(data) {
+		line++
+		if len(bytes.TrimSpace(raw)) == 0 {
+			continue
+		}
+		var record struct {
+			Text *string `json:"text"`
+		}
+		if err := json.Unmarshal(raw, &record); err != nil {
+			return nil, fmt.Errorf("line %d is not a JSON object with a text: %v", line, err)
+		}
+		if record.Text == nil {
+			return nil, fmt.Errorf("line %d has no \"text\"", line)
+		}
+		texts = append(texts, *record.Text)
+	}
+	return texts, nil
+}
+
+// checkText refuses what is not text at all: a figure from a file of another
+// kind would look like any other figure.
+func checkText(data []byte) error {
+	for i := 0; i < len(data); {
+		r, n := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && n <= 1 {
+			return fmt.Errorf("is not UTF-8 text: invalid byte 0x%02x at offset %d", data[i], i)
+		}
+		i += n
+	}
+	return nil
+}

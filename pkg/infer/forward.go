@@ -1,0 +1,249 @@
+package infer
+
+import (
+	"fmt"
+	"math"
+
+	"afmq/internal/kernel"
+)
+
+// Segment is a run of tokens of one sequence: they follow what its cache holds,
+// and are appended to it.
+type Segment struct {
+	Cache  *Cache
+	Tokens []int32
+}
+
+// Runner runs a model. It owns the buffers of a forward pass, which grow to the
+// largest batch seen and are then reused, so it serves one goroutine at a time.
+type Runner struct {
+	model *Model
+	pool  *kernel.Pool
+	rope  *ropeTable
+
+	hidden, normed   []float32 // [n, hidden]
+	q, attn          []float32 // [n, heads·head_dim]
+	k, v             []float32 // [n, kv_heads·head_dim]
+	gate, up         []float32 // [n, intermediate]
+	workers          []attentionScratch
+	tasks            []attentionTask
+	cos, sin         [][]float32 // per token, [head_dim/2]
+	segmentOf, posOf []int       // per token
+}
+
+// NewRunner returns a runner whose matrix products run on pool.
+func (m *Model) NewRunner(pool *kernel.Pool) *Runner {
+	return &Runner{
+		model:   m,
+		pool:    pool,
+		rope:    newRopeTable(m.Config),
+		workers: make([]attentionScratch, pool.Threads()),
+	}
+}
+
+// Model returns the model that the runner runs.
+func (r *Runner) Model() *Model { return r.model }
+
+// Forward runs the tokens of all segments through the model at once, appends
+// them to their caches, and returns the hidden states after the final norm,
+// [total tokens, hidden], in the order of the segments. They are valid until the
+// next call. A segment must fit its cache; token ids must lie in the vocabulary.
+func (r *Runner) Forward(batch []Segment) []float32 {
+	c := r.model.Config
+	n := r.begin(batch)
+	d := c.HiddenSize
+	for layer := range r.model.Blocks {
+		b := &r.model.Blocks[layer]
+
+		r.norm(r.normed, r.hidden, b.InputNorm, n)
+		b.Q.Apply(r.pool, r.q, r.normed, n)
+		b.K.Apply(r.pool, r.k, r.normed, n)
+		b.V.Apply(r.pool, r.v, r.normed, n)
+		r.rotateAndStore(batch, layer, n)
+		r.attention(batch, layer)
+		b.O.Apply(r.pool, r.normed, r.attn, n)
+		r.rows(n, func(i int) { kernel.Add(r.hidden[i*d:(i+1)*d], r.normed[i*d:(i+1)*d]) })
+
+		r.norm(r.normed, r.hidden, b.PostAttentionNorm, n)
+		b.Gate.Apply(r.pool, r.gate, r.normed, n)
+		b.Up.Apply(r.pool, r.up, r.normed, n)
+		f := c.IntermediateSize
+		r.rows(n, func(i int) {
+			kernel.SiLUMul(r.gate[i*f:(i+1)*f], r.gate[i*f:(i+1)*f], r.up[i*f:(i+1)*f])
+		})
+		b.Down.Apply(r.pool, r.normed, r.gate, n)
+		r.rows(n, func(i int) { kernel.Add(r.hidden[i*d:(i+1)*d], r.normed[i*d:(i+1)*d]) })
+	}
+	r.norm(r.normed, r.hidden, r.model.FinalNorm, n)
+	for i := range batch {
+		batch[i].Cache.Len += len(batch[i].Tokens)
+	}
+	return r.normed[:n*d]
+}
+
+// Logits computes the logits [n, vocab] of n hidden states [n, hidden].
+func (r *Runner) Logits(logits, hidden []float32, n int) {
+	r.pool.MulT(logits, hidden, n, r.model.Head)
+}
+
+// begin checks the batch, sizes the buffers and looks up the embeddings.
+func (r *Runner) begin(batch []Segment) int {
+	c := r.model.Config
+	r.segmentOf, r.posOf = r.segmentOf[:0], r.posOf[:0]
+	r.cos, r.sin = r.cos[:0], r.sin[:0]
+	for s, seg := range batch {
+		base, n := seg.Cache.Len, len(seg.Tokens)
+		if base+n > seg.Cache.capacity {
+			panic(fmt.Sprintf("infer: %d positions do not fit a cache of %d", base+n, seg.Cache.capacity))
+		}
+		cos, sin := r.rope.at(base, n)
+		r.cos, r.sin = append(r.cos, cos...), append(r.sin, sin...)
+		for t := range n {
+			r.segmentOf = append(r.segmentOf, s)
+			r.posOf = append(r.posOf, base+t)
+		}
+	}
+	n := len(r.posOf)
+	d := c.HiddenSize
+	r.hidden = grow(r.hidden, n*d)
+	r.normed = grow(r.normed, n*d)
+	r.q = grow(r.q, n*c.Heads*c.HeadDim)
+	r.attn = grow(r.attn, n*c.Heads*c.HeadDim)
+	r.k = grow(r.k, n*c.KVHeads*c.HeadDim)
+	r.v = grow(r.v, n*c.KVHeads*c.HeadDim)
+	r.gate = grow(r.gate, n*c.IntermediateSize)
+	r.up = grow(r.up, n*c.IntermediateSize)
+	i := 0
+	for _, seg := range batch {
+		for _, id := range seg.Tokens {
+			r.model.Embedding.Row(r.hidden[i*d:(i+1)*d], int(id))
+			i++
+		}
+	}
+	return n
+}
+
+// grow returns a slice of length n, reusing the memory of s where it suffices.
+func grow(s []float32, n int) []float32 {
+	if cap(s) < n {
+		return make([]float32, n)
+	}
+	return s[:n]
+}
+
+// rows calls f for each of n rows, in parallel where that pays.
+func (r *Runner) rows(n int, f func(i int)) {
+	const chunk = 16
+	if n <= chunk {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	r.pool.Run((n+chunk-1)/chunk, func(_, c int) {
+		for i := c * chunk; i < min((c+1)*chunk, n); i++ {
+			f(i)
+		}
+	})
+}
+
+func (r *Runner) norm(dst, x, w []float32, n int) {
+	d, eps := len(w), float32(r.model.Config.RMSNormEps)
+	r.rows(n, func(i int) { kernel.RMSNorm(dst[i*d:(i+1)*d], x[i*d:(i+1)*d], w, eps) })
+}
+
+// rotateAndStore norms the queries and keys of a layer where the family does,
+// rotates them to their positions, and appends keys and values to the caches.
+func (r *Runner) rotateAndStore(batch []Segment, layer, n int) {
+	c := r.model.Config
+	b := &r.model.Blocks[layer]
+	hd, eps := c.HeadDim, float32(c.RMSNormEps)
+	turn := func(x, norm []float32, i int) {
+		if norm != nil {
+			kernel.RMSNorm(x, x, norm, eps)
+		}
+		kernel.Rope(x, r.cos[i], r.sin[i])
+	}
+	r.rows(n, func(i int) {
+		q := r.q[i*c.Heads*hd : (i+1)*c.Heads*hd]
+		for h := range c.Heads {
+			turn(q[h*hd:(h+1)*hd], b.QNorm, i)
+		}
+		cache, pos := batch[r.segmentOf[i]].Cache, r.posOf[i]
+		for kv := range c.KVHeads {
+			at := (i*c.KVHeads + kv) * hd
+			turn(r.k[at:at+hd], b.KNorm, i)
+			keys, values := cache.head(layer, kv)
+			copy(keys[pos*hd:(pos+1)*hd], r.k[at:at+hd])
+			copy(values[pos*hd:(pos+1)*hd], r.v[at:at+hd])
+		}
+	})
+}
+
+// attentionTask is the attention of some tokens of a segment over one KV head
+// and all the query heads that share it.
+type attentionTask struct {
+	segment, kv   int
+	first         int // index of the segment's first token in the batch
+	start, length int // the tokens [start, start+length) of the segment
+}
+
+type attentionScratch struct {
+	mul            kernel.Scratch
+	q, scores, out []float32
+}
+
+// maxScores bounds the scores that one task holds, in float32: about 1 MB, so
+// that they stay in the second-level cache together with the keys.
+const maxScores = 1 << 18
+
+// attention computes causal grouped-query attention for every token of the batch
+// (Ainslie et al. 2023, arXiv:2305.13245) into r.attn.
+func (r *Runner) attention(batch []Segment, layer int) {
+	c := r.model.Config
+	r.tasks = r.tasks[:0]
+	first := 0
+	for s, seg := range batch {
+		n := len(seg.Tokens)
+		visible := seg.Cache.Len + n
+		block := min(max(maxScores/(visible*c.Heads/c.KVHeads), 1), max(n, 1))
+		for start := 0; start < n; start += block {
+			for kv := range c.KVHeads {
+				r.tasks = append(r.tasks, attentionTask{s, kv, first, start, min(block, n-start)})
+			}
+		}
+		first += n
+	}
+	r.pool.Run(len(r.tasks), func(worker, i int) {
+		t := r.tasks[i]
+		r.attend(&r.workers[worker], batch[t.segment].Cache, layer, t)
+	})
+}
+
+func (r *Runner) attend(w *attentionScratch, cache *Cache, layer int, t attentionTask) {
+	c := r.model.Config
+	hd, group := c.HeadDim, c.Heads/c.KVHeads
+	keys, values := cache.head(layer, t.kv)
+	base := cache.Len + t.start // position of the task's first token
+	visible := base + t.length  // keys that its last token sees
+	rows := t.length * group    // one per token and query head, token by token
+	scale := float32(1 / math.Sqrt(float64(hd)))
+	width := group * hd
+
+	w.q, w.scores, w.out = grow(w.q, rows*hd), grow(w.scores, rows*visible), grow(w.out, rows*hd)
+	at := func(i int) int { return (t.first+t.start+i)*c.Heads*hd + t.kv*width }
+	for i := range t.length {
+		copy(w.q[i*width:(i+1)*width], r.q[at(i):at(i)+width])
+	}
+	w.mul.MulNT(rows, visible, hd, w.q, hd, keys, hd, w.scores, visible)
+	for row := range rows {
+		seen := base + row/group + 1
+		scores := w.scores[row*visible : (row+1)*visible]
+		kernel.Softmax(scores[:seen], scale)
+		clear(scores[seen:])
+	}
+	w.mul.MulNN(rows, hd, visible, w.scores, visible, values, hd, w.out, hd)
+	for i := range t.length {
+		copy(r.attn[at(i):at(i)+width], w.out[i*width:(i+1)*width])
+	}
+}

@@ -1,0 +1,190 @@
+package infer
+
+import (
+	"os"
+	"path/filepath"
+
+	"afmq/internal/fault"
+	"afmq/internal/kernel"
+	"afmq/internal/tokenizer"
+	"afmq/pkg/safetensors"
+)
+
+// Linear is one projection, Y = X·Wᵀ + b, whatever its weights are stored as.
+type Linear struct {
+	Weight *kernel.Matrix // [out, in]
+	Bias   []float32      // [out], nil for none
+}
+
+// Apply computes y [n, out] from x [n, in].
+func (l *Linear) Apply(pool *kernel.Pool, y, x []float32, n int) {
+	pool.MulT(y, x, n, l.Weight)
+	if l.Bias == nil {
+		return
+	}
+	out := l.Weight.Rows()
+	for i := range n {
+		kernel.Add(y[i*out:(i+1)*out], l.Bias)
+	}
+}
+
+// Block holds the weights of one transformer layer.
+type Block struct {
+	InputNorm         []float32 // [hidden]
+	Q, K, V, O        Linear    // [heads·head_dim, hidden], 2 × [kv_heads·head_dim, hidden], [hidden, heads·head_dim]
+	QNorm, KNorm      []float32 // [head_dim], nil where the family has no QK-norm
+	PostAttentionNorm []float32 // [hidden]
+	Gate, Up, Down    Linear    // 2 × [intermediate, hidden], [hidden, intermediate]
+}
+
+// Model is a checkpoint or an artifact in memory: its weights, packed for the
+// matrix products, its configuration and its tokenizer. It holds no file open
+// and is never written to, so any number of runners may share it.
+type Model struct {
+	Dir       string
+	Config    *Config
+	Tokenizer *tokenizer.Tokenizer
+	Embedding *kernel.Matrix // [vocab, hidden]
+	Blocks    []Block
+	FinalNorm []float32      // [hidden]
+	Head      *kernel.Matrix // [vocab, hidden]; the embedding itself where it is tied
+}
+
+// Open reads the checkpoint or artifact in dir. Every tensor that config.json
+// implies must be there in its exact shape, and no other; the tokenizer must not
+// be able to emit an id that the embedding has no row for. An error names the
+// file and the tensor and is of kind [fault.Input].
+func Open(dir string, pool *kernel.Pool) (*Model, error) {
+	m, err := OpenWeights(dir, pool)
+	if err != nil {
+		return nil, err
+	}
+	if m.Tokenizer, err = OpenTokenizer(dir, m.Config); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// OpenTokenizer reads dir/tokenizer.json and checks that every id it can emit
+// has a row in the embedding. Fewer ids than rows is normal padding.
+func OpenTokenizer(dir string, cfg *Config) (*tokenizer.Tokenizer, error) {
+	path := filepath.Join(dir, "tokenizer.json")
+	t, err := tokenizer.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	if id := t.MaxID(); int(id) >= cfg.VocabSize {
+		token, _ := t.Token(id)
+		return nil, fault.Inputf(path, "token %q has id %d, but config.json gives the embedding only %d rows (vocab_size)", token, id, cfg.VocabSize)
+	}
+	return t, nil
+}
+
+// OpenWeights is [Open] without the tokenizer, for callers that have token ids.
+func OpenWeights(dir string, pool *kernel.Pool) (*Model, error) {
+	if info, err := os.Stat(dir); err != nil {
+		return nil, fault.Reading(dir, err)
+	} else if !info.IsDir() {
+		return nil, fault.Inputf(dir, "not a directory; expected one with config.json and model.safetensors")
+	}
+	cfg, err := LoadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	ckpt, err := safetensors.OpenCheckpoint(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer ckpt.Close()
+
+	m := &Model{Dir: dir, Config: cfg, Blocks: make([]Block, cfg.Layers)}
+	s := &store{dir: dir, cfg: cfg, ckpt: ckpt, used: map[string]bool{}}
+	jobs, err := m.plan(s)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.leftover(); err != nil {
+		return nil, err
+	}
+	errs := make([]error, len(jobs))
+	pool.Run(len(jobs), func(_, i int) {
+		errs[i] = safetensors.Guard(jobs[i].path, jobs[i].load)
+	})
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	if m.Head == nil {
+		m.Head = m.Embedding
+	}
+	return m, nil
+}
+
+// plan finds every tensor of the model and says where each goes.
+func (m *Model) plan(s *store) ([]job, error) {
+	var jobs []job
+	for _, spec := range m.Config.Tensors() {
+		j, err := m.place(s, spec)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs, nil
+}
+
+func (m *Model) place(s *store, spec TensorSpec) (job, error) {
+	var b *Block
+	if spec.Layer >= 0 {
+		b = &m.Blocks[spec.Layer]
+	}
+	switch spec.Role {
+	case Embedding:
+		return s.matrix(spec, &m.Embedding)
+	case Head:
+		return s.matrix(spec, &m.Head)
+	case Projection:
+		return s.matrix(spec, &b.linear(spec.Kind).Weight)
+	case Bias:
+		return s.vector(spec, &b.linear(spec.Kind).Bias)
+	}
+	return s.vector(spec, m.norm(b, spec.Kind))
+}
+
+// linear returns the projection called kind, "q_proj" to "down_proj".
+func (b *Block) linear(kind string) *Linear {
+	switch kind {
+	case "q_proj":
+		return &b.Q
+	case "k_proj":
+		return &b.K
+	case "v_proj":
+		return &b.V
+	case "o_proj":
+		return &b.O
+	case "gate_proj":
+		return &b.Gate
+	case "up_proj":
+		return &b.Up
+	case "down_proj":
+		return &b.Down
+	}
+	panic("infer: no projection is called " + kind)
+}
+
+func (m *Model) norm(b *Block, kind string) *[]float32 {
+	switch kind {
+	case "input_layernorm":
+		return &b.InputNorm
+	case "post_attention_layernorm":
+		return &b.PostAttentionNorm
+	case "q_norm":
+		return &b.QNorm
+	case "k_norm":
+		return &b.KNorm
+	case "norm":
+		return &m.FinalNorm
+	}
+	panic("infer: no norm is called " + kind)
+}

@@ -1,0 +1,45 @@
+package infer
+
+import (
+	"math"
+	"slices"
+)
+
+// ropeTable gives the cosines and sines of the rotary embedding (Su et al. 2021,
+// arXiv:2104.09864) at each position, [head_dim/2] each.
+//
+// Two scaling types change their frequencies with the length of the sequence
+// (dynamic, longrope). For those the length is that of the sequence at the end
+// of the forward call, as in Hugging Face transformers; keys that are in a cache
+// keep the rotation they were stored with.
+type ropeTable struct {
+	rope    Rope
+	headDim int
+	inv     []float64 // the frequencies of the cached rows
+	factor  float64
+	cos     [][]float32 // per position
+	sin     [][]float32
+}
+
+func newRopeTable(c *Config) *ropeTable { return &ropeTable{rope: c.Rope, headDim: c.HeadDim} }
+
+// at returns the rows of the positions [base, base+n) of a sequence that ends
+// with the last of them.
+func (t *ropeTable) at(base, n int) (cos, sin [][]float32) {
+	inv, factor := t.rope.Frequencies(t.headDim, base+n)
+	if factor != t.factor || !slices.Equal(inv, t.inv) {
+		t.inv, t.factor, t.cos, t.sin = inv, factor, nil, nil
+	}
+	for pos := len(t.cos); pos < base+n; pos++ {
+		c, s := make([]float32, len(inv)), make([]float32, len(inv))
+		for i, f := range inv {
+			// The angle is rounded to float32 as in the reference
+			// implementation, where it matters at large positions.
+			angle := float64(float32(f) * float32(pos))
+			c[i] = float32(math.Cos(angle) * factor)
+			s[i] = float32(math.Sin(angle) * factor)
+		}
+		t.cos, t.sin = append(t.cos, c), append(t.sin, s)
+	}
+	return t.cos[base : base+n], t.sin[base : base+n]
+}

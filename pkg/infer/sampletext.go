@@ -1,0 +1,59 @@
+package infer
+
+import (
+	"context"
+	"slices"
+
+	"afmq/internal/fault"
+	"afmq/internal/kernel"
+)
+
+// SampleTexts lets the model write n texts of up to length tokens each, sampled
+// from its own distribution (temperature 1), all at once. Each starts after an
+// end-of-sequence token and ends before the next. The model's perplexity on them
+// is the exponential of its own entropy, whatever text it was trained on, which
+// makes them an evaluation text for anyone who has no other.
+func (m *Model) SampleTexts(ctx context.Context, pool *kernel.Pool, n, length int, seed uint64) ([]string, error) {
+	if len(m.Config.EOS) == 0 {
+		return nil, fault.Inputf(m.Dir, "the model names no end-of-sequence token to start a text with")
+	}
+	if length < 1 || length > m.Config.MaxPositions {
+		return nil, fault.Usagef("texts of %d tokens do not fit the model's %d positions", length, m.Config.MaxPositions)
+	}
+	runner := m.NewRunner(pool)
+	ids := make([][]int32, n)
+	samplers := make([]Sampler, n)
+	live := make([]int, n) // the texts that have not ended
+	batch := make([]Segment, n)
+	for i := range n {
+		samplers[i].Temperature = 1
+		samplers[i].Seed(seed + uint64(i))
+		live[i] = i
+		batch[i] = Segment{m.NewCache(length), m.Config.EOS[:1]}
+	}
+	vocab, limit := m.Config.VocabSize, int(m.Tokenizer.MaxID())+1
+	logits := make([]float32, n*vocab)
+	for step := 0; step < length && len(live) > 0; step++ {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		runner.Logits(logits, runner.Forward(batch[:len(live)]), len(live))
+		kept := 0
+		for row, i := range live {
+			id := samplers[i].Next(logits[row*vocab:(row+1)*vocab], limit)
+			if slices.Contains(m.Config.EOS, id) {
+				continue
+			}
+			ids[i] = append(ids[i], id)
+			live[kept] = i
+			batch[kept] = Segment{batch[row].Cache, ids[i][len(ids[i])-1:]}
+			kept++
+		}
+		live = live[:kept]
+	}
+	texts := make([]string, n)
+	for i := range texts {
+		texts[i] = m.Tokenizer.Decode(ids[i], true)
+	}
+	return texts, nil
+}
