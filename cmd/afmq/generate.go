@@ -97,6 +97,9 @@ func runGenerate(cmd *cobra.Command, a *app, path string, o generateOptions) err
 			}
 		}
 	}
+	if most := model.Tokenizer.MaxText(); len(o.prompt) > most {
+		return fault.Usagef("--prompt has %d bytes; the tokenizer takes %d at once", len(o.prompt), most)
+	}
 	begun := time.Now()
 	g, err := model.Generate(cmd.Context(), a.workers(), model.Tokenizer.Encode(o.prompt, true).IDs, opts)
 	if err != nil {

@@ -170,9 +170,13 @@ func (t *Tokenizer) parse(o *object) error {
 	return nil
 }
 
+// MaxText returns the size in bytes of the longest text that Encode takes: the
+// normalized text has to fit 2 GiB, which leaves about 512 MiB with usual files.
+func (t *Tokenizer) MaxText() int { return t.maxText }
+
 // Encode turns text into tokens. With addSpecial it adds the tokens that the
-// post-processor puts around a single sequence. It panics where the normalized text
-// might not fit 2 GiB: from about 512 MiB on, with usual files.
+// post-processor puts around a single sequence. It panics where the text is longer
+// than [Tokenizer.MaxText].
 func (t *Tokenizer) Encode(text string, addSpecial bool) Encoding {
 	whole := newPiece(text, t.maxText)
 	var e Encoding

@@ -55,6 +55,10 @@ func EncodeTexts(file string, texts []string, t *tokenizer.Tokenizer, eos int32)
 		if i > 0 {
 			c.IDs, c.Bytes = append(c.IDs, eos), append(c.Bytes, 0)
 		}
+		if most := t.MaxText(); len(text) > most {
+			return nil, fault.Inputf(file, "text %d has %d bytes; the tokenizer takes %d at once", i+1, len(text), most).
+				WithHint("split the file into several texts, as .jsonl")
+		}
 		e := t.Encode(text, true)
 		c.IDs, c.Bytes = append(c.IDs, e.IDs...), append(c.Bytes, e.Bytes...)
 	}
