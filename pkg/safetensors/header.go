@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"math/bits"
+	"slices"
 	"sort"
 	"unicode/utf8"
 
@@ -16,6 +17,7 @@ import (
 const (
 	lengthBytes = 8           // the header's length, a little-endian uint64
 	maxHeader   = 100_000_000 // the reference implementation's limit for the header
+	maxKeys     = 32          // that one tensor may have; the format knows three
 	metadataKey = "__metadata__"
 )
 
@@ -141,30 +143,21 @@ func (s *scanner) metadata(m *map[string]string) error {
 // are ignored, as the reference implementation does.
 func (s *scanner) entry(name string) (entry, error) {
 	e := entry{name: name}
-	var got [3]bool
-	once := func(i int, key string) error {
-		if got[i] {
+	keys := make([]string, 0, 3) // so few that a search beats a map
+	err := s.object(func(key string) error {
+		if slices.Contains(keys, key) {
 			return s.errorf("key %q stands there twice", key)
 		}
-		got[i] = true
-		return nil
-	}
-	err := s.object(func(key string) error {
+		if len(keys) == maxKeys {
+			return s.errorf("more than %d keys", maxKeys)
+		}
+		keys = append(keys, key)
 		switch key {
 		case "dtype":
-			if err := once(0, key); err != nil {
-				return err
-			}
 			return s.dtype(&e.dtype)
 		case "shape":
-			if err := once(1, key); err != nil {
-				return err
-			}
 			return s.shape(&e.shape)
 		case "data_offsets":
-			if err := once(2, key); err != nil {
-				return err
-			}
 			return s.offsets(&e.begin, &e.end)
 		}
 		return s.skip(3)
@@ -172,8 +165,8 @@ func (s *scanner) entry(name string) (entry, error) {
 	if err != nil {
 		return e, err
 	}
-	for i, key := range []string{"dtype", "shape", "data_offsets"} {
-		if !got[i] {
+	for _, key := range []string{"dtype", "shape", "data_offsets"} {
+		if !slices.Contains(keys, key) {
 			return e, s.errorf("key %q is missing", key)
 		}
 	}
