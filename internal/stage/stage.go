@@ -1,8 +1,40 @@
 // Package stage builds an output directory beside its final place, so that a
 // reader sees all of it or none, and a run that was killed can go on.
+//
+// A run that makes the directory PARENT/NAME works in PARENT/.NAME.afmq:
+//
+//	lock            held by the process that is at work, released by its end
+//	job.json        what is being made; written last when the state is set up
+//	journal.jsonl   one JSON record for each piece of work done
+//	state/          files of the run that are never published
+//	out/            the directory to be
+//
+// [Dir.Commit] renames out/ to the target and removes the rest. At every moment
+// before that the target is not there and the state can be taken up again by the
+// same job; from then on the target is whole.
 package stage
 
-import "encoding/json"
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"afmq/internal/fault"
+)
+
+const (
+	lockName    = "lock"
+	jobName     = "job.json"
+	journalName = "journal.jsonl"
+	stateName   = "state"
+	outName     = "out"
+)
+
+// step is called at every point where a crash leaves another state; tests die there.
+var step = func(point string) {}
 
 // Options say what a run needs.
 type Options struct {
@@ -11,52 +43,311 @@ type Options struct {
 }
 
 // Dir is an output directory in the making. It belongs to one goroutine.
-type Dir struct{ todo int }
+type Dir struct {
+	target, root string
+	lock         *os.File
+	journal      *Journal
+	resumed      bool
+	ended        bool
+}
 
-// Open starts, or continues, the making of target.
-func Open(target string, job []byte, opts Options) (*Dir, error) { panic("todo") }
+// Open starts, or continues, the making of target. job is a JSON object that says
+// what is made from what; only a run of an equal job goes on from what an earlier
+// one left.
+//
+// A target that cannot be made, because it is there and not empty, its parent is
+// missing or read-only, another process is making it or there is too little space,
+// is an error of kind fault.Output; a target that is no name for a directory one
+// of kind fault.Usage; the state of another job one of kind fault.Input that names
+// the first difference. None of them changes anything.
+func Open(target string, job []byte, opts Options) (*Dir, error) {
+	clean := filepath.Clean(target)
+	switch base := filepath.Base(clean); {
+	case target == "":
+		return nil, fault.Usagef("the name of the output directory is empty")
+	case base == "." || base == ".." || base == string(filepath.Separator):
+		return nil, fault.Usagef("%s cannot be replaced; name a directory to be made", target)
+	}
+	d := &Dir{target: clean, root: filepath.Join(filepath.Dir(clean), "."+filepath.Base(clean)+".afmq")}
+	if err := d.checkTarget(); err != nil {
+		d.tidy()
+		return nil, err
+	}
+	made, err := d.acquire()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.prepare(job, opts); err != nil {
+		if made {
+			d.Discard()
+		} else {
+			d.release()
+		}
+		return nil, err
+	}
+	return d, nil
+}
+
+// checkTarget returns an error unless the target can be made.
+func (d *Dir) checkTarget() error {
+	info, err := os.Lstat(d.target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		parent := filepath.Dir(d.target)
+		if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
+			return d.outputf("cannot be made: its parent directory does not exist")
+		}
+		return nil
+	case err != nil:
+		return fault.Writing(d.target, err)
+	case !info.IsDir():
+		return d.outputf("is there already, and no directory")
+	}
+	entries, err := os.ReadDir(d.target)
+	if err != nil {
+		return fault.Writing(d.target, err)
+	}
+	if len(entries) > 0 {
+		return d.outputf("is not empty")
+	}
+	return nil
+}
+
+func (d *Dir) outputf(format string, args ...any) error {
+	return &fault.Error{Kind: fault.Output, File: d.target, Msg: fmt.Sprintf(format, args...)}
+}
+
+// tidy removes the state of a run that was killed between publishing its target
+// and cleaning up: it has no out/ any more.
+func (d *Dir) tidy() {
+	if _, err := os.Lstat(d.root); err != nil {
+		return
+	}
+	if _, err := d.acquire(); err != nil {
+		return
+	}
+	if _, err := os.Lstat(d.sub(outName)); errors.Is(err, fs.ErrNotExist) {
+		d.Discard()
+		return
+	}
+	d.release()
+}
+
+// acquire makes the root if it is not there, and takes the lock.
+func (d *Dir) acquire() (made bool, err error) {
+	for range 100 {
+		err := os.Mkdir(d.root, 0o777)
+		made = err == nil
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return false, fault.Writing(d.target, err)
+		}
+		step("root")
+		if info, err := os.Lstat(d.root); err == nil && !info.IsDir() {
+			return false, &fault.Error{Kind: fault.Output, File: d.root, Msg: "is in the way of the run's state, and no directory"}
+		}
+		lock, err := takeLock(d.sub(lockName))
+		switch {
+		case errors.Is(err, errLocked):
+			return false, d.outputf("is being made by another process")
+		case errors.Is(err, fs.ErrNotExist):
+			continue // another process finished and removed the root meanwhile
+		case err != nil:
+			if made {
+				os.Remove(d.root)
+			}
+			return false, fault.Writing(d.root, err)
+		}
+		// The lock may be on a file that was removed before it was taken.
+		now, err := os.Lstat(d.sub(lockName))
+		held, err2 := lock.Stat()
+		if err == nil && err2 == nil && os.SameFile(now, held) {
+			d.lock = lock
+			return made, nil
+		}
+		lock.Close()
+	}
+	return false, d.outputf("is being made by other processes")
+}
+
+func (d *Dir) sub(name string) string { return filepath.Join(d.root, name) }
+
+// prepare takes up the state of an earlier run of the same job, or sets up a new one.
+func (d *Dir) prepare(job []byte, opts Options) error {
+	resume := false
+	if !opts.Restart {
+		var err error
+		if resume, err = d.sameJob(job); err != nil {
+			return err
+		}
+	}
+	if !resume {
+		if err := d.clear(); err != nil {
+			return err
+		}
+	}
+	if err := d.checkSpace(opts.NeedBytes); err != nil {
+		return err
+	}
+	d.resumed = resume
+	if resume {
+		return nil
+	}
+	for _, name := range []string{stateName, outName} {
+		if err := os.Mkdir(d.sub(name), 0o777); err != nil {
+			return fault.Writing(d.sub(name), err)
+		}
+		step(name)
+	}
+	return WriteFileAtomic(d.sub(jobName), job)
+}
+
+// clear removes everything from the root but the lock, job.json first: without it
+// nothing of the rest counts.
+func (d *Dir) clear() error {
+	for _, name := range []string{jobName, journalName, stateName, outName} {
+		if err := os.RemoveAll(d.sub(name)); err != nil {
+			return fault.Writing(d.root, err)
+		}
+		step("cleared " + name)
+	}
+	return nil
+}
+
+// checkSpace compares what is still needed with what the file system has.
+func (d *Dir) checkSpace(need int64) error {
+	free, ok := freeBytes(d.root)
+	if !ok {
+		return nil // cannot tell; writing will
+	}
+	staged := stagedBytes(d.sub(outName))
+	if need-staged > free {
+		err := &fault.Error{Kind: fault.Output, File: d.target, Msg: fmt.Sprintf("no space: needs %d more bytes (%.2f GB), %d are free (%.2f GB)",
+			need-staged, float64(need-staged)/1e9, free, float64(free)/1e9)}
+		return err.WithHint("free some space, or choose another directory with --out")
+	}
+	return nil
+}
 
 // Resumed says that an earlier run of the same job left its state.
-func (d *Dir) Resumed() bool { panic("todo") }
+func (d *Dir) Resumed() bool { return d.resumed }
 
 // Target returns the path of the directory to be published.
-func (d *Dir) Target() string { panic("todo") }
+func (d *Dir) Target() string { return d.target }
 
 // Path returns where to write the file that will be published as target/name.
-func (d *Dir) Path(name string) string { panic("todo") }
+func (d *Dir) Path(name string) string { return filepath.Join(d.root, outName, name) }
 
 // StatePath returns a path for a file that belongs to the run and is never
 // published: an optimizer's state, a score.
-func (d *Dir) StatePath(name string) string { panic("todo") }
+func (d *Dir) StatePath(name string) string { return filepath.Join(d.root, stateName, name) }
 
-// Journal opens the run's journal; every call returns the same one.
-func (d *Dir) Journal() (*Journal, error) { panic("todo") }
+// WriteFile writes target/name to be, whole or not at all. name is that of a file,
+// without a directory.
+func (d *Dir) WriteFile(name string, data []byte) error {
+	if name == "" || filepath.Base(name) != name || !filepath.IsLocal(name) {
+		return fmt.Errorf("stage: %q is no plain file name", name)
+	}
+	return WriteFileAtomic(d.Path(name), data)
+}
 
-// WriteFile writes target/name to be, whole or not at all.
-func (d *Dir) WriteFile(name string, data []byte) error { panic("todo") }
-
-// Commit publishes the directory as target.
-func (d *Dir) Commit() error { panic("todo") }
+// Commit publishes the directory as target. If it fails the state is as before.
+func (d *Dir) Commit() error {
+	if d.ended {
+		return errors.New("stage: the run has ended")
+	}
+	out := d.sub(outName)
+	entries, err := os.ReadDir(out)
+	if err != nil {
+		return fault.Writing(out, err)
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".partial") {
+			return fmt.Errorf("stage: %s is not finished", filepath.Join(out, e.Name()))
+		}
+	}
+	if err := syncDir(out); err != nil {
+		return fault.Writing(out, err)
+	}
+	// An empty directory at the target makes way. One that has been filled
+	// meanwhile does not.
+	if err := os.Remove(d.target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fault.Writing(d.target, err)
+	}
+	step("target removed")
+	if err := os.Rename(out, d.target); err != nil {
+		return fault.Writing(d.target, err)
+	}
+	step("published")
+	if err := syncDir(filepath.Dir(d.target)); err != nil {
+		return fault.Writing(d.target, err)
+	}
+	return d.Discard()
+}
 
 // Discard removes everything that the run staged. After Commit it does nothing.
-func (d *Dir) Discard() error { panic("todo") }
+func (d *Dir) Discard() error {
+	if d.ended {
+		return nil
+	}
+	d.ended = true
+	d.closeJournal()
+	err := d.clear()
+	// The lock goes last: while it is there nobody else starts.
+	if e := os.Remove(d.sub(lockName)); err == nil && e != nil {
+		err = fault.Writing(d.root, e)
+	}
+	step("unlocked")
+	if e := os.Remove(d.root); err == nil && e != nil && !errors.Is(e, fs.ErrNotExist) {
+		err = fault.Writing(d.root, e)
+	}
+	d.lock.Close()
+	return err
+}
 
-// Keep leaves the state for the next run of the same job.
-func (d *Dir) Keep() error { panic("todo") }
+// Keep leaves the state for the next run of the same job, if there is anything in
+// it to go on from: a record in the journal or a file in the state.
+func (d *Dir) Keep() error {
+	if d.ended {
+		return nil
+	}
+	if !d.worthKeeping() {
+		return d.Discard()
+	}
+	d.release()
+	return nil
+}
+
+func (d *Dir) worthKeeping() bool {
+	if info, err := os.Stat(d.sub(journalName)); err == nil && info.Size() > 0 {
+		return true
+	}
+	entries, err := os.ReadDir(d.sub(stateName))
+	return err == nil && len(entries) > 0
+}
+
+// release gives up the lock and leaves everything else.
+func (d *Dir) release() {
+	d.ended = true
+	d.closeJournal()
+	d.lock.Close()
+}
 
 // End does what the outcome err of a run asks for: Commit for nil, Discard for an
 // error of kind Usage, Input or Infeasible, Keep for any other. It returns err, or
 // else the error of Commit.
-func (d *Dir) End(err error) error { panic("todo") }
-
-// Journal is an append-only list of JSON records.
-type Journal struct{ todo int }
-
-// Records returns the records that earlier runs left, oldest first.
-func (j *Journal) Records() []json.RawMessage { panic("todo") }
-
-// Append adds the JSON of v, on one line, and returns once it would survive a crash.
-func (j *Journal) Append(v any) error { panic("todo") }
-
-// WriteFileAtomic writes path whole or not at all.
-func WriteFileAtomic(path string, data []byte) error { panic("todo") }
+func (d *Dir) End(err error) error {
+	if err == nil {
+		if err = d.Commit(); err == nil {
+			return nil
+		}
+		d.Keep()
+		return err
+	}
+	switch fault.KindOf(err) {
+	case fault.Usage, fault.Input, fault.Infeasible:
+		d.Discard()
+	default:
+		d.Keep()
+	}
+	return err
+}

@@ -1,0 +1,87 @@
+package stage
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+
+	"afmq/internal/fault"
+)
+
+// Journal is an append-only list of JSON records.
+type Journal struct {
+	path    string
+	file    *os.File
+	records []json.RawMessage
+}
+
+// Journal opens the run's journal; every call returns the same one. A last record
+// that was torn by a crash is dropped, as is everything from the first line on
+// that is not JSON.
+func (d *Dir) Journal() (*Journal, error) {
+	if d.journal != nil {
+		return d.journal, nil
+	}
+	j := &Journal{path: d.sub(journalName)}
+	data, err := readBounded(j.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	records, whole := parseJournal(data)
+	if j.file, err = os.OpenFile(j.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666); err != nil {
+		return nil, fault.Writing(j.path, err)
+	}
+	if whole < len(data) {
+		if err := j.file.Truncate(int64(whole)); err != nil {
+			j.file.Close()
+			return nil, fault.Writing(j.path, err)
+		}
+	}
+	if err := syncDir(d.root); err != nil {
+		j.file.Close()
+		return nil, fault.Writing(j.path, err)
+	}
+	j.records, d.journal = records, j
+	return j, nil
+}
+
+// parseJournal returns the records of the leading lines that are JSON, and how many
+// bytes those take.
+func parseJournal(data []byte) (records []json.RawMessage, whole int) {
+	for {
+		n := bytes.IndexByte(data[whole:], '\n')
+		if n < 0 {
+			return records, whole
+		}
+		line := data[whole : whole+n]
+		if !json.Valid(line) {
+			return records, whole
+		}
+		records = append(records, json.RawMessage(line))
+		whole += n + 1
+	}
+}
+
+// Records returns the records that earlier runs left, oldest first.
+func (j *Journal) Records() []json.RawMessage { return j.records }
+
+// Append adds the JSON of v, on one line, and returns once it would survive a crash.
+func (j *Journal) Append(v any) error {
+	line, err := json.Marshal(v) // which has no line breaks
+	if err != nil {
+		return err
+	}
+	if _, err := j.file.Write(append(line, '\n')); err != nil {
+		return fault.Writing(j.path, err)
+	}
+	step("appended")
+	return fault.Writing(j.path, j.file.Sync())
+}
+
+func (d *Dir) closeJournal() {
+	if d.journal != nil {
+		d.journal.file.Close()
+	}
+}
