@@ -58,7 +58,13 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return a.start() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			// cobra would look at required flags only after this.
+			if err := cmd.ValidateRequiredFlags(); err != nil {
+				return err
+			}
+			return a.start()
+		},
 	}
 	root.SuggestionsMinimumDistance = 2
 	flags := root.PersistentFlags()
