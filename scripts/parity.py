@@ -155,7 +155,7 @@ def evaluate(binary, paths, data, size, ctx, reference):
 def dequantized(stored, name, group):
     """The F16 tensor that the stored ones stand for, with numpy alone."""
     if name in stored:
-        return stored[name]
+        return stored[name].astype(numpy.float16)
     if name + ".q" in stored:
         values = stored[name + ".q"].astype(numpy.float32) * stored[name + ".scale"][:, None]
         return values.astype(numpy.float16)
@@ -170,11 +170,15 @@ def dequantized(stored, name, group):
     return values.astype(numpy.float16)
 
 
+def as_numpy(tensor):
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
 def artifact(binary, path, model, data, size, ctx):
     path = pathlib.Path(path)
     group = json.loads((path / "config.json").read_text())["quantization_config"]["group_rows"]
-    with safe_open(path / "model.safetensors", "np") as f:
-        stored = {name: f.get_tensor(name) for name in f.keys()}
+    with safe_open(path / "model.safetensors", "pt") as f:
+        stored = {name: as_numpy(f.get_tensor(name)) for name in f.keys()}
     with tempfile.TemporaryDirectory() as folder:
         dense = pathlib.Path(folder) / "dense"
         afmq(binary, "dequantize", path, "--out", dense)
