@@ -8,6 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"sort"
+	"strconv"
+	"strings"
+	"unicode"
 
 	"afmq/internal/fault"
 )
@@ -97,6 +100,9 @@ func flattenObject(data []byte, m map[string]string) bool {
 
 func flatten(prefix string, v map[string]any, m map[string]string) {
 	for k, x := range v {
+		if strings.ContainsFunc(k, unicode.IsControl) {
+			k = strconv.Quote(k)
+		}
 		if nested, ok := x.(map[string]any); ok && len(nested) > 0 {
 			flatten(prefix+k+".", nested, m)
 			continue
