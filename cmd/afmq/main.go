@@ -22,6 +22,8 @@ func main() {
 // run is the whole program: it executes the command line and returns the exit
 // code. It recovers a panic, whose exit code would otherwise mean wrong usage.
 func run(args []string, stdout, stderr io.Writer) (code int) {
+	// A file that may not grow (ulimit -f) is an error of its write, not the end.
+	signal.Ignore(syscall.SIGXFSZ)
 	ctx, stop := interruptible()
 	defer stop()
 	a := &app{stdout: stdout, stderr: stderr, wantJSON: asksForJSON(args)}
