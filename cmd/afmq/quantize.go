@@ -14,6 +14,7 @@ type quantizeOptions struct {
 	out       string
 	bits      int
 	groupRows int
+	rowScale  bool
 	overrides []string
 	restart   bool
 }
@@ -48,6 +49,7 @@ A command that was interrupted continues when it is given again.`,
 	f.StringVar(&o.out, "out", "", "directory to write; must not exist, or be empty")
 	f.IntVar(&o.bits, "bits", o.bits, "bits of an index, 1 to 8")
 	f.IntVar(&o.groupRows, "group-rows", o.groupRows, "output rows that share a look-up table")
+	f.BoolVar(&o.rowScale, "row-scale", false, "give every palettized row an fp16 factor of its own (16 bits a row)")
 	f.StringArrayVar(&o.overrides, "override", nil, "REGEX=BITS for the modules that match; repeatable")
 	f.BoolVar(&o.restart, "restart", false, "discard what an interrupted run left")
 	must(cmd.MarkFlagRequired("out"))
@@ -60,7 +62,7 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 		return fault.Usagef("--bits and --group-rows are positive numbers")
 	}
 	opts := quantize.Options{
-		Model: model, Out: o.out, Bits: o.bits, GroupRows: o.groupRows, Restart: o.restart,
+		Model: model, Out: o.out, Bits: o.bits, GroupRows: o.groupRows, RowScale: o.rowScale, Restart: o.restart,
 		Progress: a.progress(), ToolVersion: version,
 	}
 	for _, s := range o.overrides {

@@ -61,6 +61,7 @@ func NewSourceDigest(config string, tensors []TensorDigest) SourceDigest {
 type Plan struct {
 	Bits      int          `json:"bits"`       // default palette width
 	GroupRows int          `json:"group_rows"` // rows that share a look-up table
+	RowScale  bool         `json:"row_scale"`  // every palettized matrix has a factor for each row; else none has
 	Modules   []PlanModule `json:"modules"`    // every quantizable matrix in canonical order: projections, embedding, head
 }
 

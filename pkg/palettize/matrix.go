@@ -25,7 +25,7 @@ type Matrix struct {
 	GroupRows  int      // rows that share a table, at least 1; may exceed Rows
 	Indices    []byte   // [Rows, RowBytes()]; unused bits at the end of a row are zero
 	LUT        []uint16 // [Groups(), 1<<Bits], fp16 bits
-	RowScale   []uint16 // [Rows], fp16 bits, positive; nil means no row scales
+	RowScale   []uint16 // [Rows], fp16 bits, not negative; 0 for a row of zeros; nil means no row scales
 }
 
 // Groups returns the number of look-up tables, ceil(Rows/GroupRows); 0 when
@@ -52,8 +52,8 @@ func rowBytes(cols, bits int) int {
 }
 
 // Validate checks everything that reading the weights relies on: sizes, the range
-// of Bits, unused bits that are zero, finite table entries, and finite, positive
-// row scales. It returns nil for every Matrix that [Palettize] made.
+// of Bits, unused bits that are zero, finite table entries, and finite row scales
+// that are not negative. It returns nil for every Matrix that [Palettize] made.
 func (m *Matrix) Validate() error {
 	switch {
 	case m.Rows <= 0 || m.Cols <= 0:
@@ -83,8 +83,8 @@ func (m *Matrix) Validate() error {
 		}
 	}
 	for r, h := range m.RowScale {
-		if !finiteF16(h) || f16Value(h) <= 0 {
-			return fmt.Errorf("the scale of row %d is %v, not a positive number", r, f16Value(h))
+		if !finiteF16(h) || f16Value(h) < 0 {
+			return fmt.Errorf("the scale of row %d is %v, not a number from 0 on", r, f16Value(h))
 		}
 	}
 	if used := m.Cols % 8 * m.Bits % 8; used != 0 {

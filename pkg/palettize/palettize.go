@@ -24,6 +24,11 @@ type Options struct {
 	// negative; nil means 1 everywhere. A group all of whose weights stand in
 	// columns of importance 0 is fitted as if it were nil.
 	Importance []float32
+
+	// RowScale gives every row a factor of its own, 16 bits, so that rows of
+	// different range can share a table. The tables are then the best for the
+	// factors, and the factors for the tables, but not both at once.
+	RowScale bool
 }
 
 // Report says how much a matrix lost. Both figures count every weight once,
@@ -86,6 +91,9 @@ func Palettize(pool *kernel.Pool, src Source, rows, cols int, opt Options) (*Mat
 	m := &Matrix{Rows: rows, Cols: cols, Bits: opt.Bits, GroupRows: group}
 	m.Indices = make([]byte, rows*m.RowBytes())
 	m.LUT = make([]uint16, m.Groups()<<m.Bits)
+	if opt.RowScale {
+		m.RowScale = make([]uint16, rows)
+	}
 	reports := make([]Report, m.Groups())
 	errs := make([]error, m.Groups())
 	workers := make([]*worker, pool.Threads())

@@ -13,10 +13,23 @@ type worker struct {
 	centroids  [1 << MaxBits]float64
 	index      *[1 << 16]uint8 // 16-bit weights: entry by code
 	row        []uint8         // F32 weights: [cols] the indices of a row
+
+	// Row scales: the group's weights [rows, cols], the same over their scales, what
+	// an error in each costs, the entries chosen, and what a refit may not spoil.
+	plain       []float64
+	ratio, cost []float32
+	chosen      []uint8
+	kept        struct {
+		scales, lut []uint16
+		out         []byte
+	}
 }
 
 // group fits the table of group g and writes it and the indices of its rows.
 func (w *worker) group(g int) (Report, error) {
+	if w.m.RowScale != nil {
+		return w.scaled(g)
+	}
 	m, h := w.m, &w.hist
 	first := g * m.GroupRows
 	last := first + min(m.GroupRows, m.Rows-first)

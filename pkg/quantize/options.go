@@ -18,6 +18,7 @@ type Options struct {
 	Out         string            // directory to be made; must not exist, or be empty
 	Bits        int               // of an index, 1 to 8; 0 for DefaultBits
 	GroupRows   int               // output rows that share a look-up table; 0 for DefaultGroupRows
+	RowScale    bool              // give every palettized row an fp16 factor, 16 bits a row
 	Overrides   []Override        // later ones win
 	Restart     bool              // discard the state that an interrupted run left
 	Progress    progress.Reporter // nil for none

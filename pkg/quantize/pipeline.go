@@ -218,11 +218,16 @@ func (pl *pipeline) palettize(it *item, p *pending) (err error) {
 		return err
 	}
 	rows, cols := it.spec.Shape[0], it.spec.Shape[1]
-	m, report, err := palettize.Palettize(pl.pool, src, rows, cols, palettize.Options{Bits: it.bits, GroupRows: pl.job.opts.GroupRows})
+	m, report, err := palettize.Palettize(pl.pool, src, rows, cols, palettize.Options{
+		Bits: it.bits, GroupRows: pl.job.opts.GroupRows, RowScale: pl.job.opts.RowScale,
+	})
 	if err != nil {
 		return err
 	}
 	p.data = [][]byte{m.Indices, uint16Bytes(m.LUT)}
+	if m.RowScale != nil {
+		p.data = append(p.data, uint16Bytes(m.RowScale))
+	}
 	p.sqErr, p.sqNorm = report.SquaredError, report.SquaredNorm
 	return nil
 }

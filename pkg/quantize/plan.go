@@ -56,7 +56,7 @@ func newJob(src *source, opts Options) (*job, error) {
 				exceptions = append(exceptions, moduleBits{moduleName(w.spec.Name), b})
 			}
 		}
-		it.outs = storedInfos(w, it.width, opts.GroupRows)
+		it.outs = storedInfos(w, it.width, opts)
 		j.infos = append(j.infos, it.outs...)
 		j.items = append(j.items, it)
 	}
@@ -71,15 +71,19 @@ func newJob(src *source, opts Options) (*job, error) {
 }
 
 // storedInfos returns the stored tensors of one tensor of the model.
-func storedInfos(w weight, wd width, groupRows int) []safetensors.Info {
+func storedInfos(w weight, wd width, opts Options) []safetensors.Info {
 	name, shape := w.spec.Name, w.spec.Shape
 	switch wd.form {
 	case infer.Palette:
-		m := palettize.Matrix{Rows: shape[0], Cols: shape[1], Bits: wd.bits, GroupRows: groupRows}
-		return []safetensors.Info{
+		m := palettize.Matrix{Rows: shape[0], Cols: shape[1], Bits: wd.bits, GroupRows: opts.GroupRows}
+		infos := []safetensors.Info{
 			{Name: name + infer.SuffixIndices, DType: safetensors.U8, Shape: []int{m.Rows, m.RowBytes()}},
 			{Name: name + infer.SuffixLUT, DType: safetensors.F16, Shape: []int{m.Groups(), 1 << wd.bits}},
 		}
+		if opts.RowScale {
+			infos = append(infos, safetensors.Info{Name: name + infer.SuffixRowScale, DType: safetensors.F16, Shape: []int{m.Rows}})
+		}
+		return infos
 	case infer.RowInt8:
 		return []safetensors.Info{
 			{Name: name + infer.SuffixInt8, DType: safetensors.I8, Shape: slices.Clone(shape)},
@@ -114,10 +118,11 @@ func (j *job) describe() ([]byte, error) {
 		ToolVersion string            `json:"tool_version"`
 		Bits        int               `json:"bits"`
 		GroupRows   int               `json:"group_rows"`
+		RowScale    bool              `json:"row_scale"`
 		Modules     map[string]string `json:"modules"`
 		Files       map[string]string `json:"files"`
 		Tensors     map[string]string `json:"tensors"`
-	}{"quantize/v1", j.opts.ToolVersion, j.opts.Bits, j.opts.GroupRows, modules, files, tensors})
+	}{"quantize/v1", j.opts.ToolVersion, j.opts.Bits, j.opts.GroupRows, j.opts.RowScale, modules, files, tensors})
 }
 
 func (w width) String() string {

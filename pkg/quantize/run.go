@@ -160,7 +160,7 @@ func (j *job) manifest(records []record, weights infer.FileDigest) (*infer.Manif
 	m := &infer.Manifest{
 		Schema: infer.ManifestSchema, ToolVersion: j.opts.ToolVersion, Arithmetic: arithmetic,
 		Tokenizer: j.src.tokenizerDigest(),
-		Plan:      infer.Plan{Bits: j.opts.Bits, GroupRows: j.opts.GroupRows},
+		Plan:      infer.Plan{Bits: j.opts.Bits, GroupRows: j.opts.GroupRows, RowScale: j.opts.RowScale},
 		Files: append([]infer.FileDigest{
 			weights,
 			{Name: configFile, Bytes: int64(len(j.config)), SHA256: hexSum(j.config)},

@@ -314,6 +314,9 @@ func (a *artifact) checkPlan() error {
 		if got != want {
 			return fault.Inputf(path, "plan says %+v; the tensors give %+v", want, got)
 		}
+		if st.Form == infer.Palette && (len(st.Names) == 3) != a.m.Plan.RowScale {
+			return fault.Inputf(path, "plan says row_scale %v; module %q is stored otherwise", a.m.Plan.RowScale, got.Name)
+		}
 		if e, ok := exception(st.Spec.Role, st.Form, st.Bits, a.m.Plan.Bits); ok {
 			exceptions = append(exceptions, moduleBits{got.Name, e})
 		}
