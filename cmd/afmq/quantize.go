@@ -39,6 +39,9 @@ The embedding and an untied head become 8 bit per row. Norms and biases stay.
 --override 'REGEX=BITS' sets the bits of the modules whose names match, later ones
 winning; 16 keeps a module as it is, 'lm_head=4' palettizes an untied head.
 
+--row-scale lets rows of different range share a table: it costs 16 bits a row and
+takes a fifth to a third off the divergence, but several times as long to fit.
+
 A command that was interrupted continues when it is given again.`,
 		Example: `  afmq quantize models/my-model --out my-4bit
   afmq quantize models/my-model --out my-mixed --bits 4 --override 'layers\.(1|2|3)\..*(gate|up)_proj=2'`,

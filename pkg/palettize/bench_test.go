@@ -43,3 +43,21 @@ func BenchmarkPalettize(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPalettizeRowScale is the same with a factor for each row.
+func BenchmarkPalettizeRowScale(b *testing.B) {
+	const rows, cols = 256, 3072
+	w := heavyMatrix(rows, cols)
+	pool := kernel.NewPool(1)
+	defer pool.Close()
+	for _, bits := range []int{2, 4} {
+		b.Run(fmt.Sprintf("bits=%d", bits), func(b *testing.B) {
+			b.SetBytes(2 * rows * cols)
+			for b.Loop() {
+				if _, _, err := Palettize(pool, Source{F16: w}, rows, cols, Options{Bits: bits, RowScale: true}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

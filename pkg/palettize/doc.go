@@ -35,6 +35,16 @@
 // lower index. A group with no more than 2^bits distinct values that fp16 can
 // represent is therefore reconstructed exactly; -0 is stored as +0.
 //
+// # Row scales
+//
+// With [Options.RowScale] every row has an fp16 factor, and its weights over that
+// share the group's table. The first factors are the rows' largest magnitudes, for
+// which the table is fitted with an error counting by the factor's square; then
+// factors and table are fitted to each other in turn while that lowers the error.
+// Quotients are gathered in cells of 2^-13 for a fit, so the tables are optimal for
+// the factors up to a relative 1e-6 of the squared error. A row of zeros has the
+// factor 0.
+//
 // # Promises
 //
 //   - Tables ascend. A group with fewer distinct values than entries repeats its

@@ -14,12 +14,12 @@ type worker struct {
 	index      *[1 << 16]uint8 // 16-bit weights: entry by code
 	row        []uint8         // F32 weights: [cols] the indices of a row
 
-	// Row scales: the group's weights [rows, cols], the same over their scales, what
-	// an error in each costs, the entries chosen, and what a refit may not spoil.
-	plain       []float64
-	ratio, cost []float32
-	chosen      []uint8
-	kept        struct {
+	// Row scales: the group's weights [rows, cols], the entries chosen for them, the
+	// cells of a fit, and what a refit may not spoil.
+	plain  []float64
+	chosen []uint8
+	grid   *grid
+	kept   struct {
 		scales, lut []uint16
 		out         []byte
 	}
