@@ -159,6 +159,10 @@ def rope_cases():
     qwen = {"rope_theta": 1000000.0, "head_dim": 128}
     yield from case("qwen yarn", [100, 100000], "qwen2", **qwen, rope_scaling={**YARN, "original_max_position_embeddings": 32768})
     yield from case("yarn without original length", [100], "qwen3", **qwen, rope_scaling={"rope_type": "yarn", "factor": 4.0})
+    yield from case("yarn, null factor", [100], "qwen3", **qwen, rope_scaling={**YARN, "factor": None, "original_max_position_embeddings": 8192})
+    both = {"rope_theta": 1e6, "rope_type": "linear", "factor": 3.0}
+    yield from case("both spellings", [100], "qwen3", **qwen, rope_parameters=both, rope_scaling={"type": "linear", "factor": 2.0})
+    yield from case("llama 3, outer length", [100], rope_theta=500000.0, head_dim=64, original_max_position_embeddings=4096, rope_scaling=LLAMA3)
     yield from case("yarn, own attention factor", [100], "qwen3", **qwen, rope_scaling={**YARN, "attention_factor": 0.7})
     yield from case("yarn, mscale", [100], "qwen3", **qwen, rope_scaling={**YARN, "mscale": 0.707, "mscale_all_dim": 0.8})
     yield from case("yarn, one mscale", [100], "qwen3", **qwen, rope_scaling={**YARN, "mscale": 0.707})

@@ -106,6 +106,7 @@ func TestConfigRefuses(t *testing.T) {
 		"longrope zeros":       {with(llama, "rope_scaling", long), "holds 0 at index 0"},
 		"longrope short":       {with(llama, "rope_scaling", with(long, "short_factor", []float64{1})), "has 1 numbers; expected 8"},
 		"yarn, negative":       {with(llama, "rope_scaling", object{"type": "yarn", "factor": 4, "beta_fast": -1}), "beta_fast"},
+		"yarn without factor":  {with(llama, "rope_scaling", object{"type": "yarn"}), `"rope_scaling.factor" is missing`},
 		"rope not an object":   {with(llama, "rope_scaling", 3), "rope_scaling"},
 		"mistral window":       {with(mistral, "sliding_window", 256), "sliding_window"},
 		"qwen window":          {with(qwen2, "sliding_window", 256, "use_sliding_window", true, "max_window_layers", 2), "layer 2 uses it"},

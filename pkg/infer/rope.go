@@ -152,7 +152,10 @@ func (r *Rope) readScaling(f, o *fields, c *Config) {
 		}
 	case "yarn":
 		r.readOriginal(f, o)
-		r.Factor = factor(o, float64(r.MaxPositions)/float64(r.OriginalPositions))
+		r.Factor = float64(r.MaxPositions) / float64(r.OriginalPositions)
+		if !o.isNull("factor") { // null means the ratio of the lengths; it may not be left out
+			r.Factor = factor(o, 0)
+		}
 		r.BetaFast, r.BetaSlow = positive(o, "beta_fast", 32), positive(o, "beta_slow", 1)
 		r.Truncate = o.bool("truncate", true)
 		r.AttentionFactor = yarnMagnitude(r.Factor, 1)
