@@ -235,3 +235,42 @@ func BenchmarkPack(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCholesky and BenchmarkGram give the share of the multiply-add peak.
+func BenchmarkCholesky(b *testing.B) {
+	const n = 3072
+	benchmarkBlas(b, n*n*n/3, func(p *Pool, x, h, a []float32) { copy(a, h); p.Cholesky(a, n) })
+}
+
+func BenchmarkGram(b *testing.B) {
+	const n = 3072
+	benchmarkBlas(b, 1024*n*n, func(p *Pool, x, h, a []float32) { p.AddGram(a, x, 1024, n) })
+}
+
+func BenchmarkMul(b *testing.B) {
+	const n = 3072
+	w := PackF32(n, n, make([]float32, n*n))
+	benchmarkBlas(b, 2*256*n*n, func(p *Pool, x, h, a []float32) { p.Mul(a, x, 256, w) })
+}
+
+// benchmarkBlas runs f with x [1024, 3072], a positive definite h [3072, 3072] and room
+// for another.
+func benchmarkBlas(b *testing.B, flops float64, f func(p *Pool, x, h, a []float32)) {
+	const n = 3072
+	p := NewPool(0)
+	defer p.Close()
+	l := limits{pool: p}
+	l.measurePeak()
+	x, h, a := normals(newRand(1), 1024*n), make([]float32, n*n), make([]float32, n*n)
+	p.AddGram(h, x, 1024, n)
+	for i := range n {
+		h[i*n+i] += 10
+	}
+	Symmetrize(h, n)
+	var best fastest
+	for b.Loop() {
+		best.time(func() { f(p, x, h, a) })
+	}
+	l.measurePeak()
+	b.ReportMetric(100*best.per(flops)/l.compute.per(l.flops), "%peak")
+}

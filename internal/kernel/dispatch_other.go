@@ -47,6 +47,11 @@ func normMul(_ isa, dst, x, w []float32, inv float32) { normMulGo(dst, x, w, inv
 func siluMul(_ isa, dst, gate, up []float32)          { siluMulGo(dst, gate, up) }
 func rotate(_ isa, lo, hi, cos, sin []float32)        { rotateGo(lo, hi, cos, sin) }
 func addTo(_ isa, dst, x []float32)                   { addToGo(dst, x) }
+func addScaled(_ isa, dst, x []float32, s float32)    { addScaledGo(dst, x, s) }
+func siluMulBack(_ isa, gate, up, grad []float32)     { siluMulBackGo(gate, up, grad) }
+func dotSum(_ isa, x, y []float32, total *lanes)      { dotSumGo(x, y, total) }
+func mulTo(_ isa, dst, x []float32)                   { mulToGo(dst, x) }
+func subMul(_ isa, dst, x []float32, s float32)       { subMulGo(dst, x, s) }
 
 func peak(_ isa, n int) int         { return peakGo(n) }
 func stream(_ isa, b []byte) uint64 { return streamGo(b) }

@@ -57,6 +57,31 @@ func rotateAVX512(lo *float32, hi *float32, cos *float32, sin *float32, n int)
 //go:noescape
 func addToAVX512(dst *float32, x *float32, n int)
 
+// addScaledAVX512 works on n elements, a positive multiple of 16; see addScaledGo.
+//
+//go:noescape
+func addScaledAVX512(dst *float32, x *float32, s float32, n int)
+
+// siluMulBackAVX512 works on n elements, a positive multiple of 16; see siluMulBackGo.
+//
+//go:noescape
+func siluMulBackAVX512(gate *float32, up *float32, grad *float32, n int)
+
+// dotSumAVX512 works on n elements, a positive multiple of 16; see dotSumGo.
+//
+//go:noescape
+func dotSumAVX512(x *float32, y *float32, n int, total *[16]float64)
+
+// mulToAVX512 works on n elements, a positive multiple of 16; see mulToGo.
+//
+//go:noescape
+func mulToAVX512(dst *float32, x *float32, n int)
+
+// subMulAVX512 works on n elements, a positive multiple of 16; see subMulGo.
+//
+//go:noescape
+func subMulAVX512(dst *float32, x *float32, s float32, n int)
+
 // maxOfAVX2 works on n elements, a positive multiple of 16; see maxOfGo.
 //
 //go:noescape
@@ -111,3 +136,28 @@ func rotateAVX2(lo *float32, hi *float32, cos *float32, sin *float32, n int)
 //
 //go:noescape
 func addToAVX2(dst *float32, x *float32, n int)
+
+// addScaledAVX2 works on n elements, a positive multiple of 16; see addScaledGo.
+//
+//go:noescape
+func addScaledAVX2(dst *float32, x *float32, s float32, n int)
+
+// siluMulBackAVX2 works on n elements, a positive multiple of 16; see siluMulBackGo.
+//
+//go:noescape
+func siluMulBackAVX2(gate *float32, up *float32, grad *float32, n int)
+
+// dotSumAVX2 works on n elements, a positive multiple of 16; see dotSumGo.
+//
+//go:noescape
+func dotSumAVX2(x *float32, y *float32, n int, total *[16]float64)
+
+// mulToAVX2 works on n elements, a positive multiple of 16; see mulToGo.
+//
+//go:noescape
+func mulToAVX2(dst *float32, x *float32, n int)
+
+// subMulAVX2 works on n elements, a positive multiple of 16; see subMulGo.
+//
+//go:noescape
+func subMulAVX2(dst *float32, x *float32, s float32, n int)

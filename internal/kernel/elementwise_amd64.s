@@ -783,6 +783,152 @@ loop:
 	VZEROUPPER
 	RET
 
+// func addScaledAVX512(dst *float32, x *float32, s float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·addScaledAVX512(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+24(FP), DX
+	VBROADCASTSS s+16(FP), Z0
+
+loop:
+	VMOVUPS     (AX), Z1
+	VFMADD231PS (CX), Z0, Z1
+	VMOVUPS     Z1, (AX)
+	ADDQ        $0x40, AX
+	ADDQ        $0x40, CX
+	SUBQ        $0x10, DX
+	JNZ         loop
+	VZEROUPPER
+	RET
+
+// func siluMulBackAVX512(gate *float32, up *float32, grad *float32, n int)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·siluMulBackAVX512(SB), NOSPLIT, $0-32
+	MOVQ gate+0(FP), AX
+	MOVQ up+8(FP), CX
+	MOVQ grad+16(FP), DX
+	MOVQ n+24(FP), BX
+
+loop:
+	VMOVUPS      (AX), Z0
+	VMOVUPS      (CX), Z1
+	VMOVUPS      (DX), Z2
+	VXORPS       elementwiseConstants<>+768(SB), Z0, Z3
+	VMOVUPS      elementwiseConstants<>+0(SB), Z4
+	VMAXPS       Z3, Z4, Z3
+	VMOVUPS      elementwiseConstants<>+64(SB), Z4
+	VMINPS       Z3, Z4, Z3
+	VMULPS       elementwiseConstants<>+128(SB), Z3, Z4
+	VRNDSCALEPS  $0x08, Z4, Z4
+	VFNMADD231PS elementwiseConstants<>+192(SB), Z4, Z3
+	VFNMADD231PS elementwiseConstants<>+256(SB), Z4, Z3
+	VMOVUPS      elementwiseConstants<>+576(SB), Z5
+	VFMADD213PS  elementwiseConstants<>+512(SB), Z3, Z5
+	VFMADD213PS  elementwiseConstants<>+448(SB), Z3, Z5
+	VFMADD213PS  elementwiseConstants<>+384(SB), Z3, Z5
+	VFMADD213PS  elementwiseConstants<>+320(SB), Z3, Z5
+	VMULPS       Z3, Z3, Z6
+	VFMADD213PS  Z3, Z6, Z5
+	VADDPS       elementwiseConstants<>+640(SB), Z5, Z5
+	VCVTPS2DQ    Z4, Z4
+	VPSRAD       $0x01, Z4, Z3
+	VPSUBD       Z3, Z4, Z4
+	VPADDD       elementwiseConstants<>+704(SB), Z3, Z3
+	VPSLLD       $0x17, Z3, Z3
+	VPADDD       elementwiseConstants<>+704(SB), Z4, Z4
+	VPSLLD       $0x17, Z4, Z4
+	VMULPS       Z3, Z5, Z5
+	VMULPS       Z4, Z5, Z3
+	VADDPS       elementwiseConstants<>+640(SB), Z3, Z3
+	VMOVUPS      elementwiseConstants<>+640(SB), Z4
+	VDIVPS       Z3, Z4, Z3
+	VMULPS       Z3, Z0, Z5
+	VMULPS       Z2, Z1, Z1
+	VSUBPS       Z3, Z4, Z4
+	VMULPS       Z0, Z4, Z4
+	VADDPS       elementwiseConstants<>+640(SB), Z4, Z4
+	VMULPS       Z3, Z4, Z4
+	VMULPS       Z4, Z1, Z1
+	VMULPS       Z5, Z2, Z2
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, (CX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	ADDQ         $0x40, DX
+	SUBQ         $0x10, BX
+	JNZ          loop
+	VZEROUPPER
+	RET
+
+// func dotSumAVX512(x *float32, y *float32, n int, total *[16]float64)
+// Requires: AVX, AVX512F
+TEXT ·dotSumAVX512(SB), NOSPLIT, $0-32
+	MOVQ    x+0(FP), AX
+	MOVQ    y+8(FP), CX
+	MOVQ    n+16(FP), DX
+	MOVQ    total+24(FP), BX
+	VMOVUPD (BX), Z0
+	VMOVUPD 64(BX), Z1
+
+loop:
+	VMOVUPS       (AX), Z2
+	VMOVUPS       (CX), Z3
+	VEXTRACTF64X4 $0x01, Z2, Y4
+	VCVTPS2PD     Y2, Z2
+	VCVTPS2PD     Y4, Z4
+	VEXTRACTF64X4 $0x01, Z3, Y5
+	VCVTPS2PD     Y3, Z3
+	VCVTPS2PD     Y5, Z5
+	VFMADD231PD   Z2, Z3, Z0
+	VFMADD231PD   Z4, Z5, Z1
+	ADDQ          $0x40, AX
+	ADDQ          $0x40, CX
+	SUBQ          $0x10, DX
+	JNZ           loop
+	VMOVUPD       Z0, (BX)
+	VMOVUPD       Z1, 64(BX)
+	VZEROUPPER
+	RET
+
+// func mulToAVX512(dst *float32, x *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·mulToAVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+
+loop:
+	VMOVUPS (AX), Z0
+	VMULPS  (CX), Z0, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ    $0x40, AX
+	ADDQ    $0x40, CX
+	SUBQ    $0x10, DX
+	JNZ     loop
+	VZEROUPPER
+	RET
+
+// func subMulAVX512(dst *float32, x *float32, s float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·subMulAVX512(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+24(FP), DX
+	VBROADCASTSS s+16(FP), Z0
+
+loop:
+	VMOVUPS (AX), Z1
+	VSUBPS  Z0, Z1, Z1
+	VMULPS  (CX), Z1, Z1
+	VMOVUPS Z1, (AX)
+	ADDQ    $0x40, AX
+	ADDQ    $0x40, CX
+	SUBQ    $0x10, DX
+	JNZ     loop
+	VZEROUPPER
+	RET
+
 // func maxOfAVX2(x *float32, n int, maxes *[16]float32)
 // Requires: AVX
 TEXT ·maxOfAVX2(SB), NOSPLIT, $0-24
@@ -1425,6 +1571,218 @@ loop:
 	VMOVUPS 32(AX), Y0
 	VADDPS  32(CX), Y0, Y0
 	VMOVUPS Y0, 32(AX)
+	ADDQ    $0x40, AX
+	ADDQ    $0x40, CX
+	SUBQ    $0x10, DX
+	JNZ     loop
+	VZEROUPPER
+	RET
+
+// func addScaledAVX2(dst *float32, x *float32, s float32, n int)
+// Requires: AVX, FMA3
+TEXT ·addScaledAVX2(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+24(FP), DX
+	VBROADCASTSS s+16(FP), Y0
+
+loop:
+	VMOVUPS     (AX), Y1
+	VFMADD231PS (CX), Y0, Y1
+	VMOVUPS     Y1, (AX)
+	VMOVUPS     32(AX), Y1
+	VFMADD231PS 32(CX), Y0, Y1
+	VMOVUPS     Y1, 32(AX)
+	ADDQ        $0x40, AX
+	ADDQ        $0x40, CX
+	SUBQ        $0x10, DX
+	JNZ         loop
+	VZEROUPPER
+	RET
+
+// func siluMulBackAVX2(gate *float32, up *float32, grad *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·siluMulBackAVX2(SB), NOSPLIT, $0-32
+	MOVQ gate+0(FP), AX
+	MOVQ up+8(FP), CX
+	MOVQ grad+16(FP), DX
+	MOVQ n+24(FP), BX
+
+loop:
+	VMOVUPS      (AX), Y0
+	VMOVUPS      (CX), Y1
+	VMOVUPS      (DX), Y2
+	VXORPS       elementwiseConstants<>+768(SB), Y0, Y3
+	VMOVUPS      elementwiseConstants<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y3
+	VMOVUPS      elementwiseConstants<>+64(SB), Y4
+	VMINPS       Y3, Y4, Y3
+	VMULPS       elementwiseConstants<>+128(SB), Y3, Y4
+	VROUNDPS     $0x08, Y4, Y4
+	VFNMADD231PS elementwiseConstants<>+192(SB), Y4, Y3
+	VFNMADD231PS elementwiseConstants<>+256(SB), Y4, Y3
+	VMOVUPS      elementwiseConstants<>+576(SB), Y5
+	VFMADD213PS  elementwiseConstants<>+512(SB), Y3, Y5
+	VFMADD213PS  elementwiseConstants<>+448(SB), Y3, Y5
+	VFMADD213PS  elementwiseConstants<>+384(SB), Y3, Y5
+	VFMADD213PS  elementwiseConstants<>+320(SB), Y3, Y5
+	VMULPS       Y3, Y3, Y6
+	VFMADD213PS  Y3, Y6, Y5
+	VADDPS       elementwiseConstants<>+640(SB), Y5, Y5
+	VCVTPS2DQ    Y4, Y4
+	VPSRAD       $0x01, Y4, Y3
+	VPSUBD       Y3, Y4, Y4
+	VPADDD       elementwiseConstants<>+704(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       elementwiseConstants<>+704(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y3, Y5, Y5
+	VMULPS       Y4, Y5, Y3
+	VADDPS       elementwiseConstants<>+640(SB), Y3, Y3
+	VMOVUPS      elementwiseConstants<>+640(SB), Y4
+	VDIVPS       Y3, Y4, Y3
+	VMULPS       Y3, Y0, Y5
+	VMULPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y4, Y4
+	VMULPS       Y0, Y4, Y4
+	VADDPS       elementwiseConstants<>+640(SB), Y4, Y4
+	VMULPS       Y3, Y4, Y4
+	VMULPS       Y4, Y1, Y1
+	VMULPS       Y5, Y2, Y2
+	VMOVUPS      Y1, (AX)
+	VMOVUPS      Y2, (CX)
+	VMOVUPS      32(AX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      32(DX), Y2
+	VXORPS       elementwiseConstants<>+768(SB), Y0, Y3
+	VMOVUPS      elementwiseConstants<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y3
+	VMOVUPS      elementwiseConstants<>+64(SB), Y4
+	VMINPS       Y3, Y4, Y3
+	VMULPS       elementwiseConstants<>+128(SB), Y3, Y4
+	VROUNDPS     $0x08, Y4, Y4
+	VFNMADD231PS elementwiseConstants<>+192(SB), Y4, Y3
+	VFNMADD231PS elementwiseConstants<>+256(SB), Y4, Y3
+	VMOVUPS      elementwiseConstants<>+576(SB), Y5
+	VFMADD213PS  elementwiseConstants<>+512(SB), Y3, Y5
+	VFMADD213PS  elementwiseConstants<>+448(SB), Y3, Y5
+	VFMADD213PS  elementwiseConstants<>+384(SB), Y3, Y5
+	VFMADD213PS  elementwiseConstants<>+320(SB), Y3, Y5
+	VMULPS       Y3, Y3, Y6
+	VFMADD213PS  Y3, Y6, Y5
+	VADDPS       elementwiseConstants<>+640(SB), Y5, Y5
+	VCVTPS2DQ    Y4, Y4
+	VPSRAD       $0x01, Y4, Y3
+	VPSUBD       Y3, Y4, Y4
+	VPADDD       elementwiseConstants<>+704(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       elementwiseConstants<>+704(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y3, Y5, Y5
+	VMULPS       Y4, Y5, Y3
+	VADDPS       elementwiseConstants<>+640(SB), Y3, Y3
+	VMOVUPS      elementwiseConstants<>+640(SB), Y4
+	VDIVPS       Y3, Y4, Y3
+	VMULPS       Y3, Y0, Y5
+	VMULPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y4, Y4
+	VMULPS       Y0, Y4, Y4
+	VADDPS       elementwiseConstants<>+640(SB), Y4, Y4
+	VMULPS       Y3, Y4, Y4
+	VMULPS       Y4, Y1, Y1
+	VMULPS       Y5, Y2, Y2
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 32(CX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	ADDQ         $0x40, DX
+	SUBQ         $0x10, BX
+	JNZ          loop
+	VZEROUPPER
+	RET
+
+// func dotSumAVX2(x *float32, y *float32, n int, total *[16]float64)
+// Requires: AVX, FMA3
+TEXT ·dotSumAVX2(SB), NOSPLIT, $0-32
+	MOVQ    x+0(FP), AX
+	MOVQ    y+8(FP), CX
+	MOVQ    n+16(FP), DX
+	MOVQ    total+24(FP), BX
+	VMOVUPD (BX), Y0
+	VMOVUPD 32(BX), Y1
+	VMOVUPD 64(BX), Y2
+	VMOVUPD 96(BX), Y3
+
+loop:
+	VMOVUPS      (AX), Y4
+	VMOVUPS      (CX), Y5
+	VEXTRACTF128 $0x01, Y4, X6
+	VCVTPS2PD    X4, Y4
+	VCVTPS2PD    X6, Y6
+	VEXTRACTF128 $0x01, Y5, X7
+	VCVTPS2PD    X5, Y5
+	VCVTPS2PD    X7, Y7
+	VFMADD231PD  Y4, Y5, Y0
+	VFMADD231PD  Y6, Y7, Y1
+	VMOVUPS      32(AX), Y4
+	VMOVUPS      32(CX), Y5
+	VEXTRACTF128 $0x01, Y4, X6
+	VCVTPS2PD    X4, Y4
+	VCVTPS2PD    X6, Y6
+	VEXTRACTF128 $0x01, Y5, X7
+	VCVTPS2PD    X5, Y5
+	VCVTPS2PD    X7, Y7
+	VFMADD231PD  Y4, Y5, Y2
+	VFMADD231PD  Y6, Y7, Y3
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, DX
+	JNZ          loop
+	VMOVUPD      Y0, (BX)
+	VMOVUPD      Y1, 32(BX)
+	VMOVUPD      Y2, 64(BX)
+	VMOVUPD      Y3, 96(BX)
+	VZEROUPPER
+	RET
+
+// func mulToAVX2(dst *float32, x *float32, n int)
+// Requires: AVX
+TEXT ·mulToAVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+
+loop:
+	VMOVUPS (AX), Y0
+	VMULPS  (CX), Y0, Y0
+	VMOVUPS Y0, (AX)
+	VMOVUPS 32(AX), Y0
+	VMULPS  32(CX), Y0, Y0
+	VMOVUPS Y0, 32(AX)
+	ADDQ    $0x40, AX
+	ADDQ    $0x40, CX
+	SUBQ    $0x10, DX
+	JNZ     loop
+	VZEROUPPER
+	RET
+
+// func subMulAVX2(dst *float32, x *float32, s float32, n int)
+// Requires: AVX
+TEXT ·subMulAVX2(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+24(FP), DX
+	VBROADCASTSS s+16(FP), Y0
+
+loop:
+	VMOVUPS (AX), Y1
+	VSUBPS  Y0, Y1, Y1
+	VMULPS  (CX), Y1, Y1
+	VMOVUPS Y1, (AX)
+	VMOVUPS 32(AX), Y1
+	VSUBPS  Y0, Y1, Y1
+	VMULPS  32(CX), Y1, Y1
+	VMOVUPS Y1, 32(AX)
 	ADDQ    $0x40, AX
 	ADDQ    $0x40, CX
 	SUBQ    $0x10, DX

@@ -171,3 +171,83 @@ func addTo(l isa, dst, x []float32) {
 		addToGo(dst, x)
 	}
 }
+
+func addScaled(l isa, dst, x []float32, s float32) {
+	n := len(dst)
+	if n == 0 {
+		return
+	}
+	_ = x[n-1]
+	switch l {
+	case isaAVX512:
+		addScaledAVX512(&dst[0], &x[0], s, n)
+	case isaAVX2:
+		addScaledAVX2(&dst[0], &x[0], s, n)
+	default:
+		addScaledGo(dst, x, s)
+	}
+}
+
+func siluMulBack(l isa, gate, up, grad []float32) {
+	n := len(gate)
+	if n == 0 {
+		return
+	}
+	_, _ = up[n-1], grad[n-1]
+	switch l {
+	case isaAVX512:
+		siluMulBackAVX512(&gate[0], &up[0], &grad[0], n)
+	case isaAVX2:
+		siluMulBackAVX2(&gate[0], &up[0], &grad[0], n)
+	default:
+		siluMulBackGo(gate, up, grad)
+	}
+}
+
+func dotSum(l isa, x, y []float32, total *lanes) {
+	n := len(x)
+	if n == 0 {
+		return
+	}
+	_ = y[n-1]
+	switch l {
+	case isaAVX512:
+		dotSumAVX512(&x[0], &y[0], n, (*[16]float64)(total))
+	case isaAVX2:
+		dotSumAVX2(&x[0], &y[0], n, (*[16]float64)(total))
+	default:
+		dotSumGo(x, y, total)
+	}
+}
+
+func mulTo(l isa, dst, x []float32) {
+	n := len(dst)
+	if n == 0 {
+		return
+	}
+	_ = x[n-1]
+	switch l {
+	case isaAVX512:
+		mulToAVX512(&dst[0], &x[0], n)
+	case isaAVX2:
+		mulToAVX2(&dst[0], &x[0], n)
+	default:
+		mulToGo(dst, x)
+	}
+}
+
+func subMul(l isa, dst, x []float32, s float32) {
+	n := len(dst)
+	if n == 0 {
+		return
+	}
+	_ = x[n-1]
+	switch l {
+	case isaAVX512:
+		subMulAVX512(&dst[0], &x[0], s, n)
+	case isaAVX2:
+		subMulAVX2(&dst[0], &x[0], s, n)
+	default:
+		subMulGo(dst, x, s)
+	}
+}

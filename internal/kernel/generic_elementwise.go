@@ -147,3 +147,38 @@ func addToGo(dst, x []float32) {
 		dst[i] += v
 	}
 }
+
+func addScaledGo(dst, x []float32, s float32) {
+	for i, v := range x {
+		dst[i] = fma32(v, s, dst[i])
+	}
+}
+
+// siluMulBackGo replaces gate and up by the gradients with respect to them; see
+// SiLUMulBack.
+func siluMulBackGo(gate, up, grad []float32) {
+	for i, g := range gate {
+		sig := 1 / (1 + exp32(-g))
+		slope := float32(float32(1+float32(float32(1-sig)*g)) * sig)
+		gate[i] = float32(grad[i]*up[i]) * slope
+		up[i] = float32(sig*g) * grad[i]
+	}
+}
+
+func dotSumGo(x, y []float32, total *lanes) {
+	for i, v := range x {
+		total[i&15] += float64(float64(v) * float64(y[i])) // exact as a float64
+	}
+}
+
+func mulToGo(dst, x []float32) {
+	for i, v := range x {
+		dst[i] *= v
+	}
+}
+
+func subMulGo(dst, x []float32, s float32) {
+	for i, v := range x {
+		dst[i] = float32(dst[i]-s) * v
+	}
+}

@@ -21,8 +21,10 @@ type workspace struct {
 }
 
 type workerBuf struct {
-	wide []float32 // widened weights, [panel][k][16]
-	tile [maxStrip * PanelRows]float32
+	wide    []float32 // widened weights, [panel][k][16]
+	panel   []float32 // columns of one panel, widened, on their way to being turned
+	tile    [maxStrip * PanelRows]float32
+	scratch Scratch
 }
 
 func (p *Pool) takeWorkspace() *workspace {

@@ -1,5 +1,7 @@
 package kernel
 
+import "fmt"
+
 // strips cuts the m rows of A into strips of nearly equal height, none higher
 // than a microkernel, so that no strip is much slower per row than another.
 type strips struct {
@@ -96,9 +98,12 @@ type Scratch struct {
 // elements. C is overwritten and must not overlap A or B. The order of sums is
 // MulT's, so the same numbers give the same bits.
 func (s *Scratch) MulNT(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
-	s.multiply(m, n, k, a, lda, c, ldc, func(lv isa, dst []float32, j0, cols, k0, kc int) {
-		transpose(lv, dst, PanelRows, b[j0*ldb+k0:], ldb, cols, kc)
-	})
+	s.multiply(smallProduct{m: m, n: n, k: k, a: rowsOf(a, lda), b: columnsAcross(b, ldb), c: c, ldc: ldc})
+}
+
+// MulNTAdd is MulNT with C += A·Bᵀ.
+func (s *Scratch) MulNTAdd(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
+	s.multiply(smallProduct{m: m, n: n, k: k, a: rowsOf(a, lda), b: columnsAcross(b, ldb), c: c, ldc: ldc, add: true})
 }
 
 // MulNN computes C = A·B on the caller's goroutine: A is [m, k] with rows lda
@@ -106,7 +111,47 @@ func (s *Scratch) MulNT(m, n, k int, a []float32, lda int, b []float32, ldb int,
 // elements. C is overwritten and must not overlap A or B. The order of sums is
 // MulT's, so the same numbers give the same bits.
 func (s *Scratch) MulNN(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
-	s.multiply(m, n, k, a, lda, c, ldc, func(lv isa, dst []float32, j0, cols, k0, kc int) {
+	s.multiply(smallProduct{m: m, n: n, k: k, a: rowsOf(a, lda), b: columnsAlong(b, ldb), c: c, ldc: ldc})
+}
+
+// MulTNAdd computes C += Aᵀ·B on the caller's goroutine: A is [k, m] with rows lda
+// apart, B [k, n] with rows ldb apart, C [m, n] with rows ldc apart, all in
+// elements. C must not overlap A or B. Each block of 256 of the summed dimension
+// is one chain, and the chains are added to C in order.
+func (s *Scratch) MulTNAdd(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
+	packA := func(_ isa, dst []float32, first, height, k0, kc int) {
+		for r := range kc {
+			copy(dst[r*height:][:height], a[(k0+r)*lda+first:])
+		}
+	}
+	s.multiply(smallProduct{m: m, n: n, k: k, a: packA, b: columnsAlong(b, ldb), c: c, ldc: ldc, add: true})
+}
+
+// packA writes columns [k0, k0+kc) of rows [first, first+height) of A as
+// [k][height], and may write 16 elements more.
+type packA func(lv isa, dst []float32, first, height, k0, kc int)
+
+// rowsOf packs an A that is stored row by row.
+func rowsOf(a []float32, lda int) packA {
+	return func(lv isa, dst []float32, first, height, k0, kc int) {
+		transpose(lv, dst, height, a[first*lda+k0:], lda, height, kc)
+	}
+}
+
+// packB writes columns [j0, j0+cols) of B, cols ≤ 16, rows [k0, k0+kc), as a panel
+// [k][16].
+type packB func(lv isa, dst []float32, j0, cols, k0, kc int)
+
+// columnsAcross packs a B [n, k] that is given by its transpose's rows.
+func columnsAcross(b []float32, ldb int) packB {
+	return func(lv isa, dst []float32, j0, cols, k0, kc int) {
+		transpose(lv, dst, PanelRows, b[j0*ldb+k0:], ldb, cols, kc)
+	}
+}
+
+// columnsAlong packs a B [k, n] that is stored row by row.
+func columnsAlong(b []float32, ldb int) packB {
+	return func(lv isa, dst []float32, j0, cols, k0, kc int) {
 		if cols == PanelRows {
 			gather(lv, dst[:kc*PanelRows], b[k0*ldb+j0:], ldb)
 			return
@@ -114,7 +159,7 @@ func (s *Scratch) MulNN(m, n, k int, a []float32, lda int, b []float32, ldb int,
 		for r := range kc {
 			copy(dst[r*PanelRows:], b[(k0+r)*ldb+j0:][:cols])
 		}
-	})
+	}
 }
 
 // gatherGo copies the first 16 elements of rows of src, which are ld apart, to
@@ -128,47 +173,89 @@ func gatherGo(dst, src []float32, ld int) {
 // scratchPanels is how many panels of B a small product packs at a time.
 const scratchPanels = 16
 
-// multiply is the common loop of MulNT and MulNN. packB writes columns
-// [j0, j0+cols) of B, cols ≤ 16, rows [k0, k0+kc), as a panel [k][16].
-func (s *Scratch) multiply(m, n, k int, a []float32, lda int, c []float32, ldc int,
-	packB func(lv isa, dst []float32, j0, cols, k0, kc int)) {
-	if m <= 0 || n <= 0 {
+// smallProduct is one product: C = A·B or C += A·B with A [m, k] and B [k, n].
+type smallProduct struct {
+	m, n, k int
+	a       packA
+	b       packB
+	c       []float32
+	ldc     int
+	add     bool
+}
+
+// multiply is the common loop of all small products.
+func (s *Scratch) multiply(p smallProduct) {
+	if p.m <= 0 || p.n <= 0 {
 		return
 	}
-	if k <= 0 {
-		for i := range m {
-			clear(c[i*ldc:][:n])
+	if p.k <= 0 {
+		for i := range p.m {
+			if !p.add {
+				clear(p.c[i*p.ldc:][:p.n])
+			}
 		}
 		return
 	}
 	lv := currentISA()
 	set := gemms(lv)
-	st := newStrips(set.mr, m)
-	ps := min(k, blockK) * PanelRows
-	s.b = grow(s.b, min(panelsOf(n), scratchPanels)*ps+PanelRows)
-	if m > 1 {
-		s.a = grow(s.a, st.n*st.stride)
-	}
-	for k0 := 0; k0 < k; k0 += blockK {
-		kc := min(blockK, k-k0)
-		if m > 1 {
-			for i := range st.n {
-				st.pack(lv, s.a[i*st.stride:][:st.stride], a, lda, i, k0, kc)
-			}
+	st := newStrips(set.mr, p.m)
+	ps := min(p.k, blockK) * PanelRows
+	s.b = grow(s.b, min(panelsOf(p.n), scratchPanels)*ps+PanelRows)
+	s.a = grow(s.a, st.n*st.stride)
+	for k0 := 0; k0 < p.k; k0 += blockK {
+		kc := min(blockK, p.k-k0)
+		for i := range st.n {
+			first, height := st.rows(i)
+			p.a(lv, s.a[i*st.stride:][:st.stride], first, height, k0, kc)
 		}
-		t := tiles{lv: lv, set: set, kc: kc, add: min(k0, 1), tile: &s.tile}
-		for j0 := 0; j0 < n; j0 += scratchPanels * PanelRows {
-			cols := min(scratchPanels*PanelRows, n-j0)
+		t := tiles{lv: lv, set: set, kc: kc, tile: &s.tile}
+		if p.add || k0 > 0 {
+			t.add = 1
+		}
+		for j0 := 0; j0 < p.n; j0 += scratchPanels * PanelRows {
+			cols := min(scratchPanels*PanelRows, p.n-j0)
 			for j := 0; j < cols; j += PanelRows {
-				packB(lv, s.b[j/PanelRows*ps:], j0+j, min(PanelRows, cols-j), k0, kc)
+				p.b(lv, s.b[j/PanelRows*ps:], j0+j, min(PanelRows, cols-j), k0, kc)
 			}
 			for i := range st.n {
 				r0, mr := st.rows(i)
-				strip := a[k0:]
-				if m > 1 {
-					strip = s.a[i*st.stride:]
-				}
-				t.multiply(mr, strip, s.b, ps, cols, c[r0*ldc+j0:], ldc)
+				t.multiply(mr, s.a[i*st.stride:], s.b, ps, cols, p.c[r0*p.ldc+j0:], p.ldc)
+			}
+		}
+	}
+}
+
+// MulTPart multiplies with a part of a packed float32 matrix on the caller's
+// goroutine: Y = X·W[row0:row0+rows, col0:col0+cols]ᵀ, or Y += with add. X is
+// [m, cols] with rows ldx apart, Y [m, rows] with rows ldy apart; row0 is a multiple
+// of [PanelRows]. The summed dimension is cut into blocks of 256 from col0 on.
+func (s *Scratch) MulTPart(m int, x []float32, ldx int, w *Matrix, row0, rows, col0, cols int, y []float32, ldy int, add bool) {
+	if w.format != formatF32 || row0%PanelRows != 0 || row0+rows > w.rows || col0+cols > w.cols {
+		panic(fmt.Sprintf("kernel: MulTPart: rows %d+%d, columns %d+%d of [%d, %d]", row0, rows, col0, cols, w.rows, w.cols))
+	}
+	if m <= 0 || rows <= 0 || cols <= 0 {
+		return
+	}
+	lv := currentISA()
+	set := gemms(lv)
+	st := newStrips(set.mr, m)
+	s.a = grow(s.a, st.n*st.stride)
+	for k0 := 0; k0 < cols; k0 += blockK {
+		kc := min(blockK, cols-k0)
+		t := tiles{lv: lv, set: set, kc: kc, tile: &s.tile}
+		if add || k0 > 0 {
+			t.add = 1
+		}
+		for i := range st.n {
+			st.pack(lv, s.a[i*st.stride:][:st.stride], x, ldx, i, k0, kc)
+		}
+		// A few panels stay in the cache while the strips pass by.
+		for p := 0; p < rows; p += jobPanels * PanelRows {
+			n := min(jobPanels*PanelRows, rows-p)
+			b := w.f32[((row0+p)/PanelRows*w.cols+col0+k0)*PanelRows:]
+			for i := range st.n {
+				r0, mr := st.rows(i)
+				t.multiply(mr, s.a[i*st.stride:], b, w.cols*PanelRows, n, y[r0*ldy+p:], ldy)
 			}
 		}
 	}

@@ -25,6 +25,11 @@ func main() {
 		siluMul(t)
 		rotate(t)
 		addTo(t)
+		addScaled(t)
+		siluMulBack(t)
+		dotSum(t)
+		mulTo(t)
+		subMul(t)
 	}
 	Generate()
 }
@@ -223,6 +228,73 @@ func addTo(t *simd.Target) {
 	g.each(func(_, disp int) {
 		v := g.load(0, disp)
 		VADDPS(g.at(1, disp), v, v)
+		VMOVUPS(v, g.at(0, disp))
+	})
+	end()
+}
+
+func addScaled(t *simd.Target) {
+	g := begin(t, "addScaled", "dst, x *float32, s float32, n int", "dst", "x")
+	s := everywhere(t, param("s"))
+	g.each(func(_, disp int) {
+		v := g.load(0, disp)
+		VFMADD231PS(g.at(1, disp), s, v)
+		VMOVUPS(v, g.at(0, disp))
+	})
+	end()
+}
+
+// siluMulBack needs s = 1/(1+e^-g) and silu' = s·(1 + g·(1-s)).
+func siluMulBack(t *simd.Target) {
+	g := begin(t, "siluMulBack", "gate, up, grad *float32, n int", "gate", "up", "grad")
+	g.each(func(_, disp int) {
+		x, u, d := g.load(0, disp), g.load(1, disp), g.load(2, disp)
+		s := t.Vec()
+		VXORPS(constant(signBit), x, s)
+		exp(t, s)
+		VADDPS(constant(one), s, s)
+		slope := loaded(t, one)
+		sig, silu := t.Vec(), t.Vec()
+		VDIVPS(s, slope, sig)
+		VMULPS(sig, x, silu)
+		VMULPS(d, u, u)
+		VSUBPS(sig, slope, slope)
+		VMULPS(x, slope, slope)
+		VADDPS(constant(one), slope, slope)
+		VMULPS(sig, slope, slope)
+		VMULPS(slope, u, u)
+		VMULPS(silu, d, d)
+		VMOVUPS(u, g.at(0, disp))
+		VMOVUPS(d, g.at(1, disp))
+	})
+	end()
+}
+
+func dotSum(t *simd.Target) {
+	g := begin(t, "dotSum", "x, y *float32, n int, total *[16]float64", "x", "y")
+	sum := newSums(t)
+	g.each(func(i, disp int) { sum.addProducts(i, g.load(0, disp), g.load(1, disp)) })
+	sum.store()
+	end()
+}
+
+func mulTo(t *simd.Target) {
+	g := begin(t, "mulTo", "dst, x *float32, n int", "dst", "x")
+	g.each(func(_, disp int) {
+		v := g.load(0, disp)
+		VMULPS(g.at(1, disp), v, v)
+		VMOVUPS(v, g.at(0, disp))
+	})
+	end()
+}
+
+func subMul(t *simd.Target) {
+	g := begin(t, "subMul", "dst, x *float32, s float32, n int", "dst", "x")
+	s := everywhere(t, param("s"))
+	g.each(func(_, disp int) {
+		v := g.load(0, disp)
+		VSUBPS(s, v, v)
+		VMULPS(g.at(1, disp), v, v)
 		VMOVUPS(v, g.at(0, disp))
 	})
 	end()

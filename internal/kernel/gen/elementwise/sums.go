@@ -55,6 +55,14 @@ func (s sums) addSquares(i int, x reg.VecVirtual) {
 	VFMADD231PD(hi, hi, s.acc[2*i+1])
 }
 
+// addProducts adds x·y of vector i; the products are exact as float64.
+func (s sums) addProducts(i int, x, y reg.VecVirtual) {
+	xl, xh := s.widened(x)
+	yl, yh := s.widened(y)
+	VFMADD231PD(xl, yl, s.acc[2*i])
+	VFMADD231PD(xh, yh, s.acc[2*i+1])
+}
+
 func (s sums) store() {
 	for i, v := range s.acc {
 		VMOVUPD(v, Mem{Base: s.at, Disp: i * s.t.Bytes})

@@ -1,0 +1,77 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+)
+
+// The gradients of the element-wise operations, for the backward pass.
+
+// AddScaled computes dst[i] += s·x[i] with one rounding, of equal lengths.
+func AddScaled(dst, x []float32, s float32) {
+	sameLength("AddScaled", len(dst), len(x))
+	n := whole(len(x))
+	addScaled(currentISA(), dst[:n], x[:n], s)
+	addScaledGo(dst[n:], x[n:], s)
+}
+
+// Dot returns Σ x[i]·y[i], of equal lengths, summed in float64.
+func Dot(x, y []float32) float64 {
+	sameLength("Dot", len(x), len(y))
+	n := whole(len(x))
+	var total lanes
+	dotSum(currentISA(), x[:n], y[:n], &total)
+	dotSumGo(x[n:], y[n:], &total)
+	return total.sum()
+}
+
+// RMSNormBack computes the gradient with respect to x of [RMSNorm] with weights w
+// from grad, that with respect to its result, and adds it to dst:
+//
+//	dst[i] += r·w[i]·grad[i] - x[i]·r³/n·Σ w[j]·grad[j]·x[j],  r = 1/√(mean(x²)+eps).
+//
+// grad is overwritten. dst may not overlap the others.
+func RMSNormBack(dst, grad, x, w []float32, eps float32) {
+	if len(dst) != len(x) || len(w) != len(x) || len(grad) != len(x) {
+		panic(fmt.Sprintf("kernel: RMSNormBack: lengths %d, %d, %d, %d", len(dst), len(grad), len(x), len(w)))
+	}
+	if len(x) == 0 {
+		return
+	}
+	n := whole(len(x))
+	mulTo(currentISA(), grad[:n], w[:n])
+	mulToGo(grad[n:], w[n:])
+	r := 1 / math.Sqrt(Dot(x, x)/float64(len(x))+float64(eps))
+	along := Dot(grad, x) * r * r * r / float64(len(x))
+	AddScaled(dst, grad, float32(r))
+	AddScaled(dst, x, float32(-along))
+}
+
+// SiLUMulBack replaces gate and up by the gradients with respect to them of
+// [SiLUMul], given grad, that with respect to its result. All have one length.
+func SiLUMulBack(gate, up, grad []float32) {
+	if len(up) != len(gate) || len(grad) != len(gate) {
+		panic(fmt.Sprintf("kernel: SiLUMulBack: lengths %d, %d, %d", len(gate), len(up), len(grad)))
+	}
+	lv, n := currentISA(), whole(len(gate))
+	siluMulBack(lv, gate[:n], up[:n], grad[:n])
+	if n < len(gate) {
+		g, u, d := padded(gate[n:], 0), padded(up[n:], 0), padded(grad[n:], 0)
+		siluMulBack(lv, g[:], u[:], d[:])
+		copy(gate[n:], g[:])
+		copy(up[n:], u[:])
+	}
+}
+
+// SoftmaxBack replaces grad, the gradient with respect to the result p of
+// [Softmax] with a scale, by scale·p[i]·(grad[i] - Σ p[j]·grad[j]), that with respect
+// to its argument. Both have one length.
+func SoftmaxBack(grad, p []float32, scale float32) {
+	sameLength("SoftmaxBack", len(grad), len(p))
+	lv, n := currentISA(), whole(len(p))
+	mean := float32(Dot(grad, p))
+	subMul(lv, grad[:n], p[:n], mean)
+	subMulGo(grad[n:], p[n:], mean)
+	mulScalar(lv, grad[:n], scale)
+	mulScalarGo(grad[n:], scale)
+}

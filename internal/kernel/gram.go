@@ -1,0 +1,40 @@
+package kernel
+
+import "fmt"
+
+// gramRows is how many rows of a Gram matrix one job computes: several strips of
+// every level, so that packing the other side pays.
+const gramRows = 84
+
+// AddGram adds XᵀX to the upper triangle of h [d, d]; X is [n, d], both row-major.
+// Rows of X are summed in blocks of 256, one chain each, in order; the lower
+// triangle is left in an unspecified state until [Symmetrize] fills it.
+func (p *Pool) AddGram(h, x []float32, n, d int) {
+	if len(h) < d*d || len(x) < n*d {
+		panic(fmt.Sprintf("kernel: AddGram: h has %d elements and x %d for n %d, d %d", len(h), len(x), n, d))
+	}
+	if n == 0 || d == 0 {
+		return
+	}
+	ws := p.takeWorkspace()
+	p.Run((d+gramRows-1)/gramRows, func(worker, i int) {
+		r0 := i * gramRows
+		rows := min(gramRows, d-r0)
+		ws.workers[worker].scratch.MulTNAdd(rows, d-r0, n, x[r0:], d, x[r0:], d, h[r0*d+r0:], d)
+	})
+	p.giveWorkspace(ws)
+}
+
+// Symmetrize copies the upper triangle of h [d, d] to the lower one.
+func Symmetrize(h []float32, d int) {
+	const block = 64 // a block of columns that stays in the cache while it is turned
+	for i0 := 0; i0 < d; i0 += block {
+		for j0 := 0; j0 <= i0; j0 += block {
+			for i := i0; i < min(i0+block, d); i++ {
+				for j := j0; j < min(j0+block, i); j++ {
+					h[i*d+j] = h[j*d+i]
+				}
+			}
+		}
+	}
+}

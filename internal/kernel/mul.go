@@ -1,0 +1,95 @@
+package kernel
+
+import "fmt"
+
+// Mul computes Y = X·W: the product of a backward pass, where MulT is that of the
+// forward pass. X is [m, Rows] and Y is [m, Cols], both row-major; Y must not
+// overlap X. The rows of W are summed over in blocks of 256 as MulT does it, so
+// that row i of Y has the same bits whatever m and the thread count.
+func (p *Pool) Mul(y, x []float32, m int, w *Matrix) {
+	if m < 0 || len(x) < m*w.rows || len(y) < m*w.cols {
+		panic(fmt.Sprintf("kernel: Mul: x has %d elements and y %d for %d rows times [%d, %d]",
+			len(x), len(y), m, w.rows, w.cols))
+	}
+	if w.rows == 0 {
+		clear(y[:m*w.cols])
+		return
+	}
+	if w.cols == 0 || m == 0 {
+		return
+	}
+	ws := p.takeWorkspace()
+	for r := 0; r < m; r += maxRows {
+		c := min(maxRows, m-r)
+		p.mul(ws, y[r*w.cols:(r+c)*w.cols], x[r*w.rows:(r+c)*w.rows], c, w)
+	}
+	p.giveWorkspace(ws) // not deferred: after a panic a worker may still hold it
+}
+
+// mul is Mul for at most maxRows rows. A job is a block of 16·jobPanels columns
+// of W, and a group of strips of X where these are too few for the threads.
+func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix) {
+	lv := currentISA()
+	set := gemms(lv)
+	st := newStrips(set.mr, m)
+	const width = jobPanels * PanelRows
+	blocks := (w.cols + width - 1) / width
+	groups := 1
+	if p.threads > 1 {
+		groups = min(st.n, max(1, 2*p.threads/blocks))
+	}
+	run := p.Run
+	if p.threads == 1 || m*w.rows*w.cols < serialWork {
+		run = runSerial
+	}
+	kBlocks := (w.rows + blockK - 1) / blockK
+	ws.packed = grow(ws.packed, kBlocks*st.n*st.stride)
+	run(st.n, func(_, s int) {
+		for b := range kBlocks {
+			k0 := b * blockK
+			st.pack(lv, ws.packed[(b*st.n+s)*st.stride:][:st.stride], x, w.rows, s, k0, min(blockK, w.rows-k0))
+		}
+	})
+	run(blocks*groups, func(worker, i int) {
+		buf := &ws.workers[worker]
+		c0 := i / groups * width
+		cols := min(width, w.cols-c0)
+		g := i % groups
+		s0, s1 := st.n*g/groups, st.n*(g+1)/groups
+		for b, k0 := 0, 0; k0 < w.rows; b, k0 = b+1, k0+blockK {
+			kc := min(blockK, w.rows-k0)
+			t := tiles{lv: lv, set: set, kc: kc, add: min(k0, 1), tile: &buf.tile}
+			wide := w.turn(lv, buf, c0, cols, k0, kc)
+			for s := s0; s < s1; s++ {
+				r0, mr := st.rows(s)
+				t.multiply(mr, ws.packed[(b*st.n+s)*st.stride:], wide, blockK*PanelRows, cols, y[r0*w.cols+c0:], w.cols)
+			}
+		}
+	})
+}
+
+// turn returns rows [k0, k0+kc) of columns [c0, c0+cols) as float32 panels of 16
+// columns, [panel][k][16], blockK·16 apart. c0 is a multiple of 16·jobPanels, k0 one
+// of blockK.
+func (w *Matrix) turn(lv isa, buf *workerBuf, c0, cols, k0, kc int) []float32 {
+	const ps = blockK * PanelRows
+	if len(buf.wide) < jobPanels*ps+PanelRows {
+		buf.wide = make([]float32, jobPanels*ps+PanelRows)
+	}
+	if buf.panel == nil {
+		buf.panel = make([]float32, (jobPanels*PanelRows+PanelRows)*PanelRows)
+	}
+	for r := 0; r < kc; r += PanelRows {
+		panel := (k0 + r) / PanelRows
+		src := buf.panel
+		if w.format == formatF32 {
+			src = w.f32[(panel*w.cols+c0)*PanelRows:][:cols*PanelRows]
+		} else {
+			w.widenPanel(lv, src, panel, c0, cols)
+		}
+		for c := 0; c < cols; c += PanelRows {
+			transpose(lv, buf.wide[c*blockK+r*PanelRows:], PanelRows, src[c*PanelRows:], PanelRows, min(PanelRows, cols-c), PanelRows)
+		}
+	}
+	return buf.wide
+}
