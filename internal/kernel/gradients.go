@@ -75,3 +75,16 @@ func SoftmaxBack(grad, p []float32, scale float32) {
 	mulScalar(lv, grad[:n], scale)
 	mulScalarGo(grad[n:], scale)
 }
+
+// RopeBack turns a gradient back by the angles that [Rope] turned by: the transpose
+// of a rotation is its inverse.
+func RopeBack(x []float32, cos, sin []float32) {
+	half := len(cos)
+	if len(sin) != half || len(x) != 2*half {
+		panic(fmt.Sprintf("kernel: RopeBack: %d elements with %d cosines and %d sines", len(x), len(cos), len(sin)))
+	}
+	n := whole(half)
+	lo, hi := x[:half], x[half:]
+	rotate(currentISA(), hi[:n], lo[:n], cos[:n], sin[:n])
+	rotateGo(hi[n:], lo[n:], cos[n:], sin[n:])
+}

@@ -9,6 +9,23 @@ import (
 // float64, and its levels with each other.
 func TestGradientOperations(t *testing.T) {
 	for _, n := range sizes {
+		angles := scaled(n, 3, 9)
+		cos, sin := make([]float32, n), make([]float32, n)
+		for i, a := range angles {
+			cos[i], sin[i] = float32(math.Cos(float64(a))), float32(math.Sin(float64(a)))
+		}
+		sameAcrossLevels(t, "RopeBack", 0, func() []float32 {
+			a := scaled(2*n, 1, 8)
+			b := append([]float32(nil), a...)
+			Rope(b, cos, sin)
+			RopeBack(b, cos, sin)
+			for i := range a {
+				if math.Abs(float64(a[i]-b[i])) > 1e-6*4 {
+					t.Fatalf("RopeBack of Rope: %v, want %v", b[i], a[i])
+				}
+			}
+			return b
+		})
 		x, y, g := scaled(n, 2, 1), scaled(n, 1, 2), scaled(n, 1, 3)
 		sameAcrossLevels(t, "AddScaled", 1e-6, func() []float32 {
 			d := append([]float32(nil), y...)

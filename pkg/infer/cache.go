@@ -24,6 +24,18 @@ func (m *Model) NewCache(capacity int) *Cache {
 	return c
 }
 
+// newLayerCache returns an empty cache whose layers share their memory, for use one
+// layer at a time.
+func (m *Model) newLayerCache(capacity int) *Cache {
+	c := &Cache{capacity: capacity, headDim: m.Config.HeadDim, kvHeads: m.Config.KVHeads}
+	n := c.kvHeads * capacity * c.headDim
+	keys, values := make([]float32, n), make([]float32, n)
+	for range m.Config.Layers {
+		c.keys, c.values = append(c.keys, keys), append(c.values, values)
+	}
+	return c
+}
+
 // Reset empties the cache for another sequence.
 func (c *Cache) Reset() { c.Len = 0 }
 

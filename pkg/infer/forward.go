@@ -29,6 +29,7 @@ type Runner struct {
 	tasks            []attentionTask
 	cos, sin         [][]float32 // per token, [head_dim/2]
 	segmentOf, posOf []int       // per token
+	back             *backwardBuffers
 }
 
 // NewRunner returns a runner whose matrix products run on pool.
@@ -49,36 +50,75 @@ func (r *Runner) Model() *Model { return r.model }
 // [total tokens, hidden], in the order of the segments. They are valid until the
 // next call. A segment must fit its cache; token ids must lie in the vocabulary.
 func (r *Runner) Forward(batch []Segment) []float32 {
-	c := r.model.Config
 	n := r.begin(batch)
-	d := c.HiddenSize
-	for layer := range r.model.Blocks {
+	r.embed(batch)
+	return r.from(0, batch, n)
+}
+
+// from runs the layers from the given one on over r.hidden and the final norm.
+func (r *Runner) from(layer int, batch []Segment, n int) []float32 {
+	for ; layer < len(r.model.Blocks); layer++ {
 		b := &r.model.Blocks[layer]
-
-		r.norm(r.normed, r.hidden, b.InputNorm, n)
-		b.Q.Apply(r.pool, r.q, r.normed, n)
-		b.K.Apply(r.pool, r.k, r.normed, n)
-		b.V.Apply(r.pool, r.v, r.normed, n)
-		r.rotateAndStore(batch, layer, n)
-		r.attention(batch, layer)
-		b.O.Apply(r.pool, r.normed, r.attn, n)
-		r.rows(n, func(i int) { kernel.Add(r.hidden[i*d:(i+1)*d], r.normed[i*d:(i+1)*d]) })
-
-		r.norm(r.normed, r.hidden, b.PostAttentionNorm, n)
-		b.Gate.Apply(r.pool, r.gate, r.normed, n)
-		b.Up.Apply(r.pool, r.up, r.normed, n)
-		f := c.IntermediateSize
-		r.rows(n, func(i int) {
-			kernel.SiLUMul(r.gate[i*f:(i+1)*f], r.gate[i*f:(i+1)*f], r.up[i*f:(i+1)*f])
-		})
-		b.Down.Apply(r.pool, r.normed, r.gate, n)
-		r.rows(n, func(i int) { kernel.Add(r.hidden[i*d:(i+1)*d], r.normed[i*d:(i+1)*d]) })
+		r.attentionIn(b, n)
+		r.attentionOut(b, batch, layer, n)
+		r.addAttention(b, n)
+		r.feedForwardIn(b, n)
+		r.feedForwardOut(b, n)
+		r.addFeedForward(b, n)
 	}
 	r.norm(r.normed, r.hidden, r.model.FinalNorm, n)
 	for i := range batch {
 		batch[i].Cache.Len += len(batch[i].Tokens)
 	}
-	return r.normed[:n*d]
+	return r.normed[:n*r.model.Config.HiddenSize]
+}
+
+// The six steps of a layer. Each takes what the one before left in the runner's
+// buffers.
+
+// attentionIn computes the input of q, k and v into r.normed.
+func (r *Runner) attentionIn(b *Block, n int) { r.norm(r.normed, r.hidden, b.InputNorm, n) }
+
+// attentionOut computes the input of o into r.attn.
+func (r *Runner) attentionOut(b *Block, batch []Segment, layer, n int) {
+	b.Q.Apply(r.pool, r.q, r.normed, n)
+	b.K.Apply(r.pool, r.k, r.normed, n)
+	b.V.Apply(r.pool, r.v, r.normed, n)
+	r.rotateAndStore(batch, layer, n)
+	r.attention(batch, layer)
+}
+
+// addAttention adds the attention's result to r.hidden.
+func (r *Runner) addAttention(b *Block, n int) {
+	b.O.Apply(r.pool, r.normed, r.attn, n)
+	r.addNormed(n)
+}
+
+// feedForwardIn computes the input of gate and up into r.normed.
+func (r *Runner) feedForwardIn(b *Block, n int) {
+	r.norm(r.normed, r.hidden, b.PostAttentionNorm, n)
+}
+
+// feedForwardOut computes the input of down into r.gate.
+func (r *Runner) feedForwardOut(b *Block, n int) {
+	b.Gate.Apply(r.pool, r.gate, r.normed, n)
+	b.Up.Apply(r.pool, r.up, r.normed, n)
+	f := r.model.Config.IntermediateSize
+	r.rows(n, func(i int) {
+		kernel.SiLUMul(r.gate[i*f:(i+1)*f], r.gate[i*f:(i+1)*f], r.up[i*f:(i+1)*f])
+	})
+}
+
+// addFeedForward adds the feed-forward's result to r.hidden.
+func (r *Runner) addFeedForward(b *Block, n int) {
+	b.Down.Apply(r.pool, r.normed, r.gate, n)
+	r.addNormed(n)
+}
+
+// addNormed adds r.normed to r.hidden.
+func (r *Runner) addNormed(n int) {
+	d := r.model.Config.HiddenSize
+	r.rows(n, func(i int) { kernel.Add(r.hidden[i*d:(i+1)*d], r.normed[i*d:(i+1)*d]) })
 }
 
 // Logits computes the logits [n, vocab] of n hidden states [n, hidden].
@@ -86,7 +126,7 @@ func (r *Runner) Logits(logits, hidden []float32, n int) {
 	r.pool.MulT(logits, hidden, n, r.model.Head)
 }
 
-// begin checks the batch, sizes the buffers and looks up the embeddings.
+// begin checks the batch, sizes the buffers and returns the number of tokens.
 func (r *Runner) begin(batch []Segment) int {
 	c := r.model.Config
 	r.segmentOf, r.posOf = r.segmentOf[:0], r.posOf[:0]
@@ -113,14 +153,18 @@ func (r *Runner) begin(batch []Segment) int {
 	r.v = grow(r.v, n*c.KVHeads*c.HeadDim)
 	r.gate = grow(r.gate, n*c.IntermediateSize)
 	r.up = grow(r.up, n*c.IntermediateSize)
-	i := 0
+	return n
+}
+
+// embed looks the tokens' embeddings up into r.hidden.
+func (r *Runner) embed(batch []Segment) {
+	d, i := r.model.Config.HiddenSize, 0
 	for _, seg := range batch {
 		for _, id := range seg.Tokens {
 			r.model.Embedding.Row(r.hidden[i*d:(i+1)*d], int(id))
 			i++
 		}
 	}
-	return n
 }
 
 // grow returns a slice of length n, reusing the memory of s where it suffices.

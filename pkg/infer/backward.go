@@ -1,0 +1,309 @@
+package infer
+
+import (
+	"math"
+
+	"afmq/internal/kernel"
+)
+
+// Tape is what a forward pass leaves for the backward pass of the same batch: the
+// intermediate results of every layer, or only its input where they are computed
+// again.
+type Tape struct {
+	recompute bool
+	n         int
+	layers    []layerTape
+	scratch   layerTape // of the layer at hand, where the others keep only their input
+	final     []float32 // hidden states before the final norm, [n, hidden]
+}
+
+// layerTape holds the results of one layer for n tokens.
+type layerTape struct {
+	in             []float32 // hidden states at its beginning, [n, hidden]
+	attentionIn    []float32 // input of q, k, v, [n, hidden]
+	q, k, v        []float32 // as projected; [n, heads·head_dim], 2 × [n, kv_heads·head_dim]
+	qTurned        []float32 // normed and rotated
+	kTurned        []float32
+	attn           []float32 // input of o, [n, heads·head_dim]
+	middle         []float32 // hidden states after attention, [n, hidden]
+	feedForwardIn  []float32 // input of gate and up, [n, hidden]
+	gate, up       []float32 // [n, intermediate]
+	feedForwardOut []float32 // input of down, [n, intermediate]
+}
+
+// NewTape returns an empty tape. With recompute it keeps only the input of each
+// layer, [n, hidden], and the backward pass runs every layer forward again.
+func NewTape(recompute bool) *Tape { return &Tape{recompute: recompute} }
+
+// ForwardTape is [Runner.Forward] for sequences that begin with empty caches, and
+// fills the tape.
+func (r *Runner) ForwardTape(batch []Segment, t *Tape) []float32 {
+	for _, s := range batch {
+		if s.Cache.Len != 0 {
+			panic("infer: ForwardTape: a cache is not empty")
+		}
+	}
+	n := r.begin(batch)
+	r.embed(batch)
+	t.n = n
+	if t.layers == nil {
+		t.layers = make([]layerTape, len(r.model.Blocks))
+	}
+	d := r.model.Config.HiddenSize
+	for layer := range r.model.Blocks {
+		b, l := &r.model.Blocks[layer], &t.layers[layer]
+		keep(&l.in, r.hidden[:n*d])
+		if t.recompute {
+			l = nil
+		}
+		r.layerTape(b, batch, layer, n, l)
+	}
+	keep(&t.final, r.hidden[:n*d])
+	r.norm(r.normed, r.hidden, r.model.FinalNorm, n)
+	return r.normed[:n*d]
+}
+
+// layerTape runs one layer and keeps what l asks for; nil keeps nothing.
+func (r *Runner) layerTape(b *Block, batch []Segment, layer, n int, l *layerTape) {
+	c := r.model.Config
+	r.attentionIn(b, n)
+	if l == nil {
+		r.attentionOut(b, batch, layer, n)
+		r.addAttention(b, n)
+		r.feedForwardIn(b, n)
+		r.feedForwardOut(b, n)
+		r.addFeedForward(b, n)
+		return
+	}
+	keep(&l.attentionIn, r.normed)
+	b.Q.Apply(r.pool, r.q, r.normed, n)
+	b.K.Apply(r.pool, r.k, r.normed, n)
+	b.V.Apply(r.pool, r.v, r.normed, n)
+	keep(&l.q, r.q)
+	keep(&l.k, r.k)
+	keep(&l.v, r.v)
+	r.rotateAndStore(batch, layer, n)
+	keep(&l.qTurned, r.q)
+	keep(&l.kTurned, r.k)
+	r.attention(batch, layer)
+	keep(&l.attn, r.attn)
+	r.addAttention(b, n)
+	keep(&l.middle, r.hidden)
+	r.feedForwardIn(b, n)
+	keep(&l.feedForwardIn, r.normed)
+	b.Gate.Apply(r.pool, r.gate, r.normed, n)
+	b.Up.Apply(r.pool, r.up, r.normed, n)
+	keep(&l.gate, r.gate)
+	keep(&l.up, r.up)
+	f := c.IntermediateSize
+	r.rows(n, func(i int) {
+		kernel.SiLUMul(r.gate[i*f:(i+1)*f], r.gate[i*f:(i+1)*f], r.up[i*f:(i+1)*f])
+	})
+	keep(&l.feedForwardOut, r.gate)
+	r.addFeedForward(b, n)
+}
+
+func keep(dst *[]float32, src []float32) {
+	*dst = grow(*dst, len(src))
+	copy(*dst, src)
+}
+
+// Visitor is shown every projection of a layer during the backward pass: its kind
+// ("q_proj"), its input x [n, in] and the gradient g [n, out] of the loss with respect
+// to its output, before a bias is added or after, which is the same. Both are valid
+// during the call only.
+type Visitor func(layer int, kind string, x, g []float32, n int)
+
+// Backward takes the gradient of a loss with respect to the hidden states after the
+// final norm, [n, hidden], back through the batch of the tape, and shows the visitor
+// every projection, from the last layer to the first and, within a layer, down, gate,
+// up, o, q, k, v. It computes gradients of activations alone; those of a projection's
+// weights are gᵀ·x. grad is overwritten with the gradient with respect to the
+// embeddings.
+func (r *Runner) Backward(batch []Segment, t *Tape, grad []float32, visit Visitor) {
+	c, n, d := r.model.Config, t.n, r.model.Config.HiddenSize
+	bw := r.backward()
+	bw.grow(c, n)
+	eps := float32(c.RMSNormEps)
+	copy(bw.normed, grad[:n*d])
+	clear(grad[:n*d])
+	r.normBack(grad, bw.normed, t.final, r.model.FinalNorm, eps, n)
+	for layer := len(r.model.Blocks) - 1; layer >= 0; layer-- {
+		b, l := &r.model.Blocks[layer], &t.layers[layer]
+		if t.recompute {
+			r.begin(batch)
+			copy(r.hidden, l.in)
+			t.scratch.in = l.in
+			l = &t.scratch
+			r.layerTape(b, batch, layer, n, l)
+		}
+		r.feedForwardBack(b, l, layer, n, grad, visit)
+		r.attentionBack(b, l, batch, layer, n, grad, visit)
+	}
+}
+
+// backward returns the buffers of the backward pass.
+func (r *Runner) backward() *backwardBuffers {
+	if r.back == nil {
+		r.back = &backwardBuffers{workers: make([]attentionBackScratch, r.pool.Threads())}
+	}
+	return r.back
+}
+
+type backwardBuffers struct {
+	normed, part   []float32 // [n, hidden]
+	q, attn        []float32 // [n, heads·head_dim]
+	k, v           []float32 // [n, kv_heads·head_dim]
+	gate, up, wide []float32 // [n, intermediate]
+	workers        []attentionBackScratch
+}
+
+func (b *backwardBuffers) grow(c *Config, n int) {
+	for _, p := range []*[]float32{&b.normed, &b.part} {
+		*p = grow(*p, n*c.HiddenSize)
+	}
+	for _, p := range []*[]float32{&b.q, &b.attn} {
+		*p = grow(*p, n*c.Heads*c.HeadDim)
+	}
+	for _, p := range []*[]float32{&b.k, &b.v} {
+		*p = grow(*p, n*c.KVHeads*c.HeadDim)
+	}
+	for _, p := range []*[]float32{&b.gate, &b.up, &b.wide} {
+		*p = grow(*p, n*c.IntermediateSize)
+	}
+}
+
+// normBack adds the gradient of a norm's input to dst; grad is overwritten.
+func (r *Runner) normBack(dst, grad, x, w []float32, eps float32, n int) {
+	d := len(w)
+	r.rows(n, func(i int) {
+		kernel.RMSNormBack(dst[i*d:(i+1)*d], grad[i*d:(i+1)*d], x[i*d:(i+1)*d], w, eps)
+	})
+}
+
+// feedForwardBack takes grad from the layer's output to the middle of the layer.
+func (r *Runner) feedForwardBack(b *Block, l *layerTape, layer, n int, grad []float32, visit Visitor) {
+	c, bw := r.model.Config, r.back
+	d, f := c.HiddenSize, c.IntermediateSize
+	visit(layer, "down_proj", l.feedForwardOut, grad, n)
+	r.pool.Mul(bw.wide, grad, n, b.Down.Weight)
+	copy(bw.gate, l.gate)
+	copy(bw.up, l.up)
+	r.rows(n, func(i int) {
+		kernel.SiLUMulBack(bw.gate[i*f:(i+1)*f], bw.up[i*f:(i+1)*f], bw.wide[i*f:(i+1)*f])
+	})
+	visit(layer, "gate_proj", l.feedForwardIn, bw.gate, n)
+	visit(layer, "up_proj", l.feedForwardIn, bw.up, n)
+	r.pool.Mul(bw.normed, bw.gate, n, b.Gate.Weight)
+	r.addProduct(bw.normed, bw.up, n, b.Up.Weight)
+	r.normBack(grad[:n*d], bw.normed, l.middle, b.PostAttentionNorm, float32(c.RMSNormEps), n)
+}
+
+// addProduct adds x·w to dst [n, hidden].
+func (r *Runner) addProduct(dst, x []float32, n int, w *kernel.Matrix) {
+	d := r.model.Config.HiddenSize
+	r.pool.Mul(r.back.part, x, n, w)
+	r.rows(n, func(i int) { kernel.Add(dst[i*d:(i+1)*d], r.back.part[i*d:(i+1)*d]) })
+}
+
+// attentionBack takes grad from the middle of the layer to its beginning.
+func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n int, grad []float32, visit Visitor) {
+	c, bw := r.model.Config, r.back
+	hd, eps := c.HeadDim, float32(c.RMSNormEps)
+	visit(layer, "o_proj", l.attn, grad, n)
+	r.pool.Mul(bw.attn, grad, n, b.O.Weight)
+
+	first := make([]int, len(batch))
+	for s := 1; s < len(batch); s++ {
+		first[s] = first[s-1] + len(batch[s-1].Tokens)
+	}
+	r.pool.Run(len(batch)*c.KVHeads, func(worker, i int) {
+		s := i / c.KVHeads
+		r.headBack(&bw.workers[worker], l, first[s], len(batch[s].Tokens), i%c.KVHeads)
+	})
+	r.rows(n, func(i int) {
+		turn := func(g, x, norm []float32) {
+			kernel.RopeBack(g, r.cos[i], r.sin[i])
+			if norm != nil {
+				var room [256]float32
+				t := append(room[:0], g...)
+				clear(g)
+				kernel.RMSNormBack(g, t, x, norm, eps)
+			}
+		}
+		for h := range c.Heads {
+			at := (i*c.Heads + h) * hd
+			turn(bw.q[at:at+hd], l.q[at:at+hd], b.QNorm)
+		}
+		for h := range c.KVHeads {
+			at := (i*c.KVHeads + h) * hd
+			turn(bw.k[at:at+hd], l.k[at:at+hd], b.KNorm)
+		}
+	})
+	visit(layer, "q_proj", l.attentionIn, bw.q, n)
+	visit(layer, "k_proj", l.attentionIn, bw.k, n)
+	visit(layer, "v_proj", l.attentionIn, bw.v, n)
+	r.pool.Mul(bw.normed, bw.q, n, b.Q.Weight)
+	r.addProduct(bw.normed, bw.k, n, b.K.Weight)
+	r.addProduct(bw.normed, bw.v, n, b.V.Weight)
+	r.normBack(grad[:n*c.HiddenSize], bw.normed, l.in, b.InputNorm, eps, n)
+}
+
+type attentionBackScratch struct {
+	mul                   kernel.Scratch
+	q, out, scores, grads []float32
+	dq, dk, dv            []float32
+}
+
+// headBack computes the gradients of q, k and v for one sequence, whose first token
+// is row first, and one KV head with the query heads that share it. Scores are made
+// again, for some tokens at a time, so memory grows with the length alone.
+func (r *Runner) headBack(w *attentionBackScratch, l *layerTape, first, n, kv int) {
+	c, bw := r.model.Config, r.back
+	hd, group := c.HeadDim, c.Heads/c.KVHeads
+	width, kvWidth := group*hd, c.KVHeads*hd
+	scale := float32(1 / math.Sqrt(float64(hd)))
+	keys, values := l.kTurned[first*kvWidth+kv*hd:], l.v[first*kvWidth+kv*hd:]
+	w.dk, w.dv = grow(w.dk, n*hd), grow(w.dv, n*hd)
+	clear(w.dk)
+	clear(w.dv)
+	block := min(max(maxScores/(n*group), 1), n)
+	for start := 0; start < n; start += block {
+		length := min(block, n-start)
+		rows, visible := length*group, start+length
+		at := func(i int) int { return (first+start+i)*c.Heads*hd + kv*width }
+		w.q, w.out, w.dq = grow(w.q, rows*hd), grow(w.out, rows*hd), grow(w.dq, rows*hd)
+		w.scores, w.grads = grow(w.scores, rows*visible), grow(w.grads, rows*visible)
+		for i := range length {
+			copy(w.q[i*width:(i+1)*width], l.qTurned[at(i):at(i)+width])
+			copy(w.out[i*width:(i+1)*width], bw.attn[at(i):at(i)+width])
+		}
+		w.mul.MulNT(rows, visible, hd, w.q, hd, keys, kvWidth, w.scores, visible)
+		w.mul.MulNT(rows, visible, hd, w.out, hd, values, kvWidth, w.grads, visible)
+		for row := range rows {
+			seen := start + row/group + 1
+			p, g := w.scores[row*visible:(row+1)*visible], w.grads[row*visible:(row+1)*visible]
+			kernel.Softmax(p[:seen], scale)
+			kernel.SoftmaxBack(g[:seen], p[:seen], scale)
+			clear(p[seen:])
+			clear(g[seen:])
+		}
+		w.mul.MulNN(rows, hd, visible, w.grads, visible, keys, kvWidth, w.dq, hd)
+		w.mul.MulTNAdd(visible, hd, rows, w.grads, visible, w.q, hd, w.dk, hd)
+		w.mul.MulTNAdd(visible, hd, rows, w.scores, visible, w.out, hd, w.dv, hd)
+		for i := range length {
+			copy(bw.q[at(i):at(i)+width], w.dq[i*width:(i+1)*width])
+		}
+	}
+	for i := range n {
+		copy(bw.k[(first+i)*kvWidth+kv*hd:][:hd], w.dk[i*hd:])
+		copy(bw.v[(first+i)*kvWidth+kv*hd:][:hd], w.dv[i*hd:])
+	}
+}
+
+// HiddenGradient computes the gradient [n, hidden] of a loss with respect to the
+// hidden states after the final norm from that with respect to the logits, [n,
+// vocab].
+func (r *Runner) HiddenGradient(grad, logitsGrad []float32, n int) {
+	r.pool.Mul(grad, logitsGrad, n, r.model.Head)
+}

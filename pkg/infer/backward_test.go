@@ -1,0 +1,161 @@
+package infer
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"afmq/internal/kernel"
+)
+
+// tapeBatch cuts ids into two sequences of different length.
+func tapeBatch(m *Model, ids []int32) []Segment {
+	cut := len(ids) * 2 / 3
+	return []Segment{{m.NewCache(cut), ids[:cut]}, {m.NewCache(len(ids) - cut), ids[cut:]}}
+}
+
+// lossOf returns the mean nats of the batch's tokens, each given those before it in
+// its sequence, and, where grad is not nil, its gradient with respect to the final
+// hidden states.
+func lossOf(r *Runner, batch []Segment, hidden, grad []float32) float64 {
+	vocab, d := r.model.Config.VocabSize, r.model.Config.HiddenSize
+	loss, row := 0.0, 0
+	for _, s := range batch {
+		for i := range s.Tokens {
+			logits := make([]float32, vocab)
+			if i+1 < len(s.Tokens) {
+				r.Logits(logits, hidden[row*d:(row+1)*d], 1)
+				loss += kernel.LogSumExp(logits) - float64(logits[s.Tokens[i+1]])
+				kernel.Softmax(logits, 1)
+				logits[s.Tokens[i+1]]--
+			}
+			if grad != nil {
+				r.HiddenGradient(grad[row*d:(row+1)*d], logits, 1)
+			}
+			row++
+		}
+	}
+	return loss
+}
+
+// TestBackwardAgainstFiniteDifferences moves every projection of every fixture along
+// a random direction: the slope of the loss is Σ g·ΔW·x.
+func TestBackwardAgainstFiniteDifferences(t *testing.T) {
+	eachFixture(t, func(t *testing.T, dir string) {
+		pool := newPool(t, 2)
+		m := openFixture(t, dir, pool)
+		ids, _ := expected(t, dir)
+		if len(ids) > 24 {
+			ids = ids[:24]
+		}
+		r := m.NewRunner(pool)
+		rng := rand.New(rand.NewPCG(1, 2))
+		directions := map[string][]float32{} // ΔW [out, in]
+		key := func(layer int, kind string) string { return fmt.Sprintf("%d.%s", layer, kind) }
+		kinds := []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+		for l := range m.Blocks {
+			for _, kind := range kinds {
+				w := m.Blocks[l].linear(kind).Weight
+				d := make([]float32, w.Rows()*w.Cols())
+				for i := range d {
+					d[i] = float32(rng.NormFloat64()) * 0.02
+				}
+				directions[key(l, kind)] = d
+			}
+		}
+		var slopes [2]map[string]float64
+		for i, recompute := range []bool{false, true} {
+			slopes[i] = map[string]float64{}
+			tape := NewTape(recompute)
+			batch := tapeBatch(m, ids)
+			hidden := slices.Clone(r.ForwardTape(batch, tape))
+			grad := make([]float32, len(hidden))
+			lossOf(r, batch, hidden, grad)
+			r.Backward(batch, tape, grad, func(layer int, kind string, x, g []float32, n int) {
+				w := m.Blocks[layer].linear(kind).Weight
+				direction := kernel.PackF32(w.Rows(), w.Cols(), directions[key(layer, kind)])
+				y := make([]float32, n*w.Rows())
+				pool.MulT(y, x, n, direction)
+				slopes[i][key(layer, kind)] = kernel.Dot(y, g[:len(y)])
+			})
+		}
+		for l := range m.Blocks {
+			for _, kind := range kinds {
+				lin := m.Blocks[l].linear(kind)
+				before, name := lin.Weight, key(l, kind)
+				at := func(h float32) float64 {
+					w := make([]float32, before.Rows()*before.Cols())
+					for i := range before.Rows() {
+						before.Row(w[i*before.Cols():(i+1)*before.Cols()], i)
+					}
+					for i, d := range directions[name] {
+						w[i] += h * d
+					}
+					lin.Weight = kernel.PackF32(before.Rows(), before.Cols(), w)
+					batch := tapeBatch(m, ids)
+					return lossOf(r, batch, r.Forward(batch), nil)
+				}
+				const h = 1.0 / 16
+				want := (8*(at(h)-at(-h)) - (at(2*h) - at(-2*h))) / (12 * h)
+				lin.Weight = before
+				for i := range slopes {
+					if d := math.Abs(slopes[i][name] - want); d > 2e-3*math.Abs(want)+2e-4 {
+						t.Errorf("%s, recompute %v: slope %v, by differences %v", name, i == 1, slopes[i][name], want)
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestForwardTapeIsForward holds the taped pass to the plain one bit by bit.
+func TestForwardTapeIsForward(t *testing.T) {
+	eachFixture(t, func(t *testing.T, dir string) {
+		pool := newPool(t, 1)
+		m := openFixture(t, dir, pool)
+		ids, _ := expected(t, dir)
+		r := m.NewRunner(pool)
+		want := slices.Clone(r.Forward(tapeBatch(m, ids)))
+		if !slices.Equal(r.ForwardTape(tapeBatch(m, ids), NewTape(false)), want) {
+			t.Error("the hidden states differ")
+		}
+	})
+}
+
+// TestWalkIsForward holds a walk to the plain pass bit by bit, with steps repeated
+// and with its rest run at once from every layer.
+func TestWalkIsForward(t *testing.T) {
+	eachFixture(t, func(t *testing.T, dir string) {
+		pool := newPool(t, 2)
+		m := openFixture(t, dir, pool)
+		ids, _ := expected(t, dir)
+		r := m.NewRunner(pool)
+		batch := tapeBatch(m, ids)
+		want := slices.Clone(r.Forward(batch))
+		w := m.NewWalk(pool, [][]int32{batch[0].Tokens, batch[1].Tokens})
+		if w.Batches() != 1 || w.Tokens(0) != len(ids) {
+			t.Fatalf("%d batches, %d tokens", w.Batches(), w.Tokens(0))
+		}
+		for w.Layer() < len(m.Blocks) {
+			if !slices.Equal(w.Finish(r, 0), want) {
+				t.Fatalf("the rest from layer %d on differs", w.Layer())
+			}
+			in := slices.Clone(w.AttentionIn(0))
+			if !slices.Equal(w.AttentionIn(0), in) {
+				t.Fatal("a step cannot be repeated")
+			}
+			w.AttentionOut(0)
+			mid := slices.Clone(w.FeedForwardIn(0))
+			w.FeedForwardOut(0)
+			if !slices.Equal(w.FeedForwardIn(0), mid) {
+				t.Fatal("a step cannot be repeated")
+			}
+			w.Advance()
+		}
+		if !slices.Equal(w.Finish(r, 0), want) {
+			t.Fatal("the final norm differs")
+		}
+	})
+}
