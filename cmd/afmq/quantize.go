@@ -8,15 +8,20 @@ import (
 
 	"afmq/internal/fault"
 	"afmq/pkg/quantize"
+	"afmq/pkg/sensitivity"
 )
 
 type quantizeOptions struct {
-	out       string
-	bits      int
-	groupRows int
-	rowScale  bool
-	overrides []string
-	restart   bool
+	out            string
+	bits           int
+	groupRows      int
+	rowScale       bool
+	overrides      []string
+	restart        bool
+	calib          []string
+	compensate     string
+	tokens, seqLen int
+	seed           int64
 }
 
 type quantizeObject struct {
@@ -55,6 +60,11 @@ A command that was interrupted continues when it is given again.`,
 	f.BoolVar(&o.rowScale, "row-scale", false, "give every palettized row an fp16 factor of its own (16 bits a row)")
 	f.StringArrayVar(&o.overrides, "override", nil, "REGEX=BITS for the modules that match; repeatable")
 	f.BoolVar(&o.restart, "restart", false, "discard what an interrupted run left")
+	f.StringArrayVar(&o.calib, "calib", nil, "calibration text (.jsonl or text); repeatable")
+	f.StringVar(&o.compensate, "compensate", "", "gptq or none (default: gptq with --calib)")
+	f.IntVar(&o.tokens, "tokens", sensitivity.DefaultTokens, "calibration tokens")
+	f.IntVar(&o.seqLen, "seq-len", 0, "tokens in a calibration sequence (default: min(512, max_position_embeddings))")
+	f.Int64Var(&o.seed, "seed", 0, "chooses the calibration sequences")
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
 }
@@ -66,7 +76,8 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 	}
 	opts := quantize.Options{
 		Model: model, Out: o.out, Bits: o.bits, GroupRows: o.groupRows, RowScale: o.rowScale, Restart: o.restart,
-		Progress: a.progress(), ToolVersion: version,
+		Progress: a.progress(), ToolVersion: version, Compensate: o.compensate,
+		Calibration: sensitivity.CalibrationOptions{Files: o.calib, Tokens: o.tokens, SeqLen: o.seqLen, Seed: o.seed},
 	}
 	for _, s := range o.overrides {
 		ov, err := quantize.ParseOverride(s)

@@ -29,7 +29,7 @@ type Manifest struct {
 	Arithmetic  string         `json:"arithmetic"`   // of the computation that chose the values: "f32"
 	Seed        int64          `json:"seed"`         // of every random choice; 0 where there was none
 	Source      SourceDigest   `json:"source"`       // the 16-bit checkpoint
-	Calibration *string        `json:"calibration"`  // hex SHA-256 of the calibration tokens; null without any
+	Calibration *Calibration   `json:"calibration"`  // what text was looked at; null without any
 	Tokenizer   string         `json:"tokenizer"`    // hex SHA-256 of tokenizer.json
 	Plan        Plan           `json:"plan"`         // what was done to each matrix
 	BPW         BitsPerWeight  `json:"bpw"`
@@ -62,6 +62,8 @@ type Plan struct {
 	Bits      int          `json:"bits"`       // default palette width
 	GroupRows int          `json:"group_rows"` // rows that share a look-up table
 	RowScale  bool         `json:"row_scale"`  // every palettized matrix has a factor for each row; else none has
+	// Compensation is how the error of the weights was made up for: "gptq", or "none".
+	Compensation string `json:"compensation"`
 	Modules   []PlanModule `json:"modules"`    // every quantizable matrix in canonical order: projections, embedding, head
 }
 
@@ -72,6 +74,11 @@ type PlanModule struct {
 	Bits     int     `json:"bits"`      // bits an index or an int8 value takes; of the stored type where kept plain
 	Bytes    int64   `json:"bytes"`     // all its stored tensors together
 	RelError float64 `json:"rel_error"` // ‖Ŵ−W‖/‖W‖ (Frobenius)
+	// OutputError is ‖(Ŵ−W)·X‖² over the calibration tokens as a share of what it is
+	// without compensation; absent where there was none.
+	OutputError float64 `json:"output_error,omitempty"`
+	// Warning says why a module was not compensated although it was asked for.
+	Warning string `json:"warning,omitempty"`
 }
 
 // Form is how a matrix of the model is stored in an artifact.

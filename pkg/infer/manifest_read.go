@@ -179,7 +179,7 @@ func (m *Manifest) check() error {
 		}
 	}
 	if m.Calibration != nil {
-		if err := checkDigest("calibration", *m.Calibration); err != nil {
+		if err := m.Calibration.check(); err != nil {
 			return err
 		}
 	}
@@ -251,7 +251,7 @@ func (p *Plan) check() error {
 		if !ok {
 			return fmt.Errorf("plan: module %q: form %q cannot have %d bits", pm.Name, pm.Form, pm.Bits)
 		}
-		if pm.Bytes < 0 || !(pm.RelError >= 0) || math.IsInf(pm.RelError, 0) {
+		if pm.Bytes < 0 || !(pm.RelError >= 0) || math.IsInf(pm.RelError, 0) || !(pm.OutputError >= 0) || math.IsInf(pm.OutputError, 0) {
 			return fmt.Errorf("plan: module %q: negative bytes or error", pm.Name)
 		}
 	}

@@ -152,6 +152,41 @@ func (m *Model) place(s *store, spec TensorSpec) (job, error) {
 	return s.vector(spec, m.norm(b, spec.Kind))
 }
 
+// SetMatrix puts a packed weight [out, in] into its place: the embedding, which is also
+// the head where that is tied, a projection or the head. With SetVector it builds a model
+// part by part, for callers that have no checkpoint of it.
+func (m *Model) SetMatrix(spec TensorSpec, w *kernel.Matrix) {
+	switch spec.Role {
+	case Embedding:
+		m.Embedding = w
+		if m.Config.TieEmbeddings {
+			m.Head = w
+		}
+	case Head:
+		m.Head = w
+	case Projection:
+		m.Blocks[spec.Layer].linear(spec.Kind).Weight = w
+	default:
+		panic("infer: SetMatrix: " + spec.Name + " is no matrix")
+	}
+}
+
+// SetVector puts the weight of a norm or a bias into its place.
+func (m *Model) SetVector(spec TensorSpec, v []float32) {
+	var b *Block
+	if spec.Layer >= 0 {
+		b = &m.Blocks[spec.Layer]
+	}
+	switch spec.Role {
+	case Norm:
+		*m.norm(b, spec.Kind) = v
+	case Bias:
+		b.linear(spec.Kind).Bias = v
+	default:
+		panic("infer: SetVector: " + spec.Name + " is no vector")
+	}
+}
+
 // linear returns the projection called kind, "q_proj" to "down_proj".
 func (b *Block) linear(kind string) *Linear {
 	switch kind {

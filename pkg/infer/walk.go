@@ -15,7 +15,7 @@ import (
 //
 // In each layer the steps are, for every batch: AttentionIn, AttentionOut,
 // FeedForwardIn, FeedForwardOut, and Advance, after which the walk is at the next
-// layer. A step may be run again for a batch as long as the next one has not been.
+// layer; Advance makes up for steps that were left out. A step may be run again for a batch as long as the next one has not been.
 type Walk struct {
 	model  *Model
 	runner *Runner
@@ -150,26 +150,23 @@ func (w *Walk) FeedForwardOut(batch int) []float32 {
 // Hidden returns the hidden states of a batch where they stand, [tokens, hidden].
 func (w *Walk) Hidden(batch int) []float32 { return w.parts[batch].hidden }
 
-// Advance adds the result of the feed-forward to all hidden states and goes to the
-// next layer.
+// Advance runs what is left of the current layer for every batch and goes to the next.
 func (w *Walk) Advance() {
+	b := &w.model.Blocks[w.layer]
 	for i := range w.parts {
-		w.FeedForwardOut(i)
 		p := &w.parts[i]
-		w.runner.addFeedForward(&w.model.Blocks[w.layer], p.tokens)
+		if p.at == atStart {
+			w.AttentionOut(i)
+		}
+		if p.at == atAttention {
+			w.FeedForwardIn(i)
+		}
+		w.FeedForwardOut(i)
+		w.runner.addFeedForward(b, p.tokens)
 		copy(p.hidden, w.runner.hidden)
 		p.at = atStart
 	}
 	w.layer++
-}
-
-// Skip runs the whole current layer and goes to the next.
-func (w *Walk) Skip() {
-	for i := range w.parts {
-		w.AttentionOut(i)
-		w.FeedForwardIn(i)
-	}
-	w.Advance()
 }
 
 // Finish runs the rest of the model, from the current layer on, over a batch whose

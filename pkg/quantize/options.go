@@ -3,6 +3,7 @@ package quantize
 import (
 	"afmq/internal/fault"
 	"afmq/internal/progress"
+	"afmq/pkg/sensitivity"
 )
 
 // DefaultBits and DefaultGroupRows are the reference recipe: palettes of 16
@@ -12,17 +13,25 @@ const (
 	DefaultGroupRows = 16
 )
 
+// The values of Options.Compensate.
+const (
+	GPTQ           = "gptq"
+	NoCompensation = "none"
+)
+
 // Options say what Run does.
 type Options struct {
-	Model       string            // directory of the 16-bit checkpoint
-	Out         string            // directory to be made; must not exist, or be empty
-	Bits        int               // of an index, 1 to 8; 0 for DefaultBits
-	GroupRows   int               // output rows that share a look-up table; 0 for DefaultGroupRows
-	RowScale    bool              // give every palettized row an fp16 factor, 16 bits a row
-	Overrides   []Override        // later ones win
-	Restart     bool              // discard the state that an interrupted run left
-	Progress    progress.Reporter // nil for none
-	ToolVersion string            // recorded in the manifest; part of what makes a job the same
+	Model       string                         // directory of the 16-bit checkpoint
+	Out         string                         // directory to be made; must not exist, or be empty
+	Bits        int                            // of an index, 1 to 8; 0 for DefaultBits
+	GroupRows   int                            // output rows that share a look-up table; 0 for DefaultGroupRows
+	RowScale    bool                           // give every palettized row an fp16 factor, 16 bits a row
+	Overrides   []Override                     // later ones win
+	Calibration sensitivity.CalibrationOptions // no files: none
+	Compensate  string                         // GPTQ or NoCompensation; empty: GPTQ where there is calibration text
+	Restart     bool                           // discard the state that an interrupted run left
+	Progress    progress.Reporter              // nil for none
+	ToolVersion string                         // recorded in the manifest; part of what makes a job the same
 }
 
 // check fills in the defaults. Errors are fault.Usage.
@@ -47,6 +56,16 @@ func (o *Options) check() error {
 	}
 	if o.Out == "" {
 		return fault.Usagef("no output directory")
+	}
+	switch {
+	case o.Compensate == "" && len(o.Calibration.Files) > 0:
+		o.Compensate = GPTQ
+	case o.Compensate == "":
+		o.Compensate = NoCompensation
+	case o.Compensate != GPTQ && o.Compensate != NoCompensation:
+		return fault.Usagef("compensation %q is unknown; there are %s and %s", o.Compensate, GPTQ, NoCompensation)
+	case o.Compensate == GPTQ && len(o.Calibration.Files) == 0:
+		return fault.Usagef("compensation %q needs calibration text", GPTQ)
 	}
 	for _, ov := range o.Overrides {
 		if _, err := ov.compile(); err != nil {

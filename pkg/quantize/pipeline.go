@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 	"os"
 	"sync"
 
@@ -45,6 +46,7 @@ type pipeline struct {
 	taken    int       // of them taken over from an earlier run
 	unsynced int64
 	hashers  sync.WaitGroup
+	text     *calibrated // nil without compensation
 }
 
 // pending is an item on its way to the file.
@@ -55,6 +57,8 @@ type pending struct {
 	source []infer.TensorDigest // filled by sourceDone
 	sqErr  float64
 	sqNorm float64
+	outErr float64 // share of the output's error that compensation left; 0 without
+	note   string  // why a module was not compensated
 
 	sourceDone, outsDone *task
 }
@@ -145,6 +149,11 @@ func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<
 		if err := pl.compute(it, p); err != nil {
 			return err
 		}
+		if pl.text != nil {
+			if err := pl.text.install(it, p.data, &pl.job.opts); err != nil {
+				return err
+			}
+		}
 		p.outsDone = pl.hash(func() error {
 			for k, info := range it.outs {
 				p.outs = append(p.outs, digestOf(info, p.data[k]))
@@ -152,6 +161,38 @@ func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<
 			return nil
 		})
 		queue <- p // never blocks: it has room for every slot
+	}
+	return nil
+}
+
+// installTaken puts what an earlier run finished into the model that the calibration
+// text runs through. path is that of the file without its ending for being unfinished.
+func (pl *pipeline) installTaken(path string) error {
+	f, err := os.Open(path + safetensors.Partial)
+	if err != nil {
+		return fault.Reading(path, err)
+	}
+	defer f.Close()
+	at := pl.job.header
+	for i := range pl.taken {
+		it := &pl.job.items[i]
+		var data [][]byte
+		for _, d := range pl.records[i].Tensors {
+			size, err := d.Size()
+			if err != nil {
+				return err
+			}
+			b := make([]byte, size)
+			if _, err := f.ReadAt(b, at); err != nil {
+				return fault.Reading(path, err)
+			}
+			at += size
+			data = append(data, b)
+		}
+		if err := pl.text.install(it, data, &pl.job.opts); err != nil {
+			return err
+		}
+		it.src.Release()
 	}
 	return nil
 }
@@ -218,9 +259,11 @@ func (pl *pipeline) palettize(it *item, p *pending) (err error) {
 		return err
 	}
 	rows, cols := it.spec.Shape[0], it.spec.Shape[1]
-	m, report, err := palettize.Palettize(pl.pool, src, rows, cols, palettize.Options{
-		Bits: it.bits, GroupRows: pl.job.opts.GroupRows, RowScale: pl.job.opts.RowScale,
-	})
+	opt := palettize.Options{Bits: it.bits, GroupRows: pl.job.opts.GroupRows, RowScale: pl.job.opts.RowScale}
+	m, report, err := pl.compensate(it, p, src, opt)
+	if m == nil && err == nil {
+		m, report, err = palettize.Palettize(pl.pool, src, rows, cols, opt)
+	}
 	if err != nil {
 		return err
 	}
@@ -230,6 +273,24 @@ func (pl *pipeline) palettize(it *item, p *pending) (err error) {
 	}
 	p.sqErr, p.sqNorm = report.SquaredError, report.SquaredNorm
 	return nil
+}
+
+// compensate palettizes with error compensation; a nil matrix without an error means
+// that there is none for this module, and p.note says why if it was asked for.
+func (pl *pipeline) compensate(it *item, p *pending, src palettize.Source, opt palettize.Options) (*palettize.Matrix, palettize.Report, error) {
+	if pl.text == nil {
+		return nil, palettize.Report{}, nil
+	}
+	f, reason := pl.text.factorFor(it.spec)
+	if reason != nil {
+		p.note = reason.Error()
+		return nil, palettize.Report{}, nil
+	}
+	m, r, err := palettize.Compensate(pl.pool, src, it.spec.Shape[0], it.spec.Shape[1], opt, f, palettize.Compensation{})
+	if err == nil && r.PlainError > 0 {
+		p.outErr = r.OutputError / r.PlainError
+	}
+	return m, r.Report, err
 }
 
 // write appends one item to the file and to the journal.
@@ -259,13 +320,37 @@ func (pl *pipeline) write(p *pending) error {
 		}
 		pl.unsynced = 0
 	}
-	rec := record{Item: p.index, Tensors: p.outs, Source: p.source, SquaredError: p.sqErr, SquaredNorm: p.sqNorm}
+	rec := record{Item: p.index, Tensors: p.outs, Source: p.source, SquaredError: p.sqErr, SquaredNorm: p.sqNorm, OutputError: p.outErr, Warning: p.note}
 	if err := pl.journal.Append(rec); err != nil {
 		return err
 	}
 	pl.records = append(pl.records, rec)
 	pl.progress.Advance(it.sourceBytes())
 	return nil
+}
+
+func bytesUint16(b []byte) []uint16 {
+	v := make([]uint16, len(b)/2)
+	for i := range v {
+		v[i] = binary.LittleEndian.Uint16(b[2*i:])
+	}
+	return v
+}
+
+func bytesFloat32(b []byte) []float32 {
+	v := make([]float32, len(b)/4)
+	for i := range v {
+		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return v
+}
+
+func bytesInt8(b []byte) []int8 {
+	v := make([]int8, len(b))
+	for i, x := range b {
+		v[i] = int8(x)
+	}
+	return v
 }
 
 func uint16Bytes(v []uint16) []byte {

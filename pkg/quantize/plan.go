@@ -11,6 +11,7 @@ import (
 	"afmq/pkg/infer"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 )
 
 // arithmetic is what the manifest records of how values were chosen: float32
@@ -34,19 +35,20 @@ type job struct {
 	opts     Options
 	src      *source
 	items    []item
-	infos    []safetensors.Info // of all items
-	config   []byte             // the artifact's config.json
-	header   int64              // bytes of model.safetensors before the first tensor
-	total    int64              // bytes of model.safetensors
-	identity []byte             // what must be equal for a run to go on with another's state
+	infos    []safetensors.Info       // of all items
+	config   []byte                   // the artifact's config.json
+	header   int64                    // bytes of model.safetensors before the first tensor
+	total    int64                    // bytes of model.safetensors
+	identity []byte                   // what must be equal for a run to go on with another's state
+	text     *sensitivity.Calibration // nil without calibration
 }
 
-func newJob(src *source, opts Options) (*job, error) {
+func newJob(src *source, opts Options, text *sensitivity.Calibration) (*job, error) {
 	widths, err := planWidths(src.cfg, opts.Bits, opts.Overrides)
 	if err != nil {
 		return nil, err
 	}
-	j := &job{opts: opts, src: src}
+	j := &job{opts: opts, src: src, text: text}
 	var exceptions []moduleBits
 	for _, w := range src.weights {
 		it := item{weight: w, width: width{form: infer.Plain}}
@@ -113,16 +115,22 @@ func (j *job) describe() ([]byte, error) {
 			tensors[t.Name] = fmt.Sprintf("%s %v", t.DType, t.Shape)
 		}
 	}
+	calibration := ""
+	if j.text != nil {
+		calibration = j.text.Record.Digest
+	}
 	return json.Marshal(struct {
-		Job         string            `json:"job"`
-		ToolVersion string            `json:"tool_version"`
-		Bits        int               `json:"bits"`
-		GroupRows   int               `json:"group_rows"`
-		RowScale    bool              `json:"row_scale"`
-		Modules     map[string]string `json:"modules"`
-		Files       map[string]string `json:"files"`
-		Tensors     map[string]string `json:"tensors"`
-	}{"quantize/v1", j.opts.ToolVersion, j.opts.Bits, j.opts.GroupRows, j.opts.RowScale, modules, files, tensors})
+		Job          string            `json:"job"`
+		ToolVersion  string            `json:"tool_version"`
+		Bits         int               `json:"bits"`
+		GroupRows    int               `json:"group_rows"`
+		RowScale     bool              `json:"row_scale"`
+		Compensation string            `json:"compensation"`
+		Calibration  string            `json:"calibration"`
+		Modules      map[string]string `json:"modules"`
+		Files        map[string]string `json:"files"`
+		Tensors      map[string]string `json:"tensors"`
+	}{"quantize/v1", j.opts.ToolVersion, j.opts.Bits, j.opts.GroupRows, j.opts.RowScale, j.opts.Compensate, calibration, modules, files, tensors})
 }
 
 func (w width) String() string {

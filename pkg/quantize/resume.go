@@ -28,6 +28,8 @@ type record struct {
 	Source       []infer.TensorDigest `json:"source"`  // read, twins included
 	SquaredError float64              `json:"squared_error"`
 	SquaredNorm  float64              `json:"squared_norm"`
+	OutputError  float64              `json:"output_error,omitempty"`
+	Warning      string               `json:"warning,omitempty"`
 }
 
 // readRecords returns the records of the items that an earlier run finished,

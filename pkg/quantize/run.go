@@ -11,6 +11,7 @@ import (
 	"afmq/internal/kernel"
 	"afmq/internal/stage"
 	"afmq/pkg/infer"
+	"afmq/pkg/sensitivity"
 )
 
 // Result is what Run made.
@@ -44,7 +45,13 @@ func Run(ctx context.Context, pool *kernel.Pool, opts Options) (*Result, error) 
 		return nil, err
 	}
 	defer src.close()
-	j, err := newJob(src, opts)
+	var text *sensitivity.Calibration
+	if len(opts.Calibration.Files) > 0 {
+		if text, err = sensitivity.ReadCalibration(opts.Calibration, src.tokenizer, src.cfg); err != nil {
+			return nil, err
+		}
+	}
+	j, err := newJob(src, opts, text)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +92,9 @@ func (j *job) fill(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (res 
 	}
 	defer p.Done()
 	pl := &pipeline{job: j, pool: pool, progress: p, journal: journal}
+	if j.opts.Compensate == GPTQ {
+		pl.text = newCalibrated(pool, j.src.cfg, j.text)
+	}
 	weights, err := pl.makeWeights(ctx, dir, e)
 	if err == nil {
 		res, err = j.finish(dir, pl.records, weights)
@@ -108,6 +118,12 @@ func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, e earlier) 
 		return digest, err
 	}
 	pl.taken = len(pl.records)
+	if pl.text != nil {
+		if err := pl.installTaken(path); err != nil {
+			pl.out.Keep()
+			return digest, err
+		}
+	}
 	var left int64
 	for i := pl.taken; i < len(pl.job.items); i++ {
 		left += pl.job.items[i].sourceBytes()
@@ -160,18 +176,23 @@ func (j *job) manifest(records []record, weights infer.FileDigest) (*infer.Manif
 	m := &infer.Manifest{
 		Schema: infer.ManifestSchema, ToolVersion: j.opts.ToolVersion, Arithmetic: arithmetic,
 		Tokenizer: j.src.tokenizerDigest(),
-		Plan:      infer.Plan{Bits: j.opts.Bits, GroupRows: j.opts.GroupRows, RowScale: j.opts.RowScale},
+		Plan: infer.Plan{
+			Bits: j.opts.Bits, GroupRows: j.opts.GroupRows, RowScale: j.opts.RowScale, Compensation: j.opts.Compensate,
+		},
 		Files: append([]infer.FileDigest{
 			weights,
 			{Name: configFile, Bytes: int64(len(j.config)), SHA256: hexSum(j.config)},
 		}, j.src.copies...),
 	}
+	if j.text != nil {
+		m.Calibration, m.Seed = &j.text.Record, j.text.Record.Seed
+	}
 	var source []infer.TensorDigest
-	relErr := map[string]float64{}
+	byName := map[string]record{}
 	for i, r := range records {
 		m.Tensors = append(m.Tensors, r.Tensors...)
 		source = append(source, r.Source...)
-		relErr[j.items[i].spec.Name] = relativeError(r.SquaredError, r.SquaredNorm)
+		byName[j.items[i].spec.Name] = r
 	}
 	m.Source = infer.NewSourceDigest(hexSum(j.src.rawConfig), source)
 	layout, err := infer.StoredLayout(j.src.cfg, j.opts.GroupRows, m.Tensors)
@@ -180,7 +201,10 @@ func (j *job) manifest(records []record, weights infer.FileDigest) (*infer.Manif
 	}
 	for i := range layout {
 		if st := &layout[i]; len(st.Spec.Shape) == 2 {
-			m.Plan.Modules = append(m.Plan.Modules, planModule(st, relErr[st.Spec.Name]))
+			r := byName[st.Spec.Name]
+			pm := planModule(st, relativeError(r.SquaredError, r.SquaredNorm))
+			pm.OutputError, pm.Warning = r.OutputError, r.Warning
+			m.Plan.Modules = append(m.Plan.Modules, pm)
 		}
 	}
 	m.BPW = infer.MeasureBits(layout)

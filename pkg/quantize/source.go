@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"afmq/internal/fault"
+	"afmq/internal/tokenizer"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
 )
@@ -33,6 +34,7 @@ type source struct {
 	rawConfig []byte // config.json as it is
 	copies    []infer.FileDigest
 	ckpt      *safetensors.Checkpoint
+	tokenizer *tokenizer.Tokenizer
 	weights   []weight
 }
 
@@ -78,7 +80,7 @@ func openSource(ctx context.Context, dir string) (*source, error) {
 		return nil, err
 	}
 	if err = s.findWeights(); err == nil {
-		_, err = infer.OpenTokenizer(dir, s.cfg)
+		s.tokenizer, err = infer.OpenTokenizer(dir, s.cfg)
 	}
 	if err == nil {
 		s.copies, err = hashCopies(ctx, dir)

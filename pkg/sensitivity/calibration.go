@@ -1,0 +1,119 @@
+package sensitivity
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+	"os"
+	"slices"
+
+	"afmq/internal/fault"
+	"afmq/internal/tokenizer"
+	"afmq/pkg/infer"
+)
+
+// DefaultTokens is the budget of calibration tokens. Error compensation wants 8 k or
+// more.
+const DefaultTokens = 16 << 10
+
+// CalibrationOptions say which tokens a model is calibrated on.
+type CalibrationOptions struct {
+	Files  []string // text, or .jsonl with one {"text"} a line; see infer.ReadCorpus
+	SeqLen int      // tokens in a sequence; 0 for min(512, max_position_embeddings)
+	Tokens int      // budget; 0 for DefaultTokens
+	Seed   int64    // chooses the sequences
+}
+
+// Calibration is the text that a model is calibrated on, as its tokens.
+type Calibration struct {
+	Sequences [][]int32 // each of SeqLen tokens, or one shorter one
+	Record    infer.Calibration
+}
+
+// Tokens returns the number of tokens.
+func (c *Calibration) Tokens() int { return c.Record.Tokens }
+
+// Check fills in the defaults that depend on the model. Errors are fault.Usage.
+func (o *CalibrationOptions) Check(cfg *infer.Config) error {
+	if o.SeqLen == 0 {
+		o.SeqLen = min(512, cfg.MaxPositions)
+	}
+	if o.Tokens == 0 {
+		o.Tokens = DefaultTokens
+	}
+	switch {
+	case len(o.Files) == 0:
+		return fault.Usagef("no calibration text")
+	case o.SeqLen < 2 || o.SeqLen > cfg.MaxPositions:
+		return fault.Usagef("calibration sequences of %d tokens; the model takes 2 to %d (max_position_embeddings)", o.SeqLen, cfg.MaxPositions)
+	case o.Tokens < o.SeqLen:
+		return fault.Usagef("a budget of %d calibration tokens is less than one sequence of %d", o.Tokens, o.SeqLen)
+	}
+	return nil
+}
+
+// ReadCalibration encodes the files, joins their tokens with the model's
+// end-of-sequence token where it has one, cuts them into sequences of SeqLen, and draws
+// as many as the budget holds, without repetition and in the order of the text. A rest
+// that does not fill a sequence is left out, unless it is all there is. Less text than
+// the budget asks for is not an error; [Calibration.Tokens] says how much there was.
+//
+// The digest is the SHA-256 of the sequence length and of the ids of all sequences, as
+// little-endian 32-bit numbers.
+func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *infer.Config) (*Calibration, error) {
+	if err := o.Check(cfg); err != nil {
+		return nil, err
+	}
+	c := &Calibration{Record: infer.Calibration{SeqLen: o.SeqLen, Seed: o.Seed}}
+	var stream []int32
+	for i, file := range o.Files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fault.Reading(file, err)
+		}
+		sum := sha256.Sum256(data)
+		digest := hex.EncodeToString(sum[:])
+		if slices.Contains(c.Record.Files, digest) {
+			return nil, fault.Usagef("calibration file %s is given twice", file)
+		}
+		c.Record.Files = append(c.Record.Files, digest)
+		corpus, err := infer.ReadCorpus(file, t, cfg.Separator())
+		if err != nil {
+			return nil, err
+		}
+		if eos := cfg.Separator(); i > 0 && eos >= 0 {
+			stream = append(stream, eos)
+		}
+		stream = append(stream, corpus.IDs...)
+	}
+	if len(stream) < 2 {
+		return nil, fault.Inputf(o.Files[0], "gives %d tokens; calibration needs at least 2", len(stream))
+	}
+	c.Sequences = draw(stream, o)
+	h := sha256.New()
+	_ = binary.Write(h, binary.LittleEndian, uint32(o.SeqLen)) // a hash takes everything
+	for _, s := range c.Sequences {
+		c.Record.Tokens += len(s)
+		_ = binary.Write(h, binary.LittleEndian, s)
+	}
+	c.Record.Digest = hex.EncodeToString(h.Sum(nil))
+	c.Record.Passages = infer.Passages(c.Sequences)
+	return c, nil
+}
+
+// draw chooses the sequences.
+func draw(stream []int32, o CalibrationOptions) [][]int32 {
+	n := len(stream) / o.SeqLen
+	if n == 0 {
+		return [][]int32{stream}
+	}
+	r := rand.New(rand.NewPCG(uint64(o.Seed), 0))
+	picks := r.Perm(n)[:min(n, o.Tokens/o.SeqLen)]
+	slices.Sort(picks)
+	out := make([][]int32, len(picks))
+	for i, p := range picks {
+		out[i] = stream[p*o.SeqLen : (p+1)*o.SeqLen]
+	}
+	return out
+}
