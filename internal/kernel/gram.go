@@ -25,6 +25,23 @@ func (p *Pool) AddGram(h, x []float32, n, d int) {
 	p.giveWorkspace(ws)
 }
 
+// AddCross adds AᵀB to h [da, db]; A is [n, da] and B [n, db], all row-major. Rows are
+// summed as by [Pool.AddGram].
+func (p *Pool) AddCross(h, a, b []float32, n, da, db int) {
+	if len(h) < da*db || len(a) < n*da || len(b) < n*db {
+		panic(fmt.Sprintf("kernel: AddCross: %d, %d and %d elements for n %d, [%d, %d]", len(h), len(a), len(b), n, da, db))
+	}
+	if n == 0 || da == 0 || db == 0 {
+		return
+	}
+	ws := p.takeWorkspace()
+	p.Run((da+gramRows-1)/gramRows, func(worker, i int) {
+		r0 := i * gramRows
+		ws.workers[worker].scratch.MulTNAdd(min(gramRows, da-r0), db, n, a[r0:], da, b, db, h[r0*db:], db)
+	})
+	p.giveWorkspace(ws)
+}
+
 // Symmetrize copies the upper triangle of h [d, d] to the lower one.
 func Symmetrize(h []float32, d int) {
 	const block = 64 // a block of columns that stays in the cache while it is turned

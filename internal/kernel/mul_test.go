@@ -109,7 +109,7 @@ func TestMulTPart(t *testing.T) {
 func TestGram(t *testing.T) {
 	eachLevel(t, func(t *testing.T, _ string) {
 		r := newRand(13)
-		for _, d := range []int{1, 15, 85, 200} {
+		for _, d := range []int{7, 15, 85, 200} {
 			const n = 300
 			x := normals(r, n*d)
 			var first []float32
@@ -120,6 +120,19 @@ func TestGram(t *testing.T) {
 				p.AddGram(h, x[100*d:], n-100, d)
 				p.Close()
 				Symmetrize(h, d)
+				cross := make([]float32, 7*d)
+				q := NewPool(threads)
+				q.AddCross(cross, x[:n*7], x, n, 7, d)
+				q.Close()
+				for i, v := range cross {
+					want := 0.0
+					for k := range n {
+						want += float64(x[k*7+i/d]) * float64(x[k*d+i%d])
+					}
+					if math.Abs(float64(v)-want) > 1e-3 {
+						t.Fatalf("AddCross: element %d is %v, want %v", i, v, want)
+					}
+				}
 				if first == nil {
 					first = h
 				}

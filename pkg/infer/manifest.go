@@ -59,12 +59,12 @@ func NewSourceDigest(config string, tensors []TensorDigest) SourceDigest {
 
 // Plan is what was asked for and, module by module, what was done.
 type Plan struct {
-	Bits      int          `json:"bits"`       // default palette width
-	GroupRows int          `json:"group_rows"` // rows that share a look-up table
-	RowScale  bool         `json:"row_scale"`  // every palettized matrix has a factor for each row; else none has
+	Bits      int  `json:"bits"`       // default palette width
+	GroupRows int  `json:"group_rows"` // rows that share a look-up table
+	RowScale  bool `json:"row_scale"`  // every palettized matrix has a factor for each row; else none has
 	// Compensation is how the error of the weights was made up for: "gptq", or "none".
-	Compensation string `json:"compensation"`
-	Modules   []PlanModule `json:"modules"`    // every quantizable matrix in canonical order: projections, embedding, head
+	Compensation string       `json:"compensation"`
+	Modules      []PlanModule `json:"modules"` // every quantizable matrix in canonical order: projections, embedding, head
 }
 
 // PlanModule is one matrix of the plan.

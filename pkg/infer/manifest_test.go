@@ -39,7 +39,7 @@ func smallManifest() *Manifest {
 		ToolVersion: "test", Arithmetic: "f32", Tokenizer: sum("tokenizer"),
 		Source: NewSourceDigest(sum("config"), []TensorDigest{{"p.weight", "F16", []int{16, 4}, sum("p")}, {"e.weight", "F16", []int{8, 4}, sum("e")}}),
 		Plan: Plan{Bits: 4, GroupRows: 16, Modules: []PlanModule{
-			{"e", RowInt8, 8, 64, 0.01}, {"p", Palette, 4, 64, 0.1},
+			{Name: "e", Form: RowInt8, Bits: 8, Bytes: 64, RelError: 0.01}, {Name: "p", Form: Palette, Bits: 4, Bytes: 64, RelError: 0.1},
 		}},
 		BPW:     BitsPerWeight{Projections: 8, Model: 10.88},
 		Ledger:  ledger,

@@ -15,7 +15,7 @@ type Compensation struct {
 }
 
 // DefaultRounds is where more rounds win less than a hundredth of the error.
-const DefaultRounds = 3
+const DefaultRounds = 4
 
 // CompensationReport adds the error at the module's output to a [Report]. Both are
 // sums over the calibration tokens, damping included.
@@ -305,7 +305,7 @@ func (s *compensator) feedback() {
 			}
 			copy(s.errs[at:at+size], e)
 		}
-		s.mul.MulTPart(s.rows, s.part, size, f.lower, 0, b0, b0, size, s.sums, n, true)
+		s.mul.MulTPart(s.rows, s.part, size, f.upper, 0, b0, b0, size, s.sums, n, true)
 	}
 }
 

@@ -9,12 +9,15 @@ import (
 	"afmq/internal/kernel"
 )
 
-// DefaultDamping is what is added to the diagonal of a Hessian, as a share of its
-// mean.
-const DefaultDamping = 0.01
+// DefaultDamping is the share of itself that is added to each element of a Hessian's
+// diagonal. On a model of 11 M parameters, 0.03 to 0.3 do about as well.
+const DefaultDamping = 0.1
+
+// floorShare is the share of the damping that is taken of the diagonal's mean besides.
+const floorShare = 0.01
 
 // maxDamping is the largest share tried for a Hessian that cannot be factored.
-const maxDamping = 1
+const maxDamping = 10
 
 // solveBlock is how many columns are quantized between two products. It divides
 // into kernel's panels.
@@ -28,20 +31,22 @@ type Factor struct {
 	n       int
 	order   []int32        // [n] column at each position; the last is quantized first
 	hessian *kernel.Matrix // H [n, n] by position
-	lower   *kernel.Matrix // Lᵀ [n, n] by position, H = L·Lᵀ
+	lower   *kernel.Matrix // L [n, n] by position, H = L·Lᵀ
+	upper   *kernel.Matrix // Lᵀ
 	blocks  [][]float32    // L[b, b] and H[b, b] of every block of columns, row-major
 	hBlocks [][]float32
 	diag    []float64 // [n] L's diagonal
 	hDiag   []float64 // [n] H's
-	// Damping is the share of the mean diagonal that was added.
+	// Damping is the share of the diagonal that was added to it; 0.01 of that share of its
+	// mean was added too.
 	Damping float64
 }
 
 // NewFactor damps and factors h [n, n], a symmetric matrix, row-major by column, which it
 // overwrites. Columns are quantized in the order of falling diagonal (activation order,
 // Frantar et al., "GPTQ", 2022). Where the matrix is not positive definite, the damping is
-// raised tenfold, up to the mean of the diagonal; after that, and for a matrix that is
-// not finite, it is an error.
+// raised tenfold, up to ten times the diagonal; after that, and for a matrix that is not
+// finite, it is an error.
 func NewFactor(pool *kernel.Pool, h []float32, n int, damping float64) (*Factor, error) {
 	if len(h) != n*n || n < 1 {
 		return nil, fmt.Errorf("a Hessian of %d elements for %d columns", len(h), n)
@@ -63,15 +68,17 @@ func NewFactor(pool *kernel.Pool, h []float32, n int, damping float64) (*Factor,
 	work := make([]float32, n*n)
 	for f.Damping = damping; ; f.Damping = max(10*f.Damping, 1e-6) {
 		if f.Damping > maxDamping {
-			return nil, fmt.Errorf("the Hessian is not positive definite, even with %v of its mean diagonal added", maxDamping)
+			return nil, fmt.Errorf("the Hessian is not positive definite, even with %v times its diagonal added", maxDamping)
 		}
-		add := float32(f.Damping * mean)
+		// Correlations shrink by the same share whatever the scale of an input, and an
+		// input that was never seen gets some diagonal at all.
+		times, add := float32(1+f.Damping), float32(f.Damping*mean*floorShare)
 		pool.Run(n, func(_, i int) {
 			row, src := work[i*n:(i+1)*n], h[int(f.order[i])*n:]
 			for j, c := range f.order {
 				row[j] = src[c]
 			}
-			row[i] += add
+			row[i] = row[i]*times + add
 		})
 		f.keepHessian(work)
 		if pool.Cholesky(work, n) {
@@ -88,7 +95,7 @@ func (f *Factor) keepHessian(h []float32) {
 	f.hBlocks, f.hDiag = diagonalBlocks(h, f.n)
 }
 
-// keepLower packs Lᵀ from L, with t as room for it.
+// keepLower packs L and Lᵀ, with t as room.
 func (f *Factor) keepLower(t, l []float32) {
 	n := f.n
 	f.blocks, f.diag = diagonalBlocks(l, n)
@@ -103,7 +110,66 @@ func (f *Factor) keepLower(t, l []float32) {
 			}
 		}
 	}
-	f.lower = kernel.PackF32(n, n, t)
+	f.upper = kernel.PackF32(n, n, t)
+	for i := range n {
+		clear(l[i*n+i+1 : (i+1)*n])
+	}
+	f.lower = kernel.PackF32(n, n, l)
+}
+
+// Solve replaces m [rows, columns], row-major, by m·H⁻¹, H damped.
+func (f *Factor) Solve(pool *kernel.Pool, m []float32, rows int) {
+	const per = 64
+	n := f.n
+	type scratch struct {
+		mul    kernel.Scratch
+		x, sum []float32 // [per, n]
+	}
+	workers := make([]scratch, pool.Threads())
+	pool.Run((rows+per-1)/per, func(id, i int) {
+		w := &workers[id]
+		first, count := i*per, min(per, rows-i*per)
+		w.x, w.sum = grow(w.x, count*n), grow(w.sum, count*n)
+		for r := range count {
+			for j, c := range f.order {
+				w.x[r*n+j] = m[(first+r)*n+int(c)]
+			}
+		}
+		// y·Lᵀ = m, from the first column on; then x·L = y, from the last.
+		clear(w.sum)
+		for b0 := 0; b0 < n; b0 += solveBlock {
+			size := min(solveBlock, n-b0)
+			block := f.blocks[b0/solveBlock]
+			for r := range count {
+				x, sum := w.x[r*n+b0:][:size], w.sum[r*n+b0:][:size]
+				for j := range size {
+					x[j] = (x[j] - sum[j] - float32(kernel.Dot(x[:j], block[j*size:j*size+j]))) / block[j*size+j]
+				}
+			}
+			if after := b0 + size; after < n {
+				w.mul.MulTPart(count, w.x[b0:], n, f.lower, after, n-after, b0, size, w.sum[after:], n, true)
+			}
+		}
+		clear(w.sum)
+		for b := len(f.blocks) - 1; b >= 0; b-- {
+			b0 := b * solveBlock
+			size := min(solveBlock, n-b0)
+			for r := range count {
+				x, sum := w.x[r*n+b0:][:size], w.sum[r*n+b0:][:size]
+				for j := size - 1; j >= 0; j-- {
+					row := f.blocks[b][j*size : j*size+j+1]
+					x[j] = (x[j] - sum[j]) / row[j]
+					kernel.AddScaled(sum[:j], row[:j], x[j])
+				}
+			}
+			w.mul.MulTPart(count, w.x[b0:], n, f.upper, 0, b0, b0, size, w.sum, n, true)
+		}
+		for r := range count {
+			for j, c := range f.order {
+				m[(first+r)*n+int(c)] = w.x[r*n+j]
+			}
+		}
+	})
 }
 
 // diagonalBlocks copies the blocks on the diagonal and the diagonal itself.

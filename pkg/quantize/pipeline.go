@@ -146,7 +146,7 @@ func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<
 		it := &pl.job.items[i]
 		p := &pending{index: i}
 		p.sourceDone = pl.hash(func() error { return p.hashSource(ctx, it) })
-		if err := pl.compute(it, p); err != nil {
+		if err := pl.compute(ctx, it, p); err != nil {
 			return err
 		}
 		if pl.text != nil {
@@ -225,11 +225,11 @@ func (p *pending) hashSource(ctx context.Context, it *item) error {
 }
 
 // compute fills in p.data and the errors.
-func (pl *pipeline) compute(it *item, p *pending) error {
+func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) error {
 	err := safetensors.Guard(it.src.Path(), func() error {
 		switch it.form {
 		case infer.Palette:
-			return pl.palettize(it, p)
+			return pl.palettize(ctx, it, p)
 		case infer.RowInt8:
 			q, scale, sqErr, sqNorm, err := quantizeRows(pl.pool, it.src)
 			p.data = [][]byte{q, float32Bytes(scale)}
@@ -239,13 +239,13 @@ func (pl *pipeline) compute(it *item, p *pending) error {
 		p.data = [][]byte{bytes.Clone(it.src.Bytes())}
 		return checkFinite(it.src)
 	})
-	if err != nil && fault.KindOf(err) == fault.Unexpected {
+	if err != nil && ctx.Err() == nil && fault.KindOf(err) == fault.Unexpected {
 		return it.inputf("%v", err)
 	}
 	return err
 }
 
-func (pl *pipeline) palettize(it *item, p *pending) (err error) {
+func (pl *pipeline) palettize(ctx context.Context, it *item, p *pending) (err error) {
 	var src palettize.Source
 	switch it.src.DType {
 	case safetensors.F16:
@@ -260,7 +260,7 @@ func (pl *pipeline) palettize(it *item, p *pending) (err error) {
 	}
 	rows, cols := it.spec.Shape[0], it.spec.Shape[1]
 	opt := palettize.Options{Bits: it.bits, GroupRows: pl.job.opts.GroupRows, RowScale: pl.job.opts.RowScale}
-	m, report, err := pl.compensate(it, p, src, opt)
+	m, report, err := pl.compensate(ctx, it, p, opt)
 	if m == nil && err == nil {
 		m, report, err = palettize.Palettize(pl.pool, src, rows, cols, opt)
 	}
@@ -277,20 +277,47 @@ func (pl *pipeline) palettize(it *item, p *pending) (err error) {
 
 // compensate palettizes with error compensation; a nil matrix without an error means
 // that there is none for this module, and p.note says why if it was asked for.
-func (pl *pipeline) compensate(it *item, p *pending, src palettize.Source, opt palettize.Options) (*palettize.Matrix, palettize.Report, error) {
+func (pl *pipeline) compensate(ctx context.Context, it *item, p *pending, opt palettize.Options) (*palettize.Matrix, palettize.Report, error) {
 	if pl.text == nil {
 		return nil, palettize.Report{}, nil
 	}
-	f, reason := pl.text.factorFor(it.spec)
-	if reason != nil {
-		p.note = reason.Error()
+	if err := pl.text.look(ctx, it.spec); err != nil {
+		return nil, palettize.Report{}, err
+	}
+	if err := pl.text.moments.reason; err != nil {
+		p.note = "not compensated: " + err.Error()
 		return nil, palettize.Report{}, nil
 	}
-	m, r, err := palettize.Compensate(pl.pool, src, it.spec.Shape[0], it.spec.Shape[1], opt, f, palettize.Compensation{})
-	if err == nil && r.PlainError > 0 {
+	w, err := pl.text.target(it)
+	if err != nil {
+		return nil, palettize.Report{}, err
+	}
+	m, r, err := palettize.Compensate(pl.pool, palettize.Source{F32: w}, it.spec.Shape[0], it.spec.Shape[1], opt, pl.text.moments.factor, palettize.Compensation{})
+	if err != nil {
+		return nil, palettize.Report{}, err
+	}
+	if r.PlainError > 0 {
 		p.outErr = r.OutputError / r.PlainError
 	}
-	return m, r.Report, err
+	report, err := distance(it.src, m)
+	return m, report, err
+}
+
+// distance holds a palettized matrix against the weights that it stands for.
+func distance(src *safetensors.Tensor, m *palettize.Matrix) (r palettize.Report, err error) {
+	w, got := make([]float32, m.Cols), make([]float32, m.Cols)
+	for row := range m.Rows {
+		if err := src.Float32(w, row*m.Cols); err != nil {
+			return r, err
+		}
+		m.DequantizeRows(got, row, row+1)
+		for i, v := range w {
+			d := float64(v) - float64(got[i])
+			r.SquaredError += d * d
+			r.SquaredNorm += float64(v) * float64(v)
+		}
+	}
+	return r, nil
 }
 
 // write appends one item to the file and to the journal.
