@@ -73,6 +73,8 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 	flags.IntVar(&a.threads, "threads", 0, "worker threads (default: all cores)")
 	root.AddCommand(
 		newInspectCommand(a),
+		newSensitivityCommand(a),
+		newPlanCommand(a),
 		newQuantizeCommand(a),
 		newDequantizeCommand(a),
 		newVerifyCommand(a),

@@ -48,6 +48,29 @@ func thousands(n int64) string {
 	return s
 }
 
+// parseCount reads a number with a suffix k, M or B: thousands, millions, billions.
+func parseCount(flag, s string) (int64, error) {
+	return parseSuffixed(flag, s, "a count such as 4096, 16k or 2M", map[string]float64{"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9})
+}
+
+// parseSize reads a number of bytes: KB, MB, GB are powers of 1000, KiB, MiB, GiB of 1024.
+func parseSize(flag, s string) (int64, error) {
+	return parseSuffixed(flag, s, "a size such as 400MB or 1.5GiB", map[string]float64{
+		"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
+	})
+}
+
+func parseSuffixed(flag, s, what string, units map[string]float64) (int64, error) {
+	t := strings.TrimSpace(s)
+	end := strings.LastIndexAny(t, "0123456789.") + 1
+	unit, known := units[strings.TrimSpace(t[end:])]
+	f, err := strconv.ParseFloat(t[:end], 64)
+	if err != nil || !known || !(f > 0) || f*unit > 1<<62 {
+		return 0, fault.Usagef("--%s %q is not %s", flag, s, what)
+	}
+	return int64(f * unit), nil
+}
+
 // parseShare reads "2%" or "0.02" as 0.02.
 func parseShare(flag, s string) (float64, error) {
 	digits, percent := strings.CutSuffix(strings.TrimSpace(s), "%")

@@ -80,7 +80,7 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 		Calibration: sensitivity.CalibrationOptions{Files: o.calib, Tokens: o.tokens, SeqLen: o.seqLen, Seed: o.seed},
 	}
 	for _, s := range o.overrides {
-		ov, err := quantize.ParseOverride(s)
+		ov, err := sensitivity.ParseOverride(s)
 		if err != nil {
 			return err
 		}

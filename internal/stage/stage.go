@@ -40,6 +40,7 @@ var step = func(point string) {}
 type Options struct {
 	NeedBytes int64 // free space that the whole output needs; what is staged already counts as there
 	Restart   bool  // discard the state of an earlier run
+	File      bool  // the target is a file, published by CommitFile
 }
 
 // Dir is an output directory in the making. It belongs to one goroutine.
@@ -69,7 +70,7 @@ func Open(target string, job []byte, opts Options) (*Dir, error) {
 		return nil, fault.Usagef("%s cannot be replaced; name a directory to be made", target)
 	}
 	d := &Dir{target: clean, root: filepath.Join(filepath.Dir(clean), "."+filepath.Base(clean)+".afmq")}
-	if err := d.checkTarget(); err != nil {
+	if err := d.checkTarget(opts.File); err != nil {
 		d.tidy()
 		return nil, err
 	}
@@ -89,7 +90,7 @@ func Open(target string, job []byte, opts Options) (*Dir, error) {
 }
 
 // checkTarget returns an error unless the target can be made.
-func (d *Dir) checkTarget() error {
+func (d *Dir) checkTarget(file bool) error {
 	info, err := os.Lstat(d.target)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -100,6 +101,8 @@ func (d *Dir) checkTarget() error {
 		return nil
 	case err != nil:
 		return fault.Writing(d.target, err)
+	case file:
+		return d.outputf("is there already")
 	case !info.IsDir():
 		return d.outputf("is there already, and no directory")
 	}
@@ -204,7 +207,7 @@ func (d *Dir) prepare(job []byte, opts Options) error {
 // clear removes everything from the root but the lock, job.json first: without it
 // nothing of the rest counts.
 func (d *Dir) clear() error {
-	for _, name := range []string{jobName, journalName, stateName, outName} {
+	for _, name := range []string{jobName, journalName, stateName, stateName + ".result", outName} {
 		if err := os.RemoveAll(d.sub(name)); err != nil {
 			return fault.Writing(d.root, err)
 		}
@@ -275,6 +278,36 @@ func (d *Dir) Commit() error {
 	}
 	step("target removed")
 	if err := os.Rename(out, d.target); err != nil {
+		return fault.Writing(d.target, err)
+	}
+	step("published")
+	if err := syncDir(filepath.Dir(d.target)); err != nil {
+		return fault.Writing(d.target, err)
+	}
+	return d.Discard()
+}
+
+// CommitFile publishes data as the target, a file, and ends the run. If it fails the run
+// can be taken up again, or has to start anew.
+func (d *Dir) CommitFile(data []byte) error {
+	if d.ended {
+		return errors.New("stage: the run has ended")
+	}
+	result := d.sub(stateName) + ".result"
+	if err := WriteFileAtomic(result, data); err != nil {
+		return err
+	}
+	// Without out/ the state counts as published: what is left of it after the next step
+	// goes when somebody comes by.
+	if err := os.RemoveAll(d.sub(outName)); err != nil {
+		return fault.Writing(d.root, err)
+	}
+	step("out removed")
+	err := os.Link(result, d.target) // unlike a rename it never replaces
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		err = os.Rename(result, d.target) // not every file system has links
+	}
+	if err != nil {
 		return fault.Writing(d.target, err)
 	}
 	step("published")

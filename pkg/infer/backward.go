@@ -25,15 +25,23 @@ type layerTape struct {
 	qTurned        []float32 // normed and rotated
 	kTurned        []float32
 	attn           []float32 // input of o, [n, heads·head_dim]
+	o              []float32 // output of o, [n, hidden]
 	middle         []float32 // hidden states after attention, [n, hidden]
 	feedForwardIn  []float32 // input of gate and up, [n, hidden]
 	gate, up       []float32 // [n, intermediate]
 	feedForwardOut []float32 // input of down, [n, intermediate]
+	down           []float32 // output of down, [n, hidden]
 }
 
 // NewTape returns an empty tape. With recompute it keeps only the input of each
 // layer, [n, hidden], and the backward pass runs every layer forward again.
 func NewTape(recompute bool) *Tape { return &Tape{recompute: recompute} }
+
+// TapeBytes returns the memory that a tape without recompute takes for each token.
+func (c *Config) TapeBytes() int64 {
+	q, kv := int64(c.Heads*c.HeadDim), int64(c.KVHeads*c.HeadDim)
+	return 4 * int64(c.Layers) * (6*int64(c.HiddenSize) + 3*q + 3*kv + 3*int64(c.IntermediateSize))
+}
 
 // ForwardTape is [Runner.Forward] for sequences that begin with empty caches, and
 // fills the tape.
@@ -87,7 +95,9 @@ func (r *Runner) layerTape(b *Block, batch []Segment, layer, n int, l *layerTape
 	keep(&l.kTurned, r.k)
 	r.attention(batch, layer)
 	keep(&l.attn, r.attn)
-	r.addAttention(b, n)
+	b.O.Apply(r.pool, r.normed, r.attn, n)
+	keep(&l.o, r.normed)
+	r.addNormed(n)
 	keep(&l.middle, r.hidden)
 	r.feedForwardIn(b, n)
 	keep(&l.feedForwardIn, r.normed)
@@ -100,7 +110,9 @@ func (r *Runner) layerTape(b *Block, batch []Segment, layer, n int, l *layerTape
 		kernel.SiLUMul(r.gate[i*f:(i+1)*f], r.gate[i*f:(i+1)*f], r.up[i*f:(i+1)*f])
 	})
 	keep(&l.feedForwardOut, r.gate)
-	r.addFeedForward(b, n)
+	b.Down.Apply(r.pool, r.normed, r.gate, n)
+	keep(&l.down, r.normed)
+	r.addNormed(n)
 }
 
 func keep(dst *[]float32, src []float32) {
@@ -108,11 +120,20 @@ func keep(dst *[]float32, src []float32) {
 	copy(*dst, src)
 }
 
-// Visitor is shown every projection of a layer during the backward pass: its kind
-// ("q_proj"), its input x [n, in] and the gradient g [n, out] of the loss with respect
-// to its output, before a bias is added or after, which is the same. Both are valid
-// during the call only.
-type Visitor func(layer int, kind string, x, g []float32, n int)
+// Projected is one projection in the backward pass. Its slices are valid during the
+// visit only.
+type Projected struct {
+	Layer  int
+	Kind   string // "q_proj" to "down_proj"
+	Linear *Linear
+	N      int       // tokens
+	X      []float32 // input [N, in]
+	Y      []float32 // output, with the bias [N, out]
+	G      []float32 // gradient of the loss with respect to Y
+}
+
+// Visitor is shown every projection of a layer during the backward pass.
+type Visitor func(p Projected)
 
 // Backward takes the gradient of a loss with respect to the hidden states after the
 // final norm, [n, hidden], back through the batch of the tape, and shows the visitor
@@ -185,15 +206,15 @@ func (r *Runner) normBack(dst, grad, x, w []float32, eps float32, n int) {
 func (r *Runner) feedForwardBack(b *Block, l *layerTape, layer, n int, grad []float32, visit Visitor) {
 	c, bw := r.model.Config, r.back
 	d, f := c.HiddenSize, c.IntermediateSize
-	visit(layer, "down_proj", l.feedForwardOut, grad, n)
+	visit(Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, grad})
 	r.pool.Mul(bw.wide, grad, n, b.Down.Weight)
 	copy(bw.gate, l.gate)
 	copy(bw.up, l.up)
 	r.rows(n, func(i int) {
 		kernel.SiLUMulBack(bw.gate[i*f:(i+1)*f], bw.up[i*f:(i+1)*f], bw.wide[i*f:(i+1)*f])
 	})
-	visit(layer, "gate_proj", l.feedForwardIn, bw.gate, n)
-	visit(layer, "up_proj", l.feedForwardIn, bw.up, n)
+	visit(Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate})
+	visit(Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up})
 	r.pool.Mul(bw.normed, bw.gate, n, b.Gate.Weight)
 	r.addProduct(bw.normed, bw.up, n, b.Up.Weight)
 	r.normBack(grad[:n*d], bw.normed, l.middle, b.PostAttentionNorm, float32(c.RMSNormEps), n)
@@ -210,7 +231,7 @@ func (r *Runner) addProduct(dst, x []float32, n int, w *kernel.Matrix) {
 func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n int, grad []float32, visit Visitor) {
 	c, bw := r.model.Config, r.back
 	hd, eps := c.HeadDim, float32(c.RMSNormEps)
-	visit(layer, "o_proj", l.attn, grad, n)
+	visit(Projected{layer, "o_proj", &b.O, n, l.attn, l.o, grad})
 	r.pool.Mul(bw.attn, grad, n, b.O.Weight)
 
 	first := make([]int, len(batch))
@@ -240,9 +261,9 @@ func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n
 			turn(bw.k[at:at+hd], l.k[at:at+hd], b.KNorm)
 		}
 	})
-	visit(layer, "q_proj", l.attentionIn, bw.q, n)
-	visit(layer, "k_proj", l.attentionIn, bw.k, n)
-	visit(layer, "v_proj", l.attentionIn, bw.v, n)
+	visit(Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q})
+	visit(Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k})
+	visit(Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v})
 	r.pool.Mul(bw.normed, bw.q, n, b.Q.Weight)
 	r.addProduct(bw.normed, bw.k, n, b.K.Weight)
 	r.addProduct(bw.normed, bw.v, n, b.V.Weight)

@@ -57,7 +57,7 @@ func TestBackwardAgainstFiniteDifferences(t *testing.T) {
 		kinds := []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 		for l := range m.Blocks {
 			for _, kind := range kinds {
-				w := m.Blocks[l].linear(kind).Weight
+				w := m.Blocks[l].Linear(kind).Weight
 				d := make([]float32, w.Rows()*w.Cols())
 				for i := range d {
 					d[i] = float32(rng.NormFloat64()) * 0.02
@@ -73,17 +73,23 @@ func TestBackwardAgainstFiniteDifferences(t *testing.T) {
 			hidden := slices.Clone(r.ForwardTape(batch, tape))
 			grad := make([]float32, len(hidden))
 			lossOf(r, batch, hidden, grad)
-			r.Backward(batch, tape, grad, func(layer int, kind string, x, g []float32, n int) {
-				w := m.Blocks[layer].linear(kind).Weight
-				direction := kernel.PackF32(w.Rows(), w.Cols(), directions[key(layer, kind)])
-				y := make([]float32, n*w.Rows())
-				pool.MulT(y, x, n, direction)
-				slopes[i][key(layer, kind)] = kernel.Dot(y, g[:len(y)])
+			r.Backward(batch, tape, grad, func(p Projected) {
+				w, name := p.Linear.Weight, key(p.Layer, p.Kind)
+				if w != m.Blocks[p.Layer].Linear(p.Kind).Weight {
+					t.Fatalf("%s comes with another weight", name)
+				}
+				y := make([]float32, p.N*w.Rows())
+				p.Linear.Apply(pool, y, p.X, p.N)
+				if !slices.Equal(y, p.Y[:len(y)]) {
+					t.Errorf("%s: the output is not that of the input", name)
+				}
+				pool.MulT(y, p.X, p.N, kernel.PackF32(w.Rows(), w.Cols(), directions[name]))
+				slopes[i][name] = kernel.Dot(y, p.G[:len(y)])
 			})
 		}
 		for l := range m.Blocks {
 			for _, kind := range kinds {
-				lin := m.Blocks[l].linear(kind)
+				lin := m.Blocks[l].Linear(kind)
 				before, name := lin.Weight, key(l, kind)
 				at := func(h float32) float64 {
 					w := make([]float32, before.Rows()*before.Cols())

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
+
+	"afmq/pkg/palettize"
+	"afmq/pkg/safetensors"
 )
 
 // BitsPerWeight are the three figures that are always given apart.
@@ -39,6 +42,36 @@ func (s *StoredTensor) Weights() int64 {
 // Counted reports whether the tensor counts in the figure for projections.
 func (s *StoredTensor) Counted() bool {
 	return s.Spec.Role == Projection || s.Spec.Role == Head && s.Form == Palette
+}
+
+// ArtifactMetadata returns the __metadata__ of an artifact's model.safetensors. At a
+// format that is not "pt" transformers 4 stops instead of filling the weights it
+// does not find with random values; transformers 5 no longer looks.
+func ArtifactMetadata() map[string]string { return map[string]string{"format": "afmq"} }
+
+// StoredInfos returns the tensors that an artifact stores for one tensor of a model, in
+// the order of the file. dtype is that of the checkpoint, bits the width of a palette's
+// index, groupRows the rows that share a look-up table.
+func StoredInfos(spec TensorSpec, dtype safetensors.DType, form Form, bits, groupRows int, rowScale bool) []safetensors.Info {
+	name, shape := spec.Name, spec.Shape
+	switch form {
+	case Palette:
+		m := palettize.Matrix{Rows: shape[0], Cols: shape[1], Bits: bits, GroupRows: groupRows}
+		infos := []safetensors.Info{
+			{Name: name + SuffixIndices, DType: safetensors.U8, Shape: []int{m.Rows, m.RowBytes()}},
+			{Name: name + SuffixLUT, DType: safetensors.F16, Shape: []int{m.Groups(), 1 << bits}},
+		}
+		if rowScale {
+			infos = append(infos, safetensors.Info{Name: name + SuffixRowScale, DType: safetensors.F16, Shape: []int{m.Rows}})
+		}
+		return infos
+	case RowInt8:
+		return []safetensors.Info{
+			{Name: name + SuffixInt8, DType: safetensors.I8, Shape: slices.Clone(shape)},
+			{Name: name + SuffixScale, DType: safetensors.F32, Shape: slices.Clone(shape[:1])},
+		}
+	}
+	return []safetensors.Info{{Name: name, DType: dtype, Shape: slices.Clone(shape)}}
 }
 
 // StoredLayout finds, for every tensor of the model, how the tensors of an

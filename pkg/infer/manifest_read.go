@@ -85,7 +85,7 @@ func ParseManifest(file string, data []byte) (*Manifest, error) {
 	if !utf8.Valid(data) {
 		return bad("is not valid UTF-8")
 	}
-	if err := checkManifestJSON(data); err != nil {
+	if err := CheckJSON(data); err != nil {
 		return bad("%v", err)
 	}
 	// The version comes first: another one may have other keys.
@@ -110,9 +110,9 @@ func ParseManifest(file string, data []byte) (*Manifest, error) {
 	return m, nil
 }
 
-// checkManifestJSON walks the text once: depth bounded, no key twice in an
+// CheckJSON walks the text once: depth bounded, no key twice in an
 // object, keys in lower case (encoding/json matches them in any), one value.
-func checkManifestJSON(data []byte) error {
+func CheckJSON(data []byte) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	type level struct {

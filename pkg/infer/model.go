@@ -145,9 +145,9 @@ func (m *Model) place(s *store, spec TensorSpec) (job, error) {
 	case Head:
 		return s.matrix(spec, &m.Head)
 	case Projection:
-		return s.matrix(spec, &b.linear(spec.Kind).Weight)
+		return s.matrix(spec, &b.Linear(spec.Kind).Weight)
 	case Bias:
-		return s.vector(spec, &b.linear(spec.Kind).Bias)
+		return s.vector(spec, &b.Linear(spec.Kind).Bias)
 	}
 	return s.vector(spec, m.norm(b, spec.Kind))
 }
@@ -165,7 +165,7 @@ func (m *Model) SetMatrix(spec TensorSpec, w *kernel.Matrix) {
 	case Head:
 		m.Head = w
 	case Projection:
-		m.Blocks[spec.Layer].linear(spec.Kind).Weight = w
+		m.Blocks[spec.Layer].Linear(spec.Kind).Weight = w
 	default:
 		panic("infer: SetMatrix: " + spec.Name + " is no matrix")
 	}
@@ -181,14 +181,14 @@ func (m *Model) SetVector(spec TensorSpec, v []float32) {
 	case Norm:
 		*m.norm(b, spec.Kind) = v
 	case Bias:
-		b.linear(spec.Kind).Bias = v
+		b.Linear(spec.Kind).Bias = v
 	default:
 		panic("infer: SetVector: " + spec.Name + " is no vector")
 	}
 }
 
-// linear returns the projection called kind, "q_proj" to "down_proj".
-func (b *Block) linear(kind string) *Linear {
+// Linear returns the projection called kind, "q_proj" to "down_proj".
+func (b *Block) Linear(kind string) *Linear {
 	switch kind {
 	case "q_proj":
 		return &b.Q

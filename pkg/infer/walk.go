@@ -15,7 +15,7 @@ import (
 //
 // In each layer the steps are, for every batch: AttentionIn, AttentionOut,
 // FeedForwardIn, FeedForwardOut, and Advance, after which the walk is at the next
-// layer; Advance makes up for steps that were left out. A step may be run again for a batch as long as the next one has not been.
+// layer. A step makes up for those before it that were left out, and may be run again for a batch as long as the next one has not been.
 type Walk struct {
 	model  *Model
 	runner *Runner
@@ -88,17 +88,15 @@ func (w *Walk) Tokens(batch int) int { return w.parts[batch].tokens }
 // passed them all.
 func (w *Walk) Layer() int { return w.layer }
 
-// load puts a batch into the runner.
-func (w *Walk) load(batch int, want ...walkStep) (*walkPart, *Block) {
+// load puts a batch into the runner, unless it is past the given step.
+func (w *Walk) load(batch int, last walkStep) (*walkPart, *Block) {
 	p := &w.parts[batch]
-	for _, s := range want {
-		if s == p.at {
-			w.runner.begin(p.segments)
-			copy(w.runner.hidden, p.hidden)
-			return p, &w.model.Blocks[w.layer]
-		}
+	if p.at > last {
+		panic(fmt.Sprintf("infer: Walk: batch %d is past the step", batch))
 	}
-	panic(fmt.Sprintf("infer: Walk: batch %d is at step %d", batch, p.at))
+	w.runner.begin(p.segments)
+	copy(w.runner.hidden, p.hidden)
+	return p, &w.model.Blocks[w.layer]
 }
 
 // AttentionIn returns the input of q, k and v for a batch, [tokens, hidden]. What a
@@ -111,13 +109,12 @@ func (w *Walk) AttentionIn(batch int) []float32 {
 
 // AttentionOut runs attention and returns the input of o, [tokens, heads·head_dim].
 func (w *Walk) AttentionOut(batch int) []float32 {
-	p, b := w.load(batch, atStart, atAttention)
+	p, b := w.load(batch, atAttention)
 	r, c := w.runner, w.model.Config
-	n := p.tokens * c.Heads * c.HeadDim
 	if p.at == atStart {
 		r.attentionIn(b, p.tokens)
 		r.attentionOut(b, p.segments, w.layer, p.tokens)
-		p.attn = append(p.attn[:0], r.attn[:n]...)
+		p.attn = append(p.attn[:0], r.attn[:p.tokens*c.Heads*c.HeadDim]...)
 		p.at = atAttention
 	}
 	return p.attn
@@ -126,7 +123,10 @@ func (w *Walk) AttentionOut(batch int) []float32 {
 // FeedForwardIn adds the result of attention to the hidden states and returns the
 // input of gate and up, [tokens, hidden].
 func (w *Walk) FeedForwardIn(batch int) []float32 {
-	p, b := w.load(batch, atAttention, atFeedForward)
+	if w.parts[batch].at == atStart {
+		w.AttentionOut(batch)
+	}
+	p, b := w.load(batch, atFeedForward)
 	r := w.runner
 	if p.at == atAttention {
 		copy(r.attn, p.attn)
@@ -140,10 +140,9 @@ func (w *Walk) FeedForwardIn(batch int) []float32 {
 
 // FeedForwardOut returns the input of down, [tokens, intermediate].
 func (w *Walk) FeedForwardOut(batch int) []float32 {
-	p, b := w.load(batch, atFeedForward)
-	r := w.runner
-	r.feedForwardIn(b, p.tokens)
-	r.feedForwardOut(b, p.tokens)
+	w.FeedForwardIn(batch)
+	r, p := w.runner, &w.parts[batch]
+	r.feedForwardOut(&w.model.Blocks[w.layer], p.tokens)
 	return r.gate[:p.tokens*w.model.Config.IntermediateSize]
 }
 
@@ -152,17 +151,10 @@ func (w *Walk) Hidden(batch int) []float32 { return w.parts[batch].hidden }
 
 // Advance runs what is left of the current layer for every batch and goes to the next.
 func (w *Walk) Advance() {
-	b := &w.model.Blocks[w.layer]
 	for i := range w.parts {
-		p := &w.parts[i]
-		if p.at == atStart {
-			w.AttentionOut(i)
-		}
-		if p.at == atAttention {
-			w.FeedForwardIn(i)
-		}
 		w.FeedForwardOut(i)
-		w.runner.addFeedForward(b, p.tokens)
+		p := &w.parts[i]
+		w.runner.addFeedForward(&w.model.Blocks[w.layer], p.tokens)
 		copy(p.hidden, w.runner.hidden)
 		p.at = atStart
 	}

@@ -169,7 +169,7 @@ func (c *calibrated) install(it *item, data [][]byte, opts *Options) error {
 			return err
 		}
 		c.original.model.SetMatrix(it.spec, w)
-		if it.form != infer.Plain {
+		if it.Form != infer.Plain {
 			w = packItem(it, data, opts)
 		}
 		c.quantized.model.SetMatrix(it.spec, w)
@@ -180,14 +180,14 @@ func (c *calibrated) install(it *item, data [][]byte, opts *Options) error {
 // packItem packs a quantized matrix from its stored form.
 func packItem(it *item, data [][]byte, opts *Options) *kernel.Matrix {
 	rows, cols := it.spec.Shape[0], it.spec.Shape[1]
-	if it.form == infer.RowInt8 {
+	if it.Form == infer.RowInt8 {
 		return kernel.PackInt8(rows, cols, bytesInt8(data[0]), bytesFloat32(data[1]))
 	}
 	var scale []uint16
 	if len(data) > 2 {
 		scale = bytesUint16(data[2])
 	}
-	return kernel.PackLUT(rows, cols, it.bits, opts.GroupRows, data[0], bytesUint16(data[1]), scale)
+	return kernel.PackLUT(rows, cols, it.Bits, opts.GroupRows, data[0], bytesUint16(data[1]), scale)
 }
 
 // packTensor packs a float matrix in its own type.

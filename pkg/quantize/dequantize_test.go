@@ -12,6 +12,7 @@ import (
 	"afmq/internal/kernel"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 )
 
 // A dequantized checkpoint holds exactly the fp16 nearest to what the artifact
@@ -19,7 +20,7 @@ import (
 func TestDequantize(t *testing.T) {
 	pool := newPool(t, 2)
 	art, _ := run(t, pool, Options{
-		Model: newSynthetic(safetensors.BF16, true).write(t, 1), Bits: 3, Overrides: []Override{{"down_proj", 8}, {"v_proj", 16}},
+		Model: newSynthetic(safetensors.BF16, true).write(t, 1), Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}, {Pattern: "v_proj", Bits: 16}},
 	})
 	out := filepath.Join(t.TempDir(), "dense")
 	res, err := Dequantize(bg, pool, art, out, DequantizeOptions{})
@@ -64,7 +65,7 @@ func TestDequantize(t *testing.T) {
 	if err != nil || cfg.Quantization != nil {
 		t.Errorf("config: %+v, %v", cfg, err)
 	}
-	again, _ := run(t, pool, Options{Model: out, Bits: 3, Overrides: []Override{{"down_proj", 8}, {"v_proj", 16}}})
+	again, _ := run(t, pool, Options{Model: out, Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}, {Pattern: "v_proj", Bits: 16}}})
 	b := open(t, again)
 	for i := range a.layout {
 		if st := &a.layout[i]; st.Form == infer.Palette {

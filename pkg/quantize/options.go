@@ -26,7 +26,7 @@ type Options struct {
 	Bits        int                            // of an index, 1 to 8; 0 for DefaultBits
 	GroupRows   int                            // output rows that share a look-up table; 0 for DefaultGroupRows
 	RowScale    bool                           // give every palettized row an fp16 factor, 16 bits a row
-	Overrides   []Override                     // later ones win
+	Overrides   []sensitivity.Override         // later ones win
 	Calibration sensitivity.CalibrationOptions // no files: none
 	Compensate  string                         // GPTQ or NoCompensation; empty: GPTQ where there is calibration text
 	Restart     bool                           // discard the state that an interrupted run left
@@ -68,7 +68,7 @@ func (o *Options) check() error {
 		return fault.Usagef("compensation %q needs calibration text", GPTQ)
 	}
 	for _, ov := range o.Overrides {
-		if _, err := ov.compile(); err != nil {
+		if err := ov.Check(); err != nil {
 			return err
 		}
 	}

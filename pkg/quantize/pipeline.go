@@ -70,7 +70,7 @@ func (pl *pipeline) openWriter(path string, e earlier) (err error) {
 		done += len(pl.job.items[i].outs)
 	}
 	if done > 0 {
-		pl.out, err = safetensors.Resume(path, pl.job.infos, artifactMetadata, done)
+		pl.out, err = safetensors.Resume(path, pl.job.infos, infer.ArtifactMetadata(), done)
 		if err == nil {
 			pl.records, pl.fileHash = e.records, e.fileHash
 			return nil
@@ -80,7 +80,7 @@ func (pl *pipeline) openWriter(path string, e earlier) (err error) {
 			return err
 		}
 	}
-	if pl.out, err = safetensors.Create(path, pl.job.infos, artifactMetadata); err != nil {
+	if pl.out, err = safetensors.Create(path, pl.job.infos, infer.ArtifactMetadata()); err != nil {
 		return err
 	}
 	// The header is the file's first bytes, and its digest is part of the file's.
@@ -227,7 +227,7 @@ func (p *pending) hashSource(ctx context.Context, it *item) error {
 // compute fills in p.data and the errors.
 func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) error {
 	err := safetensors.Guard(it.src.Path(), func() error {
-		switch it.form {
+		switch it.Form {
 		case infer.Palette:
 			return pl.palettize(ctx, it, p)
 		case infer.RowInt8:
@@ -259,7 +259,7 @@ func (pl *pipeline) palettize(ctx context.Context, it *item, p *pending) (err er
 		return err
 	}
 	rows, cols := it.spec.Shape[0], it.spec.Shape[1]
-	opt := palettize.Options{Bits: it.bits, GroupRows: pl.job.opts.GroupRows, RowScale: pl.job.opts.RowScale}
+	opt := palettize.Options{Bits: it.Bits, GroupRows: pl.job.opts.GroupRows, RowScale: pl.job.opts.RowScale}
 	m, report, err := pl.compensate(ctx, it, p, opt)
 	if m == nil && err == nil {
 		m, report, err = palettize.Palettize(pl.pool, src, rows, cols, opt)

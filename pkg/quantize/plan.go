@@ -3,13 +3,10 @@ package quantize
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strconv"
 
 	"afmq/internal/fault"
 	"afmq/internal/stage"
 	"afmq/pkg/infer"
-	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -18,15 +15,10 @@ import (
 // inputs, sums in float64 in a fixed order.
 const arithmetic = "f32"
 
-// artifactMetadata is the __metadata__ of an artifact's model.safetensors. At a
-// format that is not "pt" transformers 4 stops instead of filling the weights it
-// does not find with random values; transformers 5 no longer looks.
-var artifactMetadata = map[string]string{"format": quantMethod}
-
 // item is one tensor of the model with what becomes of it.
 type item struct {
 	weight
-	width
+	sensitivity.Width
 	outs []safetensors.Info // in the order in which they are written
 }
 
@@ -44,55 +36,32 @@ type job struct {
 }
 
 func newJob(src *source, opts Options, text *sensitivity.Calibration) (*job, error) {
-	widths, err := planWidths(src.cfg, opts.Bits, opts.Overrides)
+	widths, err := sensitivity.Widths(src.cfg, opts.Bits, opts.Overrides)
 	if err != nil {
 		return nil, err
 	}
 	j := &job{opts: opts, src: src, text: text}
 	var exceptions []moduleBits
 	for _, w := range src.weights {
-		it := item{weight: w, width: width{form: infer.Plain}}
-		if wd, ok := widths[moduleName(w.spec.Name)]; ok && len(w.spec.Shape) == 2 {
-			it.width = wd
-			if b, ok := exception(w.spec.Role, wd.form, wd.bits, opts.Bits); ok {
-				exceptions = append(exceptions, moduleBits{moduleName(w.spec.Name), b})
+		it := item{weight: w, Width: sensitivity.Width{Form: infer.Plain}}
+		if wd, ok := widths[sensitivity.ModuleName(w.spec.Name)]; ok && len(w.spec.Shape) == 2 {
+			it.Width = wd
+			if b, ok := exception(w.spec.Role, wd.Form, wd.Bits, opts.Bits); ok {
+				exceptions = append(exceptions, moduleBits{sensitivity.ModuleName(w.spec.Name), b})
 			}
 		}
-		it.outs = storedInfos(w, it.width, opts)
+		it.outs = infer.StoredInfos(w.spec, w.src.DType, it.Form, it.Bits, opts.GroupRows, opts.RowScale)
 		j.infos = append(j.infos, it.outs...)
 		j.items = append(j.items, it)
 	}
 	if j.config, err = artifactConfig(src.rawConfig, opts.Bits, opts.GroupRows, exceptions); err != nil {
 		return nil, err
 	}
-	if j.header, j.total, err = safetensors.FileSize(j.infos, artifactMetadata); err != nil {
+	if j.header, j.total, err = safetensors.FileSize(j.infos, infer.ArtifactMetadata()); err != nil {
 		return nil, err
 	}
 	j.identity, err = j.describe()
 	return j, err
-}
-
-// storedInfos returns the stored tensors of one tensor of the model.
-func storedInfos(w weight, wd width, opts Options) []safetensors.Info {
-	name, shape := w.spec.Name, w.spec.Shape
-	switch wd.form {
-	case infer.Palette:
-		m := palettize.Matrix{Rows: shape[0], Cols: shape[1], Bits: wd.bits, GroupRows: opts.GroupRows}
-		infos := []safetensors.Info{
-			{Name: name + infer.SuffixIndices, DType: safetensors.U8, Shape: []int{m.Rows, m.RowBytes()}},
-			{Name: name + infer.SuffixLUT, DType: safetensors.F16, Shape: []int{m.Groups(), 1 << wd.bits}},
-		}
-		if opts.RowScale {
-			infos = append(infos, safetensors.Info{Name: name + infer.SuffixRowScale, DType: safetensors.F16, Shape: []int{m.Rows}})
-		}
-		return infos
-	case infer.RowInt8:
-		return []safetensors.Info{
-			{Name: name + infer.SuffixInt8, DType: safetensors.I8, Shape: slices.Clone(shape)},
-			{Name: name + infer.SuffixScale, DType: safetensors.F32, Shape: slices.Clone(shape[:1])},
-		}
-	}
-	return []safetensors.Info{{Name: name, DType: w.src.DType, Shape: slices.Clone(shape)}}
 }
 
 // describe returns the identity of the job as JSON whose keys and values can be
@@ -106,7 +75,7 @@ func (j *job) describe() ([]byte, error) {
 	modules := map[string]string{}
 	for _, it := range j.items {
 		if len(it.spec.Shape) == 2 {
-			modules[moduleName(it.spec.Name)] = it.width.String()
+			modules[sensitivity.ModuleName(it.spec.Name)] = it.Width.String()
 		}
 	}
 	tensors := map[string]string{}
@@ -131,13 +100,6 @@ func (j *job) describe() ([]byte, error) {
 		Files        map[string]string `json:"files"`
 		Tensors      map[string]string `json:"tensors"`
 	}{"quantize/v1", j.opts.ToolVersion, j.opts.Bits, j.opts.GroupRows, j.opts.RowScale, j.opts.Compensate, calibration, modules, files, tensors})
-}
-
-func (w width) String() string {
-	if w.form == infer.Palette {
-		return strconv.Itoa(w.bits) + " bit palette"
-	}
-	return string(w.form)
 }
 
 // needBytes is the space that the finished directory and the journal take, the

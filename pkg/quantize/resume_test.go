@@ -11,6 +11,7 @@ import (
 	"afmq/internal/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 )
 
 // hook is a progress reporter that calls at after every finished tensor of the
@@ -61,7 +62,7 @@ func interrupt(t *testing.T, opts Options, n int) {
 func smallModel(t *testing.T) (opts Options, want string, tensors int) {
 	s := newSynthetic(safetensors.BF16, true)
 	s.tie("lm_head.weight", "model.embed_tokens.weight")
-	opts = Options{Model: s.write(t, 2), Overrides: []Override{{"v_proj", 16}}}
+	opts = Options{Model: s.write(t, 2), Overrides: []sensitivity.Override{{Pattern: "v_proj", Bits: 16}}}
 	want, _ = run(t, newPool(t, 2), opts)
 	return opts, want, len(s.tensors) - 1
 }

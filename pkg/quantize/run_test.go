@@ -13,6 +13,7 @@ import (
 	"afmq/internal/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 )
 
 func TestRunTiny(t *testing.T) {
@@ -99,10 +100,10 @@ func TestRunValues(t *testing.T) {
 		dtype safetensors.DType
 		bits  int
 		bias  bool
-		over  []Override
+		over  []sensitivity.Override
 	}{
-		{safetensors.BF16, 4, true, []Override{{"k_proj", 8}, {"lm_head", 3}, {"up_proj", 16}}},
-		{safetensors.F32, 2, false, []Override{{"lm_head", 16}}},
+		{safetensors.BF16, 4, true, []sensitivity.Override{{Pattern: "k_proj", Bits: 8}, {Pattern: "lm_head", Bits: 3}, {Pattern: "up_proj", Bits: 16}}},
+		{safetensors.F32, 2, false, []sensitivity.Override{{Pattern: "lm_head", Bits: 16}}},
 		{safetensors.F16, 3, false, nil},
 	} {
 		t.Run(fmt.Sprint(c.dtype, c.bits), func(t *testing.T) {
@@ -147,7 +148,7 @@ func TestRunValues(t *testing.T) {
 				if len(st.Spec.Shape) < 2 {
 					continue
 				}
-				if l := layers[moduleName(st.Spec.Name)]; math.Abs(l.RelError-math.Sqrt(e/n)) > 1e-9 || l.Bits != st.Bits || l.Form != st.Form || l.Bytes != st.Bytes {
+				if l := layers[sensitivity.ModuleName(st.Spec.Name)]; math.Abs(l.RelError-math.Sqrt(e/n)) > 1e-9 || l.Bits != st.Bits || l.Form != st.Form || l.Bytes != st.Bytes {
 					t.Errorf("%s: reported %+v, found error %v in %+v", st.Spec.Name, l, math.Sqrt(e/n), st)
 				}
 			}
@@ -234,7 +235,7 @@ func checkNearest(t *testing.T, a *artifact, st *infer.StoredTensor, want, got [
 
 func TestThreadsGiveTheSameBytes(t *testing.T) {
 	model := newSynthetic(safetensors.BF16, true).write(t, 1)
-	opts := Options{Model: model, Bits: 3, Overrides: []Override{{"down_proj", 8}}}
+	opts := Options{Model: model, Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}}}
 	one, _ := run(t, newPool(t, 1), opts)
 	three, _ := run(t, newPool(t, 3), opts)
 	sameContents(t, three, one)
@@ -377,8 +378,8 @@ func TestRefusedOptions(t *testing.T) {
 		{Options{Bits: 9}, "9"},
 		{Options{Bits: -1}, "-1"},
 		{Options{GroupRows: -1}, "-1"},
-		{Options{Overrides: []Override{{"(", 4}}}, "("},
-		{Options{Overrides: []Override{{"nothing_proj", 4}}}, "matches no module"},
+		{Options{Overrides: []sensitivity.Override{{Pattern: "(", Bits: 4}}}, "("},
+		{Options{Overrides: []sensitivity.Override{{Pattern: "nothing_proj", Bits: 4}}}, "matches no module"},
 	} {
 		parent := t.TempDir()
 		c.opts.Model, c.opts.Out = tinyModel, filepath.Join(parent, "out")

@@ -14,6 +14,7 @@ import (
 	"afmq/pkg/infer"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 )
 
 // Verification is what Verify found in an intact artifact.
@@ -344,7 +345,7 @@ func (a *artifact) checkExceptions(want []moduleBits) error {
 
 // planModule is the manifest's account of one stored matrix.
 func planModule(st *infer.StoredTensor, relError float64) infer.PlanModule {
-	return infer.PlanModule{Name: moduleName(st.Spec.Name), Form: st.Form, Bits: st.Bits, Bytes: st.Bytes, RelError: relError}
+	return infer.PlanModule{Name: sensitivity.ModuleName(st.Spec.Name), Form: st.Form, Bits: st.Bits, Bytes: st.Bytes, RelError: relError}
 }
 
 // exception reports whether a matrix departs from the default for its role, and
@@ -353,7 +354,7 @@ func planModule(st *infer.StoredTensor, relError float64) infer.PlanModule {
 func exception(role infer.Role, form infer.Form, bits, defaultBits int) (int, bool) {
 	switch {
 	case form == infer.Plain:
-		return keepBits, true
+		return sensitivity.KeepBits, true
 	case role == infer.Projection:
 		return bits, bits != defaultBits
 	}

@@ -12,6 +12,7 @@ import (
 	"afmq/internal/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 )
 
 // smallArtifact is small enough to change every byte of: it has palettes of two
@@ -19,7 +20,7 @@ import (
 func smallArtifact(t *testing.T) string {
 	t.Helper()
 	out, _ := run(t, newPool(t, 2), Options{
-		Model: newSynthetic(safetensors.F16, true).write(t, 1), Overrides: []Override{{"down_proj", 2}, {"v_proj", 16}},
+		Model: newSynthetic(safetensors.F16, true).write(t, 1), Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 2}, {Pattern: "v_proj", Bits: 16}},
 	})
 	return out
 }

@@ -1,4 +1,4 @@
-package quantize
+package sensitivity
 
 import (
 	"regexp"
@@ -41,8 +41,15 @@ func ParseOverride(s string) (Override, error) {
 
 func (o Override) String() string { return o.Pattern + "=" + strconv.Itoa(o.Bits) }
 
+// Check returns an error of kind fault.Usage if the override cannot be used with any
+// model.
+func (o Override) Check() error {
+	_, err := o.compile()
+	return err
+}
+
 func (o Override) compile() (*regexp.Regexp, error) {
-	if (o.Bits < 1 || o.Bits > 8) && o.Bits != keepBits {
+	if (o.Bits < 1 || o.Bits > 8) && o.Bits != KeepBits {
 		return nil, fault.Usagef("override %q: bits are 1 to 8, or 16 to keep a matrix as it is", o)
 	}
 	re, err := regexp.Compile(o.Pattern)
@@ -52,34 +59,41 @@ func (o Override) compile() (*regexp.Regexp, error) {
 	return re, nil
 }
 
-// keepBits is the width that stands for "as the checkpoint stores it".
-const keepBits = 16
+// KeepBits is the width that stands for "as the checkpoint stores it".
+const KeepBits = 16
 
-// width is what becomes of one matrix.
-type width struct {
-	form infer.Form
-	bits int // for Palette
+// Width is what becomes of one matrix.
+type Width struct {
+	Form infer.Form
+	Bits int // for infer.Palette
 }
 
-// planWidths decides what becomes of every matrix of the model: projections
+func (w Width) String() string {
+	if w.Form == infer.Palette {
+		return strconv.Itoa(w.Bits) + " bit palette"
+	}
+	return string(w.Form)
+}
+
+// Widths decides what becomes of every matrix of the model: projections
 // become palettes of the default width, embedding and untied head int8 rows, and
 // overrides change what they match, later ones winning. Errors are fault.Usage.
-func planWidths(cfg *infer.Config, bits int, overrides []Override) (map[string]width, error) {
-	widths := map[string]width{}
+func Widths(cfg *infer.Config, bits int, overrides []Override) (map[string]Width, error) {
+	widths := map[string]Width{}
 	var modules []string // what an override may reach, in canonical order
 	embedding, head := "", false
 	for _, spec := range cfg.Tensors() {
-		name := moduleName(spec.Name)
+		name := ModuleName(spec.Name)
 		switch spec.Role {
 		case infer.Projection:
-			widths[name] = width{infer.Palette, bits}
+			widths[name] = Width{infer.Palette, bits}
 			modules = append(modules, name)
 		case infer.Head:
-			widths[name] = width{form: infer.RowInt8}
+			widths[name] = Width{Form: infer.RowInt8}
 			modules = append(modules, name)
 			head = true
 		case infer.Embedding:
-			widths[name] = width{form: infer.RowInt8}
+			widths[name] = Width{Form: infer.RowInt8}
 			embedding = name
 		}
 	}
@@ -98,10 +112,10 @@ func planWidths(cfg *infer.Config, bits int, overrides []Override) (map[string]w
 				continue
 			}
 			hit = true
-			if o.Bits == keepBits {
-				widths[name] = width{form: infer.Plain}
+			if o.Bits == KeepBits {
+				widths[name] = Width{Form: infer.Plain}
 			} else {
-				widths[name] = width{infer.Palette, o.Bits}
+				widths[name] = Width{infer.Palette, o.Bits}
 			}
 		}
 		if hit {
@@ -116,8 +130,8 @@ func planWidths(cfg *infer.Config, bits int, overrides []Override) (map[string]w
 	return widths, nil
 }
 
-// moduleName is the tensor's name without ".weight".
-func moduleName(tensor string) string { return strings.TrimSuffix(tensor, ".weight") }
+// ModuleName is the tensor's name without ".weight".
+func ModuleName(tensor string) string { return strings.TrimSuffix(tensor, ".weight") }
 
 // nearest returns the n names in which some part comes nearest to the pattern,
 // read as plain text, by edit distance; among equals the first come first.

@@ -1,4 +1,4 @@
-package quantize
+package sensitivity
 
 import (
 	"fmt"
@@ -7,7 +7,6 @@ import (
 
 	"afmq/internal/fault"
 	"afmq/pkg/infer"
-	"afmq/pkg/safetensors"
 )
 
 func TestParseOverride(t *testing.T) {
@@ -27,17 +26,14 @@ func TestParseOverride(t *testing.T) {
 	}
 }
 
-func TestPlanWidths(t *testing.T) {
-	untied := parseConfig(t, newSynthetic(safetensors.F16, false))
-	s := newSynthetic(safetensors.F16, false)
-	s.tie("model.embed_tokens.weight")
-	tied := parseConfig(t, s)
+func TestWidths(t *testing.T) {
+	untied, tied := tinyConfig(t, false), tinyConfig(t, true)
 
-	w, err := planWidths(untied, 4, []Override{{"q_proj|k_proj", 2}, {`layers\.1\.self_attn\.q_proj$`, 8}, {"v_proj", 16}, {"lm_head", 4}})
+	w, err := Widths(untied, 4, []Override{{"q_proj|k_proj", 2}, {`layers\.1\.self_attn\.q_proj$`, 8}, {"v_proj", 16}, {"lm_head", 4}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]width{
+	for name, want := range map[string]Width{
 		"model.layers.0.self_attn.q_proj": {infer.Palette, 2},
 		"model.layers.1.self_attn.q_proj": {infer.Palette, 8},
 		"model.layers.1.self_attn.k_proj": {infer.Palette, 2},
@@ -50,7 +46,7 @@ func TestPlanWidths(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, w[name], want)
 		}
 	}
-	if w, err := planWidths(untied, 3, nil); err != nil || w["lm_head"] != (width{infer.RowInt8, 0}) {
+	if w, err := Widths(untied, 3, nil); err != nil || w["lm_head"] != (Width{infer.RowInt8, 0}) {
 		t.Errorf("head without an override: %v, %v", w["lm_head"], err)
 	}
 	for _, c := range []struct {
@@ -66,7 +62,7 @@ func TestPlanWidths(t *testing.T) {
 		{untied, Override{"(", 4}, []string{"missing closing"}},
 		{untied, Override{"q_proj", 12}, []string{"1 to 8"}},
 	} {
-		_, err := planWidths(c.cfg, 4, []Override{c.o})
+		_, err := Widths(c.cfg, 4, []Override{c.o})
 		wantFault(t, err, fault.Usage, c.parts...)
 	}
 }
@@ -83,13 +79,4 @@ func TestNearest(t *testing.T) {
 	if d := partDistance("abc", "xxabcxx"); d != 0 {
 		t.Errorf("partDistance = %d, want 0", d)
 	}
-}
-
-func parseConfig(t *testing.T, s *synthetic) *infer.Config {
-	t.Helper()
-	cfg, err := infer.LoadConfig(s.write(t, 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cfg
 }

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"afmq/internal/fault"
+	"afmq/internal/stage"
+	"afmq/pkg/sensitivity"
+)
+
+// targetFlags are the flags of every command that makes a plan.
+type targetFlags struct {
+	bpw       float64
+	maxBytes  string
+	bits      string
+	tie       string
+	overrides []string
+}
+
+func (t *targetFlags) register(f *pflag.FlagSet) {
+	f.Float64Var(&t.bpw, "bpw", 0, "bits per weight that the projections may take on average, such as 3.5")
+	f.StringVar(&t.maxBytes, "max-bytes", "", "bytes that model.safetensors may take, such as 400MB or 1.5GiB")
+	f.StringVar(&t.tie, "tie", "", "modules that need equal bits: qkv, gate_up or both")
+	f.StringArrayVar(&t.overrides, "override", nil, "REGEX=BITS for the modules that match; repeatable")
+}
+
+// given reports whether a target is there.
+func (t *targetFlags) given(f *pflag.FlagSet) bool {
+	return f.Changed("bpw") || f.Changed("max-bytes")
+}
+
+func (t *targetFlags) request(f *pflag.FlagSet) (r sensitivity.Request, err error) {
+	switch {
+	case f.Changed("bpw") && f.Changed("max-bytes"):
+		return r, fault.Usagef("--bpw and --max-bytes exclude each other")
+	case f.Changed("bpw") && !(t.bpw > 0 && t.bpw <= 64):
+		return r, fault.Usagef("--bpw %v is not a number of bits per weight", t.bpw)
+	case f.Changed("bpw"):
+		r.Target.BPW = t.bpw
+	default:
+		if r.Target.MaxBytes, err = parseSize("max-bytes", t.maxBytes); err != nil {
+			return r, err
+		}
+	}
+	if r.Ties, err = sensitivity.ParseTies(t.tie); err != nil {
+		return r, err
+	}
+	r.Overrides, err = parseOverrides(t.overrides)
+	return r, err
+}
+
+func parseOverrides(list []string) ([]sensitivity.Override, error) {
+	var out []sensitivity.Override
+	for _, s := range list {
+		o, err := sensitivity.ParseOverride(s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, o)
+	}
+	return out, nil
+}
+
+type planOptions struct {
+	out    string
+	bits   string
+	target targetFlags
+	seed   int64
+}
+
+type planObject struct {
+	Out string `json:"out"`
+	*sensitivity.Plan
+}
+
+func newPlanCommand(a *app) *cobra.Command {
+	var o planOptions
+	cmd := &cobra.Command{
+		Use:   "plan scores.json --out plan.json (--bpw N | --max-bytes N)",
+		Short: "Give every module its bits so that the model suffers least",
+		Long: `Chooses the bits of every module from the scores of ` + "`afmq sensitivity`" + `: the summed
+score is the least that the target allows, proven, and printed next to what simpler
+ways to choose would have cost. --bpw bounds the bits per weight of the projections,
+--max-bytes the size of model.safetensors with its header; neither is ever passed.
+
+The plan is JSON that you may edit: change the "bits" of a layer, and change or remove
+"target" if it no longer fits. ` + "`afmq quantize --plan`" + ` checks it.`,
+		Example: `  afmq plan scores.json --bpw 3.5 --out plan.json
+  afmq plan scores.json --max-bytes 1.2GB --tie qkv,gate_up --override 'layers\.0\.=4' --out plan.json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return runPlan(cmd, a, args[0], o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.out, "out", "", "file to write; must not exist")
+	f.StringVar(&o.bits, "bits", "", "widths to choose from (default: all that were scored)")
+	f.Int64Var(&o.seed, "seed", 0, "of the random plans that the plan is compared with")
+	o.target.register(f)
+	must(cmd.MarkFlagRequired("out"))
+	return cmd
+}
+
+func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error {
+	if !o.target.given(cmd.Flags()) {
+		return fault.Usagef("a plan needs a target: --bpw or --max-bytes")
+	}
+	r, err := o.target.request(cmd.Flags())
+	if err != nil {
+		return err
+	}
+	r.Seed = o.seed
+	if o.bits != "" {
+		if r.Bits, err = parseBits(o.bits); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Lstat(o.out); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			return &fault.Error{Kind: fault.Output, File: o.out, Msg: "is there already"}
+		}
+		return fault.Writing(o.out, err)
+	}
+	s, shape, err := sensitivity.ReadScores(scoresPath)
+	if err != nil {
+		return err
+	}
+	p, err := sensitivity.MakePlan(s, shape, r)
+	if err != nil {
+		return err
+	}
+	data, err := p.Encode()
+	if err != nil {
+		return err
+	}
+	if err := stage.WriteFileAtomic(o.out, data); err != nil {
+		return err
+	}
+	return a.print(planObject{o.out, p}, func(w io.Writer) error {
+		if err := printPlan(w, p); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(w, "\nwrote %s\n", o.out)
+		return err
+	})
+}
+
+func printPlan(w io.Writer, p *sensitivity.Plan) error {
+	return table(w, func(w io.Writer) {
+		fmt.Fprintf(w, "module\tbits\tscore\n")
+		for _, l := range p.Layers {
+			note := ""
+			if l.Pinned {
+				note = "\tpinned"
+			}
+			fmt.Fprintf(w, "%s\t%d\t%.4g%s\n", l.Name, l.Bits, l.Cost, note)
+		}
+		proof := "proven optimal"
+		if !p.Optimal {
+			proof = fmt.Sprintf("no plan costs less than %.6g", p.LowerBound)
+		}
+		fmt.Fprintf(w, "\nchoice\tbits per weight\tcost (%s)\n", p.Method)
+		fmt.Fprintf(w, "this plan\t%.4f\t%.6g\t%s\n", p.BPW.Projections, p.Cost, proof)
+		for _, b := range p.Baselines {
+			fmt.Fprintf(w, "%s\t%.4f\t%.6g\t%s\n", b.Name, b.BPW, b.Cost, b.Note)
+		}
+		fmt.Fprintf(w, "\ntarget\t%v\n", *p.Target)
+		fmt.Fprintf(w, "bits per weight\t%.4f in projections, %.4f in the model\n", p.BPW.Projections, p.BPW.Model)
+		fmt.Fprintf(w, "model.safetensors\t%s bytes (%s)\n", thousands(p.Bytes), size(p.Bytes))
+	})
+}

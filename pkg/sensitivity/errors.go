@@ -1,0 +1,82 @@
+package sensitivity
+
+import (
+	"context"
+
+	"afmq/internal/kernel"
+	"afmq/pkg/infer"
+)
+
+// weightEstimator needs no text; a module is one unit of work.
+type weightEstimator struct{ w *workshop }
+
+func (e *weightEstimator) units() int { return len(e.w.modules) }
+
+func (e *weightEstimator) run(ctx context.Context, unit int) (out []contribution, err error) {
+	for o, bits := range e.w.bits {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		_, report, err := e.w.palettize(&e.w.modules[unit], bits)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, contribution{unit, o, report.SquaredError})
+	}
+	return out, nil
+}
+
+// hessianEstimator looks at a module's output; a module is one unit of work.
+type hessianEstimator struct {
+	w    *workshop
+	walk *infer.Walk
+}
+
+func (e *hessianEstimator) units() int { return len(e.w.modules) }
+
+func (e *hessianEstimator) run(ctx context.Context, unit int) ([]contribution, error) {
+	w, m := e.w, &e.w.modules[unit]
+	if e.walk == nil || m.spec.Layer < e.walk.Layer() {
+		e.walk = w.model.NewWalk(w.pool, w.text.Sequences)
+	}
+	for e.walk.Layer() < m.spec.Layer {
+		e.walk.Advance()
+	}
+	weight := w.model.Blocks[m.spec.Layer].Linear(m.spec.Kind).Weight
+	var out []contribution
+	for o, bits := range w.bits {
+		p, _, err := w.palettize(m, bits)
+		if err != nil {
+			return nil, err
+		}
+		palette, sum := pack(p), 0.0
+		for b := range e.walk.Batches() {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			n := e.walk.Tokens(b)
+			x := e.input(m.spec.Kind, b)
+			y, q := make([]float32, n*weight.Rows()), make([]float32, n*weight.Rows())
+			w.pool.MulT(y, x, n, weight)
+			w.pool.MulT(q, x, n, palette)
+			kernel.AddScaled(q, y, -1)
+			sum += kernel.Dot(q, q)
+		}
+		out = append(out, contribution{unit, o, sum / float64(w.text.Tokens())})
+	}
+	return out, nil
+}
+
+// input returns the input of a module for a batch. Modules come in the order of the
+// forward pass, so the step of one is the next step or the same again.
+func (e *hessianEstimator) input(kind string, batch int) []float32 {
+	switch kind {
+	case "q_proj", "k_proj", "v_proj":
+		return e.walk.AttentionIn(batch)
+	case "o_proj":
+		return e.walk.AttentionOut(batch)
+	case "gate_proj", "up_proj":
+		return e.walk.FeedForwardIn(batch)
+	}
+	return e.walk.FeedForwardOut(batch)
+}

@@ -1,0 +1,159 @@
+package sensitivity
+
+import (
+	"context"
+	"math/rand/v2"
+
+	"afmq/internal/kernel"
+	"afmq/pkg/infer"
+)
+
+// fisherEstimator runs the text forward and backward, a batch of sequences at a time; a
+// batch is one unit of work and adds to the scores of all modules.
+type fisherEstimator struct {
+	w        *workshop
+	parts    [][][]int32
+	palettes [][]*kernel.Matrix // made by the first unit
+	runner   *infer.Runner
+	tape     *infer.Tape
+	caches   []*infer.Cache
+	product  []float32
+	terms    []float64
+}
+
+const (
+	fisherTokens = 2048    // run at once
+	tapeMemory   = 1 << 30 // bytes of intermediate results kept; beyond it they are computed again
+)
+
+func newFisherEstimator(w *workshop) *fisherEstimator {
+	return &fisherEstimator{w: w, parts: batches(w.text.Sequences, fisherTokens)}
+}
+
+func (f *fisherEstimator) units() int { return len(f.parts) }
+
+// start makes what all units share.
+func (f *fisherEstimator) start() (err error) {
+	if f.palettes != nil {
+		return nil
+	}
+	if f.palettes, err = f.w.packAll(); err != nil {
+		return err
+	}
+	m := f.w.model
+	f.runner = m.NewRunner(f.w.pool)
+	most := 0
+	for _, p := range f.parts {
+		most = max(most, countTokens(p))
+	}
+	f.tape = infer.NewTape(m.Config.TapeBytes()*int64(most) > tapeMemory)
+	return nil
+}
+
+func (f *fisherEstimator) run(ctx context.Context, unit int) ([]contribution, error) {
+	if err := f.start(); err != nil {
+		return nil, err
+	}
+	w, sequences := f.w, f.parts[unit]
+	batch := make([]infer.Segment, len(sequences))
+	for i, s := range sequences {
+		if i == len(f.caches) {
+			f.caches = append(f.caches, w.model.NewCache(w.text.Record.SeqLen))
+		}
+		f.caches[i].Reset()
+		batch[i] = infer.Segment{Cache: f.caches[i], Tokens: s}
+	}
+	hidden := append([]float32(nil), f.runner.ForwardTape(batch, f.tape)...)
+	n := countTokens(sequences)
+	costs := make([][]float64, len(w.modules))
+	for i := range costs {
+		costs[i] = make([]float64, len(w.bits))
+	}
+	grad := make([]float32, len(hidden))
+	for sample := range w.samples {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		// The draws of a unit depend on its number, not on what ran before it.
+		rng := rand.New(rand.NewPCG(uint64(w.seed), uint64(unit)<<16|uint64(sample)))
+		f.drawGradient(grad, hidden, n, rng)
+		f.runner.Backward(batch, f.tape, grad, func(p infer.Projected) {
+			f.visit(costs[w.byKey[layerKind{p.Layer, p.Kind}]], p)
+		})
+	}
+	var out []contribution
+	scale := 0.5 / float64(w.samples) / float64(w.text.Tokens())
+	for i, c := range costs {
+		for o, v := range c {
+			out = append(out, contribution{i, o, v * scale})
+		}
+	}
+	return out, nil
+}
+
+// drawGradient draws a token at every position from the model's own prediction and
+// writes the gradient of the sum of their nats with respect to the hidden states: that
+// with respect to the logits is the prediction minus one at the token drawn.
+func (f *fisherEstimator) drawGradient(grad, hidden []float32, n int, rng *rand.Rand) {
+	c := f.w.model.Config
+	vocab, d := c.VocabSize, c.HiddenSize
+	rows := min(max(1<<20/vocab, 64), 512)
+	logits := make([]float32, min(rows, n)*vocab)
+	for at := 0; at < n; at += rows {
+		k := min(rows, n-at)
+		l := logits[:k*vocab]
+		f.runner.Logits(l, hidden[at*d:(at+k)*d], k)
+		uniform := make([]float64, k)
+		for i := range uniform {
+			uniform[i] = rng.Float64()
+		}
+		f.w.pool.Run(k, func(_, i int) {
+			p := l[i*vocab : (i+1)*vocab]
+			kernel.Softmax(p, 1)
+			p[pick(p, uniform[i])]--
+		})
+		f.runner.HiddenGradient(grad[at*d:(at+k)*d], l, k)
+	}
+}
+
+// pick returns the index at which the running sum of p passes u.
+func pick(p []float32, u float64) int {
+	last := 0
+	for i, v := range p {
+		if v <= 0 {
+			continue
+		}
+		last = i
+		if u -= float64(v); u < 0 {
+			return i
+		}
+	}
+	return last // the sum of float32 probabilities may be just below 1
+}
+
+// visit adds Σ (g·(Ŵ·x - W·x))² over the tokens to the costs of one module.
+func (f *fisherEstimator) visit(costs []float64, p infer.Projected) {
+	out := p.Linear.Weight.Rows()
+	if cap(f.product) < p.N*out {
+		f.product = make([]float32, p.N*out)
+	}
+	if cap(f.terms) < p.N {
+		f.terms = make([]float64, p.N)
+	}
+	product, terms := f.product[:p.N*out], f.terms[:p.N]
+	palettes := f.palettes[f.w.byKey[layerKind{p.Layer, p.Kind}]]
+	for o, weight := range palettes {
+		l := infer.Linear{Weight: weight, Bias: p.Linear.Bias}
+		l.Apply(f.w.pool, product, p.X, p.N)
+		f.w.pool.Run((p.N+15)/16, func(_, chunk int) {
+			for i := chunk * 16; i < min(chunk*16+16, p.N); i++ {
+				g := p.G[i*out : (i+1)*out]
+				d := kernel.Dot(g, product[i*out:(i+1)*out]) - kernel.Dot(g, p.Y[i*out:(i+1)*out])
+				terms[i] = d * d
+			}
+		})
+		for _, t := range terms {
+			costs[o] += t
+		}
+	}
+}

@@ -1,0 +1,228 @@
+package sensitivity
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"unicode/utf8"
+
+	"afmq/internal/fault"
+	"afmq/pkg/infer"
+	"afmq/pkg/safetensors"
+)
+
+// ScoresSchema is the version of scores.json that this package writes. It reads no
+// other.
+const ScoresSchema = "afmq.scores/v1"
+
+// Scores is how much a model suffers when one module goes to few bits, for every module
+// and some widths, with all that a plan needs to know of the model: it can be made
+// without the checkpoint.
+type Scores struct {
+	Schema      string             `json:"schema"`
+	ToolVersion string             `json:"tool_version"`
+	Method      Method             `json:"method"`
+	Unit        string             `json:"unit"` // of a cost; "nats per token" for kl and fisher
+	Bits        []int              `json:"bits"` // the widths that were scored, ascending
+	GroupRows   int                `json:"group_rows"`
+	RowScale    bool               `json:"row_scale"`
+	Samples     int                `json:"samples,omitempty"` // draws of each token's label; fisher only
+	Calibration *infer.Calibration `json:"calibration"`       // null for a method that needs no text
+	Modules     []ModuleScore      `json:"modules"`           // every projection, in canonical order
+	Validation  *Validation        `json:"validation"`        // null unless it was asked for
+	Config      string             `json:"config"`            // the text of the model's config.json
+	Tensors     []TensorInfo       `json:"tensors"`           // of the checkpoint, in canonical order of the model
+}
+
+// ModuleScore is the scores of one module.
+type ModuleScore struct {
+	Name  string    `json:"name"`
+	Shape []int     `json:"shape"` // [out, in]
+	Costs []float64 `json:"costs"` // by width, in the order of Scores.Bits
+}
+
+// TensorInfo is what decides the size of a stored tensor.
+type TensorInfo struct {
+	Name  string `json:"name"`
+	DType string `json:"dtype"`
+	Shape []int  `json:"shape"`
+}
+
+// Validation holds the scores against the measured divergence of some modules.
+type Validation struct {
+	Modules []ValidatedModule `json:"modules"`
+	ByBits  []ValidatedBits   `json:"by_bits"`
+}
+
+// ValidatedModule is the measured divergence of one module, by width, in nats per token.
+type ValidatedModule struct {
+	Name     string    `json:"name"`
+	Measured []float64 `json:"measured"`
+}
+
+// ValidatedBits compares scores and measurements at one width.
+type ValidatedBits struct {
+	Bits     int     `json:"bits"`
+	Spearman float64 `json:"spearman"` // rank correlation over the modules
+	// Ratio is the sum of the scores over that of the measurements; 0 for a method whose
+	// scores are no divergences.
+	Ratio float64 `json:"ratio,omitempty"`
+}
+
+// Encode returns the bytes of scores.json.
+func (s *Scores) Encode() ([]byte, error) { return encode(s) }
+
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", " ")
+	err := e.Encode(v)
+	return b.Bytes(), err
+}
+
+// maxFile bounds what is read of a JSON file; that of a model with ten thousand modules
+// has some 10 MB.
+const maxFile = 256 << 20
+
+// readFile reads a JSON file that a person may have edited.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fault.Reading(path, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fault.Reading(path, err)
+	}
+	if len(data) > maxFile {
+		return nil, fault.Inputf(path, "is larger than %d bytes", maxFile)
+	}
+	return data, nil
+}
+
+// decode parses one JSON value that may hold nothing unknown.
+func decode(data []byte, v any) error {
+	if !utf8.Valid(data) {
+		return errors.New("not valid UTF-8")
+	}
+	if err := infer.CheckJSON(data); err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
+}
+
+// ReadScores reads and checks scores.json. Errors are fault.Input.
+func ReadScores(path string) (*Scores, *Shape, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	return ParseScores(path, data)
+}
+
+// ParseScores is ReadScores of bytes; file is what errors name.
+func ParseScores(file string, data []byte) (*Scores, *Shape, error) {
+	s := &Scores{}
+	if err := decode(data, s); err != nil {
+		return nil, nil, fault.Inputf(file, "is not a file of scores: %v", err)
+	}
+	if s.Schema != ScoresSchema {
+		return nil, nil, fault.Inputf(file, "has schema %q; this version reads %q", s.Schema, ScoresSchema)
+	}
+	shape, err := s.check(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, shape, nil
+}
+
+func (s *Scores) check(file string) (*Shape, error) {
+	bad := func(format string, args ...any) (*Shape, error) {
+		return nil, fault.Inputf(file, format, args...)
+	}
+	if _, err := ParseMethod(string(s.Method)); err != nil {
+		return bad("has the unknown method %q", s.Method)
+	}
+	if err := checkBits(s.Bits); err != nil {
+		return bad("bits: %v", err)
+	}
+	if s.GroupRows < 1 || s.GroupRows > maxGroupRows {
+		return bad("group_rows is %d", s.GroupRows)
+	}
+	cfg, err := infer.ParseConfig(file, []byte(s.Config))
+	if err != nil {
+		return nil, err
+	}
+	shape := &Shape{Config: cfg, DTypes: map[string]safetensors.DType{}}
+	specs := cfg.Tensors()
+	if len(s.Tensors) != len(specs) {
+		return bad("lists %d tensors; its config has %d", len(s.Tensors), len(specs))
+	}
+	var modules []infer.TensorSpec
+	for i, spec := range specs {
+		t := s.Tensors[i]
+		dtype, ok := parseDType(t.DType)
+		if t.Name != spec.Name || !slices.Equal(t.Shape, spec.Shape) || !ok {
+			return bad("tensor %q is %s %v; its config has %q %v of F16, BF16 or F32", t.Name, t.DType, t.Shape, spec.Name, spec.Shape)
+		}
+		shape.DTypes[spec.Name] = dtype
+		if spec.Role == infer.Projection {
+			modules = append(modules, spec)
+		}
+	}
+	if len(s.Modules) != len(modules) {
+		return bad("scores %d modules; its config has %d projections", len(s.Modules), len(modules))
+	}
+	for i, spec := range modules {
+		m := s.Modules[i]
+		if m.Name != ModuleName(spec.Name) || !slices.Equal(m.Shape, spec.Shape) {
+			return bad("module %d is %q %v; its config has %q %v there", i+1, m.Name, m.Shape, ModuleName(spec.Name), spec.Shape)
+		}
+		if len(m.Costs) != len(s.Bits) {
+			return bad("module %q has %d costs for %d widths", m.Name, len(m.Costs), len(s.Bits))
+		}
+		for _, c := range m.Costs {
+			if math.IsNaN(c) || math.IsInf(c, 0) {
+				return bad("module %q has a cost of %v", m.Name, c)
+			}
+		}
+	}
+	return shape, nil
+}
+
+// maxGroupRows is far above the rows of any matrix of a supported model.
+const maxGroupRows = 1 << 20
+
+// checkBits returns an error unless the widths are ascending, 1 to 8.
+func checkBits(bits []int) error {
+	if len(bits) == 0 {
+		return fmt.Errorf("no width is given")
+	}
+	for i, b := range bits {
+		if b < 1 || b > 8 {
+			return fmt.Errorf("%d is not a width of 1 to 8 bits", b)
+		}
+		if i > 0 && bits[i-1] >= b {
+			return fmt.Errorf("the widths %v do not ascend", bits)
+		}
+	}
+	return nil
+}
+
+func parseDType(s string) (safetensors.DType, bool) {
+	for _, t := range []safetensors.DType{safetensors.F16, safetensors.BF16, safetensors.F32} {
+		if t.String() == s {
+			return t, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,101 @@
+package sensitivity
+
+import (
+	"afmq/internal/fault"
+	"afmq/pkg/infer"
+	"afmq/pkg/safetensors"
+)
+
+// Shape is what decides the size of an artifact: a model's configuration and the types
+// that its checkpoint stores its tensors in.
+type Shape struct {
+	Config *infer.Config
+	DTypes map[string]safetensors.DType // by canonical name
+}
+
+// ReadShape reads the shape of a checkpoint, headers only. Every tensor that config.json
+// implies must be there, in its shape and as F16, BF16 or F32.
+func ReadShape(cfg *infer.Config, ckpt *safetensors.Checkpoint, dir string) (*Shape, error) {
+	s := &Shape{Config: cfg, DTypes: map[string]safetensors.DType{}}
+	for _, spec := range cfg.Tensors() {
+		t, ok := ckpt.Tensor(spec.Name)
+		for _, alias := range cfg.Aliases(spec.Name) {
+			if !ok {
+				t, ok = ckpt.Tensor(alias)
+			}
+		}
+		if !ok {
+			return nil, fault.Inputf(dir, "tensor %q is missing", spec.Name)
+		}
+		if _, float := parseDType(t.DType.String()); !float {
+			return nil, fault.Inputf(t.Path(), "tensor %q is %s; only F16, BF16 and F32 can be quantized", t.Name, t.DType)
+		}
+		s.DTypes[spec.Name] = t.DType
+	}
+	return s, nil
+}
+
+// Storage is how an artifact stores its matrices.
+type Storage struct {
+	GroupRows int
+	RowScale  bool
+}
+
+// infos returns the tensors of an artifact whose modules have these widths.
+func (s *Shape) infos(st Storage, widths map[string]Width) []safetensors.Info {
+	var out []safetensors.Info
+	for _, spec := range s.Config.Tensors() {
+		w, ok := widths[ModuleName(spec.Name)]
+		if !ok || len(spec.Shape) != 2 {
+			w = Width{Form: infer.Plain}
+		}
+		out = append(out, infer.StoredInfos(spec, s.DTypes[spec.Name], w.Form, w.Bits, st.GroupRows, st.RowScale)...)
+	}
+	return out
+}
+
+// Size is what an artifact would take.
+type Size struct {
+	FileBytes      int64 // of model.safetensors, header included
+	ProjectionBits int64 // of what counts as projections
+	Projections    int64 // weights of these
+	BPW            infer.BitsPerWeight
+}
+
+// Measure computes the size of an artifact with these widths.
+func (s *Shape) Measure(st Storage, widths map[string]Width) (Size, error) {
+	infos := s.infos(st, widths)
+	_, total, err := safetensors.FileSize(infos, infer.ArtifactMetadata())
+	if err != nil {
+		return Size{}, err
+	}
+	digests := make([]infer.TensorDigest, len(infos))
+	for i, info := range infos {
+		digests[i] = infer.TensorDigest{Name: info.Name, DType: info.DType.String(), Shape: info.Shape}
+	}
+	layout, err := infer.StoredLayout(s.Config, st.GroupRows, digests)
+	if err != nil {
+		return Size{}, err
+	}
+	size := Size{FileBytes: total, BPW: infer.MeasureBits(layout)}
+	for i := range layout {
+		if l := &layout[i]; l.Counted() {
+			size.ProjectionBits += 8 * l.Bytes
+			size.Projections += l.Weights()
+		}
+	}
+	return size, nil
+}
+
+// moduleBytes is the stored size of one matrix of the model.
+func (s *Shape) moduleBytes(spec infer.TensorSpec, st Storage, w Width) (int64, error) {
+	n := int64(0)
+	for _, info := range infer.StoredInfos(spec, s.DTypes[spec.Name], w.Form, w.Bits, st.GroupRows, st.RowScale) {
+		b, err := infer.TensorDigest{Name: info.Name, DType: info.DType.String(), Shape: info.Shape}.Size()
+		if err != nil {
+			return 0, err
+		}
+		n += b
+	}
+	return n, nil
+}

@@ -1,0 +1,59 @@
+package sensitivity
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"afmq/internal/fault"
+	"afmq/pkg/infer"
+)
+
+// Tie names projections of a layer that a runtime fuses, so that they need equal bits.
+type Tie string
+
+const (
+	TieQKV    Tie = "qkv"     // q_proj, k_proj and v_proj
+	TieGateUp Tie = "gate_up" // gate_proj and up_proj
+)
+
+// tied lists the projections of each tie.
+var tied = map[Tie][]string{
+	TieQKV:    {"q_proj", "k_proj", "v_proj"},
+	TieGateUp: {"gate_proj", "up_proj"},
+}
+
+// ParseTies reads a list such as "qkv,gate_up". Errors are fault.Usage.
+func ParseTies(s string) ([]Tie, error) {
+	var out []Tie
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		t, err := parseTie(part)
+		if err != nil {
+			return nil, fault.Usagef("%v", err)
+		}
+		if !slices.Contains(out, t) {
+			out = append(out, t)
+		}
+	}
+	return out, nil
+}
+
+func parseTie(s string) (Tie, error) {
+	if _, ok := tied[Tie(s)]; !ok {
+		return "", fmt.Errorf("tie %q is unknown; there are qkv and gate_up", s)
+	}
+	return Tie(s), nil
+}
+
+// tieGroup returns the name of the modules that a projection shares its bits with.
+func tieGroup(ties []Tie, spec infer.TensorSpec) string {
+	for _, t := range ties {
+		if slices.Contains(tied[t], spec.Kind) {
+			return fmt.Sprintf("layer %d %s", spec.Layer, t)
+		}
+	}
+	return ModuleName(spec.Name)
+}
