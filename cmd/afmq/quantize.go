@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"afmq/internal/fault"
 	"afmq/pkg/quantize"
@@ -12,16 +13,16 @@ import (
 )
 
 type quantizeOptions struct {
-	out            string
-	bits           int
-	groupRows      int
-	rowScale       bool
-	overrides      []string
-	restart        bool
-	calib          []string
-	compensate     string
-	tokens, seqLen int
-	seed           int64
+	out        string
+	bits       string
+	plan       string
+	target     targetFlags
+	method     string
+	groupRows  int
+	rowScale   bool
+	calib      calibrationFlags
+	compensate string
+	restart    bool
 }
 
 type quantizeObject struct {
@@ -32,66 +33,117 @@ type quantizeObject struct {
 }
 
 func newQuantizeCommand(a *app) *cobra.Command {
-	o := quantizeOptions{bits: quantize.DefaultBits, groupRows: quantize.DefaultGroupRows}
+	o := quantizeOptions{groupRows: quantize.DefaultGroupRows, rowScale: true}
 	cmd := &cobra.Command{
 		Use:   "quantize MODEL --out DIR",
 		Short: "Palettize a 16-bit checkpoint",
 		Long: `Turns the Hugging Face checkpoint MODEL into an artifact in DIR. In every
 projection (q, k, v, o, gate, up, down), each group of 16 rows shares a look-up
-table of 2^bits values, found by exact k-means; the matrix becomes packed indices.
+table of 2^bits values, found by exact k-means, and each row has a factor of its own
+(--row-scale=false: none, Apple's plain format); the matrix becomes packed indices.
 The embedding and an untied head become 8 bit per row. Norms and biases stay.
 
+How many bits:
+  --bits 4             the same for every projection
+  --plan plan.json     what ` + "`afmq plan`" + ` chose, or you
+  --bpw 3.5            scores the modules, makes the plan and follows it, in one go;
+  --max-bytes 400MB    --bits is then what there is to choose from (default 2,4)
 --override 'REGEX=BITS' sets the bits of the modules whose names match, later ones
 winning; 16 keeps a module as it is, 'lm_head=4' palettizes an untied head.
 
---row-scale lets rows of different range share a table: it costs 16 bits a row and
-takes a fifth to a third off the divergence, but several times as long to fit.
+With --calib the text runs through the model as it is quantized, and the error of each
+weight is made up for in those that follow it (--compensate none: not). That halves the
+divergence or better, and takes about as long as reading the text some twenty times.
 
 A command that was interrupted continues when it is given again.`,
-		Example: `  afmq quantize models/my-model --out my-4bit
-  afmq quantize models/my-model --out my-mixed --bits 4 --override 'layers\.(1|2|3)\..*(gate|up)_proj=2'`,
+		Example: `  afmq quantize models/my-model --out my-4bit --calib calib.jsonl
+  afmq quantize models/my-model --out my-mixed --bpw 3.5 --calib calib.jsonl
+  afmq quantize models/my-model --out my-plain --bits 2 --row-scale=false`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runQuantize(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.out, "out", "", "directory to write; must not exist, or be empty")
-	f.IntVar(&o.bits, "bits", o.bits, "bits of an index, 1 to 8")
+	f.StringVar(&o.bits, "bits", "", "bits of an index, 1 to 8 (default 4); with a target the widths to choose from (default 2,4)")
+	f.StringVar(&o.plan, "plan", "", "file with the bits of every module")
+	o.target.register(f)
+	f.StringVar(&o.method, "method", string(sensitivity.DefaultMethod), "how modules are scored for a target: fisher, kl, hessian or weight")
 	f.IntVar(&o.groupRows, "group-rows", o.groupRows, "output rows that share a look-up table")
-	f.BoolVar(&o.rowScale, "row-scale", false, "give every palettized row an fp16 factor of its own (16 bits a row)")
-	f.StringArrayVar(&o.overrides, "override", nil, "REGEX=BITS for the modules that match; repeatable")
+	f.BoolVar(&o.rowScale, "row-scale", o.rowScale, "give every palettized row an fp16 factor of its own (16 bits a row)")
+	o.calib.register(f)
+	f.StringVar(&o.compensate, "compensate", "", "gptq or none (default: gptq with --calib, none without)")
 	f.BoolVar(&o.restart, "restart", false, "discard what an interrupted run left")
-	f.StringArrayVar(&o.calib, "calib", nil, "calibration text (.jsonl or text); repeatable")
-	f.StringVar(&o.compensate, "compensate", "", "gptq or none (default: gptq with --calib)")
-	f.IntVar(&o.tokens, "tokens", sensitivity.DefaultTokens, "calibration tokens")
-	f.IntVar(&o.seqLen, "seq-len", 0, "tokens in a calibration sequence (default: min(512, max_position_embeddings))")
-	f.Int64Var(&o.seed, "seed", 0, "chooses the calibration sequences")
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
 }
 
-func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) error {
-	// A zero would mean the default to the library; here it was typed.
-	if o.bits < 1 || o.groupRows < 1 {
-		return fault.Usagef("--bits and --group-rows are positive numbers")
-	}
+// options turns the flags into what the library takes.
+func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 	opts := quantize.Options{
-		Model: model, Out: o.out, Bits: o.bits, GroupRows: o.groupRows, RowScale: o.rowScale, Restart: o.restart,
-		Progress: a.progress(), ToolVersion: version, Compensate: o.compensate,
-		Calibration: sensitivity.CalibrationOptions{Files: o.calib, Tokens: o.tokens, SeqLen: o.seqLen, Seed: o.seed},
+		Out: o.out, GroupRows: o.groupRows, RowScale: o.rowScale, Compensate: o.compensate, Restart: o.restart, ToolVersion: version,
 	}
-	for _, s := range o.overrides {
-		ov, err := sensitivity.ParseOverride(s)
-		if err != nil {
-			return err
+	if o.groupRows < 1 { // to the library it would mean the default; here it was typed
+		return opts, fault.Usagef("--group-rows %d is not positive", o.groupRows)
+	}
+	var bits []int
+	var err error
+	if f.Changed("bits") {
+		if bits, err = parseBits(o.bits); err != nil {
+			return opts, err
 		}
-		opts.Overrides = append(opts.Overrides, ov)
 	}
+	if opts.Calibration, err = o.calib.options(); err != nil {
+		return opts, err
+	}
+	if opts.Method, err = sensitivity.ParseMethod(o.method); err != nil {
+		return opts, err
+	}
+	if opts.Overrides, err = parseOverrides(o.target.overrides); err != nil {
+		return opts, err
+	}
+	switch {
+	case o.plan != "":
+		for _, flag := range []string{"bits", "bpw", "max-bytes", "tie", "override", "group-rows", "row-scale"} {
+			if f.Changed(flag) {
+				return opts, fault.Usagef("--%s and --plan exclude each other: the plan decides", flag)
+			}
+		}
+		opts.PlanFile = o.plan
+		opts.Plan, err = sensitivity.ReadPlan(o.plan)
+		return opts, err
+	case o.target.given(f):
+		r, err := o.target.request(f)
+		r.Bits = bits
+		opts.Request = &r
+		return opts, err
+	case f.Changed("tie"):
+		return opts, fault.Usagef("--tie needs a target: --bpw or --max-bytes")
+	case len(bits) > 1:
+		return opts, fault.Usagef("--bits %s: several widths need a target, --bpw or --max-bytes", o.bits)
+	case len(bits) == 1:
+		opts.Bits = bits[0]
+	}
+	return opts, nil
+}
+
+func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) error {
+	opts, err := o.options(cmd.Flags())
+	if err != nil {
+		return err
+	}
+	opts.Model, opts.Progress = model, a.progress()
 	r, err := quantize.Run(cmd.Context(), a.workers(), opts)
 	if err != nil {
 		return err
 	}
 	object := quantizeObject{"afmq.quantize/v1", model, o.out, r}
 	return a.print(object, func(w io.Writer) error {
+		if r.Plan != nil && opts.Request != nil {
+			if err := printPlan(w, r.Plan); err != nil {
+				return err
+			}
+			fmt.Fprintln(w)
+		}
 		if err := printResult(w, r); err != nil {
 			return err
 		}
@@ -106,6 +158,11 @@ func printResult(w io.Writer, r *quantize.Result) error {
 	}
 	return table(w, func(w io.Writer) {
 		fmt.Fprintf(w, "\nbits per weight\t%.4f in projections, %.4f in the model\n", r.BPW.Projections, r.BPW.Model)
+		for _, l := range r.Layers {
+			if l.Warning != "" {
+				fmt.Fprintf(w, "warning\t%s: %s\n", l.Name, l.Warning)
+			}
+		}
 		fmt.Fprintf(w, "content hash\t%s\n", r.ContentHash)
 		fmt.Fprintf(w, "time\t%.1f s, %s at most in memory\n", r.Seconds, size(r.PeakRSSBytes))
 	})

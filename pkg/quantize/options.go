@@ -21,8 +21,14 @@ const (
 
 // Options say what Run does.
 type Options struct {
-	Model       string                         // directory of the 16-bit checkpoint
-	Out         string                         // directory to be made; must not exist, or be empty
+	Model string // directory of the 16-bit checkpoint
+	Out   string // directory to be made; must not exist, or be empty
+	// What becomes of each matrix: a plan; or a request, for which the modules are scored
+	// and a plan is made; or, with neither, Bits everywhere but for Overrides.
+	Plan        *sensitivity.Plan
+	PlanFile    string // where Plan was read from, for errors
+	Request     *sensitivity.Request
+	Method      sensitivity.Method             // of the scores for a request; empty for the default
 	Bits        int                            // of an index, 1 to 8; 0 for DefaultBits
 	GroupRows   int                            // output rows that share a look-up table; 0 for DefaultGroupRows
 	RowScale    bool                           // give every palettized row an fp16 factor, 16 bits a row
@@ -54,6 +60,9 @@ func (o *Options) check() error {
 	if o.GroupRows < 1 || o.GroupRows > maxGroupRows {
 		return fault.Usagef("group rows is %d; it may be 1 to %d", o.GroupRows, maxGroupRows)
 	}
+	if err := o.checkPlan(); err != nil {
+		return err
+	}
 	if o.Out == "" {
 		return fault.Usagef("no output directory")
 	}
@@ -73,6 +82,40 @@ func (o *Options) check() error {
 		}
 	}
 	return nil
+}
+
+// checkPlan checks what decides the bits, and takes over how a plan stores matrices.
+func (o *Options) checkPlan() error {
+	switch {
+	case o.Plan != nil && o.Request != nil:
+		return fault.Usagef("a plan and a target exclude each other")
+	case o.Plan != nil && len(o.Overrides) > 0:
+		return fault.Usagef("a plan and overrides exclude each other: give the overrides when the plan is made, or edit it")
+	case o.Plan != nil:
+		o.GroupRows, o.RowScale = o.Plan.GroupRows, o.Plan.RowScale
+	case o.Request != nil:
+		r := *o.Request
+		if r.Overrides = o.Overrides; len(r.Bits) == 0 {
+			r.Bits = sensitivity.DefaultBits
+		}
+		r.Seed = o.Calibration.Seed
+		o.Request = &r
+		s := o.scoring()
+		return s.Check()
+	}
+	return nil
+}
+
+// scoring says how the modules are scored for a request.
+func (o *Options) scoring() sensitivity.ScoreOptions {
+	return sensitivity.ScoreOptions{
+		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, GroupRows: o.GroupRows, RowScale: o.RowScale,
+		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion,
+	}
+}
+
+func (o *Options) storage() sensitivity.Storage {
+	return sensitivity.Storage{GroupRows: o.GroupRows, RowScale: o.RowScale}
 }
 
 // maxGroupRows is far above the rows of any matrix of a supported model.

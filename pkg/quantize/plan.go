@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"afmq/internal/fault"
-	"afmq/internal/stage"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
@@ -24,22 +23,18 @@ type item struct {
 
 // job is everything about a run that is known before any weight is read.
 type job struct {
-	opts     Options
-	src      *source
-	items    []item
-	infos    []safetensors.Info       // of all items
-	config   []byte                   // the artifact's config.json
-	header   int64                    // bytes of model.safetensors before the first tensor
-	total    int64                    // bytes of model.safetensors
-	identity []byte                   // what must be equal for a run to go on with another's state
-	text     *sensitivity.Calibration // nil without calibration
+	opts   Options
+	src    *source
+	items  []item
+	infos  []safetensors.Info       // of all items
+	config []byte                   // the artifact's config.json
+	header int64                    // bytes of model.safetensors before the first tensor
+	total  int64                    // bytes of model.safetensors
+	text   *sensitivity.Calibration // nil without calibration
 }
 
-func newJob(src *source, opts Options, text *sensitivity.Calibration) (*job, error) {
-	widths, err := sensitivity.Widths(src.cfg, opts.Bits, opts.Overrides)
-	if err != nil {
-		return nil, err
-	}
+// newJob plans a run in which every matrix has its width.
+func newJob(src *source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width) (*job, error) {
 	j := &job{opts: opts, src: src, text: text}
 	var exceptions []moduleBits
 	for _, w := range src.weights {
@@ -54,52 +49,52 @@ func newJob(src *source, opts Options, text *sensitivity.Calibration) (*job, err
 		j.infos = append(j.infos, it.outs...)
 		j.items = append(j.items, it)
 	}
+	var err error
 	if j.config, err = artifactConfig(src.rawConfig, opts.Bits, opts.GroupRows, exceptions); err != nil {
 		return nil, err
 	}
-	if j.header, j.total, err = safetensors.FileSize(j.infos, infer.ArtifactMetadata()); err != nil {
-		return nil, err
-	}
-	j.identity, err = j.describe()
+	j.header, j.total, err = safetensors.FileSize(j.infos, infer.ArtifactMetadata())
 	return j, err
 }
 
-// describe returns the identity of the job as JSON whose keys and values can be
-// shown to a person when they differ. That the source's weights are the same is
-// checked by their digests when a run goes on.
-func (j *job) describe() ([]byte, error) {
-	files := map[string]string{configFile: hexSum(j.src.rawConfig)}
-	for _, c := range j.src.copies {
-		files[c.Name] = c.SHA256
+// identity returns what must be equal for a run to go on with another's state, as JSON
+// whose keys and values can be shown to a person when they differ. widths is nil for a
+// request, whose outcome follows from the rest. That the source's weights are the same
+// is checked by their digests when a run goes on.
+func identity(src *source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width) ([]byte, error) {
+	id := struct {
+		Job          string               `json:"job"`
+		ToolVersion  string               `json:"tool_version"`
+		Bits         int                  `json:"bits"`
+		GroupRows    int                  `json:"group_rows"`
+		RowScale     bool                 `json:"row_scale"`
+		Compensation string               `json:"compensation"`
+		Calibration  string               `json:"calibration"`
+		Request      *sensitivity.Request `json:"request"`
+		Method       sensitivity.Method   `json:"method"`
+		Modules      map[string]string    `json:"modules"`
+		Files        map[string]string    `json:"files"`
+		Tensors      map[string]string    `json:"tensors"`
+	}{
+		Job: "quantize/v1", ToolVersion: opts.ToolVersion, Bits: opts.Bits, GroupRows: opts.GroupRows, RowScale: opts.RowScale,
+		Compensation: opts.Compensate, Request: opts.Request, Method: opts.Method,
+		Modules: map[string]string{}, Files: map[string]string{configFile: hexSum(src.rawConfig)}, Tensors: map[string]string{},
 	}
-	modules := map[string]string{}
-	for _, it := range j.items {
-		if len(it.spec.Shape) == 2 {
-			modules[sensitivity.ModuleName(it.spec.Name)] = it.Width.String()
+	if text != nil {
+		id.Calibration = text.Record.Digest
+	}
+	for _, c := range src.copies {
+		id.Files[c.Name] = c.SHA256
+	}
+	for name, w := range widths {
+		id.Modules[name] = w.String()
+	}
+	for _, w := range src.weights {
+		for _, t := range append([]*safetensors.Tensor{w.src}, w.twin...) {
+			id.Tensors[t.Name] = fmt.Sprintf("%s %v", t.DType, t.Shape)
 		}
 	}
-	tensors := map[string]string{}
-	for _, it := range j.items {
-		for _, t := range append([]*safetensors.Tensor{it.src}, it.twin...) {
-			tensors[t.Name] = fmt.Sprintf("%s %v", t.DType, t.Shape)
-		}
-	}
-	calibration := ""
-	if j.text != nil {
-		calibration = j.text.Record.Digest
-	}
-	return json.Marshal(struct {
-		Job          string            `json:"job"`
-		ToolVersion  string            `json:"tool_version"`
-		Bits         int               `json:"bits"`
-		GroupRows    int               `json:"group_rows"`
-		RowScale     bool              `json:"row_scale"`
-		Compensation string            `json:"compensation"`
-		Calibration  string            `json:"calibration"`
-		Modules      map[string]string `json:"modules"`
-		Files        map[string]string `json:"files"`
-		Tensors      map[string]string `json:"tensors"`
-	}{"quantize/v1", j.opts.ToolVersion, j.opts.Bits, j.opts.GroupRows, j.opts.RowScale, j.opts.Compensate, calibration, modules, files, tensors})
+	return json.Marshal(id)
 }
 
 // needBytes is the space that the finished directory and the journal take, the
@@ -117,10 +112,6 @@ func (j *job) needBytes() int64 {
 		n += 2 * int64(len(it.spec.Name)+256) * int64(1+len(it.twin))
 	}
 	return n
-}
-
-func (j *job) open() (*stage.Dir, error) {
-	return stage.Open(j.opts.Out, j.identity, stage.Options{NeedBytes: j.needBytes(), Restart: j.opts.Restart})
 }
 
 // sourceBytes is the size of the item in the checkpoint, without twins.

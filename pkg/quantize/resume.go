@@ -19,6 +19,7 @@ import (
 	"afmq/internal/stage"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 )
 
 // record is the journal's entry for one finished item.
@@ -38,6 +39,10 @@ type record struct {
 func (j *job) readRecords(lines []json.RawMessage) []record {
 	var out []record
 	for _, line := range lines {
+		var other sensitivity.Record
+		if json.Unmarshal(line, &other) == nil && other.Score != nil {
+			continue // a score, from before the plan was made
+		}
 		var r record
 		if json.Unmarshal(line, &r) != nil || r.Item < 0 || r.Item > len(out) || r.Item >= len(j.items) {
 			break

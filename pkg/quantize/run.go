@@ -23,6 +23,7 @@ type Result struct {
 	Ledger         infer.Ledger        `json:"ledger"`          // adds up to Bytes
 	ContentHash    string              `json:"content_hash"`    // hex; see infer.ContentHash
 	Layers         []infer.PlanModule  `json:"layers"`          // every matrix in canonical order
+	Plan           *sensitivity.Plan   `json:"plan,omitempty"`  // that the bits come from; nil without one
 	ResumedModules int                 `json:"resumed_modules"` // tensors of the model taken over from an interrupted run
 	Seconds        float64             `json:"seconds"`         //
 	PeakRSSBytes   int64               `json:"peak_rss_bytes"`  // of the process so far, mapped pages included; 0 where the system does not say
@@ -45,21 +46,15 @@ func Run(ctx context.Context, pool *kernel.Pool, opts Options) (*Result, error) 
 		return nil, err
 	}
 	defer src.close()
-	var text *sensitivity.Calibration
-	if len(opts.Calibration.Files) > 0 {
-		if text, err = sensitivity.ReadCalibration(opts.Calibration, src.tokenizer, src.cfg); err != nil {
-			return nil, err
-		}
+	r := &request{opts: opts, src: src}
+	if err := r.prepare(); err != nil {
+		return nil, err
 	}
-	j, err := newJob(src, opts, text)
+	dir, err := r.open()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := j.open()
-	if err != nil {
-		return nil, err
-	}
-	res, err := j.fill(ctx, pool, dir)
+	res, err := r.fill(ctx, pool, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -68,16 +63,93 @@ func Run(ctx context.Context, pool *kernel.Pool, opts Options) (*Result, error) 
 	return res, nil
 }
 
+// request is a run before every module has its bits.
+type request struct {
+	opts   Options
+	src    *source
+	shape  *sensitivity.Shape
+	text   *sensitivity.Calibration     // nil without calibration
+	widths map[string]sensitivity.Width // nil until the modules are scored
+	most   int64                        // bytes that model.safetensors may take, while widths is nil
+}
+
+// prepare does what can be done before anything is written: everything but the scores.
+// A target out of reach is refused before the calibration text is read.
+func (r *request) prepare() (err error) {
+	if r.shape, err = sensitivity.ReadShape(r.src.cfg, r.src.ckpt, r.src.dir); err != nil {
+		return err
+	}
+	switch o := &r.opts; {
+	case o.Plan != nil:
+		r.widths, err = o.Plan.Widths(o.PlanFile, r.shape)
+	case o.Request != nil:
+		r.most, err = sensitivity.Feasible(r.shape, o.storage(), *o.Request)
+	default:
+		r.widths, err = sensitivity.Widths(r.src.cfg, o.Bits, o.Overrides)
+	}
+	if err != nil || len(r.opts.Calibration.Files) == 0 {
+		return err
+	}
+	r.text, err = sensitivity.ReadCalibration(r.opts.Calibration, r.src.tokenizer, r.src.cfg)
+	return err
+}
+
+// open takes up or sets up the state of the run.
+func (r *request) open() (*stage.Dir, error) {
+	id, err := identity(r.src, r.opts, r.text, r.widths)
+	if err != nil {
+		return nil, err
+	}
+	need := r.most + 1<<20
+	if r.widths != nil {
+		j, err := newJob(r.src, r.opts, r.text, r.widths)
+		if err != nil {
+			return nil, err
+		}
+		need = j.needBytes()
+	}
+	return stage.Open(r.opts.Out, id, stage.Options{NeedBytes: need, Restart: r.opts.Restart})
+}
+
+// plan scores the modules and makes the plan, if every module has not its bits yet.
+func (r *request) plan(ctx context.Context, pool *kernel.Pool, journal *stage.Journal) (*sensitivity.Plan, error) {
+	if r.widths != nil {
+		return r.opts.Plan, nil
+	}
+	opts := r.opts.scoring()
+	if err := opts.Check(); err != nil {
+		return nil, err
+	}
+	scores, err := sensitivity.ScoreWith(ctx, pool, r.src.ckpt, r.src.cfg, r.src.rawConfig, r.text, journal, opts)
+	if err != nil {
+		return nil, err
+	}
+	p, err := sensitivity.MakePlan(scores, r.shape, *r.opts.Request)
+	if err != nil {
+		return nil, err
+	}
+	r.widths, err = p.Widths(r.opts.Out, r.shape)
+	return p, err
+}
+
 // fill makes the content of dir and publishes it.
-func (j *job) fill(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (res *Result, err error) {
+func (r *request) fill(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (res *Result, err error) {
 	finished := false
 	defer func() {
 		if !finished {
 			dir.Keep() // a panic: leave what there is
 		}
 	}()
-	p := j.opts.Progress
+	p := r.opts.Progress
+	var j *job
+	var plan *sensitivity.Plan
 	journal, err := dir.Journal()
+	if err == nil {
+		plan, err = r.plan(ctx, pool, journal)
+	}
+	if err == nil {
+		j, err = newJob(r.src, r.opts, r.text, r.widths)
+	}
 	if err != nil {
 		finished = true
 		return nil, dir.End(err)
@@ -103,7 +175,7 @@ func (j *job) fill(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (res 
 	if err = dir.End(err); err != nil {
 		return nil, err
 	}
-	res.ResumedModules = pl.taken
+	res.ResumedModules, res.Plan = pl.taken, plan
 	return res, nil
 }
 

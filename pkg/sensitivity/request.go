@@ -194,16 +194,24 @@ func (p *planner) measure(picks []int) (Size, error) {
 	return p.shape.Measure(p.storage, p.widths(picks))
 }
 
-// Feasible returns an error of kind fault.Infeasible, with the reachable range, if no
-// plan can keep the request's target, and one of kind fault.Usage if the request makes
-// no sense. It needs no scores.
-func Feasible(shape *Shape, st Storage, r Request) error {
+// Feasible returns the most bytes that model.safetensors takes with a plan that keeps the
+// request's target. If there is none it is an error of kind fault.Infeasible, with the
+// reachable range; if the request makes no sense, one of kind fault.Usage. It needs no
+// scores.
+func Feasible(shape *Shape, st Storage, r Request) (int64, error) {
 	p, err := newPlanner(shape, st, r)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = p.budget()
-	return err
+	budget, err := p.budget()
+	if err != nil {
+		return 0, err
+	}
+	most, err := p.measure(p.uniform(len(p.request.Bits) - 1))
+	if err != nil {
+		return 0, err
+	}
+	return min(most.FileBytes, most.FileBytes-p.size(p.uniform(len(p.request.Bits)-1))+budget), nil
 }
 
 // MakePlan gives every module the bits that make the summed scores least within the
