@@ -102,7 +102,7 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	for _, bits := range []int{4, 2} {
 		path := filepath.Join(dir, fmt.Sprintf("afm-tiny-%dbit", bits))
 		r, err := quantize.Run(ctx, a.workers(), quantize.Options{
-			Model: source, Out: path, Bits: bits, Progress: a.progress(), ToolVersion: version,
+			Model: source, Out: path, Bits: bits, RowScale: true, Progress: a.progress(), ToolVersion: version,
 		})
 		if err != nil {
 			return err

@@ -19,6 +19,7 @@ type evalOptions struct {
 	maxPPLIncrease string
 	maxKL          float64
 	hasMaxKL       bool
+	allowOverlap   bool
 }
 
 type evalObject struct {
@@ -26,8 +27,10 @@ type evalObject struct {
 	Model  string `json:"model"`
 	Data   string `json:"data"`
 	*infer.Evaluation
-	Compute string      `json:"compute"`
-	Gate    *gateResult `json:"gate,omitempty"`
+	Compute string `json:"compute"`
+	// Overlap with the text that the artifact was calibrated on; null without any.
+	Overlap *infer.Overlap `json:"calibration_overlap"`
+	Gate    *gateResult    `json:"gate,omitempty"`
 }
 
 // gateResult says which limits were set and which were passed.
@@ -70,6 +73,7 @@ KL(reference ‖ model) in nats over the scored tokens. --max-ppl-increase and
 	f.IntVar(&o.stride, "stride", 0, "tokens between windows, for protocol stride (default: ctx/2)")
 	f.StringVar(&o.maxPPLIncrease, "max-ppl-increase", "", "fail if perplexity rises by more than this share of the reference's, such as 2%")
 	f.Float64Var(&o.maxKL, "max-kl", 0, "fail if the mean KL divergence is above this, in nats")
+	f.BoolVar(&o.allowOverlap, "allow-overlap", false, "score a file that the artifact was calibrated on")
 	must(cmd.MarkFlagRequired("data"))
 	return cmd
 }
@@ -94,11 +98,11 @@ func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
 	if (limit >= 0 || o.hasMaxKL) && o.reference == "" {
 		return fault.Usagef("--max-ppl-increase and --max-kl need --reference")
 	}
-	e, err := evaluate(cmd, a, path, o, protocol)
+	e, overlap, err := evaluate(cmd, a, path, o, protocol)
 	if err != nil {
 		return err
 	}
-	out := evalObject{Schema: "afmq.eval/v1", Model: path, Data: o.data, Evaluation: e, Compute: "f32"}
+	out := evalObject{Schema: "afmq.eval/v1", Model: path, Data: o.data, Evaluation: e, Compute: "f32", Overlap: overlap}
 	if limit >= 0 || o.hasMaxKL {
 		out.Gate = o.gate(e, limit)
 	}
@@ -111,27 +115,49 @@ func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
 	return nil
 }
 
-func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol infer.Protocol) (*infer.Evaluation, error) {
+func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol infer.Protocol) (*infer.Evaluation, *infer.Overlap, error) {
 	model, err := infer.Open(path, a.workers())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var reference *infer.Model
 	if o.reference != "" {
 		if err := infer.SameTokenizer(path, o.reference); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if reference, err = infer.Open(o.reference, a.workers()); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	corpus, err := infer.ReadCorpus(o.data, model.Tokenizer, model.Config.Separator())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return infer.Evaluate(cmd.Context(), a.workers(), model, reference, corpus, infer.EvalOptions{
+	overlap, err := checkOverlap(a, path, corpus, o.allowOverlap)
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := infer.Evaluate(cmd.Context(), a.workers(), model, reference, corpus, infer.EvalOptions{
 		Protocol: protocol, Ctx: o.ctx, Stride: o.stride, Progress: a.progress(),
 	})
+	return e, overlap, err
+}
+
+// checkOverlap refuses a file that the artifact was calibrated on, and warns of a text
+// that shares some of it: figures on such a text flatter the artifact.
+func checkOverlap(a *app, path string, corpus *infer.Corpus, allow bool) (*infer.Overlap, error) {
+	overlap, err := infer.FindOverlap(path, corpus)
+	if err != nil || overlap == nil {
+		return nil, err
+	}
+	if overlap.SameFile && !allow {
+		return nil, fault.Inputf(corpus.File, "is text that %s was calibrated on; what it scores there says little about other text", path).
+			WithHint("score another text, or give --allow-overlap")
+	}
+	if overlap.Passages > 0 {
+		fmt.Fprintf(a.stderr, "warning: %s shares %d of %d passages with the text that %s was calibrated on\n", corpus.File, overlap.Passages, overlap.Of, path)
+	}
+	return overlap, nil
 }
 
 func (o *evalOptions) gate(e *infer.Evaluation, limit float64) *gateResult {

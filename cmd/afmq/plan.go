@@ -1,17 +1,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"afmq/internal/fault"
-	"afmq/internal/stage"
 	"afmq/pkg/sensitivity"
 )
 
@@ -120,12 +116,6 @@ func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error
 			return err
 		}
 	}
-	if _, err := os.Lstat(o.out); !errors.Is(err, fs.ErrNotExist) {
-		if err == nil {
-			return &fault.Error{Kind: fault.Output, File: o.out, Msg: "is there already"}
-		}
-		return fault.Writing(o.out, err)
-	}
 	s, shape, err := sensitivity.ReadScores(scoresPath)
 	if err != nil {
 		return err
@@ -134,11 +124,7 @@ func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error
 	if err != nil {
 		return err
 	}
-	data, err := p.Encode()
-	if err != nil {
-		return err
-	}
-	if err := stage.WriteFileAtomic(o.out, data); err != nil {
+	if err := p.Write(o.out); err != nil {
 		return err
 	}
 	return a.print(planObject{o.out, p}, func(w io.Writer) error {

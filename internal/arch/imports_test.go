@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"pkg/safetensors":    {},
 	"pkg/palettize":      {"internal/kernel"},
 	"pkg/infer":          {"pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel"},
-	"pkg/sensitivity":    {"pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/kernel", "internal/stage"},
+	"pkg/sensitivity":    {"pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/quantize":       {"pkg/sensitivity", "pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/recovery":       {"pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/kernel", "internal/stage"},
 	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/demo", "internal/kernel"},

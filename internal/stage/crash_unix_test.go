@@ -32,8 +32,12 @@ func TestMain(m *testing.M) {
 				select {}
 			}
 		}
-		d, err := Open(target, []byte(job), Options{})
-		if err == nil {
+		d, err := Open(target, []byte(job), Options{File: os.Getenv("STAGE_FILE") != ""})
+		switch {
+		case err != nil:
+		case os.Getenv("STAGE_FILE") != "":
+			err = workFile(d)
+		default:
 			err = d.End(work(d))
 		}
 		report(err)
@@ -113,6 +117,60 @@ func TestKill(t *testing.T) {
 			t.Fatalf("step %d: again: %v", n, err)
 		}
 		wantTree(t, parent, made)
+	}
+}
+
+// workFile makes a file in two pieces of work.
+func workFile(d *Dir) error {
+	j, err := d.Journal()
+	if err != nil {
+		return err
+	}
+	for n := len(j.Records()); n < 2; n++ {
+		if err := j.Append(n); err != nil {
+			return err
+		}
+	}
+	return d.CommitFile([]byte("whole"))
+}
+
+// A run that makes a file, killed at any step, leaves it absent or whole, and the same
+// run again ends with the same, and nothing beside it once somebody comes by.
+func TestKillFile(t *testing.T) {
+	for n := 1; ; n++ {
+		if n > 200 {
+			t.Fatal("the run never ends")
+		}
+		parent := t.TempDir()
+		target := filepath.Join(parent, "t")
+		c := child("crash", target, n)
+		c.Env = append(c.Env, "STAGE_FILE=1")
+		out, err := c.CombinedOutput()
+		whole := map[string]string{"t": "whole"}
+		if err == nil {
+			if n < 10 {
+				t.Fatalf("only %d steps", n-1)
+			}
+			wantTree(t, parent, whole)
+			return
+		}
+		if !strings.Contains(err.Error(), "killed") {
+			t.Fatalf("step %d: %v: %s", n, err, out)
+		}
+		left := tree(t, parent)
+		if data, there := left["t"]; there && data != "whole" {
+			t.Fatalf("step %d: half a target: %q", n, left)
+		}
+		d, err := Open(target, []byte(job), Options{File: true})
+		if err == nil {
+			err = workFile(d)
+		} else if _, there := left["t"]; there && fault.KindOf(err) == fault.Output {
+			err = nil // it was published
+		}
+		if err != nil {
+			t.Fatalf("step %d: again: %v", n, err)
+		}
+		wantTree(t, parent, whole)
 	}
 }
 

@@ -1,10 +1,16 @@
 package infer
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"hash/fnv"
+	"io"
+	"os"
+	"slices"
+
+	"afmq/internal/fault"
 )
 
 // Calibration says what text a quantization looked at: enough to know it again, and to
@@ -73,14 +79,39 @@ func (c *Calibration) Overlap(ids []int32) int {
 	return found
 }
 
+// Overlap is what a text has in common with the text that an artifact was calibrated on.
+type Overlap struct {
+	SameFile bool `json:"same_file"` // it is one of the files
+	Passages int  `json:"passages"`  // runs of PassageTokens tokens that occur in both
+	Of       int  `json:"of"`        // runs that are known of the calibration text
+}
+
+// FindOverlap holds the corpus of a data file against the calibration text of the artifact
+// in dir. It returns nil where dir is no artifact, or one without calibration.
+func FindOverlap(dir string, corpus *Corpus) (*Overlap, error) {
+	if !IsArtifact(dir) {
+		return nil, nil
+	}
+	m, err := ReadManifest(dir)
+	if err != nil || m.Calibration == nil {
+		return nil, err
+	}
+	f, err := os.Open(corpus.File)
+	if err != nil {
+		return nil, fault.Reading(corpus.File, err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return nil, fault.Reading(corpus.File, err)
+	}
+	c := m.Calibration
+	return &Overlap{c.UsedFile(hex.EncodeToString(h.Sum(nil))), c.Overlap(corpus.IDs), len(c.Passages)}, nil
+}
+
 // UsedFile reports whether the file with this hex SHA-256 was calibrated on.
 func (c *Calibration) UsedFile(sha256 string) bool {
-	for _, f := range c.Files {
-		if f == sha256 {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.Files, sha256)
 }
 
 func (c *Calibration) check() error {
