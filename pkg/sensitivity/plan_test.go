@@ -1,0 +1,271 @@
+package sensitivity
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"afmq/internal/fault"
+)
+
+// scored is the tiny model's scores by weight at 2, 3, 4 and 8 bits.
+func scored(t testing.TB) (*Scores, *Shape) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s.json")
+	if _, _, err := Score(bg, newPool(t, 2), path, false, options(t, Weight, 2, 3, 4, 8)); err != nil {
+		t.Fatal(err)
+	}
+	s, shape, err := ReadScores(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, shape
+}
+
+// TestPlanKeepsItsTarget: never above, and within the largest step of one module below.
+func TestPlanKeepsItsTarget(t *testing.T) {
+	s, shape := scored(t)
+	r := rand.New(rand.NewPCG(1, 1))
+	for i := range 60 {
+		req := Request{Bits: [][]int{{2, 4}, {2, 3, 4}, {2, 3, 4, 8}}[i%3]}
+		if i%4 == 0 {
+			req.Ties = []Tie{TieQKV, TieGateUp}
+		}
+		least, most, err := reach(s, shape, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			req.Target.BPW = least.BPW.Projections + r.Float64()*(most.BPW.Projections-least.BPW.Projections)
+		} else {
+			req.Target.MaxBytes = least.FileBytes + 8 + r.Int64N(most.FileBytes-least.FileBytes)
+		}
+		p, err := MakePlan(s, shape, req)
+		if err != nil {
+			t.Fatalf("%+v: %v", req, err)
+		}
+		step := 0.0 // the largest rise of one choice, in bits per weight
+		for _, spec := range projectionSpecs(shape.Config) {
+			n := float64(spec.Shape[0]*spec.Shape[1]) * float64(req.Bits[len(req.Bits)-1]-2) / float64(projectionWeights(shape))
+			if len(req.Ties) > 0 {
+				n *= 3
+			}
+			step = max(step, n*1.1)
+		}
+		if b := req.Target.BPW; b > 0 && (p.BPW.Projections > b || p.BPW.Projections < b-step) {
+			t.Errorf("target %v: %v", b, p.BPW.Projections)
+		}
+		if b := req.Target.MaxBytes; b > 0 && (p.Bytes > b || float64(p.Bytes) < float64(b)-step*float64(projectionWeights(shape))/8) {
+			t.Errorf("at most %v bytes: %v", b, p.Bytes)
+		}
+		if !p.Optimal || p.Cost != p.LowerBound {
+			t.Errorf("target %v: cost %v, bound %v", req.Target, p.Cost, p.LowerBound)
+		}
+		for _, b := range p.Baselines {
+			if b.Name != "more widths" && b.Cost < p.Cost*(1-1e-12) {
+				t.Errorf("target %v: %s costs %v, the plan %v", req.Target, b.Name, b.Cost, p.Cost)
+			}
+		}
+		widths, err := p.Widths("plan.json", shape)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if size, err := shape.Measure(p.Storage(), widths); err != nil || size.FileBytes != p.Bytes || size.BPW != p.BPW {
+			t.Errorf("the plan has %d bytes, measured %d (%v)", p.Bytes, size.FileBytes, err)
+		}
+	}
+}
+
+func projectionWeights(shape *Shape) (n int64) {
+	for _, s := range projectionSpecs(shape.Config) {
+		n += int64(s.Shape[0] * s.Shape[1])
+	}
+	return n
+}
+
+func reach(s *Scores, shape *Shape, r Request) (least, most Size, err error) {
+	r.Target.BPW = 1
+	p, err := newPlanner(shape, Storage{s.GroupRows, s.RowScale}, r)
+	if err != nil {
+		return least, most, err
+	}
+	if least, err = p.measure(p.uniform(0)); err == nil {
+		most, err = p.measure(p.uniform(len(r.Bits) - 1))
+	}
+	return least, most, err
+}
+
+func TestPlanTiesAndPins(t *testing.T) {
+	s, shape := scored(t)
+	p, err := MakePlan(s, shape, Request{
+		Target: Target{BPW: 3.3}, Bits: []int{2, 4}, Ties: []Tie{TieQKV, TieGateUp},
+		Overrides: []Override{{`layers\.0\..*down_proj`, 8}, {`layers\.3\..*o_proj`, 16}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bits := map[string]int{}
+	for _, l := range p.Layers {
+		bits[l.Name] = l.Bits
+		if pinned := l.Bits == 8 || l.Bits == 16; pinned != l.Pinned {
+			t.Errorf("%+v", l)
+		}
+	}
+	if bits["model.layers.0.mlp.down_proj"] != 8 || bits["model.layers.3.self_attn.o_proj"] != 16 || len(bits) != 28 {
+		t.Errorf("%v", bits)
+	}
+	for _, layer := range []string{"0", "1", "2", "3"} {
+		a := "model.layers." + layer + ".self_attn."
+		m := "model.layers." + layer + ".mlp."
+		if bits[a+"q_proj"] != bits[a+"k_proj"] || bits[a+"q_proj"] != bits[a+"v_proj"] || bits[m+"gate_proj"] != bits[m+"up_proj"] {
+			t.Errorf("layer %s: tied modules differ: %v", layer, bits)
+		}
+	}
+	if p.BPW.Projections > 3.3 {
+		t.Errorf("%v bits per weight", p.BPW.Projections)
+	}
+	if i := slices.IndexFunc(p.Baselines, func(b Baseline) bool { return b.Name == "more widths" }); i < 0 || p.Baselines[i].Cost > p.Cost {
+		t.Errorf("baselines %+v", p.Baselines)
+	}
+}
+
+func TestPlanRefuses(t *testing.T) {
+	s, shape := scored(t)
+	for name, c := range map[string]struct {
+		r     Request
+		kind  fault.Kind
+		parts []string
+	}{
+		"too few bits":   {Request{Target: Target{BPW: 1.9}}, fault.Infeasible, []string{"1.9", "2.1", "8."}},
+		"too few bytes":  {Request{Target: Target{MaxBytes: 1000}}, fault.Infeasible, []string{"1000 bytes"}},
+		"no target":      {Request{}, fault.Usage, []string{"either"}},
+		"two targets":    {Request{Target: Target{BPW: 3, MaxBytes: 1}}, fault.Usage, []string{"either"}},
+		"not scored":     {Request{Target: Target{BPW: 3}, Bits: []int{2, 6}}, fault.Usage, []string{"6 bits"}},
+		"no such module": {Request{Target: Target{BPW: 3}, Overrides: []Override{{"q_porj", 2}}}, fault.Usage, []string{"q_porj", "q_proj"}},
+		"split tie":      {Request{Target: Target{BPW: 3}, Ties: []Tie{TieQKV}, Overrides: []Override{{"q_proj", 2}}}, fault.Usage, []string{"tied"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := MakePlan(s, shape, c.r)
+			wantFault(t, err, c.kind, c.parts...)
+			if len(c.r.Bits) == 0 {
+				c.r.Bits = s.Bits
+			}
+			if _, e := Feasible(shape, Storage{16, true}, c.r); name != "not scored" && fault.KindOf(e) != c.kind {
+				t.Errorf("before any score: %v", e)
+			}
+		})
+	}
+}
+
+// TestEditedPlan: a person's edits count, and are checked.
+func TestEditedPlan(t *testing.T) {
+	s, shape := scored(t)
+	p, err := MakePlan(s, shape, Request{Target: Target{BPW: 3.3}, Bits: []int{2, 4}, Ties: []Tie{TieGateUp}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "plan.json")
+	if err := p.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	wantFault(t, p.Write(path), fault.Output, "there already")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
+	edit := func(old, new string) (map[string]Width, error) {
+		t.Helper()
+		if !strings.Contains(text, old) {
+			t.Fatalf("the plan has no %q", old)
+		}
+		q, err := ParsePlan("plan.json", []byte(strings.Replace(text, old, new, 1)))
+		if err != nil {
+			return nil, err
+		}
+		return q.Widths("plan.json", shape)
+	}
+	layer := func(name string) string {
+		for _, l := range p.Layers {
+			if l.Name == name && l.Bits == 4 {
+				return "\"name\": \"" + name + "\",\n   \"bits\": 4"
+			}
+		}
+		return ""
+	}
+	var four string
+	for _, l := range p.Layers {
+		if l.Bits == 4 && !strings.Contains(l.Name, "mlp") {
+			four = l.Name
+			break
+		}
+	}
+	w, err := edit(layer(four), strings.Replace(layer(four), "4", "3", 1))
+	if strings.Contains(four, "layers.4") {
+		t.Fatal("the edit would hit the name")
+	}
+	if err != nil || w[four].Bits != 3 {
+		t.Errorf("fewer bits for %s: %v, %v", four, w[four], err)
+	}
+	_, err = edit(`"bits": 2`, `"bits": 8`)
+	if err == nil {
+		t.Error("more bits than the target allows, or an untied pair, are accepted")
+	}
+	for old, part := range map[string][2]string{
+		`"name": "` + four + `"`:       {`"name": "model.layers.0.self_attn.x_proj"`, "no projection"},
+		`"schema": "afmq.plan/v1"`:     {`"schema": "afmq.plan/v2"`, "schema"},
+		`"group_rows": 16`:             {`"group_rows": 0`, "group_rows"},
+		`"bits": 2`:                    {`"bits": 12`, "12 bits"},
+		`"layers": [`:                  {`"layer": [`, "layer"},
+		`"name": "` + p.Layers[1].Name: {`"name": "` + p.Layers[0].Name, "twice"},
+	} {
+		_, err := edit(old, part[0])
+		wantFault(t, err, fault.Input, "plan.json", part[1])
+	}
+	// By hand, with nothing but what is needed.
+	var b strings.Builder
+	b.WriteString(`{"schema":"afmq.plan/v1","group_rows":16,"row_scale":false,"layers":[`)
+	for i, l := range p.Layers {
+		if i > 0 {
+			b.WriteString(",")
+		}
+		b.WriteString(`{"name":"` + l.Name + `","bits":16}`)
+	}
+	b.WriteString("]}")
+	q, err := ParsePlan("hand.json", []byte(b.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Widths("hand.json", shape); err != nil {
+		t.Error(err)
+	}
+	q.Layers = q.Layers[1:]
+	_, err = q.Widths("hand.json", shape)
+	wantFault(t, err, fault.Input, "hand.json", "not in the plan")
+}
+
+func FuzzParsePlan(f *testing.F) {
+	s, shape := scored(f)
+	p, err := MakePlan(s, shape, Request{Target: Target{BPW: 3}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	data, err := p.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte(`{"schema":"afmq.plan/v1","group_rows":1,"layers":[{"name":"lm_head","bits":4}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := ParsePlan("plan.json", data)
+		if err == nil {
+			_, err = p.Widths("plan.json", shape)
+		}
+		if err != nil && fault.KindOf(err) != fault.Input {
+			t.Fatalf("%v is no error of input", err)
+		}
+	})
+}
