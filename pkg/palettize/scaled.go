@@ -161,7 +161,10 @@ func (w *worker) fitScaled(lut, scales []uint16, lo int) error {
 		g.moment[i] = 0
 	}
 	centroids := w.centroids[:len(lut)]
+	// The cells are no exact picture either.
+	w.solver.rough = true
 	w.solver.Solve(g.values, g.costs, len(lut), centroids)
+	w.solver.rough = false
 	for i, v := range centroids {
 		lut[i], _ = roundF16(v) // at most reach
 	}

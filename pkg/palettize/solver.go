@@ -18,6 +18,12 @@ type Solver struct {
 	precise smawk
 	passes  int  // passes over all points that the last clustering took
 	fell    bool // the last clustering came from precise
+
+	// rough asks for no proof: rounding is not looked at, and where no multiplier of a few
+	// gives exactly k clusters, the optimal clustering into the most below k is taken.
+	rough bool
+	fewer int     // its number of clusters
+	kept  []int32 // its bounds
 }
 
 // points is a weighted set of distinct values with its prefix sums. Differences
@@ -176,7 +182,7 @@ func (p *points) loadCounts(values, counts []float64, total float64) bool {
 
 // cluster finds the optimal partition into min(k, n) runs and leaves it in bounds.
 func (s *Solver) cluster(k int) {
-	s.passes, s.fell = 0, false
+	s.passes, s.fell, s.fewer = 0, false, 0
 	if k >= s.n {
 		s.bounds = grow(s.bounds, s.n+1)
 		for i := range s.bounds {
@@ -189,7 +195,11 @@ func (s *Solver) cluster(k int) {
 	if k == 1 {
 		return
 	}
-	if !s.search(k, s.estimate(k)) || s.noise(k) {
+	if !s.search(k, s.estimate(k)) || !s.rough && s.noise(k) {
+		if s.rough && s.fewer > 0 {
+			s.bounds = append(s.bounds[:0], s.kept[:s.fewer+1]...)
+			return
+		}
 		s.fell = true
 		s.precise.solve(&s.points, s.bounds)
 	}
@@ -200,16 +210,28 @@ func (s *Solver) cluster(k int) {
 // a tie.
 const maxPasses = 100
 
+// roughPasses is maxPasses where no proof is asked for.
+const roughPasses = 16
+
 // search looks for a multiplier for which k clusters are optimal, beginning with
 // lambda, and leaves the partition in bounds.
 func (s *Solver) search(k int, lambda float64) bool {
 	br := newBracket(k, lambda)
-	for s.passes < maxPasses && br.open() {
+	most := maxPasses
+	if s.rough {
+		most = roughPasses
+	}
+	for s.passes < most && br.open() {
 		s.passes++
 		got := s.pass.run(&s.points, br.lambda)
 		if got == k {
 			s.pass.bounds(s.bounds)
 			return true
+		}
+		if s.rough && got < k && got > s.fewer {
+			s.fewer = got
+			s.kept = grow(s.kept, got+1)
+			s.pass.bounds(s.kept)
 		}
 		br.next(got)
 	}

@@ -139,7 +139,7 @@ func TestPlanRefuses(t *testing.T) {
 		kind  fault.Kind
 		parts []string
 	}{
-		"too few bits":   {Request{Target: Target{BPW: 1.9}}, fault.Infeasible, []string{"1.9", "2.1", "8."}},
+		"too few bits":   {Request{Target: Target{BPW: 1.9}}, fault.Infeasible, []string{"1.9", "2.1276", "9.7347"}},
 		"too few bytes":  {Request{Target: Target{MaxBytes: 1000}}, fault.Infeasible, []string{"1000 bytes"}},
 		"no target":      {Request{}, fault.Usage, []string{"either"}},
 		"two targets":    {Request{Target: Target{BPW: 3, MaxBytes: 1}}, fault.Usage, []string{"either"}},
