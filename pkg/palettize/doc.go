@@ -45,6 +45,14 @@
 // the factors up to a relative 1e-6 of the squared error. A row of zeros has the
 // factor 0.
 //
+// # Error compensation
+//
+// [Compensate] has the error of the output in mind instead, over calibration inputs
+// whose second moment H is given as a [Factor]. Columns are quantized one after another
+// and the error of each is made up for in those that follow (GPTQ); then tables and row
+// scales are fitted to the indices in the norm of H, and the indices chosen anew, in
+// turn. All heavy work is products with H or its Cholesky factor.
+//
 // # Promises
 //
 //   - Tables ascend. A group with fewer distinct values than entries repeats its

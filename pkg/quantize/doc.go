@@ -22,6 +22,25 @@
 // what [infer.Config.Ignorable] lists: tensors that can be computed from
 // config.json, which are left out.
 //
+// # Bits
+//
+// Options say what each matrix gets: the same width everywhere but for overrides, a
+// sensitivity.Plan, or a sensitivity.Request, for which Run scores the modules, makes the
+// plan and follows it. A target that cannot be reached is refused before anything is
+// computed, or calibration text read.
+//
+// # Error compensation
+//
+// With calibration text, modules are quantized in the order of the forward pass, layer
+// after layer, by palettize.Compensate. The text runs through two models side by side: the
+// quantized one as far as it is made, and the original. A module's Hessian is that of the
+// input that it will really see, and its weights are first moved so that they make up for
+// what the modules before it did to that input and, for the two modules that write to
+// the residual stream, to the residual stream (as in GPTAQ, Li et al. 2025, which has
+// the input's part). Only the current layer of each model is in memory, beside the hidden
+// states of the text. A module whose Hessian cannot be factored is palettized without
+// compensation, and the manifest and the Result say so.
+//
 // # What becomes of each tensor
 //
 // A projection becomes a palette ([infer.Palette]) of the default width or of its

@@ -1,0 +1,102 @@
+package palettize
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"afmq/internal/kernel"
+)
+
+// BenchmarkCompensate times the parts of compensating one square matrix, and gives them
+// as multiples of the time that their floating-point operations take in a product of
+// such matrices, measured before and after:
+//
+//	gptq/flops    factor and feedback, over n³ for the updates and 4/3·n³ for the
+//	              factorization, as GPTQ is usually counted
+//	round/flops   one round, over the 2·n³ of each of its products
+//
+//	go test -run '^$' -bench Compensate -benchtime 1x ./pkg/palettize
+func BenchmarkCompensate(b *testing.B) {
+	const n = 3072
+	pool := kernel.NewPool(0)
+	defer pool.Close()
+	r := rand.New(rand.NewPCG(1, 1))
+	x, w := make([]float32, 1024*n), make([]float32, n*n)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	for i := range w {
+		w[i] = float32(r.NormFloat64())
+	}
+	h := make([]float32, n*n)
+	pool.AddGram(h, x, 1024, n)
+	kernel.Symmetrize(h, n)
+	packed, y := kernel.PackF32(n, n, w), make([]float32, n*n)
+	product := time.Hour // 2·n³
+	measure := func() {
+		for range 3 {
+			start := time.Now()
+			pool.MulT(y, w, n, packed)
+			product = min(product, time.Since(start))
+		}
+	}
+	measure()
+	for b.Loop() {
+		start := time.Now()
+		f, err := NewFactor(pool, append([]float32(nil), h...), n, DefaultDamping)
+		if err != nil {
+			b.Fatal(err)
+		}
+		factor := time.Since(start)
+		opt := Options{Bits: 4, RowScale: true}
+		plain := opt
+		plain.Importance = f.importance()
+		start = time.Now()
+		m, _, err := Palettize(pool, Source{F32: w}, n, n, plain)
+		if err != nil {
+			b.Fatal(err)
+		}
+		tables := time.Since(start)
+		feedback, round := time.Duration(0), time.Duration(0)
+		start = time.Now()
+		eachChunk(pool, f, m, w, func(s *compensator) { s.feedback() })
+		feedback = time.Since(start)
+		start = time.Now()
+		eachChunk(pool, f, m, w, func(s *compensator) {
+			s.gradient()
+			s.fit()
+			s.gradient()
+			s.descend()
+		})
+		round = time.Since(start)
+		measure()
+		flop := float64(product) / (2 * n * n * n)
+		b.ReportMetric(float64(factor+feedback)/(flop*(1+4./3)*n*n*n), "gptq/flops")
+		b.ReportMetric(float64(round)/(flop*2*n*n*n*(3+refitSteps)), "round/flops")
+		b.ReportMetric(factor.Seconds(), "factor-s")
+		b.ReportMetric(tables.Seconds(), "tables-s")
+		b.ReportMetric(feedback.Seconds(), "feedback-s")
+		b.ReportMetric(round.Seconds(), "round-s")
+		b.ReportMetric(product.Seconds(), "product-s")
+	}
+}
+
+// eachChunk prepares a compensator for every chunk of the matrix and calls f.
+func eachChunk(pool *kernel.Pool, f *Factor, m *Matrix, w []float32, do func(s *compensator)) {
+	solvers := make([]*compensator, pool.Threads())
+	pool.Run(m.Rows/64, func(id, i int) {
+		if solvers[id] == nil {
+			solvers[id] = &compensator{m: m, f: f, src: Source{F32: w}}
+		}
+		s := solvers[id]
+		s.first, s.rows = 64*i, 64
+		for _, p := range []*[]float32{&s.weights, &s.errs, &s.grad, &s.sums} {
+			*p = grow(*p, 64*f.n)
+		}
+		s.index, s.part = grow(s.index, 64*f.n), grow(s.part, 64*solveBlock)
+		s.load()
+		s.measure()
+		do(s)
+	})
+}

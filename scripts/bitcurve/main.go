@@ -1,0 +1,249 @@
+// Command bitcurve measures what a model loses at several sizes and draws it: the
+// divergence from the 16-bit model against bits per weight, and the sensitivity of every
+// module. docs/bits.md shows what it made of one model.
+//
+//	go run ./scripts/bitcurve -model DIR -calib FILE -data FILE -out docs/bits
+//
+// It writes curve.json, curve.svg and sensitivity.svg into the directory of -out.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"image/color"
+	"log"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+
+	"afmq/internal/kernel"
+	"afmq/pkg/infer"
+	"afmq/pkg/quantize"
+	"afmq/pkg/sensitivity"
+)
+
+// point is one artifact.
+type point struct {
+	Series          string  `json:"series"`
+	Target          float64 `json:"target"` // bits per weight asked for; 0 for the same width everywhere
+	BPW             float64 `json:"bpw"`    // of the projections
+	Predicted       float64 `json:"predicted"`
+	KL              float64 `json:"kl"` // mean, nats per token
+	PerplexityRatio float64 `json:"perplexity_ratio"`
+}
+
+// series is one way to choose bits.
+type series struct {
+	name       string
+	compensate string
+	bits       []int
+	targets    []float64
+	uniform    []int
+}
+
+var all = []series{
+	{"one width, no compensation", quantize.NoCompensation, nil, nil, []int{2, 3, 4}},
+	{"one width, compensated", quantize.GPTQ, nil, nil, []int{2, 3, 4}},
+	{"from 2 and 4 bits, no compensation", quantize.NoCompensation, []int{2, 4}, []float64{2.25, 2.5, 2.75, 3, 3.25, 3.5, 3.75, 4}, nil},
+	{"from 2 and 4 bits, compensated", quantize.GPTQ, []int{2, 4}, []float64{2.25, 2.5, 2.75, 3, 3.25, 3.5, 3.75, 4}, nil},
+	{"from 2, 3 and 4 bits, compensated", quantize.GPTQ, []int{2, 3, 4}, []float64{2.5, 3, 3.5, 4}, nil},
+}
+
+type bench struct {
+	pool      *kernel.Pool
+	model     string
+	reference *infer.Model
+	corpus    *infer.Corpus
+	calib     sensitivity.CalibrationOptions
+	ctx       int
+	dir       string // of artifacts
+	scores    *sensitivity.Scores
+	shape     *sensitivity.Shape
+}
+
+func main() {
+	log.SetFlags(0)
+	model := flag.String("model", "", "16-bit checkpoint")
+	calib := flag.String("calib", "", "calibration text")
+	data := flag.String("data", "", "text to measure on")
+	out := flag.String("out", "", "directory to write to")
+	seqLen := flag.Int("seq-len", 256, "tokens of a calibration sequence and of a window")
+	flag.Parse()
+	if *model == "" || *calib == "" || *data == "" || *out == "" {
+		flag.Usage()
+		os.Exit(2)
+	}
+	if err := run(*model, *calib, *data, *out, *seqLen); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(model, calib, data, out string, seqLen int) error {
+	tmp, err := os.MkdirTemp("", "bitcurve-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	b := &bench{pool: kernel.NewPool(0), model: model, ctx: seqLen, dir: tmp}
+	b.calib = sensitivity.CalibrationOptions{Files: []string{calib}, SeqLen: seqLen}
+	if b.reference, err = infer.Open(model, b.pool); err != nil {
+		return err
+	}
+	if b.corpus, err = infer.ReadCorpus(data, b.reference.Tokenizer, b.reference.Config.Separator()); err != nil {
+		return err
+	}
+	scores := filepath.Join(tmp, "scores.json")
+	opts := sensitivity.ScoreOptions{Model: model, Bits: []int{2, 3, 4}, GroupRows: quantize.DefaultGroupRows, RowScale: true, Calibration: b.calib}
+	if _, _, err = sensitivity.Score(context.Background(), b.pool, scores, false, opts); err != nil {
+		return err
+	}
+	if b.scores, b.shape, err = sensitivity.ReadScores(scores); err != nil {
+		return err
+	}
+	var points []point
+	for _, s := range all {
+		for _, bits := range s.uniform {
+			p, err := b.measure(quantize.Options{Bits: bits, RowScale: true, Compensate: s.compensate})
+			if err != nil {
+				return err
+			}
+			p.Series = s.name
+			points = append(points, p)
+			log.Printf("%+v", p)
+		}
+		for _, target := range s.targets {
+			plan, err := sensitivity.MakePlan(b.scores, b.shape, sensitivity.Request{Target: sensitivity.Target{BPW: target}, Bits: s.bits})
+			if err != nil {
+				return err
+			}
+			p, err := b.measure(quantize.Options{Plan: plan, Compensate: s.compensate})
+			if err != nil {
+				return err
+			}
+			p.Series, p.Target, p.Predicted = s.name, target, plan.Cost
+			points = append(points, p)
+			log.Printf("%+v", p)
+		}
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(points, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(out, "curve.json"), append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	if err := drawCurve(points, filepath.Join(out, "curve.svg")); err != nil {
+		return err
+	}
+	return drawSensitivity(b.scores, filepath.Join(out, "sensitivity.svg"))
+}
+
+// measure makes an artifact and compares it with the 16-bit model.
+func (b *bench) measure(opts quantize.Options) (point, error) {
+	ctx := context.Background()
+	opts.Model, opts.Out = b.model, filepath.Join(b.dir, "artifact")
+	if opts.Compensate == quantize.GPTQ {
+		opts.Calibration = b.calib
+	}
+	defer os.RemoveAll(opts.Out)
+	r, err := quantize.Run(ctx, b.pool, opts)
+	if err != nil {
+		return point{}, err
+	}
+	m, err := infer.Open(opts.Out, b.pool)
+	if err != nil {
+		return point{}, err
+	}
+	e, err := infer.Evaluate(ctx, b.pool, m, b.reference, b.corpus, infer.EvalOptions{Ctx: b.ctx})
+	if err != nil {
+		return point{}, err
+	}
+	return point{BPW: r.BPW.Projections, KL: e.KL.Mean, PerplexityRatio: e.PerplexityRatio}, nil
+}
+
+// ink is the colours of the series: dark enough on white, light enough on black.
+var ink = []color.Color{
+	color.RGBA{0x99, 0x99, 0x99, 0xff}, color.RGBA{0x77, 0x77, 0x33, 0xff}, color.RGBA{0x44, 0x88, 0xcc, 0xff},
+	color.RGBA{0xcc, 0x44, 0x33, 0xff}, color.RGBA{0x33, 0x99, 0x66, 0xff},
+}
+
+func newPlot(title, x, y string) *plot.Plot {
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
+	p.BackgroundColor = color.White
+	return p
+}
+
+func drawCurve(points []point, path string) error {
+	p := newPlot("What few bits cost", "bits per weight of the projections", "mean KL to the 16-bit model, nats per token")
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	p.Legend.Top = true
+	for i, s := range all {
+		var xy plotter.XYs
+		for _, q := range points {
+			if q.Series == s.name {
+				xy = append(xy, plotter.XY{X: q.BPW, Y: q.KL})
+			}
+		}
+		line, marks, err := plotter.NewLinePoints(xy)
+		if err != nil {
+			return err
+		}
+		line.Color, marks.Color, marks.Shape, line.Width = ink[i], ink[i], draw.CircleGlyph{}, vg.Points(1.2)
+		if s.uniform != nil {
+			p.Add(marks)
+			p.Legend.Add(s.name, marks)
+			continue
+		}
+		p.Add(line, marks)
+		p.Legend.Add(s.name, line, marks)
+	}
+	return p.Save(16*vg.Centimeter, 11*vg.Centimeter, path)
+}
+
+func drawSensitivity(s *sensitivity.Scores, path string) error {
+	bits := s.Bits[0]
+	p := newPlot(fmt.Sprintf("What each module costs at %d bits", bits), "layer", "predicted KL, nats per token")
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	p.Legend.Top, p.Legend.XOffs = true, 0
+	kinds := []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+	lowest := math.Inf(1)
+	for i, kind := range kinds {
+		var xy plotter.XYs
+		for _, m := range s.Modules {
+			layer := 0
+			if _, err := fmt.Sscanf(m.Name, "model.layers.%d.", &layer); err != nil {
+				return err
+			}
+			if strings.HasSuffix(m.Name, kind) && m.Costs[0] > 0 {
+				xy = append(xy, plotter.XY{X: float64(layer), Y: m.Costs[0]})
+				lowest = min(lowest, m.Costs[0])
+			}
+		}
+		line, marks, err := plotter.NewLinePoints(xy)
+		if err != nil {
+			return err
+		}
+		c := ink[i%len(ink)]
+		line.Color, marks.Color, line.Width = c, c, vg.Points(1.2)
+		if i >= len(ink) {
+			line.Dashes = []vg.Length{vg.Points(4), vg.Points(2)}
+		}
+		marks.Shape = draw.CircleGlyph{}
+		p.Add(line, marks)
+		p.Legend.Add(kind, line, marks)
+	}
+	p.Y.Min = lowest / 2
+	return p.Save(16*vg.Centimeter, 11*vg.Centimeter, path)
+}
