@@ -152,6 +152,9 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 	})
 }
 
+// fewTokens is the least calibration text whose statistics hold for other text.
+const fewTokens = 8192
+
 func printResult(w io.Writer, r *quantize.Result) error {
 	if err := printLedger(w, r.Ledger); err != nil {
 		return err
@@ -162,6 +165,13 @@ func printResult(w io.Writer, r *quantize.Result) error {
 			if l.Warning != "" {
 				fmt.Fprintf(w, "warning\t%s: %s\n", l.Name, l.Warning)
 			}
+		}
+		if n := r.CalibrationTokens; n > 0 {
+			fmt.Fprintf(w, "calibration\t%s tokens", thousands(int64(n)))
+			if n < fewTokens {
+				fmt.Fprintf(w, "; give %s or more", thousands(fewTokens))
+			}
+			fmt.Fprintln(w)
 		}
 		fmt.Fprintf(w, "content hash\t%s\n", r.ContentHash)
 		fmt.Fprintf(w, "time\t%.1f s, %s at most in memory\n", r.Seconds, size(r.PeakRSSBytes))

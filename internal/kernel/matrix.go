@@ -97,6 +97,20 @@ func PackF32(rows, cols int, w []float32) *Matrix {
 	return p
 }
 
+// PackF32 is the function of that name with the pool's workers.
+func (p *Pool) PackF32(rows, cols int, w []float32) *Matrix {
+	m := newMatrix("PackF32", rows, cols, formatF32)
+	mustHave("PackF32", "w", len(w), rows*cols)
+	m.f32 = make([]float32, m.panels()*PanelRows*cols)
+	const per = 4 // panels
+	p.Run((m.panels()+per-1)/per, func(_, i int) {
+		r0 := i * per * PanelRows
+		n := min(per*PanelRows, rows-r0)
+		packRows(m.f32[r0*cols:], w[r0*cols:(r0+n)*cols], n, cols)
+	})
+	return m
+}
+
 // PackF16 packs w, [rows, cols] row-major as bits of IEEE half precision, and
 // keeps it in that type.
 func PackF16(rows, cols int, w []uint16) *Matrix {

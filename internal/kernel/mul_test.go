@@ -80,6 +80,9 @@ func TestMulTPart(t *testing.T) {
 		const n, k, m = 75, 600, 17
 		w, x := normals(r, n*k), normals(r, m*k)
 		packed := PackF32(n, k, w)
+		p := NewPool(3)
+		sameBits(t, "Pool.PackF32", p.PackF32(n, k, w).f32, packed.f32)
+		p.Close()
 		var s Scratch
 		for _, part := range [][4]int{{0, n, 0, k}, {16, 59, 3, 257}, {64, 11, 599, 1}, {32, 16, 100, 300}} {
 			row0, rows, col0, cols := part[0], part[1], part[2], part[3]

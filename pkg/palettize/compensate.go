@@ -49,9 +49,7 @@ func Compensate(pool *kernel.Pool, src Source, rows, cols int, opt Options, f *F
 	if err != nil {
 		return nil, CompensationReport{}, err
 	}
-	// A chunk is some whole groups: enough rows for the products to be worth their
-	// packing, few enough for the chunks to keep all threads busy.
-	per := max(1, 64/m.GroupRows) * m.GroupRows
+	per := chunkRows(rows, m.GroupRows)
 	chunks := (rows + per - 1) / per
 	reports := make([]CompensationReport, chunks)
 	solvers := make([]*compensator, pool.Threads())
@@ -69,6 +67,18 @@ func Compensate(pool *kernel.Pool, src Source, rows, cols int, opt Options, f *F
 		sum.PlainError += r.PlainError
 	}
 	return m, sum, nil
+}
+
+// chunkRows returns how many rows make a chunk, whole groups: enough for the products to
+// be worth their packing, few enough for the chunks of a small matrix to keep some threads
+// busy. 112 is 8 strips of the widest kernel. It may not depend on the threads, as the
+// rounds of a chunk end together.
+func chunkRows(rows, group int) int {
+	want := 64
+	if rows >= 1024 {
+		want = 112
+	}
+	return max(1, want/group) * group
 }
 
 // compensator works on chunks of rows with buffers of its own. Columns stand in the
@@ -297,8 +307,9 @@ func (s *compensator) feedback() {
 			at := r*n + b0
 			w, x, sum := s.weights[at:at+size], s.index[at:at+size], s.sums[at:at+size]
 			e := s.part[r*size : (r+1)*size]
+			inverse := f.diagInverse[b0 : b0+size]
 			for j := size - 1; j >= 0; j-- {
-				q := l.nearest(w[j] + sum[j]/float32(f.diag[b0+j]))
+				q := l.nearest(w[j] + sum[j]*inverse[j])
 				x[j] = q
 				e[j] = w[j] - l.value[q]
 				kernel.AddScaled(sum[:j], block[j*size:j*size+j], e[j])
@@ -324,9 +335,10 @@ func (s *compensator) descend() {
 			at := r*n + b0
 			w, x, e, g := s.weights[at:at+size], s.index[at:at+size], s.errs[at:at+size], s.grad[at:at+size]
 			d := s.part[r*size : (r+1)*size]
+			inverse := f.hDiagInverse[b0 : b0+size]
 			for j := size - 1; j >= 0; j-- {
 				old := l.value[x[j]]
-				q := l.nearest(old + g[j]/float32(f.hDiag[b0+j]))
+				q := l.nearest(old + g[j]*inverse[j])
 				if l.value[q] == old {
 					continue
 				}

@@ -37,6 +37,8 @@ type Factor struct {
 	hBlocks [][]float32
 	diag    []float64 // [n] L's diagonal
 	hDiag   []float64 // [n] H's
+	// Their inverses, for the inner loops.
+	diagInverse, hDiagInverse []float32
 	// Damping is the share of the diagonal that was added to it; 0.01 of that share of its
 	// mean was added too.
 	Damping float64
@@ -80,41 +82,46 @@ func NewFactor(pool *kernel.Pool, h []float32, n int, damping float64) (*Factor,
 			}
 			row[i] = row[i]*times + add
 		})
-		f.keepHessian(work)
+		f.keepHessian(pool, work)
 		if pool.Cholesky(work, n) {
 			break
 		}
 	}
-	f.keepLower(h, work)
+	f.keepLower(pool, h, work)
 	return f, nil
 }
 
 // keepHessian packs H.
-func (f *Factor) keepHessian(h []float32) {
-	f.hessian = kernel.PackF32(f.n, f.n, h)
+func (f *Factor) keepHessian(pool *kernel.Pool, h []float32) {
+	f.hessian = pool.PackF32(f.n, f.n, h)
 	f.hBlocks, f.hDiag = diagonalBlocks(h, f.n)
 }
 
 // keepLower packs L and Lᵀ, with t as room.
-func (f *Factor) keepLower(t, l []float32) {
+func (f *Factor) keepLower(pool *kernel.Pool, t, l []float32) {
 	n := f.n
 	f.blocks, f.diag = diagonalBlocks(l, n)
-	clear(t)
 	const tile = 64
-	for i0 := 0; i0 < n; i0 += tile {
-		for j0 := 0; j0 <= i0; j0 += tile {
+	pool.Run((n+tile-1)/tile, func(_, i int) { // rows of Lᵀ
+		j0 := i * tile
+		j1 := min(j0+tile, n)
+		for j := j0; j < j1; j++ {
+			clear(t[j*n : j*n+j])
+		}
+		for i0 := j0; i0 < n; i0 += tile {
 			for i := i0; i < min(i0+tile, n); i++ {
-				for j := j0; j < min(j0+tile, i+1); j++ {
+				for j := j0; j < min(j1, i+1); j++ {
 					t[j*n+i] = l[i*n+j]
 				}
 			}
 		}
-	}
-	f.upper = kernel.PackF32(n, n, t)
+	})
+	f.diagInverse, f.hDiagInverse = inverses(f.diag), inverses(f.hDiag)
+	f.upper = pool.PackF32(n, n, t)
 	for i := range n {
 		clear(l[i*n+i+1 : (i+1)*n])
 	}
-	f.lower = kernel.PackF32(n, n, l)
+	f.lower = pool.PackF32(n, n, l)
 }
 
 // Solve replaces m [rows, columns], row-major, by m·H⁻¹, H damped.
@@ -170,6 +177,14 @@ func (f *Factor) Solve(pool *kernel.Pool, m []float32, rows int) {
 			}
 		}
 	})
+}
+
+func inverses(v []float64) []float32 {
+	out := make([]float32, len(v))
+	for i, x := range v {
+		out[i] = float32(1 / x)
+	}
+	return out
 }
 
 // diagonalBlocks copies the blocks on the diagonal and the diagonal itself.

@@ -1,6 +1,9 @@
 package palettize
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // levels is the values that the indices of a row stand for, ready for finding the
 // nearest.
@@ -11,11 +14,12 @@ type levels struct {
 	low     float64 // of the cells
 	perUnit float64
 	cell    [levelCells]uint8 // place in the palette of each cell's lower end
+	table   []uint16          // that the palette and the cells were made for
 }
 
 const levelCells = 256
 
-// set takes a table and a row's scale. It keeps the cells of a table it has seen last.
+// set takes a table and a row's scale.
 func (l *levels) set(lut []uint16, scale float32) {
 	for i, h := range lut {
 		l.value[i] = float32(f16Value(h)) * scale
@@ -24,6 +28,10 @@ func (l *levels) set(lut []uint16, scale float32) {
 	if scale > 0 {
 		l.inverse = 1 / float64(scale)
 	}
+	if slices.Equal(lut, l.table) { // the rows of a group follow each other
+		return
+	}
+	l.table = append(l.table[:0], lut...)
 	l.palette.set(lut)
 	l.low = l.palette.value[0]
 	l.perUnit = 0

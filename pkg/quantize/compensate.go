@@ -141,6 +141,10 @@ func minus(a, b []float32) []float32 {
 func (c *calibrated) target(it *item) ([]float32, error) {
 	rows, cols := it.spec.Shape[0], it.spec.Shape[1]
 	w, m := make([]float32, rows*cols), make([]float32, rows*cols)
+	// A weight that is no number would spread over its row, and be reported elsewhere.
+	if err := checkFinite(it.src); err != nil {
+		return nil, err
+	}
 	if err := it.src.Float32(w, 0); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package quantize
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -266,4 +267,19 @@ func TestRequestRefuses(t *testing.T) {
 			wantEmpty(t, parent)
 		})
 	}
+}
+
+// A weight that is no number is reported where it stands.
+func TestCompensationOfBadWeights(t *testing.T) {
+	s := newSynthetic(safetensors.F32, true)
+	x := s.tensor("model.layers.0.self_attn.k_proj.weight")
+	copy(x.data[4*(3*synHidden+5):], float32Bytes([]float32{float32(math.NaN())}))
+	opts := Options{Model: s.write(t, 1), Calibration: calibration(t), Out: filepath.Join(t.TempDir(), "out")}
+	opts.Calibration.SeqLen = 32
+	_, err := Run(bg, newPool(t, 2), opts)
+	wantFault(t, err, fault.Input, "k_proj.weight", "NaN")
+	if !strings.Contains(err.Error(), "77") && !strings.Contains(err.Error(), "row 3, column 5") {
+		t.Errorf("%v: not where it stands", err)
+	}
+	wantEmpty(t, filepath.Dir(opts.Out))
 }

@@ -25,8 +25,10 @@ type Result struct {
 	Layers         []infer.PlanModule  `json:"layers"`          // every matrix in canonical order
 	Plan           *sensitivity.Plan   `json:"plan,omitempty"`  // that the bits come from; nil without one
 	ResumedModules int                 `json:"resumed_modules"` // tensors of the model taken over from an interrupted run
-	Seconds        float64             `json:"seconds"`         //
-	PeakRSSBytes   int64               `json:"peak_rss_bytes"`  // of the process so far, mapped pages included; 0 where the system does not say
+	// CalibrationTokens is how much text was looked at; 0 without any.
+	CalibrationTokens int     `json:"calibration_tokens,omitempty"`
+	Seconds           float64 `json:"seconds"`
+	PeakRSSBytes      int64   `json:"peak_rss_bytes"` // of the process so far, mapped pages included; 0 where the system does not say
 }
 
 // Run quantizes a checkpoint into an artifact. See the package's comment for
@@ -176,6 +178,9 @@ func (r *request) fill(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (
 		return nil, err
 	}
 	res.ResumedModules, res.Plan = pl.taken, plan
+	if r.text != nil {
+		res.CalibrationTokens = r.text.Tokens()
+	}
 	return res, nil
 }
 

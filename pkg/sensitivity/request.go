@@ -359,14 +359,23 @@ func (p *planner) baselines(s *Scores, choices []Choice, budget int64) ([]Baseli
 			break
 		}
 	}
-	rng := rand.New(rand.NewPCG(uint64(p.request.Seed), 2))
-	var random [][]int
-	for range randomPlans {
-		random = append(random, p.fill(rng.Perm(len(p.groups)), budget))
-	}
-	if err := add("random", fmt.Sprintf("mean of %d: modules in random order get the most bits while there is room", randomPlans), random...); err != nil {
+	if err := add("random", fmt.Sprintf("mean of %d: modules in random order get the most bits while there is room", randomPlans), p.random(budget)...); err != nil {
 		return nil, err
 	}
+	err := add("ends kept high", "layers from both ends inwards get the most bits while there is room", p.endsKeptHigh(budget))
+	return out, err
+}
+
+func (p *planner) random(budget int64) [][]int {
+	rng := rand.New(rand.NewPCG(uint64(p.request.Seed), 2))
+	var out [][]int
+	for range randomPlans {
+		out = append(out, p.fill(rng.Perm(len(p.groups)), budget))
+	}
+	return out
+}
+
+func (p *planner) endsKeptHigh(budget int64) []int {
 	last := p.shape.Config.Layers - 1
 	order := make([]int, len(p.groups))
 	for i := range order {
@@ -375,8 +384,37 @@ func (p *planner) baselines(s *Scores, choices []Choice, budget int64) ([]Baseli
 	slices.SortStableFunc(order, func(a, b int) int {
 		return min(p.groups[a].layer, last-p.groups[a].layer) - min(p.groups[b].layer, last-p.groups[b].layer)
 	})
-	err := add("ends kept high", "layers from both ends inwards get the most bits while there is room", p.fill(order, budget))
-	return out, err
+	return p.fill(order, budget)
+}
+
+// HeuristicPlans returns the plans that the baselines of [MakePlan] are about, for those
+// who want to measure them: the one with the ends kept high, and the random ones.
+func HeuristicPlans(s *Scores, shape *Shape, r Request) (endsKeptHigh *Plan, random []*Plan, err error) {
+	if len(r.Bits) == 0 {
+		r.Bits = s.Bits
+	}
+	p, err := newPlanner(shape, Storage{s.GroupRows, s.RowScale}, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	budget, err := p.budget()
+	if err != nil {
+		return nil, nil, err
+	}
+	plan := func(picks []int) *Plan {
+		out := &Plan{Schema: PlanSchema, Method: s.Method, GroupRows: s.GroupRows, RowScale: s.RowScale, Target: &p.request.Target}
+		widths := p.widths(picks)
+		for i, name := range projections(shape.Config) {
+			c := p.cost(s, i, widths[name])
+			out.Layers = append(out.Layers, PlanLayer{Name: name, Bits: planBits(widths[name]), Cost: c})
+			out.Cost += c
+		}
+		return out
+	}
+	for _, picks := range p.random(budget) {
+		random = append(random, plan(picks))
+	}
+	return plan(p.endsKeptHigh(budget)), random, nil
 }
 
 func (p *planner) size(picks []int) int64 {

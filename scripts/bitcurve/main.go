@@ -75,18 +75,19 @@ func main() {
 	calib := flag.String("calib", "", "calibration text")
 	data := flag.String("data", "", "text to measure on")
 	out := flag.String("out", "", "directory to write to")
+	heuristics := flag.Bool("heuristics", false, "measure simpler ways to choose at 3.5 bits per weight instead, without compensation")
 	seqLen := flag.Int("seq-len", 256, "tokens of a calibration sequence and of a window")
 	flag.Parse()
 	if *model == "" || *calib == "" || *data == "" || *out == "" {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := run(*model, *calib, *data, *out, *seqLen); err != nil {
+	if err := run(*model, *calib, *data, *out, *seqLen, *heuristics); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(model, calib, data, out string, seqLen int) error {
+func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 	tmp, err := os.MkdirTemp("", "bitcurve-")
 	if err != nil {
 		return err
@@ -107,6 +108,9 @@ func run(model, calib, data, out string, seqLen int) error {
 	}
 	if b.scores, b.shape, err = sensitivity.ReadScores(scores); err != nil {
 		return err
+	}
+	if heuristics {
+		return b.heuristics()
 	}
 	var points []point
 	for _, s := range all {
@@ -147,6 +151,35 @@ func run(model, calib, data, out string, seqLen int) error {
 		return err
 	}
 	return drawSensitivity(b.scores, filepath.Join(out, "sensitivity.svg"))
+}
+
+// heuristics prints what the optimum, the ends kept high, and random plans lose.
+func (b *bench) heuristics() error {
+	r := sensitivity.Request{Target: sensitivity.Target{BPW: 3.5}, Bits: []int{2, 4}}
+	best, err := sensitivity.MakePlan(b.scores, b.shape, r)
+	if err != nil {
+		return err
+	}
+	ends, random, err := sensitivity.HeuristicPlans(b.scores, b.shape, r)
+	if err != nil {
+		return err
+	}
+	for _, way := range []struct {
+		name  string
+		plans []*sensitivity.Plan
+	}{{"optimum", []*sensitivity.Plan{best}}, {"ends kept high", []*sensitivity.Plan{ends}}, {"random", random}} {
+		kl, predicted, least, most := 0.0, 0.0, math.Inf(1), 0.0
+		for _, plan := range way.plans {
+			p, err := b.measure(quantize.Options{Plan: plan, Compensate: quantize.NoCompensation})
+			if err != nil {
+				return err
+			}
+			n := float64(len(way.plans))
+			kl, predicted, least, most = kl+p.KL/n, predicted+plan.Cost/n, min(least, p.KL), max(most, p.KL)
+		}
+		fmt.Printf("%s: mean KL %.5f (%.5f to %.5f), predicted %.5f, %d plans\n", way.name, kl, least, most, predicted, len(way.plans))
+	}
+	return nil
 }
 
 // measure makes an artifact and compares it with the 16-bit model.
