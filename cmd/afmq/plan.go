@@ -15,7 +15,6 @@ import (
 type targetFlags struct {
 	bpw       float64
 	maxBytes  string
-	bits      string
 	tie       string
 	overrides []string
 }

@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"pkg/sensitivity":    {"pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/quantize":       {"pkg/sensitivity", "pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/recovery":       {"pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/kernel", "internal/stage"},
+	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/infer", "internal/kernel"},
 	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/demo", "internal/kernel"},
 }
 

@@ -17,7 +17,6 @@ type refit struct {
 	change     []float64 // the step, all iterations together
 	rho        []float64 // per group
 	move, hess []float32 // [rows, n] the change of Ŵ along the direction, and times H
-	count      []float64
 }
 
 // fit changes the entries of every table, and the row scales where there are any, so

@@ -23,7 +23,6 @@ type workshop struct {
 	samples int
 	modules []module
 	byKey   map[layerKind]int
-	advance func(n int64) // progress, in units that total() counts
 }
 
 // module is one projection of the model.
