@@ -21,7 +21,12 @@ func (p *Pool) Cholesky(a []float32, n int) bool {
 		panic(fmt.Sprintf("kernel: Cholesky: %d elements for n %d", len(a), n))
 	}
 	ws := p.takeWorkspace()
-	defer p.giveWorkspace(ws)
+	ok := p.cholesky(ws, a, n)
+	p.giveWorkspace(ws) // not deferred: after a panic a worker may still hold it
+	return ok
+}
+
+func (p *Pool) cholesky(ws *workspace, a []float32, n int) bool {
 	var d diagonal
 	minus := make([]float32, n*cholBlock) // -L of the panel below the diagonal block
 	for k := 0; k < n; k += cholBlock {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 
 	"afmq/internal/fault"
 )
@@ -44,7 +45,7 @@ func Passages(sequences [][]int32) []string {
 	for _, s := range sequences {
 		for ; len(s) >= PassageTokens; s = s[PassageTokens:] {
 			if i%every == 0 {
-				out = append(out, passageHash(s))
+				out = append(out, fmt.Sprintf("%016x", passageHash(s)))
 			}
 			i++
 		}
@@ -52,22 +53,24 @@ func Passages(sequences [][]int32) []string {
 	return out
 }
 
-func passageHash(ids []int32) string {
+func passageHash(ids []int32) uint64 {
 	h := fnv.New64a()
 	var b [4]byte
 	for _, id := range ids[:PassageTokens] {
 		binary.LittleEndian.PutUint32(b[:], uint32(id))
 		h.Write(b[:])
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	return h.Sum64()
 }
 
 // Overlap returns how many of the calibration's passages occur in a text of the same
 // tokenizer.
 func (c *Calibration) Overlap(ids []int32) int {
-	known := make(map[string]bool, len(c.Passages))
+	known := make(map[uint64]bool, len(c.Passages))
 	for _, p := range c.Passages {
-		known[p] = true
+		if h, err := strconv.ParseUint(p, 16, 64); err == nil {
+			known[h] = true
+		}
 	}
 	found := 0
 	for i := 0; i+PassageTokens <= len(ids); i++ {

@@ -157,7 +157,7 @@ type rowResult struct {
 
 func newEvaluator(pool *kernel.Pool, model, reference *Model, corpus *Corpus, opts EvalOptions, windows []window) *evaluator {
 	vocab := model.Config.VocabSize
-	e := &evaluator{pool: pool, corpus: corpus, opts: opts, bos: -1, rows: min(max(1<<20/vocab, 64), 512)}
+	e := &evaluator{pool: pool, corpus: corpus, opts: opts, bos: -1, rows: LogitRows(vocab)}
 	if id, ok := model.Tokenizer.BOS(); ok && opts.Protocol == LlamaCpp {
 		e.bos = id
 	}
@@ -268,6 +268,10 @@ func (e *evaluator) score(hidden, refHidden []float32, first int, targets []int3
 	}
 	return nil
 }
+
+// LogitRows returns how many rows of logits are computed at once: a few MB of them, enough
+// rows for the product to be worth its packing.
+func LogitRows(vocab int) int { return min(max(1<<20/vocab, 64), 512) }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 

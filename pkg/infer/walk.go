@@ -146,6 +146,21 @@ func (w *Walk) FeedForwardOut(batch int) []float32 {
 	return r.gate[:p.tokens*w.model.Config.IntermediateSize]
 }
 
+// Input returns the input of a projection of the current layer for a batch, [tokens, in].
+func (w *Walk) Input(kind string, batch int) []float32 {
+	switch kind {
+	case "q_proj", "k_proj", "v_proj":
+		return w.AttentionIn(batch)
+	case "o_proj":
+		return w.AttentionOut(batch)
+	case "gate_proj", "up_proj":
+		return w.FeedForwardIn(batch)
+	case "down_proj":
+		return w.FeedForwardOut(batch)
+	}
+	panic("infer: no projection is called " + kind)
+}
+
 // Hidden returns the hidden states of a batch where they stand, [tokens, hidden].
 func (w *Walk) Hidden(batch int) []float32 { return w.parts[batch].hidden }
 

@@ -118,7 +118,6 @@ func (s *store) matrix(spec TensorSpec, dst **kernel.Matrix) (job, error) {
 	if err != nil {
 		return job{}, err
 	}
-	rows, cols := spec.Shape[0], spec.Shape[1]
 	return job{t.Path(), func() error {
 		defer t.Release()
 		for _, twin := range twins {
@@ -126,26 +125,40 @@ func (s *store) matrix(spec TensorSpec, dst **kernel.Matrix) (job, error) {
 				return fault.Inputf(twin.Path(), "tensors %q and %q differ, but config.json ties them", t.Name, twin.Name)
 			}
 		}
-		switch t.DType {
-		case safetensors.F32:
-			w, err := safetensors.View[float32](t)
-			if err != nil {
-				return err
-			}
-			*dst = kernel.PackF32(rows, cols, w)
-		default:
-			w, err := safetensors.View[uint16](t)
-			if err != nil {
-				return err
-			}
-			if t.DType == safetensors.F16 {
-				*dst = kernel.PackF16(rows, cols, w)
-			} else {
-				*dst = kernel.PackBF16(rows, cols, w)
-			}
-		}
-		return nil
+		w, err := PackFloats(t)
+		*dst = w
+		return err
 	}}, nil
+}
+
+// PackFloats packs an F16, BF16 or F32 matrix in its own type.
+func PackFloats(t *safetensors.Tensor) (*kernel.Matrix, error) {
+	src, err := PaletteSource(t)
+	if err != nil {
+		return nil, err
+	}
+	rows, cols := t.Shape[0], t.Shape[1]
+	switch t.DType {
+	case safetensors.F16:
+		return kernel.PackF16(rows, cols, src.F16), nil
+	case safetensors.BF16:
+		return kernel.PackBF16(rows, cols, src.BF16), nil
+	}
+	return kernel.PackF32(rows, cols, src.F32), nil
+}
+
+// PaletteSource returns the elements of an F16, BF16 or F32 tensor, in place where the
+// file is mapped.
+func PaletteSource(t *safetensors.Tensor) (src palettize.Source, err error) {
+	switch t.DType {
+	case safetensors.F16:
+		src.F16, err = safetensors.View[uint16](t)
+	case safetensors.BF16:
+		src.BF16, err = safetensors.View[uint16](t)
+	default:
+		src.F32, err = safetensors.View[float32](t)
+	}
+	return src, err
 }
 
 // twins returns further copies of a tied weight under its other names.

@@ -59,19 +59,12 @@ func (s *side) advance(pool *kernel.Pool, text *sensitivity.Calibration, layer i
 	}
 }
 
-// input returns the input of a module for a batch, [tokens, columns].
-func (s *side) input(pool *kernel.Pool, kind string, batch int) []float32 {
-	switch kind {
-	case "q_proj", "k_proj", "v_proj":
-		return s.walk.AttentionIn(batch)
-	case "o_proj":
-		return s.walk.AttentionOut(batch)
-	case "gate_proj", "up_proj":
-		return s.walk.FeedForwardIn(batch)
-	case "down_proj":
-		return s.walk.FeedForwardOut(batch)
+// input returns the input of a projection or a head for a batch, [tokens, columns].
+func (s *side) input(pool *kernel.Pool, spec infer.TensorSpec, batch int) []float32 {
+	if spec.Role == infer.Head {
+		return s.walk.Finish(s.model.NewRunner(pool), batch)
 	}
-	return s.walk.Finish(s.model.NewRunner(pool), batch) // the head
+	return s.walk.Input(spec.Kind, batch)
 }
 
 // inputOf names the input of a module; modules with the same input share a factor.
@@ -110,16 +103,16 @@ func (c *calibrated) look(ctx context.Context, spec infer.TensorSpec) error {
 			return err
 		}
 		tokens := c.quantized.walk.Tokens(b)
-		x := c.quantized.input(c.pool, spec.Kind, b)
+		x := c.quantized.input(c.pool, spec, b)
 		c.pool.AddGram(h, x, tokens, n)
-		c.pool.AddCross(shift, x, minus(c.original.input(c.pool, spec.Kind, b), x), tokens, n, n)
+		c.pool.AddCross(shift, x, minus(c.original.input(c.pool, spec, b), x), tokens, n, n)
 		if c.drift != nil {
 			r := minus(c.original.walk.Hidden(b), c.quantized.walk.Hidden(b))
 			c.pool.AddCross(c.drift, r, x, tokens, out, n)
 		}
 	}
 	kernel.Symmetrize(h, n)
-	c.moments.shift = kernel.PackF32(n, n, shift)
+	c.moments.shift = c.pool.PackF32(n, n, shift)
 	c.moments.factor, c.moments.reason = palettize.NewFactor(c.pool, h, n, palettize.DefaultDamping)
 	c.step = step
 	return nil
@@ -168,7 +161,7 @@ func (c *calibrated) install(it *item, data [][]byte, opts *Options) error {
 			c.original.model.SetVector(it.spec, v)
 			return err
 		}
-		w, err := packTensor(it.src, it.spec.Shape[0], it.spec.Shape[1])
+		w, err := infer.PackFloats(it.src)
 		if err != nil {
 			return err
 		}
@@ -192,23 +185,4 @@ func packItem(it *item, data [][]byte, opts *Options) *kernel.Matrix {
 		scale = bytesUint16(data[2])
 	}
 	return kernel.PackLUT(rows, cols, it.Bits, opts.GroupRows, data[0], bytesUint16(data[1]), scale)
-}
-
-// packTensor packs a float matrix in its own type.
-func packTensor(t *safetensors.Tensor, rows, cols int) (*kernel.Matrix, error) {
-	if t.DType == safetensors.F32 {
-		w, err := safetensors.View[float32](t)
-		if err != nil {
-			return nil, err
-		}
-		return kernel.PackF32(rows, cols, w), nil
-	}
-	w, err := safetensors.View[uint16](t)
-	if err != nil {
-		return nil, err
-	}
-	if t.DType == safetensors.BF16 {
-		return kernel.PackBF16(rows, cols, w), nil
-	}
-	return kernel.PackF16(rows, cols, w), nil
 }

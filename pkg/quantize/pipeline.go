@@ -246,15 +246,7 @@ func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) error {
 }
 
 func (pl *pipeline) palettize(ctx context.Context, it *item, p *pending) (err error) {
-	var src palettize.Source
-	switch it.src.DType {
-	case safetensors.F16:
-		src.F16, err = safetensors.View[uint16](it.src)
-	case safetensors.BF16:
-		src.BF16, err = safetensors.View[uint16](it.src)
-	default:
-		src.F32, err = safetensors.View[float32](it.src)
-	}
+	src, err := infer.PaletteSource(it.src)
 	if err != nil {
 		return err
 	}

@@ -73,6 +73,7 @@ type request struct {
 	text   *sensitivity.Calibration     // nil without calibration
 	widths map[string]sensitivity.Width // nil until the modules are scored
 	most   int64                        // bytes that model.safetensors may take, while widths is nil
+	job    *job                         // nil while widths is
 }
 
 // prepare does what can be done before anything is written: everything but the scores.
@@ -104,11 +105,10 @@ func (r *request) open() (*stage.Dir, error) {
 	}
 	need := r.most + 1<<20
 	if r.widths != nil {
-		j, err := newJob(r.src, r.opts, r.text, r.widths)
-		if err != nil {
+		if r.job, err = newJob(r.src, r.opts, r.text, r.widths); err != nil {
 			return nil, err
 		}
-		need = j.needBytes()
+		need = r.job.needBytes()
 	}
 	return stage.Open(r.opts.Out, id, stage.Options{NeedBytes: need, Restart: r.opts.Restart})
 }
@@ -130,7 +130,10 @@ func (r *request) plan(ctx context.Context, pool *kernel.Pool, journal *stage.Jo
 	if err != nil {
 		return nil, err
 	}
-	r.widths, err = p.Widths(r.opts.Out, r.shape)
+	if r.widths, err = p.Widths(r.opts.Out, r.shape); err != nil {
+		return nil, err
+	}
+	r.job, err = newJob(r.src, r.opts, r.text, r.widths)
 	return p, err
 }
 
@@ -143,19 +146,16 @@ func (r *request) fill(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (
 		}
 	}()
 	p := r.opts.Progress
-	var j *job
 	var plan *sensitivity.Plan
 	journal, err := dir.Journal()
 	if err == nil {
 		plan, err = r.plan(ctx, pool, journal)
 	}
-	if err == nil {
-		j, err = newJob(r.src, r.opts, r.text, r.widths)
-	}
 	if err != nil {
 		finished = true
 		return nil, dir.End(err)
 	}
+	j := r.job
 	e, err := j.takeOver(ctx, pool, dir, journal.Records(), p)
 	if err != nil {
 		// The state is of another checkpoint, or nobody could tell: not ours to

@@ -43,40 +43,31 @@ func (e *hessianEstimator) run(ctx context.Context, unit int) ([]contribution, e
 		e.walk.Advance()
 	}
 	weight := w.model.Blocks[m.spec.Layer].Linear(m.spec.Kind).Weight
-	var out []contribution
+	palettes, sums := make([]*kernel.Matrix, len(w.bits)), make([]float64, len(w.bits))
 	for o, bits := range w.bits {
 		p, _, err := w.palettize(m, bits)
 		if err != nil {
 			return nil, err
 		}
-		palette, sum := pack(p), 0.0
-		for b := range e.walk.Batches() {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			n := e.walk.Tokens(b)
-			x := e.input(m.spec.Kind, b)
-			y, q := make([]float32, n*weight.Rows()), make([]float32, n*weight.Rows())
-			w.pool.MulT(y, x, n, weight)
-			w.pool.MulT(q, x, n, palette)
-			kernel.AddScaled(q, y, -1)
-			sum += kernel.Dot(q, q)
+		palettes[o] = pack(p)
+	}
+	for b := range e.walk.Batches() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
+		n := e.walk.Tokens(b)
+		x := e.walk.Input(m.spec.Kind, b)
+		y, q := make([]float32, n*weight.Rows()), make([]float32, n*weight.Rows())
+		w.pool.MulT(y, x, n, weight)
+		for o, p := range palettes {
+			w.pool.MulT(q, x, n, p)
+			kernel.AddScaled(q, y, -1)
+			sums[o] += kernel.Dot(q, q)
+		}
+	}
+	var out []contribution
+	for o, sum := range sums {
 		out = append(out, contribution{unit, o, sum / float64(w.text.Tokens())})
 	}
 	return out, nil
-}
-
-// input returns the input of a module for a batch. Modules come in the order of the
-// forward pass, so the step of one is the next step or the same again.
-func (e *hessianEstimator) input(kind string, batch int) []float32 {
-	switch kind {
-	case "q_proj", "k_proj", "v_proj":
-		return e.walk.AttentionIn(batch)
-	case "o_proj":
-		return e.walk.AttentionOut(batch)
-	case "gate_proj", "up_proj":
-		return e.walk.FeedForwardIn(batch)
-	}
-	return e.walk.FeedForwardOut(batch)
 }

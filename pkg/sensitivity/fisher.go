@@ -97,7 +97,7 @@ func (f *fisherEstimator) run(ctx context.Context, unit int) ([]contribution, er
 func (f *fisherEstimator) drawGradient(grad, hidden []float32, n int, rng *rand.Rand) {
 	c := f.w.model.Config
 	vocab, d := c.VocabSize, c.HiddenSize
-	rows := min(max(1<<20/vocab, 64), 512)
+	rows := infer.LogitRows(vocab)
 	logits := make([]float32, min(rows, n)*vocab)
 	for at := 0; at < n; at += rows {
 		k := min(rows, n-at)

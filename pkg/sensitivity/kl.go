@@ -66,7 +66,7 @@ func (k *klEstimator) divergence(runner *infer.Runner, batch int) float64 {
 	c := k.w.model.Config
 	vocab, d, n := c.VocabSize, c.HiddenSize, k.walk.Tokens(batch)
 	hidden := k.walk.Finish(runner, batch)
-	rows := min(max(1<<20/vocab, 64), 512, n)
+	rows := min(infer.LogitRows(vocab), n)
 	p, q := make([]float32, rows*vocab), make([]float32, rows*vocab)
 	kls := make([]float64, rows)
 	sum := 0.0

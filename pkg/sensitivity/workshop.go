@@ -60,15 +60,7 @@ func (w *workshop) palettize(m *module, bits int) (*palettize.Matrix, palettize.
 	var pm *palettize.Matrix
 	var report palettize.Report
 	err := safetensors.Guard(m.src.Path(), func() (err error) {
-		var src palettize.Source
-		switch m.src.DType {
-		case safetensors.F16:
-			src.F16, err = safetensors.View[uint16](m.src)
-		case safetensors.BF16:
-			src.BF16, err = safetensors.View[uint16](m.src)
-		default:
-			src.F32, err = safetensors.View[float32](m.src)
-		}
+		src, err := infer.PaletteSource(m.src)
 		if err != nil {
 			return err
 		}
