@@ -1,34 +1,21 @@
 package kernel
 
-import "fmt"
-
 // Mul computes Y = X·W: the product of a backward pass, where MulT is that of the
 // forward pass. X is [m, Rows] and Y is [m, Cols], both row-major; Y must not
 // overlap X. The rows of W are summed over in blocks of 256 as MulT does it, so
 // that row i of Y has the same bits whatever m and the thread count.
 func (p *Pool) Mul(y, x []float32, m int, w *Matrix) {
-	if m < 0 || len(x) < m*w.rows || len(y) < m*w.cols {
-		panic(fmt.Sprintf("kernel: Mul: x has %d elements and y %d for %d rows times [%d, %d]",
-			len(x), len(y), m, w.rows, w.cols))
-	}
-	if w.rows == 0 {
-		clear(y[:m*w.cols])
-		return
-	}
-	if w.cols == 0 || m == 0 {
-		return
-	}
-	ws := p.takeWorkspace()
-	for r := 0; r < m; r += maxRows {
-		c := min(maxRows, m-r)
-		p.mul(ws, y[r*w.cols:(r+c)*w.cols], x[r*w.rows:(r+c)*w.rows], c, w)
-	}
-	p.giveWorkspace(ws) // not deferred: after a panic a worker may still hold it
+	p.inRows("Mul", y, x, m, w, w.rows, w.cols, false, p.mul)
 }
 
-// mul is Mul for at most maxRows rows. A job is a block of 16·jobPanels columns
+// MulAdd computes Y += X·W: as [Pool.Mul], with what Y holds in front of the sum.
+func (p *Pool) MulAdd(y, x []float32, m int, w *Matrix) {
+	p.inRows("MulAdd", y, x, m, w, w.rows, w.cols, true, p.mul)
+}
+
+// mul is Mul for at most maxRows rows; add is 1 to add to Y, else 0. A job is a block of 16·jobPanels columns
 // of W, and a group of strips of X where these are too few for the threads.
-func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix) {
+func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 	lv := currentISA()
 	set := gemms(lv)
 	st := newStrips(set.mr, m)
@@ -58,7 +45,7 @@ func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix) {
 		s0, s1 := st.n*g/groups, st.n*(g+1)/groups
 		for b, k0 := 0, 0; k0 < w.rows; b, k0 = b+1, k0+blockK {
 			kc := min(blockK, w.rows-k0)
-			t := tiles{lv: lv, set: set, kc: kc, add: min(k0, 1), tile: &buf.tile}
+			t := tiles{lv: lv, set: set, kc: kc, add: max(add, min(k0, 1)), tile: &buf.tile}
 			wide := w.turn(lv, buf, c0, cols, k0, kc)
 			for s := s0; s < s1; s++ {
 				r0, mr := st.rows(s)

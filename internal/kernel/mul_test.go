@@ -74,6 +74,42 @@ func TestMulIsMulTOfTheTranspose(t *testing.T) {
 	})
 }
 
+// TestAddingProducts holds MulTAdd and MulAdd to the product and a sum after it, which
+// round alike as long as one block holds the summed dimension.
+func TestAddingProducts(t *testing.T) {
+	eachLevel(t, func(t *testing.T, _ string) {
+		r := newRand(12)
+		for _, n := range []int{1, 8, 16, 40, 250} {
+			for _, k := range []int{1, 16, 33, 250} {
+				w := PackF32(n, k, normals(r, n*k))
+				for _, rows := range []int{0, 1, 5, 20} {
+					for _, threads := range []int{1, 3} {
+						p := NewPool(threads)
+						add := func(name string, in, out int, product, adding func(y, x []float32, m int, w *Matrix)) {
+							x, got := normals(r, rows*in), normals(r, rows*out)
+							want := make([]float32, rows*out)
+							product(want, x, rows, w)
+							for i := range want {
+								want[i] = got[i] + want[i]
+							}
+							adding(got, x, rows, w)
+							sameBits(t, name, got, want)
+						}
+						add("MulTAdd", k, n, p.MulT, p.MulTAdd)
+						add("MulAdd", n, k, p.Mul, p.MulAdd)
+						p.Close()
+					}
+				}
+			}
+		}
+		p := NewPool(1)
+		defer p.Close()
+		y := []float32{1, 2, 3}
+		p.MulTAdd(y, nil, 1, PackF32(3, 0, nil)) // nothing to add
+		sameBits(t, "no columns", y, []float32{1, 2, 3})
+	})
+}
+
 func TestMulTPart(t *testing.T) {
 	eachLevel(t, func(t *testing.T, _ string) {
 		r := newRand(12)

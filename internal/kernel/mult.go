@@ -51,28 +51,42 @@ func (p *Pool) giveWorkspace(ws *workspace) {
 // A weight that is infinite or not a number gives the outputs that IEEE
 // arithmetic gives.
 func (p *Pool) MulT(y, x []float32, m int, w *Matrix) {
-	if m < 0 || len(x) < m*w.cols || len(y) < m*w.rows {
-		panic(fmt.Sprintf("kernel: MulT: x has %d elements and y %d for %d rows times [%d, %d]",
-			len(x), len(y), m, w.rows, w.cols))
+	p.inRows("MulT", y, x, m, w, w.cols, w.rows, false, p.mulT)
+}
+
+// MulTAdd computes Y += X·Wᵀ: as [Pool.MulT], with what Y holds in front of the sum.
+func (p *Pool) MulTAdd(y, x []float32, m int, w *Matrix) {
+	p.inRows("MulTAdd", y, x, m, w, w.cols, w.rows, true, p.mulT)
+}
+
+// inRows computes the product of [m, in] rows of X, maxRows at a time.
+func (p *Pool) inRows(name string, y, x []float32, m int, w *Matrix, in, out int, add bool,
+	mul func(ws *workspace, y, x []float32, m int, w *Matrix, add int)) {
+	if m < 0 || len(x) < m*in || len(y) < m*out {
+		panic(fmt.Sprintf("kernel: %s: x has %d elements and y %d for %d rows with a matrix [%d, %d]",
+			name, len(x), len(y), m, w.rows, w.cols))
 	}
-	if w.cols == 0 {
-		clear(y[:m*w.rows])
+	if in == 0 && !add {
+		clear(y[:m*out])
+	}
+	if in == 0 || out == 0 || m == 0 {
 		return
 	}
-	if w.rows == 0 || m == 0 {
-		return
+	first := 0
+	if add {
+		first = 1
 	}
 	ws := p.takeWorkspace()
 	for r := 0; r < m; r += maxRows {
 		c := min(maxRows, m-r)
-		p.mulT(ws, y[r*w.rows:(r+c)*w.rows], x[r*w.cols:(r+c)*w.cols], c, w)
+		mul(ws, y[r*out:(r+c)*out], x[r*in:(r+c)*in], c, w, first)
 	}
 	p.giveWorkspace(ws) // not deferred: after a panic a worker may still hold it
 }
 
-// mulT is MulT for at most maxRows rows. Jobs are blocks of weight panels, and
+// mulT is MulT for at most maxRows rows; add is 1 to add to Y, else 0. Jobs are blocks of weight panels, and
 // groups of strips of X where the panels alone are too few for the threads.
-func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix) {
+func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 	lv := currentISA()
 	set := gemms(lv)
 	st := newStrips(set.mr, m)
@@ -121,7 +135,7 @@ func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix) {
 		cols := min(np*PanelRows, w.rows-p0*PanelRows)
 		for b, k0 := 0, 0; k0 < w.cols; b, k0 = b+1, k0+blockK {
 			kc := min(blockK, w.cols-k0)
-			t := tiles{lv: lv, set: set, kc: kc, add: min(k0, 1), tile: &buf.tile}
+			t := tiles{lv: lv, set: set, kc: kc, add: max(add, min(k0, 1)), tile: &buf.tile}
 			if fused {
 				for r := range m {
 					t.fused(x[r*w.cols+k0:][:kc], w, p0, k0, cols, y[r*w.rows+p0*PanelRows:])
