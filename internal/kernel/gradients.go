@@ -15,6 +15,16 @@ func AddScaled(dst, x []float32, s float32) {
 	addScaledGo(dst[n:], x[n:], s)
 }
 
+// Scale computes x[i] *= s.
+func Scale(x []float32, s float32) {
+	if s == 1 {
+		return
+	}
+	n := whole(len(x))
+	mulScalar(currentISA(), x[:n], s)
+	mulScalarGo(x[n:], s)
+}
+
 // Dot returns Σ x[i]·y[i], of equal lengths, summed in float64.
 func Dot(x, y []float32) float64 {
 	sameLength("Dot", len(x), len(y))

@@ -10,11 +10,11 @@ import (
 // intermediate results of every layer, or only its input where they are computed
 // again.
 type Tape struct {
-	recompute bool
-	n         int
-	layers    []layerTape
-	scratch   layerTape // of the layer at hand, where the others keep only their input
-	final     []float32 // hidden states before the final norm, [n, hidden]
+	opts    TapeOptions
+	n       int
+	layers  []layerTape
+	scratch layerTape // of the layer at hand, where the others keep only their input
+	final   []float32 // hidden states before the final norm, [n, hidden]
 }
 
 // layerTape holds the results of one layer for n tokens.
@@ -24,23 +24,52 @@ type layerTape struct {
 	q, k, v        []float32 // as projected; [n, heads·head_dim], 2 × [n, kv_heads·head_dim]
 	qTurned        []float32 // normed and rotated
 	kTurned        []float32
-	attn           []float32 // input of o, [n, heads·head_dim]
-	o              []float32 // output of o, [n, hidden]
-	middle         []float32 // hidden states after attention, [n, hidden]
-	feedForwardIn  []float32 // input of gate and up, [n, hidden]
-	gate, up       []float32 // [n, intermediate]
-	feedForwardOut []float32 // input of down, [n, intermediate]
-	down           []float32 // output of down, [n, hidden]
+	attn           []float32    // input of o, [n, heads·head_dim]
+	o              []float32    // output of o, [n, hidden]
+	middle         []float32    // hidden states after attention, [n, hidden]
+	feedForwardIn  []float32    // input of gate and up, [n, hidden]
+	gate, up       []float32    // [n, intermediate]
+	feedForwardOut []float32    // input of down, [n, intermediate]
+	down           []float32    // output of down, [n, hidden]
+	low            [7][]float32 // what the adapters make of their inputs, [n, rank], in the order of the kinds
 }
 
-// NewTape returns an empty tape. With recompute it keeps only the input of each
-// layer, [n, hidden], and the backward pass runs every layer forward again.
-func NewTape(recompute bool) *Tape { return &Tape{recompute: recompute} }
+// TapeOptions say what a tape keeps.
+type TapeOptions struct {
+	// Recompute keeps only the input of each layer, [n, hidden], and the backward pass
+	// runs every layer forward again (Chen et al. 2016, arXiv:1604.06174).
+	Recompute bool
+	// Outputs keeps the projections' outputs for the visitor.
+	Outputs bool
+}
 
-// TapeBytes returns the memory that a tape without recompute takes for each token.
+// NewTape returns an empty tape.
+func NewTape(opts TapeOptions) *Tape { return &Tape{opts: opts} }
+
+// TapeBytes returns the memory that a tape that recomputes nothing takes for each
+// token, adapters aside.
 func (c *Config) TapeBytes() int64 {
 	q, kv := int64(c.Heads*c.HeadDim), int64(c.KVHeads*c.HeadDim)
 	return 4 * int64(c.Layers) * (6*int64(c.HiddenSize) + 3*q + 3*kv + 3*int64(c.IntermediateSize))
+}
+
+// The projections' places in layerTape.low.
+const (
+	lowQ = iota
+	lowK
+	lowV
+	lowO
+	lowGate
+	lowUp
+	lowDown
+)
+
+// keepProjected applies a projection and keeps what its adapter makes of x.
+func (r *Runner) keepProjected(l *layerTape, place int, p *Linear, y, x []float32, n int) {
+	r.project(p, y, x, n)
+	if p.Adapter != nil {
+		keep(&l.low[place], r.low)
+	}
 }
 
 // ForwardTape is [Runner.Forward] for sequences that begin with empty caches, and
@@ -61,18 +90,19 @@ func (r *Runner) ForwardTape(batch []Segment, t *Tape) []float32 {
 	for layer := range r.model.Blocks {
 		b, l := &r.model.Blocks[layer], &t.layers[layer]
 		keep(&l.in, r.hidden[:n*d])
-		if t.recompute {
+		if t.opts.Recompute {
 			l = nil
 		}
-		r.layerTape(b, batch, layer, n, l)
+		r.layerTape(b, batch, layer, n, l, t.opts.Outputs)
 	}
 	keep(&t.final, r.hidden[:n*d])
 	r.norm(r.normed, r.hidden, r.model.FinalNorm, n)
 	return r.normed[:n*d]
 }
 
-// layerTape runs one layer and keeps what l asks for; nil keeps nothing.
-func (r *Runner) layerTape(b *Block, batch []Segment, layer, n int, l *layerTape) {
+// layerTape runs one layer and keeps its results in l, the outputs of o and down only if
+// asked to; a nil l keeps nothing.
+func (r *Runner) layerTape(b *Block, batch []Segment, layer, n int, l *layerTape, outputs bool) {
 	c := r.model.Config
 	r.attentionIn(b, n)
 	if l == nil {
@@ -84,9 +114,9 @@ func (r *Runner) layerTape(b *Block, batch []Segment, layer, n int, l *layerTape
 		return
 	}
 	keep(&l.attentionIn, r.normed)
-	b.Q.Apply(r.pool, r.q, r.normed, n)
-	b.K.Apply(r.pool, r.k, r.normed, n)
-	b.V.Apply(r.pool, r.v, r.normed, n)
+	r.keepProjected(l, lowQ, &b.Q, r.q, r.normed, n)
+	r.keepProjected(l, lowK, &b.K, r.k, r.normed, n)
+	r.keepProjected(l, lowV, &b.V, r.v, r.normed, n)
 	keep(&l.q, r.q)
 	keep(&l.k, r.k)
 	keep(&l.v, r.v)
@@ -95,14 +125,16 @@ func (r *Runner) layerTape(b *Block, batch []Segment, layer, n int, l *layerTape
 	keep(&l.kTurned, r.k)
 	r.attention(batch, layer)
 	keep(&l.attn, r.attn)
-	b.O.Apply(r.pool, r.normed, r.attn, n)
-	keep(&l.o, r.normed)
+	r.keepProjected(l, lowO, &b.O, r.normed, r.attn, n)
+	if outputs {
+		keep(&l.o, r.normed)
+	}
 	r.addNormed(n)
 	keep(&l.middle, r.hidden)
 	r.feedForwardIn(b, n)
 	keep(&l.feedForwardIn, r.normed)
-	b.Gate.Apply(r.pool, r.gate, r.normed, n)
-	b.Up.Apply(r.pool, r.up, r.normed, n)
+	r.keepProjected(l, lowGate, &b.Gate, r.gate, r.normed, n)
+	r.keepProjected(l, lowUp, &b.Up, r.up, r.normed, n)
 	keep(&l.gate, r.gate)
 	keep(&l.up, r.up)
 	f := c.IntermediateSize
@@ -110,8 +142,10 @@ func (r *Runner) layerTape(b *Block, batch []Segment, layer, n int, l *layerTape
 		kernel.SiLUMul(r.gate[i*f:(i+1)*f], r.gate[i*f:(i+1)*f], r.up[i*f:(i+1)*f])
 	})
 	keep(&l.feedForwardOut, r.gate)
-	b.Down.Apply(r.pool, r.normed, r.gate, n)
-	keep(&l.down, r.normed)
+	r.keepProjected(l, lowDown, &b.Down, r.normed, r.gate, n)
+	if outputs {
+		keep(&l.down, r.normed)
+	}
 	r.addNormed(n)
 }
 
@@ -128,8 +162,11 @@ type Projected struct {
 	Linear *Linear
 	N      int       // tokens
 	X      []float32 // input [N, in]
-	Y      []float32 // output, with the bias [N, out]
+	Y      []float32 // output, with the bias [N, out]; of o and down only if the tape keeps outputs
 	G      []float32 // gradient of the loss with respect to Y
+	// With an adapter, LowX is Scale·A·x and LowG is Scale·Bᵀ·g, [N, rank] both: the
+	// gradient of the loss with respect to A is LowGᵀ·X, and to B it is Gᵀ·LowX.
+	LowX, LowG []float32
 }
 
 // Visitor is shown every projection of a layer during the backward pass.
@@ -151,12 +188,12 @@ func (r *Runner) Backward(batch []Segment, t *Tape, grad []float32, visit Visito
 	r.normBack(grad, bw.normed, t.final, r.model.FinalNorm, eps, n)
 	for layer := len(r.model.Blocks) - 1; layer >= 0; layer-- {
 		b, l := &r.model.Blocks[layer], &t.layers[layer]
-		if t.recompute {
+		if t.opts.Recompute {
 			r.begin(batch)
 			copy(r.hidden, l.in)
 			t.scratch.in = l.in
 			l = &t.scratch
-			r.layerTape(b, batch, layer, n, l)
+			r.layerTape(b, batch, layer, n, l, t.opts.Outputs)
 		}
 		r.feedForwardBack(b, l, layer, n, grad, visit)
 		r.attentionBack(b, l, batch, layer, n, grad, visit)
@@ -172,17 +209,16 @@ func (r *Runner) backward() *backwardBuffers {
 }
 
 type backwardBuffers struct {
-	normed, part   []float32 // [n, hidden]
+	normed         []float32 // [n, hidden]
 	q, attn        []float32 // [n, heads·head_dim]
 	k, v           []float32 // [n, kv_heads·head_dim]
 	gate, up, wide []float32 // [n, intermediate]
+	low            []float32 // [n, rank]
 	workers        []attentionBackScratch
 }
 
 func (b *backwardBuffers) grow(c *Config, n int) {
-	for _, p := range []*[]float32{&b.normed, &b.part} {
-		*p = grow(*p, n*c.HiddenSize)
-	}
+	b.normed = grow(b.normed, n*c.HiddenSize)
 	for _, p := range []*[]float32{&b.q, &b.attn} {
 		*p = grow(*p, n*c.Heads*c.HeadDim)
 	}
@@ -206,33 +242,32 @@ func (r *Runner) normBack(dst, grad, x, w []float32, eps float32, n int) {
 func (r *Runner) feedForwardBack(b *Block, l *layerTape, layer, n int, grad []float32, visit Visitor) {
 	c, bw := r.model.Config, r.back
 	d, f := c.HiddenSize, c.IntermediateSize
-	visit(Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, grad})
-	r.pool.Mul(bw.wide, grad, n, b.Down.Weight)
+	r.projectBack(bw.wide, false, lowDown, l, Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, grad, nil, nil}, visit)
 	copy(bw.gate, l.gate)
 	copy(bw.up, l.up)
 	r.rows(n, func(i int) {
 		kernel.SiLUMulBack(bw.gate[i*f:(i+1)*f], bw.up[i*f:(i+1)*f], bw.wide[i*f:(i+1)*f])
 	})
-	visit(Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate})
-	visit(Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up})
-	r.pool.Mul(bw.normed, bw.gate, n, b.Gate.Weight)
-	r.addProduct(bw.normed, bw.up, n, b.Up.Weight)
+	r.projectBack(bw.normed, false, lowGate, l, Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate, nil, nil}, visit)
+	r.projectBack(bw.normed, true, lowUp, l, Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up, nil, nil}, visit)
 	r.normBack(grad[:n*d], bw.normed, l.middle, b.PostAttentionNorm, float32(c.RMSNormEps), n)
 }
 
-// addProduct adds x·w to dst [n, hidden].
-func (r *Runner) addProduct(dst, x []float32, n int, w *kernel.Matrix) {
-	d := r.model.Config.HiddenSize
-	r.pool.Mul(r.back.part, x, n, w)
-	r.rows(n, func(i int) { kernel.Add(dst[i*d:(i+1)*d], r.back.part[i*d:(i+1)*d]) })
+// projectBack takes the gradient p.G of a projection's output back to its input, into
+// dx [n, in] or on top of it, and shows the projection to the visitor.
+func (r *Runner) projectBack(dx []float32, add bool, place int, l *layerTape, p Projected, visit Visitor) {
+	p.Linear.applyBack(r.pool, dx, p.G, p.N, add, &r.back.low)
+	if p.Linear.Adapter != nil {
+		p.LowX, p.LowG = l.low[place], r.back.low
+	}
+	visit(p)
 }
 
 // attentionBack takes grad from the middle of the layer to its beginning.
 func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n int, grad []float32, visit Visitor) {
 	c, bw := r.model.Config, r.back
 	hd, eps := c.HeadDim, float32(c.RMSNormEps)
-	visit(Projected{layer, "o_proj", &b.O, n, l.attn, l.o, grad})
-	r.pool.Mul(bw.attn, grad, n, b.O.Weight)
+	r.projectBack(bw.attn, false, lowO, l, Projected{layer, "o_proj", &b.O, n, l.attn, l.o, grad, nil, nil}, visit)
 
 	first := make([]int, len(batch))
 	for s := 1; s < len(batch); s++ {
@@ -261,12 +296,9 @@ func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n
 			turn(bw.k[at:at+hd], l.k[at:at+hd], b.KNorm)
 		}
 	})
-	visit(Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q})
-	visit(Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k})
-	visit(Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v})
-	r.pool.Mul(bw.normed, bw.q, n, b.Q.Weight)
-	r.addProduct(bw.normed, bw.k, n, b.K.Weight)
-	r.addProduct(bw.normed, bw.v, n, b.V.Weight)
+	r.projectBack(bw.normed, false, lowQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit)
+	r.projectBack(bw.normed, true, lowK, l, Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k, nil, nil}, visit)
+	r.projectBack(bw.normed, true, lowV, l, Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v, nil, nil}, visit)
 	r.normBack(grad[:n*c.HiddenSize], bw.normed, l.in, b.InputNorm, eps, n)
 }
 

@@ -68,7 +68,7 @@ func TestBackwardAgainstFiniteDifferences(t *testing.T) {
 		var slopes [2]map[string]float64
 		for i, recompute := range []bool{false, true} {
 			slopes[i] = map[string]float64{}
-			tape := NewTape(recompute)
+			tape := NewTape(TapeOptions{Recompute: recompute, Outputs: true})
 			batch := tapeBatch(m, ids)
 			hidden := slices.Clone(r.ForwardTape(batch, tape))
 			grad := make([]float32, len(hidden))
@@ -124,7 +124,7 @@ func TestForwardTapeIsForward(t *testing.T) {
 		ids, _ := expected(t, dir)
 		r := m.NewRunner(pool)
 		want := slices.Clone(r.Forward(tapeBatch(m, ids)))
-		if !slices.Equal(r.ForwardTape(tapeBatch(m, ids), NewTape(false)), want) {
+		if !slices.Equal(r.ForwardTape(tapeBatch(m, ids), NewTape(TapeOptions{})), want) {
 			t.Error("the hidden states differ")
 		}
 	})

@@ -25,6 +25,7 @@ type Runner struct {
 	q, attn          []float32 // [n, heads·head_dim]
 	k, v             []float32 // [n, kv_heads·head_dim]
 	gate, up         []float32 // [n, intermediate]
+	low              []float32 // [n, rank], of the projection applied last
 	workers          []attentionScratch
 	tasks            []attentionTask
 	cos, sin         [][]float32 // per token, [head_dim/2]
@@ -81,16 +82,16 @@ func (r *Runner) attentionIn(b *Block, n int) { r.norm(r.normed, r.hidden, b.Inp
 
 // attentionOut computes the input of o into r.attn.
 func (r *Runner) attentionOut(b *Block, batch []Segment, layer, n int) {
-	b.Q.Apply(r.pool, r.q, r.normed, n)
-	b.K.Apply(r.pool, r.k, r.normed, n)
-	b.V.Apply(r.pool, r.v, r.normed, n)
+	r.project(&b.Q, r.q, r.normed, n)
+	r.project(&b.K, r.k, r.normed, n)
+	r.project(&b.V, r.v, r.normed, n)
 	r.rotateAndStore(batch, layer, n)
 	r.attention(batch, layer)
 }
 
 // addAttention adds the attention's result to r.hidden.
 func (r *Runner) addAttention(b *Block, n int) {
-	b.O.Apply(r.pool, r.normed, r.attn, n)
+	r.project(&b.O, r.normed, r.attn, n)
 	r.addNormed(n)
 }
 
@@ -101,8 +102,8 @@ func (r *Runner) feedForwardIn(b *Block, n int) {
 
 // feedForwardOut computes the input of down into r.gate.
 func (r *Runner) feedForwardOut(b *Block, n int) {
-	b.Gate.Apply(r.pool, r.gate, r.normed, n)
-	b.Up.Apply(r.pool, r.up, r.normed, n)
+	r.project(&b.Gate, r.gate, r.normed, n)
+	r.project(&b.Up, r.up, r.normed, n)
 	f := r.model.Config.IntermediateSize
 	r.rows(n, func(i int) {
 		kernel.SiLUMul(r.gate[i*f:(i+1)*f], r.gate[i*f:(i+1)*f], r.up[i*f:(i+1)*f])
@@ -111,9 +112,12 @@ func (r *Runner) feedForwardOut(b *Block, n int) {
 
 // addFeedForward adds the feed-forward's result to r.hidden.
 func (r *Runner) addFeedForward(b *Block, n int) {
-	b.Down.Apply(r.pool, r.normed, r.gate, n)
+	r.project(&b.Down, r.normed, r.gate, n)
 	r.addNormed(n)
 }
+
+// project applies a projection, and leaves in r.low what its adapter makes of x.
+func (r *Runner) project(l *Linear, y, x []float32, n int) { l.apply(r.pool, y, x, n, &r.low) }
 
 // addNormed adds r.normed to r.hidden.
 func (r *Runner) addNormed(n int) {

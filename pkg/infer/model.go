@@ -10,15 +10,30 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// Linear is one projection, Y = X·Wᵀ + b, whatever its weights are stored as.
+// Linear is one projection, Y = X·Wᵀ + b, whatever its weights are stored as, plus what
+// an adapter adds.
 type Linear struct {
-	Weight *kernel.Matrix // [out, in]
-	Bias   []float32      // [out], nil for none
+	Weight  *kernel.Matrix // [out, in]
+	Bias    []float32      // [out], nil for none
+	Adapter *LowRank       // nil for none
 }
 
 // Apply computes y [n, out] from x [n, in].
 func (l *Linear) Apply(pool *kernel.Pool, y, x []float32, n int) {
+	var low []float32
+	l.apply(pool, y, x, n, &low)
+}
+
+// apply is Apply with room for what the adapter makes of x, Scale·A·x [n, rank], which
+// it leaves there.
+func (l *Linear) apply(pool *kernel.Pool, y, x []float32, n int, low *[]float32) {
 	pool.MulT(y, x, n, l.Weight)
+	if a := l.Adapter; a != nil {
+		*low = grow(*low, n*a.Rank())
+		pool.MulT(*low, x, n, a.A)
+		kernel.Scale(*low, a.Scale)
+		pool.MulTAdd(y, *low, n, a.B)
+	}
 	if l.Bias == nil {
 		return
 	}
@@ -35,6 +50,22 @@ type Block struct {
 	QNorm, KNorm      []float32 // [head_dim], nil where the family has no QK-norm
 	PostAttentionNorm []float32 // [hidden]
 	Gate, Up, Down    Linear    // 2 × [intermediate, hidden], [hidden, intermediate]
+}
+
+// applyBack computes the gradient dx [n, in] of a loss with respect to x from g [n,
+// out], that with respect to y; or adds it. low receives Scale·Bᵀ·g [n, rank].
+func (l *Linear) applyBack(pool *kernel.Pool, dx, g []float32, n int, add bool, low *[]float32) {
+	if add {
+		pool.MulAdd(dx, g, n, l.Weight)
+	} else {
+		pool.Mul(dx, g, n, l.Weight)
+	}
+	if a := l.Adapter; a != nil {
+		*low = grow(*low, n*a.Rank())
+		pool.Mul(*low, g, n, a.B)
+		kernel.Scale(*low, a.Scale)
+		pool.MulAdd(dx, *low, n, a.A)
+	}
 }
 
 // Model is a checkpoint or an artifact in memory: its weights, packed for the

@@ -46,7 +46,7 @@ func (f *fisherEstimator) start() (err error) {
 	for _, p := range f.parts {
 		most = max(most, countTokens(p))
 	}
-	f.tape = infer.NewTape(m.Config.TapeBytes()*int64(most) > tapeMemory)
+	f.tape = infer.NewTape(infer.TapeOptions{Recompute: m.Config.TapeBytes()*int64(most) > tapeMemory, Outputs: true})
 	return nil
 }
 

@@ -166,7 +166,7 @@ func TestErrorsOfWeightsAndOutputs(t *testing.T) {
 	for _, s := range text.Sequences {
 		batch = append(batch, infer.Segment{Cache: m.NewCache(len(s)), Tokens: s})
 	}
-	r, tape := m.NewRunner(pool), infer.NewTape(false)
+	r, tape := m.NewRunner(pool), infer.NewTape(infer.TapeOptions{Outputs: true})
 	h := r.ForwardTape(batch, tape)
 	seen := 0
 	r.Backward(batch, tape, make([]float32, len(h)), func(p infer.Projected) {

@@ -1,0 +1,199 @@
+package infer
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"afmq/internal/fault"
+	"afmq/internal/kernel"
+	"afmq/pkg/safetensors"
+)
+
+// The files of an adapter, as PEFT names them.
+const (
+	AdapterConfigFile  = "adapter_config.json"
+	AdapterWeightsFile = "adapter_model.safetensors"
+)
+
+// AdapterBaseKey is the key in the metadata of adapter_model.safetensors under which
+// the content hash of the base artifact stands.
+const AdapterBaseKey = "afmq_base_content_hash"
+
+// maxAdapterConfig bounds adapter_config.json, in which each module may stand by name.
+const maxAdapterConfig = 16 << 20
+
+// AdapterTensor returns the names of the two tensors that a module's adapter is stored
+// as.
+func AdapterTensor(module string) (a, b string) {
+	prefix := "base_model.model." + module
+	return prefix + ".lora_A.weight", prefix + ".lora_B.weight"
+}
+
+// ReadAdapter reads the LoRA adapter in dir, as PEFT or afmq writes it, for a model of
+// this config. Every tensor that adapter_config.json implies must be there in its exact
+// shape, F16, BF16 or F32 and finite, and no other. Errors are fault.Input.
+func ReadAdapter(dir string, cfg *Config) (*Adapter, error) {
+	if info, err := os.Stat(dir); err != nil {
+		return nil, fault.Reading(dir, err)
+	} else if !info.IsDir() {
+		return nil, fault.Inputf(dir, "not a directory; expected one with %s and %s", AdapterConfigFile, AdapterWeightsFile)
+	}
+	path := filepath.Join(dir, AdapterConfigFile)
+	data, err := readBounded(path, maxAdapterConfig)
+	if err != nil {
+		return nil, err
+	}
+	config, err := ParseAdapterConfig(path, data, cfg)
+	if err != nil {
+		return nil, err
+	}
+	file, err := safetensors.Open(filepath.Join(dir, AdapterWeightsFile))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	a := &Adapter{Dir: dir, Config: *config, Modules: map[string]*LowRank{}}
+	if err := a.load(file, cfg); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Adapter) load(file *safetensors.File, cfg *Config) error {
+	path := filepath.Join(a.Dir, AdapterWeightsFile)
+	info, err := os.Stat(path)
+	if err != nil {
+		return fault.Reading(path, err)
+	}
+	a.Bytes = info.Size()
+	if a.Base = file.Metadata()[AdapterBaseKey]; a.Base != "" {
+		if err := checkDigest(AdapterBaseKey, a.Base); err != nil {
+			return fault.Inputf(path, "%v", err)
+		}
+	}
+	used := map[string]bool{}
+	matrix := func(name string, rows, cols int) (*kernel.Matrix, error) {
+		used[name] = true
+		t, ok := file.Tensor(name)
+		if !ok {
+			return nil, fault.Inputf(path, "tensor %q is missing", name)
+		}
+		if !slices.Equal(t.Shape, []int{rows, cols}) {
+			return nil, fault.Inputf(path, "tensor %q has shape %v; %s and the model ask for [%d %d]", name, t.Shape, AdapterConfigFile, rows, cols)
+		}
+		if !slices.Contains(floatTypes, t.DType) {
+			return nil, fault.Inputf(path, "tensor %q is %s; expected %s", name, t.DType, typeList(floatTypes))
+		}
+		if err := checkFinite(t); err != nil {
+			return nil, err
+		}
+		return PackFloats(t)
+	}
+	return safetensors.Guard(path, func() error {
+		for _, spec := range cfg.Tensors() {
+			module := moduleName(spec)
+			if spec.Role != Projection || !slices.Contains(a.Config.Modules, module) {
+				continue
+			}
+			rank := a.Config.RankOf(module)
+			l := &LowRank{Scale: a.Config.ScaleOf(module)}
+			nameA, nameB := AdapterTensor(module)
+			var err error
+			if l.A, err = matrix(nameA, rank, spec.Shape[1]); err != nil {
+				return err
+			}
+			if l.B, err = matrix(nameB, spec.Shape[0], rank); err != nil {
+				return err
+			}
+			a.Modules[module] = l
+		}
+		for _, name := range file.Names() {
+			if !used[name] {
+				return fault.Inputf(path, "tensor %q belongs to no module that %s names", name, AdapterConfigFile)
+			}
+		}
+		return nil
+	})
+}
+
+// checkFinite refuses a tensor with a value that is infinite or not a number.
+func checkFinite(t *safetensors.Tensor) error {
+	var block [4096]float32
+	for at, n := 0, t.NumElements(); at < n; at += len(block) {
+		part := block[:min(len(block), n-at)]
+		if err := t.Float32(part, at); err != nil {
+			return err
+		}
+		for i, v := range part {
+			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+				return fault.Inputf(t.Path(), "tensor %q: %v at index %d", t.Name, v, at+i)
+			}
+		}
+	}
+	return nil
+}
+
+// AdapterWeights are the values of one module's adapter.
+type AdapterWeights struct {
+	A []float32 // [rank, in]
+	B []float32 // [out, rank]
+}
+
+// WriteAdapter writes the two files of an adapter into the directory dir, which is
+// there: weights in F16 or F32, bound to the artifact whose content hash is base. A
+// value that F16 cannot hold is an error that names it. The adapter is whole when
+// adapter_config.json is there, which comes last and is written by writeFile.
+func WriteAdapter(dir, base string, cfg *Config, c *AdapterConfig, dtype safetensors.DType, weights map[string]AdapterWeights,
+	writeFile func(path string, data []byte) error) (err error) {
+	var infos []safetensors.Info
+	var values [][]float32
+	for _, spec := range cfg.Tensors() {
+		module := moduleName(spec)
+		if spec.Role != Projection || !slices.Contains(c.Modules, module) {
+			continue
+		}
+		w, rank := weights[module], c.RankOf(module)
+		nameA, nameB := AdapterTensor(module)
+		infos = append(infos,
+			safetensors.Info{Name: nameA, DType: dtype, Shape: []int{rank, spec.Shape[1]}},
+			safetensors.Info{Name: nameB, DType: dtype, Shape: []int{spec.Shape[0], rank}})
+		values = append(values, w.A, w.B)
+	}
+	w, err := safetensors.Create(filepath.Join(dir, AdapterWeightsFile), infos, map[string]string{"format": "pt", AdapterBaseKey: base})
+	if err != nil {
+		return err
+	}
+	for i, v := range values {
+		data, err := encodeFloats(v, dtype)
+		if err == nil {
+			err = w.Append(data)
+		}
+		if err != nil {
+			w.Abort()
+			return fmt.Errorf("adapter tensor %q: %w", infos[i].Name, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, AdapterConfigFile), c.Encode(cfg))
+}
+
+// encodeFloats returns the bytes of values in a type, rounded to it.
+func encodeFloats(v []float32, dtype safetensors.DType) ([]byte, error) {
+	if dtype == safetensors.F32 {
+		return binary.Append(nil, binary.LittleEndian, v)
+	}
+	half := make([]uint16, len(v))
+	kernel.F32ToF16(half, v)
+	for i, h := range half {
+		if h&0x7c00 == 0x7c00 {
+			return nil, fmt.Errorf("%v at index %d does not fit F16", v[i], i)
+		}
+	}
+	return binary.Append(nil, binary.LittleEndian, half)
+}

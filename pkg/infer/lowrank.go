@@ -1,0 +1,115 @@
+package infer
+
+import (
+	"math"
+	"slices"
+
+	"afmq/internal/fault"
+	"afmq/internal/kernel"
+)
+
+// LowRank is what a LoRA adapter adds to one projection W [out, in]: the product
+// Scale·B·A (Hu et al. 2021, arXiv:2106.09685). It is never merged into W.
+type LowRank struct {
+	A     *kernel.Matrix // [rank, in]
+	B     *kernel.Matrix // [out, rank]
+	Scale float32
+}
+
+// Rank returns the rank of the product.
+func (l *LowRank) Rank() int { return l.A.Rows() }
+
+// Adapter is a LoRA adapter in memory.
+type Adapter struct {
+	Dir    string
+	Config AdapterConfig
+	// Base is the content hash of the artifact that the adapter was trained on; empty
+	// where its file does not say.
+	Base    string
+	Modules map[string]*LowRank // by module: "model.layers.0.self_attn.q_proj"
+	Bytes   int64               // of adapter_model.safetensors
+}
+
+// AdapterConfig is what adapter_config.json says of a LoRA adapter.
+type AdapterConfig struct {
+	Rank   int     // where Ranks does not say otherwise
+	Alpha  float64 // where Alphas does not say otherwise
+	RSLoRA bool    // scale by alpha/√rank instead of alpha/rank (Kalajdzievski 2023, arXiv:2312.03732)
+	// Modules are the adapted projections, in canonical order.
+	Modules []string
+	Ranks   map[string]int     // of the modules that differ from Rank
+	Alphas  map[string]float64 // of the modules that differ from Alpha
+}
+
+// RankOf returns the rank of a module.
+func (c *AdapterConfig) RankOf(module string) int {
+	if r, ok := c.Ranks[module]; ok {
+		return r
+	}
+	return c.Rank
+}
+
+// ScaleOf returns the factor on B·A of a module.
+func (c *AdapterConfig) ScaleOf(module string) float32 {
+	alpha, ok := c.Alphas[module]
+	if !ok {
+		alpha = c.Alpha
+	}
+	r := float64(c.RankOf(module))
+	if c.RSLoRA {
+		r = math.Sqrt(r)
+	}
+	return float32(alpha / r)
+}
+
+// WithAdapter returns a model that runs with the adapter: the same weights in memory,
+// so that any number of adapters share one base and switching costs nothing. The
+// adapter is one that [ReadAdapter] read for this model's config, or one of its shape.
+func (m *Model) WithAdapter(a *Adapter) *Model {
+	c := *m
+	c.Blocks = slices.Clone(m.Blocks)
+	for _, spec := range m.Config.Tensors() {
+		if spec.Role == Projection {
+			c.Blocks[spec.Layer].Linear(spec.Kind).Adapter = a.Modules[moduleName(spec)]
+		}
+	}
+	return &c
+}
+
+// ContentHash returns the content hash of the artifact that the model was read from;
+// empty where it was a plain checkpoint.
+func (m *Model) ContentHash() (string, error) {
+	if !IsArtifact(m.Dir) {
+		return "", nil
+	}
+	manifest, err := ReadManifest(m.Dir)
+	if err != nil {
+		return "", err
+	}
+	return manifest.ContentHash, nil
+}
+
+// OpenAdapter reads the adapter in dir and checks that it was trained on this model.
+// Whether it was cannot be said where the adapter names no base, as one from PEFT does
+// not, or where the model is no artifact; that is an error too, unless allowUnbound.
+func (m *Model) OpenAdapter(dir string, allowUnbound bool) (*Adapter, error) {
+	a, err := ReadAdapter(dir, m.Config)
+	if err != nil {
+		return nil, err
+	}
+	base, err := m.ContentHash()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case a.Base != "" && base != "" && a.Base != base:
+		return nil, fault.Inputf(dir, "was trained on another artifact: its base has content hash %s, that of %s is %s", a.Base, m.Dir, base)
+	case a.Base == "" && !allowUnbound:
+		return nil, fault.Inputf(dir, "does not say which artifact it was trained on").
+			WithHint("give --allow-unbound if you know that %s is its base", m.Dir)
+	case base == "" && !allowUnbound:
+		return nil, fault.Inputf(dir, "was trained on the artifact with content hash %s, and %s is a plain checkpoint", a.Base, m.Dir).
+			WithHint("give --allow-unbound if you know that it holds the same weights")
+	}
+	return a, nil
+}
