@@ -253,23 +253,26 @@ func (d *Dir) WriteFile(name string, data []byte) error {
 	return WriteFileAtomic(d.Path(name), data)
 }
 
+// Mkdir makes the directory target/name to be, or takes up the one that is there. Its
+// files are written with [WriteFileAtomic] to paths under [Dir.Path].
+func (d *Dir) Mkdir(name string) error {
+	if name == "" || filepath.Base(name) != name || !filepath.IsLocal(name) {
+		return fmt.Errorf("stage: %q is no plain name", name)
+	}
+	if err := os.Mkdir(d.Path(name), 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fault.Writing(d.Path(name), err)
+	}
+	return nil
+}
+
 // Commit publishes the directory as target. If it fails the state is as before.
 func (d *Dir) Commit() error {
 	if d.ended {
 		return errors.New("stage: the run has ended")
 	}
 	out := d.sub(outName)
-	entries, err := os.ReadDir(out)
-	if err != nil {
-		return fault.Writing(out, err)
-	}
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".partial") {
-			return fmt.Errorf("stage: %s is not finished", filepath.Join(out, e.Name()))
-		}
-	}
-	if err := syncDir(out); err != nil {
-		return fault.Writing(out, err)
+	if err := finished(out); err != nil {
+		return err
 	}
 	// An empty directory at the target makes way. One that has been filled
 	// meanwhile does not.
@@ -285,6 +288,27 @@ func (d *Dir) Commit() error {
 		return fault.Writing(d.target, err)
 	}
 	return d.Discard()
+}
+
+// finished checks that no file in dir or below it is still being written, and makes the
+// directories survive a crash.
+func finished(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fault.Writing(dir, err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if strings.HasSuffix(e.Name(), ".partial") {
+			return fmt.Errorf("stage: %s is not finished", path)
+		}
+		if e.IsDir() {
+			if err := finished(path); err != nil {
+				return err
+			}
+		}
+	}
+	return fault.Writing(dir, syncDir(dir))
 }
 
 // CommitFile publishes data as the target, a file, and ends the run. If it fails the run

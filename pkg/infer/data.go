@@ -24,6 +24,16 @@ type Corpus struct {
 // with a "text" member a line, encoded as by [EncodeTexts]. Any other file is one
 // text, encoded once, with what the tokenizer's own post-processor adds.
 func ReadCorpus(file string, t *tokenizer.Tokenizer, eos int32) (*Corpus, error) {
+	texts, err := ReadTexts(file)
+	if err != nil {
+		return nil, err
+	}
+	return EncodeTexts(file, texts, t, eos)
+}
+
+// ReadTexts reads the texts of a data file: of a ".jsonl" file the "text" member of the
+// object on each line, of any other file the whole.
+func ReadTexts(file string) ([]string, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fault.Reading(file, err)
@@ -34,13 +44,14 @@ func ReadCorpus(file string, t *tokenizer.Tokenizer, eos int32) (*Corpus, error)
 	if err := checkText(data); err != nil {
 		return nil, fault.Inputf(file, "%v", err)
 	}
-	texts := []string{string(data)}
-	if strings.EqualFold(filepath.Ext(file), ".jsonl") {
-		if texts, err = jsonTexts(data); err != nil {
-			return nil, fault.Inputf(file, "%v", err)
-		}
+	if !strings.EqualFold(filepath.Ext(file), ".jsonl") {
+		return []string{string(data)}, nil
 	}
-	return EncodeTexts(file, texts, t, eos)
+	texts, err := jsonTexts(data)
+	if err != nil {
+		return nil, fault.Inputf(file, "%v", err)
+	}
+	return texts, nil
 }
 
 // EncodeTexts encodes each text alone, with what the tokenizer's post-processor

@@ -11,6 +11,7 @@ import (
 	"afmq/internal/fault"
 	"afmq/internal/kernel"
 	"afmq/internal/progress"
+	"afmq/internal/rss"
 	"afmq/internal/stage"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
@@ -94,7 +95,7 @@ func Dequantize(ctx context.Context, pool *kernel.Pool, dir, out string, opts De
 	}
 	return &DequantizeResult{
 		ContentHash: m.ContentHash, Bytes: d.total, Tensors: len(d.infos),
-		Seconds: time.Since(began).Seconds(), PeakRSSBytes: peakRSS(),
+		Seconds: time.Since(began).Seconds(), PeakRSSBytes: rss.Peak(),
 	}, nil
 }
 

@@ -12,9 +12,6 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// chunk is how much is read or hashed between two looks at the context.
-const chunk = 4 << 20
-
 func hexSum(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
@@ -23,24 +20,6 @@ func hexSum(data []byte) string {
 // digestOf describes a tensor with these bytes.
 func digestOf(info safetensors.Info, data []byte) infer.TensorDigest {
 	return infer.TensorDigest{Name: info.Name, DType: info.DType.String(), Shape: append([]int{}, info.Shape...), SHA256: hexSum(data)}
-}
-
-// hashTensor returns the digest of a mapped tensor.
-func hashTensor(ctx context.Context, t *safetensors.Tensor) (d infer.TensorDigest, err error) {
-	err = safetensors.Guard(t.Path(), func() error {
-		h := sha256.New()
-		for data := t.Bytes(); len(data) > 0; {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			n := min(len(data), chunk)
-			h.Write(data[:n])
-			data = data[n:]
-		}
-		d = infer.TensorDigest{Name: t.Name, DType: t.DType.String(), Shape: append([]int{}, t.Shape...), SHA256: hex.EncodeToString(h.Sum(nil))}
-		return nil
-	})
-	return d, err
 }
 
 // hashFile returns the digest of a file under the given name. advance, which may

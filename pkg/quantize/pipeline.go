@@ -209,7 +209,7 @@ func (pl *pipeline) hash(f func() error) *task {
 // must hold the same bytes.
 func (p *pending) hashSource(ctx context.Context, it *item) error {
 	for _, t := range append([]*safetensors.Tensor{it.src}, it.twin...) {
-		d, err := hashTensor(ctx, t)
+		d, err := infer.DigestTensor(ctx, t)
 		if err != nil {
 			return err
 		}

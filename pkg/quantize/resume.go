@@ -145,7 +145,7 @@ func (j *job) checkSources(ctx context.Context, pool *kernel.Pool, records []rec
 	pool.Run(len(records), func(_, i int) {
 		it := &j.items[i]
 		for k, t := range append([]*safetensors.Tensor{it.src}, it.twin...) {
-			got, err := hashTensor(ctx, t)
+			got, err := infer.DigestTensor(ctx, t)
 			t.Release()
 			if err == nil && (got.SHA256 != records[i].Source[k].SHA256 || got.Name != records[i].Source[k].Name) {
 				err = fault.Inputf(t.Path(), "tensor %q changed since the interrupted run read it", t.Name).

@@ -9,6 +9,7 @@ import (
 
 	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/internal/rss"
 	"afmq/internal/stage"
 	"afmq/pkg/infer"
 	"afmq/pkg/sensitivity"
@@ -61,7 +62,7 @@ func Run(ctx context.Context, pool *kernel.Pool, opts Options) (*Result, error) 
 		return nil, err
 	}
 	res.Seconds = time.Since(began).Seconds()
-	res.PeakRSSBytes = peakRSS()
+	res.PeakRSSBytes = rss.Peak()
 	return res, nil
 }
 

@@ -219,7 +219,7 @@ func (a *artifact) checkTensors(ctx context.Context, pool *kernel.Pool, p progre
 func (a *artifact) checkDigests(ctx context.Context, st *infer.StoredTensor) error {
 	for _, name := range st.Names {
 		t, _ := a.file.Tensor(name)
-		got, err := hashTensor(ctx, t)
+		got, err := infer.DigestTensor(ctx, t)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package quantize
+package rss
 
 import (
 	"runtime"
@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peakRSS returns the largest resident set of the process so far, in bytes, or 0
+// Peak returns the largest resident set of the process so far, in bytes, or 0
 // where the system does not say.
-func peakRSS() int64 {
+func Peak() int64 {
 	var u unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
 		return 0

@@ -1,4 +1,5 @@
-package quantize
+// Package rss tells how much memory the process has taken.
+package rss
 
 import (
 	"bufio"
@@ -7,10 +8,10 @@ import (
 	"strings"
 )
 
-// peakRSS returns the largest resident set of the process so far, in bytes. It
+// Peak returns the largest resident set of the process so far, in bytes. It
 // counts mapped pages. getrusage would also count what the parent process had
 // before it started this one.
-func peakRSS() int64 {
+func Peak() int64 {
 	f, err := os.Open("/proc/self/status")
 	if err != nil {
 		return 0

@@ -1,0 +1,167 @@
+package recovery
+
+import (
+	"math"
+	"math/rand/v2"
+
+	"afmq/internal/kernel"
+	"afmq/pkg/infer"
+	"afmq/pkg/safetensors"
+)
+
+// student is one adapter in training. All its numbers lie in one slice for each of
+// weights, gradients and moments, which [part] cuts into matrices.
+type student struct {
+	config *infer.AdapterConfig
+	parts  []part // in canonical order
+
+	weights, grads []float32
+	m, v           []float32 // AdamW's moments
+}
+
+// part is the adapter of one module. A lies transposed, so that the gradients of both
+// matrices are products with many rows, which threads can share.
+type part struct {
+	spec  infer.TensorSpec
+	name  string // of the module
+	rank  int
+	scale float32
+
+	a, gradA []float32 // [in, rank]
+	b, gradB []float32 // [out, rank]
+}
+
+func newStudent(cfg *infer.Config, config *infer.AdapterConfig) *student {
+	s := &student{config: config}
+	adapted := map[string]bool{}
+	for _, m := range config.Modules {
+		adapted[m] = true
+	}
+	total := 0
+	for _, spec := range cfg.Tensors() {
+		name := moduleName(spec)
+		if spec.Role == infer.Projection && adapted[name] {
+			p := part{spec: spec, name: name, rank: config.RankOf(name), scale: config.ScaleOf(name)}
+			s.parts = append(s.parts, p)
+			total += p.rank * (spec.Shape[0] + spec.Shape[1])
+		}
+	}
+	for _, v := range []*[]float32{&s.weights, &s.grads, &s.m, &s.v} {
+		*v = make([]float32, total)
+	}
+	at := 0
+	take := func(n int) (w, g []float32) {
+		w, g = s.weights[at:at+n:at+n], s.grads[at:at+n:at+n]
+		at += n
+		return w, g
+	}
+	for i := range s.parts {
+		p := &s.parts[i]
+		p.a, p.gradA = take(p.rank * p.spec.Shape[1])
+		p.b, p.gradB = take(p.rank * p.spec.Shape[0])
+	}
+	return s
+}
+
+// zeroInit is the init of LoRA as PEFT does it: A uniform in ±1/√in, B zero.
+func (s *student) zeroInit(seed int64) {
+	for i := range s.parts {
+		p := &s.parts[i]
+		rng := rand.New(rand.NewPCG(uint64(seed), 1<<33+uint64(i)))
+		limit := 1 / math.Sqrt(float64(p.spec.Shape[1]))
+		for k := range p.a {
+			p.a[k] = float32((2*rng.Float64() - 1) * limit)
+		}
+		clear(p.b)
+	}
+}
+
+// copyFrom starts from an adapter.
+func (s *student) copyFrom(a *infer.Adapter) {
+	for i := range s.parts {
+		p := &s.parts[i]
+		l := a.Modules[p.name]
+		in := p.spec.Shape[1]
+		row := make([]float32, in)
+		for r := range p.rank {
+			l.A.Row(row, r)
+			for c, x := range row {
+				p.a[c*p.rank+r] = x
+			}
+		}
+		for r := range p.spec.Shape[0] {
+			l.B.Row(p.b[r*p.rank:(r+1)*p.rank], r)
+		}
+	}
+}
+
+// values returns the adapter's matrices as files hold them, from weights laid out as
+// the student's own.
+func (s *student) values(weights []float32) map[string]infer.AdapterWeights {
+	out := make(map[string]infer.AdapterWeights, len(s.parts))
+	at := 0
+	for i := range s.parts {
+		p := &s.parts[i]
+		rows, in := p.spec.Shape[0], p.spec.Shape[1]
+		a := make([]float32, p.rank*in)
+		for c := range in {
+			for r := range p.rank {
+				a[r*in+c] = weights[at+c*p.rank+r]
+			}
+		}
+		at += p.rank * in
+		out[p.name] = infer.AdapterWeights{A: a, B: weights[at : at+p.rank*rows]}
+		at += p.rank * rows
+	}
+	return out
+}
+
+// install puts the adapter, as it stands, into the model; rounded to the type that it
+// is stored in, if that is F16, where rounded is asked for. nil is no adapter.
+func (s *student) install(pool *kernel.Pool, m *infer.Model, stored safetensors.DType) {
+	values := s.values(s.weights)
+	for i := range s.parts {
+		p := &s.parts[i]
+		w := values[p.name]
+		pack := func(rows, cols int, v []float32) *kernel.Matrix {
+			if stored == safetensors.F16 {
+				half := make([]uint16, len(v))
+				kernel.F32ToF16(half, v)
+				return kernel.PackF16(rows, cols, half)
+			}
+			return pool.PackF32(rows, cols, v)
+		}
+		m.Blocks[p.spec.Layer].Linear(p.spec.Kind).Adapter = &infer.LowRank{
+			A: pack(p.rank, p.spec.Shape[1], w.A), B: pack(p.spec.Shape[0], p.rank, w.B), Scale: p.scale,
+		}
+	}
+}
+
+// uninstall takes all adapters out of the model.
+func uninstall(m *infer.Model) {
+	for i := range m.Blocks {
+		for _, kind := range []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"} {
+			m.Blocks[i].Linear(kind).Adapter = nil
+		}
+	}
+}
+
+// accumulate returns the visitor that adds the gradients of a batch.
+func (s *student) accumulate(pool *kernel.Pool) infer.Visitor {
+	type place struct {
+		layer int
+		kind  string
+	}
+	parts := make(map[place]*part, len(s.parts))
+	for i := range s.parts {
+		parts[place{s.parts[i].spec.Layer, s.parts[i].spec.Kind}] = &s.parts[i]
+	}
+	return func(q infer.Projected) {
+		p := parts[place{q.Layer, q.Kind}]
+		if p == nil {
+			return
+		}
+		pool.AddCross(p.gradA, q.X, q.LowG, q.N, p.spec.Shape[1], p.rank)
+		pool.AddCross(p.gradB, q.G, q.LowX, q.N, p.spec.Shape[0], p.rank)
+	}
+}
