@@ -76,6 +76,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 		newSensitivityCommand(a),
 		newPlanCommand(a),
 		newQuantizeCommand(a),
+		newRecoverCommand(a),
 		newDequantizeCommand(a),
 		newVerifyCommand(a),
 		newEvalCommand(a),

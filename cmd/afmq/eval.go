@@ -20,6 +20,7 @@ type evalOptions struct {
 	maxKL          float64
 	hasMaxKL       bool
 	allowOverlap   bool
+	adapters       adapterFlags
 }
 
 type evalObject struct {
@@ -30,7 +31,16 @@ type evalObject struct {
 	Compute string `json:"compute"`
 	// Overlap with the text that the artifact was calibrated on; null without any.
 	Overlap *infer.Overlap `json:"calibration_overlap"`
-	Gate    *gateResult    `json:"gate,omitempty"`
+	// Adapters are the figures of the model with each adapter; those beside are of the
+	// model without.
+	Adapters []adapterEvaluation `json:"adapters,omitempty"`
+	Gate     *gateResult         `json:"gate,omitempty"`
+}
+
+type adapterEvaluation struct {
+	Name string `json:"name"`
+	Path string `json:"path"`
+	*infer.Evaluation
 }
 
 // gateResult says which limits were set and which were passed.
@@ -56,9 +66,13 @@ Protocols (figures of different ones cannot be compared):
 
 With --reference the text is run through both models, and the divergence is
 KL(reference ‖ model) in nats over the scored tokens. --max-ppl-increase and
---max-kl then make the command a gate: exit 5 if a limit is passed.`,
+--max-kl then make the command a gate: exit 5 if a limit is passed.
+
+Each --adapter is measured too, on the same base; the gate then looks at the model
+with each adapter, not at the one without.`,
 		Example: `  afmq eval-perplexity my-4bit --data held-out.txt
-  afmq eval-perplexity my-4bit --data held-out.txt --reference my-model --max-ppl-increase 2% --max-kl 0.02`,
+  afmq eval-perplexity my-4bit --data held-out.txt --reference my-model --max-ppl-increase 2% --max-kl 0.02
+  afmq eval-perplexity my-4bit --data held-out.txt --reference my-model --adapter r8=recovered/rank-8 --adapter r16=recovered/rank-16`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.hasMaxKL = cmd.Flags().Changed("max-kl")
@@ -73,6 +87,7 @@ KL(reference ‖ model) in nats over the scored tokens. --max-ppl-increase and
 	f.IntVar(&o.stride, "stride", 0, "tokens between windows, for protocol stride (default: ctx/2)")
 	f.StringVar(&o.maxPPLIncrease, "max-ppl-increase", "", "fail if perplexity rises by more than this share of the reference's, such as 2%")
 	f.Float64Var(&o.maxKL, "max-kl", 0, "fail if the mean KL divergence is above this, in nats")
+	o.adapters.register(f)
 	f.BoolVar(&o.allowOverlap, "allow-overlap", false, "score a file that the artifact was calibrated on")
 	must(cmd.MarkFlagRequired("data"))
 	return cmd
@@ -98,13 +113,12 @@ func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
 	if (limit >= 0 || o.hasMaxKL) && o.reference == "" {
 		return fault.Usagef("--max-ppl-increase and --max-kl need --reference")
 	}
-	e, overlap, err := evaluate(cmd, a, path, o, protocol)
+	out, err := evaluate(cmd, a, path, o, protocol)
 	if err != nil {
 		return err
 	}
-	out := evalObject{Schema: "afmq.eval/v1", Model: path, Data: o.data, Evaluation: e, Compute: "f32", Overlap: overlap}
 	if limit >= 0 || o.hasMaxKL {
-		out.Gate = o.gate(e, limit)
+		out.Gate = o.gate(out, limit)
 	}
 	if err := a.print(out, func(w io.Writer) error { return printEvaluation(w, out) }); err != nil {
 		return err
@@ -115,32 +129,48 @@ func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
 	return nil
 }
 
-func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol infer.Protocol) (*infer.Evaluation, *infer.Overlap, error) {
+func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol infer.Protocol) (*evalObject, error) {
 	model, err := infer.Open(path, a.workers())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	variants, err := o.adapters.open(model)
+	if err != nil {
+		return nil, err
 	}
 	var reference *infer.Model
 	if o.reference != "" {
 		if err := infer.SameTokenizer(path, o.reference); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if reference, err = infer.Open(o.reference, a.workers()); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	corpus, err := infer.ReadCorpus(o.data, model.Tokenizer, model.Config.Separator())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	overlap, err := checkOverlap(a, path, corpus, o.allowOverlap)
-	if err != nil {
-		return nil, nil, err
+	out := &evalObject{Schema: "afmq.eval/v1", Model: path, Data: o.data, Compute: "f32"}
+	if out.Overlap, err = checkOverlap(a, path, corpus, o.allowOverlap); err != nil {
+		return nil, err
 	}
-	e, err := infer.Evaluate(cmd.Context(), a.workers(), model, reference, corpus, infer.EvalOptions{
-		Protocol: protocol, Ctx: o.ctx, Stride: o.stride, Progress: a.progress(),
-	})
-	return e, overlap, err
+	run := func(m *infer.Model) (*infer.Evaluation, error) {
+		return infer.Evaluate(cmd.Context(), a.workers(), m, reference, corpus, infer.EvalOptions{
+			Protocol: protocol, Ctx: o.ctx, Stride: o.stride, Progress: a.progress(),
+		})
+	}
+	if out.Evaluation, err = run(model); err != nil {
+		return nil, err
+	}
+	for _, v := range variants {
+		e, err := run(v.model)
+		if err != nil {
+			return nil, err
+		}
+		out.Adapters = append(out.Adapters, adapterEvaluation{v.name, v.dir, e})
+	}
+	return out, nil
 }
 
 // checkOverlap refuses a file that the artifact was calibrated on, and warns of a text
@@ -160,22 +190,31 @@ func checkOverlap(a *app, path string, corpus *infer.Corpus, allow bool) (*infer
 	return overlap, nil
 }
 
-func (o *evalOptions) gate(e *infer.Evaluation, limit float64) *gateResult {
+// gate holds the limits against the model, or against it with each adapter.
+func (o *evalOptions) gate(out *evalObject, limit float64) *gateResult {
 	g := &gateResult{Passed: true}
-	fail := func(format string, args ...any) {
-		g.Passed = false
-		g.Failures = append(g.Failures, fmt.Sprintf(format, args...))
+	check := func(prefix string, e *infer.Evaluation) {
+		fail := func(format string, args ...any) {
+			g.Passed = false
+			g.Failures = append(g.Failures, prefix+fmt.Sprintf(format, args...))
+		}
+		if rise := e.PerplexityRatio - 1; limit >= 0 && !(rise <= limit) {
+			fail("perplexity rose by %.4g %%, the limit is %.4g %%", 100*rise, 100*limit)
+		}
+		if o.hasMaxKL && !(e.KL.Mean <= o.maxKL) {
+			fail("mean KL divergence is %.6g nats, the limit is %.6g", e.KL.Mean, o.maxKL)
+		}
 	}
-	if rise := e.PerplexityRatio - 1; limit >= 0 && rise > limit {
-		fail("perplexity rose by %.4g %%, the limit is %.4g %%", 100*rise, 100*limit)
+	if len(out.Adapters) == 0 {
+		check("", out.Evaluation)
 	}
-	if o.hasMaxKL && e.KL.Mean > o.maxKL {
-		fail("mean KL divergence is %.6g nats, the limit is %.6g", e.KL.Mean, o.maxKL)
+	for _, a := range out.Adapters {
+		check("adapter "+a.Name+": ", a.Evaluation)
 	}
 	return g
 }
 
-func printEvaluation(w io.Writer, o evalObject) error {
+func printEvaluation(w io.Writer, o *evalObject) error {
 	e := o.Evaluation
 	return table(w, func(w io.Writer) {
 		protocol := fmt.Sprintf("%s, ctx %d", e.Protocol, e.Ctx)
@@ -184,18 +223,14 @@ func printEvaluation(w io.Writer, o evalObject) error {
 		}
 		fmt.Fprintf(w, "protocol\t%s\n", protocol)
 		fmt.Fprintf(w, "tokens scored\t%s\n", thousands(int64(e.Tokens)))
-		fmt.Fprintf(w, "nats per token\t%.6f\n", e.NatsPerToken)
-		fmt.Fprintf(w, "perplexity\t%.4f ± %.4f\n", e.Perplexity, e.PerplexitySE)
-		fmt.Fprintf(w, "bits per byte\t%.5f\n", e.BitsPerByte)
 		if c := e.Comparison; c != nil {
 			fmt.Fprintf(w, "reference perplexity\t%.4f\n", c.ReferencePerplexity)
-			fmt.Fprintf(w, "perplexity ratio\t%.6f\n", c.PerplexityRatio)
-			fmt.Fprintf(w, "KL to reference, mean\t%.6f nats\n", c.KL.Mean)
-			fmt.Fprintf(w, "  median, 99 %%, 99.9 %%, max\t%.6f, %.6f, %.6f, %.6f\n", c.KL.Median, c.KL.P99, c.KL.P999, c.KL.Max)
-			fmt.Fprintf(w, "same most likely token\t%.3f %%\n", 100*c.SameTop1)
-			fmt.Fprintf(w, "Δp root mean square\t%.3f %%\n", 100*c.DeltaPRMS)
 		}
-		fmt.Fprintf(w, "speed\t%.0f tokens/s in %.1f s (%s)\n", e.TokensPerSecond, e.Seconds, o.Compute)
+		printFigures(w, e, o.Compute)
+		for _, a := range o.Adapters {
+			fmt.Fprintf(w, "\nwith adapter\t%s\n", a.Name)
+			printFigures(w, a.Evaluation, o.Compute)
+		}
 		if o.Gate != nil {
 			verdict := "passed"
 			if !o.Gate.Passed {
@@ -207,6 +242,21 @@ func printEvaluation(w io.Writer, o evalObject) error {
 			}
 		}
 	})
+}
+
+// printFigures prints what one model makes of the text.
+func printFigures(w io.Writer, e *infer.Evaluation, compute string) {
+	fmt.Fprintf(w, "nats per token\t%.6f\n", e.NatsPerToken)
+	fmt.Fprintf(w, "perplexity\t%.4f ± %.4f\n", e.Perplexity, e.PerplexitySE)
+	fmt.Fprintf(w, "bits per byte\t%.5f\n", e.BitsPerByte)
+	if c := e.Comparison; c != nil {
+		fmt.Fprintf(w, "perplexity ratio\t%.6f\n", c.PerplexityRatio)
+		fmt.Fprintf(w, "KL to reference, mean\t%.6f nats\n", c.KL.Mean)
+		fmt.Fprintf(w, "  median, 99 %%, 99.9 %%, max\t%.6f, %.6f, %.6f, %.6f\n", c.KL.Median, c.KL.P99, c.KL.P999, c.KL.Max)
+		fmt.Fprintf(w, "same most likely token\t%.3f %%\n", 100*c.SameTop1)
+		fmt.Fprintf(w, "Δp root mean square\t%.3f %%\n", 100*c.DeltaPRMS)
+	}
+	fmt.Fprintf(w, "speed\t%.0f tokens/s in %.1f s (%s)\n", e.TokensPerSecond, e.Seconds, compute)
 }
 
 // must panics on an error that only a mistake in this program can cause.

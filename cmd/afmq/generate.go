@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -19,19 +20,33 @@ type generateOptions struct {
 	topP        float64
 	seed        uint64
 	ignoreEOS   bool
+	adapters    adapterFlags
 }
 
 type generateObject struct {
-	Schema          string  `json:"schema"`
-	Model           string  `json:"model"`
-	Prompt          string  `json:"prompt"`
+	Schema string `json:"schema"`
+	Model  string `json:"model"`
+	Prompt string `json:"prompt"`
+	continuation
+	Temperature float64 `json:"temperature"`
+	Seed        uint64  `json:"seed"`
+	Compute     string  `json:"compute"`
+	// Adapters are the continuations with each adapter, of which the first stands above.
+	Adapters []adapterContinuation `json:"adapters,omitempty"`
+}
+
+type adapterContinuation struct {
+	Name string `json:"name"`
+	Path string `json:"path"`
+	continuation
+}
+
+// continuation is what a model wrote.
+type continuation struct {
 	Text            string  `json:"text"`
 	PromptTokens    int     `json:"prompt_tokens"`
 	Tokens          []int32 `json:"tokens"`
 	StopReason      string  `json:"stop_reason"`
-	Temperature     float64 `json:"temperature"`
-	Seed            uint64  `json:"seed"`
-	Compute         string  `json:"compute"`
 	Seconds         float64 `json:"seconds"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
 }
@@ -43,9 +58,13 @@ func newGenerateCommand(a *app) *cobra.Command {
 		Short: "Continue a prompt with a checkpoint or an artifact",
 		Long: `Continues TEXT with the model at PATH and prints the continuation as it comes.
 The default takes the most likely token each time; --temperature 1 samples from
-the model's own distribution, and the same --seed gives the same text.`,
+the model's own distribution, and the same --seed gives the same text.
+
+With --adapter the model runs with the adapter; more than one continue the prompt one
+after the other, on one base in memory.`,
 		Example: `  afmq generate my-4bit --prompt "It was a dark" --max-tokens 40
-  afmq generate my-4bit --prompt "It was a dark" --temperature 0.8 --top-p 0.95 --seed 7`,
+  afmq generate my-4bit --prompt "It was a dark" --temperature 0.8 --top-p 0.95 --seed 7
+  afmq generate my-4bit --prompt "It was a dark" --adapter recovered/rank-16`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runGenerate(cmd, a, args[0], o) },
 	}
@@ -57,6 +76,7 @@ the model's own distribution, and the same --seed gives the same text.`,
 	f.Float64Var(&o.topP, "top-p", 1, "sample among the most likely tokens that together have this probability")
 	f.Uint64Var(&o.seed, "seed", 0, "seed of the sampling")
 	f.BoolVar(&o.ignoreEOS, "ignore-eos", false, "go on past an end-of-sequence token")
+	o.adapters.register(f)
 	must(cmd.MarkFlagRequired("prompt"))
 	return cmd
 }
@@ -83,6 +103,44 @@ func runGenerate(cmd *cobra.Command, a *app, path string, o generateOptions) err
 	if err != nil {
 		return err
 	}
+	if most := model.Tokenizer.MaxText(); len(o.prompt) > most {
+		return fault.Usagef("--prompt has %d bytes; the tokenizer takes %d at once", len(o.prompt), most)
+	}
+	variants, err := o.adapters.open(model)
+	if err != nil {
+		return err
+	}
+	if len(variants) == 0 {
+		variants = []variant{{model: model}}
+	}
+	out := generateObject{Schema: "afmq.generate/v1", Model: path, Prompt: o.prompt, Temperature: o.temperature, Seed: o.seed, Compute: "f32"}
+	prompt := model.Tokenizer.Encode(o.prompt, true).IDs
+	for i, v := range variants {
+		if len(variants) > 1 && !a.wantJSON {
+			if _, err := fmt.Fprintf(a.stdout, "[%s]\n", v.name); err != nil {
+				return outputError(err)
+			}
+		}
+		c, err := o.run(cmd.Context(), a, v.model, prompt)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			out.continuation = *c
+		}
+		if v.name != "" {
+			out.Adapters = append(out.Adapters, adapterContinuation{v.name, v.dir, *c})
+		}
+	}
+	if !a.wantJSON {
+		return nil
+	}
+	return a.print(out, nil)
+}
+
+// run continues the prompt with one model, and prints the text as it comes unless JSON is
+// wanted.
+func (o *generateOptions) run(ctx context.Context, a *app, model *infer.Model, prompt []int32) (*continuation, error) {
 	opts := infer.GenerateOptions{
 		MaxTokens: o.maxTokens,
 		IgnoreEOS: o.ignoreEOS,
@@ -97,29 +155,24 @@ func runGenerate(cmd *cobra.Command, a *app, path string, o generateOptions) err
 			}
 		}
 	}
-	if most := model.Tokenizer.MaxText(); len(o.prompt) > most {
-		return fault.Usagef("--prompt has %d bytes; the tokenizer takes %d at once", len(o.prompt), most)
-	}
 	begun := time.Now()
-	g, err := model.Generate(cmd.Context(), a.workers(), model.Tokenizer.Encode(o.prompt, true).IDs, opts)
+	g, err := model.Generate(ctx, a.workers(), prompt, opts)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	took := time.Since(begun)
-	out := generateObject{
-		Schema: "afmq.generate/v1", Model: path, Prompt: o.prompt, Text: g.Text,
-		PromptTokens: g.PromptTokens, Tokens: g.Tokens, StopReason: g.StopReason,
-		Temperature: o.temperature, Seed: o.seed, Compute: "f32",
-		Seconds: took.Seconds(), TokensPerSecond: rate(float64(len(g.Tokens)), took),
+	c := &continuation{g.Text, g.PromptTokens, g.Tokens, g.StopReason, took.Seconds(), rate(float64(len(g.Tokens)), took)}
+	if a.wantJSON {
+		return c, nil
+	}
+	if failed == nil {
+		_, failed = fmt.Fprintln(a.stdout)
 	}
 	if failed != nil {
-		return outputError(failed)
-	}
-	if err := a.print(out, func(w io.Writer) error { _, err := fmt.Fprintln(w); return err }); err != nil {
-		return err
+		return nil, outputError(failed)
 	}
 	if !a.quiet {
-		fmt.Fprintf(a.stderr, "%d tokens, %.1f tokens/s, stopped by %s\n", len(g.Tokens), out.TokensPerSecond, g.StopReason)
+		fmt.Fprintf(a.stderr, "%d tokens, %.1f tokens/s, stopped by %s\n", len(c.Tokens), c.TokensPerSecond, c.StopReason)
 	}
-	return nil
+	return c, nil
 }

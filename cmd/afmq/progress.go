@@ -24,6 +24,7 @@ type reporter struct {
 	mu    sync.Mutex
 	bar   *progressbar.ProgressBar // on a terminal
 	name  string
+	state string // what Status said last
 	unit  string
 	total int64
 	done  int64
@@ -43,7 +44,7 @@ func (r *reporter) Stage(name string, total int64, unit string) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.name, r.unit, r.total, r.done = name, unit, total, 0
+	r.name, r.state, r.unit, r.total, r.done = name, "", unit, total, 0
 	r.begun = time.Now()
 	r.last = r.begun
 	if r.terminal {
@@ -83,6 +84,18 @@ func (r *reporter) Advance(n int64) {
 	}
 }
 
+func (r *reporter) Status(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.name == "" {
+		return
+	}
+	r.state = ", " + text
+	if r.bar != nil {
+		r.bar.Describe(r.name + r.state)
+	}
+}
+
 // line prints one plain line: how far, how fast, how much longer.
 func (r *reporter) line(now time.Time) {
 	perSecond := rate(float64(r.done), now.Sub(r.begun))
@@ -90,9 +103,9 @@ func (r *reporter) line(now time.Time) {
 	if perSecond > 0 {
 		left = (time.Duration(float64(r.total-r.done)/perSecond) * time.Second).Round(time.Second).String()
 	}
-	fmt.Fprintf(r.w, "%s: %.0f %% (%s of %s, %s/s, %s left)\n", r.name,
+	fmt.Fprintf(r.w, "%s: %.0f %% (%s of %s, %s/s, %s left%s)\n", r.name,
 		100*float64(r.done)/float64(max(r.total, 1)),
-		amount(r.done, r.unit), amount(r.total, r.unit), amount(int64(perSecond), r.unit), left)
+		amount(r.done, r.unit), amount(r.total, r.unit), amount(int64(perSecond), r.unit), left, r.state)
 }
 
 func (r *reporter) Done() {

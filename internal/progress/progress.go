@@ -10,6 +10,8 @@ type Reporter interface {
 	Stage(name string, total int64, unit string)
 	// Advance reports that n more units of the current stage are done.
 	Advance(n int64)
+	// Status says how the current stage is doing, in a few words: "loss 0.0123".
+	Status(text string)
 	// Done ends the last stage.
 	Done()
 }
@@ -21,4 +23,5 @@ type silent struct{}
 
 func (silent) Stage(string, int64, string) {}
 func (silent) Advance(int64)               {}
+func (silent) Status(string)               {}
 func (silent) Done()                       {}

@@ -75,3 +75,31 @@ func (m *Manifest) IsSource(ctx context.Context, pool *kernel.Pool, dir string) 
 	}
 	return CheckTensors(ctx, pool, dir, "the checkpoint that the artifact was made from", m.Source.Tensors)
 }
+
+// DigestCheckpoint returns the digest of all that the checkpoint in dir holds; see
+// [SourceDigest].
+func DigestCheckpoint(ctx context.Context, pool *kernel.Pool, dir string) (string, error) {
+	path := filepath.Join(dir, "config.json")
+	config, err := os.ReadFile(path)
+	if err != nil {
+		return "", fault.Reading(path, err)
+	}
+	ckpt, err := safetensors.OpenCheckpoint(dir)
+	if err != nil {
+		return "", err
+	}
+	defer ckpt.Close()
+	names := ckpt.Names()
+	tensors, errs := make([]TensorDigest, len(names)), make([]error, len(names))
+	pool.Run(len(names), func(_, i int) {
+		t, _ := ckpt.Tensor(names[i])
+		tensors[i], errs[i] = DigestTensor(ctx, t)
+	})
+	for _, err := range errs {
+		if err != nil {
+			return "", err
+		}
+	}
+	sum := sha256.Sum256(config)
+	return NewSourceDigest(hex.EncodeToString(sum[:]), tensors).Digest, nil
+}

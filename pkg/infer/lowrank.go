@@ -76,39 +76,31 @@ func (m *Model) WithAdapter(a *Adapter) *Model {
 	return &c
 }
 
-// ContentHash returns the content hash of the artifact that the model was read from;
-// empty where it was a plain checkpoint.
-func (m *Model) ContentHash() (string, error) {
-	if !IsArtifact(m.Dir) {
-		return "", nil
-	}
-	manifest, err := ReadManifest(m.Dir)
-	if err != nil {
-		return "", err
-	}
-	return manifest.ContentHash, nil
-}
-
-// OpenAdapter reads the adapter in dir and checks that it was trained on this model.
-// Whether it was cannot be said where the adapter names no base, as one from PEFT does
-// not, or where the model is no artifact; that is an error too, unless allowUnbound.
-func (m *Model) OpenAdapter(dir string, allowUnbound bool) (*Adapter, error) {
-	a, err := ReadAdapter(dir, m.Config)
+// OpenAdapter reads the adapter in dir for the model in the directory model, and checks
+// that it was trained on it. Whether it was cannot be said where the adapter names no
+// base, as one from PEFT does not, or where the model is no artifact; that is an error
+// too, unless allowUnbound. Errors are fault.Input.
+func OpenAdapter(dir, model string, cfg *Config, allowUnbound bool) (*Adapter, error) {
+	a, err := ReadAdapter(dir, cfg)
 	if err != nil {
 		return nil, err
 	}
-	base, err := m.ContentHash()
-	if err != nil {
-		return nil, err
+	base := ""
+	if IsArtifact(model) {
+		manifest, err := ReadManifest(model)
+		if err != nil {
+			return nil, err
+		}
+		base = manifest.ContentHash
 	}
 	switch {
 	case a.Base != "" && base != "" && a.Base != base:
-		return nil, fault.Inputf(dir, "was trained on another artifact: its base has content hash %s, that of %s is %s", a.Base, m.Dir, base)
+		return nil, fault.Inputf(dir, "was trained on another artifact: its base has content hash %s, that of %s is %s", a.Base, model, base)
 	case a.Base == "" && !allowUnbound:
 		return nil, fault.Inputf(dir, "does not say which artifact it was trained on").
-			WithHint("give --allow-unbound if you know that %s is its base", m.Dir)
+			WithHint("give --allow-unbound if you know that %s is its base", model)
 	case base == "" && !allowUnbound:
-		return nil, fault.Inputf(dir, "was trained on the artifact with content hash %s, and %s is a plain checkpoint", a.Base, m.Dir).
+		return nil, fault.Inputf(dir, "was trained on the artifact with content hash %s, and %s is a plain checkpoint", a.Base, model).
 			WithHint("give --allow-unbound if you know that it holds the same weights")
 	}
 	return a, nil

@@ -234,6 +234,7 @@ type stageHook struct {
 
 func (h *stageHook) Stage(name string, _ int64, _ string) { h.in = name == h.stage }
 func (h *stageHook) Done()                                {}
+func (h *stageHook) Status(string)                        {}
 func (h *stageHook) Advance(int64) {
 	if h.in {
 		if h.left--; h.left == 0 {

@@ -15,10 +15,16 @@ import (
 	"afmq/internal/stage"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 )
 
 // DequantizeOptions say what Dequantize does.
 type DequantizeOptions struct {
+	// Adapter is the directory of an adapter that is merged into the weights; empty for
+	// none. AllowUnbound takes one that does not name its base.
+	Adapter      string
+	AllowUnbound bool
+
 	Restart     bool              // discard state that another run left beside out
 	Progress    progress.Reporter // nil for none
 	ToolVersion string            // part of what makes a job the same
@@ -43,6 +49,9 @@ type DequantizeResult struct {
 // differs by up to 2^-11 relative, and more for values under 2^-14, where fp16
 // loses digits. Palettes with row scales, and tensors kept in BF16 or F32, are
 // rounded the same way. A value too large for fp16 is an error that names it.
+//
+// An adapter is added before the rounding, which makes the checkpoint differ from the
+// artifact with the adapter beside it by what the rounding of Ŵ+Scale·B·A costs.
 //
 // It leaves the whole checkpoint or nothing.
 func Dequantize(ctx context.Context, pool *kernel.Pool, dir, out string, opts DequantizeOptions) (*DequantizeResult, error) {
@@ -70,9 +79,15 @@ func Dequantize(ctx context.Context, pool *kernel.Pool, dir, out string, opts De
 	if err := d.plan(); err != nil {
 		return nil, err
 	}
+	adapterHash := ""
+	if opts.Adapter != "" {
+		if adapterHash, err = d.openAdapter(ctx, opts); err != nil {
+			return nil, err
+		}
+	}
 	// Only the manifest's content is the job; there is nothing to go on from, so a
 	// run that was killed is made anew.
-	identity, err := json.Marshal(map[string]string{"job": "dequantize/v1", "content_hash": m.ContentHash, "tool_version": opts.ToolVersion})
+	identity, err := json.Marshal(map[string]string{"job": "dequantize/v1", "content_hash": m.ContentHash, "adapter": adapterHash, "tool_version": opts.ToolVersion})
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +124,42 @@ type dequantizer struct {
 	infos    []safetensors.Info // one for each entry of a.layout
 	total    int64              // bytes of model.safetensors
 	config   []byte
+	adapter  *infer.Adapter // nil for none
+}
+
+// openAdapter reads the adapter to merge and returns the digest of its weights.
+func (d *dequantizer) openAdapter(ctx context.Context, opts DequantizeOptions) (string, error) {
+	cfg, err := infer.LoadConfig(d.a.dir)
+	if err != nil {
+		return "", err
+	}
+	if d.adapter, err = infer.OpenAdapter(opts.Adapter, d.a.dir, cfg, opts.AllowUnbound); err != nil {
+		return "", err
+	}
+	digest, err := hashFile(ctx, filepath.Join(opts.Adapter, infer.AdapterWeightsFile), infer.AdapterWeightsFile, nil)
+	return digest.SHA256, err
+}
+
+// merged returns fill with what the adapter adds to the rows of a projection.
+func (d *dequantizer) merged(l *infer.LowRank, fill func(dst []float32, r0, r1 int) error) func(dst []float32, r0, r1 int) error {
+	rank, cols := l.Rank(), l.A.Cols()
+	a := make([]float32, rank*cols)
+	for j := range rank {
+		l.A.Row(a[j*cols:(j+1)*cols], j)
+	}
+	return func(dst []float32, r0, r1 int) error {
+		if err := fill(dst, r0, r1); err != nil {
+			return err
+		}
+		b := make([]float32, rank)
+		for r := r0; r < r1; r++ {
+			l.B.Row(b, r)
+			for j, x := range b {
+				kernel.AddScaled(dst[(r-r0)*cols:(r-r0+1)*cols], a[j*cols:(j+1)*cols], l.Scale*x)
+			}
+		}
+		return nil
+	}
 }
 
 func (d *dequantizer) plan() error {
@@ -200,6 +251,11 @@ func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *infe
 	fill, err := d.rows(st)
 	if err != nil {
 		return err
+	}
+	if d.adapter != nil {
+		if l := d.adapter.Modules[sensitivity.ModuleName(st.Spec.Name)]; l != nil {
+			fill = d.merged(l, fill)
+		}
 	}
 	rows, cols := st.Spec.Shape[0], 1
 	if len(st.Spec.Shape) == 2 {

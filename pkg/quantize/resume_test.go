@@ -24,6 +24,7 @@ type hook struct {
 
 func (h *hook) Stage(name string, _ int64, _ string) { h.in = name == "quantize" }
 func (h *hook) Done()                                {}
+func (h *hook) Status(string)                        {}
 func (h *hook) Advance(int64) {
 	if h.in {
 		h.n++

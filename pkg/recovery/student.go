@@ -17,6 +17,9 @@ type student struct {
 
 	weights, grads []float32
 	m, v           []float32 // AdamW's moments
+
+	packed  []*infer.LowRank // of parts
+	visitor infer.Visitor    // adds to grads
 }
 
 // part is the adapter of one module. A lies transposed, so that the gradients of both
@@ -31,7 +34,7 @@ type part struct {
 	b, gradB []float32 // [out, rank]
 }
 
-func newStudent(cfg *infer.Config, config *infer.AdapterConfig) *student {
+func newStudent(pool *kernel.Pool, cfg *infer.Config, config *infer.AdapterConfig) *student {
 	s := &student{config: config}
 	adapted := map[string]bool{}
 	for _, m := range config.Modules {
@@ -60,6 +63,7 @@ func newStudent(cfg *infer.Config, config *infer.AdapterConfig) *student {
 		p.a, p.gradA = take(p.rank * p.spec.Shape[1])
 		p.b, p.gradB = take(p.rank * p.spec.Shape[0])
 	}
+	s.visitor = s.accumulate(pool)
 	return s
 }
 
@@ -116,10 +120,11 @@ func (s *student) values(weights []float32) map[string]infer.AdapterWeights {
 	return out
 }
 
-// install puts the adapter, as it stands, into the model; rounded to the type that it
-// is stored in, if that is F16, where rounded is asked for. nil is no adapter.
-func (s *student) install(pool *kernel.Pool, m *infer.Model, stored safetensors.DType) {
+// pack makes the matrices that products need from the weights as they stand; rounded
+// to F16 where that is what will be stored.
+func (s *student) pack(pool *kernel.Pool, stored safetensors.DType) {
 	values := s.values(s.weights)
+	s.packed = make([]*infer.LowRank, len(s.parts))
 	for i := range s.parts {
 		p := &s.parts[i]
 		w := values[p.name]
@@ -131,9 +136,14 @@ func (s *student) install(pool *kernel.Pool, m *infer.Model, stored safetensors.
 			}
 			return pool.PackF32(rows, cols, v)
 		}
-		m.Blocks[p.spec.Layer].Linear(p.spec.Kind).Adapter = &infer.LowRank{
-			A: pack(p.rank, p.spec.Shape[1], w.A), B: pack(p.spec.Shape[0], p.rank, w.B), Scale: p.scale,
-		}
+		s.packed[i] = &infer.LowRank{A: pack(p.rank, p.spec.Shape[1], w.A), B: pack(p.spec.Shape[0], p.rank, w.B), Scale: p.scale}
+	}
+}
+
+// attach puts the adapter, as it was packed last, into the model.
+func (s *student) attach(m *infer.Model) {
+	for i := range s.parts {
+		m.Blocks[s.parts[i].spec.Layer].Linear(s.parts[i].spec.Kind).Adapter = s.packed[i]
 	}
 }
 

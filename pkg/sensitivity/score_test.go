@@ -209,6 +209,7 @@ type stopAfter struct {
 
 func (s *stopAfter) Stage(string, int64, string) {}
 func (s *stopAfter) Done()                       {}
+func (s *stopAfter) Status(string)               {}
 func (s *stopAfter) Advance(int64) {
 	if s.n--; s.n == 0 {
 		s.cancel()

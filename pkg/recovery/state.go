@@ -1,0 +1,166 @@
+package recovery
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"afmq/internal/fault"
+	"afmq/pkg/safetensors"
+)
+
+// The saved state is one file, which replaces the one before it as a whole: tensors
+// with every student's numbers, and in the metadata the standing as JSON. The journal
+// holds the metrics, which only grow.
+const (
+	stateFile = "recovery.safetensors"
+	stateKey  = "standing"
+)
+
+// journalEntry is the metrics of the steps after From up to To.
+type journalEntry struct {
+	From    int64    `json:"from"`
+	To      int64    `json:"to"`
+	Metrics []Metric `json:"metrics"`
+}
+
+// stateTensors lists what the state holds of each student, in order.
+func (t *trainer) stateTensors() (infos []safetensors.Info, values []*[]float32) {
+	for i, s := range t.students {
+		add := func(what string, v *[]float32) {
+			infos = append(infos, safetensors.Info{Name: fmt.Sprintf("rank-%d.%s", s.config.Rank, what), DType: safetensors.F32, Shape: []int{len(s.weights)}})
+			values = append(values, v)
+		}
+		add("weights", &s.weights)
+		add("m", &s.m)
+		add("v", &s.v)
+		add("best", &t.Best[i].weights)
+	}
+	return infos, values
+}
+
+// save makes the state survive whatever happens next.
+func (t *trainer) save() error {
+	journal, err := t.dir.Journal()
+	if err != nil {
+		return err
+	}
+	if err := journal.Append(journalEntry{t.saved, t.Step, t.metrics[t.kept:]}); err != nil {
+		return err
+	}
+	standing, err := json.Marshal(t.standing)
+	if err != nil {
+		return err
+	}
+	infos, values := t.stateTensors()
+	w, err := safetensors.Create(t.dir.StatePath(stateFile), infos, map[string]string{stateKey: string(standing)})
+	if err != nil {
+		return err
+	}
+	for _, v := range values {
+		data, err := binary.Append(nil, binary.LittleEndian, *v)
+		if err == nil {
+			err = w.Append(data)
+		}
+		if err != nil {
+			w.Abort()
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	t.saved, t.kept, t.savedAt = t.Step, len(t.metrics), time.Now()
+	return nil
+}
+
+// restore takes up what an interrupted run of the same job saved, and reports whether
+// there was anything.
+func (t *trainer) restore() (bool, error) {
+	path := t.dir.StatePath(stateFile)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	err := t.readState(path)
+	if err != nil {
+		var fe *fault.Error
+		if errors.As(err, &fe) {
+			return false, fe.WithHint("--restart discards the state of the interrupted run")
+		}
+	}
+	return err == nil, err
+}
+
+func (t *trainer) readState(path string) error {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	infos, values := t.stateTensors()
+	err = safetensors.Guard(path, func() error {
+		for i, info := range infos {
+			tensor, ok := f.Tensor(info.Name)
+			if !ok || tensor.DType != info.DType || !slices.Equal(tensor.Shape, info.Shape) {
+				return fault.Inputf(path, "tensor %q is not there as the run saves it", info.Name)
+			}
+			// In place where there is room: the students' matrices are views of theirs.
+			if v := values[i]; len(*v) != info.Shape[0] {
+				*v = make([]float32, info.Shape[0])
+			}
+			if err := tensor.Float32(*values[i], 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	best := t.Best
+	t.standing = standing{}
+	if err := json.Unmarshal([]byte(f.Metadata()[stateKey]), &t.standing); err != nil {
+		return fault.Inputf(path, "its metadata cannot be read: %v", err)
+	}
+	if n := len(t.students); t.Step < 0 || t.Step > t.steps || len(t.Best) != n || len(t.Initial) != n {
+		return fault.Inputf(path, "its metadata is not that of this run")
+	}
+	for i := range best {
+		t.Best[i].weights = best[i].weights
+	}
+	return t.readMetrics(path)
+}
+
+// readMetrics collects the metrics up to the saved step: entries that a run wrote after
+// its last saved state are overtaken by those of the next.
+func (t *trainer) readMetrics(path string) error {
+	journal, err := t.dir.Journal()
+	if err != nil {
+		return err
+	}
+	reached := int64(0)
+	for _, r := range journal.Records() {
+		var e journalEntry
+		if err := json.Unmarshal(r, &e); err != nil {
+			return fault.Inputf(path, "the journal beside it cannot be read: %v", err)
+		}
+		if e.To > t.Step || e.From > e.To {
+			continue
+		}
+		if i := slices.IndexFunc(t.metrics, func(m Metric) bool { return m.Step > e.From }); i >= 0 {
+			t.metrics = t.metrics[:i]
+		}
+		t.metrics = append(t.metrics, e.Metrics...)
+		reached = e.To
+	}
+	if reached != t.Step {
+		return fault.Inputf(path, "is of step %d, and the journal beside it ends at %d", t.Step, reached)
+	}
+	t.saved, t.kept = t.Step, len(t.metrics)
+	return nil
+}
