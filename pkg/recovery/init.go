@@ -19,7 +19,6 @@ type initializer struct {
 	pool          *kernel.Pool
 	base, teacher *infer.Model // teacher is nil for InitZero
 	opts          *Options
-	configs       []*infer.AdapterConfig
 }
 
 // run fills the adapters of all ranks. text is what InitSVD looks at.
@@ -134,24 +133,22 @@ func (z *initializer) module(at int, spec infer.TensorSpec, r *root, students []
 		m = make([]float32, out*in)
 		z.pool.Mul(m, diff, out, z.pool.PackF32(in, in, r.l))
 	}
-	most := 0
-	for _, s := range students {
-		most = max(most, s.parts[at].rank)
-	}
-	rng := rand.New(rand.NewPCG(uint64(z.opts.Seed), 1<<32+uint64(at)))
-	u, s, v := truncatedSVD(z.pool, m, out, in, most, rng)
-	if r != nil {
-		z.pool.Run(most, func(_, j int) { r.solve(v[j*in : (j+1)*in]) })
-	}
 	for _, st := range students {
 		p := &st.parts[at]
+		// A draw of its own for each, so that an adapter does not depend on which others
+		// are trained beside it.
+		rng := rand.New(rand.NewPCG(uint64(z.opts.Seed), 1<<32+uint64(at)))
+		u, s, v := truncatedSVD(z.pool, m, out, in, p.rank, rng)
+		if r != nil {
+			z.pool.Run(p.rank, func(_, j int) { r.solve(v[j*in : (j+1)*in]) })
+		}
 		for j := range p.rank {
 			f := float32(math.Sqrt(s[j] / float64(p.scale)))
 			for i := range in {
 				p.a[i*p.rank+j] = f * v[j*in+i]
 			}
 			for i := range out {
-				p.b[i*p.rank+j] = f * u[i*most+j]
+				p.b[i*p.rank+j] = f * u[i*p.rank+j]
 			}
 		}
 	}

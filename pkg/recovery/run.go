@@ -93,7 +93,14 @@ func Run(ctx context.Context, pool *kernel.Pool, opts Options) (*Result, error) 
 	if err != nil {
 		return nil, err
 	}
-	res, err := r.train(ctx, dir, job)
+	t := newTrainer(pool, &opts, r.data, r.base, r.teacher, r.students)
+	t.dir = dir
+	resumed, err := t.restore()
+	if err != nil {
+		dir.Keep() // what is left of the interrupted run is not this one's to remove
+		return nil, err
+	}
+	res, err := r.train(ctx, t, resumed, job)
 	if err = dir.End(err); err != nil {
 		return nil, err
 	}
@@ -253,13 +260,8 @@ func (r *run) needBytes() int64 {
 	return n
 }
 
-func (r *run) train(ctx context.Context, dir *stage.Dir, job []byte) (*Result, error) {
-	t := newTrainer(r.pool, r.opts, r.data, r.base, r.teacher, r.students)
-	t.dir = dir
-	resumed, err := t.restore()
-	if err != nil {
-		return nil, err
-	}
+// train makes the steps that are left and writes what comes of them.
+func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (*Result, error) {
 	if !resumed {
 		init := &initializer{pool: r.pool, base: r.base, teacher: r.teacher, opts: r.opts}
 		if err := t.prepare(ctx, init, r.from); err != nil {
@@ -279,18 +281,18 @@ func (r *run) train(ctx context.Context, dir *stage.Dir, job []byte) (*Result, e
 	}
 	res.Record = Record{Schema: Schema, Job: job, Steps: t.steps, StepTokens: t.stepTokens(), TrainTokens: r.data.TrainTokens(), ValidationTokens: t.Base.Tokens}
 	for i := range r.students {
-		a, err := r.write(t, dir, i)
+		a, err := r.write(t, i)
 		if err != nil {
 			return nil, err
 		}
 		res.Adapters = append(res.Adapters, *a)
 	}
-	return res, r.writeRecord(t, dir, &res.Record)
+	return res, r.writeRecord(t, &res.Record)
 }
 
 // write stores the best and the last state of one adapter.
-func (r *run) write(t *trainer, dir *stage.Dir, i int) (*AdapterResult, error) {
-	s, best := r.students[i], t.Best[i]
+func (r *run) write(t *trainer, i int) (*AdapterResult, error) {
+	s, best, dir := r.students[i], t.Best[i], t.dir
 	bestDir, lastDir := adapterDir(s.config.Rank)
 	for name, weights := range map[string][]float32{bestDir: best.weights, lastDir: s.weights} {
 		if err := dir.Mkdir(name); err != nil {
@@ -331,7 +333,8 @@ func (r *run) write(t *trainer, dir *stage.Dir, i int) (*AdapterResult, error) {
 }
 
 // writeRecord stores what the run says of itself.
-func (r *run) writeRecord(t *trainer, dir *stage.Dir, record *Record) error {
+func (r *run) writeRecord(t *trainer, record *Record) error {
+	dir := t.dir
 	text, err := json.MarshalIndent(record, "", "  ")
 	if err != nil {
 		return err
