@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"afmq/internal/fault"
@@ -53,7 +54,13 @@ const maxRank = 1 << 16
 // name.
 func ParseAdapterConfig(file string, data []byte, cfg *Config) (*AdapterConfig, error) {
 	bad := func(format string, args ...any) (*AdapterConfig, error) {
-		return nil, fault.Inputf(file, format, args...)
+		// Names and patterns come from the file; the message stays one line.
+		return nil, fault.Inputf(file, "%s", strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) {
+				return ' '
+			}
+			return r
+		}, fmt.Sprintf(format, args...)))
 	}
 	if !utf8.Valid(data) {
 		return bad("is not valid UTF-8")
@@ -115,7 +122,11 @@ func usableAlpha(a float64) bool { return math.Abs(a) <= 1e6 }
 
 // idle reports whether a value leaves an option unset.
 func idle(v json.RawMessage) bool {
-	switch string(v) {
+	var b bytes.Buffer
+	if json.Compact(&b, v) != nil {
+		return false
+	}
+	switch b.String() {
 	case "null", "false", "{}", "[]", `""`:
 		return true
 	}

@@ -1,0 +1,311 @@
+package infer
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"afmq/internal/fault"
+	"afmq/pkg/safetensors"
+)
+
+// adapterFixture is an adapter that PEFT wrote, and the checkpoint that it is for.
+const (
+	adapterFixture = "../recovery/testdata/llama"
+	adapterModel   = fixtures + "/llama-biases"
+)
+
+func writeFileAt(path string, data []byte) error { return os.WriteFile(path, data, 0o666) }
+
+func loadConfig(t testing.TB, dir string) *Config {
+	t.Helper()
+	cfg, err := LoadConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// TestReadAdapterOfPEFT checks ranks and scales that patterns give.
+func TestReadAdapterOfPEFT(t *testing.T) {
+	a, err := ReadAdapter(adapterFixture, loadConfig(t, adapterModel))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for module, want := range map[string]struct {
+		rank  int
+		scale float32
+	}{
+		"model.layers.0.self_attn.q_proj": {7, 4.0 / 7},
+		"model.layers.1.self_attn.q_proj": {5, 4.0 / 5}, // the first pattern that matches
+		"model.layers.0.self_attn.o_proj": {4, 1},
+		"model.layers.0.mlp.down_proj":    {2, 2},
+		"model.layers.0.mlp.up_proj":      {4, 3.0 / 4},
+	} {
+		l := a.Modules[module]
+		if l == nil || l.Rank() != want.rank || l.B.Cols() != want.rank || l.Scale != want.scale {
+			t.Errorf("%s: %+v, want rank %d and scale %v", module, l, want.rank, want.scale)
+		}
+	}
+	if len(a.Modules) != 14 || a.Base != "" {
+		t.Errorf("%d modules, base %q", len(a.Modules), a.Base)
+	}
+}
+
+// TestAdapterRoundTrip writes what it read, in both types, and reads it again.
+func TestAdapterRoundTrip(t *testing.T) {
+	for _, name := range []string{"llama", "mistral", "qwen2", "layers"} {
+		fixture := filepath.Join("../recovery/testdata", name)
+		f, err := safetensors.Open(filepath.Join(fixture, "expected.safetensors"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := loadConfig(t, filepath.Join(fixtures, f.Metadata()["checkpoint"]))
+		f.Close()
+		a, err := ReadAdapter(fixture, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := strings.Repeat("0a", 32)
+		values := map[string]AdapterWeights{}
+		for m, l := range a.Modules {
+			w := AdapterWeights{A: make([]float32, l.A.Rows()*l.A.Cols()), B: make([]float32, l.B.Rows()*l.B.Cols())}
+			for r := range l.A.Rows() {
+				l.A.Row(w.A[r*l.A.Cols():(r+1)*l.A.Cols()], r)
+			}
+			for r := range l.B.Rows() {
+				l.B.Row(w.B[r*l.B.Cols():(r+1)*l.B.Cols()], r)
+			}
+			values[m] = w
+		}
+		for _, dtype := range []safetensors.DType{safetensors.F32, safetensors.F16} {
+			dir := t.TempDir()
+			if err := WriteAdapter(dir, base, cfg, &a.Config, dtype, values, writeFileAt); err != nil {
+				t.Fatal(err)
+			}
+			b, err := ReadAdapter(dir, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.Base != base || !slices.Equal(a.Config.Modules, b.Config.Modules) {
+				t.Errorf("%s: base %q, modules %v", name, b.Base, b.Config.Modules)
+			}
+			for m, l := range a.Modules {
+				k := b.Modules[m]
+				if k.Scale != l.Scale || k.Rank() != l.Rank() {
+					t.Fatalf("%s: %s has scale %v and rank %d, want %v and %d", name, m, k.Scale, k.Rank(), l.Scale, l.Rank())
+				}
+				x, y := make([]float32, l.A.Cols()), make([]float32, l.A.Cols())
+				for r := range l.Rank() {
+					l.A.Row(x, r)
+					k.A.Row(y, r)
+					for i := range x {
+						if d := math.Abs(float64(x[i] - y[i])); dtype == safetensors.F32 && d != 0 || d > math.Abs(float64(x[i]))/1024+1e-7 {
+							t.Fatalf("%s: %s: %v became %v as %s", name, m, x[i], y[i], dtype)
+						}
+					}
+				}
+			}
+		}
+		for m, w := range values {
+			w.A[0] = 70000
+			err := WriteAdapter(t.TempDir(), base, cfg, &a.Config, safetensors.F16, values, writeFileAt)
+			if err == nil || !strings.Contains(err.Error(), m) || !strings.Contains(err.Error(), "does not fit F16") {
+				t.Errorf("a value beyond F16 in %s: %v", m, err)
+			}
+			break
+		}
+	}
+}
+
+// TestAdapterRefusals changes one thing of a sound adapter at a time.
+func TestAdapterRefusals(t *testing.T) {
+	cfg := loadConfig(t, adapterModel)
+	for name, c := range map[string]struct {
+		key   string
+		value any
+		part  string
+	}{
+		"dora":            {"use_dora", true, "use_dora is true"},
+		"saved modules":   {"modules_to_save", []string{"lm_head"}, "modules_to_save"},
+		"bias":            {"bias", "all", `bias is "all"`},
+		"lora bias":       {"lora_bias", true, "lora_bias"},
+		"pissa":           {"init_lora_weights", "pissa", "changes the base"},
+		"transposed":      {"fan_in_fan_out", true, "fan_in_fan_out"},
+		"another kind":    {"peft_type", "IA3", "only LORA"},
+		"another task":    {"task_type", "SEQ_CLS", "CAUSAL_LM"},
+		"a new option":    {"invented_in_2031", 3, "invented_in_2031 is 3"},
+		"head":            {"target_modules", []string{"q_proj", "lm_head"}, "lm_head"},
+		"embedding":       {"target_modules", []string{"embed_tokens"}, "embed_tokens"},
+		"nothing":         {"target_modules", []string{"c_attn"}, "matches no projection"},
+		"no targets":      {"target_modules", nil, "names no module"},
+		"bad expression":  {"target_modules", "(?=x)q_proj", "target_modules"},
+		"rank":            {"r", 0, "r is 0"},
+		"rank text":       {"r", "8", "r"},
+		"rank pattern":    {"rank_pattern", map[string]any{"down_proj": 2.5}, "rank_pattern"},
+		"alpha":           {"lora_alpha", 1e9, "lora_alpha"},
+		"shape":           {"rank_pattern", map[string]any{"down_proj": 3}, "shape"},
+		"missing module":  {"exclude_modules", []string{"down_proj"}, "belongs to no module"},
+		"another layer":   {"layers_to_transform", []int{1}, "belongs to no module"},
+		"layers by name":  {"layers_pattern", "blocks", "layers_pattern"},
+		"layers not list": {"layers_to_transform", "all", "layers_to_transform"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := copyAdapter(t, func(config map[string]any) { config[c.key] = c.value }, nil)
+			_, err := ReadAdapter(dir, cfg)
+			if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), c.part) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	const q = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+	for name, c := range map[string]struct {
+		change func(tensors map[string][]float32, infos map[string]safetensors.Info)
+		part   string
+	}{
+		"missing": {func(x map[string][]float32, i map[string]safetensors.Info) { delete(i, q) }, q + `" is missing`},
+		"unknown": {func(x map[string][]float32, i map[string]safetensors.Info) {
+			i["x"], x["x"] = safetensors.Info{Name: "x", DType: safetensors.F32, Shape: []int{1}}, []float32{1}
+		}, `"x" belongs to no module`},
+		"NaN": {func(x map[string][]float32, i map[string]safetensors.Info) { x[q][5] = float32(math.NaN()) }, q + `": NaN at index 5`},
+		"type": {func(x map[string][]float32, i map[string]safetensors.Info) {
+			i[q] = safetensors.Info{Name: q, DType: safetensors.I32, Shape: i[q].Shape}
+		}, "is I32"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := copyAdapter(t, nil, c.change)
+			_, err := ReadAdapter(dir, cfg)
+			if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), c.part) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	for _, dir := range []string{"missing", adapterFixture + "/adapter_config.json", t.TempDir()} {
+		if _, err := ReadAdapter(dir, cfg); fault.KindOf(err) != fault.Input {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+}
+
+// copyAdapter copies the fixture with changes and returns its directory.
+func copyAdapter(t testing.TB, config func(map[string]any), weights func(map[string][]float32, map[string]safetensors.Info)) string {
+	t.Helper()
+	dir := t.TempDir()
+	data, err := os.ReadFile(filepath.Join(adapterFixture, AdapterConfigFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var object map[string]any
+	if err := json.Unmarshal(data, &object); err != nil {
+		t.Fatal(err)
+	}
+	if config != nil {
+		config(object)
+	}
+	if data, err = json.Marshal(object); err != nil {
+		t.Fatal(err)
+	}
+	f, err := safetensors.Open(filepath.Join(adapterFixture, AdapterWeightsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	values, infos := map[string][]float32{}, map[string]safetensors.Info{}
+	for _, name := range f.Names() {
+		x, _ := f.Tensor(name)
+		v := make([]float32, x.NumElements())
+		if err := x.Float32(v, 0); err != nil {
+			t.Fatal(err)
+		}
+		values[name], infos[name] = v, safetensors.Info{Name: name, DType: x.DType, Shape: x.Shape}
+	}
+	if weights != nil {
+		weights(values, infos)
+	}
+	var list []safetensors.Info
+	for _, i := range infos {
+		list = append(list, i)
+	}
+	slices.SortFunc(list, func(a, b safetensors.Info) int { return strings.Compare(a.Name, b.Name) })
+	w, err := safetensors.Create(filepath.Join(dir, AdapterWeightsFile), list, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range list {
+		b, err := encodeFloats(values[i.Name], safetensors.F32)
+		if err := errors.Join(err, w.Append(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), writeFileAt(filepath.Join(dir, AdapterConfigFile), data)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestOpenAdapterUnbound checks that an adapter is not taken on trust.
+func TestOpenAdapterUnbound(t *testing.T) {
+	cfg := loadConfig(t, adapterModel)
+	if _, err := OpenAdapter(adapterFixture, adapterModel, cfg, false); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "does not say") {
+		t.Errorf("without a base: %v", err)
+	}
+	if _, err := OpenAdapter(adapterFixture, adapterModel, cfg, true); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWithAdapterSharesTheBase checks that neither the model nor another view of it sees
+// an adapter.
+func TestWithAdapterSharesTheBase(t *testing.T) {
+	pool := newPool(t, 1)
+	m := openFixture(t, adapterModel, pool)
+	a, err := ReadAdapter(adapterFixture, m.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := m.WithAdapter(a)
+	if m.Blocks[0].Q.Adapter != nil || with.Blocks[0].Q.Adapter == nil || with.Blocks[0].Q.Weight != m.Blocks[0].Q.Weight {
+		t.Error("the model changed, or its weights were copied")
+	}
+}
+
+// FuzzAdapterConfig checks that no configuration does worse than an error, and that what
+// is accepted can be written and read again.
+func FuzzAdapterConfig(f *testing.F) {
+	paths, _ := filepath.Glob("../recovery/testdata/*/" + AdapterConfigFile)
+	for _, p := range paths {
+		data, err := os.ReadFile(p)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(`{"peft_type":"LORA","r":3,"target_modules":"all-linear","alpha_pattern":{"^x":1}}`))
+	cfg := loadConfig(f, adapterModel)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := ParseAdapterConfig("f", data, cfg)
+		if err != nil {
+			if fault.KindOf(err) != fault.Input || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("%v", err)
+			}
+			return
+		}
+		again, err := ParseAdapterConfig("f", c.Encode(cfg), cfg)
+		if err != nil {
+			t.Fatalf("%v of %s", err, c.Encode(cfg))
+		}
+		for _, m := range c.Modules {
+			if again.RankOf(m) != c.RankOf(m) || again.ScaleOf(m) != c.ScaleOf(m) {
+				t.Fatalf("%s: rank %d and scale %v became %d and %v", m, c.RankOf(m), c.ScaleOf(m), again.RankOf(m), again.ScaleOf(m))
+			}
+		}
+		if !slices.Equal(again.Modules, c.Modules) {
+			t.Fatalf("%v became %v", c.Modules, again.Modules)
+		}
+	})
+}
