@@ -40,7 +40,7 @@ const (
 const (
 	DefaultRank        = 16
 	DefaultTokens      = 2_000_000
-	DefaultBatchTokens = 4096
+	DefaultBatchTokens = 1024
 	DefaultRate        = 1e-3
 	DefaultWarmup      = 0.05
 	DefaultClip        = 1.0

@@ -236,6 +236,7 @@ func (r *run) job() ([]byte, error) {
 		"ranks": o.Ranks, "loss": o.Loss, "mix": o.Mix, "temperature": o.Temperature,
 		"tokens": o.Tokens, "seq_len": o.SeqLen, "batch_tokens": o.BatchTokens, "rate": o.Rate, "warmup": o.Warmup,
 		"weight_decay": o.WeightDecay, "clip": o.Clip, "seed": o.Seed, "validation": o.Validation, "float32": o.Float32,
+		"init_tokens": o.InitTokens,
 	}
 	if o.From != "" {
 		sum, err := hashFile(filepath.Join(o.From, infer.AdapterWeightsFile))
@@ -244,7 +245,7 @@ func (r *run) job() ([]byte, error) {
 		}
 		job["from"] = sum
 	} else {
-		job["init"], job["init_tokens"] = o.Init, o.InitTokens
+		job["init"] = o.Init
 		job["alpha"], job["rslora"], job["targets"], job["rank_pattern"] = o.Alpha, o.RSLoRA, o.Targets, o.Pattern
 	}
 	return json.Marshal(job)
@@ -262,9 +263,12 @@ func (r *run) needBytes() int64 {
 
 // train makes the steps that are left and writes what comes of them.
 func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (*Result, error) {
+	init := &initializer{pool: r.pool, base: r.base, teacher: r.teacher, opts: r.opts, from: r.from, students: r.students}
+	if err := init.run(ctx, t.initText(), !resumed); err != nil {
+		return nil, err
+	}
 	if !resumed {
-		init := &initializer{pool: r.pool, base: r.base, teacher: r.teacher, opts: r.opts}
-		if err := t.prepare(ctx, init, r.from); err != nil {
+		if err := t.prepare(ctx); err != nil {
 			return nil, err
 		}
 		if err := t.save(); err != nil {
@@ -298,7 +302,7 @@ func (r *run) write(t *trainer, i int) (*AdapterResult, error) {
 		if err := dir.Mkdir(name); err != nil {
 			return nil, err
 		}
-		err := infer.WriteAdapter(dir.Path(name), r.manifest.ContentHash, r.base.Config, s.config, r.opts.stored(), s.values(weights), stage.WriteFileAtomic)
+		err := infer.WriteAdapter(dir.Path(name), r.manifest.ContentHash, r.base.Config, s.config, r.opts.stored(), s.values(r.pool, weights), stage.WriteFileAtomic)
 		if err != nil {
 			return nil, err
 		}

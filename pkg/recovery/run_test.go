@@ -30,7 +30,7 @@ func mustRun(t testing.TB, pool *kernel.Pool, o Options) *Result {
 func TestRunRecovers(t *testing.T) {
 	b, pool := newBench(t), newPool(t, 2)
 	o := b.options(t)
-	o.Ranks, o.Tokens = []int{2, 8}, 40*64
+	o.Ranks, o.Tokens, o.InitTokens, o.Rate = []int{2, 8}, 40*64, 1024, 1e-3
 	r := mustRun(t, pool, o)
 	for i, a := range r.Adapters {
 		if !(*a.KLAfter < *a.KLInit && *a.KLInit < *a.KLBefore) || !(a.PerplexityAfter < a.PerplexityBefore) {

@@ -22,16 +22,22 @@ type student struct {
 	visitor infer.Visitor    // adds to grads
 }
 
-// part is the adapter of one module. A lies transposed, so that the gradients of both
-// matrices are products with many rows, which threads can share.
+// part is the adapter of one module.
 type part struct {
 	spec  infer.TensorSpec
 	name  string // of the module
 	rank  int
 	scale float32
 
+	// A lies transposed, so that the gradients of both matrices are products with many
+	// rows, which threads can share. Where inverse is there, the inverse of the root L of
+	// the second moments of the module's input, a is not A but A·L: AdamW, which treats
+	// all numbers alike, then works on inputs that are white, whose directions all count
+	// the same (as in Kronecker-factored curvature, Martens and Grosse 2015,
+	// arXiv:1503.05671).
 	a, gradA []float32 // [in, rank]
 	b, gradB []float32 // [out, rank]
+	inverse  *kernel.Matrix
 }
 
 func newStudent(pool *kernel.Pool, cfg *infer.Config, config *infer.AdapterConfig) *student {
@@ -68,50 +74,45 @@ func newStudent(pool *kernel.Pool, cfg *infer.Config, config *infer.AdapterConfi
 }
 
 // zeroInit is the init of LoRA as PEFT does it: A uniform in ±1/√in, B zero.
-func (s *student) zeroInit(seed int64) {
-	for i := range s.parts {
-		p := &s.parts[i]
-		rng := rand.New(rand.NewPCG(uint64(seed), 1<<33+uint64(i)))
-		limit := 1 / math.Sqrt(float64(p.spec.Shape[1]))
-		for k := range p.a {
-			p.a[k] = float32((2*rng.Float64() - 1) * limit)
-		}
-		clear(p.b)
+func (s *student) zeroInit(at int, seed int64) {
+	p := &s.parts[at]
+	rng := rand.New(rand.NewPCG(uint64(seed), 1<<33+uint64(at)))
+	limit := 1 / math.Sqrt(float64(p.spec.Shape[1]))
+	for k := range p.a {
+		p.a[k] = float32((2*rng.Float64() - 1) * limit)
 	}
+	clear(p.b)
 }
 
 // copyFrom starts from an adapter.
-func (s *student) copyFrom(a *infer.Adapter) {
-	for i := range s.parts {
-		p := &s.parts[i]
-		l := a.Modules[p.name]
-		in := p.spec.Shape[1]
-		row := make([]float32, in)
-		for r := range p.rank {
-			l.A.Row(row, r)
-			for c, x := range row {
-				p.a[c*p.rank+r] = x
-			}
+func (s *student) copyFrom(at int, a *infer.Adapter) {
+	p := &s.parts[at]
+	l := a.Modules[p.name]
+	row := make([]float32, p.spec.Shape[1])
+	for r := range p.rank {
+		l.A.Row(row, r)
+		for c, x := range row {
+			p.a[c*p.rank+r] = x
 		}
-		for r := range p.spec.Shape[0] {
-			l.B.Row(p.b[r*p.rank:(r+1)*p.rank], r)
-		}
+	}
+	for r := range p.spec.Shape[0] {
+		l.B.Row(p.b[r*p.rank:(r+1)*p.rank], r)
 	}
 }
 
 // values returns the adapter's matrices as files hold them, from weights laid out as
 // the student's own.
-func (s *student) values(weights []float32) map[string]infer.AdapterWeights {
+func (s *student) values(pool *kernel.Pool, weights []float32) map[string]infer.AdapterWeights {
 	out := make(map[string]infer.AdapterWeights, len(s.parts))
 	at := 0
 	for i := range s.parts {
 		p := &s.parts[i]
 		rows, in := p.spec.Shape[0], p.spec.Shape[1]
-		a := make([]float32, p.rank*in)
-		for c := range in {
-			for r := range p.rank {
-				a[r*in+c] = weights[at+c*p.rank+r]
-			}
+		a := turned(weights[at:at+p.rank*in], in, p.rank)
+		if p.inverse != nil {
+			white := a
+			a = make([]float32, len(white))
+			pool.Mul(a, white, p.rank, p.inverse)
 		}
 		at += p.rank * in
 		out[p.name] = infer.AdapterWeights{A: a, B: weights[at : at+p.rank*rows]}
@@ -120,10 +121,36 @@ func (s *student) values(weights []float32) map[string]infer.AdapterWeights {
 	return out
 }
 
+// turned returns the transpose of v [rows, cols].
+func turned(v []float32, rows, cols int) []float32 {
+	t := make([]float32, len(v))
+	for r := range rows {
+		for c := range cols {
+			t[c*rows+r] = v[r*cols+c]
+		}
+	}
+	return t
+}
+
+// whiten takes the gradients with respect to A to those with respect to A·L.
+func (s *student) whiten(pool *kernel.Pool) {
+	for i := range s.parts {
+		p := &s.parts[i]
+		if p.inverse == nil {
+			continue
+		}
+		in := p.spec.Shape[1]
+		g := turned(p.gradA, in, p.rank)
+		white := make([]float32, len(g))
+		pool.MulT(white, g, p.rank, p.inverse)
+		copy(p.gradA, turned(white, p.rank, in))
+	}
+}
+
 // pack makes the matrices that products need from the weights as they stand; rounded
 // to F16 where that is what will be stored.
 func (s *student) pack(pool *kernel.Pool, stored safetensors.DType) {
-	values := s.values(s.weights)
+	values := s.values(pool, s.weights)
 	s.packed = make([]*infer.LowRank, len(s.parts))
 	for i := range s.parts {
 		p := &s.parts[i]

@@ -104,12 +104,12 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 	pool.AddGram(h, x, tokens, in)
 	kernel.Symmetrize(h, in)
 	kernel.Scale(h, 1.0/tokens)
-	if !pool.Cholesky(h, in) {
-		t.Fatal("no root")
+	moments := append([]float32(nil), h...)
+	r, err := newRoot(pool, h, in)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for i := range in {
-		clear(h[i*in+i+1 : (i+1)*in])
-	}
+	checkRoot(t, pool, r, moments)
 	spec := infer.TensorSpec{Name: "m.weight", Shape: []int{out, in}, Role: infer.Projection, Kind: "q_proj"}
 	model := func(w []float32) *infer.Model {
 		m := &infer.Model{Blocks: make([]infer.Block, 1)}
@@ -117,17 +117,22 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 		return m
 	}
 	z := &initializer{pool: pool, base: model(q), teacher: model(w), opts: &Options{}}
-	left := func(r *root) (float64, float64) {
-		p := part{spec: spec, rank: rank, scale: 0.5, a: make([]float32, in*rank), b: make([]float32, out*rank)}
+	left := func(use *root) (float64, float64) {
+		p := part{spec: spec, name: "m", rank: rank, scale: 0.5, a: make([]float32, in*rank), b: make([]float32, out*rank)}
 		s := &student{parts: []part{p}}
-		z.module(0, spec, r, []*student{s})
+		z.students = []*student{s}
+		z.approximate(0, use)
+		if use != nil {
+			s.parts[0].inverse = use.inverse
+		}
+		a := s.values(pool, append(append([]float32(nil), p.a...), p.b...))["m"].A
 		// Σ over tokens of ‖(W−Ŵ−scale·B·A)·x‖², as M·L for the oracle.
 		e := make([]float32, out*in)
 		for i := range out {
 			for j := range in {
 				e[i*in+j] = w[i*in+j] - q[i*in+j]
 				for k := range rank {
-					e[i*in+j] -= p.scale * p.b[i*rank+k] * p.a[j*rank+k]
+					e[i*in+j] -= p.scale * p.b[i*rank+k] * a[k*in+j]
 				}
 			}
 		}
@@ -138,16 +143,44 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 			diff[i] = w[i] - q[i]
 		}
 		ml := make([]float32, out*in)
-		pool.Mul(ml, diff, out, kernel.PackF32(in, in, h))
+		pool.Mul(ml, diff, out, r.packed)
 		_, least := residual(ml, out, in, make([]float32, out*rank), make([]float64, rank), make([]float32, rank*in))
 		return kernel.Dot(y, y) / tokens, least
 	}
-	weighted, least := left(&root{h, in})
+	weighted, least := left(r)
 	plain, _ := left(nil)
 	if weighted > 1.001*least {
 		t.Errorf("the weighted init leaves %v, possible is %v", weighted, least)
 	}
 	if plain < 1.2*weighted {
 		t.Errorf("the plain init leaves %v, the weighted %v", plain, weighted)
+	}
+}
+
+// checkRoot holds L·Lᵀ to the damped second moments and L⁻¹·L to the identity.
+func checkRoot(t *testing.T, pool *kernel.Pool, r *root, moments []float32) {
+	t.Helper()
+	n := r.n
+	square, identity := make([]float32, n*n), make([]float32, n*n)
+	pool.MulT(square, r.l, n, r.packed)
+	inverse, mean := make([]float32, n*n), float32(0)
+	for i := range n {
+		r.inverse.Row(inverse[i*n:(i+1)*n], i)
+		mean += moments[i*n+i] / float32(n)
+	}
+	pool.Mul(identity, inverse, n, r.packed)
+	for i := range n {
+		for j := range n {
+			want, one := moments[i*n+j], float32(0)
+			if i == j {
+				want, one = want+rootDamping*mean, 1
+			}
+			if d := square[i*n+j] - want; d*d > 1e-8*mean*mean {
+				t.Fatalf("(L·Lᵀ)[%d, %d] is %v, want %v", i, j, square[i*n+j], want)
+			}
+			if d := identity[i*n+j] - one; d*d > 1e-6 {
+				t.Fatalf("(L⁻¹·L)[%d, %d] is %v", i, j, identity[i*n+j])
+			}
+		}
 	}
 }

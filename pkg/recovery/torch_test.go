@@ -85,7 +85,9 @@ func TestGradientsAgainstTorch(t *testing.T) {
 		ofTeacher := append([]float32(nil), teacher.Forward(batch)...)
 		student := c.model.WithAdapter(&infer.Adapter{})
 		s := newStudent(pool, c.model.Config, &c.adapter.Config)
-		s.copyFrom(c.adapter)
+		for i := range s.parts {
+			s.copyFrom(i, c.adapter)
+		}
 		s.pack(pool, safetensors.F32)
 		s.attach(student)
 		runner := student.NewRunner(pool)
@@ -113,7 +115,7 @@ func TestGradientsAgainstTorch(t *testing.T) {
 }
 
 func (c *torchCase) compareGradients(t *testing.T, what, kind string, s *student, n float64) {
-	grads := s.values(s.grads)
+	grads := s.values(nil, s.grads)
 	for _, p := range s.parts {
 		nameA, nameB := infer.AdapterTensor(p.name)
 		for name, got := range map[string][]float32{nameA: grads[p.name].A, nameB: grads[p.name].B} {

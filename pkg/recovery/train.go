@@ -124,13 +124,8 @@ func (t *trainer) stepTokens() int { return t.sequences * t.opts.SeqLen }
 // tokens returns how many tokens each student was trained on after some steps.
 func (t *trainer) tokens(steps int64) int64 { return steps * int64(t.stepTokens()) }
 
-// prepare finds the students' first values and looks at the held-out text.
-func (t *trainer) prepare(ctx context.Context, init *initializer, from *infer.Adapter) error {
-	if from != nil {
-		t.students[0].copyFrom(from)
-	} else if err := init.run(ctx, t.students, t.initText()); err != nil {
-		return err
-	}
+// prepare looks at the held-out text with the base and with the adapters' first values.
+func (t *trainer) prepare(ctx context.Context) error {
 	uninstall(t.base)
 	scores, err := t.validate(ctx, func() {})
 	if err != nil {
@@ -219,6 +214,7 @@ func (t *trainer) step() error {
 	n, step := float64(t.stepTokens()), t.Step+1
 	rate := rateAt(step, t.steps, t.opts.Rate, t.opts.Warmup)
 	for k, s := range t.students {
+		s.whiten(t.pool)
 		loss, norm := losses[k]/n, gradientNorm(t.pool, s.grads)/n
 		if !finite(loss) || !finite(norm) {
 			return fmt.Errorf("step %d, rank %d: the loss is %v and its gradient's norm %v; the state of step %d is kept", step, s.config.Rank, loss, norm, t.saved)
