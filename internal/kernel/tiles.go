@@ -121,7 +121,7 @@ func (s *Scratch) MulNN(m, n, k int, a []float32, lda int, b []float32, ldb int,
 func (s *Scratch) MulTNAdd(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
 	packA := func(_ isa, dst []float32, first, height, k0, kc int) {
 		for r := range kc {
-			copy(dst[r*height:][:height], a[(k0+r)*lda+first:])
+			copyRow(dst[r*height:], a[(k0+r)*lda+first:], height)
 		}
 	}
 	s.multiply(smallProduct{m: m, n: n, k: k, a: packA, b: columnsAlong(b, ldb), c: c, ldc: ldc, add: true})
@@ -157,9 +157,19 @@ func columnsAlong(b []float32, ldb int) packB {
 			return
 		}
 		for r := range kc {
-			copy(dst[r*PanelRows:], b[(k0+r)*ldb+j0:][:cols])
+			copyRow(dst[r*PanelRows:], b[(k0+r)*ldb+j0:], cols)
 		}
 	}
+}
+
+// copyRow copies n elements, at most 16, and where there is room all 16, which needs no
+// call.
+func copyRow(dst, src []float32, n int) {
+	if len(src) >= PanelRows && len(dst) >= PanelRows {
+		*(*[PanelRows]float32)(dst) = [PanelRows]float32(src)
+		return
+	}
+	copy(dst, src[:n])
 }
 
 // gatherGo copies the first 16 elements of rows of src, which are ld apart, to

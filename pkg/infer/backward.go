@@ -21,7 +21,7 @@ type Tape struct {
 type layerTape struct {
 	in             []float32 // hidden states at its beginning, [n, hidden]
 	attentionIn    []float32 // input of q, k, v, [n, hidden]
-	q, k, v        []float32 // as projected; [n, heads·head_dim], 2 × [n, kv_heads·head_dim]
+	q, k, v        []float32 // as projected; [n, heads·head_dim], 2 × [n, kv_heads·head_dim]; q and k only where they are needed
 	qTurned        []float32 // normed and rotated
 	kTurned        []float32
 	attn           []float32    // input of o, [n, heads·head_dim]
@@ -113,40 +113,49 @@ func (r *Runner) layerTape(b *Block, batch []Segment, layer, n int, l *layerTape
 		r.addFeedForward(b, n)
 		return
 	}
-	keep(&l.attentionIn, r.normed)
-	r.keepProjected(l, lowQ, &b.Q, r.q, r.normed, n)
-	r.keepProjected(l, lowK, &b.K, r.k, r.normed, n)
-	r.keepProjected(l, lowV, &b.V, r.v, r.normed, n)
-	keep(&l.q, r.q)
-	keep(&l.k, r.k)
-	keep(&l.v, r.v)
+	swap(&l.attentionIn, &r.normed)
+	r.keepProjected(l, lowQ, &b.Q, r.q, l.attentionIn, n)
+	r.keepProjected(l, lowK, &b.K, r.k, l.attentionIn, n)
+	r.keepProjected(l, lowV, &b.V, r.v, l.attentionIn, n)
+	if outputs || b.QNorm != nil {
+		keep(&l.q, r.q)
+		keep(&l.k, r.k)
+	}
 	r.rotateAndStore(batch, layer, n)
-	keep(&l.qTurned, r.q)
-	keep(&l.kTurned, r.k)
 	r.attention(batch, layer)
-	keep(&l.attn, r.attn)
-	r.keepProjected(l, lowO, &b.O, r.normed, r.attn, n)
+	swap(&l.qTurned, &r.q)
+	swap(&l.kTurned, &r.k)
+	swap(&l.v, &r.v)
+	swap(&l.attn, &r.attn)
+	r.keepProjected(l, lowO, &b.O, r.normed, l.attn, n)
 	if outputs {
 		keep(&l.o, r.normed)
 	}
 	r.addNormed(n)
 	keep(&l.middle, r.hidden)
 	r.feedForwardIn(b, n)
-	keep(&l.feedForwardIn, r.normed)
-	r.keepProjected(l, lowGate, &b.Gate, r.gate, r.normed, n)
-	r.keepProjected(l, lowUp, &b.Up, r.up, r.normed, n)
-	keep(&l.gate, r.gate)
-	keep(&l.up, r.up)
+	swap(&l.feedForwardIn, &r.normed)
+	r.keepProjected(l, lowGate, &b.Gate, r.gate, l.feedForwardIn, n)
+	r.keepProjected(l, lowUp, &b.Up, r.up, l.feedForwardIn, n)
+	swap(&l.gate, &r.gate)
+	swap(&l.up, &r.up)
 	f := c.IntermediateSize
+	l.feedForwardOut = grow(l.feedForwardOut, n*f)
 	r.rows(n, func(i int) {
-		kernel.SiLUMul(r.gate[i*f:(i+1)*f], r.gate[i*f:(i+1)*f], r.up[i*f:(i+1)*f])
+		kernel.SiLUMul(l.feedForwardOut[i*f:(i+1)*f], l.gate[i*f:(i+1)*f], l.up[i*f:(i+1)*f])
 	})
-	keep(&l.feedForwardOut, r.gate)
-	r.keepProjected(l, lowDown, &b.Down, r.normed, r.gate, n)
+	r.keepProjected(l, lowDown, &b.Down, r.normed, l.feedForwardOut, n)
 	if outputs {
 		keep(&l.down, r.normed)
 	}
 	r.addNormed(n)
+}
+
+// swap gives the tape a result in the runner's buffer, and the runner the tape's old one
+// for the next.
+func swap(kept, buffer *[]float32) {
+	n := len(*buffer)
+	*kept, *buffer = *buffer, grow(*kept, n)
 }
 
 func keep(dst *[]float32, src []float32) {
@@ -162,7 +171,7 @@ type Projected struct {
 	Linear *Linear
 	N      int       // tokens
 	X      []float32 // input [N, in]
-	Y      []float32 // output, with the bias [N, out]; of o and down only if the tape keeps outputs
+	Y      []float32 // output, with the bias [N, out]; only if the tape keeps outputs
 	G      []float32 // gradient of the loss with respect to Y
 	// With an adapter, LowX is Scale·A·x and LowG is Scale·Bᵀ·g, [N, rank] both: the
 	// gradient of the loss with respect to A is LowGᵀ·X, and to B it is Gᵀ·LowX.
@@ -278,22 +287,21 @@ func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n
 		r.headBack(&bw.workers[worker], l, first[s], len(batch[s].Tokens), i%c.KVHeads)
 	})
 	r.rows(n, func(i int) {
-		turn := func(g, x, norm []float32) {
+		turn := func(grad, kept, norm []float32, at int) {
+			g := grad[at : at+hd]
 			kernel.RopeBack(g, r.cos[i], r.sin[i])
 			if norm != nil {
 				var room [256]float32
 				t := append(room[:0], g...)
 				clear(g)
-				kernel.RMSNormBack(g, t, x, norm, eps)
+				kernel.RMSNormBack(g, t, kept[at:at+hd], norm, eps)
 			}
 		}
 		for h := range c.Heads {
-			at := (i*c.Heads + h) * hd
-			turn(bw.q[at:at+hd], l.q[at:at+hd], b.QNorm)
+			turn(bw.q, l.q, b.QNorm, (i*c.Heads+h)*hd)
 		}
 		for h := range c.KVHeads {
-			at := (i*c.KVHeads + h) * hd
-			turn(bw.k[at:at+hd], l.k[at:at+hd], b.KNorm)
+			turn(bw.k, l.k, b.KNorm, (i*c.KVHeads+h)*hd)
 		}
 	})
 	r.projectBack(bw.normed, false, lowQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit)
@@ -320,7 +328,7 @@ func (r *Runner) headBack(w *attentionBackScratch, l *layerTape, first, n, kv in
 	w.dk, w.dv = grow(w.dk, n*hd), grow(w.dv, n*hd)
 	clear(w.dk)
 	clear(w.dv)
-	block := min(max(maxScores/(n*group), 1), n)
+	block := min(max(maxScores/(n*group), 1), n, maxQueries)
 	for start := 0; start < n; start += block {
 		length := min(block, n-start)
 		rows, visible := length*group, start+length

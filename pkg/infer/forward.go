@@ -245,6 +245,10 @@ type attentionScratch struct {
 // that they stay in the second-level cache together with the keys.
 const maxScores = 1 << 18
 
+// maxQueries bounds the tokens of one task: all of them are multiplied with every key
+// that the last one sees, which the others pay for in vain.
+const maxQueries = 64
+
 // attention computes causal grouped-query attention for every token of the batch
 // (Ainslie et al. 2023, arXiv:2305.13245) into r.attn.
 func (r *Runner) attention(batch []Segment, layer int) {
@@ -254,7 +258,7 @@ func (r *Runner) attention(batch []Segment, layer int) {
 	for s, seg := range batch {
 		n := len(seg.Tokens)
 		visible := seg.Cache.Len + n
-		block := min(max(maxScores/(visible*c.Heads/c.KVHeads), 1), max(n, 1))
+		block := min(max(maxScores/(visible*c.Heads/c.KVHeads), 1), max(n, 1), maxQueries)
 		for start := 0; start < n; start += block {
 			for kv := range c.KVHeads {
 				r.tasks = append(r.tasks, attentionTask{s, kv, first, start, min(block, n-start)})
