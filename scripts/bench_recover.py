@@ -6,7 +6,8 @@ Both train an adapter on all projections with AdamW and KL to the 16-bit teacher
 on the same sequences a step and the same number of threads: forward of the teacher,
 forward and backward of the student. PyTorch runs the checkpoint that ARTIFACT stands for,
 so its products read dense weights. The two take turns, --rounds times, and the median of
-the rounds' ratios is printed. afmq's figure includes what it evaluates and saves.
+the rounds' ratios is printed. afmq's figure includes saving its state after every step
+and some looks at a few tokens held out.
 """
 
 import argparse
@@ -58,7 +59,7 @@ class Torch:
 
 def run_afmq(args, temp, tool, n):
     command = [tool, "recover", args.artifact, "--teacher", args.teacher, "--data", args.data, "--out", f"{temp}/out-{n}", "--rank", args.rank]
-    command += ["--tokens", args.steps * args.batch, "--seq-len", args.seq_len, "--batch-tokens", args.batch, "--init", "zero", "--validation-tokens", args.seq_len]
+    command += ["--tokens", args.steps * args.batch, "--seq-len", args.seq_len, "--batch-tokens", args.batch, "--init", "zero", "--validation-tokens", 16]
     command += ["--threads", args.threads, "--json", "--quiet"]
     out = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True)
     answer = json.loads(out.stdout)
@@ -74,9 +75,9 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--seq-len", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=4096, help="tokens a step")
-    parser.add_argument("--part", type=int, default=16, help="sequences that PyTorch runs at once")
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=1024, help="tokens a step")
+    parser.add_argument("--part", type=int, default=4, help="sequences that PyTorch runs at once")
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()

@@ -25,6 +25,7 @@ func (f *adapterFlags) register(flags *pflag.FlagSet) {
 type variant struct {
 	name, dir string
 	model     *infer.Model
+	trained   []string // hex SHA-256 of the files that the adapter was trained on
 }
 
 // open reads the adapters for a model, which is loaded once for all.
@@ -47,7 +48,7 @@ func (f *adapterFlags) open(m *infer.Model) ([]variant, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, variant{name, dir, m.WithAdapter(a)})
+		out = append(out, variant{name, dir, m.WithAdapter(a), a.Data})
 	}
 	return out, nil
 }

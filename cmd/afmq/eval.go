@@ -1,8 +1,12 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -88,7 +92,7 @@ with each adapter, not at the one without.`,
 	f.StringVar(&o.maxPPLIncrease, "max-ppl-increase", "", "fail if perplexity rises by more than this share of the reference's, such as 2%")
 	f.Float64Var(&o.maxKL, "max-kl", 0, "fail if the mean KL divergence is above this, in nats")
 	o.adapters.register(f)
-	f.BoolVar(&o.allowOverlap, "allow-overlap", false, "score a file that the artifact was calibrated on")
+	f.BoolVar(&o.allowOverlap, "allow-overlap", false, "score a file that the artifact was calibrated on, or an adapter trained on")
 	must(cmd.MarkFlagRequired("data"))
 	return cmd
 }
@@ -155,6 +159,11 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol i
 	if out.Overlap, err = checkOverlap(a, path, corpus, o.allowOverlap); err != nil {
 		return nil, err
 	}
+	for _, v := range variants {
+		if err := checkTrained(o.data, v, o.allowOverlap); err != nil {
+			return nil, err
+		}
+	}
 	run := func(m *infer.Model) (*infer.Evaluation, error) {
 		return infer.Evaluate(cmd.Context(), a.workers(), m, reference, corpus, infer.EvalOptions{
 			Protocol: protocol, Ctx: o.ctx, Stride: o.stride, Progress: a.progress(),
@@ -188,6 +197,23 @@ func checkOverlap(a *app, path string, corpus *infer.Corpus, allow bool) (*infer
 		fmt.Fprintf(a.stderr, "warning: %s shares %d of %d passages with the text that %s was calibrated on\n", corpus.File, overlap.Passages, overlap.Of, path)
 	}
 	return overlap, nil
+}
+
+// checkTrained refuses a file that an adapter was trained on.
+func checkTrained(file string, v variant, allow bool) error {
+	if len(v.trained) == 0 || allow {
+		return nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return fault.Reading(file, err)
+	}
+	sum := sha256.Sum256(data)
+	if !slices.Contains(v.trained, hex.EncodeToString(sum[:])) {
+		return nil
+	}
+	return fault.Inputf(file, "is text that adapter %s was trained on; what it scores there says little about other text", v.name).
+		WithHint("score another text, or give --allow-overlap")
 }
 
 // gate holds the limits against the model, or against it with each adapter.

@@ -85,14 +85,14 @@ func TestAdapterRoundTrip(t *testing.T) {
 		}
 		for _, dtype := range []safetensors.DType{safetensors.F32, safetensors.F16} {
 			dir := t.TempDir()
-			if err := WriteAdapter(dir, base, cfg, &a.Config, dtype, values, writeFileAt); err != nil {
+			if err := WriteAdapter(&Adapter{Dir: dir, Base: base, Config: a.Config, Data: []string{"x", "y"}}, cfg, dtype, values, writeFileAt); err != nil {
 				t.Fatal(err)
 			}
 			b, err := ReadAdapter(dir, cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if b.Base != base || !slices.Equal(a.Config.Modules, b.Config.Modules) {
+			if b.Base != base || !slices.Equal(b.Data, []string{"x", "y"}) || !slices.Equal(a.Config.Modules, b.Config.Modules) {
 				t.Errorf("%s: base %q, modules %v", name, b.Base, b.Config.Modules)
 			}
 			for m, l := range a.Modules {
@@ -114,7 +114,7 @@ func TestAdapterRoundTrip(t *testing.T) {
 		}
 		for m, w := range values {
 			w.A[0] = 70000
-			err := WriteAdapter(t.TempDir(), base, cfg, &a.Config, safetensors.F16, values, writeFileAt)
+			err := WriteAdapter(&Adapter{Dir: t.TempDir(), Base: base, Config: a.Config}, cfg, safetensors.F16, values, writeFileAt)
 			if err == nil || !strings.Contains(err.Error(), m) || !strings.Contains(err.Error(), "does not fit F16") {
 				t.Errorf("a value beyond F16 in %s: %v", m, err)
 			}

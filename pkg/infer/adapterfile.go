@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"afmq/internal/fault"
 	"afmq/internal/kernel"
@@ -19,9 +20,13 @@ const (
 	AdapterWeightsFile = "adapter_model.safetensors"
 )
 
-// AdapterBaseKey is the key in the metadata of adapter_model.safetensors under which
-// the content hash of the base artifact stands.
-const AdapterBaseKey = "afmq_base_content_hash"
+// Keys in the metadata of adapter_model.safetensors: the content hash of the base
+// artifact, and the hex SHA-256 of the files that the adapter was trained on, joined by
+// commas.
+const (
+	AdapterBaseKey = "afmq_base_content_hash"
+	AdapterDataKey = "afmq_training_files"
+)
 
 // maxAdapterConfig bounds adapter_config.json, in which each module may stand by name.
 const maxAdapterConfig = 16 << 20
@@ -74,6 +79,9 @@ func (a *Adapter) load(file *safetensors.File, cfg *Config) error {
 		if err := checkDigest(AdapterBaseKey, a.Base); err != nil {
 			return fault.Inputf(path, "%v", err)
 		}
+	}
+	if files := file.Metadata()[AdapterDataKey]; files != "" {
+		a.Data = strings.Split(files, ",")
 	}
 	used := map[string]bool{}
 	matrix := func(name string, rows, cols int) (*kernel.Matrix, error) {
@@ -143,12 +151,14 @@ type AdapterWeights struct {
 	B []float32 // [out, rank]
 }
 
-// WriteAdapter writes the two files of an adapter into the directory dir, which is
-// there: weights in F16 or F32, bound to the artifact whose content hash is base. A
-// value that F16 cannot hold is an error that names it. The adapter is whole when
-// adapter_config.json is there, which comes last and is written by writeFile.
-func WriteAdapter(dir, base string, cfg *Config, c *AdapterConfig, dtype safetensors.DType, weights map[string]AdapterWeights,
+// WriteAdapter writes the two files of the adapter a, whose Modules are not looked at,
+// into the directory a.Dir, which is there: weights in F16 or F32, bound to the artifact
+// whose content hash is a.Base. A value that F16 cannot hold is an error that names it.
+// The adapter is whole when adapter_config.json is there, which comes last and is written
+// by writeFile.
+func WriteAdapter(a *Adapter, cfg *Config, dtype safetensors.DType, weights map[string]AdapterWeights,
 	writeFile func(path string, data []byte) error) (err error) {
+	c := &a.Config
 	var infos []safetensors.Info
 	var values [][]float32
 	for _, spec := range cfg.Tensors() {
@@ -163,7 +173,11 @@ func WriteAdapter(dir, base string, cfg *Config, c *AdapterConfig, dtype safeten
 			safetensors.Info{Name: nameB, DType: dtype, Shape: []int{spec.Shape[0], rank}})
 		values = append(values, w.A, w.B)
 	}
-	w, err := safetensors.Create(filepath.Join(dir, AdapterWeightsFile), infos, map[string]string{"format": "pt", AdapterBaseKey: base})
+	metadata := map[string]string{"format": "pt", AdapterBaseKey: a.Base}
+	if len(a.Data) > 0 {
+		metadata[AdapterDataKey] = strings.Join(a.Data, ",")
+	}
+	w, err := safetensors.Create(filepath.Join(a.Dir, AdapterWeightsFile), infos, metadata)
 	if err != nil {
 		return err
 	}
@@ -180,7 +194,7 @@ func WriteAdapter(dir, base string, cfg *Config, c *AdapterConfig, dtype safeten
 	if err := w.Close(); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, AdapterConfigFile), c.Encode(cfg))
+	return writeFile(filepath.Join(a.Dir, AdapterConfigFile), c.Encode(cfg))
 }
 
 // encodeFloats returns the bytes of values in a type, rounded to it.

@@ -26,6 +26,7 @@ type Adapter struct {
 	// Base is the content hash of the artifact that the adapter was trained on; empty
 	// where its file does not say.
 	Base    string
+	Data    []string            // hex SHA-256 of the files that it was trained on, where its file says
 	Modules map[string]*LowRank // by module: "model.layers.0.self_attn.q_proj"
 	Bytes   int64               // of adapter_model.safetensors
 }

@@ -278,6 +278,10 @@ func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (
 	res := &Result{ResumedSteps: t.Step}
 	began := time.Now()
 	if err := t.run(ctx); err != nil {
+		var bad *notFinite
+		if errors.As(err, &bad) {
+			return nil, errors.Join(err, r.rescue(t))
+		}
 		return nil, err
 	}
 	if d := time.Since(began).Seconds(); d > 0 {
@@ -302,8 +306,7 @@ func (r *run) write(t *trainer, i int) (*AdapterResult, error) {
 		if err := dir.Mkdir(name); err != nil {
 			return nil, err
 		}
-		err := infer.WriteAdapter(dir.Path(name), r.manifest.ContentHash, r.base.Config, s.config, r.opts.stored(), s.values(r.pool, weights), stage.WriteFileAtomic)
-		if err != nil {
+		if err := r.writeAdapter(dir.Path(name), s, weights); err != nil {
 			return nil, err
 		}
 	}
@@ -334,6 +337,27 @@ func (r *run) write(t *trainer, i int) (*AdapterResult, error) {
 		a.PerplexityTeacher = perplexity(t.Teacher)
 	}
 	return a, nil
+}
+
+// writeAdapter stores weights laid out as the student's in a directory.
+func (r *run) writeAdapter(dir string, s *student, weights []float32) error {
+	a := &infer.Adapter{Dir: dir, Config: *s.config, Base: r.manifest.ContentHash, Data: r.data.Files}
+	return infer.WriteAdapter(a, r.base.Config, r.opts.stored(), s.values(r.pool, weights), stage.WriteFileAtomic)
+}
+
+// rescue stores the best adapters so far beside the saved state, when a run cannot go on.
+func (r *run) rescue(t *trainer) error {
+	for i, s := range r.students {
+		name, _ := adapterDir(s.config.Rank)
+		dir := t.dir.StatePath(name)
+		if err := os.MkdirAll(dir, 0o777); err != nil {
+			return fault.Writing(dir, err)
+		}
+		if err := r.writeAdapter(dir, s, t.Best[i].weights); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writeRecord stores what the run says of itself.

@@ -191,6 +191,14 @@ func TestNonFiniteLoss(t *testing.T) {
 	if _, err := os.Stat(o.Out); err == nil {
 		t.Error("there is an output")
 	}
+	// And the best adapter so far can be used.
+	cfg, err := infer.LoadConfig(b.artifact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := infer.OpenAdapter(filepath.Join(filepath.Dir(state), "rank-2"), b.artifact, cfg, false); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestFrom starts an application's adapter from a recovery adapter, without a teacher.

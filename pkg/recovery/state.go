@@ -132,6 +132,7 @@ func (t *trainer) readState(path string) error {
 	}
 	for i := range best {
 		t.Best[i].weights = best[i].weights
+		t.held = t.value(t.Best[i].Score)
 	}
 	return t.readMetrics(path)
 }

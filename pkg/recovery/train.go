@@ -47,8 +47,9 @@ type trainer struct {
 	part      int // sequences run at once
 	evalEvery int64
 
-	standing       // with the students' numbers, what a saved state holds
-	saved    int64 // the step of the last saved state
+	standing         // with the students' numbers, what a saved state holds
+	held     float64 // the last value on held-out text, for those who watch
+	saved    int64   // the step of the last saved state
 	savedAt  time.Time
 	dir      *stage.Dir
 }
@@ -217,7 +218,7 @@ func (t *trainer) step() error {
 		s.whiten(t.pool)
 		loss, norm := losses[k]/n, gradientNorm(t.pool, s.grads)/n
 		if !finite(loss) || !finite(norm) {
-			return fmt.Errorf("step %d, rank %d: the loss is %v and its gradient's norm %v; the state of step %d is kept", step, s.config.Rank, loss, norm, t.saved)
+			return t.notFinite(step, s, fmt.Sprintf("the loss is %v and its gradient's norm %v", loss, norm))
 		}
 		scale := 1 / n
 		if clip := t.opts.Clip; clip > 0 && norm > clip {
@@ -228,8 +229,19 @@ func (t *trainer) step() error {
 		t.metrics = append(t.metrics, Metric{Step: step, Tokens: t.tokens(step), Rank: s.config.Rank, Loss: &loss, Rate: rate, GradientNorm: norm})
 	}
 	t.Step = step
-	t.opts.Progress.Status(fmt.Sprintf("loss %.5f", losses[len(losses)-1]/n))
+	t.opts.Progress.Status(fmt.Sprintf("loss %.5f, held out %.5f", losses[len(losses)-1]/n, t.held))
 	return nil
+}
+
+// notFinite says that training left the numbers.
+type notFinite struct{ text string }
+
+func (e *notFinite) Error() string { return e.text }
+
+func (t *trainer) notFinite(step int64, s *student, what string) error {
+	name, _ := adapterDir(s.config.Rank)
+	return &notFinite{fmt.Sprintf("step %d, rank %d: %s; a lower --rate may help; the state of step %d is kept, and the best adapter so far as %s",
+		step, s.config.Rank, what, t.saved, t.dir.StatePath(name))}
 }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
@@ -312,13 +324,14 @@ func (t *trainer) look(ctx context.Context) error {
 		s.pack(t.pool, safetensors.F32)
 		sc := scores[k]
 		if !finite(t.value(sc)) {
-			return fmt.Errorf("step %d, rank %d: the loss on the held-out text is %v; the state of step %d is kept", t.Step, s.config.Rank, t.value(sc), t.saved)
+			return t.notFinite(t.Step, s, fmt.Sprintf("the loss on the held-out text is %v", t.value(sc)))
 		}
 		m := Metric{Step: t.Step, Tokens: t.tokens(t.Step), Rank: s.config.Rank, Perplexity: perplexity(sc)}
 		if t.teacher != nil {
 			m.KL = &sc.KL
 		}
 		t.metrics = append(t.metrics, m)
+		t.held = t.value(sc)
 		if t.Step == 0 {
 			t.Initial = append(t.Initial, sc)
 		}
