@@ -43,8 +43,7 @@ func BenchmarkStep(b *testing.B) {
 		b.Fatal(err)
 	}
 	t := newTrainer(pool, &o, r.data, r.base, r.teacher, r.students)
-	init := &initializer{pool: pool, base: r.base, opts: &o, students: r.students}
-	if err := init.run(context.Background(), t.initText(), true); err != nil {
+	if err := t.initialize(context.Background(), nil, true); err != nil {
 		b.Fatal(err)
 	}
 	for _, s := range t.students {

@@ -10,70 +10,6 @@ import (
 	"afmq/pkg/infer"
 )
 
-const (
-	// rootDamping is the share of the mean that is added to the diagonal of an input's
-	// second moments: directions that the text hardly shows count a little.
-	rootDamping = 0.01
-	// widestRoot is the widest input whose second moments are kept whole; of a wider one
-	// only the diagonal is.
-	widestRoot = 4096
-)
-
-// root is a lower triangular L [n, n] with L·Lᵀ the second moments of a module's input x:
-// L⁻¹·x is white.
-type root struct {
-	n       int
-	l       []float32      // zero above the diagonal
-	packed  *kernel.Matrix // L
-	inverse *kernel.Matrix // L⁻¹
-}
-
-// newRoot returns the root of the second moments h [n, n], which it overwrites.
-func newRoot(pool *kernel.Pool, h []float32, n int) (*root, error) {
-	mean := 0.0
-	for i := range n {
-		mean += float64(h[i*n+i]) / float64(n)
-	}
-	if !(mean > 0) || math.IsInf(mean, 0) {
-		return nil, fmt.Errorf("the second moment of its input is %v", mean)
-	}
-	if n > widestRoot {
-		for i := range n {
-			d := h[i*n+i]
-			clear(h[i*n : (i+1)*n])
-			h[i*n+i] = d
-		}
-	}
-	l := make([]float32, len(h))
-	for damping := rootDamping; ; damping *= 10 {
-		copy(l, h)
-		for i := range n {
-			l[i*n+i] += float32(damping * mean)
-		}
-		if pool.Cholesky(l, n) {
-			break
-		}
-		if damping > 1e3 {
-			return nil, fmt.Errorf("the second moments of its input have no root")
-		}
-	}
-	for i := range n {
-		clear(l[i*n+i+1 : (i+1)*n])
-	}
-	r := &root{n: n, l: l, packed: pool.PackF32(n, n, l)}
-	inverse := make([]float32, n*n)
-	pool.Run(n, func(_, i int) {
-		row := inverse[i*n : (i+1)*n]
-		row[i] = 1
-		for j := i; j >= 0; j-- { // row·L = e_i, from the last column on
-			row[j] /= l[j*n+j]
-			kernel.AddScaled(row[:j], l[j*n:j*n+j], -row[j])
-		}
-	})
-	r.inverse = pool.PackF32(n, n, inverse)
-	return r, nil
-}
-
 // initializer finds the roots of all inputs and the first value of the adapters.
 type initializer struct {
 	pool          *kernel.Pool
@@ -81,6 +17,7 @@ type initializer struct {
 	opts          *Options
 	from          *infer.Adapter // to start from, instead of an init; nil for none
 	students      []*student
+	outputs       map[place]*root // of the gradients at the modules' outputs; nil where no init needs them
 }
 
 // run looks at the text, sequence by sequence and layer by layer, and gives every module
@@ -105,12 +42,15 @@ func (z *initializer) run(ctx context.Context, text [][]int32, fill bool) error 
 				}
 			}
 			for _, s := range z.students {
-				s.parts[at].inverse = roots[input].inverse
+				s.parts[at].root = roots[input]
 			}
 			if fill {
 				z.fill(at, roots[input])
 			}
 			p.Advance(1)
+		}
+		for _, r := range roots {
+			r.forget()
 		}
 		if at < len(parts) {
 			walk.Advance()
@@ -131,15 +71,11 @@ func inputOf(kind string) string {
 }
 
 func (z *initializer) rootOf(walk *infer.Walk, spec infer.TensorSpec) (*root, error) {
-	in, tokens := spec.Shape[1], 0
-	h := make([]float32, in*in)
+	m := newMoments(spec.Shape[1], spec.Shape[1] <= widestRoot)
 	for b := range walk.Batches() {
-		z.pool.AddGram(h, walk.Input(spec.Kind, b), walk.Tokens(b), in)
-		tokens += walk.Tokens(b)
+		m.add(z.pool, walk.Input(spec.Kind, b), walk.Tokens(b))
 	}
-	kernel.Symmetrize(h, in)
-	kernel.Scale(h, 1/float32(tokens))
-	return newRoot(z.pool, h, in)
+	return m.root(z.pool, false)
 }
 
 // fill sets the adapters of one module.
@@ -163,14 +99,17 @@ func (z *initializer) fill(at int, r *root) {
 		p := &s.parts[at]
 		a := turned(p.a, r.n, p.rank)
 		white := make([]float32, len(a))
-		z.pool.Mul(white, a, p.rank, r.packed)
+		r.times(z.pool, white, a, p.rank)
 		copy(p.a, turned(white, p.rank, r.n))
 	}
 }
 
-// approximate sets the adapters of one module to the best approximation of its error, in
-// the norm of its input where r is given: with (W−Ŵ)·L = U·S·Vᵀ they are B = U·√S and
-// A·L = √S·Vᵀ, by scale. Without r, L is the identity.
+// approximate sets the adapters of one module to the best approximation of its error. With
+// r, the root L of its input's second moments, and the root G of those of the loss's
+// gradients g at its output, the best is what leaves least of E[(gᵀ·(W−Ŵ−B·A)·x)²] as far
+// as g and x are independent (Martens and Grosse 2015, arXiv:1503.05671): the truncated
+// singular value decomposition U·S·Vᵀ of Gᵀ·(W−Ŵ)·L gives B = G⁻ᵀ·U·√S and A·L = √S·Vᵀ,
+// by scale. Without r, both roots are the identity.
 func (z *initializer) approximate(at int, r *root) {
 	spec := z.students[0].parts[at].spec
 	out, in := spec.Shape[0], spec.Shape[1]
@@ -183,10 +122,14 @@ func (z *initializer) approximate(at int, r *root) {
 		q.Row(row, i)
 		kernel.AddScaled(d, row, -1)
 	}
+	var g *root
 	if r != nil {
-		diff := m
-		m = make([]float32, out*in)
-		z.pool.Mul(m, diff, out, r.packed)
+		g = z.outputs[place{spec.Layer, spec.Kind}]
+		weighted := make([]float32, out*in)
+		r.times(z.pool, weighted, m, out)
+		m = turned(weighted, out, in)
+		g.times(z.pool, weighted, m, in)
+		m = turned(weighted, in, out)
 	}
 	for _, st := range z.students {
 		p := &st.parts[at]
@@ -194,6 +137,12 @@ func (z *initializer) approximate(at int, r *root) {
 		// are trained beside it.
 		rng := rand.New(rand.NewPCG(uint64(z.opts.Seed), 1<<32+uint64(at)))
 		u, s, v := truncatedSVD(z.pool, m, out, in, p.rank, rng)
+		if g != nil {
+			white := turned(u, out, p.rank)
+			plain := make([]float32, len(white))
+			g.timesInverse(z.pool, plain, white, p.rank)
+			u = turned(plain, p.rank, out)
+		}
 		for j := range p.rank {
 			f := float32(math.Sqrt(s[j] / float64(p.scale)))
 			for i := range in {

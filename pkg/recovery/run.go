@@ -263,8 +263,7 @@ func (r *run) needBytes() int64 {
 
 // train makes the steps that are left and writes what comes of them.
 func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (*Result, error) {
-	init := &initializer{pool: r.pool, base: r.base, teacher: r.teacher, opts: r.opts, from: r.from, students: r.students}
-	if err := init.run(ctx, t.initText(), !resumed); err != nil {
+	if err := t.initialize(ctx, r.from, !resumed); err != nil {
 		return nil, err
 	}
 	if !resumed {

@@ -30,14 +30,14 @@ type part struct {
 	scale float32
 
 	// A lies transposed, so that the gradients of both matrices are products with many
-	// rows, which threads can share. Where inverse is there, the inverse of the root L of
-	// the second moments of the module's input, a is not A but A·L: AdamW, which treats
+	// rows, which threads can share. Where root is there, the root L of the second
+	// moments of the module's input, a is not A but A·L: AdamW, which treats
 	// all numbers alike, then works on inputs that are white, whose directions all count
 	// the same (as in Kronecker-factored curvature, Martens and Grosse 2015,
 	// arXiv:1503.05671).
 	a, gradA []float32 // [in, rank]
 	b, gradB []float32 // [out, rank]
-	inverse  *kernel.Matrix
+	root     *root
 }
 
 func newStudent(pool *kernel.Pool, cfg *infer.Config, config *infer.AdapterConfig) *student {
@@ -109,10 +109,10 @@ func (s *student) values(pool *kernel.Pool, weights []float32) map[string]infer.
 		p := &s.parts[i]
 		rows, in := p.spec.Shape[0], p.spec.Shape[1]
 		a := turned(weights[at:at+p.rank*in], in, p.rank)
-		if p.inverse != nil {
+		if p.root != nil {
 			white := a
 			a = make([]float32, len(white))
-			pool.Mul(a, white, p.rank, p.inverse)
+			p.root.timesInverse(pool, a, white, p.rank)
 		}
 		at += p.rank * in
 		out[p.name] = infer.AdapterWeights{A: a, B: weights[at : at+p.rank*rows]}
@@ -136,13 +136,13 @@ func turned(v []float32, rows, cols int) []float32 {
 func (s *student) whiten(pool *kernel.Pool) {
 	for i := range s.parts {
 		p := &s.parts[i]
-		if p.inverse == nil {
+		if p.root == nil {
 			continue
 		}
 		in := p.spec.Shape[1]
 		g := turned(p.gradA, in, p.rank)
 		white := make([]float32, len(g))
-		pool.MulT(white, g, p.rank, p.inverse)
+		p.root.timesInverseT(pool, white, g, p.rank)
 		copy(p.gradA, turned(white, p.rank, in))
 	}
 }
@@ -183,12 +183,14 @@ func uninstall(m *infer.Model) {
 	}
 }
 
+// place names a projection.
+type place struct {
+	layer int
+	kind  string
+}
+
 // accumulate returns the visitor that adds the gradients of a batch.
 func (s *student) accumulate(pool *kernel.Pool) infer.Visitor {
-	type place struct {
-		layer int
-		kind  string
-	}
 	parts := make(map[place]*part, len(s.parts))
 	for i := range s.parts {
 		parts[place{s.parts[i].spec.Layer, s.parts[i].spec.Kind}] = &s.parts[i]

@@ -86,101 +86,167 @@ func TestTruncatedSVD(t *testing.T) {
 	}
 }
 
+// spread returns vectors [tokens, n] some of whose numbers are large and that hang together.
+func spread(rng *rand.Rand, tokens, n int) []float32 {
+	x := normals(rng, tokens*n)
+	for i := range x {
+		x[i] *= float32(1 + 10*math.Exp(-float64(i%n)/4))
+		if i%n > 0 {
+			x[i] += 0.5 * x[i-1]
+		}
+	}
+	return x
+}
+
+func dense(v []float32, rows, cols int) *mat.Dense {
+	m := mat.NewDense(rows, cols, nil)
+	for i, x := range v {
+		m.Set(i/cols, i%cols, float64(x))
+	}
+	return m
+}
+
+// lower returns L of a root.
+func lower(r *root) *mat.Dense {
+	l := mat.NewDense(r.n, r.n, nil)
+	row := make([]float32, r.n)
+	for i := range r.n {
+		if r.diagonal != nil {
+			l.Set(i, i, float64(r.diagonal[i]))
+			continue
+		}
+		r.matrix.Row(row, i)
+		for j, x := range row {
+			l.Set(i, j, float64(x))
+		}
+	}
+	return l
+}
+
 // TestInitIsTheBestApproximation holds the weighted init of a module to what gonum finds
-// possible for the error at its output, and checks that the plain one leaves more.
+// possible, and checks that the plain one leaves more.
 func TestInitIsTheBestApproximation(t *testing.T) {
 	pool := newPool(t, 2)
 	const out, in, rank, tokens = 24, 40, 4, 200
 	rng := rand.New(rand.NewPCG(8, 8))
 	w, q := normals(rng, out*in), normals(rng, out*in)
-	x := normals(rng, tokens*in)
-	for i := range x {
-		x[i] *= float32(1 + 10*math.Exp(-float64(i%in)/4)) // some inputs are large
-		if i%in > 0 {
-			x[i] += 0.5 * x[i-1] // and they hang together
-		}
-	}
-	h := make([]float32, in*in)
-	pool.AddGram(h, x, tokens, in)
-	kernel.Symmetrize(h, in)
-	kernel.Scale(h, 1.0/tokens)
-	moments := append([]float32(nil), h...)
-	r, err := newRoot(pool, h, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkRoot(t, pool, r, moments)
 	spec := infer.TensorSpec{Name: "m.weight", Shape: []int{out, in}, Role: infer.Projection, Kind: "q_proj"}
 	model := func(w []float32) *infer.Model {
 		m := &infer.Model{Blocks: make([]infer.Block, 1)}
 		m.Blocks[0].Q.Weight = kernel.PackF32(out, in, w)
 		return m
 	}
-	z := &initializer{pool: pool, base: model(q), teacher: model(w), opts: &Options{}}
-	left := func(use *root) (float64, float64) {
-		p := part{spec: spec, name: "m", rank: rank, scale: 0.5, a: make([]float32, in*rank), b: make([]float32, out*rank)}
-		s := &student{parts: []part{p}}
-		z.students = []*student{s}
-		z.approximate(0, use)
-		if use != nil {
-			s.parts[0].inverse = use.inverse
-		}
-		a := s.values(pool, append(append([]float32(nil), p.a...), p.b...))["m"].A
-		// Σ over tokens of ‖(W−Ŵ−scale·B·A)·x‖², as M·L for the oracle.
-		e := make([]float32, out*in)
-		for i := range out {
-			for j := range in {
-				e[i*in+j] = w[i*in+j] - q[i*in+j]
-				for k := range rank {
-					e[i*in+j] -= p.scale * p.b[i*rank+k] * a[k*in+j]
-				}
+	for _, whole := range []bool{true, false} {
+		roots := func(n int) *root {
+			m := newMoments(n, whole)
+			x := spread(rng, tokens, n)
+			m.add(pool, x[:50*n], 50)
+			m.add(pool, x[50*n:], tokens-50)
+			r, err := m.root(pool, n == out)
+			if err != nil {
+				t.Fatal(err)
 			}
+			checkRoot(t, pool, r, x, n == out, whole)
+			return r
 		}
-		y := make([]float32, tokens*out)
-		pool.MulT(y, x, tokens, kernel.PackF32(out, in, e))
-		diff := make([]float32, out*in)
-		for i := range diff {
-			diff[i] = w[i] - q[i]
+		x, g := roots(in), roots(out)
+		z := &initializer{pool: pool, base: model(q), teacher: model(w), opts: &Options{}, outputs: map[place]*root{{0, "q_proj"}: g}}
+		var weighted mat.Dense // Gᵀ·(W−Ŵ)·L
+		weighted.Sub(dense(w, out, in), dense(q, out, in))
+		weighted.Mul(&weighted, lower(x))
+		weighted.Mul(lower(g).T(), &weighted)
+		var svd mat.SVD
+		if !svd.Factorize(&weighted, mat.SVDNone) {
+			t.Fatal("svd")
 		}
-		ml := make([]float32, out*in)
-		pool.Mul(ml, diff, out, r.packed)
-		_, least := residual(ml, out, in, make([]float32, out*rank), make([]float64, rank), make([]float32, rank*in))
-		return kernel.Dot(y, y) / tokens, least
-	}
-	weighted, least := left(r)
-	plain, _ := left(nil)
-	if weighted > 1.001*least {
-		t.Errorf("the weighted init leaves %v, possible is %v", weighted, least)
-	}
-	if plain < 1.2*weighted {
-		t.Errorf("the plain init leaves %v, the weighted %v", plain, weighted)
+		least := 0.0
+		for _, s := range svd.Values(nil)[rank:] {
+			least += s * s
+		}
+		left := func(use *root) float64 {
+			s := &student{parts: []part{{spec: spec, name: "m", rank: rank, scale: 0.5, a: make([]float32, in*rank), b: make([]float32, out*rank)}}}
+			z.students = []*student{s}
+			z.approximate(0, use)
+			s.parts[0].root = use
+			v := s.values(pool, append(append([]float32(nil), s.parts[0].a...), s.parts[0].b...))["m"]
+			var e mat.Dense
+			e.Mul(dense(v.B, out, rank), dense(v.A, rank, in))
+			e.Scale(0.5, &e)
+			e.Mul(&e, lower(x))
+			e.Mul(lower(g).T(), &e)
+			e.Sub(&weighted, &e)
+			return math.Pow(mat.Norm(&e, 2), 2)
+		}
+		if got := left(x); got > 1.001*least {
+			t.Errorf("whole %v: the weighted init leaves %v, possible is %v", whole, got, least)
+		}
+		if got := left(nil); got < 1.2*least {
+			t.Errorf("whole %v: the plain init leaves %v, possible is %v", whole, got, least)
+		}
 	}
 }
 
-// checkRoot holds L·Lᵀ to the damped second moments and L⁻¹·L to the identity.
-func checkRoot(t *testing.T, pool *kernel.Pool, r *root, moments []float32) {
+// checkRoot holds L·Lᵀ to the damped second moments of x, and what multiplies with L⁻¹ and
+// its transpose to L.
+func checkRoot(t *testing.T, pool *kernel.Pool, r *root, x []float32, unit, whole bool) {
 	t.Helper()
 	n := r.n
-	square, identity := make([]float32, n*n), make([]float32, n*n)
-	pool.MulT(square, r.l, n, r.packed)
-	inverse, mean := make([]float32, n*n), float32(0)
-	for i := range n {
-		r.inverse.Row(inverse[i*n:(i+1)*n], i)
-		mean += moments[i*n+i] / float32(n)
+	tokens := len(x) / n
+	var want, got mat.Dense
+	want.Mul(dense(x, tokens, n).T(), dense(x, tokens, n))
+	want.Scale(1/float64(tokens), &want)
+	mean := mat.Trace(&want) / float64(n)
+	if unit {
+		want.Scale(1/mean, &want)
+		mean = 1
 	}
-	pool.Mul(identity, inverse, n, r.packed)
+	l := lower(r)
+	got.Mul(l, l.T())
+	eye := make([]float32, n*n)
 	for i := range n {
+		eye[i*n+i] = 1
+		want.Set(i, i, want.At(i, i)+rootDamping*mean)
 		for j := range n {
-			want, one := moments[i*n+j], float32(0)
-			if i == j {
-				want, one = want+rootDamping*mean, 1
+			if i != j && !whole {
+				want.Set(i, j, 0)
 			}
-			if d := square[i*n+j] - want; d*d > 1e-8*mean*mean {
-				t.Fatalf("(L·Lᵀ)[%d, %d] is %v, want %v", i, j, square[i*n+j], want)
-			}
-			if d := identity[i*n+j] - one; d*d > 1e-6 {
-				t.Fatalf("(L⁻¹·L)[%d, %d] is %v", i, j, identity[i*n+j])
+			if d := got.At(i, j) - want.At(i, j); math.Abs(d) > 1e-4*mean {
+				t.Fatalf("(L·Lᵀ)[%d, %d] is %v, want %v", i, j, got.At(i, j), want.At(i, j))
 			}
 		}
+	}
+	for name, f := range map[string]func(*kernel.Pool, []float32, []float32, int){"L": r.times, "L⁻¹": r.timesInverse, "L⁻ᵀ": r.timesInverseT} {
+		y := make([]float32, n*n)
+		f(pool, y, eye, n)
+		var product mat.Dense
+		switch name {
+		case "L":
+			product.Sub(dense(y, n, n), l)
+		case "L⁻¹":
+			product.Mul(dense(y, n, n), l)
+			product.Sub(&product, dense(eye, n, n))
+		default:
+			product.Mul(dense(y, n, n), l.T())
+			product.Sub(&product, dense(eye, n, n))
+		}
+		if off := mat.Max(&product) - mat.Min(&product); !(off < 1e-3*(1+math.Sqrt(mean))) {
+			t.Errorf("products with %s are off by %v", name, off)
+		}
+	}
+}
+
+// TestRootOfNothing checks the moments of zeros and of what is no number.
+func TestRootOfNothing(t *testing.T) {
+	pool := newPool(t, 1)
+	m := newMoments(3, true)
+	m.add(pool, make([]float32, 6), 2)
+	r, err := m.root(pool, true)
+	if err != nil || r.diagonal[0] != 1 || r.diagonal[2] != 1 {
+		t.Errorf("zeros: %v, %v", r, err)
+	}
+	m = newMoments(2, false)
+	m.add(pool, []float32{1, float32(math.NaN())}, 1)
+	if _, err := m.root(pool, false); err == nil {
+		t.Error("NaN has a root")
 	}
 }

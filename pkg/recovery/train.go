@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -124,6 +125,72 @@ func (t *trainer) stepTokens() int { return t.sequences * t.opts.SeqLen }
 
 // tokens returns how many tokens each student was trained on after some steps.
 func (t *trainer) tokens(steps int64) int64 { return steps * int64(t.stepTokens()) }
+
+// initialize finds the roots of the inputs, and, unless they come from a saved state, the
+// first values of all adapters.
+func (t *trainer) initialize(ctx context.Context, from *infer.Adapter, fill bool) error {
+	z := &initializer{pool: t.pool, base: t.base, opts: t.opts, from: from, students: t.students}
+	if fill && from == nil && t.opts.Init != InitZero {
+		z.teacher = t.teacher.Model()
+	}
+	text := t.initText()
+	if z.teacher != nil && t.opts.Init == InitSVD {
+		var err error
+		if z.outputs, err = t.outputRoots(ctx, text); err != nil {
+			return err
+		}
+	}
+	return z.run(ctx, text, fill)
+}
+
+// momentMemory is how many bytes the second moments at all outputs may take; beyond it
+// only their diagonals are kept.
+const momentMemory = 1 << 30
+
+// outputRoots returns the roots of the gradients at the output of every module that is
+// adapted, of the nats of tokens that the base itself would write.
+func (t *trainer) outputRoots(ctx context.Context, text [][]int32) (map[place]*root, error) {
+	parts := t.students[0].parts
+	bytes, widest := 0, 0
+	for _, p := range parts {
+		bytes += 4 * p.spec.Shape[0] * p.spec.Shape[0]
+		widest = max(widest, p.spec.Shape[0])
+	}
+	sums := map[place]*moments{}
+	for _, p := range parts {
+		sums[place{p.spec.Layer, p.spec.Kind}] = newMoments(p.spec.Shape[0], bytes <= momentMemory && widest <= widestRoot)
+	}
+	uninstall(t.base)
+	progress := t.opts.Progress
+	progress.Stage("looking at gradients", int64(len(text)*t.opts.SeqLen), "tokens")
+	defer progress.Done()
+	for i, s := range text {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		rng := rand.New(rand.NewPCG(uint64(t.opts.Seed), 1<<34+uint64(i)))
+		batch := []infer.Segment{{Cache: t.base.NewCache(len(s)), Tokens: s}}
+		hidden := slices.Clone(t.runner.ForwardTape(batch, t.tape))
+		grad := make([]float32, len(hidden))
+		t.runner.SampledGradient(grad, hidden, len(s), rng)
+		t.runner.Backward(batch, t.tape, grad, func(p infer.Projected) {
+			if m := sums[place{p.Layer, p.Kind}]; m != nil {
+				m.add(t.pool, p.G, p.N)
+			}
+		})
+		progress.Advance(int64(len(s)))
+	}
+	roots := map[place]*root{}
+	for _, p := range parts {
+		at := place{p.spec.Layer, p.spec.Kind}
+		var err error
+		if roots[at], err = sums[at].root(t.pool, true); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		delete(sums, at)
+	}
+	return roots, nil
+}
 
 // prepare looks at the held-out text with the base and with the adapters' first values.
 func (t *trainer) prepare(ctx context.Context) error {

@@ -76,7 +76,7 @@ func (f *fisherEstimator) run(ctx context.Context, unit int) ([]contribution, er
 		}
 		// The draws of a unit depend on its number, not on what ran before it.
 		rng := rand.New(rand.NewPCG(uint64(w.seed), uint64(unit)<<16|uint64(sample)))
-		f.drawGradient(grad, hidden, n, rng)
+		f.runner.SampledGradient(grad, hidden, n, rng)
 		f.runner.Backward(batch, f.tape, grad, func(p infer.Projected) {
 			f.visit(costs[w.byKey[layerKind{p.Layer, p.Kind}]], p)
 		})
@@ -89,46 +89,6 @@ func (f *fisherEstimator) run(ctx context.Context, unit int) ([]contribution, er
 		}
 	}
 	return out, nil
-}
-
-// drawGradient draws a token at every position from the model's own prediction and
-// writes the gradient of the sum of their nats with respect to the hidden states: that
-// with respect to the logits is the prediction minus one at the token drawn.
-func (f *fisherEstimator) drawGradient(grad, hidden []float32, n int, rng *rand.Rand) {
-	c := f.w.model.Config
-	vocab, d := c.VocabSize, c.HiddenSize
-	rows := infer.LogitRows(vocab)
-	logits := make([]float32, min(rows, n)*vocab)
-	for at := 0; at < n; at += rows {
-		k := min(rows, n-at)
-		l := logits[:k*vocab]
-		f.runner.Logits(l, hidden[at*d:(at+k)*d], k)
-		uniform := make([]float64, k)
-		for i := range uniform {
-			uniform[i] = rng.Float64()
-		}
-		f.w.pool.Run(k, func(_, i int) {
-			p := l[i*vocab : (i+1)*vocab]
-			kernel.Softmax(p, 1)
-			p[pick(p, uniform[i])]--
-		})
-		f.runner.HiddenGradient(grad[at*d:(at+k)*d], l, k)
-	}
-}
-
-// pick returns the index at which the running sum of p passes u.
-func pick(p []float32, u float64) int {
-	last := 0
-	for i, v := range p {
-		if v <= 0 {
-			continue
-		}
-		last = i
-		if u -= float64(v); u < 0 {
-			return i
-		}
-	}
-	return last // the sum of float32 probabilities may be just below 1
 }
 
 // visit adds Σ (g·(Ŵ·x - W·x))² over the tokens to the costs of one module.
