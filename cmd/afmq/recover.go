@@ -45,7 +45,7 @@ Data files are text, .jsonl with one {"text": …} a line, or .safetensors with 
 "tokens" of token ids. Whole documents are held out for validation.
 
 Init:
-  svd    what best makes up for W−Ŵ at the module's output on text (default)
+  svd    what best makes up for W−Ŵ, weighted by activations and gradients on text (default)
   plain  what best makes up for W−Ŵ itself
   zero   nothing: A random, B zero
 

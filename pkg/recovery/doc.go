@@ -14,10 +14,10 @@
 // whole batch are ever held. What the backward pass needs is kept for at most 1 GiB of
 // intermediate results; a step that needs more is cut into parts whose gradients add up.
 //
-// Before the first step the base runs over some text, layer by layer, for the second
-// moments H = L·Lᵀ of each module's input. They serve twice. The init is the best
-// approximation of W−Ŵ of its rank in the norm that they give: the error at the module's
-// output, which a singular value decomposition of (W−Ŵ)·L solves. And training has A·L in
+// Before the first step the base runs over some text, forward and back, for the second
+// moments of each module's input, L·Lᵀ, and of the gradients at its output, G·Gᵀ. The init
+// is the best approximation of W−Ŵ of its rank in the norm that they give, what moves the
+// loss, which a singular value decomposition of Gᵀ·(W−Ŵ)·L solves. And training has A·L in
 // place of A, so that AdamW sees inputs that are white.
 //
 // # What it promises

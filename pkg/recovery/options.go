@@ -17,8 +17,8 @@ import (
 type Init string
 
 const (
-	// InitSVD is the best low-rank approximation of the quantization error W−Ŵ in the
-	// norm of the activations: what least changes the module's output on text.
+	// InitSVD is the best low-rank approximation of the quantization error W−Ŵ, weighted
+	// by the module's inputs and by the loss's gradients at its output.
 	InitSVD Init = "svd"
 	// InitPlain is the same in the Frobenius norm, which needs no text.
 	InitPlain Init = "plain"
@@ -45,7 +45,7 @@ const (
 	DefaultWarmup      = 0.05
 	DefaultClip        = 1.0
 	DefaultMix         = 0.5
-	DefaultInitTokens  = 8192
+	DefaultInitTokens  = 32768
 	DefaultValidation  = 32768
 )
 
