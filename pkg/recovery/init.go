@@ -17,7 +17,7 @@ type initializer struct {
 	opts          *Options
 	from          *infer.Adapter // to start from, instead of an init; nil for none
 	students      []*student
-	outputs       map[place]*root // of the gradients at the modules' outputs; nil where no init needs them
+	outputs       map[place]*moments // of the gradients at the modules' outputs; nil where no init needs them
 }
 
 // run looks at the text, sequence by sequence and layer by layer, and gives every module
@@ -45,7 +45,9 @@ func (z *initializer) run(ctx context.Context, text [][]int32, fill bool) error 
 				s.parts[at].root = roots[input]
 			}
 			if fill {
-				z.fill(at, roots[input])
+				if err := z.fill(at, roots[input]); err != nil {
+					return fmt.Errorf("%s: %w", parts[at].name, err)
+				}
 			}
 			p.Advance(1)
 		}
@@ -79,16 +81,22 @@ func (z *initializer) rootOf(walk *infer.Walk, spec infer.TensorSpec) (*root, er
 }
 
 // fill sets the adapters of one module.
-func (z *initializer) fill(at int, r *root) {
-	if z.from == nil && z.opts.Init == InitSVD {
-		z.approximate(at, r)
-		return
-	}
+func (z *initializer) fill(at int, r *root) error {
 	switch {
 	case z.from != nil:
 		z.students[0].copyFrom(at, z.from)
+	case z.opts.Init == InitSVD:
+		// The moments of one module at a time become a root, which takes as much again.
+		key := place{z.students[0].parts[at].spec.Layer, z.students[0].parts[at].spec.Kind}
+		g, err := z.outputs[key].root(z.pool, true)
+		if err != nil {
+			return err
+		}
+		delete(z.outputs, key)
+		z.approximate(at, r, g)
+		return nil
 	case z.opts.Init == InitPlain:
-		z.approximate(at, nil)
+		z.approximate(at, nil, nil)
 	default:
 		for _, s := range z.students {
 			s.zeroInit(at, z.opts.Seed)
@@ -102,6 +110,7 @@ func (z *initializer) fill(at int, r *root) {
 		r.times(z.pool, white, a, p.rank)
 		copy(p.a, turned(white, p.rank, r.n))
 	}
+	return nil
 }
 
 // approximate sets the adapters of one module to the best approximation of its error. With
@@ -109,8 +118,8 @@ func (z *initializer) fill(at int, r *root) {
 // gradients g at its output, the best is what leaves least of E[(gᵀ·(W−Ŵ−B·A)·x)²] as far
 // as g and x are independent (Martens and Grosse 2015, arXiv:1503.05671): the truncated
 // singular value decomposition U·S·Vᵀ of Gᵀ·(W−Ŵ)·L gives B = G⁻ᵀ·U·√S and A·L = √S·Vᵀ,
-// by scale. Without r, both roots are the identity.
-func (z *initializer) approximate(at int, r *root) {
+// by scale. Without the roots, they are the identity.
+func (z *initializer) approximate(at int, r, g *root) {
 	spec := z.students[0].parts[at].spec
 	out, in := spec.Shape[0], spec.Shape[1]
 	m, row := make([]float32, out*in), make([]float32, in)
@@ -122,9 +131,7 @@ func (z *initializer) approximate(at int, r *root) {
 		q.Row(row, i)
 		kernel.AddScaled(d, row, -1)
 	}
-	var g *root
 	if r != nil {
-		g = z.outputs[place{spec.Layer, spec.Kind}]
 		weighted := make([]float32, out*in)
 		r.times(z.pool, weighted, m, out)
 		m = turned(weighted, out, in)

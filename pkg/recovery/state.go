@@ -87,6 +87,9 @@ func (t *trainer) restore() (bool, error) {
 		return false, nil
 	}
 	err := t.readState(path)
+	if err == nil {
+		err = t.readMetrics(path)
+	}
 	if err != nil {
 		var fe *fault.Error
 		if errors.As(err, &fe) {
@@ -134,7 +137,7 @@ func (t *trainer) readState(path string) error {
 		t.Best[i].weights = best[i].weights
 		t.held = t.value(t.Best[i].Score)
 	}
-	return t.readMetrics(path)
+	return nil
 }
 
 // readMetrics collects the metrics up to the saved step: entries that a run wrote after

@@ -150,7 +150,7 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 			return r
 		}
 		x, g := roots(in), roots(out)
-		z := &initializer{pool: pool, base: model(q), teacher: model(w), opts: &Options{}, outputs: map[place]*root{{0, "q_proj"}: g}}
+		z := &initializer{pool: pool, base: model(q), teacher: model(w), opts: &Options{}}
 		var weighted mat.Dense // Gᵀ·(W−Ŵ)·L
 		weighted.Sub(dense(w, out, in), dense(q, out, in))
 		weighted.Mul(&weighted, lower(x))
@@ -163,10 +163,10 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 		for _, s := range svd.Values(nil)[rank:] {
 			least += s * s
 		}
-		left := func(use *root) float64 {
+		left := func(use, gradients *root) float64 {
 			s := &student{parts: []part{{spec: spec, name: "m", rank: rank, scale: 0.5, a: make([]float32, in*rank), b: make([]float32, out*rank)}}}
 			z.students = []*student{s}
-			z.approximate(0, use)
+			z.approximate(0, use, gradients)
 			s.parts[0].root = use
 			v := s.values(pool, append(append([]float32(nil), s.parts[0].a...), s.parts[0].b...))["m"]
 			var e mat.Dense
@@ -177,10 +177,10 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 			e.Sub(&weighted, &e)
 			return math.Pow(mat.Norm(&e, 2), 2)
 		}
-		if got := left(x); got > 1.001*least {
+		if got := left(x, g); got > 1.001*least {
 			t.Errorf("whole %v: the weighted init leaves %v, possible is %v", whole, got, least)
 		}
-		if got := left(nil); got < 1.2*least {
+		if got := left(nil, nil); got < 1.2*least {
 			t.Errorf("whole %v: the plain init leaves %v, possible is %v", whole, got, least)
 		}
 	}

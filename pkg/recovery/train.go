@@ -136,7 +136,7 @@ func (t *trainer) initialize(ctx context.Context, from *infer.Adapter, fill bool
 	text := t.initText()
 	if z.teacher != nil && t.opts.Init == InitSVD {
 		var err error
-		if z.outputs, err = t.outputRoots(ctx, text); err != nil {
+		if z.outputs, err = t.outputMoments(ctx, text); err != nil {
 			return err
 		}
 	}
@@ -147,9 +147,9 @@ func (t *trainer) initialize(ctx context.Context, from *infer.Adapter, fill bool
 // only their diagonals are kept.
 const momentMemory = 1 << 30
 
-// outputRoots returns the roots of the gradients at the output of every module that is
-// adapted, of the nats of tokens that the base itself would write.
-func (t *trainer) outputRoots(ctx context.Context, text [][]int32) (map[place]*root, error) {
+// outputMoments returns the second moments of the gradients at the output of every module
+// that is adapted, of the nats of tokens that the base itself would write.
+func (t *trainer) outputMoments(ctx context.Context, text [][]int32) (map[place]*moments, error) {
 	parts := t.students[0].parts
 	bytes, widest := 0, 0
 	for _, p := range parts {
@@ -180,16 +180,7 @@ func (t *trainer) outputRoots(ctx context.Context, text [][]int32) (map[place]*r
 		})
 		progress.Advance(int64(len(s)))
 	}
-	roots := map[place]*root{}
-	for _, p := range parts {
-		at := place{p.spec.Layer, p.spec.Kind}
-		var err error
-		if roots[at], err = sums[at].root(t.pool, true); err != nil {
-			return nil, fmt.Errorf("%s: %w", p.name, err)
-		}
-		delete(sums, at)
-	}
-	return roots, nil
+	return sums, nil
 }
 
 // prepare looks at the held-out text with the base and with the adapters' first values.

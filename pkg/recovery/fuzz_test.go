@@ -1,0 +1,91 @@
+package recovery
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"afmq/internal/fault"
+	"afmq/internal/kernel"
+	"afmq/pkg/infer"
+	"afmq/pkg/safetensors"
+)
+
+// FuzzTokens checks that a file of tokens is refused or gives ids of the vocabulary.
+func FuzzTokens(f *testing.F) {
+	for _, dtype := range []safetensors.DType{safetensors.U16, safetensors.I32} {
+		path := filepath.Join(f.TempDir(), "t.safetensors")
+		writeTokens(f, path, dtype, []int32{3, 0, 99})
+		data, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(dir, "fuzz.safetensors")
+		if err := os.WriteFile(path, data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		ids, err := readTokens(path, 100)
+		if err != nil {
+			if fault.KindOf(err) != fault.Input {
+				t.Fatal(err)
+			}
+			return
+		}
+		for _, id := range ids {
+			if id < 0 || id >= 100 {
+				t.Fatalf("token %d", id)
+			}
+		}
+	})
+}
+
+// FuzzState checks that a saved state that somebody changed is refused, or is one.
+func FuzzState(f *testing.F) {
+	cfg := &infer.Config{HiddenSize: 4, IntermediateSize: 4, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 4, VocabSize: 8}
+	pool := kernel.NewPool(1)
+	f.Cleanup(pool.Close)
+	fresh := func() *trainer {
+		config := &infer.AdapterConfig{Rank: 1, Alpha: 1, Modules: []string{"model.layers.0.mlp.up_proj"}}
+		return &trainer{students: []*student{newStudent(pool, cfg, config)}, standing: standing{Best: make([]best, 1)}, steps: 5}
+	}
+	infos, values := fresh().stateTensors()
+	path := filepath.Join(f.TempDir(), "s.safetensors")
+	w, err := safetensors.Create(path, infos, map[string]string{stateKey: `{"step":3,"best":[{"step":2}],"initial":[{}]}`})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for range values {
+		if err := w.Append(make([]byte, 4*8)); err != nil {
+			f.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		f.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(dir, "fuzz.safetensors")
+		if err := os.WriteFile(path, data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		tr := fresh()
+		if err := tr.readState(path); err != nil {
+			if fault.KindOf(err) != fault.Input {
+				t.Fatal(err)
+			}
+			return
+		}
+		if tr.Step < 0 || tr.Step > 5 || len(tr.Best) != 1 || len(tr.Best[0].weights) != 8 || len(tr.students[0].weights) != 8 {
+			t.Fatalf("%+v", tr.standing)
+		}
+	})
+}
