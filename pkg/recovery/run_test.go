@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -85,8 +86,8 @@ func dataOf(t testing.TB, pool *kernel.Pool, o *Options, m *infer.Model) *Data {
 	return d
 }
 
-// TestSameBytes holds runs of one job together: on other threads, with the gradients of
-// a step made in parts of another kind, and a rank alone or beside others.
+// TestSameBytes holds runs of one job together: on other threads, with every layer run
+// forward again in the backward pass, and a rank alone or beside others.
 func TestSameBytes(t *testing.T) {
 	b := newBench(t)
 	o := b.options(t)
@@ -107,19 +108,32 @@ func TestSameBytes(t *testing.T) {
 	}
 }
 
-// TestResume cancels a run after every step and more than once, and holds the result to
-// that of a run that was left alone.
+// TestResume cancels a run after every step and more than once, before the look at the
+// held-out text that follows each and after it, and holds the result to that of a run that
+// was left alone.
 func TestResume(t *testing.T) {
+	for _, validation := range []int{16, 200} { // tokens: a look after every step, or none but the last
+		t.Run(strconv.Itoa(validation), func(t *testing.T) { resume(t, validation) })
+	}
+}
+
+func resume(t *testing.T, validation int) {
 	b, pool := newBench(t), newPool(t, 2)
 	o := b.options(t)
+	o.Validation = validation
 	mustRun(t, pool, o)
 	want := contents(t, o.Out)
 	for n := 1; n < 6; n++ {
 		c := o
 		c.Out = filepath.Join(t.TempDir(), "out")
-		for left := 5; left > 0; left -= n {
+		// A step whose look was cut off is made again, so every run has to make one more.
+		for made := 0; made < 5; made += n {
 			ctx, cancel := context.WithCancel(bg)
-			c.Progress = &stopAt{steps: min(n, left), cancel: cancel}
+			steps := min(n, 5-made)
+			if validation == 16 && made+steps < 5 {
+				steps++
+			}
+			c.Progress = &stopAt{steps: steps, cancel: cancel}
 			if _, err := Run(ctx, pool, c); !errors.Is(err, context.Canceled) {
 				t.Fatalf("cancelled after %d: %v", n, err)
 			}
@@ -130,7 +144,7 @@ func TestResume(t *testing.T) {
 		}
 		c.Progress = nil
 		r := mustRun(t, pool, c)
-		if r.ResumedSteps != 5 {
+		if want := int64(5); validation == 16 && r.ResumedSteps != want-1 || validation != 16 && r.ResumedSteps != want {
 			t.Errorf("in steps of %d: %d steps were taken over", n, r.ResumedSteps)
 		}
 		sameContents(t, contents(t, c.Out), want)

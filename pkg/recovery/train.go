@@ -105,12 +105,9 @@ func newTrainer(pool *kernel.Pool, o *Options, data *Data, base, teacher *infer.
 	t.sequences = max(o.BatchTokens/o.SeqLen, 1)
 	t.steps = max(1, (o.Tokens+int64(t.stepTokens())-1)/int64(t.stepTokens()))
 	perSequence := base.Config.TapeBytes() * int64(o.SeqLen)
-	recompute := o.Recompute || perSequence > 2*tapeMemory
-	if recompute {
-		perSequence /= int64(base.Config.Layers)
-	}
+	// The same parts with and without recomputing, so that gradients are the same sums.
 	t.part = min(t.sequences, int(max(tapeMemory/perSequence, 1)))
-	t.tape = infer.NewTape(infer.TapeOptions{Recompute: recompute})
+	t.tape = infer.NewTape(infer.TapeOptions{Recompute: o.Recompute || perSequence > 2*tapeMemory})
 	// Looking at the held-out text must not take longer than the training between.
 	held := 0
 	for _, s := range data.Validation {
@@ -373,9 +370,7 @@ func (t *trainer) look(ctx context.Context) error {
 	}
 	scores, err := t.validate(ctx, attach...)
 	if err != nil {
-		if t.Step > 0 {
-			return t.stop(err)
-		}
+		// A step is saved only after the look that belongs to it.
 		return err
 	}
 	for k, s := range t.students {
