@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -14,19 +16,23 @@ import (
 	"afmq/internal/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
+	"afmq/pkg/recovery"
+	"afmq/pkg/sensitivity"
 )
 
 const (
-	demoTexts  = 48  // texts that the model writes for its own evaluation
-	demoTokens = 256 // tokens of each at most
-	demoPrompt = "The old man looked at the sea and"
-	demoSeed   = 1
+	demoTexts      = 48     // texts that the model writes for its own evaluation
+	demoTrainTexts = 160    // and others to calibrate and to train on
+	demoTokens     = 256    // tokens of each at most
+	demoTraining   = 120000 // tokens that the adapter is trained on
+	demoPrompt     = "The old man looked at the sea and"
+	demoSeed       = 1
 )
 
 // demoRow is one model of the demo's table.
 type demoRow struct {
 	Name       string  `json:"name"`
-	Bytes      int64   `json:"bytes"` // model.safetensors
+	Bytes      int64   `json:"bytes"` // model.safetensors, and the adapter's weights where there is one
 	BPW        float64 `json:"bpw"`   // of the projections
 	Perplexity float64 `json:"perplexity"`
 	KL         float64 `json:"kl_mean"` // to the 16-bit model, nats per token
@@ -47,10 +53,11 @@ func newDemoCommand(a *app) *cobra.Command {
 		Use:   "demo",
 		Short: "Run the main job on the small model inside this program",
 		Long: `Compresses the model that this program carries (1.07 M parameters in the shape of
-Apple's on-device model) to 4 and to 2 bits, checks both artifacts, and shows
-sizes, perplexity, divergence and a sentence from each. The text they are scored
-on is written by the 16-bit model itself, so its perplexity there is the
-exponential of its own entropy.`,
+Apple's on-device model): to 4 bits, to 3.5 bits on average, each module as many as it
+needs, and to 2 bits, for which an adapter is trained that wins back what that costs. It
+checks every artifact and shows sizes, perplexity, divergence and a sentence from each.
+All text is written by the 16-bit model itself, other text to calibrate and to train on
+than to score, so that its perplexity there is the exponential of its own entropy.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), a, out) },
 	}
@@ -72,12 +79,14 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	if err != nil {
 		return err
 	}
-	a.progress().Stage("writing a text with the 16-bit model", demoTexts, "texts")
-	texts, err := reference.SampleTexts(ctx, a.workers(), demoTexts, demoTokens, demoSeed)
+	texts, err := writeTexts(ctx, a, reference, demoTexts, demoSeed)
 	if err != nil {
 		return err
 	}
-	a.progress().Done()
+	train := filepath.Join(dir, "train.jsonl")
+	if err := writeTraining(ctx, a, reference, train); err != nil {
+		return err
+	}
 	corpus, err := infer.EncodeTexts("the text of the 16-bit model", texts, reference.Tokenizer, reference.Config.Separator())
 	if err != nil {
 		return err
@@ -87,8 +96,8 @@ func runDemo(ctx context.Context, a *app, out string) error {
 		return err
 	}
 	o := demoObject{Schema: "afmq.demo/v1", Prompt: demoPrompt}
-	add := func(name, path string, bytes int64, bpw float64) error {
-		row, tokens, err := measure(ctx, a, reference, corpus, path)
+	add := func(name string, model *infer.Model, bytes int64, bpw float64) error {
+		row, tokens, err := measure(ctx, a, reference, corpus, model)
 		if err != nil {
 			return err
 		}
@@ -96,25 +105,85 @@ func runDemo(ctx context.Context, a *app, out string) error {
 		o.Models, o.Tokens = append(o.Models, row), tokens
 		return nil
 	}
-	if err := add("16 bit", source, d.WeightBytes, 16); err != nil {
+	if err := add("16 bit", reference, d.WeightBytes, 16); err != nil {
 		return err
 	}
-	for _, bits := range []int{4, 2} {
-		path := filepath.Join(dir, fmt.Sprintf("afm-tiny-%dbit", bits))
-		r, err := quantize.Run(ctx, a.workers(), quantize.Options{
-			Model: source, Out: path, Bits: bits, RowScale: true, Progress: a.progress(), ToolVersion: version,
-		})
+	calibration := sensitivity.CalibrationOptions{Files: []string{train}, SeqLen: demoTokens}
+	for _, job := range []quantize.Options{
+		{Out: "afm-tiny-4bit", Bits: 4},
+		{Out: "afm-tiny-3.5bit", Request: &sensitivity.Request{Target: sensitivity.Target{BPW: 3.5}, Bits: []int{2, 4}}},
+		{Out: "afm-tiny-2bit", Bits: 2},
+	} {
+		name := strings.TrimSuffix(strings.TrimPrefix(job.Out, "afm-tiny-"), "bit") + " bit"
+		job.Model, job.Out = source, filepath.Join(dir, job.Out)
+		job.RowScale, job.Compensate, job.Calibration = true, quantize.GPTQ, calibration
+		job.Progress, job.ToolVersion = a.progress(), version
+		r, err := quantize.Run(ctx, a.workers(), job)
 		if err != nil {
 			return err
 		}
-		if _, err := quantize.Verify(ctx, a.workers(), path, a.progress()); err != nil {
+		if _, err := quantize.Verify(ctx, a.workers(), job.Out, a.progress()); err != nil {
 			return err
 		}
-		if err := add(fmt.Sprintf("%d bit", bits), path, r.Ledger.Total, r.BPW.Projections); err != nil {
+		model, err := infer.Open(job.Out, a.workers())
+		if err != nil {
+			return err
+		}
+		if err := add(name, model, r.Ledger.Total, r.BPW.Projections); err != nil {
+			return err
+		}
+		if job.Bits != 2 {
+			continue
+		}
+		adapter, err := trainDemo(ctx, a, source, job.Out, train, filepath.Join(dir, "adapter"))
+		if err != nil {
+			return err
+		}
+		if err := add(name+" and adapter", model.WithAdapter(adapter), r.Ledger.Total+adapter.Bytes, r.BPW.Projections); err != nil {
 			return err
 		}
 	}
 	return a.print(o, func(w io.Writer) error { return printDemo(w, o, out) })
+}
+
+// writeTexts lets the model write.
+func writeTexts(ctx context.Context, a *app, m *infer.Model, n int, seed uint64) ([]string, error) {
+	a.progress().Stage("writing a text with the 16-bit model", int64(n), "texts")
+	defer a.progress().Done()
+	return m.SampleTexts(ctx, a.workers(), n, demoTokens, seed)
+}
+
+// writeTraining lets the model write a file to calibrate and to train on.
+func writeTraining(ctx context.Context, a *app, m *infer.Model, path string) error {
+	texts, err := writeTexts(ctx, a, m, demoTrainTexts, demoSeed+1)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	for _, text := range texts {
+		if err := e.Encode(map[string]string{"text": text}); err != nil {
+			return err
+		}
+	}
+	return outputError(os.WriteFile(path, b.Bytes(), 0o666))
+}
+
+// trainDemo trains an adapter of rank 8 and opens it.
+func trainDemo(ctx context.Context, a *app, teacher, artifact, data, out string) (*infer.Adapter, error) {
+	r, err := recovery.Run(ctx, a.workers(), recovery.Options{
+		Artifact: artifact, Teacher: teacher, Data: []string{data}, Out: out, Ranks: []int{8}, Tokens: demoTraining,
+		SeqLen: demoTokens / 2, BatchTokens: 1024, Validation: 4096, Warmup: recovery.DefaultWarmup, Clip: recovery.DefaultClip,
+		Progress: a.progress(), ToolVersion: version,
+	})
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := infer.LoadConfig(artifact)
+	if err != nil {
+		return nil, err
+	}
+	return infer.OpenAdapter(filepath.Join(out, r.Adapters[0].Path), artifact, cfg, false)
 }
 
 // demoDir returns the directory to work in, and how to leave it.
@@ -129,12 +198,8 @@ func demoDir(out string) (string, func(), error) {
 	return out, func() {}, nil
 }
 
-// measure evaluates the model at path on the corpus and lets it write a sentence.
-func measure(ctx context.Context, a *app, reference *infer.Model, corpus *infer.Corpus, path string) (demoRow, int, error) {
-	model, err := infer.Open(path, a.workers())
-	if err != nil {
-		return demoRow{}, 0, err
-	}
+// measure evaluates a model on the corpus and lets it write a sentence.
+func measure(ctx context.Context, a *app, reference *infer.Model, corpus *infer.Corpus, model *infer.Model) (demoRow, int, error) {
 	e, err := infer.Evaluate(ctx, a.workers(), model, reference, corpus, infer.EvalOptions{Ctx: demoTokens, Progress: a.progress()})
 	if err != nil {
 		return demoRow{}, 0, err
