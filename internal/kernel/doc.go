@@ -12,8 +12,12 @@
 // widened to exactly the float32 that its stored form denotes:
 //
 //   - F32, F16, BF16: the value itself;
-//   - Int8: float32(q)·scale[row], rounded once to float32;
-//   - LUT: float32(lut[group][index])·float32(rowScale[row]), rounded once.
+//   - Int8: float32(q);
+//   - LUT: float32(lut[group][index]).
+//
+// The factor of a row, which Int8 has and LUT may have, multiplies the finished sum of
+// that row in MulT, rounded once, so that it costs nothing for each weight. Row, and Mul,
+// which sums over rows, widen to q·scale and lut·rowScale, rounded once to float32.
 //
 // # One chain of sums
 //

@@ -7,38 +7,33 @@ import "unsafe"
 //
 //	c[16·p+j] (+)= Σk x[k]·w[p][k][j],  p < np, j < 16, k < kc
 //
-// b points to the first panel's weights and panels are ps bytes apart; table and
-// scale are [np][16], where the format has them. Its twin is widenPanel followed
-// by a gemmFunc, which gives the same bits.
-type fusedFunc func(kc int, x *float32, b *byte, ps int, table, scale *float32, c *float32, add int)
+// b points to the first panel's weights and panels are ps bytes apart; table is
+// [np][16], where the format has one. Factors of rows are left out. Its twin is
+// widenPanel followed by a gemmFunc, which gives the same bits.
+type fusedFunc func(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedSet holds a format's kernels by log2 of panels.
 type fusedSet [nWide]fusedFunc
 
 // fusedLevel holds the kernels of one level.
 type fusedLevel struct {
-	f16, bf16, int8                    fusedSet
-	lut4, lut4Scaled, lut2, lut2Scaled fusedSet
+	f16, bf16, int8, lut4, lut2 fusedSet
 }
 
 var fusedAVX512 = fusedLevel{
-	f16:        fusedSet{0: fusedF16AVX512_1, 2: fusedF16AVX512_4, 3: fusedF16AVX512_8},
-	bf16:       fusedSet{0: fusedBF16AVX512_1, 2: fusedBF16AVX512_4, 3: fusedBF16AVX512_8},
-	int8:       fusedSet{0: fusedInt8AVX512_1, 2: fusedInt8AVX512_4, 3: fusedInt8AVX512_8},
-	lut4:       fusedSet{0: fusedLUT4AVX512_1, 2: fusedLUT4AVX512_4, 3: fusedLUT4AVX512_8},
-	lut4Scaled: fusedSet{0: fusedLUT4ScaledAVX512_1, 2: fusedLUT4ScaledAVX512_4, 3: fusedLUT4ScaledAVX512_8},
-	lut2:       fusedSet{0: fusedLUT2AVX512_1, 2: fusedLUT2AVX512_4, 3: fusedLUT2AVX512_8},
-	lut2Scaled: fusedSet{0: fusedLUT2ScaledAVX512_1, 2: fusedLUT2ScaledAVX512_4, 3: fusedLUT2ScaledAVX512_8},
+	f16:  fusedSet{0: fusedF16AVX512_1, 2: fusedF16AVX512_4, 3: fusedF16AVX512_8},
+	bf16: fusedSet{0: fusedBF16AVX512_1, 2: fusedBF16AVX512_4, 3: fusedBF16AVX512_8},
+	int8: fusedSet{0: fusedInt8AVX512_1, 2: fusedInt8AVX512_4, 3: fusedInt8AVX512_8},
+	lut4: fusedSet{0: fusedLUT4AVX512_1, 2: fusedLUT4AVX512_4, 3: fusedLUT4AVX512_8},
+	lut2: fusedSet{0: fusedLUT2AVX512_1, 2: fusedLUT2AVX512_4, 3: fusedLUT2AVX512_8},
 }
 
 var fusedAVX2 = fusedLevel{
-	f16:        fusedSet{0: fusedF16AVX2_1, 2: fusedF16AVX2_4},
-	bf16:       fusedSet{0: fusedBF16AVX2_1, 2: fusedBF16AVX2_4},
-	int8:       fusedSet{0: fusedInt8AVX2_1, 2: fusedInt8AVX2_4},
-	lut4:       fusedSet{0: fusedLUT4AVX2_1, 1: fusedLUT4AVX2_2},
-	lut4Scaled: fusedSet{0: fusedLUT4ScaledAVX2_1, 1: fusedLUT4ScaledAVX2_2},
-	lut2:       fusedSet{0: fusedLUT2AVX2_1, 1: fusedLUT2AVX2_2},
-	lut2Scaled: fusedSet{0: fusedLUT2ScaledAVX2_1, 1: fusedLUT2ScaledAVX2_2},
+	f16:  fusedSet{0: fusedF16AVX2_1, 2: fusedF16AVX2_4},
+	bf16: fusedSet{0: fusedBF16AVX2_1, 2: fusedBF16AVX2_4},
+	int8: fusedSet{0: fusedInt8AVX2_1, 2: fusedInt8AVX2_4},
+	lut4: fusedSet{0: fusedLUT4AVX2_1, 1: fusedLUT4AVX2_2},
+	lut2: fusedSet{0: fusedLUT2AVX2_1, 1: fusedLUT2AVX2_2},
 }
 
 // hasFused reports whether fused kernels of the level read the format.
@@ -56,14 +51,8 @@ func (lv *fusedLevel) set(w *Matrix) *fusedSet {
 	case formatInt8:
 		return &lv.int8
 	case formatLUT4:
-		if w.scaled {
-			return &lv.lut4Scaled
-		}
 		return &lv.lut4
 	case formatLUT2:
-		if w.scaled {
-			return &lv.lut2Scaled
-		}
 		return &lv.lut2
 	}
 	panic("kernel: no fused kernel for this format")
@@ -98,14 +87,11 @@ func (t *tiles) fused(x []float32, w *Matrix, p0, k0, cols int, c []float32) {
 	b, ps := w.stored(p0, panelsOf(cols), k0, t.kc)
 	_ = c[cols-1]
 	call := func(f fusedFunc, p int, c *float32, add int) {
-		var table, scale *float32
+		var table *float32
 		if w.table != nil {
 			table = &w.table[(p0+p)*PanelRows]
 		}
-		if w.scale != nil {
-			scale = &w.scale[(p0+p)*PanelRows]
-		}
-		f(t.kc, &x[0], (*byte)(unsafe.Add(b, p*ps)), ps, table, scale, c, add)
+		f(t.kc, &x[0], (*byte)(unsafe.Add(b, p*ps)), ps, table, c, add)
 	}
 	full, p := cols/PanelRows, 0
 	for wide := nWide - 1; wide >= 0; wide-- {

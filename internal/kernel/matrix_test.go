@@ -18,23 +18,29 @@ func (s stored) pack() *Matrix {
 	return PackLUT(s.rows, s.cols, s.bits, s.group, s.indices, s.lut, s.rowScale)
 }
 
-// dequantize is the definition of the stored form, written without regard to
-// how the package reads it.
-func (s stored) dequantize() []float32 {
+// scales returns the factors of the rows, or nil.
+func (s stored) scales() []float32 {
+	if s.rowScale == nil {
+		return nil
+	}
+	f := make([]float32, s.rows)
+	F16ToF32(f, s.rowScale)
+	return f
+}
+
+// plain is the definition of the stored form, but for the factors of rows, written
+// without regard to how the package reads it.
+func (s stored) plain() []float32 {
 	rowBytes := (s.cols*s.bits + 7) / 8
 	out := make([]float32, 0, s.rows*s.cols)
 	for r := range s.rows {
-		scale := float32(1)
-		if s.rowScale != nil {
-			scale = halfToFloat(s.rowScale[r])
-		}
 		for c := range s.cols {
 			idx := 0
 			for b := range s.bits {
 				at := c*s.bits + b
 				idx |= int(s.indices[r*rowBytes+at/8]) >> (at % 8) & 1 << b
 			}
-			out = append(out, scale*halfToFloat(s.lut[r/s.group<<s.bits+idx]))
+			out = append(out, halfToFloat(s.lut[r/s.group<<s.bits+idx]))
 		}
 	}
 	return out
@@ -53,20 +59,29 @@ func randomLUT(r *rand.Rand, rows, cols, bits, group int) stored {
 	return s
 }
 
-// checkMatrix requires that w stands for exactly the values dense: by Row, and by
-// products that have the bits of the same values packed as float32.
-func checkMatrix(t *testing.T, what string, w *Matrix, dense []float32) {
+// checkMatrix requires that w stands for exactly the values plain[r][c]·scale[r]: by
+// Row, and by products that have the bits of the plain values packed as float32, times
+// the scale. No scale is ones.
+func checkMatrix(t *testing.T, what string, w *Matrix, plain, scale []float32) {
 	t.Helper()
 	rows, cols := w.Rows(), w.Cols()
 	row := make([]float32, cols)
 	for r := range rows {
 		w.Row(row, r)
-		sameBits(t, fmt.Sprintf("%s: row %d", what, r), row, dense[r*cols:][:cols])
+		want := append([]float32(nil), plain[r*cols:][:cols]...)
+		if scale != nil {
+			mulScalarGo(want, scale[r])
+		}
+		sameBits(t, fmt.Sprintf("%s: row %d", what, r), row, want)
 	}
-	plain := PackF32(rows, cols, dense)
+	packed := PackF32(rows, cols, plain)
 	x := normals(newRand(9), 15*cols)
 	for _, m := range []int{1, 2, 3, 4, 5, 15} {
-		sameBits(t, fmt.Sprintf("%s: %d rows of X", what, m), product(2, x, m, w), product(1, x, m, plain))
+		want := product(1, x, m, packed)
+		for i := 0; i < m && scale != nil; i++ {
+			mulToGo(want[i*rows:][:rows], scale)
+		}
+		sameBits(t, fmt.Sprintf("%s: %d rows of X", what, m), product(2, x, m, w), want)
 	}
 }
 
@@ -80,16 +95,16 @@ func TestDenseFormats(t *testing.T) {
 			half, dense := make([]uint16, n), make([]float32, n)
 			F32ToF16(half, normals(r, n))
 			F16ToF32(dense, half)
-			checkMatrix(t, fmt.Sprint("F16 ", s), PackF16(s[0], s[1], half), dense)
+			checkMatrix(t, fmt.Sprint("F16 ", s), PackF16(s[0], s[1], half), dense, nil)
 			F32ToBF16(half, normals(r, n))
 			BF16ToF32(dense, half)
-			checkMatrix(t, fmt.Sprint("BF16 ", s), PackBF16(s[0], s[1], half), dense)
+			checkMatrix(t, fmt.Sprint("BF16 ", s), PackBF16(s[0], s[1], half), dense, nil)
 			q, scale := make([]int8, n), normals(r, s[0])
 			for i := range q {
 				q[i] = int8(r.Uint32())
-				dense[i] = float32(q[i]) * scale[i/s[1]]
+				dense[i] = float32(q[i])
 			}
-			checkMatrix(t, fmt.Sprint("Int8 ", s), PackInt8(s[0], s[1], q, scale), dense)
+			checkMatrix(t, fmt.Sprint("Int8 ", s), PackInt8(s[0], s[1], q, scale), dense, scale)
 		}
 	})
 }
@@ -104,7 +119,7 @@ func TestLUTFormats(t *testing.T) {
 					if i%2 == 1 {
 						l.rowScale = nil
 					}
-					checkMatrix(t, fmt.Sprintf("%d bit, groups of %d, %v", bits, group, s), l.pack(), l.dequantize())
+					checkMatrix(t, fmt.Sprintf("%d bit, groups of %d, %v", bits, group, s), l.pack(), l.plain(), l.scales())
 				}
 			}
 		}

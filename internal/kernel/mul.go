@@ -72,7 +72,11 @@ func (w *Matrix) turn(lv isa, buf *workerBuf, c0, cols, k0, kc int) []float32 {
 		if w.format == formatF32 {
 			src = w.f32[(panel*w.cols+c0)*PanelRows:][:cols*PanelRows]
 		} else {
-			w.widenPanel(lv, src, panel, c0, cols)
+			scale := unscaled[:]
+			if w.scaled {
+				scale = w.scale[panel*PanelRows:][:PanelRows]
+			}
+			w.widenPanel(lv, src, panel, c0, cols, scale)
 		}
 		for c := 0; c < cols; c += PanelRows {
 			transpose(lv, buf.wide[c*blockK+r*PanelRows:], PanelRows, src[c*PanelRows:], PanelRows, min(PanelRows, cols-c), PanelRows)

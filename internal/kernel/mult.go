@@ -56,6 +56,12 @@ func (p *Pool) MulT(y, x []float32, m int, w *Matrix) {
 
 // MulTAdd computes Y += X·Wᵀ: as [Pool.MulT], with what Y holds in front of the sum.
 func (p *Pool) MulTAdd(y, x []float32, m int, w *Matrix) {
+	if w.scaled && m > 0 && w.rows > 0 && len(y) >= m*w.rows {
+		sum := make([]float32, m*w.rows) // the factors are not for what y holds
+		p.MulT(sum, x, m, w)
+		Add(y[:len(sum)], sum)
+		return
+	}
 	p.inRows("MulTAdd", y, x, m, w, w.cols, w.rows, true, p.mulT)
 }
 
@@ -152,8 +158,20 @@ func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 				t.multiply(mr, a, wide, ps, cols, y[r0*w.rows+p0*PanelRows:], w.rows)
 			}
 		}
+		if w.scaled {
+			r0, r1 := st.m*s0/st.n, st.m*s1/st.n
+			factors, n := w.scale[p0*PanelRows:][:cols], whole(cols)
+			for r := r0; r < r1; r++ {
+				row := y[r*w.rows+p0*PanelRows:][:cols]
+				mulTo(lv, row[:n], factors[:n])
+				mulToGo(row[n:], factors[n:])
+			}
+		}
 	})
 }
+
+// unscaled is the factors of 16 rows that have none, or get theirs later.
+var unscaled = [PanelRows]float32{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
 
 // fusedRows is the most rows of X for which weights are multiplied in their
 // stored form, row after row while they are in the cache; for more rows it is
@@ -172,7 +190,7 @@ func runSerial(n int, f func(worker, i int)) {
 }
 
 // widen returns np panels from p0 on, columns [k0, k0+kc), as float32 panels and
-// the distance between two of them. Only float32 weights are used in place.
+// the distance between two of them, without the factors of rows. Only float32 weights are used in place.
 func (w *Matrix) widen(lv isa, buf *workerBuf, p0, np, k0, kc int) (wide []float32, stride int) {
 	if w.format == formatF32 {
 		return w.f32[(p0*w.cols+k0)*PanelRows:], w.cols * PanelRows
@@ -182,20 +200,16 @@ func (w *Matrix) widen(lv isa, buf *workerBuf, p0, np, k0, kc int) (wide []float
 		buf.wide = make([]float32, jobPanels*ps)
 	}
 	for p := range np {
-		w.widenPanel(lv, buf.wide[p*ps:(p+1)*ps], p0+p, k0, kc)
+		w.widenPanel(lv, buf.wide[p*ps:(p+1)*ps], p0+p, k0, kc, unscaled[:])
 	}
 	return buf.wide, ps
 }
 
 // widenPanel writes columns [k0, k0+kc) of one panel as [k][16] float32. k0 is a
 // multiple of blockK; look-up formats write up to the next multiple of their
-// 8 or 16 columns.
-func (w *Matrix) widenPanel(lv isa, dst []float32, panel, k0, kc int) {
+// 8 or 16 columns. scale holds the factors to apply, one for each row.
+func (w *Matrix) widenPanel(lv isa, dst []float32, panel, k0, kc int, scale []float32) {
 	at, n := (panel*w.cols+k0)*PanelRows, kc*PanelRows
-	scale := w.scale
-	if scale != nil {
-		scale = scale[panel*PanelRows:][:PanelRows]
-	}
 	switch w.format {
 	case formatF16:
 		widenF16(lv, dst[:n], w.u16[at:at+n])

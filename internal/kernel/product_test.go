@@ -247,30 +247,40 @@ func TestMulTShapes(t *testing.T) {
 	}
 }
 
-// fuzzMatrix returns the matrix that a fuzz input stands for.
-func fuzzMatrix(kind uint8, n, k int, r *rand.Rand) *Matrix {
+// fuzzMatrix returns the matrix that a fuzz input stands for, the same without the
+// factors of its rows, and these.
+func fuzzMatrix(kind uint8, n, k int, r *rand.Rand) (w, bare *Matrix, factors []float32) {
+	factors = make([]float32, n)
+	for i := range factors {
+		factors[i] = 1
+	}
+	same := func(w *Matrix) (*Matrix, *Matrix, []float32) { return w, w, factors }
 	switch kind % 5 {
 	case 0:
-		return PackF32(n, k, normals(r, n*k))
+		return same(PackF32(n, k, normals(r, n*k)))
 	case 1, 2:
 		h := make([]uint16, n*k)
 		F32ToF16(h, normals(r, n*k))
 		if kind%5 == 1 {
-			return PackF16(n, k, h)
+			return same(PackF16(n, k, h))
 		}
-		return PackBF16(n, k, h)
+		return same(PackBF16(n, k, h))
 	case 3:
 		q := make([]int8, n*k)
 		for i := range q {
 			q[i] = int8(r.Uint32())
 		}
-		return PackInt8(n, k, q, normals(r, n))
+		scale := normals(r, n)
+		return PackInt8(n, k, q, scale), PackInt8(n, k, q, factors), scale
 	}
 	s := randomLUT(r, n, k, 1+int(kind>>3)%8, []int{16, 8, 32, 5}[kind>>6])
 	if kind>>2&1 == 0 {
 		s.rowScale = nil
+		return same(s.pack())
 	}
-	return s.pack()
+	w, factors = s.pack(), s.scales()
+	s.rowScale = nil
+	return w, s.pack(), factors
 }
 
 // FuzzMulT holds the assembly of both levels and the Go path together, over all
@@ -283,11 +293,11 @@ func FuzzMulT(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind, rows uint8, n, k uint16, seed uint64) {
 		m, nn, kk := int(rows)%34, int(n)%300, int(k)%600
 		r := newRand(seed)
-		w := fuzzMatrix(kind, nn, kk, r)
+		w, bare, factors := fuzzMatrix(kind, nn, kk, r)
 		x := normals(r, m*kk)
 		dense, transposed := make([]float32, nn*kk), make([]float32, kk*nn)
 		for j := range nn {
-			w.Row(dense[j*kk:][:kk], j)
+			bare.Row(dense[j*kk:][:kk], j)
 			for c, v := range dense[j*kk:][:kk] {
 				transposed[c*nn+j] = v
 			}
@@ -295,15 +305,21 @@ func FuzzMulT(f *testing.F) {
 		before := Level()
 		defer selectLevel(t, before)
 		var small Scratch
+		scaled := func(c []float32) []float32 {
+			for i := range c {
+				c[i] *= factors[i%nn]
+			}
+			return c
+		}
 		var want, vector []float32
 		for _, lv := range Levels() {
 			selectLevel(t, lv)
 			got := product(1+int(seed%3), x, m, w)
 			c := make([]float32, m*nn)
 			small.MulNT(m, nn, kk, x, kk, dense, kk, c, nn)
-			sameBits(t, lv+": MulNT and MulT", c, got)
+			sameBits(t, lv+": MulNT and MulT", scaled(c), got)
 			small.MulNN(m, nn, kk, x, kk, transposed, nn, c, nn)
-			sameBits(t, lv+": MulNN and MulT", c, got)
+			sameBits(t, lv+": MulNN and MulT", scaled(c), got)
 			if lv == "generic" {
 				want = got
 				continue
@@ -314,6 +330,7 @@ func FuzzMulT(f *testing.F) {
 			vector = got
 			for i := range got {
 				_, mag := dot(x[i/nn*kk:][:kk], dense[i%nn*kk:][:kk])
+				mag *= math.Abs(float64(factors[i%nn]))
 				if d := math.Abs(float64(got[i]) - float64(want[i])); !(d <= 4e-6*mag+1e-30) {
 					t.Fatalf("%s: element %d is %v, generic %v", lv, i, got[i], want[i])
 				}

@@ -85,174 +85,124 @@ func narrowBF16AVX2(dst *uint16, src *float32, n int)
 // fusedF16AVX512_1 is a fusedFunc for 1 panels.
 //
 //go:noescape
-func fusedF16AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedF16AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedBF16AVX512_1 is a fusedFunc for 1 panels.
 //
 //go:noescape
-func fusedBF16AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedBF16AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedInt8AVX512_1 is a fusedFunc for 1 panels.
 //
 //go:noescape
-func fusedInt8AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedInt8AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedF16AVX512_4 is a fusedFunc for 4 panels.
 //
 //go:noescape
-func fusedF16AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedF16AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedBF16AVX512_4 is a fusedFunc for 4 panels.
 //
 //go:noescape
-func fusedBF16AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedBF16AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedInt8AVX512_4 is a fusedFunc for 4 panels.
 //
 //go:noescape
-func fusedInt8AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedInt8AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedF16AVX512_8 is a fusedFunc for 8 panels.
 //
 //go:noescape
-func fusedF16AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedF16AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedBF16AVX512_8 is a fusedFunc for 8 panels.
 //
 //go:noescape
-func fusedBF16AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedBF16AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedInt8AVX512_8 is a fusedFunc for 8 panels.
 //
 //go:noescape
-func fusedInt8AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedInt8AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedLUT4AVX512_1 is a fusedFunc for 1 panels.
 //
 //go:noescape
-func fusedLUT4AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-
-// fusedLUT4ScaledAVX512_1 is a fusedFunc for 1 panels.
-//
-//go:noescape
-func fusedLUT4ScaledAVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedLUT4AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedLUT2AVX512_1 is a fusedFunc for 1 panels.
 //
 //go:noescape
-func fusedLUT2AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-
-// fusedLUT2ScaledAVX512_1 is a fusedFunc for 1 panels.
-//
-//go:noescape
-func fusedLUT2ScaledAVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedLUT2AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedLUT4AVX512_4 is a fusedFunc for 4 panels.
 //
 //go:noescape
-func fusedLUT4AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-
-// fusedLUT4ScaledAVX512_4 is a fusedFunc for 4 panels.
-//
-//go:noescape
-func fusedLUT4ScaledAVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedLUT4AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedLUT2AVX512_4 is a fusedFunc for 4 panels.
 //
 //go:noescape
-func fusedLUT2AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-
-// fusedLUT2ScaledAVX512_4 is a fusedFunc for 4 panels.
-//
-//go:noescape
-func fusedLUT2ScaledAVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedLUT2AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedLUT4AVX512_8 is a fusedFunc for 8 panels.
 //
 //go:noescape
-func fusedLUT4AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-
-// fusedLUT4ScaledAVX512_8 is a fusedFunc for 8 panels.
-//
-//go:noescape
-func fusedLUT4ScaledAVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedLUT4AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedLUT2AVX512_8 is a fusedFunc for 8 panels.
 //
 //go:noescape
-func fusedLUT2AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-
-// fusedLUT2ScaledAVX512_8 is a fusedFunc for 8 panels.
-//
-//go:noescape
-func fusedLUT2ScaledAVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedLUT2AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedF16AVX2_1 is a fusedFunc for 1 panels.
 //
 //go:noescape
-func fusedF16AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedF16AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedBF16AVX2_1 is a fusedFunc for 1 panels.
 //
 //go:noescape
-func fusedBF16AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedBF16AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedInt8AVX2_1 is a fusedFunc for 1 panels.
 //
 //go:noescape
-func fusedInt8AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedInt8AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedF16AVX2_4 is a fusedFunc for 4 panels.
 //
 //go:noescape
-func fusedF16AVX2_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedF16AVX2_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedBF16AVX2_4 is a fusedFunc for 4 panels.
 //
 //go:noescape
-func fusedBF16AVX2_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedBF16AVX2_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedInt8AVX2_4 is a fusedFunc for 4 panels.
 //
 //go:noescape
-func fusedInt8AVX2_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedInt8AVX2_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedLUT4AVX2_1 is a fusedFunc for 1 panels.
 //
 //go:noescape
-func fusedLUT4AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-
-// fusedLUT4ScaledAVX2_1 is a fusedFunc for 1 panels.
-//
-//go:noescape
-func fusedLUT4ScaledAVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedLUT4AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedLUT2AVX2_1 is a fusedFunc for 1 panels.
 //
 //go:noescape
-func fusedLUT2AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-
-// fusedLUT2ScaledAVX2_1 is a fusedFunc for 1 panels.
-//
-//go:noescape
-func fusedLUT2ScaledAVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedLUT2AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedLUT4AVX2_2 is a fusedFunc for 2 panels.
 //
 //go:noescape
-func fusedLUT4AVX2_2(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-
-// fusedLUT4ScaledAVX2_2 is a fusedFunc for 2 panels.
-//
-//go:noescape
-func fusedLUT4ScaledAVX2_2(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedLUT4AVX2_2(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedLUT2AVX2_2 is a fusedFunc for 2 panels.
 //
 //go:noescape
-func fusedLUT2AVX2_2(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-
-// fusedLUT2ScaledAVX2_2 is a fusedFunc for 2 panels.
-//
-//go:noescape
-func fusedLUT2ScaledAVX2_2(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+func fusedLUT2AVX2_2(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)

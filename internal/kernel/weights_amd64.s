@@ -719,14 +719,13 @@ loop:
 	VZEROUPPER
 	RET
 
-// func fusedF16AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedF16AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedF16AVX512_1(SB), NOSPLIT, $0-64
+TEXT ·fusedF16AVX512_1(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
 	MOVQ   ps+24(FP), BX
-	MOVQ   scale+40(FP), BX
 	VPXORD Z0, Z0, Z0
 	SUBQ   $0x04, AX
 	JLT    rest
@@ -763,8 +762,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -777,14 +776,13 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedBF16AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedBF16AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedBF16AVX512_1(SB), NOSPLIT, $0-64
+TEXT ·fusedBF16AVX512_1(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
 	MOVQ   ps+24(FP), BX
-	MOVQ   scale+40(FP), BX
 	VPXORD Z0, Z0, Z0
 	SUBQ   $0x04, AX
 	JLT    rest
@@ -826,8 +824,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -840,14 +838,13 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedInt8AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedInt8AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedInt8AVX512_1(SB), NOSPLIT, $0-64
+TEXT ·fusedInt8AVX512_1(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
 	MOVQ   ps+24(FP), BX
-	MOVQ   scale+40(FP), BX
 	VPXORD Z0, Z0, Z0
 	SUBQ   $0x04, AX
 	JLT    rest
@@ -856,22 +853,18 @@ unrolled:
 	VBROADCASTSS (CX), Z1
 	VPMOVSXBD    (DX), Z2
 	VCVTDQ2PS    Z2, Z2
-	VMULPS       (BX), Z2, Z2
 	VFMADD231PS  Z1, Z2, Z0
 	VBROADCASTSS 4(CX), Z1
 	VPMOVSXBD    16(DX), Z2
 	VCVTDQ2PS    Z2, Z2
-	VMULPS       (BX), Z2, Z2
 	VFMADD231PS  Z1, Z2, Z0
 	VBROADCASTSS 8(CX), Z1
 	VPMOVSXBD    32(DX), Z2
 	VCVTDQ2PS    Z2, Z2
-	VMULPS       (BX), Z2, Z2
 	VFMADD231PS  Z1, Z2, Z0
 	VBROADCASTSS 12(CX), Z1
 	VPMOVSXBD    48(DX), Z2
 	VCVTDQ2PS    Z2, Z2
-	VMULPS       (BX), Z2, Z2
 	VFMADD231PS  Z1, Z2, Z0
 	ADDQ         $0x10, CX
 	ADDQ         $0x40, DX
@@ -886,7 +879,6 @@ loop:
 	VBROADCASTSS (CX), Z1
 	VPMOVSXBD    (DX), Z2
 	VCVTDQ2PS    Z2, Z2
-	VMULPS       (BX), Z2, Z2
 	VFMADD231PS  Z1, Z2, Z0
 	ADDQ         $0x04, CX
 	ADDQ         $0x10, DX
@@ -894,8 +886,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -908,15 +900,14 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedF16AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedF16AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedF16AVX512_4(SB), NOSPLIT, $0-64
+TEXT ·fusedF16AVX512_4(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
 	MOVQ   ps+24(FP), BX
 	IMUL3Q $0x03, BX, SI
-	MOVQ   scale+40(FP), DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -986,8 +977,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -1009,15 +1000,14 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedBF16AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedBF16AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedBF16AVX512_4(SB), NOSPLIT, $0-64
+TEXT ·fusedBF16AVX512_4(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
 	MOVQ   ps+24(FP), BX
 	IMUL3Q $0x03, BX, SI
-	MOVQ   scale+40(FP), DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1107,8 +1097,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -1130,15 +1120,14 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedInt8AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedInt8AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedInt8AVX512_4(SB), NOSPLIT, $0-64
+TEXT ·fusedInt8AVX512_4(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
 	MOVQ   ps+24(FP), BX
 	IMUL3Q $0x03, BX, SI
-	MOVQ   scale+40(FP), DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1150,70 +1139,54 @@ unrolled:
 	VBROADCASTSS (CX), Z4
 	VPMOVSXBD    (DX), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       (DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z0
 	VPMOVSXBD    (DX)(BX*1), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       64(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z1
 	VPMOVSXBD    (DX)(BX*2), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       128(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z2
 	VPMOVSXBD    (DX)(SI*1), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       192(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z3
 	VBROADCASTSS 4(CX), Z4
 	VPMOVSXBD    16(DX), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       (DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z0
 	VPMOVSXBD    16(DX)(BX*1), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       64(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z1
 	VPMOVSXBD    16(DX)(BX*2), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       128(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z2
 	VPMOVSXBD    16(DX)(SI*1), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       192(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z3
 	VBROADCASTSS 8(CX), Z4
 	VPMOVSXBD    32(DX), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       (DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z0
 	VPMOVSXBD    32(DX)(BX*1), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       64(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z1
 	VPMOVSXBD    32(DX)(BX*2), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       128(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z2
 	VPMOVSXBD    32(DX)(SI*1), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       192(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z3
 	VBROADCASTSS 12(CX), Z4
 	VPMOVSXBD    48(DX), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       (DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z0
 	VPMOVSXBD    48(DX)(BX*1), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       64(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z1
 	VPMOVSXBD    48(DX)(BX*2), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       128(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z2
 	VPMOVSXBD    48(DX)(SI*1), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       192(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z3
 	ADDQ         $0x10, CX
 	ADDQ         $0x40, DX
@@ -1228,19 +1201,15 @@ loop:
 	VBROADCASTSS (CX), Z4
 	VPMOVSXBD    (DX), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       (DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z0
 	VPMOVSXBD    (DX)(BX*1), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       64(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z1
 	VPMOVSXBD    (DX)(BX*2), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       128(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z2
 	VPMOVSXBD    (DX)(SI*1), Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       192(DI), Z5, Z5
 	VFMADD231PS  Z4, Z5, Z3
 	ADDQ         $0x04, CX
 	ADDQ         $0x10, DX
@@ -1248,8 +1217,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -1271,9 +1240,9 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedF16AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedF16AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedF16AVX512_8(SB), NOSPLIT, $0-64
+TEXT ·fusedF16AVX512_8(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
@@ -1281,7 +1250,6 @@ TEXT ·fusedF16AVX512_8(SB), NOSPLIT, $0-64
 	IMUL3Q $0x03, BX, SI
 	IMUL3Q $0x05, BX, DI
 	IMUL3Q $0x07, BX, R8
-	MOVQ   scale+40(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1395,8 +1363,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -1430,9 +1398,9 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedBF16AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedBF16AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedBF16AVX512_8(SB), NOSPLIT, $0-64
+TEXT ·fusedBF16AVX512_8(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
@@ -1440,7 +1408,6 @@ TEXT ·fusedBF16AVX512_8(SB), NOSPLIT, $0-64
 	IMUL3Q $0x03, BX, SI
 	IMUL3Q $0x05, BX, DI
 	IMUL3Q $0x07, BX, R8
-	MOVQ   scale+40(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1594,8 +1561,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -1629,9 +1596,9 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedInt8AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedInt8AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedInt8AVX512_8(SB), NOSPLIT, $0-64
+TEXT ·fusedInt8AVX512_8(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
@@ -1639,7 +1606,6 @@ TEXT ·fusedInt8AVX512_8(SB), NOSPLIT, $0-64
 	IMUL3Q $0x03, BX, SI
 	IMUL3Q $0x05, BX, DI
 	IMUL3Q $0x07, BX, R8
-	MOVQ   scale+40(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1655,134 +1621,102 @@ unrolled:
 	VBROADCASTSS (CX), Z8
 	VPMOVSXBD    (DX), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       (R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z0
 	VPMOVSXBD    (DX)(BX*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       64(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z1
 	VPMOVSXBD    (DX)(BX*2), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       128(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z2
 	VPMOVSXBD    (DX)(SI*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       192(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z3
 	VPMOVSXBD    (DX)(BX*4), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       256(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z4
 	VPMOVSXBD    (DX)(DI*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       320(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z5
 	VPMOVSXBD    (DX)(SI*2), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       384(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z6
 	VPMOVSXBD    (DX)(R8*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       448(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z7
 	VBROADCASTSS 4(CX), Z8
 	VPMOVSXBD    16(DX), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       (R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z0
 	VPMOVSXBD    16(DX)(BX*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       64(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z1
 	VPMOVSXBD    16(DX)(BX*2), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       128(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z2
 	VPMOVSXBD    16(DX)(SI*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       192(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z3
 	VPMOVSXBD    16(DX)(BX*4), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       256(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z4
 	VPMOVSXBD    16(DX)(DI*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       320(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z5
 	VPMOVSXBD    16(DX)(SI*2), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       384(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z6
 	VPMOVSXBD    16(DX)(R8*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       448(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z7
 	VBROADCASTSS 8(CX), Z8
 	VPMOVSXBD    32(DX), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       (R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z0
 	VPMOVSXBD    32(DX)(BX*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       64(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z1
 	VPMOVSXBD    32(DX)(BX*2), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       128(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z2
 	VPMOVSXBD    32(DX)(SI*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       192(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z3
 	VPMOVSXBD    32(DX)(BX*4), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       256(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z4
 	VPMOVSXBD    32(DX)(DI*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       320(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z5
 	VPMOVSXBD    32(DX)(SI*2), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       384(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z6
 	VPMOVSXBD    32(DX)(R8*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       448(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z7
 	VBROADCASTSS 12(CX), Z8
 	VPMOVSXBD    48(DX), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       (R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z0
 	VPMOVSXBD    48(DX)(BX*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       64(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z1
 	VPMOVSXBD    48(DX)(BX*2), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       128(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z2
 	VPMOVSXBD    48(DX)(SI*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       192(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z3
 	VPMOVSXBD    48(DX)(BX*4), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       256(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z4
 	VPMOVSXBD    48(DX)(DI*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       320(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z5
 	VPMOVSXBD    48(DX)(SI*2), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       384(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z6
 	VPMOVSXBD    48(DX)(R8*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       448(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z7
 	ADDQ         $0x10, CX
 	ADDQ         $0x40, DX
@@ -1797,35 +1731,27 @@ loop:
 	VBROADCASTSS (CX), Z8
 	VPMOVSXBD    (DX), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       (R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z0
 	VPMOVSXBD    (DX)(BX*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       64(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z1
 	VPMOVSXBD    (DX)(BX*2), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       128(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z2
 	VPMOVSXBD    (DX)(SI*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       192(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z3
 	VPMOVSXBD    (DX)(BX*4), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       256(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z4
 	VPMOVSXBD    (DX)(DI*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       320(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z5
 	VPMOVSXBD    (DX)(SI*2), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       384(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z6
 	VPMOVSXBD    (DX)(R8*1), Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       448(R9), Z9, Z9
 	VFMADD231PS  Z8, Z9, Z7
 	ADDQ         $0x04, CX
 	ADDQ         $0x10, DX
@@ -1833,8 +1759,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -1868,14 +1794,13 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedLUT4AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedLUT4AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedLUT4AVX512_1(SB), NOSPLIT, $0-64
+TEXT ·fusedLUT4AVX512_1(SB), NOSPLIT, $0-56
 	MOVQ    kc+0(FP), AX
 	MOVQ    x+8(FP), CX
 	MOVQ    b+16(FP), DX
 	MOVQ    ps+24(FP), BX
-	MOVQ    scale+40(FP), BX
 	VPXORD  Z0, Z0, Z0
 	MOVQ    table+32(FP), BX
 	VMOVUPS (BX), Z2
@@ -1935,8 +1860,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -1949,104 +1874,13 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedLUT4ScaledAVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedLUT2AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedLUT4ScaledAVX512_1(SB), NOSPLIT, $0-64
+TEXT ·fusedLUT2AVX512_1(SB), NOSPLIT, $0-56
 	MOVQ    kc+0(FP), AX
 	MOVQ    x+8(FP), CX
 	MOVQ    b+16(FP), DX
 	MOVQ    ps+24(FP), BX
-	MOVQ    scale+40(FP), BX
-	VPXORD  Z0, Z0, Z0
-	MOVQ    table+32(FP), SI
-	VMOVUPS (SI), Z2
-	SUBQ    $0x08, AX
-	JLT     rest
-
-block:
-	VMOVUPS      (DX), Z3
-	VBROADCASTSS (CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x04, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 4(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x04, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 8(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x04, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 12(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x04, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 16(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x04, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 20(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x04, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 24(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x04, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 28(CX), Z1
-	VPERMPS      Z2, Z3, Z3
-	VMULPS       (BX), Z3, Z3
-	VFMADD231PS  Z1, Z3, Z0
-	ADDQ         $0x20, CX
-	ADDQ         $0x40, DX
-	SUBQ         $0x08, AX
-	JGE          block
-
-rest:
-	ADDQ    $0x08, AX
-	JZ      store
-	VMOVUPS (DX), Z3
-
-loop:
-	VBROADCASTSS (CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x04, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	ADDQ         $0x04, CX
-	DECQ         AX
-	JNZ          loop
-
-store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
-	TESTQ   CX, CX
-	JZ      first
-	VADDPS  (AX), Z0, Z0
-	VMOVUPS Z0, (AX)
-	VZEROUPPER
-	RET
-
-first:
-	VMOVUPS Z0, (AX)
-	VZEROUPPER
-	RET
-
-// func fusedLUT2AVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-// Requires: AVX, AVX512F
-TEXT ·fusedLUT2AVX512_1(SB), NOSPLIT, $0-64
-	MOVQ    kc+0(FP), AX
-	MOVQ    x+8(FP), CX
-	MOVQ    b+16(FP), DX
-	MOVQ    ps+24(FP), BX
-	MOVQ    scale+40(FP), BX
 	VPXORD  Z0, Z0, Z0
 	MOVQ    table+32(FP), BX
 	VMOVUPS (BX), Z2
@@ -2138,8 +1972,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -2152,145 +1986,14 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedLUT2ScaledAVX512_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedLUT4AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedLUT2ScaledAVX512_1(SB), NOSPLIT, $0-64
-	MOVQ    kc+0(FP), AX
-	MOVQ    x+8(FP), CX
-	MOVQ    b+16(FP), DX
-	MOVQ    ps+24(FP), BX
-	MOVQ    scale+40(FP), BX
-	VPXORD  Z0, Z0, Z0
-	MOVQ    table+32(FP), SI
-	VMOVUPS (SI), Z2
-	SUBQ    $0x10, AX
-	JLT     rest
-
-block:
-	VMOVUPS      (DX), Z3
-	VBROADCASTSS (CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 4(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 8(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 12(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 16(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 20(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 24(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 28(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 32(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 36(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 40(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 44(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 48(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 52(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 56(CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VBROADCASTSS 60(CX), Z1
-	VPERMPS      Z2, Z3, Z3
-	VMULPS       (BX), Z3, Z3
-	VFMADD231PS  Z1, Z3, Z0
-	ADDQ         $0x40, CX
-	ADDQ         $0x40, DX
-	SUBQ         $0x10, AX
-	JGE          block
-
-rest:
-	ADDQ    $0x10, AX
-	JZ      store
-	VMOVUPS (DX), Z3
-
-loop:
-	VBROADCASTSS (CX), Z1
-	VPERMPS      Z2, Z3, Z4
-	VPSRLD       $0x02, Z3, Z3
-	VMULPS       (BX), Z4, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	ADDQ         $0x04, CX
-	DECQ         AX
-	JNZ          loop
-
-store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
-	TESTQ   CX, CX
-	JZ      first
-	VADDPS  (AX), Z0, Z0
-	VMOVUPS Z0, (AX)
-	VZEROUPPER
-	RET
-
-first:
-	VMOVUPS Z0, (AX)
-	VZEROUPPER
-	RET
-
-// func fusedLUT4AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-// Requires: AVX, AVX512F
-TEXT ·fusedLUT4AVX512_4(SB), NOSPLIT, $0-64
+TEXT ·fusedLUT4AVX512_4(SB), NOSPLIT, $0-56
 	MOVQ    kc+0(FP), AX
 	MOVQ    x+8(FP), CX
 	MOVQ    b+16(FP), DX
 	MOVQ    ps+24(FP), BX
 	IMUL3Q  $0x03, BX, SI
-	MOVQ    scale+40(FP), DI
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -2440,8 +2143,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -2463,232 +2166,14 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedLUT4ScaledAVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedLUT2AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedLUT4ScaledAVX512_4(SB), NOSPLIT, $0-64
+TEXT ·fusedLUT2AVX512_4(SB), NOSPLIT, $0-56
 	MOVQ    kc+0(FP), AX
 	MOVQ    x+8(FP), CX
 	MOVQ    b+16(FP), DX
 	MOVQ    ps+24(FP), BX
 	IMUL3Q  $0x03, BX, SI
-	MOVQ    scale+40(FP), DI
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	MOVQ    table+32(FP), R8
-	VMOVUPS (R8), Z5
-	VMOVUPS 64(R8), Z6
-	VMOVUPS 128(R8), Z7
-	VMOVUPS 192(R8), Z8
-	SUBQ    $0x08, AX
-	JLT     rest
-
-block:
-	VMOVUPS      (DX), Z9
-	VMOVUPS      (DX)(BX*1), Z10
-	VMOVUPS      (DX)(BX*2), Z11
-	VMOVUPS      (DX)(SI*1), Z12
-	VBROADCASTSS (CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x04, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x04, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x04, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x04, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 4(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x04, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x04, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x04, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x04, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 8(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x04, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x04, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x04, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x04, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 12(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x04, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x04, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x04, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x04, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 16(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x04, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x04, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x04, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x04, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 20(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x04, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x04, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x04, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x04, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 24(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x04, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x04, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x04, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x04, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 28(CX), Z4
-	VPERMPS      Z5, Z9, Z9
-	VMULPS       (DI), Z9, Z9
-	VFMADD231PS  Z4, Z9, Z0
-	VPERMPS      Z6, Z10, Z9
-	VMULPS       64(DI), Z9, Z9
-	VFMADD231PS  Z4, Z9, Z1
-	VPERMPS      Z7, Z11, Z9
-	VMULPS       128(DI), Z9, Z9
-	VFMADD231PS  Z4, Z9, Z2
-	VPERMPS      Z8, Z12, Z9
-	VMULPS       192(DI), Z9, Z9
-	VFMADD231PS  Z4, Z9, Z3
-	ADDQ         $0x20, CX
-	ADDQ         $0x40, DX
-	SUBQ         $0x08, AX
-	JGE          block
-
-rest:
-	ADDQ    $0x08, AX
-	JZ      store
-	VMOVUPS (DX), Z9
-	VMOVUPS (DX)(BX*1), Z10
-	VMOVUPS (DX)(BX*2), Z11
-	VMOVUPS (DX)(SI*1), Z12
-
-loop:
-	VBROADCASTSS (CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x04, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x04, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x04, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x04, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	ADDQ         $0x04, CX
-	DECQ         AX
-	JNZ          loop
-
-store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
-	TESTQ   CX, CX
-	JZ      first
-	VADDPS  (AX), Z0, Z0
-	VMOVUPS Z0, (AX)
-	VADDPS  64(AX), Z1, Z1
-	VMOVUPS Z1, 64(AX)
-	VADDPS  128(AX), Z2, Z2
-	VMOVUPS Z2, 128(AX)
-	VADDPS  192(AX), Z3, Z3
-	VMOVUPS Z3, 192(AX)
-	VZEROUPPER
-	RET
-
-first:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	VMOVUPS Z2, 128(AX)
-	VMOVUPS Z3, 192(AX)
-	VZEROUPPER
-	RET
-
-// func fusedLUT2AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-// Requires: AVX, AVX512F
-TEXT ·fusedLUT2AVX512_4(SB), NOSPLIT, $0-64
-	MOVQ    kc+0(FP), AX
-	MOVQ    x+8(FP), CX
-	MOVQ    b+16(FP), DX
-	MOVQ    ps+24(FP), BX
-	IMUL3Q  $0x03, BX, SI
-	MOVQ    scale+40(FP), DI
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -2942,8 +2427,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -2965,362 +2450,9 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedLUT2ScaledAVX512_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedLUT4AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedLUT2ScaledAVX512_4(SB), NOSPLIT, $0-64
-	MOVQ    kc+0(FP), AX
-	MOVQ    x+8(FP), CX
-	MOVQ    b+16(FP), DX
-	MOVQ    ps+24(FP), BX
-	IMUL3Q  $0x03, BX, SI
-	MOVQ    scale+40(FP), DI
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	MOVQ    table+32(FP), R8
-	VMOVUPS (R8), Z5
-	VMOVUPS 64(R8), Z6
-	VMOVUPS 128(R8), Z7
-	VMOVUPS 192(R8), Z8
-	SUBQ    $0x10, AX
-	JLT     rest
-
-block:
-	VMOVUPS      (DX), Z9
-	VMOVUPS      (DX)(BX*1), Z10
-	VMOVUPS      (DX)(BX*2), Z11
-	VMOVUPS      (DX)(SI*1), Z12
-	VBROADCASTSS (CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 4(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 8(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 12(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 16(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 20(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 24(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 28(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 32(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 36(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 40(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 44(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 48(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 52(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 56(CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	VBROADCASTSS 60(CX), Z4
-	VPERMPS      Z5, Z9, Z9
-	VMULPS       (DI), Z9, Z9
-	VFMADD231PS  Z4, Z9, Z0
-	VPERMPS      Z6, Z10, Z9
-	VMULPS       64(DI), Z9, Z9
-	VFMADD231PS  Z4, Z9, Z1
-	VPERMPS      Z7, Z11, Z9
-	VMULPS       128(DI), Z9, Z9
-	VFMADD231PS  Z4, Z9, Z2
-	VPERMPS      Z8, Z12, Z9
-	VMULPS       192(DI), Z9, Z9
-	VFMADD231PS  Z4, Z9, Z3
-	ADDQ         $0x40, CX
-	ADDQ         $0x40, DX
-	SUBQ         $0x10, AX
-	JGE          block
-
-rest:
-	ADDQ    $0x10, AX
-	JZ      store
-	VMOVUPS (DX), Z9
-	VMOVUPS (DX)(BX*1), Z10
-	VMOVUPS (DX)(BX*2), Z11
-	VMOVUPS (DX)(SI*1), Z12
-
-loop:
-	VBROADCASTSS (CX), Z4
-	VPERMPS      Z5, Z9, Z13
-	VPSRLD       $0x02, Z9, Z9
-	VMULPS       (DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z0
-	VPERMPS      Z6, Z10, Z13
-	VPSRLD       $0x02, Z10, Z10
-	VMULPS       64(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z1
-	VPERMPS      Z7, Z11, Z13
-	VPSRLD       $0x02, Z11, Z11
-	VMULPS       128(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z2
-	VPERMPS      Z8, Z12, Z13
-	VPSRLD       $0x02, Z12, Z12
-	VMULPS       192(DI), Z13, Z13
-	VFMADD231PS  Z4, Z13, Z3
-	ADDQ         $0x04, CX
-	DECQ         AX
-	JNZ          loop
-
-store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
-	TESTQ   CX, CX
-	JZ      first
-	VADDPS  (AX), Z0, Z0
-	VMOVUPS Z0, (AX)
-	VADDPS  64(AX), Z1, Z1
-	VMOVUPS Z1, 64(AX)
-	VADDPS  128(AX), Z2, Z2
-	VMOVUPS Z2, 128(AX)
-	VADDPS  192(AX), Z3, Z3
-	VMOVUPS Z3, 192(AX)
-	VZEROUPPER
-	RET
-
-first:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	VMOVUPS Z2, 128(AX)
-	VMOVUPS Z3, 192(AX)
-	VZEROUPPER
-	RET
-
-// func fusedLUT4AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-// Requires: AVX, AVX512F
-TEXT ·fusedLUT4AVX512_8(SB), NOSPLIT, $0-64
+TEXT ·fusedLUT4AVX512_8(SB), NOSPLIT, $0-56
 	MOVQ    kc+0(FP), AX
 	MOVQ    x+8(FP), CX
 	MOVQ    b+16(FP), DX
@@ -3328,7 +2460,6 @@ TEXT ·fusedLUT4AVX512_8(SB), NOSPLIT, $0-64
 	IMUL3Q  $0x03, BX, SI
 	IMUL3Q  $0x05, BX, DI
 	IMUL3Q  $0x07, BX, R8
-	MOVQ    scale+40(FP), R9
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -3598,8 +2729,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -3633,9 +2764,9 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedLUT4ScaledAVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedLUT2AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX512F
-TEXT ·fusedLUT4ScaledAVX512_8(SB), NOSPLIT, $0-64
+TEXT ·fusedLUT2AVX512_8(SB), NOSPLIT, $0-56
 	MOVQ    kc+0(FP), AX
 	MOVQ    x+8(FP), CX
 	MOVQ    b+16(FP), DX
@@ -3643,394 +2774,6 @@ TEXT ·fusedLUT4ScaledAVX512_8(SB), NOSPLIT, $0-64
 	IMUL3Q  $0x03, BX, SI
 	IMUL3Q  $0x05, BX, DI
 	IMUL3Q  $0x07, BX, R8
-	MOVQ    scale+40(FP), R9
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	MOVQ    table+32(FP), R10
-	VMOVUPS (R10), Z9
-	VMOVUPS 64(R10), Z10
-	VMOVUPS 128(R10), Z11
-	VMOVUPS 192(R10), Z12
-	VMOVUPS 256(R10), Z13
-	VMOVUPS 320(R10), Z14
-	VMOVUPS 384(R10), Z15
-	VMOVUPS 448(R10), Z16
-	SUBQ    $0x08, AX
-	JLT     rest
-
-block:
-	VMOVUPS      (DX), Z17
-	VMOVUPS      (DX)(BX*1), Z18
-	VMOVUPS      (DX)(BX*2), Z19
-	VMOVUPS      (DX)(SI*1), Z20
-	VMOVUPS      (DX)(BX*4), Z21
-	VMOVUPS      (DX)(DI*1), Z22
-	VMOVUPS      (DX)(SI*2), Z23
-	VMOVUPS      (DX)(R8*1), Z24
-	VBROADCASTSS (CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x04, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x04, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x04, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x04, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x04, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x04, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x04, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x04, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 4(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x04, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x04, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x04, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x04, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x04, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x04, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x04, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x04, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 8(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x04, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x04, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x04, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x04, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x04, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x04, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x04, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x04, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 12(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x04, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x04, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x04, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x04, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x04, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x04, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x04, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x04, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 16(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x04, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x04, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x04, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x04, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x04, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x04, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x04, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x04, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 20(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x04, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x04, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x04, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x04, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x04, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x04, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x04, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x04, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 24(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x04, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x04, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x04, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x04, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x04, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x04, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x04, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x04, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 28(CX), Z8
-	VPERMPS      Z9, Z17, Z17
-	VMULPS       (R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z0
-	VPERMPS      Z10, Z18, Z17
-	VMULPS       64(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z1
-	VPERMPS      Z11, Z19, Z17
-	VMULPS       128(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z2
-	VPERMPS      Z12, Z20, Z17
-	VMULPS       192(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z3
-	VPERMPS      Z13, Z21, Z17
-	VMULPS       256(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z4
-	VPERMPS      Z14, Z22, Z17
-	VMULPS       320(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z5
-	VPERMPS      Z15, Z23, Z17
-	VMULPS       384(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z6
-	VPERMPS      Z16, Z24, Z17
-	VMULPS       448(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z7
-	ADDQ         $0x20, CX
-	ADDQ         $0x40, DX
-	SUBQ         $0x08, AX
-	JGE          block
-
-rest:
-	ADDQ    $0x08, AX
-	JZ      store
-	VMOVUPS (DX), Z17
-	VMOVUPS (DX)(BX*1), Z18
-	VMOVUPS (DX)(BX*2), Z19
-	VMOVUPS (DX)(SI*1), Z20
-	VMOVUPS (DX)(BX*4), Z21
-	VMOVUPS (DX)(DI*1), Z22
-	VMOVUPS (DX)(SI*2), Z23
-	VMOVUPS (DX)(R8*1), Z24
-
-loop:
-	VBROADCASTSS (CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x04, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x04, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x04, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x04, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x04, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x04, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x04, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x04, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	ADDQ         $0x04, CX
-	DECQ         AX
-	JNZ          loop
-
-store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
-	TESTQ   CX, CX
-	JZ      first
-	VADDPS  (AX), Z0, Z0
-	VMOVUPS Z0, (AX)
-	VADDPS  64(AX), Z1, Z1
-	VMOVUPS Z1, 64(AX)
-	VADDPS  128(AX), Z2, Z2
-	VMOVUPS Z2, 128(AX)
-	VADDPS  192(AX), Z3, Z3
-	VMOVUPS Z3, 192(AX)
-	VADDPS  256(AX), Z4, Z4
-	VMOVUPS Z4, 256(AX)
-	VADDPS  320(AX), Z5, Z5
-	VMOVUPS Z5, 320(AX)
-	VADDPS  384(AX), Z6, Z6
-	VMOVUPS Z6, 384(AX)
-	VADDPS  448(AX), Z7, Z7
-	VMOVUPS Z7, 448(AX)
-	VZEROUPPER
-	RET
-
-first:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	VMOVUPS Z2, 128(AX)
-	VMOVUPS Z3, 192(AX)
-	VMOVUPS Z4, 256(AX)
-	VMOVUPS Z5, 320(AX)
-	VMOVUPS Z6, 384(AX)
-	VMOVUPS Z7, 448(AX)
-	VZEROUPPER
-	RET
-
-// func fusedLUT2AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-// Requires: AVX, AVX512F
-TEXT ·fusedLUT2AVX512_8(SB), NOSPLIT, $0-64
-	MOVQ    kc+0(FP), AX
-	MOVQ    x+8(FP), CX
-	MOVQ    b+16(FP), DX
-	MOVQ    ps+24(FP), BX
-	IMUL3Q  $0x03, BX, SI
-	IMUL3Q  $0x05, BX, DI
-	IMUL3Q  $0x07, BX, R8
-	MOVQ    scale+40(FP), R9
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -4500,8 +3243,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Z0, Z0
@@ -4535,665 +3278,13 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedLUT2ScaledAVX512_8(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-// Requires: AVX, AVX512F
-TEXT ·fusedLUT2ScaledAVX512_8(SB), NOSPLIT, $0-64
-	MOVQ    kc+0(FP), AX
-	MOVQ    x+8(FP), CX
-	MOVQ    b+16(FP), DX
-	MOVQ    ps+24(FP), BX
-	IMUL3Q  $0x03, BX, SI
-	IMUL3Q  $0x05, BX, DI
-	IMUL3Q  $0x07, BX, R8
-	MOVQ    scale+40(FP), R9
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	MOVQ    table+32(FP), R10
-	VMOVUPS (R10), Z9
-	VMOVUPS 64(R10), Z10
-	VMOVUPS 128(R10), Z11
-	VMOVUPS 192(R10), Z12
-	VMOVUPS 256(R10), Z13
-	VMOVUPS 320(R10), Z14
-	VMOVUPS 384(R10), Z15
-	VMOVUPS 448(R10), Z16
-	SUBQ    $0x10, AX
-	JLT     rest
-
-block:
-	VMOVUPS      (DX), Z17
-	VMOVUPS      (DX)(BX*1), Z18
-	VMOVUPS      (DX)(BX*2), Z19
-	VMOVUPS      (DX)(SI*1), Z20
-	VMOVUPS      (DX)(BX*4), Z21
-	VMOVUPS      (DX)(DI*1), Z22
-	VMOVUPS      (DX)(SI*2), Z23
-	VMOVUPS      (DX)(R8*1), Z24
-	VBROADCASTSS (CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 4(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 8(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 12(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 16(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 20(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 24(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 28(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 32(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 36(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 40(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 44(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 48(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 52(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 56(CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	VBROADCASTSS 60(CX), Z8
-	VPERMPS      Z9, Z17, Z17
-	VMULPS       (R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z0
-	VPERMPS      Z10, Z18, Z17
-	VMULPS       64(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z1
-	VPERMPS      Z11, Z19, Z17
-	VMULPS       128(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z2
-	VPERMPS      Z12, Z20, Z17
-	VMULPS       192(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z3
-	VPERMPS      Z13, Z21, Z17
-	VMULPS       256(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z4
-	VPERMPS      Z14, Z22, Z17
-	VMULPS       320(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z5
-	VPERMPS      Z15, Z23, Z17
-	VMULPS       384(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z6
-	VPERMPS      Z16, Z24, Z17
-	VMULPS       448(R9), Z17, Z17
-	VFMADD231PS  Z8, Z17, Z7
-	ADDQ         $0x40, CX
-	ADDQ         $0x40, DX
-	SUBQ         $0x10, AX
-	JGE          block
-
-rest:
-	ADDQ    $0x10, AX
-	JZ      store
-	VMOVUPS (DX), Z17
-	VMOVUPS (DX)(BX*1), Z18
-	VMOVUPS (DX)(BX*2), Z19
-	VMOVUPS (DX)(SI*1), Z20
-	VMOVUPS (DX)(BX*4), Z21
-	VMOVUPS (DX)(DI*1), Z22
-	VMOVUPS (DX)(SI*2), Z23
-	VMOVUPS (DX)(R8*1), Z24
-
-loop:
-	VBROADCASTSS (CX), Z8
-	VPERMPS      Z9, Z17, Z25
-	VPSRLD       $0x02, Z17, Z17
-	VMULPS       (R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z0
-	VPERMPS      Z10, Z18, Z25
-	VPSRLD       $0x02, Z18, Z18
-	VMULPS       64(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z1
-	VPERMPS      Z11, Z19, Z25
-	VPSRLD       $0x02, Z19, Z19
-	VMULPS       128(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z2
-	VPERMPS      Z12, Z20, Z25
-	VPSRLD       $0x02, Z20, Z20
-	VMULPS       192(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z3
-	VPERMPS      Z13, Z21, Z25
-	VPSRLD       $0x02, Z21, Z21
-	VMULPS       256(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z4
-	VPERMPS      Z14, Z22, Z25
-	VPSRLD       $0x02, Z22, Z22
-	VMULPS       320(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z5
-	VPERMPS      Z15, Z23, Z25
-	VPSRLD       $0x02, Z23, Z23
-	VMULPS       384(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z6
-	VPERMPS      Z16, Z24, Z25
-	VPSRLD       $0x02, Z24, Z24
-	VMULPS       448(R9), Z25, Z25
-	VFMADD231PS  Z8, Z25, Z7
-	ADDQ         $0x04, CX
-	DECQ         AX
-	JNZ          loop
-
-store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
-	TESTQ   CX, CX
-	JZ      first
-	VADDPS  (AX), Z0, Z0
-	VMOVUPS Z0, (AX)
-	VADDPS  64(AX), Z1, Z1
-	VMOVUPS Z1, 64(AX)
-	VADDPS  128(AX), Z2, Z2
-	VMOVUPS Z2, 128(AX)
-	VADDPS  192(AX), Z3, Z3
-	VMOVUPS Z3, 192(AX)
-	VADDPS  256(AX), Z4, Z4
-	VMOVUPS Z4, 256(AX)
-	VADDPS  320(AX), Z5, Z5
-	VMOVUPS Z5, 320(AX)
-	VADDPS  384(AX), Z6, Z6
-	VMOVUPS Z6, 384(AX)
-	VADDPS  448(AX), Z7, Z7
-	VMOVUPS Z7, 448(AX)
-	VZEROUPPER
-	RET
-
-first:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	VMOVUPS Z2, 128(AX)
-	VMOVUPS Z3, 192(AX)
-	VMOVUPS Z4, 256(AX)
-	VMOVUPS Z5, 320(AX)
-	VMOVUPS Z6, 384(AX)
-	VMOVUPS Z7, 448(AX)
-	VZEROUPPER
-	RET
-
-// func fusedF16AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedF16AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, F16C, FMA3
-TEXT ·fusedF16AVX2_1(SB), NOSPLIT, $0-64
+TEXT ·fusedF16AVX2_1(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
 	MOVQ   ps+24(FP), BX
-	MOVQ   scale+40(FP), BX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	SUBQ   $0x04, AX
@@ -5241,8 +3332,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Y0, Y0
@@ -5258,14 +3349,13 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedBF16AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedBF16AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·fusedBF16AVX2_1(SB), NOSPLIT, $0-64
+TEXT ·fusedBF16AVX2_1(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
 	MOVQ   ps+24(FP), BX
-	MOVQ   scale+40(FP), BX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	SUBQ   $0x04, AX
@@ -5323,8 +3413,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Y0, Y0
@@ -5340,14 +3430,13 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedInt8AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedInt8AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·fusedInt8AVX2_1(SB), NOSPLIT, $0-64
+TEXT ·fusedInt8AVX2_1(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
 	MOVQ   ps+24(FP), BX
-	MOVQ   scale+40(FP), BX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	SUBQ   $0x04, AX
@@ -5357,38 +3446,30 @@ unrolled:
 	VBROADCASTSS (CX), Y2
 	VPMOVSXBD    (DX), Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       (BX), Y3, Y3
 	VFMADD231PS  Y2, Y3, Y0
 	VPMOVSXBD    8(DX), Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       32(BX), Y3, Y3
 	VFMADD231PS  Y2, Y3, Y1
 	VBROADCASTSS 4(CX), Y2
 	VPMOVSXBD    16(DX), Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       (BX), Y3, Y3
 	VFMADD231PS  Y2, Y3, Y0
 	VPMOVSXBD    24(DX), Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       32(BX), Y3, Y3
 	VFMADD231PS  Y2, Y3, Y1
 	VBROADCASTSS 8(CX), Y2
 	VPMOVSXBD    32(DX), Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       (BX), Y3, Y3
 	VFMADD231PS  Y2, Y3, Y0
 	VPMOVSXBD    40(DX), Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       32(BX), Y3, Y3
 	VFMADD231PS  Y2, Y3, Y1
 	VBROADCASTSS 12(CX), Y2
 	VPMOVSXBD    48(DX), Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       (BX), Y3, Y3
 	VFMADD231PS  Y2, Y3, Y0
 	VPMOVSXBD    56(DX), Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       32(BX), Y3, Y3
 	VFMADD231PS  Y2, Y3, Y1
 	ADDQ         $0x10, CX
 	ADDQ         $0x40, DX
@@ -5403,11 +3484,9 @@ loop:
 	VBROADCASTSS (CX), Y2
 	VPMOVSXBD    (DX), Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       (BX), Y3, Y3
 	VFMADD231PS  Y2, Y3, Y0
 	VPMOVSXBD    8(DX), Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       32(BX), Y3, Y3
 	VFMADD231PS  Y2, Y3, Y1
 	ADDQ         $0x04, CX
 	ADDQ         $0x10, DX
@@ -5415,8 +3494,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Y0, Y0
@@ -5432,15 +3511,14 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedF16AVX2_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedF16AVX2_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, F16C, FMA3
-TEXT ·fusedF16AVX2_4(SB), NOSPLIT, $0-64
+TEXT ·fusedF16AVX2_4(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
 	MOVQ   ps+24(FP), BX
 	IMUL3Q $0x03, BX, SI
-	MOVQ   scale+40(FP), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -5554,8 +3632,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Y0, Y0
@@ -5589,15 +3667,14 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedBF16AVX2_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedBF16AVX2_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·fusedBF16AVX2_4(SB), NOSPLIT, $0-64
+TEXT ·fusedBF16AVX2_4(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
 	MOVQ   ps+24(FP), BX
 	IMUL3Q $0x03, BX, SI
-	MOVQ   scale+40(FP), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -5751,8 +3828,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Y0, Y0
@@ -5786,15 +3863,14 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedInt8AVX2_4(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedInt8AVX2_4(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·fusedInt8AVX2_4(SB), NOSPLIT, $0-64
+TEXT ·fusedInt8AVX2_4(SB), NOSPLIT, $0-56
 	MOVQ   kc+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   b+16(FP), DX
 	MOVQ   ps+24(FP), BX
 	IMUL3Q $0x03, BX, SI
-	MOVQ   scale+40(FP), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -5810,134 +3886,102 @@ unrolled:
 	VBROADCASTSS (CX), Y8
 	VPMOVSXBD    (DX), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       (DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y0
 	VPMOVSXBD    8(DX), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       32(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y1
 	VPMOVSXBD    (DX)(BX*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       64(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y2
 	VPMOVSXBD    8(DX)(BX*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       96(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y3
 	VPMOVSXBD    (DX)(BX*2), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       128(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y4
 	VPMOVSXBD    8(DX)(BX*2), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       160(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y5
 	VPMOVSXBD    (DX)(SI*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       192(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y6
 	VPMOVSXBD    8(DX)(SI*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       224(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y7
 	VBROADCASTSS 4(CX), Y8
 	VPMOVSXBD    16(DX), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       (DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y0
 	VPMOVSXBD    24(DX), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       32(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y1
 	VPMOVSXBD    16(DX)(BX*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       64(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y2
 	VPMOVSXBD    24(DX)(BX*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       96(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y3
 	VPMOVSXBD    16(DX)(BX*2), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       128(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y4
 	VPMOVSXBD    24(DX)(BX*2), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       160(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y5
 	VPMOVSXBD    16(DX)(SI*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       192(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y6
 	VPMOVSXBD    24(DX)(SI*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       224(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y7
 	VBROADCASTSS 8(CX), Y8
 	VPMOVSXBD    32(DX), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       (DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y0
 	VPMOVSXBD    40(DX), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       32(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y1
 	VPMOVSXBD    32(DX)(BX*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       64(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y2
 	VPMOVSXBD    40(DX)(BX*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       96(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y3
 	VPMOVSXBD    32(DX)(BX*2), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       128(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y4
 	VPMOVSXBD    40(DX)(BX*2), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       160(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y5
 	VPMOVSXBD    32(DX)(SI*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       192(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y6
 	VPMOVSXBD    40(DX)(SI*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       224(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y7
 	VBROADCASTSS 12(CX), Y8
 	VPMOVSXBD    48(DX), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       (DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y0
 	VPMOVSXBD    56(DX), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       32(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y1
 	VPMOVSXBD    48(DX)(BX*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       64(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y2
 	VPMOVSXBD    56(DX)(BX*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       96(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y3
 	VPMOVSXBD    48(DX)(BX*2), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       128(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y4
 	VPMOVSXBD    56(DX)(BX*2), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       160(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y5
 	VPMOVSXBD    48(DX)(SI*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       192(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y6
 	VPMOVSXBD    56(DX)(SI*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       224(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y7
 	ADDQ         $0x10, CX
 	ADDQ         $0x40, DX
@@ -5952,35 +3996,27 @@ loop:
 	VBROADCASTSS (CX), Y8
 	VPMOVSXBD    (DX), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       (DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y0
 	VPMOVSXBD    8(DX), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       32(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y1
 	VPMOVSXBD    (DX)(BX*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       64(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y2
 	VPMOVSXBD    8(DX)(BX*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       96(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y3
 	VPMOVSXBD    (DX)(BX*2), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       128(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y4
 	VPMOVSXBD    8(DX)(BX*2), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       160(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y5
 	VPMOVSXBD    (DX)(SI*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       192(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y6
 	VPMOVSXBD    8(DX)(SI*1), Y9
 	VCVTDQ2PS    Y9, Y9
-	VMULPS       224(DI), Y9, Y9
 	VFMADD231PS  Y8, Y9, Y7
 	ADDQ         $0x04, CX
 	ADDQ         $0x10, DX
@@ -5988,8 +4024,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Y0, Y0
@@ -6023,14 +4059,13 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedLUT4AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedLUT4AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·fusedLUT4AVX2_1(SB), NOSPLIT, $0-64
+TEXT ·fusedLUT4AVX2_1(SB), NOSPLIT, $0-56
 	MOVQ    kc+0(FP), AX
 	MOVQ    x+8(FP), CX
 	MOVQ    b+16(FP), DX
 	MOVQ    ps+24(FP), BX
-	MOVQ    scale+40(FP), BX
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	MOVQ    table+32(FP), BX
@@ -6174,8 +4209,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Y0, Y0
@@ -6191,200 +4226,13 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedLUT4ScaledAVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedLUT2AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·fusedLUT4ScaledAVX2_1(SB), NOSPLIT, $0-64
+TEXT ·fusedLUT2AVX2_1(SB), NOSPLIT, $0-56
 	MOVQ    kc+0(FP), AX
 	MOVQ    x+8(FP), CX
 	MOVQ    b+16(FP), DX
 	MOVQ    ps+24(FP), BX
-	MOVQ    scale+40(FP), BX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	MOVQ    table+32(FP), SI
-	VMOVUPS (SI), Y3
-	VMOVUPS 32(SI), Y4
-	SUBQ    $0x08, AX
-	JLT     rest
-
-block:
-	VMOVUPS      (DX), Y5
-	VMOVUPS      32(DX), Y6
-	VBROADCASTSS (CX), Y2
-	VPERMPS      Y3, Y5, Y7
-	VPERMPS      Y4, Y5, Y8
-	VPSLLD       $0x1c, Y5, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y5, Y5
-	VMULPS       (BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y0
-	VPERMPS      Y3, Y6, Y7
-	VPERMPS      Y4, Y6, Y8
-	VPSLLD       $0x1c, Y6, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y6, Y6
-	VMULPS       32(BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y1
-	VBROADCASTSS 4(CX), Y2
-	VPERMPS      Y3, Y5, Y7
-	VPERMPS      Y4, Y5, Y8
-	VPSLLD       $0x1c, Y5, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y5, Y5
-	VMULPS       (BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y0
-	VPERMPS      Y3, Y6, Y7
-	VPERMPS      Y4, Y6, Y8
-	VPSLLD       $0x1c, Y6, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y6, Y6
-	VMULPS       32(BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y1
-	VBROADCASTSS 8(CX), Y2
-	VPERMPS      Y3, Y5, Y7
-	VPERMPS      Y4, Y5, Y8
-	VPSLLD       $0x1c, Y5, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y5, Y5
-	VMULPS       (BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y0
-	VPERMPS      Y3, Y6, Y7
-	VPERMPS      Y4, Y6, Y8
-	VPSLLD       $0x1c, Y6, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y6, Y6
-	VMULPS       32(BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y1
-	VBROADCASTSS 12(CX), Y2
-	VPERMPS      Y3, Y5, Y7
-	VPERMPS      Y4, Y5, Y8
-	VPSLLD       $0x1c, Y5, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y5, Y5
-	VMULPS       (BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y0
-	VPERMPS      Y3, Y6, Y7
-	VPERMPS      Y4, Y6, Y8
-	VPSLLD       $0x1c, Y6, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y6, Y6
-	VMULPS       32(BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y1
-	VBROADCASTSS 16(CX), Y2
-	VPERMPS      Y3, Y5, Y7
-	VPERMPS      Y4, Y5, Y8
-	VPSLLD       $0x1c, Y5, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y5, Y5
-	VMULPS       (BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y0
-	VPERMPS      Y3, Y6, Y7
-	VPERMPS      Y4, Y6, Y8
-	VPSLLD       $0x1c, Y6, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y6, Y6
-	VMULPS       32(BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y1
-	VBROADCASTSS 20(CX), Y2
-	VPERMPS      Y3, Y5, Y7
-	VPERMPS      Y4, Y5, Y8
-	VPSLLD       $0x1c, Y5, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y5, Y5
-	VMULPS       (BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y0
-	VPERMPS      Y3, Y6, Y7
-	VPERMPS      Y4, Y6, Y8
-	VPSLLD       $0x1c, Y6, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y6, Y6
-	VMULPS       32(BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y1
-	VBROADCASTSS 24(CX), Y2
-	VPERMPS      Y3, Y5, Y7
-	VPERMPS      Y4, Y5, Y8
-	VPSLLD       $0x1c, Y5, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y5, Y5
-	VMULPS       (BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y0
-	VPERMPS      Y3, Y6, Y7
-	VPERMPS      Y4, Y6, Y8
-	VPSLLD       $0x1c, Y6, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y6, Y6
-	VMULPS       32(BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y1
-	VBROADCASTSS 28(CX), Y2
-	VPERMPS      Y3, Y5, Y7
-	VPERMPS      Y4, Y5, Y8
-	VPSLLD       $0x1c, Y5, Y5
-	VBLENDVPS    Y5, Y8, Y7, Y7
-	VMULPS       (BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y0
-	VPERMPS      Y3, Y6, Y5
-	VPERMPS      Y4, Y6, Y7
-	VPSLLD       $0x1c, Y6, Y6
-	VBLENDVPS    Y6, Y7, Y5, Y5
-	VMULPS       32(BX), Y5, Y5
-	VFMADD231PS  Y2, Y5, Y1
-	ADDQ         $0x20, CX
-	ADDQ         $0x40, DX
-	SUBQ         $0x08, AX
-	JGE          block
-
-rest:
-	ADDQ    $0x08, AX
-	JZ      store
-	VMOVUPS (DX), Y5
-	VMOVUPS 32(DX), Y6
-
-loop:
-	VBROADCASTSS (CX), Y2
-	VPERMPS      Y3, Y5, Y7
-	VPERMPS      Y4, Y5, Y8
-	VPSLLD       $0x1c, Y5, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y5, Y5
-	VMULPS       (BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y0
-	VPERMPS      Y3, Y6, Y7
-	VPERMPS      Y4, Y6, Y8
-	VPSLLD       $0x1c, Y6, Y9
-	VBLENDVPS    Y9, Y8, Y7, Y7
-	VPSRLD       $0x04, Y6, Y6
-	VMULPS       32(BX), Y7, Y7
-	VFMADD231PS  Y2, Y7, Y1
-	ADDQ         $0x04, CX
-	DECQ         AX
-	JNZ          loop
-
-store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
-	TESTQ   CX, CX
-	JZ      first
-	VADDPS  (AX), Y0, Y0
-	VMOVUPS Y0, (AX)
-	VADDPS  32(AX), Y1, Y1
-	VMOVUPS Y1, 32(AX)
-	VZEROUPPER
-	RET
-
-first:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	VZEROUPPER
-	RET
-
-// func fusedLUT2AVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·fusedLUT2AVX2_1(SB), NOSPLIT, $0-64
-	MOVQ    kc+0(FP), AX
-	MOVQ    x+8(FP), CX
-	MOVQ    b+16(FP), DX
-	MOVQ    ps+24(FP), BX
-	MOVQ    scale+40(FP), BX
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	MOVQ    table+32(FP), BX
@@ -6529,8 +4377,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Y0, Y0
@@ -6546,217 +4394,13 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedLUT2ScaledAVX2_1(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedLUT4AVX2_2(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·fusedLUT2ScaledAVX2_1(SB), NOSPLIT, $0-64
+TEXT ·fusedLUT4AVX2_2(SB), NOSPLIT, $0-56
 	MOVQ    kc+0(FP), AX
 	MOVQ    x+8(FP), CX
 	MOVQ    b+16(FP), DX
 	MOVQ    ps+24(FP), BX
-	MOVQ    scale+40(FP), BX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	MOVQ    table+32(FP), SI
-	VMOVUPS (SI), Y3
-	SUBQ    $0x10, AX
-	JLT     rest
-
-block:
-	VMOVUPS      (DX), Y4
-	VMOVUPS      32(DX), Y5
-	VBROADCASTSS (CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 4(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 8(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 12(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 16(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 20(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 24(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 28(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 32(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 36(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 40(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 44(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 48(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 52(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 56(CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	VBROADCASTSS 60(CX), Y2
-	VPERMPS      Y3, Y4, Y4
-	VMULPS       (BX), Y4, Y4
-	VFMADD231PS  Y2, Y4, Y0
-	VPERMPS      Y3, Y5, Y4
-	VMULPS       32(BX), Y4, Y4
-	VFMADD231PS  Y2, Y4, Y1
-	ADDQ         $0x40, CX
-	ADDQ         $0x40, DX
-	SUBQ         $0x10, AX
-	JGE          block
-
-rest:
-	ADDQ    $0x10, AX
-	JZ      store
-	VMOVUPS (DX), Y4
-	VMOVUPS 32(DX), Y5
-
-loop:
-	VBROADCASTSS (CX), Y2
-	VPERMPS      Y3, Y4, Y6
-	VPSRLD       $0x02, Y4, Y4
-	VMULPS       (BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y0
-	VPERMPS      Y3, Y5, Y6
-	VPSRLD       $0x02, Y5, Y5
-	VMULPS       32(BX), Y6, Y6
-	VFMADD231PS  Y2, Y6, Y1
-	ADDQ         $0x04, CX
-	DECQ         AX
-	JNZ          loop
-
-store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
-	TESTQ   CX, CX
-	JZ      first
-	VADDPS  (AX), Y0, Y0
-	VMOVUPS Y0, (AX)
-	VADDPS  32(AX), Y1, Y1
-	VMOVUPS Y1, 32(AX)
-	VZEROUPPER
-	RET
-
-first:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	VZEROUPPER
-	RET
-
-// func fusedLUT4AVX2_2(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·fusedLUT4AVX2_2(SB), NOSPLIT, $0-64
-	MOVQ    kc+0(FP), AX
-	MOVQ    x+8(FP), CX
-	MOVQ    b+16(FP), DX
-	MOVQ    ps+24(FP), BX
-	MOVQ    scale+40(FP), SI
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -7014,8 +4658,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Y0, Y0
@@ -7037,338 +4681,13 @@ first:
 	VZEROUPPER
 	RET
 
-// func fusedLUT4ScaledAVX2_2(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
+// func fusedLUT2AVX2_2(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·fusedLUT4ScaledAVX2_2(SB), NOSPLIT, $0-64
+TEXT ·fusedLUT2AVX2_2(SB), NOSPLIT, $0-56
 	MOVQ    kc+0(FP), AX
 	MOVQ    x+8(FP), CX
 	MOVQ    b+16(FP), DX
 	MOVQ    ps+24(FP), BX
-	MOVQ    scale+40(FP), SI
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	MOVQ    table+32(FP), DI
-	VMOVUPS (DI), Y5
-	VMOVUPS 32(DI), Y6
-	VMOVUPS 64(DI), Y7
-	VMOVUPS 96(DI), Y8
-	SUBQ    $0x08, AX
-	JLT     rest
-
-block:
-	VMOVUPS      (DX), Y9
-	VMOVUPS      32(DX), Y10
-	VMOVUPS      (DX)(BX*1), Y11
-	VMOVUPS      32(DX)(BX*1), Y12
-	VBROADCASTSS (CX), Y4
-	VPERMPS      Y5, Y9, Y13
-	VPERMPS      Y6, Y9, Y14
-	VPSLLD       $0x1c, Y9, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y9, Y9
-	VMULPS       (SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y0
-	VPERMPS      Y5, Y10, Y13
-	VPERMPS      Y6, Y10, Y14
-	VPSLLD       $0x1c, Y10, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y10, Y10
-	VMULPS       32(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y1
-	VPERMPS      Y7, Y11, Y13
-	VPERMPS      Y8, Y11, Y14
-	VPSLLD       $0x1c, Y11, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y11, Y11
-	VMULPS       64(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y2
-	VPERMPS      Y7, Y12, Y13
-	VPERMPS      Y8, Y12, Y14
-	VPSLLD       $0x1c, Y12, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y12, Y12
-	VMULPS       96(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y3
-	VBROADCASTSS 4(CX), Y4
-	VPERMPS      Y5, Y9, Y13
-	VPERMPS      Y6, Y9, Y14
-	VPSLLD       $0x1c, Y9, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y9, Y9
-	VMULPS       (SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y0
-	VPERMPS      Y5, Y10, Y13
-	VPERMPS      Y6, Y10, Y14
-	VPSLLD       $0x1c, Y10, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y10, Y10
-	VMULPS       32(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y1
-	VPERMPS      Y7, Y11, Y13
-	VPERMPS      Y8, Y11, Y14
-	VPSLLD       $0x1c, Y11, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y11, Y11
-	VMULPS       64(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y2
-	VPERMPS      Y7, Y12, Y13
-	VPERMPS      Y8, Y12, Y14
-	VPSLLD       $0x1c, Y12, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y12, Y12
-	VMULPS       96(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y3
-	VBROADCASTSS 8(CX), Y4
-	VPERMPS      Y5, Y9, Y13
-	VPERMPS      Y6, Y9, Y14
-	VPSLLD       $0x1c, Y9, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y9, Y9
-	VMULPS       (SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y0
-	VPERMPS      Y5, Y10, Y13
-	VPERMPS      Y6, Y10, Y14
-	VPSLLD       $0x1c, Y10, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y10, Y10
-	VMULPS       32(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y1
-	VPERMPS      Y7, Y11, Y13
-	VPERMPS      Y8, Y11, Y14
-	VPSLLD       $0x1c, Y11, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y11, Y11
-	VMULPS       64(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y2
-	VPERMPS      Y7, Y12, Y13
-	VPERMPS      Y8, Y12, Y14
-	VPSLLD       $0x1c, Y12, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y12, Y12
-	VMULPS       96(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y3
-	VBROADCASTSS 12(CX), Y4
-	VPERMPS      Y5, Y9, Y13
-	VPERMPS      Y6, Y9, Y14
-	VPSLLD       $0x1c, Y9, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y9, Y9
-	VMULPS       (SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y0
-	VPERMPS      Y5, Y10, Y13
-	VPERMPS      Y6, Y10, Y14
-	VPSLLD       $0x1c, Y10, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y10, Y10
-	VMULPS       32(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y1
-	VPERMPS      Y7, Y11, Y13
-	VPERMPS      Y8, Y11, Y14
-	VPSLLD       $0x1c, Y11, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y11, Y11
-	VMULPS       64(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y2
-	VPERMPS      Y7, Y12, Y13
-	VPERMPS      Y8, Y12, Y14
-	VPSLLD       $0x1c, Y12, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y12, Y12
-	VMULPS       96(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y3
-	VBROADCASTSS 16(CX), Y4
-	VPERMPS      Y5, Y9, Y13
-	VPERMPS      Y6, Y9, Y14
-	VPSLLD       $0x1c, Y9, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y9, Y9
-	VMULPS       (SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y0
-	VPERMPS      Y5, Y10, Y13
-	VPERMPS      Y6, Y10, Y14
-	VPSLLD       $0x1c, Y10, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y10, Y10
-	VMULPS       32(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y1
-	VPERMPS      Y7, Y11, Y13
-	VPERMPS      Y8, Y11, Y14
-	VPSLLD       $0x1c, Y11, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y11, Y11
-	VMULPS       64(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y2
-	VPERMPS      Y7, Y12, Y13
-	VPERMPS      Y8, Y12, Y14
-	VPSLLD       $0x1c, Y12, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y12, Y12
-	VMULPS       96(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y3
-	VBROADCASTSS 20(CX), Y4
-	VPERMPS      Y5, Y9, Y13
-	VPERMPS      Y6, Y9, Y14
-	VPSLLD       $0x1c, Y9, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y9, Y9
-	VMULPS       (SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y0
-	VPERMPS      Y5, Y10, Y13
-	VPERMPS      Y6, Y10, Y14
-	VPSLLD       $0x1c, Y10, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y10, Y10
-	VMULPS       32(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y1
-	VPERMPS      Y7, Y11, Y13
-	VPERMPS      Y8, Y11, Y14
-	VPSLLD       $0x1c, Y11, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y11, Y11
-	VMULPS       64(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y2
-	VPERMPS      Y7, Y12, Y13
-	VPERMPS      Y8, Y12, Y14
-	VPSLLD       $0x1c, Y12, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y12, Y12
-	VMULPS       96(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y3
-	VBROADCASTSS 24(CX), Y4
-	VPERMPS      Y5, Y9, Y13
-	VPERMPS      Y6, Y9, Y14
-	VPSLLD       $0x1c, Y9, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y9, Y9
-	VMULPS       (SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y0
-	VPERMPS      Y5, Y10, Y13
-	VPERMPS      Y6, Y10, Y14
-	VPSLLD       $0x1c, Y10, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y10, Y10
-	VMULPS       32(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y1
-	VPERMPS      Y7, Y11, Y13
-	VPERMPS      Y8, Y11, Y14
-	VPSLLD       $0x1c, Y11, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y11, Y11
-	VMULPS       64(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y2
-	VPERMPS      Y7, Y12, Y13
-	VPERMPS      Y8, Y12, Y14
-	VPSLLD       $0x1c, Y12, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y12, Y12
-	VMULPS       96(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y3
-	VBROADCASTSS 28(CX), Y4
-	VPERMPS      Y5, Y9, Y13
-	VPERMPS      Y6, Y9, Y14
-	VPSLLD       $0x1c, Y9, Y9
-	VBLENDVPS    Y9, Y14, Y13, Y13
-	VMULPS       (SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y0
-	VPERMPS      Y5, Y10, Y9
-	VPERMPS      Y6, Y10, Y13
-	VPSLLD       $0x1c, Y10, Y10
-	VBLENDVPS    Y10, Y13, Y9, Y9
-	VMULPS       32(SI), Y9, Y9
-	VFMADD231PS  Y4, Y9, Y1
-	VPERMPS      Y7, Y11, Y9
-	VPERMPS      Y8, Y11, Y10
-	VPSLLD       $0x1c, Y11, Y11
-	VBLENDVPS    Y11, Y10, Y9, Y9
-	VMULPS       64(SI), Y9, Y9
-	VFMADD231PS  Y4, Y9, Y2
-	VPERMPS      Y7, Y12, Y9
-	VPERMPS      Y8, Y12, Y10
-	VPSLLD       $0x1c, Y12, Y11
-	VBLENDVPS    Y11, Y10, Y9, Y9
-	VMULPS       96(SI), Y9, Y9
-	VFMADD231PS  Y4, Y9, Y3
-	ADDQ         $0x20, CX
-	ADDQ         $0x40, DX
-	SUBQ         $0x08, AX
-	JGE          block
-
-rest:
-	ADDQ    $0x08, AX
-	JZ      store
-	VMOVUPS (DX), Y9
-	VMOVUPS 32(DX), Y10
-	VMOVUPS (DX)(BX*1), Y11
-	VMOVUPS 32(DX)(BX*1), Y12
-
-loop:
-	VBROADCASTSS (CX), Y4
-	VPERMPS      Y5, Y9, Y13
-	VPERMPS      Y6, Y9, Y14
-	VPSLLD       $0x1c, Y9, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y9, Y9
-	VMULPS       (SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y0
-	VPERMPS      Y5, Y10, Y13
-	VPERMPS      Y6, Y10, Y14
-	VPSLLD       $0x1c, Y10, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y10, Y10
-	VMULPS       32(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y1
-	VPERMPS      Y7, Y11, Y13
-	VPERMPS      Y8, Y11, Y14
-	VPSLLD       $0x1c, Y11, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y11, Y11
-	VMULPS       64(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y2
-	VPERMPS      Y7, Y12, Y13
-	VPERMPS      Y8, Y12, Y14
-	VPSLLD       $0x1c, Y12, Y15
-	VBLENDVPS    Y15, Y14, Y13, Y13
-	VPSRLD       $0x04, Y12, Y12
-	VMULPS       96(SI), Y13, Y13
-	VFMADD231PS  Y4, Y13, Y3
-	ADDQ         $0x04, CX
-	DECQ         AX
-	JNZ          loop
-
-store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
-	TESTQ   CX, CX
-	JZ      first
-	VADDPS  (AX), Y0, Y0
-	VMOVUPS Y0, (AX)
-	VADDPS  32(AX), Y1, Y1
-	VMOVUPS Y1, 32(AX)
-	VADDPS  64(AX), Y2, Y2
-	VMOVUPS Y2, 64(AX)
-	VADDPS  96(AX), Y3, Y3
-	VMOVUPS Y3, 96(AX)
-	VZEROUPPER
-	RET
-
-first:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	VMOVUPS Y2, 64(AX)
-	VMOVUPS Y3, 96(AX)
-	VZEROUPPER
-	RET
-
-// func fusedLUT2AVX2_2(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·fusedLUT2AVX2_2(SB), NOSPLIT, $0-64
-	MOVQ    kc+0(FP), AX
-	MOVQ    x+8(FP), CX
-	MOVQ    b+16(FP), DX
-	MOVQ    ps+24(FP), BX
-	MOVQ    scale+40(FP), SI
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -7620,358 +4939,8 @@ loop:
 	JNZ          loop
 
 store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
-	TESTQ   CX, CX
-	JZ      first
-	VADDPS  (AX), Y0, Y0
-	VMOVUPS Y0, (AX)
-	VADDPS  32(AX), Y1, Y1
-	VMOVUPS Y1, 32(AX)
-	VADDPS  64(AX), Y2, Y2
-	VMOVUPS Y2, 64(AX)
-	VADDPS  96(AX), Y3, Y3
-	VMOVUPS Y3, 96(AX)
-	VZEROUPPER
-	RET
-
-first:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	VMOVUPS Y2, 64(AX)
-	VMOVUPS Y3, 96(AX)
-	VZEROUPPER
-	RET
-
-// func fusedLUT2ScaledAVX2_2(kc int, x *float32, b *byte, ps int, table *float32, scale *float32, c *float32, add int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·fusedLUT2ScaledAVX2_2(SB), NOSPLIT, $0-64
-	MOVQ    kc+0(FP), AX
-	MOVQ    x+8(FP), CX
-	MOVQ    b+16(FP), DX
-	MOVQ    ps+24(FP), BX
-	MOVQ    scale+40(FP), SI
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	MOVQ    table+32(FP), DI
-	VMOVUPS (DI), Y5
-	VMOVUPS 64(DI), Y6
-	SUBQ    $0x10, AX
-	JLT     rest
-
-block:
-	VMOVUPS      (DX), Y7
-	VMOVUPS      32(DX), Y8
-	VMOVUPS      (DX)(BX*1), Y9
-	VMOVUPS      32(DX)(BX*1), Y10
-	VBROADCASTSS (CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 4(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 8(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 12(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 16(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 20(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 24(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 28(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 32(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 36(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 40(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 44(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 48(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 52(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 56(CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	VBROADCASTSS 60(CX), Y4
-	VPERMPS      Y5, Y7, Y7
-	VMULPS       (SI), Y7, Y7
-	VFMADD231PS  Y4, Y7, Y0
-	VPERMPS      Y5, Y8, Y7
-	VMULPS       32(SI), Y7, Y7
-	VFMADD231PS  Y4, Y7, Y1
-	VPERMPS      Y6, Y9, Y7
-	VMULPS       64(SI), Y7, Y7
-	VFMADD231PS  Y4, Y7, Y2
-	VPERMPS      Y6, Y10, Y7
-	VMULPS       96(SI), Y7, Y7
-	VFMADD231PS  Y4, Y7, Y3
-	ADDQ         $0x40, CX
-	ADDQ         $0x40, DX
-	SUBQ         $0x10, AX
-	JGE          block
-
-rest:
-	ADDQ    $0x10, AX
-	JZ      store
-	VMOVUPS (DX), Y7
-	VMOVUPS 32(DX), Y8
-	VMOVUPS (DX)(BX*1), Y9
-	VMOVUPS 32(DX)(BX*1), Y10
-
-loop:
-	VBROADCASTSS (CX), Y4
-	VPERMPS      Y5, Y7, Y11
-	VPSRLD       $0x02, Y7, Y7
-	VMULPS       (SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y0
-	VPERMPS      Y5, Y8, Y11
-	VPSRLD       $0x02, Y8, Y8
-	VMULPS       32(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y1
-	VPERMPS      Y6, Y9, Y11
-	VPSRLD       $0x02, Y9, Y9
-	VMULPS       64(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y2
-	VPERMPS      Y6, Y10, Y11
-	VPSRLD       $0x02, Y10, Y10
-	VMULPS       96(SI), Y11, Y11
-	VFMADD231PS  Y4, Y11, Y3
-	ADDQ         $0x04, CX
-	DECQ         AX
-	JNZ          loop
-
-store:
-	MOVQ    c+48(FP), AX
-	MOVQ    add+56(FP), CX
+	MOVQ    c+40(FP), AX
+	MOVQ    add+48(FP), CX
 	TESTQ   CX, CX
 	JZ      first
 	VADDPS  (AX), Y0, Y0

@@ -10,7 +10,7 @@ import (
 	"afmq/internal/kernel/gen/simd"
 )
 
-const fusedSignature = "func(kc int, x *float32, b *byte, ps int, table, scale *float32, c *float32, add int)"
+const fusedSignature = "func(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)"
 
 // frame is what the two kinds of fused kernel have in common.
 type frame struct {
@@ -19,7 +19,6 @@ type frame struct {
 	kc     reg.Register
 	x, b   reg.Register
 	panels simd.Strided
-	scale  reg.Register
 	acc    [][]reg.VecVirtual // one row: [0][np·perPanel]
 	bc     reg.VecVirtual     // the current element of x everywhere
 }
@@ -33,19 +32,13 @@ func newFrame(t *simd.Target, name string, np int) frame {
 	f.x = Load(Param("x"), GP64())
 	f.b = Load(Param("b"), GP64())
 	f.panels = simd.NewStrided(f.b, Load(Param("ps"), GP64()), np)
-	f.scale = Load(Param("scale"), GP64())
 	f.acc = [][]reg.VecVirtual{t.Zeros(np * t.PerPanel())}
 	f.bc = t.Vec()
 	return f
 }
 
-// multiply adds x[k]·w to sum v; scaled applies the row's factor first.
-func (f frame) multiply(v int, w reg.VecVirtual, scaled bool) {
-	if scaled {
-		VMULPS(Mem{Base: f.scale, Disp: v * f.t.Bytes}, w, w)
-	}
-	VFMADD231PS(f.bc, w, f.acc[0][v])
-}
+// multiply adds x[k]·w to sum v.
+func (f frame) multiply(v int, w reg.VecVirtual) { VFMADD231PS(f.bc, w, f.acc[0][v]) }
 
 func (f frame) finish() {
 	Label("store")
@@ -62,7 +55,7 @@ func fusedDense(t *simd.Target, d dense, np int) {
 		for v := range f.acc[0] {
 			w := t.Vec()
 			d.load(f.panels.At(v/t.PerPanel(), u*row+v%t.PerPanel()*t.Lanes()*d.bytes()), w)
-			f.multiply(v, w, d == int8)
+			f.multiply(v, w)
 		}
 	}
 	const unroll = 4
@@ -89,12 +82,8 @@ func fusedDense(t *simd.Target, d dense, np int) {
 }
 
 // fusedLUT multiplies one row with panels of packed indices.
-func fusedLUT(t *simd.Target, field, np int, scaled bool) {
-	name := fmt.Sprintf("fusedLUT%d%s_%d", field, t.Name, np)
-	if scaled {
-		name = fmt.Sprintf("fusedLUT%dScaled%s_%d", field, t.Name, np)
-	}
-	f := newFrame(t, name, np)
+func fusedLUT(t *simd.Target, field, np int) {
+	f := newFrame(t, fmt.Sprintf("fusedLUT%d%s_%d", field, t.Name, np), np)
 	table := Load(Param("table"), GP64())
 	look := make([]lookup, np)
 	for p := range look {
@@ -115,7 +104,7 @@ func fusedLUT(t *simd.Target, field, np int, scaled bool) {
 			if more {
 				look[v/per].next(idx[v])
 			}
-			f.multiply(v, w, scaled)
+			f.multiply(v, w)
 		}
 	}
 	columns := look[0].columns()

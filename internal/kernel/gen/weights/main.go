@@ -35,8 +35,7 @@ func main() {
 		}
 		for _, np := range lutWidths {
 			for _, field := range []int{4, 2} {
-				fusedLUT(t, field, np, false)
-				fusedLUT(t, field, np, true)
+				fusedLUT(t, field, np)
 			}
 		}
 	}
