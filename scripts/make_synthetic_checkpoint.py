@@ -4,7 +4,8 @@
 
 Shapes: 3b, that of Apple's on-device model (Qwen3 config class: 26 layers, d 3072, 24
 query and 8 key-value heads of 128, feed-forward 8192, vocabulary 49,152, tied embedding,
-about 6 GB of fp16); 135m, a small Llama (30 layers, d 576, 9 and 3 heads of 64,
+about 6 GB of fp16); 1b, a Llama (16 layers, d 2048, 32 and 8 heads of 64, feed-forward
+8192, the same vocabulary, tied, about 2 GB); 135m, a small Llama (30 layers, d 576, 9 and 3 heads of 64,
 feed-forward 1536, the same vocabulary, tied).
 
 The weights are normal with a spread of their own in every row and one outlier in
@@ -23,6 +24,7 @@ import numpy
 
 SHAPES = {
     "3b": {"model": "qwen3", "layers": 26, "hidden": 3072, "ffn": 8192, "head": 128, "heads": 24, "kv": 8},
+    "1b": {"model": "llama", "layers": 16, "hidden": 2048, "ffn": 8192, "head": 64, "heads": 32, "kv": 8},
     "135m": {"model": "llama", "layers": 30, "hidden": 576, "ffn": 1536, "head": 64, "heads": 9, "kv": 3},
 }
 VOCAB = 49152

@@ -96,6 +96,18 @@ func benchLUT(n, k, bits int, scaled bool) *Matrix {
 	return s.pack()
 }
 
+// BenchmarkLimits is the limits themselves, for others to compare with.
+func BenchmarkLimits(b *testing.B) {
+	l := limits{pool: NewPool(0)}
+	defer l.pool.Close()
+	for b.Loop() {
+		l.measurePeak()
+		l.measureStream()
+	}
+	b.ReportMetric(l.compute.per(l.flops)/1e9, "peak-GF/s")
+	b.ReportMetric(l.read.per(l.touched)/1e9, "stream-GB/s")
+}
+
 // BenchmarkMulT is prefill: the arithmetic is the limit.
 func BenchmarkMulT(b *testing.B) {
 	for _, threads := range []int{1, 2} {

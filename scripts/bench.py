@@ -1,0 +1,224 @@
+"""Measures afmq beside its peers in one run and prints one table of ratios.
+
+    scripts/bench [--work DIR] [--threads N] [--rounds N]
+
+A synthetic Llama of 1 B parameters is written, palettized by afmq at 4 bit, and turned by
+llama.cpp into Q4_0; llama.cpp is built from the source inside the llama-cpp-python sdist,
+for the instructions that this machine reports, named one by one (a "native" build may use
+some that a virtual machine hides). DIR keeps all of it for the next run (6 GB).
+
+Programs take turns, --rounds times; a row gives the median rate of each and the median of
+the rounds' ratios. Decode is batch 1 after a short prompt: its share of streaming is the
+bytes of all weights read once a token over the bandwidth that plain reading reached
+in the same run. Products of matrices are [512, 2048] x [2048, 2048], fp32.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import statistics
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SDIST = "llama-cpp-python==0.3.36"
+# llama.cpp's option for each flag of /proc/cpuinfo.
+FEATURES = {
+    "avx": "AVX", "avx2": "AVX2", "fma": "FMA", "f16c": "F16C", "bmi2": "BMI2", "avx512f": "AVX512",
+    "avx512vbmi": "AVX512_VBMI", "avx512_vnni": "AVX512_VNNI", "avx512_bf16": "AVX512_BF16",
+    "amx_tile": "AMX_TILE", "amx_int8": "AMX_INT8", "amx_bf16": "AMX_BF16",
+}
+TARGETS = ["llama-bench", "llama-perplexity", "llama-quantize"]
+
+
+def call(*command, **more):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, **more)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return done.stdout + done.stderr if command[0] == "go" or "llama-perplexity" in str(command[0]) else done.stdout
+
+
+def build_llama(work):
+    """Returns the source and the folder of the programs."""
+    found = list(work.glob("llama_cpp_python-*.tar.gz"))
+    if not found:
+        call(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", SDIST, "-d", work)
+        found = list(work.glob("llama_cpp_python-*.tar.gz"))
+    source = work / found[0].name.removesuffix(".tar.gz") / "vendor" / "llama.cpp"
+    if not source.exists():
+        with tarfile.open(found[0]) as t:
+            t.extractall(work, filter="data")
+    build = work / "build"
+    if not all((build / "bin" / t).exists() for t in TARGETS):
+        flags = set(re.search(r"^flags\s*:(.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M).group(1).split())
+        options = [f"-DGGML_{option}={'ON' if flag in flags else 'OFF'}" for flag, option in FEATURES.items()]
+        off = ["GGML_NATIVE", "LLAMA_CURL", "LLAMA_OPENSSL", "BUILD_SHARED_LIBS", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_SERVER", "LLAMA_BUILD_EXAMPLES"]
+        call("cmake", "-S", source, "-B", build, "-DCMAKE_BUILD_TYPE=Release", *options, *[f"-D{o}=OFF" for o in off])
+        call("cmake", "--build", build, "-j", os.cpu_count(), "--target", *TARGETS)
+    return source, build / "bin"
+
+
+def write_gguf(source, model, path):
+    """Writes a Llama checkpoint as GGUF in F16, with llama.cpp's own package for the format."""
+    sys.path.insert(0, str(source / "gguf-py"))
+    import gguf
+    import numpy
+
+    config = json.loads((model / "config.json").read_text())
+    heads, kv = config["num_attention_heads"], config["num_key_value_heads"]
+    w = gguf.GGUFWriter(path, "llama")
+    w.add_context_length(config["max_position_embeddings"])
+    w.add_embedding_length(config["hidden_size"])
+    w.add_block_count(config["num_hidden_layers"])
+    w.add_feed_forward_length(config["intermediate_size"])
+    w.add_head_count(heads)
+    w.add_head_count_kv(kv)
+    w.add_rope_dimension_count(config["head_dim"])
+    w.add_rope_freq_base(config["rope_theta"])
+    w.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    w.add_vocab_size(config["vocab_size"])
+    tokenizer = json.loads((model / "tokenizer.json").read_text())["model"]
+    tokens = [f"<unused{i}>" for i in range(config["vocab_size"])]
+    for token, i in tokenizer["vocab"].items():
+        tokens[i] = token
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("gpt-2")
+    w.add_token_list(tokens)
+    w.add_token_types([gguf.TokenType.NORMAL] * len(tokens))
+    w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in tokenizer["merges"]])
+    w.add_bos_token_id(0)
+    w.add_eos_token_id(0)
+    w.add_add_bos_token(False)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    with open(model / "model.safetensors", "rb") as f:
+        (n,) = struct.unpack("<Q", f.read(8))
+        header = json.loads(f.read(n))
+    data = numpy.memmap(model / "model.safetensors", mode="r", offset=8 + n)
+    for name, t in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = t["data_offsets"]
+        a = data[begin:end].view(numpy.float16).reshape(t["shape"])
+        for part, count in (("q_proj", heads), ("k_proj", kv)):
+            if part in name:  # llama.cpp rotates neighbours, Hugging Face halves
+                a = a.reshape(count, 2, -1, a.shape[1]).swapaxes(1, 2).reshape(a.shape)
+        w.add_tensor(names.get_name(name, (".weight",)), numpy.ascontiguousarray(a if a.ndim > 1 else a.astype(numpy.float32)))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def prepare(work, tool):
+    work.mkdir(parents=True, exist_ok=True)
+    source, programs = build_llama(work)
+    model, artifact = work / "1b", work / "1b-4bit"
+    if not model.exists():
+        call(sys.executable, ROOT / "scripts" / "make_synthetic_checkpoint.py", model, "--shape", "1b")
+    if not artifact.exists():
+        call(tool, "quantize", model, "--out", artifact, "--quiet")
+    f16, q4 = work / "1b-f16.gguf", work / "1b-q4_0.gguf"
+    if not q4.exists():
+        write_gguf(source, model, f16)
+        call(programs / "llama-quantize", "--pure", f16, q4, "Q4_0")
+        f16.unlink()
+    text = work / "text.txt"
+    if not text.exists():
+        text.write_text("The river ran past the old mill and into the town. " * 160)
+    return programs, artifact, q4, text
+
+
+def limits(threads):
+    """Returns bytes/s of plain reading, and flop/s of multiply-adds and of our fp32 product."""
+    text = call("go", "test", "-run", "^$", "-bench", f"Limits|MulT/m=512,n=2048,k=2048/(F32|LUT4)/threads={threads}$", "-benchtime", "5x", "./internal/kernel",
+                env={**os.environ, "GOMAXPROCS": str(threads)}, cwd=ROOT)
+    rate = lambda name, unit: 1e9 * float(re.search(rf"^Benchmark{name}\S*\s.*?([\d.]+) {unit}", text, re.M).group(1))
+    product = f"MulT/m=512,n=2048,k=2048/%s/threads={threads}"
+    return rate("Limits", "stream-GB/s"), rate("Limits", "peak-GF/s"), rate(product % "F32", "GF/s"), rate(product % "LUT4", "GF/s")
+
+
+def dense_products(threads):
+    """Returns flop/s of numpy's OpenBLAS, of PyTorch in fp32 and under bf16 autocast."""
+    import numpy
+    import torch
+
+    torch.set_num_threads(threads)
+    m, n, k = 512, 2048, 2048
+    a, b = numpy.ones((m, k), numpy.float32), numpy.ones((n, k), numpy.float32)
+    ta, tb = torch.ones(m, k), torch.ones(n, k)
+
+    def best(f):
+        f()
+        times = []
+        for _ in range(12):
+            begun = time.perf_counter()
+            f()
+            times.append(time.perf_counter() - begun)
+        return 2 * m * n * k / min(times)
+
+    def autocast():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.nn.functional.linear(ta, tb)
+
+    with torch.no_grad():
+        return best(lambda: a @ b.T), best(lambda: torch.nn.functional.linear(ta, tb)), best(autocast)
+
+
+def bench_llama(programs, q4, threads, *args):
+    out = json.loads(call(programs / "llama-bench", "-m", q4, "-t", threads, "-r", "1", "-o", "json", *args))
+    return out[0]["avg_ts"]
+
+
+def one_round(args, tool, programs, artifact, q4, text):
+    stream, peak, f32, lut = limits(args.threads)
+    blas, torch32, torch16 = dense_products(args.threads)
+    t = ("--threads", args.threads, "--json", "--quiet")
+    generated = json.loads(call(tool, "generate", artifact, "--prompt", "The river", "--max-tokens", "64", "--ignore-eos", *t))
+    decode = generated["tokens_per_second"]
+    llama_decode = bench_llama(programs, q4, args.threads, "-p", "0", "-n", "64")
+    ppl = json.loads(call(tool, "eval-perplexity", artifact, "--data", text, "--ctx", "512", "--protocol", "llamacpp", *t))
+    scored = ppl["ctx"] - ppl["ctx"] // 2 - 1  # of each window
+    ours = ppl["ctx"] * (ppl["tokens"] / scored) / ppl["seconds"]
+    log = call(programs / "llama-perplexity", "-m", q4, "-f", text, "-c", "512", "-t", args.threads)
+    llama_ppl = 512 * int(re.search(r"n_seq=(\d+)", log).group(1)) / float(re.search(r"([\d.]+) seconds per pass", log).group(1))
+    weights = (artifact / "model.safetensors").stat().st_size
+    llama_weights = q4.stat().st_size
+    return [
+        ("plain reading, GB/s", stream / 1e9, None, None),
+        ("multiply-adds fp32, GF/s", peak / 1e9, None, None),
+        ("decode: share of streaming", decode * weights / stream, llama_decode * llama_weights / stream, None),
+        ("decode, tokens/s: llama.cpp Q4_0", decode, llama_decode, decode / llama_decode),
+        ("perplexity, tokens/s: llama-perplexity Q4_0", ours, llama_ppl, ours / llama_ppl),
+        ("product fp32, GF/s: OpenBLAS", f32 / 1e9, blas / 1e9, f32 / blas),
+        ("product 4-bit palette, GF/s: OpenBLAS, dense", lut / 1e9, blas / 1e9, lut / blas),
+        ("product fp32, GF/s: PyTorch", f32 / 1e9, torch32 / 1e9, f32 / torch32),
+        ("product fp32, GF/s: PyTorch, bf16 autocast", f32 / 1e9, torch16 / 1e9, f32 / torch16),
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path.home() / ".cache" / "afmq-bench")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    tool = args.work / "afmq"
+    call("go", "build", "-o", tool, "./cmd/afmq", cwd=ROOT)
+    prepared = prepare(args.work, tool)
+    rounds = [one_round(args, tool, *prepared) for _ in range(args.rounds)]
+    median = lambda row, i: statistics.median(r[row][i] for r in rounds)
+    print(f"{args.threads} threads, {args.rounds} rounds, medians; the peer is named after the colon\n")
+    print("| | afmq | peer | ratio |\n| --- | --- | --- | --- |")
+    for row, (name, _, peer, ratio) in enumerate(rounds[0]):
+        cells = [f"{median(row, 1):.4g}", f"{median(row, 2):.4g}" if peer is not None else "", f"{median(row, 3):.2f}" if ratio is not None else ""]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
