@@ -18,6 +18,24 @@ const (
 type workspace struct {
 	packed  []float32   // X in strips: [block of k][strip][k][rows of the strip]
 	workers []workerBuf // one for each worker
+
+	// What MulT is at. Kept here, with its loops bound to it once, because closures of
+	// their own would be allocated for every product.
+	fwd       forward
+	pack, job func(worker, i int)
+}
+
+// forward is one product Y = X·Wᵀ, or Y += with add 1, of at most maxRows rows.
+type forward struct {
+	lv           isa
+	set          *gemmSet
+	st           strips
+	y, x, packed []float32
+	m            int
+	w            *Matrix
+	add          int
+	per, groups  int // panels in a job, groups of strips
+	fused        bool
 }
 
 type workerBuf struct {
@@ -35,7 +53,10 @@ func (p *Pool) takeWorkspace() *workspace {
 		p.free = p.free[:n-1]
 		return ws
 	}
-	return &workspace{workers: make([]workerBuf, p.threads)}
+	ws := &workspace{workers: make([]workerBuf, p.threads)}
+	ws.pack = func(_, s int) { ws.fwd.pack(s) }
+	ws.job = func(worker, i int) { ws.fwd.job(&ws.workers[worker], i) }
+	return ws
 }
 
 func (p *Pool) giveWorkspace(ws *workspace) {
@@ -113,61 +134,69 @@ func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 	}
 
 	// A single row is its own packed form; fused kernels take rows as they are.
-	packed := x
-	fused := m <= fusedRows(w.format) && hasFused(lv, w.format)
-	if m > 1 && !fused {
+	f := &ws.fwd
+	*f = forward{
+		lv: lv, set: set, st: st, y: y, x: x, packed: x, m: m, w: w, add: add, per: per, groups: groups,
+		fused: m <= fusedRows(w.format) && hasFused(lv, w.format),
+	}
+	if m > 1 && !f.fused {
 		kBlocks := (w.cols + blockK - 1) / blockK
 		ws.packed = grow(ws.packed, kBlocks*st.n*st.stride)
-		packed = ws.packed
-		pack := func(_, s int) {
-			for b := range kBlocks {
-				k0 := b * blockK
-				st.pack(lv, packed[(b*st.n+s)*st.stride:][:st.stride], x, w.cols, s, k0, min(blockK, w.cols-k0))
-			}
-		}
+		f.packed = ws.packed
 		if m*w.cols < serialWork/4 {
-			runSerial(st.n, pack)
+			runSerial(st.n, ws.pack)
 		} else {
-			run(st.n, pack)
+			run(st.n, ws.pack)
 		}
 	}
+	run(blocks*groups, ws.job)
+	*f = forward{} // it keeps neither X nor Y alive
+}
 
-	run(blocks*groups, func(worker, i int) {
-		buf := &ws.workers[worker]
-		p0 := i / groups * per
-		np := min(per, panels-p0)
-		g := i % groups
-		s0, s1 := st.n*g/groups, st.n*(g+1)/groups
-		cols := min(np*PanelRows, w.rows-p0*PanelRows)
-		for b, k0 := 0, 0; k0 < w.cols; b, k0 = b+1, k0+blockK {
-			kc := min(blockK, w.cols-k0)
-			t := tiles{lv: lv, set: set, kc: kc, add: max(add, min(k0, 1)), tile: &buf.tile}
-			if fused {
-				for r := range m {
-					t.fused(x[r*w.cols+k0:][:kc], w, p0, k0, cols, y[r*w.rows+p0*PanelRows:])
-				}
-				continue
+// pack packs strip s of X.
+func (f *forward) pack(s int) {
+	for b, k0 := 0, 0; k0 < f.w.cols; b, k0 = b+1, k0+blockK {
+		dst := f.packed[(b*f.st.n+s)*f.st.stride:][:f.st.stride]
+		f.st.pack(f.lv, dst, f.x, f.w.cols, s, k0, min(blockK, f.w.cols-k0))
+	}
+}
+
+// job computes one block of panels for one group of strips.
+func (f *forward) job(buf *workerBuf, i int) {
+	w, st := f.w, f.st
+	p0 := i / f.groups * f.per
+	np := min(f.per, w.panels()-p0)
+	g := i % f.groups
+	s0, s1 := st.n*g/f.groups, st.n*(g+1)/f.groups
+	cols := min(np*PanelRows, w.rows-p0*PanelRows)
+	for b, k0 := 0, 0; k0 < w.cols; b, k0 = b+1, k0+blockK {
+		kc := min(blockK, w.cols-k0)
+		t := tiles{lv: f.lv, set: f.set, kc: kc, add: max(f.add, min(k0, 1)), tile: &buf.tile}
+		if f.fused {
+			for r := range f.m {
+				t.fused(f.x[r*w.cols+k0:][:kc], w, p0, k0, cols, f.y[r*w.rows+p0*PanelRows:])
 			}
-			wide, ps := w.widen(lv, buf, p0, np, k0, kc)
-			for s := s0; s < s1; s++ {
-				r0, mr := st.rows(s)
-				a := packed[k0:]
-				if m > 1 {
-					a = packed[(b*st.n+s)*st.stride:]
-				}
-				t.multiply(mr, a, wide, ps, cols, y[r0*w.rows+p0*PanelRows:], w.rows)
-			}
+			continue
 		}
-		if w.scaled {
-			r0, r1 := st.m*s0/st.n, st.m*s1/st.n
-			factors, n := w.scale[p0*PanelRows:][:cols], whole(cols)
-			for r := r0; r < r1; r++ {
-				row := y[r*w.rows+p0*PanelRows:][:cols]
-				mulTo(lv, row[:n], factors[:n])
-				mulToGo(row[n:], factors[n:])
+		wide, ps := w.widen(f.lv, buf, p0, np, k0, kc)
+		for s := s0; s < s1; s++ {
+			r0, mr := st.rows(s)
+			a := f.packed[k0:]
+			if f.m > 1 {
+				a = f.packed[(b*st.n+s)*st.stride:]
 			}
+			t.multiply(mr, a, wide, ps, cols, f.y[r0*w.rows+p0*PanelRows:], w.rows)
 		}
-	})
+	}
+	if w.scaled {
+		r0, r1 := st.m*s0/st.n, st.m*s1/st.n
+		factors, n := w.scale[p0*PanelRows:][:cols], whole(cols)
+		for r := r0; r < r1; r++ {
+			row := f.y[r*w.rows+p0*PanelRows:][:cols]
+			mulTo(f.lv, row[:n], factors[:n])
+			mulToGo(row[n:], factors[n:])
+		}
+	}
 }
 
 // unscaled is the factors of 16 rows that have none, or get theirs later.

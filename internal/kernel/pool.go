@@ -28,6 +28,7 @@ type Pool struct {
 
 	mu   sync.Mutex
 	free []*workspace // buffers of products not under way
+	jobs []*job       // jobs that nobody looks at any more
 }
 
 // helper is one worker goroutine, apart from the callers.
@@ -38,14 +39,16 @@ type helper struct {
 	_      [64]byte // keeps the flags of two workers off one cache line
 }
 
-// job is one call of Run.
+// job is one call of Run. It is used again once the caller and every helper that was
+// given it have let go of it, so that Run allocates nothing.
 type job struct {
-	n    int
-	f    func(worker, i int)
-	next atomic.Int64 // first item that nobody has taken
-	left atomic.Int64 // items that are not finished
-	done chan struct{}
-	wait atomic.Bool // the caller sleeps on done
+	users atomic.Int32 // the caller and the helpers that may still look at it
+	n     int
+	f     func(worker, i int)
+	next  atomic.Int64 // first item that nobody has taken
+	left  atomic.Int64 // items that are not finished
+	done  chan struct{}
+	wait  atomic.Bool // the caller sleeps on done
 
 	mu       sync.Mutex
 	panicked bool
@@ -100,10 +103,12 @@ func (p *Pool) Run(n int, f func(worker, i int)) {
 		}
 		return
 	}
-	j := &job{n: n, f: f, done: make(chan struct{}, 1)}
-	j.left.Store(int64(n))
-	for _, h := range p.helpers[:min(len(p.helpers), n-1)] {
-		h.job.Store(j)
+	helpers := p.helpers[:min(len(p.helpers), n-1)]
+	j := p.takeJob(n, f, 1+len(helpers))
+	for _, h := range helpers {
+		if late := h.job.Swap(j); late != nil {
+			p.release(late) // it never began, and its items are done
+		}
 		h.kick()
 	}
 	// The pool is free again even when f ends this goroutine (runtime.Goexit).
@@ -113,6 +118,42 @@ func (p *Pool) Run(n int, f func(worker, i int)) {
 	if j.panicked {
 		panic(j.panicVal)
 	}
+	p.release(j)
+}
+
+// takeJob returns a job for so many users.
+func (p *Pool) takeJob(n int, f func(worker, i int), users int) *job {
+	p.mu.Lock()
+	var j *job
+	if last := len(p.jobs) - 1; last >= 0 {
+		j, p.jobs = p.jobs[last], p.jobs[:last]
+	}
+	p.mu.Unlock()
+	if j == nil {
+		j = &job{done: make(chan struct{}, 1)}
+	}
+	select {
+	case <-j.done: // sent to a caller that saw the end by itself
+	default:
+	}
+	j.n, j.f = n, f
+	j.wait.Store(false)
+	j.next.Store(0)
+	j.left.Store(int64(n))
+	j.users.Store(int32(users))
+	return j
+}
+
+// release says that one of the job's users is done with it. A job of which a user
+// panicked or ended its goroutine is never released by all, and left to the collector.
+func (p *Pool) release(j *job) {
+	if j.users.Add(-1) != 0 || j.panicked {
+		return
+	}
+	j.f = nil
+	p.mu.Lock()
+	p.jobs = append(p.jobs, j)
+	p.mu.Unlock()
 }
 
 // kick wakes a helper that is parked.
@@ -139,6 +180,7 @@ func (p *Pool) work(i int) {
 			return
 		}
 		j.run(i + 1)
+		p.release(j)
 	}
 }
 
