@@ -290,6 +290,7 @@ func FuzzMulT(f *testing.F) {
 		f.Add(kind*13, uint8(1+kind), uint16(37*kind), uint16(90*kind), uint64(kind))
 	}
 	f.Add(uint8(59), uint8(246), uint16(22), uint16(0), uint64(185)) // no columns
+	f.Add(uint8(43), uint8(1), uint16(70), uint16(0), uint64(79))    // nor with negative factors
 	f.Fuzz(func(t *testing.T, kind, rows uint8, n, k uint16, seed uint64) {
 		m, nn, kk := int(rows)%34, int(n)%300, int(k)%600
 		r := newRand(seed)
@@ -307,7 +308,9 @@ func FuzzMulT(f *testing.F) {
 		var small Scratch
 		scaled := func(c []float32) []float32 {
 			for i := range c {
-				c[i] *= factors[i%nn]
+				if kk > 0 { // the empty sum is +0 whatever the factor
+					c[i] *= factors[i%nn]
+				}
 			}
 			return c
 		}
