@@ -199,9 +199,15 @@ func TestPalettesStandForTheirWeights(t *testing.T) {
 		want := allLogits(openFixture(t, writeCheckpoint(t, config, dense), pool), pool, ids)
 		config["quantization_config"] = object{"quant_method": "afmq", "version": 1, "bits": bits, "group_rows": 16}
 		got := allLogits(openFixture(t, writeCheckpoint(t, config, packed), pool), pool, ids)
+		// A row's factor multiplies its sum in one model and every weight in the other, which
+		// rounds differently: in proportion to the terms of a sum, not to what is left of them.
+		size := 0.0
+		for _, v := range want {
+			size = max(size, math.Abs(float64(v)))
+		}
 		for i := range want {
-			if math.Abs(float64(got[i]-want[i])) > 1e-5*max(1, math.Abs(float64(want[i]))) {
-				t.Fatalf("%d bits: logit %d is %v, the dense model has %v", bits, i, got[i], want[i])
+			if math.Abs(float64(got[i]-want[i])) > 5e-6*size {
+				t.Fatalf("%d bits: logit %d is %v, the dense model has %v, the largest %v", bits, i, got[i], want[i], size)
 			}
 		}
 	}
