@@ -135,7 +135,7 @@ func runDemo(ctx context.Context, a *app, out string) error {
 		if job.Bits != 2 {
 			continue
 		}
-		adapter, err := trainDemo(ctx, a, source, job.Out, train, filepath.Join(dir, "adapter"))
+		adapter, err := trainDemo(ctx, a, source, model, train, filepath.Join(dir, "adapter"))
 		if err != nil {
 			return err
 		}
@@ -170,20 +170,16 @@ func writeTraining(ctx context.Context, a *app, m *infer.Model, path string) err
 }
 
 // trainDemo trains an adapter of rank 8 and opens it.
-func trainDemo(ctx context.Context, a *app, teacher, artifact, data, out string) (*infer.Adapter, error) {
+func trainDemo(ctx context.Context, a *app, teacher string, base *infer.Model, data, out string) (*infer.Adapter, error) {
 	r, err := recovery.Run(ctx, a.workers(), recovery.Options{
-		Artifact: artifact, Teacher: teacher, Data: []string{data}, Out: out, Ranks: []int{8}, Tokens: demoTraining,
+		Artifact: base.Dir, Teacher: teacher, Data: []string{data}, Out: out, Ranks: []int{8}, Tokens: demoTraining,
 		SeqLen: demoTokens / 2, BatchTokens: 1024, Validation: 4096, Warmup: recovery.DefaultWarmup, Clip: recovery.DefaultClip,
 		Progress: a.progress(), ToolVersion: version,
 	})
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := infer.LoadConfig(artifact)
-	if err != nil {
-		return nil, err
-	}
-	return infer.OpenAdapter(filepath.Join(out, r.Adapters[0].Path), artifact, cfg, false)
+	return infer.OpenAdapter(filepath.Join(out, r.Adapters[0].Path), base.Dir, base.Config, false)
 }
 
 // demoDir returns the directory to work in, and how to leave it.

@@ -35,6 +35,14 @@ func Dot(x, y []float32) float64 {
 	return total.sum()
 }
 
+// mulBy multiplies dst element by element with the first of x.
+func mulBy(lv isa, dst, x []float32) {
+	x = x[:len(dst)]
+	n := whole(len(dst))
+	mulTo(lv, dst[:n], x[:n])
+	mulToGo(dst[n:], x[n:])
+}
+
 // RMSNormBack computes the gradient with respect to x of [RMSNorm] with weights w
 // from grad, that with respect to its result, and adds it to dst:
 //
@@ -48,9 +56,7 @@ func RMSNormBack(dst, grad, x, w []float32, eps float32) {
 	if len(x) == 0 {
 		return
 	}
-	n := whole(len(x))
-	mulTo(currentISA(), grad[:n], w[:n])
-	mulToGo(grad[n:], w[n:])
+	mulBy(currentISA(), grad, w)
 	r := 1 / math.Sqrt(Dot(x, x)/float64(len(x))+float64(eps))
 	along := Dot(grad, x) * r * r * r / float64(len(x))
 	AddScaled(dst, grad, float32(r))

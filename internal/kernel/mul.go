@@ -31,12 +31,7 @@ func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 	}
 	kBlocks := (w.rows + blockK - 1) / blockK
 	ws.packed = grow(ws.packed, kBlocks*st.n*st.stride)
-	run(st.n, func(_, s int) {
-		for b := range kBlocks {
-			k0 := b * blockK
-			st.pack(lv, ws.packed[(b*st.n+s)*st.stride:][:st.stride], x, w.rows, s, k0, min(blockK, w.rows-k0))
-		}
-	})
+	run(st.n, func(_, s int) { st.packAll(lv, ws.packed, x, w.rows, s) })
 	run(blocks*groups, func(worker, i int) {
 		buf := &ws.workers[worker]
 		c0 := i / groups * width

@@ -18,6 +18,7 @@ const (
 type workspace struct {
 	packed  []float32   // X in strips: [block of k][strip][k][rows of the strip]
 	workers []workerBuf // one for each worker
+	sum     []float32   // a product that is added to Y as a whole
 
 	// What MulT is at. Kept here, with its loops bound to it once, because closures of
 	// their own would be allocated for every product.
@@ -77,12 +78,6 @@ func (p *Pool) MulT(y, x []float32, m int, w *Matrix) {
 
 // MulTAdd computes Y += X·Wᵀ: as [Pool.MulT], with what Y holds in front of the sum.
 func (p *Pool) MulTAdd(y, x []float32, m int, w *Matrix) {
-	if w.scaled && m > 0 && w.rows > 0 && len(y) >= m*w.rows {
-		sum := make([]float32, m*w.rows) // the factors are not for what y holds
-		p.MulT(sum, x, m, w)
-		Add(y[:len(sum)], sum)
-		return
-	}
 	p.inRows("MulTAdd", y, x, m, w, w.cols, w.rows, true, p.mulT)
 }
 
@@ -114,6 +109,12 @@ func (p *Pool) inRows(name string, y, x []float32, m int, w *Matrix, in, out int
 // mulT is MulT for at most maxRows rows; add is 1 to add to Y, else 0. Jobs are blocks of weight panels, and
 // groups of strips of X where the panels alone are too few for the threads.
 func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
+	if add != 0 && w.scaled { // the factors are not for what y holds
+		ws.sum = grow(ws.sum, len(y))
+		p.mulT(ws, ws.sum, x, m, w, 0)
+		Add(y, ws.sum)
+		return
+	}
 	lv := currentISA()
 	set := gemms(lv)
 	st := newStrips(set.mr, m)
@@ -154,12 +155,7 @@ func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 }
 
 // pack packs strip s of X.
-func (f *forward) pack(s int) {
-	for b, k0 := 0, 0; k0 < f.w.cols; b, k0 = b+1, k0+blockK {
-		dst := f.packed[(b*f.st.n+s)*f.st.stride:][:f.st.stride]
-		f.st.pack(f.lv, dst, f.x, f.w.cols, s, k0, min(blockK, f.w.cols-k0))
-	}
-}
+func (f *forward) pack(s int) { f.st.packAll(f.lv, f.packed, f.x, f.w.cols, s) }
 
 // job computes one block of panels for one group of strips.
 func (f *forward) job(buf *workerBuf, i int) {
@@ -190,11 +186,8 @@ func (f *forward) job(buf *workerBuf, i int) {
 	}
 	if w.scaled {
 		r0, r1 := st.m*s0/st.n, st.m*s1/st.n
-		factors, n := w.scale[p0*PanelRows:][:cols], whole(cols)
 		for r := r0; r < r1; r++ {
-			row := f.y[r*w.rows+p0*PanelRows:][:cols]
-			mulTo(f.lv, row[:n], factors[:n])
-			mulToGo(row[n:], factors[n:])
+			mulBy(f.lv, f.y[r*w.rows+p0*PanelRows:][:cols], w.scale[p0*PanelRows:])
 		}
 	}
 }
@@ -219,7 +212,8 @@ func runSerial(n int, f func(worker, i int)) {
 }
 
 // widen returns np panels from p0 on, columns [k0, k0+kc), as float32 panels and
-// the distance between two of them, without the factors of rows. Only float32 weights are used in place.
+// the distance between two of them, without the factors of rows. Only float32 weights
+// are used in place.
 func (w *Matrix) widen(lv isa, buf *workerBuf, p0, np, k0, kc int) (wide []float32, stride int) {
 	if w.format == formatF32 {
 		return w.f32[(p0*w.cols+k0)*PanelRows:], w.cols * PanelRows

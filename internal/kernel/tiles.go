@@ -27,6 +27,14 @@ func (st strips) pack(lv isa, dst, a []float32, lda, s, k0, kc int) {
 	transpose(lv, dst, h, a[r0*lda+k0:], lda, h, kc)
 }
 
+// packAll packs strip s of A, with all its columns, to its places among the strips of every
+// block, [block of k][strip].
+func (st strips) packAll(lv isa, packed, a []float32, cols, s int) {
+	for b, k0 := 0, 0; k0 < cols; b, k0 = b+1, k0+blockK {
+		st.pack(lv, packed[(b*st.n+s)*st.stride:][:st.stride], a, cols, s, k0, min(blockK, cols-k0))
+	}
+}
+
 // transpose writes dst[k·step+r] = src[r·ld+k] for r < rows ≤ 16 and k < n, where
 // step is rows or 16. dst has 16 elements beyond the last; they, and the lanes
 // that rows leaves free, may be overwritten with anything.

@@ -11,11 +11,10 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// FuzzTokens checks that a file of tokens is refused or gives ids of the vocabulary.
-func FuzzTokens(f *testing.F) {
-	for _, dtype := range []safetensors.DType{safetensors.U16, safetensors.I32} {
-		path := filepath.Join(f.TempDir(), "t.safetensors")
-		writeTokens(f, path, dtype, []int32{3, 0, 99})
+// fuzzFile gives read files like the seed: it refuses them as input, or accepts what they
+// hold after checking it.
+func fuzzFile(f *testing.F, seeds []string, read func(t *testing.T, path string) error) {
+	for _, path := range seeds {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			f.Fatal(err)
@@ -28,18 +27,31 @@ func FuzzTokens(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o666); err != nil {
 			t.Fatal(err)
 		}
+		if err := read(t, path); err != nil && fault.KindOf(err) != fault.Input {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzTokens checks that a file of tokens is refused or gives ids of the vocabulary.
+func FuzzTokens(f *testing.F) {
+	var seeds []string
+	for _, dtype := range []safetensors.DType{safetensors.U16, safetensors.I32} {
+		path := filepath.Join(f.TempDir(), "t.safetensors")
+		writeTokens(f, path, dtype, []int32{3, 0, 99})
+		seeds = append(seeds, path)
+	}
+	fuzzFile(f, seeds, func(t *testing.T, path string) error {
 		ids, err := readTokens(path, 100)
 		if err != nil {
-			if fault.KindOf(err) != fault.Input {
-				t.Fatal(err)
-			}
-			return
+			return err
 		}
 		for _, id := range ids {
 			if id < 0 || id >= 100 {
 				t.Fatalf("token %d", id)
 			}
 		}
+		return nil
 	})
 }
 
@@ -66,26 +78,14 @@ func FuzzState(f *testing.F) {
 	if err := w.Close(); err != nil {
 		f.Fatal(err)
 	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(data)
-	dir := f.TempDir()
-	f.Fuzz(func(t *testing.T, data []byte) {
-		path := filepath.Join(dir, "fuzz.safetensors")
-		if err := os.WriteFile(path, data, 0o666); err != nil {
-			t.Fatal(err)
-		}
+	fuzzFile(f, []string{path}, func(t *testing.T, path string) error {
 		tr := fresh()
 		if err := tr.readState(path); err != nil {
-			if fault.KindOf(err) != fault.Input {
-				t.Fatal(err)
-			}
-			return
+			return err
 		}
 		if tr.Step < 0 || tr.Step > 5 || len(tr.Best) != 1 || len(tr.Best[0].weights) != 8 || len(tr.students[0].weights) != 8 {
 			t.Fatalf("%+v", tr.standing)
 		}
+		return nil
 	})
 }

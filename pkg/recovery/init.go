@@ -87,7 +87,7 @@ func (z *initializer) fill(at int, r *root) error {
 		z.students[0].copyFrom(at, z.from)
 	case z.opts.Init == InitSVD:
 		// The moments of one module at a time become a root, which takes as much again.
-		key := place{z.students[0].parts[at].spec.Layer, z.students[0].parts[at].spec.Kind}
+		key := z.students[0].parts[at].place()
 		g, err := z.outputs[key].root(z.pool, true)
 		if err != nil {
 			return err
@@ -105,10 +105,7 @@ func (z *initializer) fill(at int, r *root) error {
 	// These are values of A; training has those of A·L.
 	for _, s := range z.students {
 		p := &s.parts[at]
-		a := turned(p.a, r.n, p.rank)
-		white := make([]float32, len(a))
-		r.times(z.pool, white, a, p.rank)
-		copy(p.a, turned(white, p.rank, r.n))
+		onColumns(z.pool, p.a, r.n, p.rank, r.times)
 	}
 	return nil
 }
@@ -134,9 +131,8 @@ func (z *initializer) approximate(at int, r, g *root) {
 	if r != nil {
 		weighted := make([]float32, out*in)
 		r.times(z.pool, weighted, m, out)
-		m = turned(weighted, out, in)
-		g.times(z.pool, weighted, m, in)
-		m = turned(weighted, in, out)
+		onColumns(z.pool, weighted, out, in, g.times)
+		m = weighted
 	}
 	for _, st := range z.students {
 		p := &st.parts[at]
@@ -145,10 +141,7 @@ func (z *initializer) approximate(at int, r, g *root) {
 		rng := rand.New(rand.NewPCG(uint64(z.opts.Seed), 1<<32+uint64(at)))
 		u, s, v := truncatedSVD(z.pool, m, out, in, p.rank, rng)
 		if g != nil {
-			white := turned(u, out, p.rank)
-			plain := make([]float32, len(white))
-			g.timesInverse(z.pool, plain, white, p.rank)
-			u = turned(plain, p.rank, out)
+			onColumns(z.pool, u, out, p.rank, g.timesInverse)
 		}
 		for j := range p.rank {
 			f := float32(math.Sqrt(s[j] / float64(p.scale)))

@@ -132,18 +132,21 @@ func turned(v []float32, rows, cols int) []float32 {
 	return t
 }
 
+// onColumns replaces v [rows, cols] by what apply makes of its columns, which it is given
+// as rows.
+func onColumns(pool *kernel.Pool, v []float32, rows, cols int, apply func(pool *kernel.Pool, y, x []float32, m int)) {
+	x := turned(v, rows, cols)
+	y := make([]float32, len(x))
+	apply(pool, y, x, cols)
+	copy(v, turned(y, cols, rows))
+}
+
 // whiten takes the gradients with respect to A to those with respect to A·L.
 func (s *student) whiten(pool *kernel.Pool) {
 	for i := range s.parts {
-		p := &s.parts[i]
-		if p.root == nil {
-			continue
+		if p := &s.parts[i]; p.root != nil {
+			onColumns(pool, p.gradA, p.spec.Shape[1], p.rank, p.root.timesInverseT)
 		}
-		in := p.spec.Shape[1]
-		g := turned(p.gradA, in, p.rank)
-		white := make([]float32, len(g))
-		p.root.timesInverseT(pool, white, g, p.rank)
-		copy(p.gradA, turned(white, p.rank, in))
 	}
 }
 
@@ -189,11 +192,13 @@ type place struct {
 	kind  string
 }
 
+func (p *part) place() place { return place{p.spec.Layer, p.spec.Kind} }
+
 // accumulate returns the visitor that adds the gradients of a batch.
 func (s *student) accumulate(pool *kernel.Pool) infer.Visitor {
 	parts := make(map[place]*part, len(s.parts))
 	for i := range s.parts {
-		parts[place{s.parts[i].spec.Layer, s.parts[i].spec.Kind}] = &s.parts[i]
+		parts[s.parts[i].place()] = &s.parts[i]
 	}
 	return func(q infer.Projected) {
 		p := parts[place{q.Layer, q.Kind}]

@@ -155,7 +155,7 @@ func (t *trainer) outputMoments(ctx context.Context, text [][]int32) (map[place]
 	}
 	sums := map[place]*moments{}
 	for _, p := range parts {
-		sums[place{p.spec.Layer, p.spec.Kind}] = newMoments(p.spec.Shape[0], bytes <= momentMemory && widest <= widestRoot)
+		sums[p.place()] = newMoments(p.spec.Shape[0], bytes <= momentMemory && widest <= widestRoot)
 	}
 	uninstall(t.base)
 	progress := t.opts.Progress
