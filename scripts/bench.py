@@ -19,7 +19,6 @@ import os
 import pathlib
 import re
 import statistics
-import struct
 import subprocess
 import sys
 import tarfile
@@ -36,11 +35,12 @@ FEATURES = {
 TARGETS = ["llama-bench", "llama-perplexity", "llama-quantize"]
 
 
-def call(*command, **more):
+def call(*command, log=False, **more):
+    """Returns what the command prints, with log also what it says on standard error."""
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, **more)
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    return done.stdout + done.stderr if command[0] == "go" or "llama-perplexity" in str(command[0]) else done.stdout
+    return done.stdout + done.stderr if log else done.stdout
 
 
 def build_llama(work):
@@ -68,6 +68,7 @@ def write_gguf(source, model, path):
     sys.path.insert(0, str(source / "gguf-py"))
     import gguf
     import numpy
+    import safetensors
 
     config = json.loads((model / "config.json").read_text())
     heads, kv = config["num_attention_heads"], config["num_key_value_heads"]
@@ -95,19 +96,13 @@ def write_gguf(source, model, path):
     w.add_eos_token_id(0)
     w.add_add_bos_token(False)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
-    with open(model / "model.safetensors", "rb") as f:
-        (n,) = struct.unpack("<Q", f.read(8))
-        header = json.loads(f.read(n))
-    data = numpy.memmap(model / "model.safetensors", mode="r", offset=8 + n)
-    for name, t in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = t["data_offsets"]
-        a = data[begin:end].view(numpy.float16).reshape(t["shape"])
-        for part, count in (("q_proj", heads), ("k_proj", kv)):
-            if part in name:  # llama.cpp rotates neighbours, Hugging Face halves
-                a = a.reshape(count, 2, -1, a.shape[1]).swapaxes(1, 2).reshape(a.shape)
-        w.add_tensor(names.get_name(name, (".weight",)), numpy.ascontiguousarray(a if a.ndim > 1 else a.astype(numpy.float32)))
+    with safetensors.safe_open(model / "model.safetensors", "numpy") as f:
+        for name in f.keys():
+            a = f.get_tensor(name)
+            for part, count in (("q_proj", heads), ("k_proj", kv)):
+                if part in name:  # llama.cpp rotates neighbours, Hugging Face halves
+                    a = a.reshape(count, 2, -1, a.shape[1]).swapaxes(1, 2).reshape(a.shape)
+            w.add_tensor(names.get_name(name, (".weight",)), numpy.ascontiguousarray(a if a.ndim > 1 else a.astype(numpy.float32)))
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
@@ -115,7 +110,6 @@ def write_gguf(source, model, path):
 
 
 def prepare(work, tool):
-    work.mkdir(parents=True, exist_ok=True)
     source, programs = build_llama(work)
     model, artifact = work / "1b", work / "1b-4bit"
     if not model.exists():
@@ -184,7 +178,7 @@ def one_round(args, tool, programs, artifact, q4, text):
     ppl = json.loads(call(tool, "eval-perplexity", artifact, "--data", text, "--ctx", "512", "--protocol", "llamacpp", *t))
     scored = ppl["ctx"] - ppl["ctx"] // 2 - 1  # of each window
     ours = ppl["ctx"] * (ppl["tokens"] / scored) / ppl["seconds"]
-    log = call(programs / "llama-perplexity", "-m", q4, "-f", text, "-c", "512", "-t", args.threads)
+    log = call(programs / "llama-perplexity", "-m", q4, "-f", text, "-c", "512", "-t", args.threads, log=True)
     llama_ppl = 512 * int(re.search(r"n_seq=(\d+)", log).group(1)) / float(re.search(r"([\d.]+) seconds per pass", log).group(1))
     weights = (artifact / "model.safetensors").stat().st_size
     llama_weights = q4.stat().st_size
