@@ -6,6 +6,8 @@ import "golang.org/x/sys/cpu"
 func bestISA() isa {
 	x := &cpu.X86
 	switch {
+	case x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && hasAVX2() && hasAMX():
+		return isaAMX
 	case x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && hasAVX2():
 		return isaAVX512
 	case hasAVX2():

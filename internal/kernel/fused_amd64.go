@@ -58,24 +58,6 @@ func (lv *fusedLevel) set(w *Matrix) *fusedSet {
 	panic("kernel: no fused kernel for this format")
 }
 
-// stored returns where columns [k0, k0+kc) of panels [p0, p0+np) begin, and the
-// bytes from one panel to the next.
-func (w *Matrix) stored(p0, np, k0, kc int) (b unsafe.Pointer, ps int) {
-	first, last := (p0*w.cols+k0)*PanelRows, ((p0+np-1)*w.cols+k0+kc)*PanelRows-1
-	switch w.format {
-	case formatF16, formatBF16:
-		_ = w.u16[last]
-		return unsafe.Pointer(&w.u16[first]), w.cols * PanelRows * 2
-	case formatInt8:
-		_ = w.i8[last]
-		return unsafe.Pointer(&w.i8[first]), w.cols * PanelRows
-	}
-	_, per := w.field()
-	blocks := (w.cols + per - 1) / per
-	_ = w.dwords[((p0+np-1)*blocks+(k0+kc+per-1)/per)*PanelRows-1]
-	return unsafe.Pointer(&w.dwords[(p0*blocks+k0/per)*PanelRows]), blocks * PanelRows * 4
-}
-
 // fused multiplies the row x, columns [k0, k0+len(x)) of it, with cols rows of W
 // from panel p0 on. hasFused must hold.
 func (t *tiles) fused(x []float32, w *Matrix, p0, k0, cols int, c []float32) {
@@ -105,6 +87,6 @@ func (t *tiles) fused(x []float32, w *Matrix, p0, k0, cols int, c []float32) {
 	}
 	if rest := cols % PanelRows; rest > 0 {
 		call(set[0], full, &t.tile[0], 0)
-		t.copyTile(1, rest, c[full*PanelRows:], len(c))
+		copyTile(t.tile, t.add, 1, rest, c[full*PanelRows:], len(c))
 	}
 }
