@@ -63,9 +63,9 @@ func (l *limits) measureStream() {
 	}
 	const parts = 24
 	size := len(l.memory) / parts
-	for range 4 {
+	for i := range 8 {
 		l.read.time(func() {
-			l.pool.Run(parts, func(_, i int) { stream(currentISA(), l.memory[i*size:(i+1)*size]) })
+			l.pool.Run(parts, func(_, p int) { stream(currentISA(), l.memory[p*size:(p+1)*size], i%2 == 1) })
 		})
 	}
 	l.touched = float64(len(l.memory))

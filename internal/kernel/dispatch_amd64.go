@@ -29,12 +29,17 @@ func peak(l isa, n int) int {
 	return peakGo(n)
 }
 
-// stream reads b, whose length is a positive multiple of 512.
-func stream(l isa, b []byte) uint64 {
-	switch l {
-	case isaAVX512:
+// stream reads b, whose length is a positive multiple of 512, with fetch by fetching
+// ahead.
+func stream(l isa, b []byte, fetch bool) uint64 {
+	switch {
+	case l == isaAVX512 && fetch:
+		return fetchAVX512(&b[0], len(b))
+	case l == isaAVX512:
 		return streamAVX512(&b[0], len(b))
-	case isaAVX2:
+	case l == isaAVX2 && fetch:
+		return fetchAVX2(&b[0], len(b))
+	case l == isaAVX2:
 		return streamAVX2(&b[0], len(b))
 	}
 	return streamGo(b)

@@ -54,4 +54,4 @@ func mulTo(_ isa, dst, x []float32)                   { mulToGo(dst, x) }
 func subMul(_ isa, dst, x []float32, s float32)       { subMulGo(dst, x, s) }
 
 func peak(_ isa, n int) int         { return peakGo(n) }
-func stream(_ isa, b []byte) uint64 { return streamGo(b) }
+func stream(_ isa, b []byte, _ bool) uint64 { return streamGo(b) }

@@ -94,15 +94,13 @@ func (f *forwardI16) job(buf *workerBuf, i int) {
 	g := i % f.groups
 	s0, s1 := st.n*g/f.groups, st.n*(g+1)/f.groups
 	cols := min(np*PanelRows, w.rows-p0*PanelRows)
-	for b, k0 := 0, 0; k0 < w.cols; b, k0 = b+1, k0+blockK {
+	if f.fused {
+		t := tilesI16{f: f, pairs: f.form.pairs(w.cols), tile: &buf.tile}
+		t.fused(p0, cols)
+	}
+	for b, k0 := 0, 0; k0 < w.cols && !f.fused; b, k0 = b+1, k0+blockK {
 		kc := min(blockK, w.cols-k0)
 		t := tilesI16{f: f, pairs: f.form.pairs(kc), add: min(k0, 1), tile: &buf.tile}
-		if f.fused {
-			for r := range f.m {
-				t.fused(f.rounded[r*f.cols+k0:], f.factors[r*f.scales+k0/scaleCols:], p0, k0, cols, f.y[r*w.rows+p0*PanelRows:])
-			}
-			continue
-		}
 		f.widen(buf, p0, np, k0, kc)
 		for s := s0; s < s1; s++ {
 			r0, mr := st.rows(s)
@@ -175,39 +173,46 @@ func (t *tilesI16) multiply(mr int, a []int16, scale []float32, b []int16, cols 
 		}
 	}
 	if rest := cols % PanelRows; rest > 0 {
-		funcs[0](t.pairs, &a[0], &scale[0], &b[full*panelPairs], panelPairs, &t.tile[0], PanelRows, 0)
-		copyTile(t.tile, t.add, mr, rest, c[full*PanelRows:], ldc)
+		c = c[full*PanelRows:]
+		for r := 0; r < mr && t.add != 0; r++ { // blocks of a row add up one after the other
+			copy(t.tile[r*PanelRows:], c[r*ldc:][:rest])
+		}
+		funcs[0](t.pairs, &a[0], &scale[0], &b[full*panelPairs], panelPairs, &t.tile[0], PanelRows, t.add)
+		copyTile(t.tile, 0, mr, rest, c, ldc)
 	}
 }
 
-// fused multiplies a row, from its first column k0 on, with cols rows of W from panel
-// p0 on as they are stored.
-func (t *tilesI16) fused(x []int16, scale []float32, p0, k0, cols int, c []float32) {
-	w, form := t.f.w, t.f.form
-	_ = x[2*t.pairs-1]
-	_ = c[cols-1]
-	b, ps := w.stored(p0, panelsOf(cols), k0, min(blockK, w.cols-k0))
+// fused multiplies all rows of X with cols rows of W from panel p0 on as they are stored. A few panels
+// are read from end to end, so that the processor sees where reading goes on, and once more
+// from its cache for every further row of X.
+func (t *tilesI16) fused(p0, cols int) {
+	f, w, form := t.f, t.f.w, t.f.form
+	b, ps := w.stored(p0, panelsOf(cols), 0, w.cols)
 	set := fusedI16Of(w.format)
-	call := func(f fusedI16Func, p int, c *float32, add int) {
+	call := func(kernel fusedI16Func, r, p int, c *float32) {
 		var table *int16
 		if form.tables > 0 {
 			table = &form.tablesOf(p0 + p)[0]
 		}
-		f(t.pairs, &x[0], &scale[0], (*byte)(unsafe.Add(b, p*ps)), ps, table, c, add)
+		kernel(t.pairs, &f.rounded[r*f.cols], &f.factors[r*f.scales], (*byte)(unsafe.Add(b, p*ps)), ps, table, c, 0)
 	}
 	full, p := cols/PanelRows, 0
 	for wide := nWide - 1; wide >= 0; wide-- {
-		f, n := set[wide], 1<<wide
-		if f == nil {
+		kernel, n := set[wide], 1<<wide
+		if kernel == nil {
 			continue
 		}
 		for ; p+n <= full; p += n {
-			call(f, p, &c[p*PanelRows], t.add)
+			for r := range f.m {
+				call(kernel, r, p, &f.y[r*w.rows+(p0+p)*PanelRows:][:n*PanelRows][0])
+			}
 		}
 	}
 	if rest := cols % PanelRows; rest > 0 {
-		call(set[0], full, &t.tile[0], 0)
-		copyTile(t.tile, t.add, 1, rest, c[full*PanelRows:], len(c))
+		for r := range f.m {
+			call(set[0], r, full, &t.tile[0])
+			copyTile(t.tile, 0, 1, rest, f.y[r*w.rows+(p0+full)*PanelRows:], rest)
+		}
 	}
 }
 

@@ -309,11 +309,15 @@ func fused(f stored, np int) {
 			return Mem{Base: table, Disp: (p*f.tables() + i) * vector}
 		}}
 	}
-	acc := simd.AVX512.Vectors(np)
+	// Integers may be summed in any order: several sums for each panel, so that one addition need
+	// not wait for the other.
+	sumsOf := max(1, 4/np)
+	acc := simd.AVX512.Vectors(np * sumsOf)
 	bc := ZMM()
 	unroll := max(1, 4/f.pairs()) // int8: four loads at once
 	step := func(u int) {
 		for p := range readers {
+			PREFETCHT0(panels.At(p, u*f.bytes()+simd.Ahead))
 			readers[p].load(panels.At(p, u*f.bytes()))
 		}
 		for n := range f.pairs() {
@@ -321,7 +325,7 @@ func fused(f stored, np int) {
 			for p := range readers {
 				w := ZMM()
 				readers[p].take(n, w)
-				VPDPWSSD(bc, w, acc[p])
+				VPDPWSSD(bc, w, acc[p+np*((u*f.pairs()+n)%sumsOf)])
 			}
 		}
 	}
@@ -353,9 +357,12 @@ func fused(f stored, np int) {
 		SUBQ(Imm(uint64(f.pairs())), count)
 		JNZ(LabelRef("loop"))
 		Label("multiplied")
+		for i := np; i < len(acc); i++ {
+			VPADDD(acc[i], acc[i%np], acc[i%np])
+		}
 	}, func(add bool) {
 		VBROADCASTSS(Mem{Base: scale}, bc)
-		sums(acc, bc, c, add)
+		sums(acc[:np], bc, c, add)
 	})
 }
 

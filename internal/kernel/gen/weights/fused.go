@@ -54,7 +54,11 @@ func fusedDense(t *simd.Target, d dense, np int) {
 		VBROADCASTSS(Mem{Base: f.x, Disp: 4 * u}, f.bc)
 		for v := range f.acc[0] {
 			w := t.Vec()
-			d.load(f.panels.At(v/t.PerPanel(), u*row+v%t.PerPanel()*t.Lanes()*d.bytes()), w)
+			at := u*row + v%t.PerPanel()*t.Lanes()*d.bytes()
+			if at%64 == 0 {
+				PREFETCHT0(f.panels.At(v/t.PerPanel(), at+simd.Ahead))
+			}
+			d.load(f.panels.At(v/t.PerPanel(), at), w)
 			f.multiply(v, w)
 		}
 	}
@@ -93,6 +97,9 @@ func fusedLUT(t *simd.Target, field, np int) {
 	idx := t.Vectors(np * per)
 	load := func() {
 		for v := range idx {
+			if v%per == 0 {
+				PREFETCHT0(f.panels.At(v/per, simd.Ahead))
+			}
 			VMOVUPS(f.panels.At(v/per, v%per*t.Bytes), idx[v])
 		}
 	}
