@@ -217,15 +217,12 @@ func (f *forward) job(buf *workerBuf, i int) {
 	g := i % f.groups
 	s0, s1 := st.n*g/f.groups, st.n*(g+1)/f.groups
 	cols := min(np*PanelRows, w.rows-p0*PanelRows)
-	for b, k0 := 0, 0; k0 < w.cols; b, k0 = b+1, k0+blockK {
+	if f.fused {
+		f.multiplyStored(buf, p0, cols)
+	}
+	for b, k0 := 0, 0; k0 < w.cols && !f.fused; b, k0 = b+1, k0+blockK {
 		kc := min(blockK, w.cols-k0)
 		t := tiles{lv: f.lv, set: f.set, kc: kc, add: max(f.add, min(k0, 1)), tile: &buf.tile}
-		if f.fused {
-			for r := range f.m {
-				t.fused(f.x[r*w.cols+k0:][:kc], w, p0, k0, cols, f.y[r*w.rows+p0*PanelRows:])
-			}
-			continue
-		}
 		wide, ps := w.widen(f.lv, buf, p0, np, k0, kc, f.round)
 		for s := s0; s < s1; s++ {
 			r0, mr := st.rows(s)

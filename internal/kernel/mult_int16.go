@@ -211,7 +211,7 @@ func (t *tilesI16) fused(p0, cols int) {
 	if rest := cols % PanelRows; rest > 0 {
 		for r := range f.m {
 			call(set[0], r, full, &t.tile[0])
-			copyTile(t.tile, 0, 1, rest, f.y[r*w.rows+(p0+full)*PanelRows:], rest)
+			copy(f.y[r*w.rows+(p0+full)*PanelRows:][:rest], t.tile[:])
 		}
 	}
 }
