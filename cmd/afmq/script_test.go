@@ -17,7 +17,14 @@ import (
 	"afmq/internal/demo"
 )
 
+// asProgram in the environment makes the test binary be the program, so that tests can
+// kill it, starve it or take its streams away.
+const asProgram = "AFMQ_TEST_PROGRAM"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" { // the program itself, under a test's hands
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
 	testscript.Main(m, map[string]func(){
 		"afmq": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
 	})
