@@ -97,11 +97,18 @@ func (j job) to(target string) []string {
 	return append(out, "--quiet", "--threads", "2")
 }
 
-// workplace makes the input of jobs in a directory: the demo model, an artifact of it,
-// scores and a text.
+// workplace returns a directory with the input of jobs: the demo model, an artifact of it,
+// scores and a text. It is made once, and tests leave it as it is.
 func workplace(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	if shared != "" {
+		return shared
+	}
+	dir, err := os.MkdirTemp("", "afmq-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared = dir
 	if err := demo.Extract(filepath.Join(dir, "model")); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +131,7 @@ var jobs = []job{
 	{"compensated", []string{"quantize", "model", "--out", "TARGET", "--bpw", "3.3", "--calib", "text.jsonl", "--seq-len", "32", "--tokens", "64"}},
 	{"recover", []string{"recover", "artifact", "--teacher", "model", "--data", "text.jsonl", "--out", "TARGET", "--rank", "2,4", "--tokens", "1k",
 		"--seq-len", "16", "--batch-tokens", "64", "--validation-tokens", "100", "--init-tokens", "64"}},
-	{"sensitivity", []string{"sensitivity", "model", "--calib", "text.jsonl", "--seq-len", "32", "--tokens", "64", "--out", "TARGET"}},
+	{"sensitivity", []string{"sensitivity", "model", "--method", "kl", "--calib", "text.jsonl", "--seq-len", "32", "--tokens", "64", "--out", "TARGET"}},
 	{"dequantize", []string{"dequantize", "artifact", "--out", "TARGET"}},
 	{"plan", []string{"plan", "scores.json", "--bpw", "3.3", "--out", "TARGET"}},
 }

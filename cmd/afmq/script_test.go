@@ -25,10 +25,24 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" { // the program itself, under a test's hands
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
-	testscript.Main(m, map[string]func(){
+	testscript.Main(cleaning{m}, map[string]func(){
 		"afmq": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
 	})
 }
+
+// cleaning removes what tests share once all have run.
+type cleaning struct{ *testing.M }
+
+func (m cleaning) Run() int {
+	code := m.M.Run()
+	if shared != "" {
+		os.RemoveAll(shared)
+	}
+	return code
+}
+
+// shared is a directory that tests share, "" until one needs it.
+var shared string
 
 // TestScripts runs testdata/script/*.txtar, each of which says what behaviour of
 // the command line it protects. Every script finds the demo model in ./model and
