@@ -34,10 +34,9 @@
 package tokenizer
 
 import (
-	"os"
 	"strings"
 
-	"afmq/internal/fault"
+	"afmq/internal/infile"
 )
 
 // maxGrowth bounds how many times as long a pipeline may make a text, which no
@@ -71,11 +70,14 @@ type Encoding struct {
 	Bytes []int32
 }
 
+// maxFile bounds a tokenizer.json; large ones have some 30 MB.
+const maxFile = 512 << 20
+
 // Load reads the tokenizer.json at path.
 func Load(path string) (*Tokenizer, error) {
-	data, err := os.ReadFile(path)
+	data, err := infile.Read(path, maxFile)
 	if err != nil {
-		return nil, fault.Reading(path, err)
+		return nil, err
 	}
 	return Parse(path, data)
 }

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 )
 
 const (
@@ -53,22 +54,11 @@ func IsArtifact(dir string) bool {
 }
 
 func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fault.Inputf(path, "is missing")
-		}
-		return nil, fault.Reading(path, err)
+	data, err := infile.Read(path, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.Inputf(path, "is missing")
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	if int64(len(data)) > limit {
-		return nil, fault.Inputf(path, "is larger than %d bytes", limit)
-	}
-	return data, nil
+	return data, err
 }
 
 // ParseManifest reads the bytes of a manifest. file names it in errors, which are

@@ -3,11 +3,11 @@ package infer
 import (
 	"bytes"
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"reflect"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 )
 
 // SameTokenizer returns an error unless the tokenizer.json files of both models
@@ -28,11 +28,14 @@ func SameTokenizer(model, reference string) error {
 	return nil
 }
 
+// maxTokenizerBytes bounds a tokenizer.json; large ones have some 30 MB.
+const maxTokenizerBytes = 512 << 20
+
 func tokenizerMeaning(dir string) (map[string]any, error) {
 	path := filepath.Join(dir, "tokenizer.json")
-	data, err := os.ReadFile(path)
+	data, err := infile.Read(path, maxTokenizerBytes)
 	if err != nil {
-		return nil, fault.Reading(path, err)
+		return nil, err
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/internal/progress"
 	"afmq/internal/stage"
@@ -177,8 +177,8 @@ func openScoring(opts ScoreOptions) (*scoring, error) {
 		return nil, err
 	}
 	path := filepath.Join(opts.Model, "config.json")
-	if in.raw, err = os.ReadFile(path); err != nil {
-		return nil, fault.Reading(path, err)
+	if in.raw, err = infile.Read(path, maxFile); err != nil {
+		return nil, err
 	}
 	t, err := infer.OpenTokenizer(opts.Model, in.cfg)
 	if err != nil {

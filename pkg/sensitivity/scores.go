@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"slices"
 	"unicode/utf8"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
 )
@@ -90,23 +89,6 @@ func encode(v any) ([]byte, error) {
 // has some 10 MB.
 const maxFile = 256 << 20
 
-// readFile reads a JSON file that a person may have edited.
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	if len(data) > maxFile {
-		return nil, fault.Inputf(path, "is larger than %d bytes", maxFile)
-	}
-	return data, nil
-}
-
 // decode parses one JSON value that may hold nothing unknown.
 func decode(data []byte, v any) error {
 	if !utf8.Valid(data) {
@@ -122,7 +104,7 @@ func decode(data []byte, v any) error {
 
 // ReadScores reads and checks scores.json. Errors are fault.Input.
 func ReadScores(path string) (*Scores, *Shape, error) {
-	data, err := readFile(path)
+	data, err := infile.Read(path, maxFile)
 	if err != nil {
 		return nil, nil, err
 	}
