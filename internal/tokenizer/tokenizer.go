@@ -43,8 +43,12 @@ import (
 // real one does by more than a few times.
 const maxGrowth = 256
 
-// maxSteps bounds the number of normalizers; real files have up to five.
+// maxSteps bounds the number of normalizers, and of parts of any other pipeline; real files
+// have up to five.
 const maxSteps = 64
+
+// maxAdded bounds the number of added tokens; real files have up to a few thousand.
+const maxAdded = 1 << 20
 
 // Tokenizer is the pipeline of a tokenizer.json. It does not change, and is safe
 // for use by several goroutines.

@@ -87,7 +87,7 @@ func encode(v any) ([]byte, error) {
 
 // maxFile bounds what is read of a JSON file; that of a model with ten thousand modules
 // has some 10 MB.
-const maxFile = 256 << 20
+const maxFile = 64 << 20
 
 // decode parses one JSON value that may hold nothing unknown.
 func decode(data []byte, v any) error {
