@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -188,4 +189,48 @@ func again(t *testing.T, dir string, j job, parent string, whole map[string]stri
 		t.Errorf("other bytes than those of an undisturbed run: %s", d)
 	}
 	onlyHolds(t, parent, "t")
+}
+
+// Scores that an interrupted run saved are of the weights that it read: the same command
+// on other weights in the same shapes does not mix the two.
+func TestOtherWeights(t *testing.T) {
+	dir := workplace(t)
+	for _, j := range jobs {
+		if j.name != "sensitivity" && j.name != "compensated" {
+			continue
+		}
+		parent := t.TempDir()
+		model := filepath.Join(parent, "model")
+		copyTree(t, filepath.Join(dir, "model"), model)
+		args := j.to(filepath.Join(parent, "t"))
+		args[slices.Index(args, "model")] = model
+		c := program(t.Context(), dir, args...)
+		wait, ended := start(c)
+		watch(parent, ended, func() bool {
+			info, err := os.Stat(filepath.Join(parent, ".t.afmq", "journal.jsonl"))
+			if err != nil || info.Size() == 0 {
+				return true
+			}
+			c.Process.Kill()
+			return false
+		})
+		if wait(); c.ProcessState.ExitCode() != -1 {
+			t.Fatalf("%s: was not killed", j.name)
+		}
+		path := filepath.Join(model, "model.safetensors")
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)-200000] ^= 1
+		if err := os.WriteFile(path, data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		res := execute(t, dir, args...)
+		if res.code != 3 || !strings.Contains(res.stderr, "source was") {
+			t.Errorf("%s: exit code %d: %s", j.name, res.code, res.stderr)
+		}
+		oneLine(t, res)
+		mustExecute(t, dir, append(args, "--restart")...)
+	}
 }

@@ -310,3 +310,48 @@ func TestFileChanges(t *testing.T) {
 		t.Logf("%s: refused %d times", j.name, refused)
 	}
 }
+
+// Tensors without elements are read like others: where the model has a place for them they
+// have the wrong shape, a file of no tokens gives none, and what is ignored may be empty.
+func TestNothingInIt(t *testing.T) {
+	dir := workplace(t)
+	write := func(path string, tensors map[string][]int, dtype safetensors.DType) {
+		t.Helper()
+		var infos []safetensors.Info
+		for name, shape := range tensors {
+			infos = append(infos, safetensors.Info{Name: name, DType: dtype, Shape: shape})
+		}
+		w, err := safetensors.Create(path, infos, nil)
+		if err == nil {
+			err = w.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	adapter := filepath.Join(t.TempDir(), "adapter")
+	copyTree(t, adapterOf(t, dir), adapter)
+	write(filepath.Join(adapter, "adapter_model.safetensors"), map[string][]int{"base_model.model.model.layers.0.mlp.up_proj.lora_A.weight": {0, 128}}, safetensors.F16)
+	tokens := filepath.Join(t.TempDir(), "tokens.safetensors")
+	write(tokens, map[string][]int{"tokens": {0}}, safetensors.U16)
+	model := filepath.Join(t.TempDir(), "model")
+	copyTree(t, filepath.Join(dir, "model"), model)
+	write(filepath.Join(model, "model.safetensors"), map[string][]int{"model.embed_tokens.weight": {0, 128}, "model.norm.weight": {0}}, safetensors.F16)
+	out := filepath.Join(t.TempDir(), "out")
+	for _, args := range [][]string{
+		{"generate", "artifact", "--adapter", adapter, "--prompt", "x"},
+		{"recover", "artifact", "--teacher", "model", "--data", tokens, "--tokens", "128", "--seq-len", "16", "--out", out},
+		{"quantize", model, "--out", out},
+		{"eval-perplexity", model, "--data", "text.jsonl"},
+		{"sensitivity", model, "--method", "weight", "--out", out},
+	} {
+		res := execute(t, dir, args...)
+		if res.code != 3 {
+			t.Errorf("%v: exit code %d: %s", args, res.code, res.stderr)
+		}
+		oneLine(t, res)
+	}
+	if res := execute(t, dir, "inspect", model); res.code != 0 && res.code != 3 {
+		t.Errorf("inspect: exit code %d: %s", res.code, res.stderr)
+	}
+}

@@ -112,7 +112,7 @@ func Score(ctx context.Context, pool *kernel.Pool, out string, restart bool, opt
 		return nil, nil, err
 	}
 	defer in.ckpt.Close()
-	identity, err := in.identity()
+	identity, err := in.identity(ctx, pool)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -193,9 +193,12 @@ func openScoring(opts ScoreOptions) (*scoring, error) {
 	return in, err
 }
 
-// identity is what must be equal for a run to go on with another's state. That the
-// weights are the same is taken on trust from their headers.
-func (in *scoring) identity() ([]byte, error) {
+// identity is what must be equal for a run to go on with another's state.
+func (in *scoring) identity(ctx context.Context, pool *kernel.Pool) ([]byte, error) {
+	source, err := infer.DigestCheckpoint(ctx, pool, in.opts.Model)
+	if err != nil {
+		return nil, err
+	}
 	shape, err := ReadShape(in.cfg, in.ckpt, in.opts.Model)
 	if err != nil {
 		return nil, err
@@ -220,9 +223,10 @@ func (in *scoring) identity() ([]byte, error) {
 		Calibration string            `json:"calibration"`
 		Seed        int64             `json:"seed"`
 		Config      string            `json:"config"`
+		Source      string            `json:"source"`
 		Tensors     map[string]string `json:"tensors"`
 	}{"sensitivity/v1", in.opts.ToolVersion, in.opts.Method, in.opts.Bits, in.opts.GroupRows, in.opts.RowScale,
-		in.opts.Samples, in.opts.Validate, text, in.opts.Calibration.Seed, string(in.raw), tensors})
+		in.opts.Samples, in.opts.Validate, text, in.opts.Calibration.Seed, string(in.raw), source, tensors})
 }
 
 // run does the work and returns the scores.
