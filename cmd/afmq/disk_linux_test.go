@@ -30,7 +30,7 @@ func ownDisk(t *testing.T) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.CommandContext(t.Context(), self, "-test.run=^"+t.Name()+"$", "-test.v=true", "-test.timeout=5m")
+	c := exec.CommandContext(t.Context(), self, "-test.run=^"+t.Name()+"$", "-test.v=true", "-test.timeout=0")
 	c.Env = append(os.Environ(), marker+"=1")
 	c.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
