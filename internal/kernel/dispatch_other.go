@@ -11,7 +11,9 @@ func gemms(isa) *gemmSet { return genericGemms }
 // transposeBlocks does nothing: transpose does all columns.
 func transposeBlocks(isa, []float32, int, []float32, int, int, int) int { return 0 }
 
-func gather(_ isa, dst, src []float32, ld int) { gatherGo(dst, src, ld) }
+func gather(_ isa, dst []float32, step int, src []float32, ld, n int) {
+	gatherGo(dst, step, src, ld, n)
+}
 
 // hasFused reports that no kernel multiplies weights in their stored form.
 func hasFused(isa, format) bool { return false }

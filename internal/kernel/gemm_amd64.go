@@ -234,10 +234,10 @@ func transposeAVX512(dst *float32, step int, src *float32, ld int, rows int, blo
 //go:noescape
 func transposeAVX2(dst *float32, step int, src *float32, ld int, rows int, blocks int)
 
-// gatherAVX512 copies 16 floats from each of n rows, ld apart, to dst.
+// gatherAVX512 copies 16 floats from each of n rows, ld apart, to places step apart in ascending order.
 //
 //go:noescape
-func gatherAVX512(dst *float32, src *float32, ld int, n int)
+func gatherAVX512(dst *float32, step int, src *float32, ld int, n int)
 
 // peakAVX512 does n rounds of 12 fused multiply-adds on registers and returns how many floating-point operations that were.
 func peakAVX512(n int) (flops int)
@@ -252,10 +252,10 @@ func streamAVX512(p *byte, n int) (sum uint64)
 //go:noescape
 func fetchAVX512(p *byte, n int) (sum uint64)
 
-// gatherAVX2 copies 16 floats from each of n rows, ld apart, to dst.
+// gatherAVX2 copies 16 floats from each of n rows, ld apart, to places step apart in ascending order.
 //
 //go:noescape
-func gatherAVX2(dst *float32, src *float32, ld int, n int)
+func gatherAVX2(dst *float32, step int, src *float32, ld int, n int)
 
 // peakAVX2 does n rounds of 12 fused multiply-adds on registers and returns how many floating-point operations that were.
 func peakAVX2(n int) (flops int)

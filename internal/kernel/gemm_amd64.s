@@ -5635,21 +5635,23 @@ block:
 	VZEROUPPER
 	RET
 
-// func gatherAVX512(dst *float32, src *float32, ld int, n int)
+// func gatherAVX512(dst *float32, step int, src *float32, ld int, n int)
 // Requires: AVX, AVX512F
-TEXT ·gatherAVX512(SB), NOSPLIT, $0-32
+TEXT ·gatherAVX512(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ ld+16(FP), DX
-	MOVQ n+24(FP), BX
-	SHLQ $0x02, DX
+	MOVQ step+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ ld+24(FP), BX
+	MOVQ n+32(FP), SI
+	SHLQ $0x02, BX
+	SHLQ $0x02, CX
 
 loop:
-	VMOVUPS (CX), Z0
+	VMOVUPS (DX), Z0
 	VMOVUPS Z0, (AX)
-	ADDQ    DX, CX
-	ADDQ    $0x40, AX
-	DECQ    BX
+	ADDQ    BX, DX
+	ADDQ    CX, AX
+	DECQ    SI
 	JNZ     loop
 	VZEROUPPER
 	RET
@@ -5761,23 +5763,25 @@ loop:
 	VZEROUPPER
 	RET
 
-// func gatherAVX2(dst *float32, src *float32, ld int, n int)
+// func gatherAVX2(dst *float32, step int, src *float32, ld int, n int)
 // Requires: AVX
-TEXT ·gatherAVX2(SB), NOSPLIT, $0-32
+TEXT ·gatherAVX2(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ ld+16(FP), DX
-	MOVQ n+24(FP), BX
-	SHLQ $0x02, DX
+	MOVQ step+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ ld+24(FP), BX
+	MOVQ n+32(FP), SI
+	SHLQ $0x02, BX
+	SHLQ $0x02, CX
 
 loop:
-	VMOVUPS (CX), Y0
+	VMOVUPS (DX), Y0
 	VMOVUPS Y0, (AX)
-	VMOVUPS 32(CX), Y0
+	VMOVUPS 32(DX), Y0
 	VMOVUPS Y0, 32(AX)
-	ADDQ    DX, CX
-	ADDQ    $0x40, AX
-	DECQ    BX
+	ADDQ    BX, DX
+	ADDQ    CX, AX
+	DECQ    SI
 	JNZ     loop
 	VZEROUPPER
 	RET

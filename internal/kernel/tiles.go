@@ -151,40 +151,36 @@ func (o operand) strip(lv isa, dst []float32, first, height, k0, kc int) {
 		transpose(lv, dst, height, o.x[first*o.ld+k0:], o.ld, height, kc)
 		return
 	}
-	for r := range kc {
-		copyRow(dst[r*height:], o.x[(k0+r)*o.ld+first:], height)
-	}
+	o.rows(lv, dst, height, height, k0*o.ld+first, kc)
 }
 
 // panel writes columns [j0, j0+cols), cols ≤ 16, of rows [k0, k0+kc) as [k][16].
 func (o operand) panel(lv isa, dst []float32, j0, cols, k0, kc int) {
-	switch {
-	case o.turned:
+	if o.turned {
 		transpose(lv, dst, PanelRows, o.x[j0*o.ld+k0:], o.ld, cols, kc)
-	case cols == PanelRows:
-		gather(lv, dst[:kc*PanelRows], o.x[k0*o.ld+j0:], o.ld)
-	default:
-		for r := range kc {
-			copyRow(dst[r*PanelRows:], o.x[(k0+r)*o.ld+j0:], cols)
-		}
-	}
-}
-
-// copyRow copies n elements, at most 16, and where there is room all 16, which needs no
-// call.
-func copyRow(dst, src []float32, n int) {
-	if len(src) >= PanelRows && len(dst) >= PanelRows {
-		*(*[PanelRows]float32)(dst) = [PanelRows]float32(src)
 		return
 	}
-	copy(dst, src[:n])
+	o.rows(lv, dst, PanelRows, cols, k0*o.ld+j0, kc)
 }
 
-// gatherGo copies the first 16 elements of rows of src, which are ld apart, to
-// dst one after another.
-func gatherGo(dst, src []float32, ld int) {
-	for r := 0; r*PanelRows < len(dst); r++ {
-		*(*[PanelRows]float32)(dst[r*PanelRows:]) = [PanelRows]float32(src[r*ld:])
+// rows copies cols elements, at most 16, from each of n rows from element at on, to places step
+// apart. The lanes beyond cols may be overwritten with anything.
+func (o operand) rows(lv isa, dst []float32, step, cols, at, n int) {
+	// Whole vectors where they do not reach beyond the matrix.
+	whole := 0
+	if room := len(o.x) - at - PanelRows; room >= 0 {
+		whole = min(n, room/o.ld+1)
+	}
+	gather(lv, dst, step, o.x[at:], o.ld, whole)
+	for r := whole; r < n; r++ {
+		copy(dst[r*step:], o.x[at+r*o.ld:][:cols])
+	}
+}
+
+// gatherGo is the twin of the gather kernels.
+func gatherGo(dst []float32, step int, src []float32, ld, n int) {
+	for r := range n {
+		copy(dst[r*step:][:PanelRows], src[r*ld:])
 	}
 }
 

@@ -137,14 +137,16 @@ func transposeAVX2() {
 // gather writes panels of a matrix whose rows already run the right way.
 func gather(t *simd.Target) {
 	name := "gather" + t.Name
-	TEXT(name, NOSPLIT, "func(dst, src *float32, ld, n int)")
+	TEXT(name, NOSPLIT, "func(dst *float32, step int, src *float32, ld, n int)")
 	Pragma("noescape")
-	Doc(name + " copies 16 floats from each of n rows, ld apart, to dst.")
+	Doc(name + " copies 16 floats from each of n rows, ld apart, to places step apart in ascending order.")
 	dst := Load(Param("dst"), GP64())
+	step := Load(Param("step"), GP64())
 	src := Load(Param("src"), GP64())
 	ld := Load(Param("ld"), GP64())
 	n := Load(Param("n"), GP64())
 	SHLQ(Imm(2), ld)
+	SHLQ(Imm(2), step)
 	Label("loop")
 	for i := range t.PerPanel() {
 		v := t.Vec()
@@ -152,7 +154,7 @@ func gather(t *simd.Target) {
 		VMOVUPS(v, Mem{Base: dst, Disp: i * t.Bytes})
 	}
 	ADDQ(ld, src)
-	ADDQ(Imm(64), dst)
+	ADDQ(step, dst)
 	DECQ(n)
 	JNZ(LabelRef("loop"))
 	VZEROUPPER()
