@@ -1,7 +1,7 @@
 // Package kernel holds the arithmetic that everything else waits for: products
 // with weight matrices, small products for attention, and the element-wise
-// operations of a transformer. It chooses among AVX-512, AVX2 and plain Go when
-// the program starts; every assembly kernel has a twin in Go beside it.
+// operations of a transformer. It chooses among AVX-512, AVX2, NEON and plain Go
+// when the program starts; every assembly kernel has a twin in Go beside it.
 //
 // # Weights
 //
@@ -27,8 +27,8 @@
 // Nothing else takes part in the result: not the number of rows m, not the
 // position in a tile, not the thread count. So prefill and decode agree to the
 // last bit, MulT, MulNT and MulNN agree with each other, and AVX2 agrees with
-// AVX-512. The plain Go path keeps the order but rounds products on their own
-// (Go has no float32 FMA), and so agrees within about 1e-6 relative.
+// AVX-512 and with NEON. The plain Go path keeps the order but rounds products on
+// their own (Go has no float32 FMA), and so agrees within about 1e-6 relative.
 //
 // Sums of the element-wise operations (softmax, RMSNorm, log-sum-exp, KL) run in
 // sixteen float64 lanes, element i in lane i mod 16, combined in a fixed order:
@@ -51,6 +51,7 @@ package kernel
 //go:generate go -C gen run ./elementwise -out ../elementwise_amd64.s -stubs ../elementwise_amd64.go -pkg kernel
 //go:generate go -C gen run ./pairs -out ../pairs_amd64.s -stubs ../pairs_amd64.go -pkg kernel
 //go:generate go -C gen run ./tiles -out ../tiles_amd64.s -stubs ../tiles_amd64.go -pkg kernel
+//go:generate go -C gen run ./neon -dir ..
 
 // PanelRows is the number of output rows that a packed weight matrix keeps side
 // by side, one in each lane of a 512-bit register.

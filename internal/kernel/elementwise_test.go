@@ -352,6 +352,34 @@ func TestRope(t *testing.T) {
 	})
 }
 
+// slopesAgree holds the levels of SiLUMulBack together. Where the slope of silu is near
+// zero its terms cancel, so that errors are relative to what the factors beside it make.
+func slopesAgree(t *testing.T, gate, up []float32) {
+	t.Helper()
+	before := Level()
+	defer selectLevel(t, before)
+	back := func(level string) (a, b []float32) {
+		selectLevel(t, level)
+		a, b = append([]float32(nil), gate...), append([]float32(nil), up...)
+		SiLUMulBack(a, b, up)
+		return a, b
+	}
+	wantA, wantB := back("generic")
+	near := func(level string, got, want, size float32) {
+		d := math.Abs(float64(got) - float64(want))
+		if got != want && (got == got || want == want) && !(d <= 4e-6*math.Abs(float64(size))+1e-44*(1+math.Abs(float64(size)))) {
+			t.Fatalf("SiLUMulBack: %s gives %v, Go %v", level, got, want)
+		}
+	}
+	for _, level := range vectorLevels() {
+		a, b := back(level)
+		for i := range a {
+			near(level, a[i], wantA[i], up[i]*up[i])
+			near(level, b[i], wantB[i], gate[i]*up[i])
+		}
+	}
+}
+
 // FuzzElementwise holds the levels together on arbitrary bits.
 func FuzzElementwise(f *testing.F) {
 	f.Add(uint32(0x3f800000), uint32(0x00012345), uint16(40))
@@ -380,6 +408,28 @@ func FuzzElementwise(f *testing.F) {
 				Rope(y, w[:n/2], w[n-n/2:])
 				return y
 			},
+			"mulTo": func() []float32 {
+				y := append([]float32(nil), x...)
+				mulBy(currentISA(), y, w)
+				return y
+			},
+			"subMul": func() []float32 {
+				y := append([]float32(nil), x...)
+				subMul(currentISA(), y[:whole(n)], w[:whole(n)], 0.3)
+				return y
+			},
+			"maxima": func() []float32 {
+				y := append([]float32(nil), x...)
+				var plain, scaled [16]float32
+				maxOf(currentISA(), y[:whole(n)], &plain)
+				scaleMax(currentISA(), y[:whole(n)], -0.3, &scaled)
+				return append(append(y, plain[:]...), scaled[:]...)
+			},
+			"Dot": func() []float32 {
+				// As two parts, so that no bit of the sum goes unseen.
+				d := Dot(x, w)
+				return []float32{float32(d), float32(d - float64(float32(d)))}
+			},
 			"mulScalar": func() []float32 {
 				y := append([]float32(nil), x...)
 				mulScalar(currentISA(), y[:whole(n)], 0.3)
@@ -391,6 +441,16 @@ func FuzzElementwise(f *testing.F) {
 		}
 		near := map[string]func() []float32{
 			"exp": func() []float32 { return exps(x) },
+			"sumExp": func() []float32 {
+				var total lanes
+				sumExp(currentISA(), x[:whole(n)], 0, &total)
+				return []float32{float32(total.sum())}
+			},
+			"AddScaled": func() []float32 {
+				y := append([]float32(nil), x...)
+				AddScaled(y, w, 0.3)
+				return y
+			},
 			"SiLUMul": func() []float32 {
 				y := append([]float32(nil), x...)
 				SiLUMul(y, y, w)
@@ -409,5 +469,6 @@ func FuzzElementwise(f *testing.F) {
 		for name, g := range near {
 			sameAcrossLevels(t, name, 2e-6, g)
 		}
+		slopesAgree(t, x, w)
 	})
 }

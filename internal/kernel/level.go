@@ -10,17 +10,12 @@ import (
 // EnvLevel is the environment variable that forces a level.
 const EnvLevel = "AFMQ_CPU"
 
-// isa is an instruction set that kernels are written for. Higher is wider.
+// isa is an instruction set that kernels are written for. Higher is wider. The list
+// of an architecture, isaNames, stands in its level_*.go, with the last of them that
+// has no tiles, isaVectors.
 type isa uint8
 
-const (
-	isaGeneric isa = iota
-	isaAVX2
-	isaAVX512
-	isaAMX // AVX-512 kernels, and tiles for the arithmetics that use bfloat16
-)
-
-var isaNames = [...]string{isaGeneric: "generic", isaAVX2: "avx2", isaAVX512: "avx512", isaAMX: "amx"}
+const isaGeneric isa = 0
 
 var (
 	current  atomic.Uint32 // the isa in use
@@ -36,8 +31,9 @@ func init() {
 	}
 }
 
-// Level returns the name of the kernels in use: "amx", "avx512", "avx2" or "generic".
-// In F32 the vector levels give the same bits; generic agrees within 1e-6.
+// Level returns the name of the kernels in use: "amx", "avx512" or "avx2" on amd64,
+// "neon" on arm64, or "generic". In F32 the vector levels give the same bits; generic
+// agrees within 1e-6.
 func Level() string { return isaNames[current.Load()] }
 
 // LevelError reports that the environment variable AFMQ_CPU asks for a level
@@ -46,9 +42,9 @@ func Level() string { return isaNames[current.Load()] }
 // does anything else, so that a forced level is never ignored in silence.
 func LevelError() error { return levelErr }
 
-// SelectLevel switches to the named level, one of "generic", "avx2", "avx512" and
-// "amx", for every call that starts afterwards. An unknown name, or a level
-// whose instructions this machine lacks, is an error and changes nothing.
+// SelectLevel switches to the named level, "generic" or another of its architecture,
+// for every call that starts afterwards. An unknown name, or a level whose
+// instructions this machine lacks, is an error and changes nothing.
 func SelectLevel(name string) error {
 	for l, n := range isaNames {
 		if n != name {
@@ -69,10 +65,10 @@ func SelectLevel(name string) error {
 func Levels() []string { return append([]string(nil), isaNames[:bestISA()+1]...) }
 
 // currentISA returns the instruction set for all that does not run on tiles.
-func currentISA() isa { return min(isa(current.Load()), isaAVX512) }
+func currentISA() isa { return min(isa(current.Load()), isaVectors) }
 
 // tilesInUse reports whether products may run on tiles.
-func tilesInUse() bool { return isa(current.Load()) == isaAMX }
+func tilesInUse() bool { return isa(current.Load()) > isaVectors }
 
 // gemmFunc multiplies a strip of mr rows of A with np neighbouring panels of B:
 //

@@ -172,12 +172,10 @@ func TestWidenTwins(t *testing.T) {
 				for i := range src {
 					src[i] = r.Uint32()
 				}
-				tab := normals(r, PanelRows)
-				if field == 2 {
-					for i := 4; i < PanelRows; i++ {
-						tab[i] = tab[i&3] // as packing repeats it
-					}
-				}
+				half := make([]uint16, PanelRows)
+				F32ToF16(half, normals(r, PanelRows))
+				half[1], half[2], half[3] = 0x0001, 0xfc00, 0x7e01 // subnormal, −Inf, NaN
+				tab := halfTable(half, field)
 				got, want := make([]float32, n*32/field), make([]float32, n*32/field)
 				widenLUT(lv, field, got, src, tab, scale)
 				widenLUTGo(field, want, src, tab, scale)

@@ -154,7 +154,11 @@ func TestSmallProducts(t *testing.T) {
 	eachLevel(t, func(t *testing.T, _ string) {
 		r := newRand(4)
 		var s Scratch
-		for range 200 {
+		tries := 200
+		if testing.Short() {
+			tries = 40
+		}
+		for range tries {
 			m, n, k := 1+r.IntN(40), 1+r.IntN(300), r.IntN(300)
 			lda, ldbT, ldb, ldc := k+r.IntN(5), k+r.IntN(5), n+r.IntN(5), n+r.IntN(5)
 			a, bT, b := normals(r, m*lda+k), normals(r, n*ldbT+k), normals(r, k*ldb+n)

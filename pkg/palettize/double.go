@@ -14,9 +14,11 @@ func twoSum(a, b float64) double {
 	return double{s, (a - (s - t)) + (b - t)}
 }
 
-// twoProd returns a · b without error.
+// twoProd returns a · b without error. The conversion keeps a compiler that fuses
+// multiplication and addition from using the exact product where p is added to
+// something: the sum would not be that of p. Those below keep all machines alike.
 func twoProd(a, b float64) double {
-	p := a * b
+	p := float64(a * b)
 	return double{p, math.FMA(a, b, -p)}
 }
 
@@ -36,12 +38,12 @@ func (a double) sub(b double) double { return a.add(double{-b.hi, -b.lo}) }
 
 func (a double) mul(b double) double {
 	p := twoProd(a.hi, b.hi)
-	return quick(p.hi, p.lo+(a.hi*b.lo+a.lo*b.hi))
+	return quick(p.hi, p.lo+(float64(a.hi*b.lo)+float64(a.lo*b.hi)))
 }
 
 func (a double) times(b float64) double {
 	p := twoProd(a.hi, b)
-	return quick(p.hi, p.lo+a.lo*b)
+	return quick(p.hi, p.lo+float64(a.lo*b))
 }
 
 // div returns a / b, by a quotient and two corrections.

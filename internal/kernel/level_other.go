@@ -1,0 +1,7 @@
+//go:build !amd64 && !arm64
+
+package kernel
+
+const isaVectors = isaGeneric
+
+var isaNames = [...]string{isaGeneric: "generic"}
