@@ -66,10 +66,10 @@ func transposeNEON4(dst *float32, step int, src *float32, ld, rows, blocks int)
 //go:noescape
 func transposeNEON8(dst *float32, step int, src *float32, ld, rows, blocks int)
 
-// gatherNEON copies 16 floats from each of n rows, ld apart, to dst.
+// gatherNEON copies 16 floats from each of n rows, ld apart, to places step apart in ascending order.
 //
 //go:noescape
-func gatherNEON(dst, src *float32, ld, n int)
+func gatherNEON(dst *float32, step int, src *float32, ld, n int)
 
 // peakNEON does n rounds of 16 fused multiply-adds on registers and returns how many
 // floating-point operations that were.

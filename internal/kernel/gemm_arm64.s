@@ -1999,21 +1999,22 @@ loop:
 	BNE loop
 	RET
 
-// func gatherNEON(dst, src *float32, ld, n int)
-TEXT ·gatherNEON(SB), NOSPLIT, $0-32
+// func gatherNEON(dst *float32, step int, src *float32, ld, n int)
+TEXT ·gatherNEON(SB), NOSPLIT, $0-40
 	MOVD dst+0(FP), R0
-	MOVD src+8(FP), R1
-	MOVD ld+16(FP), R2
-	MOVD n+24(FP), R3
+	MOVD step+8(FP), R1
+	MOVD src+16(FP), R2
+	MOVD ld+24(FP), R3
+	MOVD n+32(FP), R4
 
 loop:
-	FLDPQ 0(R1), (F0, F1)
-	FLDPQ 32(R1), (F2, F3)
+	FLDPQ 0(R2), (F0, F1)
+	FLDPQ 32(R2), (F2, F3)
 	FSTPQ (F0, F1), 0(R0)
 	FSTPQ (F2, F3), 32(R0)
-	ADD R2<<2, R1
-	ADD $64, R0
-	SUBS $1, R3
+	ADD R3<<2, R2
+	ADD R1<<2, R0
+	SUBS $1, R4
 	BNE loop
 	RET
 

@@ -37,16 +37,16 @@ func transposeBlocks(l isa, dst []float32, step int, src []float32, ld, rows, n 
 	return n
 }
 
-// gather copies dst's length of rows of 16.
-func gather(l isa, dst, src []float32, ld int) {
-	n := len(dst) / PanelRows
+// gather copies 16 elements from each of n rows of src, which are ld apart, to places in dst that
+// are step apart, in ascending order: with a step below 16 each row ends what the one before wrote.
+func gather(l isa, dst []float32, step int, src []float32, ld, n int) {
 	if n == 0 {
 		return
 	}
-	_ = src[(n-1)*ld+PanelRows-1]
+	_, _ = dst[(n-1)*step+PanelRows-1], src[(n-1)*ld+PanelRows-1]
 	if l == isaNEON {
-		gatherNEON(&dst[0], &src[0], ld, n)
+		gatherNEON(&dst[0], step, &src[0], ld, n)
 		return
 	}
-	gatherGo(dst, src, ld)
+	gatherGo(dst, step, src, ld, n)
 }

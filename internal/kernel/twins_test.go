@@ -70,9 +70,12 @@ func FuzzWiden(f *testing.F) {
 			for i := range spread {
 				spread[i] = math.Float32frombits(r.Uint32())
 			}
-			gather(lv, got, spread, ld)
-			gatherGo(want, spread, ld)
-			same("gather")
+			for _, step := range []int{PanelRows, mr} {
+				got, want := make([]float32, cols*PanelRows), make([]float32, cols*PanelRows)
+				gather(lv, got, step, spread, ld, cols)
+				gatherGo(want, step, spread, ld, cols)
+				sameBits(t, fmt.Sprintf("%s: gather of %d rows to places %d apart", level, cols, step), got, want)
+			}
 
 			step := mr
 			if mr > gemms(lv).mr {

@@ -49,14 +49,14 @@ func transpose(o *file, lanes int) {
 
 // gather writes panels of a matrix whose rows already run the right way.
 func gather(o *file) {
-	fn := o.begin("gatherNEON", "dst, src *float32, ld, n int", "", "copies 16 floats from each of n rows, ld apart, to dst.")
-	dst, src, ld, n := fn.arg("dst"), fn.arg("src"), fn.arg("ld"), fn.arg("n")
+	fn := o.begin("gatherNEON", "dst *float32, step int, src *float32, ld, n int", "", "copies 16 floats from each of n rows, ld apart, to places step apart in ascending order.")
+	dst, step, src, ld, n := fn.arg("dst"), fn.arg("step"), fn.arg("src"), fn.arg("ld"), fn.arg("n")
 	v := fn.vecs(perPanel)
 	fn.loop("loop", n, 1, func() {
 		fn.loads(v, src, 0)
 		fn.stores(v, dst, 0)
 		fn.op("ADD", fmt.Sprintf("R%d<<2", ld), src)
-		fn.add(panelStep, dst)
+		fn.op("ADD", fmt.Sprintf("R%d<<2", step), dst)
 	})
 	fn.ret()
 }
