@@ -2,6 +2,7 @@ package palettize
 
 import (
 	"math"
+	"slices"
 
 	"afmq/internal/kernel"
 )
@@ -99,4 +100,6 @@ func (w *worker) fitScaled(lut, scales []uint16) {
 	for i, v := range centroids {
 		lut[i], _ = roundF16(v) // at most reach
 	}
+	// Means come from prefix sums, in which clusters of next to no weight lose their digits.
+	slices.SortFunc(lut, compareF16)
 }
