@@ -41,7 +41,7 @@
 // share the group's table. The first factors are the rows' largest magnitudes, for
 // which the table is fitted with an error counting by the factor's square; quotients
 // are gathered in cells for this fit, some 40 to 160 to an entry where they are dense.
-// Then, up to five times while that lowers the error, factors and table become the
+// Then, up to eight times while that lowers the error, factors and table become the
 // least-squares fit to the entries that the weights chose, and every weight chooses
 // anew: Lloyd's algorithm over factors and table, whose every step needs no more than
 // number and sum of the weights by row and entry. What each weight chooses is the entry

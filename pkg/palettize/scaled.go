@@ -9,8 +9,9 @@ import (
 
 const (
 	// settleRounds is how often, at most, scales and table are fitted to the entries that
-	// the weights chose and the weights choose anew. Ten rounds win another half per cent.
-	settleRounds = 5
+	// the weights chose and the weights choose anew. The last three win about a third of a
+	// per cent of the error together.
+	settleRounds = 8
 	// settled is the part of the error that a round must win for another to follow.
 	settled = 1e-3
 	// descents is how often a round fits scales and table to each other.
