@@ -52,6 +52,7 @@ package kernel
 //go:generate go -C gen run ./pairs -out ../pairs_amd64.s -stubs ../pairs_amd64.go -pkg kernel
 //go:generate go -C gen run ./tiles -out ../tiles_amd64.s -stubs ../tiles_amd64.go -pkg kernel
 //go:generate go -C gen run ./neon -dir ..
+//go:generate go -C gen run ./palette -out ../palette_amd64.s -stubs ../palette_amd64.go -pkg kernel
 
 // PanelRows is the number of output rows that a packed weight matrix keeps side
 // by side, one in each lane of a 512-bit register.

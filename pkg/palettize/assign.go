@@ -48,17 +48,6 @@ func (p *palette) measure(values, counts []float64, codes []uint16, index *[1 <<
 	return r
 }
 
-// nearest returns the index of the entry nearest to v, of two the lower.
-func (p *palette) nearest(v float64) uint8 {
-	j := 0
-	for step := len(p.above) / 2; step > 0; step /= 2 {
-		if v > p.above[j+step-1] {
-			j += step
-		}
-	}
-	return p.first[j]
-}
-
 // packCodes packs the indices of 16-bit weights [rows, cols] into out [rows,
 // ceil(cols·bits/8)].
 func packCodes(out []byte, codes []uint16, cols, bits int, index *[1 << 16]uint8) {

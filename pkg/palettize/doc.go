@@ -39,11 +39,13 @@
 //
 // With [Options.RowScale] every row has an fp16 factor, and its weights over that
 // share the group's table. The first factors are the rows' largest magnitudes, for
-// which the table is fitted with an error counting by the factor's square; then
-// factors and table are fitted to each other in turn while that lowers the error.
-// Quotients are gathered in cells of 2^-13 for a fit, so the tables are optimal for
-// the factors up to a relative 1e-6 of the squared error. A row of zeros has the
-// factor 0.
+// which the table is fitted with an error counting by the factor's square; quotients
+// are gathered in cells for this fit, some 40 to 160 to an entry where they are dense.
+// Then, up to eight times while that lowers the error, factors and table become the
+// least-squares fit to the entries that the weights chose, and every weight chooses
+// anew: Lloyd's algorithm over factors and table, whose every step needs no more than
+// number and sum of the weights by row and entry. What each weight chooses is the entry
+// nearest to it in exact arithmetic. A row of zeros has the factor 0.
 //
 // # Error compensation
 //

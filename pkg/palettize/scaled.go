@@ -1,247 +1,204 @@
 package palettize
 
-import "math"
+import (
+	"math"
+	"slices"
 
-// refits is how often the row scales are fitted to the table and the table to
-// them. Each round lowers the error or is not taken; after the second there is
-// little left to win.
-const refits = 2
+	"afmq/internal/kernel"
+)
+
+const (
+	// settleRounds is how often, at most, scales and table are fitted to the entries that
+	// the weights chose and the weights choose anew. The last three win about a third of a
+	// per cent of the error together.
+	settleRounds = 8
+	// settled is the part of the error that a round must win for another to follow.
+	settled = 1e-3
+	// descents is how often a round fits scales and table to each other.
+	descents = 2
+)
+
+// rowScaler is what a worker needs to fit row scales. Rows are those of one group.
+type rowScaler struct {
+	importance []float32 // [cols]; nil where every column counts the same
+	plain      []float32 // [rows, cols] the weights
+	norms      []float64 // [rows] Σ w², by importance
+	chosen     []uint8   // [rows, cols] index of the entry that each weight chose
+	count, sum []float64 // [rows, 2^bits] number and sum of the weights of an entry, by importance
+	fitted     []float64 // [rows] scales before they are rounded
+	cells      []uint16  // [cols] cell of each weight of a row
+	grid       *grid
+	tree       kernel.Thresholds
+	value      [1 << MaxBits]float32 // what the entries stand for in a row
+	kept       struct {
+		scales, lut []uint16
+		chosen      []uint8
+	}
+}
 
 // scaled fits and writes group g with a scale for each row: the table is fitted to
 // the weights over their row's scale, where an error counts with the square of
-// that. The first scales are the rows' largest magnitudes; then, in turn, each
-// scale becomes the least-squares factor of the entries that its row uses, and the
-// table is fitted anew.
+// that. Then, in turn, scales and table become the least-squares fit to the entries
+// that the weights chose, and every weight chooses the nearest entry.
 func (w *worker) scaled(g int) (Report, error) {
-	m := w.m
+	m, s := w.m, &w.scaler
 	first := g * m.GroupRows
 	rows := min(m.GroupRows, m.Rows-first)
-	lo := first * m.Cols
-	n := rows * m.Cols
-	w.plain = grow(w.plain, n)
-	for i := range w.plain {
-		v := w.weight(lo + i)
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return Report{}, &ValueError{Row: (lo + i) / m.Cols, Col: i % m.Cols, Value: v, Reason: notFinite}
-		}
-		w.plain[i] = v
+	s.importance = w.importance
+	if !slices.ContainsFunc(s.importance, func(x float32) bool { return x > 0 }) {
+		s.importance = nil
 	}
+	w.load(first, rows)
 	scales := m.RowScale[first : first+rows]
-	for r := range scales {
-		largest := 0.0
-		for _, v := range w.plain[r*m.Cols : (r+1)*m.Cols] {
-			largest = max(largest, math.Abs(v))
-		}
-		scales[r], _ = roundF16(min(largest, maxF16))
+	norm, err := w.firstScales(scales, first)
+	if err != nil {
+		return Report{}, err
 	}
 	k, rb := 1<<m.Bits, m.RowBytes()
 	lut, out := m.LUT[g*k:(g+1)*k], m.Indices[first*rb:(first+rows)*rb]
-	if err := w.fitScaled(lut, scales, lo); err != nil {
-		return Report{}, err
-	}
-	norm := 0.0
-	report, cost := w.assignScaled(out, lut, scales)
-	for _, v := range w.plain {
-		norm += v * v
-	}
-	w.kept.scales, w.kept.lut, w.kept.out = grow(w.kept.scales, rows), grow(w.kept.lut, k), grow(w.kept.out, len(out))
-	for range refits {
-		copy(w.kept.scales, scales)
-		copy(w.kept.lut, lut)
-		copy(w.kept.out, out)
-		w.rescale(scales, lut)
-		err := w.fitScaled(lut, scales, lo)
-		better, less := report, cost
-		if err == nil {
-			better, less = w.assignScaled(out, lut, scales)
+	w.fitScaled(lut, scales)
+	w.settle(lut, scales)
+	report := Report{SquaredNorm: norm}
+	for r := range scales {
+		row, chosen := s.plain[r*m.Cols:(r+1)*m.Cols], s.chosen[r*m.Cols:(r+1)*m.Cols]
+		scale := float32(f16Value(scales[r]))
+		for i, e := range lut {
+			s.value[i] = float32(f16Value(e)) * scale // exact
 		}
-		if err != nil || !(less < cost) {
-			copy(scales, w.kept.scales)
-			copy(lut, w.kept.lut)
-			copy(out, w.kept.out)
-			break
-		}
-		report, cost = better, less
+		report.SquaredError += kernel.LookupError(row, chosen, &s.value, m.Bits)
+		PackRow(out[r*rb:(r+1)*rb], chosen, m.Bits)
 	}
-	report.SquaredNorm = norm
 	return report, nil
 }
 
-// weight returns the weight at index i of the matrix.
-func (w *worker) weight(i int) float64 {
+// load widens rows first to first+rows-1 of the matrix.
+func (w *worker) load(first, rows int) {
+	lo, hi := first*w.m.Cols, (first+rows)*w.m.Cols
+	plain := grow(w.scaler.plain, hi-lo)
 	switch {
 	case w.src.F16 != nil:
-		return fp16.value(w.src.F16[i])
+		kernel.F16ToF32(plain, w.src.F16[lo:hi])
 	case w.src.BF16 != nil:
-		return bf16.value(w.src.BF16[i])
+		kernel.BF16ToF32(plain, w.src.BF16[lo:hi])
+	default:
+		copy(plain, w.src.F32[lo:hi])
 	}
-	return float64(w.src.F32[i])
+	w.scaler.plain = plain
 }
 
-// cell is the width of the cells that weights over their scale are gathered in for
-// a fit, each with its mean: sorting tens of thousands of distinct quotients for
-// every fit would take several times as long. Entries lie some 500 cells apart at 4
-// bit, and the squared error rises by less than a millionth.
-const cell = 1.0 / (1 << 13)
-
-// cells cover quotients in [-reach, reach]; those of first scales end at 1, and
-// refits move them little.
-const (
-	reach = 2
-	cells = 2*reach/cell + 1
-)
-
-// grid gathers weighted values in cells.
-type grid struct {
-	weight, moment [cells]float64 // Σ cost, Σ cost·value
-	values, costs  []float64      // of the cells that hold anything, ascending
-	entry          [cells]uint8   // place in the palette of the lower end of the cell
-}
-
-// locate fills entry.
-func (g *grid) locate(p *palette) {
-	j := 0
-	for i := range g.entry {
-		for float64(i)*cell-reach > p.above[j] {
-			j++
+// firstScales sets the scales to the rows' largest magnitudes, and the norms, and returns
+// Σ w², every weight counted once. A start from less, towards the root mean square, leaves
+// a smaller error at 2 and 3 bits, but of the kind that costs more divergence.
+func (w *worker) firstScales(scales []uint16, first int) (norm float64, err error) {
+	m, s := w.m, &w.scaler
+	s.norms = grow(s.norms, len(scales))
+	for r := range scales {
+		row := s.plain[r*m.Cols : (r+1)*m.Cols]
+		largest := float64(math.Float32frombits(kernel.MaxMagnitude(row)))
+		if !(largest <= math.MaxFloat32) {
+			lo := (first + r) * m.Cols
+			return 0, w.find(lo, lo+m.Cols, notFinite, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
 		}
-		g.entry[i] = uint8(j)
+		if largest > reach*maxF16 {
+			lo, most := first*m.Cols, w.largest()
+			return 0, w.find(lo, lo+len(s.plain), tooLarge, func(v float64) bool { return math.Abs(v) == most })
+		}
+		scales[r], _ = roundF16(min(largest, maxF16))
+		square := kernel.Dot(row, row)
+		norm += square
+		s.norms[r] = square
+	}
+	if s.importance != nil {
+		for r := range s.norms {
+			s.norms[r] = 0
+			for c, v := range s.plain[r*m.Cols : (r+1)*m.Cols] {
+				s.norms[r] += float64(s.importance[c]) * (float64(v) * float64(v))
+			}
+		}
+	}
+	return norm, nil
+}
+
+// largest returns the largest magnitude of the group.
+func (w *worker) largest() float64 {
+	return float64(math.Float32frombits(kernel.MaxMagnitude(w.scaler.plain)))
+}
+
+// settle improves table and scales, and leaves the best in lut and scales and what the
+// weights choose from them in chosen. A round that does not lower the error is not
+// taken.
+func (w *worker) settle(lut, scales []uint16) {
+	s := &w.scaler
+	best := math.Inf(1)
+	for round := 0; ; round++ {
+		cost := w.choose(lut, scales)
+		if round > 0 && !(cost < best) {
+			copy(lut, s.kept.lut)
+			copy(scales, s.kept.scales)
+			s.chosen, s.kept.chosen = s.kept.chosen, s.chosen
+			return
+		}
+		if round == settleRounds || best-cost < settled*best {
+			return
+		}
+		best = cost
+		s.kept.lut = append(s.kept.lut[:0], lut...)
+		s.kept.scales = append(s.kept.scales[:0], scales...)
+		s.chosen, s.kept.chosen = s.kept.chosen, s.chosen
+		s.refit(lut, scales)
 	}
 }
 
-// nearest is palette.nearest for a quotient.
-func (g *grid) nearest(p *palette, q float64) uint8 {
-	if !(math.Abs(q) <= reach) {
-		return p.nearest(q)
+// refit fits scales and table to each other for the entries that the weights chose: with
+// n weights of sum t in row r that chose entry e, the error is Σ n·(s[r]·e - t/n)² and a
+// constant. Each step is the least-squares factor of a row's entries, then the
+// least-squares entry of all rows. What is not fixed by any weight stays, as does what
+// fp16 cannot hold.
+func (s *rowScaler) refit(lut, scales []uint16) {
+	k := len(lut)
+	var entry [1 << MaxBits]float64
+	for j, h := range lut {
+		entry[j] = f16Value(h)
 	}
-	j := g.entry[int((q+reach)*(1/cell))]
-	for q > p.above[j] {
-		j++
-	}
-	for j > 0 && q <= p.above[j-1] { // the sum was rounded up to the next cell
-		j--
-	}
-	return p.first[j]
-}
-
-// fitScaled writes the optimal table for the weights of the group, which begins at
-// index lo of the matrix, over their scales.
-func (w *worker) fitScaled(lut, scales []uint16, lo int) error {
-	if w.grid == nil {
-		w.grid = new(grid)
-	}
-	cols, g := w.m.Cols, w.grid
+	s.fitted = grow(s.fitted, len(scales))
 	for r, h := range scales {
-		s := f16Value(h)
-		if s == 0 { // whatever the table holds, the row is zero
-			continue
-		}
-		inverse, square := 1/s, s*s
-		cost := square
-		for c, v := range w.plain[r*cols : (r+1)*cols] {
-			q := v * inverse
-			if !(math.Abs(q) <= reach) {
-				*g = grid{}
-				return w.overflow(lo)
+		s.fitted[r] = f16Value(h)
+	}
+	for range descents {
+		for r, scale := range s.fitted {
+			if scale == 0 {
+				continue
 			}
-			if w.importance != nil {
-				cost = square * float64(w.importance[c])
+			num, den := 0.0, 0.0
+			sum := s.sum[r*k : (r+1)*k]
+			for j, n := range s.count[r*k : (r+1)*k] {
+				num += entry[j] * sum[j]
+				den += entry[j] * entry[j] * n
 			}
-			i := int((q + reach) * (1 / cell))
-			g.weight[i] += cost
-			g.moment[i] += cost * q
-		}
-	}
-	g.values, g.costs = g.values[:0], g.costs[:0]
-	for i, cost := range g.weight {
-		if cost > 0 {
-			g.values, g.costs = append(g.values, g.moment[i]/cost), append(g.costs, cost)
-			g.weight[i] = 0
-		}
-		g.moment[i] = 0
-	}
-	centroids := w.centroids[:len(lut)]
-	// The cells are no exact picture either.
-	w.solver.rough = true
-	w.solver.Solve(g.values, g.costs, len(lut), centroids)
-	w.solver.rough = false
-	for i, v := range centroids {
-		lut[i], _ = roundF16(v) // at most reach
-	}
-	return nil
-}
-
-// overflow reports the largest weight of the group, which is more than fp16 can
-// express as a scale.
-func (w *worker) overflow(lo int) error {
-	at := 0
-	for i, v := range w.plain {
-		if math.Abs(v) > math.Abs(w.plain[at]) {
-			at = i
-		}
-	}
-	return &ValueError{Row: (lo + at) / w.m.Cols, Col: (lo + at) % w.m.Cols, Value: w.plain[at], Reason: tooLarge}
-}
-
-// assignScaled writes the index of the entry nearest to each weight over its
-// scale, and sums the squared error of the product, plain and by importance.
-func (w *worker) assignScaled(out []byte, lut, scales []uint16) (r Report, cost float64) {
-	m := w.m
-	w.entries.set(lut)
-	w.chosen = grow(w.chosen, len(w.plain))
-	e, g := &w.entries, w.grid
-	g.locate(e)
-	rb := m.RowBytes()
-	for row, h := range scales {
-		s := f16Value(h)
-		inverse := 0.0
-		if s != 0 {
-			inverse = 1 / s
-		}
-		var value [1 << MaxBits]float64 // what the entries stand for in this row
-		for i, h := range lut {
-			value[i] = float64(float32(f16Value(h)) * float32(s))
-		}
-		chosen := w.chosen[row*m.Cols : (row+1)*m.Cols]
-		for c, v := range w.plain[row*m.Cols : (row+1)*m.Cols] {
-			i := g.nearest(e, v*inverse)
-			chosen[c] = i
-			d := v - value[i]
-			r.SquaredError += d * d
-			if w.importance != nil {
-				cost += float64(w.importance[c]) * (d * d)
+			if den > 0 && num > 0 {
+				s.fitted[r] = num / den
 			}
 		}
-		PackRow(out[row*rb:(row+1)*rb], chosen, m.Bits)
-	}
-	if w.importance == nil {
-		cost = r.SquaredError
-	}
-	return r, cost
-}
-
-// rescale sets each scale to the factor that brings the entries its row uses
-// nearest to the row.
-func (w *worker) rescale(scales, lut []uint16) {
-	cols := w.m.Cols
-	var value [1 << MaxBits]float64
-	for i, e := range lut {
-		value[i] = f16Value(e)
-	}
-	for row := range scales {
-		num, den := 0.0, 0.0
-		for c, v := range w.plain[row*cols : (row+1)*cols] {
-			e, x := value[w.chosen[row*cols+c]], 1.0
-			if w.importance != nil {
-				x = float64(w.importance[c])
+		for j := range k {
+			num, den := 0.0, 0.0
+			for r, scale := range s.fitted {
+				num += scale * s.sum[r*k+j]
+				den += scale * scale * s.count[r*k+j]
 			}
-			num += x * e * v
-			den += x * e * e
-		}
-		if den > 0 && num > 0 {
-			if h, ok := roundF16(num / den); ok && h != 0 {
-				scales[row] = h
+			if den > 0 {
+				entry[j] = num / den
 			}
 		}
 	}
+	for r, v := range s.fitted {
+		if h, ok := roundF16(v); ok && h != 0 {
+			scales[r] = h
+		}
+	}
+	for j := range lut {
+		if h, ok := roundF16(entry[j]); ok {
+			lut[j] = h
+		}
+	}
+	slices.SortFunc(lut, compareF16) // an entry that nothing chose may have been overtaken
 }

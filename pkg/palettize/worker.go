@@ -14,15 +14,7 @@ type worker struct {
 	index      *[1 << 16]uint8 // 16-bit weights: entry by code
 	row        []uint8         // F32 weights: [cols] the indices of a row
 
-	// Row scales: the group's weights [rows, cols], the entries chosen for them, the
-	// cells of a fit, and what a refit may not spoil.
-	plain  []float64
-	chosen []uint8
-	grid   *grid
-	kept   struct {
-		scales, lut []uint16
-		out         []byte
-	}
+	scaler rowScaler
 }
 
 // group fits the table of group g and writes it and the indices of its rows.
@@ -109,11 +101,10 @@ func (w *worker) write(out []byte, lo, hi int) Report {
 		return r
 	}
 	w.row = grow(w.row, m.Cols)
+	w.entries.thresholds(&w.scaler.tree, 1, m.Bits)
 	rb := m.RowBytes()
 	for src := w.src.F32[lo:hi]; len(src) > 0; src, out = src[m.Cols:], out[rb:] {
-		for c, v := range src[:m.Cols] {
-			w.row[c] = w.entries.nearest(float64(v))
-		}
+		w.entries.assign(w.row, src[:m.Cols], &w.scaler.tree, m.Bits)
 		PackRow(out[:rb], w.row, m.Bits)
 	}
 	return w.entries.measure(h.values, h.counts, nil, nil)

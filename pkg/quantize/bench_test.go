@@ -10,10 +10,12 @@ import (
 
 	"afmq/internal/kernel"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 )
 
 // BenchmarkRun quantizes one layer of the AFM shape and an embedding (230 MB of
-// fp16) from the page cache on one core and on all, and reports the fp16 bytes of
+// fp16) from the page cache on one core and on all, with row scales, as the command
+// does unless told otherwise, and without, and reports the fp16 bytes of
 // the checkpoint per second and core, hashing and writing included. The peak
 // resident set includes what making the checkpoint took.
 func BenchmarkRun(b *testing.B) {
@@ -61,24 +63,28 @@ func BenchmarkRun(b *testing.B) {
 	s = nil
 	for _, bits := range []int{4, 2} {
 		for _, cores := range []int{1, runtime.GOMAXPROCS(0)} {
-			b.Run(fmt.Sprintf("bits=%d/cores=%d", bits, cores), func(b *testing.B) { benchmarkRun(b, model, bits, cores) })
+			for _, scaled := range []bool{true, false} {
+				b.Run(fmt.Sprintf("bits=%d/cores=%d/rowscale=%v", bits, cores, scaled), func(b *testing.B) {
+					benchmarkRun(b, cores, Options{Model: model, Bits: bits, RowScale: scaled})
+				})
+			}
 		}
 	}
 }
 
-func benchmarkRun(b *testing.B, model string, bits, cores int) {
+func benchmarkRun(b *testing.B, cores int, opt Options) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores)) // hashing and writing share the cores
 	pool := kernel.NewPool(cores)
 	defer pool.Close()
-	out := filepath.Join(b.TempDir(), "out")
+	opt.Out, opt.ToolVersion = filepath.Join(b.TempDir(), "out"), "test"
 	var source, peak int64
 	for b.Loop() {
-		res, err := Run(bg, pool, Options{Model: model, Out: out, Bits: bits, ToolVersion: "test"})
+		res, err := Run(bg, pool, opt)
 		if err != nil {
 			b.Fatal(err)
 		}
 		source, peak = res.SourceBytes, res.PeakRSSBytes
-		if err := os.RemoveAll(out); err != nil {
+		if err := os.RemoveAll(opt.Out); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -86,4 +92,18 @@ func benchmarkRun(b *testing.B, model string, bits, cores int) {
 	perSecond := float64(source) * float64(b.N) / b.Elapsed().Seconds()
 	b.ReportMetric(perSecond/1e6/float64(cores), "MB/s/core")
 	b.ReportMetric(float64(peak)/1e6, "peak-RSS-MB")
+}
+
+// BenchmarkRunCalibrated quantizes afm-mini of the directory that AFMQ_SHARED names to 4
+// bits with row scales and error compensation over 16,384 tokens, on all cores. Its CPU
+// profile (-cpuprofile) says which part of the time are matrix products.
+func BenchmarkRunCalibrated(b *testing.B) {
+	dir := os.Getenv("AFMQ_SHARED")
+	if dir == "" {
+		b.Skip("AFMQ_SHARED names no directory")
+	}
+	benchmarkRun(b, runtime.GOMAXPROCS(0), Options{
+		Model: filepath.Join(dir, "models", "afm-mini"), Bits: 4, RowScale: true,
+		Calibration: sensitivity.CalibrationOptions{Files: []string{filepath.Join(dir, "corpora", "calib.jsonl")}, Tokens: 16384},
+	})
 }
