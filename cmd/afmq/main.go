@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -26,7 +27,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	signal.Ignore(syscall.SIGXFSZ)
 	ctx, stop := interruptible()
 	defer stop()
-	a := &app{stdout: stdout, stderr: stderr, wantJSON: asksForJSON(args)}
+	a := &app{stdout: stdout, stderr: stderr, maybeJSON: asksForJSON(args)}
 	defer func() {
 		if p := recover(); p != nil {
 			code = a.fail(fmt.Errorf("internal error: %v", p))
@@ -39,6 +40,9 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	a.close()
+	if err == nil {
+		err = a.helpError
+	}
 	if err == nil {
 		return 0
 	}
@@ -72,13 +76,17 @@ func interruptible() (context.Context, func()) {
 // asksForJSON reports whether the arguments ask for JSON. It looks at the raw
 // arguments because an error in them is reported as JSON too.
 func asksForJSON(args []string) bool {
+	wants := false
 	for _, arg := range args {
-		switch {
-		case arg == "--":
-			return false
-		case arg == "--json", strings.HasPrefix(arg, "--json=") && arg != "--json=false":
-			return true
+		if arg == "--" {
+			break
+		}
+		if arg == "--json" {
+			wants = true
+		} else if value, ok := strings.CutPrefix(arg, "--json="); ok {
+			on, err := strconv.ParseBool(value)
+			wants = on || err != nil
 		}
 	}
-	return false
+	return wants
 }

@@ -71,7 +71,7 @@ type planOptions struct {
 }
 
 type planObject struct {
-	Out string `json:"out"`
+	Out string `json:"out,omitempty"` // the plan's own file does not have it
 	*sensitivity.Plan
 }
 
