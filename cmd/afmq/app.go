@@ -82,6 +82,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 		newRecoverCommand(a),
 		newDequantizeCommand(a),
 		newVerifyCommand(a),
+		newDiffCommand(a),
 		newEvalCommand(a),
 		newGenerateCommand(a),
 		newDemoCommand(a),

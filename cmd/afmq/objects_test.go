@@ -17,6 +17,7 @@ var described = map[string]any{
 	"completion-v1":  completionObject{},
 	"demo-v1":        demoObject{},
 	"dequantize-v1":  dequantizeObject{},
+	"diff-v1":        diffObject{},
 	"error-v1":       errorObject{},
 	"eval-v1":        evalObject{},
 	"exit-codes-v1":  exitCodesObject{},
