@@ -84,6 +84,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 		newVerifyCommand(a),
 		newDiffCommand(a),
 		newEvalCommand(a),
+		newGateCommand(a),
 		newGenerateCommand(a),
 		newDemoCommand(a),
 		newVersionCommand(a),

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"afmq/internal/gate"
 	"afmq/pkg/infer"
 	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"
@@ -14,6 +15,7 @@ import (
 
 // described are the Go types of everything that has a schema of its own.
 var described = map[string]any{
+	"baseline-v1":    gate.Baseline{},
 	"completion-v1":  completionObject{},
 	"demo-v1":        demoObject{},
 	"dequantize-v1":  dequantizeObject{},
@@ -21,6 +23,7 @@ var described = map[string]any{
 	"error-v1":       errorObject{},
 	"eval-v1":        evalObject{},
 	"exit-codes-v1":  exitCodesObject{},
+	"gate-v1":        gateObject{},
 	"generate-v1":    generateObject{},
 	"help-v1":        helpObject{},
 	"inspect-v1":     inspectObject{},

@@ -33,8 +33,9 @@ var allowed = map[string][]string{
 	"pkg/sensitivity":    {"pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/quantize":       {"pkg/sensitivity", "pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/recovery":       {"pkg/infer", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
+	"internal/gate":      {"pkg/infer", "internal/stage"},
 	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/infer", "internal/kernel"},
-	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/demo", "internal/kernel"},
+	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/gate", "internal/demo", "internal/kernel"},
 }
 
 func TestImportsPointDownward(t *testing.T) {
