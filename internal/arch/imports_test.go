@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"pkg/recovery":       {"pkg/infer", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"internal/gate":      {"pkg/infer", "internal/stage"},
 	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/infer", "internal/kernel"},
+	"scripts/ciexamples": {"internal/demo"},
 	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/gate", "internal/demo", "internal/kernel"},
 }
 
