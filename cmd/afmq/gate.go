@@ -13,6 +13,7 @@ import (
 
 	"afmq/internal/fault"
 	"afmq/internal/gate"
+	"afmq/internal/kernel"
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
 )
@@ -20,7 +21,8 @@ import (
 // gateOptions are the flags of gate.
 type gateOptions struct {
 	baseline, data, reference string
-	protocol, compute         string
+	protocol                  string
+	compute                   computeFlag
 	ctx, stride               int
 	maxNats, maxKLRise        float64
 	maxKL, maxBPW             float64
@@ -91,7 +93,7 @@ not given are the baseline's.`,
 	f.StringVar(&o.protocol, "protocol", "chunk", "chunk, llamacpp or stride")
 	f.IntVar(&o.ctx, "ctx", 0, "tokens in a window (default: the baseline's; min(512, max_position_embeddings) with --update)")
 	f.IntVar(&o.stride, "stride", 0, "tokens between windows, for protocol stride (default: the baseline's; ctx/2 with --update)")
-	f.StringVar(&o.compute, "compute", defaultGateCompute, "arithmetic of the matrix products: f32, on which machines agree")
+	o.compute.register(f, "f32") // on which machines agree
 	f.Float64Var(&o.maxNats, "max-nats", 0, "fail if the loss rose by more than this, in nats per token")
 	f.Float64Var(&o.maxKLRise, "max-kl-rise", 0, "fail if the mean divergence rose by more than this, in nats per token")
 	f.Float64Var(&o.maxKL, "max-kl", 0, "fail if the mean divergence is above this, in nats per token")
@@ -104,17 +106,6 @@ not given are the baseline's.`,
 	must(cmd.MarkFlagRequired("baseline"))
 	must(cmd.MarkFlagRequired("data"))
 	return cmd
-}
-
-// defaultGateCompute is the arithmetic on which machines agree.
-const defaultGateCompute = "f32"
-
-// gateCompute returns the arithmetic called name.
-func gateCompute(name string) (string, error) {
-	if name != defaultGateCompute {
-		return "", fault.Usagef("--compute %q: there is %s", name, defaultGateCompute)
-	}
-	return name, nil
 }
 
 // limits checks the flags and returns the limits.
@@ -216,7 +207,11 @@ func (o *gateOptions) judge(cmd *cobra.Command, a *app, path string, limits gate
 			return nil, nil, err
 		}
 	}
-	setting, err := o.setting(cmd, a, path, base)
+	compute, err := o.compute.choose(false)
+	if err != nil {
+		return nil, nil, err
+	}
+	setting, err := o.setting(cmd, a, path, compute, base)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -228,7 +223,7 @@ func (o *gateOptions) judge(cmd *cobra.Command, a *app, path string, limits gate
 		return nil, nil, fault.Inputf(path, "is a plain checkpoint, which --max-bpw says nothing of")
 	}
 	out := &gateObject{Schema: "afmq.gate/v1", Artifact: path, Data: o.data, Baseline: o.baseline}
-	e, err := o.evaluate(cmd.Context(), a, setting, out, &subject)
+	e, err := o.evaluate(cmd.Context(), a, setting, compute, out, &subject)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -250,7 +245,7 @@ func (o *gateOptions) judge(cmd *cobra.Command, a *app, path string, limits gate
 }
 
 // setting returns what the figures will depend on, and refuses a baseline of another.
-func (o *gateOptions) setting(cmd *cobra.Command, a *app, path string, base *gate.Baseline) (s gate.Setting, err error) {
+func (o *gateOptions) setting(cmd *cobra.Command, a *app, path string, compute kernel.Compute, base *gate.Baseline) (s gate.Setting, err error) {
 	if s.Data, err = gate.HashFile(o.data); err != nil {
 		return s, err
 	}
@@ -271,10 +266,7 @@ func (o *gateOptions) setting(cmd *cobra.Command, a *app, path string, base *gat
 	if s.Protocol, err = infer.ParseProtocol(o.protocol); err != nil {
 		return s, err
 	}
-	if s.Compute, err = gateCompute(o.compute); err != nil {
-		return s, err
-	}
-	s.Ctx, s.Stride = o.ctx, o.stride
+	s.Compute, s.Ctx, s.Stride = compute.String(), o.ctx, o.stride
 	if base == nil {
 		return s, nil
 	}
@@ -311,7 +303,7 @@ func gateSubject(ctx context.Context, a *app, path string) (gate.Subject, error)
 }
 
 // evaluate scores the text, with the adapter where one is given.
-func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, out *gateObject, subject *gate.Subject) (*infer.Evaluation, error) {
+func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, compute kernel.Compute, out *gateObject, subject *gate.Subject) (*infer.Evaluation, error) {
 	model, err := infer.Open(out.Artifact, a.workers())
 	if err != nil {
 		return nil, err
@@ -346,7 +338,7 @@ func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, out 
 		}
 		model, out.Adapter, subject.Adapter = v.model, v.dir, &digest
 	}
-	return infer.Evaluate(ctx, a.workers(), model, reference, corpus, infer.EvalOptions{
+	return infer.Evaluate(ctx, a.workers().With(compute), model, reference, corpus, infer.EvalOptions{
 		Protocol: s.Protocol, Ctx: s.Ctx, Stride: s.Stride, Progress: a.progress(),
 	})
 }
