@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"pkg/quantize":       {"pkg/sensitivity", "pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/recovery":       {"pkg/infer", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"internal/report":    {"pkg/recovery", "pkg/sensitivity", "pkg/infer", "internal/kernel", "internal/stage", "internal/chart"},
+	"scripts/testreport": {},
 	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/infer", "internal/kernel"},
 	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/report", "internal/demo", "internal/kernel"},
 }

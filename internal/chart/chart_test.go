@@ -59,7 +59,7 @@ func TestDrawsBothSizesWithoutThePointThatHasNoPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, boxes := texts(t, string(out), "svg", "viewBox")
-	if want := "0 0 720 300|0 0 340 260|0 0 28 14|0 0 28 14"; strings.Join(boxes, "|") != want {
+	if want := "0 0 800 320|0 0 340 260|0 0 28 14|0 0 28 14"; strings.Join(boxes, "|") != want {
 		t.Errorf("view boxes are %v", boxes)
 	}
 	if c.Left() != 1 {
@@ -75,7 +75,7 @@ func TestDrawsBothSizesWithoutThePointThatHasNoPlace(t *testing.T) {
 	}
 }
 
-// A scale is checked by hand: from 2 to 4 bits with 5 % of room on either side, over 648
+// A scale is checked by hand: from 2 to 4 bits with 5 % of room on either side, over 728
 // pixels from 58.
 func TestPointsStandWhereTheScaleSays(t *testing.T) {
 	c := &Chart{Title: "t", Series: []Series{{Marks: true, Points: []Point{{X: 2, Y: 10, Ring: true}, {X: 4, Y: 30, Ring: true}}}}}
@@ -85,10 +85,10 @@ func TestPointsStandWhereTheScaleSays(t *testing.T) {
 	}
 	_, x := texts(t, string(out), "circle", "cx")
 	_, y := texts(t, string(out), "circle", "cy")
-	if x[0] != "87.5" || x[1] != "676.5" { // 58 + 648·(0.1/2.2), 58 + 648·(2.1/2.2)
+	if x[0] != "91.1" || x[1] != "752.9" { // 58 + 728·(0.1/2.2), 58 + 728·(2.1/2.2)
 		t.Errorf("the points stand at %v", x)
 	}
-	if y[0] != "245.6" || y[1] != "38.4" { // 256 − 228·(1/22), 256 − 228·(21/22)
+	if y[0] != "264.7" || y[1] != "39.3" { // 276 − 248·(1/22), 276 − 248·(21/22)
 		t.Errorf("the points stand at height %v", y)
 	}
 }
@@ -127,6 +127,8 @@ func TestTicks(t *testing.T) {
 		{Axis{}, []float64{2, 4}, "2.0 2.5 3.0 3.5 4.0"},
 		{Axis{Zero: true}, []float64{0.004, 0.0095}, "0.000 0.002 0.004 0.006 0.008"},
 		{Axis{Log: true}, []float64{0.004, 0.2}, "0.005 0.01 0.02 0.05 0.1 0.2"},
+		{Axis{Log: true}, []float64{0.03, 0.3}, "0.03 0.05 0.1 0.2 0.3"},
+		{Axis{Log: true}, []float64{0.018, 0.031}, "0.020 0.025 0.030"},
 		{Axis{Log: true}, []float64{1e-6, 1}, "1e-6 1e-5 0.0001 0.001 0.01 0.1 1"},
 		{Axis{}, []float64{0, 4e6}, "0 1,000,000 2,000,000 3,000,000 4,000,000"},
 		{Axis{}, []float64{3.5}, "3.0 3.5 4.0"},

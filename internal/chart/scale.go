@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -88,13 +89,19 @@ func (s *scale) roundTicks(wanted int) []Tick {
 	return out
 }
 
-// logTicks marks powers of ten, and 2 and 5 times these where there is room.
+// logTicks marks powers of ten, and round numbers between these where there is room. Less
+// than a decade is marked as a linear axis is.
 func (s *scale) logTicks(wanted int) []Tick {
+	if low, high := math.Pow(10, s.min), math.Pow(10, s.max); s.max-s.min < 0.9 {
+		linear := scale{min: low, max: high}
+		return linear.roundTicks(wanted)
+	}
 	for _, digits := range [][]float64{{1, 2, 3, 5}, {1, 2, 5}, {1, 3}, {1}} {
 		var out []Tick
 		for p := math.Floor(s.min); p <= s.max; p++ {
 			for _, d := range digits {
-				if v := d * math.Pow(10, p); s.inside(math.Log10(v)) {
+				v, _ := strconv.ParseFloat(fmt.Sprintf("%ge%g", d, p), 64)
+				if s.inside(math.Log10(v)) {
 					out = append(out, Tick{v, plain(v)})
 				}
 			}
