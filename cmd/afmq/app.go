@@ -81,6 +81,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 		newVerifyCommand(a),
 		newEvalCommand(a),
 		newGenerateCommand(a),
+		newDevicesCommand(a),
 		newReportCommand(a),
 		newDemoCommand(a),
 		newVersionCommand(a),

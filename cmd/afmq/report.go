@@ -14,7 +14,8 @@ import (
 )
 
 type reportOptions struct {
-	out string
+	out    string
+	device deviceFlags
 	report.Options
 }
 
@@ -41,6 +42,8 @@ where it comes from; with the files given, also:
   --eval FILE      divergence against size, and all figures; give one for this artifact
                    and one for each to compare with (afmq eval-perplexity --json > FILE)
   --recovery DIR   what adapters win back, and their training (afmq recover)
+  --device NAME    memory and speed on a device, with --scores also of the optimal plans
+                   with somewhat more and fewer bits (afmq devices lists the names)
 
 A section without data names the command that makes it. Every file is held to the
 artifact: scores, plan and recovery of another are refused, and so is an evaluation of a
@@ -60,6 +63,7 @@ protocol, context or arithmetic are shown apart.`,
 	f.StringVar(&o.Plan, "plan", "", "plan that the artifact follows")
 	f.StringArrayVar(&o.Evals, "eval", nil, "JSON object of eval-perplexity; repeatable")
 	f.StringArrayVar(&o.Recoveries, "recovery", nil, "directory of recover; repeatable")
+	o.device.register(f)
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
 }
@@ -73,6 +77,11 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fault.Writing(o.out, err)
 	}
+	var err error
+	if o.Devices, err = o.device.open(cmd.Flags()); err != nil {
+		return err
+	}
+	o.Use = o.device.use
 	r, err := report.Make(cmd.Context(), a.workers(), o.Options)
 	if err != nil {
 		return err

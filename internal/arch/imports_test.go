@@ -35,10 +35,11 @@ var allowed = map[string][]string{
 	"pkg/sensitivity":    {"pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/quantize":       {"pkg/sensitivity", "pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/recovery":       {"pkg/infer", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
-	"internal/report":    {"pkg/recovery", "pkg/sensitivity", "pkg/infer", "internal/kernel", "internal/stage", "internal/chart"},
+	"internal/device":    {"pkg/sensitivity", "pkg/infer"},
+	"internal/report":    {"pkg/recovery", "pkg/sensitivity", "pkg/infer", "internal/kernel", "internal/stage", "internal/chart", "internal/device"},
 	"scripts/testreport": {},
 	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/infer", "internal/kernel"},
-	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/report", "internal/demo", "internal/kernel"},
+	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/report", "internal/device", "internal/demo", "internal/kernel"},
 }
 
 func TestImportsPointDownward(t *testing.T) {

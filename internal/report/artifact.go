@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"afmq/internal/device"
 	"afmq/internal/fault"
 	"afmq/internal/kernel"
 	"afmq/internal/units"
@@ -105,13 +106,14 @@ func (a *artifact) module(name string) *infer.PlanModule {
 
 // sources is everything that a report is made of, read and checked.
 type sources struct {
-	opts   Options
-	art    *artifact
-	scores *sensitivity.Scores
-	shape  *sensitivity.Shape
-	plan   *sensitivity.Plan
-	evals  []evalGroup
-	runs   []recoveryRun
+	opts     Options
+	art      *artifact
+	scores   *sensitivity.Scores
+	shape    *sensitivity.Shape
+	plan     *sensitivity.Plan
+	evals    []evalGroup
+	runs     []recoveryRun
+	profiles []*device.Profile
 }
 
 // recoveryRun is one directory of `afmq recover`.
@@ -122,7 +124,7 @@ type recoveryRun struct {
 }
 
 func gather(ctx context.Context, pool *kernel.Pool, opts Options) (*sources, error) {
-	s := &sources{opts: opts}
+	s := &sources{opts: opts, profiles: opts.Devices}
 	var err error
 	if s.art, err = openArtifact(opts.Artifact); err != nil {
 		return nil, err

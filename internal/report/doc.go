@@ -17,16 +17,19 @@ import (
 	"context"
 	"path/filepath"
 
+	"afmq/internal/device"
 	"afmq/internal/kernel"
 )
 
 // Options say what a report is made of. Only Artifact is needed.
 type Options struct {
 	Artifact   string
-	Scores     string   // of `afmq sensitivity`, for the model that the artifact was made from
-	Plan       string   // that the artifact follows
-	Evals      []string // JSON objects of `afmq eval-perplexity --json`
-	Recoveries []string // directories of `afmq recover` on the artifact
+	Scores     string            // of `afmq sensitivity`, for the model that the artifact was made from
+	Plan       string            // that the artifact follows
+	Evals      []string          // JSON objects of `afmq eval-perplexity --json`
+	Recoveries []string          // directories of `afmq recover` on the artifact
+	Devices    []*device.Profile // to estimate memory and speed on
+	Use        device.Use        // of the model on them; zeros for defaults
 }
 
 // Report is what a page shows.
@@ -68,6 +71,7 @@ func Make(ctx context.Context, pool *kernel.Pool, opts Options) (*Report, error)
 		{"recovery", "Recovery by rank", "afmq recover " + art + " --teacher MODEL --data FILE --rank 8,16,32 --out DIR", "--recovery DIR", s.recovery},
 		{"training", "Training", "afmq recover " + art + " --teacher MODEL --data FILE --out DIR", "--recovery DIR", s.training},
 		{"evaluation", "Evaluation", "afmq eval-perplexity " + art + " --data FILE --reference MODEL --json > eval.json", "--eval eval.json", s.evaluation},
+		{"devices", "On devices", "afmq devices", "--device NAME", s.devices},
 		{"provenance", "Provenance", "", "", s.provenance},
 	} {
 		sec := Section{ID: part.id, Title: part.title}

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"afmq/internal/demo"
+	"afmq/internal/device"
 	"afmq/internal/kernel"
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
@@ -163,6 +164,7 @@ func everything(t testing.TB) Options {
 		e["adapters"] = []any{a}
 	}
 	return Options{
+		Devices: carried(t, "raspberry-pi-5", "iphone-15-pro"), Use: device.Use{Ctx: 512},
 		Artifact: in("mixed"), Scores: in("scores.json"), Plan: in("plan.json"), Recoveries: []string{in("recovered")},
 		Evals: []string{
 			writeEval(t, dir, "mixed.json", in("mixed"), 3.55, 0.05, with),
@@ -172,6 +174,15 @@ func everything(t testing.TB) Options {
 			writeEval(t, dir, "other.json", in("mixed"), 3.56, 0.06, func(e map[string]any) { e["ctx"] = 64 }),
 		},
 	}
+}
+
+func carried(t testing.TB, names ...string) []*device.Profile {
+	t.Helper()
+	p, err := device.LoadAll(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 func mustMake(t testing.TB, o Options) (*Report, string) {

@@ -32,6 +32,11 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"sig":       func(digits int, v float64) string { return fmt.Sprintf("%.*g", digits, v) },
 	"percent":   func(decimals int, v float64) string { return fmt.Sprintf("%.*f %%", decimals, 100*v) },
 	"change":    func(ratio float64) string { return fmt.Sprintf("%+.2f %%", 100*(ratio-1)) },
+	"show":      show,
+	"div":       func(a, b float64) float64 { return a / b },
+	"bytes":     func(v float64) int64 { return int64(v) },
+	"span":      units.Span,
+	"rate":      units.Rate,
 	"px":        func(v float64) string { return fmt.Sprintf("%.2f", v) },
 }).Parse(pageText))
 

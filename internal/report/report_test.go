@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,8 +13,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"afmq/internal/device"
+	"afmq/internal/fault"
 	"afmq/internal/kernel"
 	"afmq/pkg/infer"
+	"afmq/pkg/quantize"
+	"afmq/pkg/sensitivity"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -152,6 +157,17 @@ func TestFiguresAreThoseOfTheFiles(t *testing.T) {
 	if len(looks) != 2 || looks[1].Tokens != 256 || *looks[1].Values[0] != 0.03 || *looks[1].Values[1] != 0.015 {
 		t.Errorf("the looks at held-out text are %+v", looks)
 	}
+	guide := data["devices"].(*device.Guide)
+	if len(guide.Devices) != 2 || len(guide.Devices[0].Rows) != 5 || len(guide.Notes) != 0 || guide.Use != (device.Use{Ctx: 512, Prompt: 128}) {
+		t.Fatalf("the guide is %+v", guide)
+	}
+	row := guide.Devices[0].Rows[2]
+	if row.Name != "this artifact" || row.WeightBytes != m.Ledger.Total-m.Ledger.Container || row.BPW != m.BPW.Projections {
+		t.Errorf("the artifact's row is %+v", row)
+	}
+	if cost := data["plan"].(*Choice).Cost; math.Abs(*row.Cost/cost-1) > 1e-12 { // by the scores, and by the plan
+		t.Errorf("the artifact costs %v, its plan %v", *row.Cost, cost)
+	}
 	for _, w := range []struct{ id, want string }{{"recovery", `"rank":4`}, {"sensitivity", `"method":"weight"`}, {"plan", `"optimal":true`}} {
 		text, err := json.Marshal(data[w.id])
 		if err != nil || !strings.Contains(string(text), w.want) {
@@ -180,7 +196,7 @@ func TestMissingSectionsNameTheirCommand(t *testing.T) {
 	r, page := mustMake(t, Options{Artifact: in("mixed")})
 	missing := map[string]string{
 		"sensitivity": "afmq sensitivity ", "plan": "afmq plan ", "curve": "afmq eval-perplexity " + in("mixed"), "recovery": "afmq recover " + in("mixed"),
-		"training": "afmq recover " + in("mixed"), "evaluation": "afmq eval-perplexity " + in("mixed"),
+		"devices": "afmq devices", "training": "afmq recover " + in("mixed"), "evaluation": "afmq eval-perplexity " + in("mixed"),
 	}
 	for _, s := range r.Sections {
 		want, ok := missing[s.ID]
@@ -190,7 +206,7 @@ func TestMissingSectionsNameTheirCommand(t *testing.T) {
 	}
 	n := 0
 	for _, e := range parse(t, page) {
-		if e.name == "code" && strings.HasPrefix(e.text, "afmq ") && strings.Contains(e.text, " --") {
+		if e.name == "code" && strings.HasPrefix(e.text, "afmq ") && e.text != "afmq report" && e.text != "afmq verify" {
 			n++
 		}
 	}
@@ -205,5 +221,43 @@ func TestLossIsTheMeanOfSteps(t *testing.T) {
 	l := lossCurve(metrics, 8, 3)
 	if fmt.Sprintf("%.4f %v", l.Loss, l.Tokens) != "[0.0360 0.0320] [128 256]" { // of steps 1 to 3, and 4
 		t.Errorf("the loss is %.4f at %v", l.Loss, l.Tokens)
+	}
+}
+
+// TestArtifactOfNoPlan estimates an artifact that keeps a matrix as it is and has no scores
+// of some of its bits, from scores of another storage.
+func TestArtifactOfNoPlan(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "kept")
+	_, err := quantize.Run(bg, pool, quantize.Options{
+		Model: in("model"), Out: out, Bits: 3, ToolVersion: "test", Overrides: []sensitivity.Override{{Pattern: `layers\.0\.mlp\.down_proj`, Bits: 16}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Artifact: out, Scores: in("scores.json"), Devices: carried(t, "macbook-air-m2")}
+	r, page := mustMake(t, o)
+	harmless(t, page)
+	for _, s := range r.Sections {
+		if s.ID != "devices" {
+			continue
+		}
+		g := s.Data.(*device.Guide)
+		if g.Notes[len(g.Notes)-1] != "The scores were made with another storage than the artifact's; sizes are of the artifact's." {
+			t.Errorf("the notes are %q", g.Notes)
+		}
+		for _, row := range g.Devices[0].Rows {
+			if (row.Cost == nil) != (row.Name == "this artifact") {
+				t.Errorf("row %+v", row)
+			}
+			// Every variant keeps the matrix: 128·352 weights of 16 bits.
+			if row.WeightBytes < 128*352*2+270336 {
+				t.Errorf("%s takes %d bytes", row.Name, row.WeightBytes)
+			}
+		}
+	}
+	o.Use.Ctx = 4096
+	if _, err := Make(bg, pool, o); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "--ctx 4096 is more than the 1024 positions") {
+		t.Errorf("a context that is too long: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package units
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 )
 
@@ -27,4 +28,26 @@ func Thousands(n int64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
+}
+
+// Span writes a time with three digits: "12.5 ms".
+func Span(seconds float64) string {
+	switch {
+	case seconds < 1e-3:
+		return fmt.Sprintf("%.3g µs", seconds*1e6)
+	case seconds < 1:
+		return fmt.Sprintf("%.3g ms", seconds*1e3)
+	}
+	return fmt.Sprintf("%.3g s", seconds)
+}
+
+// Rate writes how many there are in a second: "24,700", "31.4", "0.52".
+func Rate(n float64) string {
+	switch {
+	case n >= 100 && n < 1e18:
+		return Thousands(int64(math.Round(n)))
+	case n >= 10:
+		return fmt.Sprintf("%.1f", n)
+	}
+	return fmt.Sprintf("%.2f", n)
 }
