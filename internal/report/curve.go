@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"afmq/internal/chart"
+	"afmq/pkg/infer"
 )
 
 // Curve is divergence against bits per weight, for each setting.
@@ -110,6 +111,20 @@ type EvaluationGroup struct {
 	Tokens    int       `json:"tokens"`
 	Reference float64   `json:"reference_perplexity,omitempty"` // 0 without a reference
 	Rows      []EvalRow `json:"rows"`
+}
+
+// Decimals returns how many the columns of divergences are written with: so many that the
+// largest number of each has four digits.
+func (g *EvaluationGroup) Decimals() (d struct{ Median, P99, P999, Max int }) {
+	var most infer.Divergence
+	for _, r := range g.Rows {
+		if c := r.Evaluation.Comparison; c != nil {
+			most.Median, most.P99 = max(most.Median, c.KL.Median), max(most.P99, c.KL.P99)
+			most.P999, most.Max = max(most.P999, c.KL.P999), max(most.Max, c.KL.Max)
+		}
+	}
+	d.Median, d.P99, d.P999, d.Max = decimals(most.Median), decimals(most.P99), decimals(most.P999), decimals(most.Max)
+	return d
 }
 
 func (s *sources) evaluation() (any, error) {

@@ -78,6 +78,14 @@ func nats(v float64) string {
 	return fmt.Sprintf("%.3f", v)
 }
 
+// decimals returns how many give a number four digits, 2 to 7.
+func decimals(most float64) int {
+	if !(most > 0) {
+		return 2
+	}
+	return min(max(3-int(math.Floor(math.Log10(most))), 2), 7)
+}
+
 // thousandths chooses a power of a thousand as the unit of a table whose largest number is
 // most, and how many decimals it gets.
 func thousandths(most float64) (unit float64, decimals int, label string) {

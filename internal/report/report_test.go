@@ -261,3 +261,17 @@ func TestArtifactOfNoPlan(t *testing.T) {
 		t.Errorf("a context that is too long: %v", err)
 	}
 }
+
+func TestDecimals(t *testing.T) {
+	for v, want := range map[float64]int{0: 2, 2.475: 3, 0.9: 4, 0.04: 5, 123: 2, 1e-9: 7} {
+		if got := decimals(v); got != want {
+			t.Errorf("%v gets %d decimals, expected %d", v, got, want)
+		}
+	}
+	if unit, n, label := thousandths(0.0698); unit != 1e-3 || n != 2 || label != "× 10⁻³" {
+		t.Errorf("a table up to 0.0698 is written in %v with %d decimals, %s", unit, n, label)
+	}
+	if unit, n, label := thousandths(412.5); unit != 1 || n != 1 || label != "" {
+		t.Errorf("a table up to 412.5 is written in %v with %d decimals, %s", unit, n, label)
+	}
+}
