@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"afmq/internal/fault"
+	"afmq/internal/kernel"
 	"afmq/pkg/infer"
 )
 
@@ -21,6 +22,8 @@ type generateOptions struct {
 	seed        uint64
 	ignoreEOS   bool
 	adapters    adapterFlags
+	compute     computeFlag
+	arithmetic  kernel.Compute
 }
 
 type generateObject struct {
@@ -77,6 +80,7 @@ after the other, on one base in memory.`,
 	f.Uint64Var(&o.seed, "seed", 0, "seed of the sampling")
 	f.BoolVar(&o.ignoreEOS, "ignore-eos", false, "go on past an end-of-sequence token")
 	o.adapters.register(f)
+	o.compute.register(f, "auto")
 	must(cmd.MarkFlagRequired("prompt"))
 	return cmd
 }
@@ -99,6 +103,10 @@ func runGenerate(cmd *cobra.Command, a *app, path string, o generateOptions) err
 	if err := o.check(); err != nil {
 		return err
 	}
+	var err error
+	if o.arithmetic, err = o.compute.choose(true); err != nil {
+		return err
+	}
 	model, err := infer.Open(path, a.workers())
 	if err != nil {
 		return err
@@ -113,7 +121,7 @@ func runGenerate(cmd *cobra.Command, a *app, path string, o generateOptions) err
 	if len(variants) == 0 {
 		variants = []variant{{model: model}}
 	}
-	out := generateObject{Schema: "afmq.generate/v1", Model: path, Prompt: o.prompt, Temperature: o.temperature, Seed: o.seed, Compute: "f32"}
+	out := generateObject{Schema: "afmq.generate/v1", Model: path, Prompt: o.prompt, Temperature: o.temperature, Seed: o.seed, Compute: o.arithmetic.String()}
 	prompt := model.Tokenizer.Encode(o.prompt, true).IDs
 	for i, v := range variants {
 		if len(variants) > 1 && !a.wantJSON {
@@ -156,7 +164,7 @@ func (o *generateOptions) run(ctx context.Context, a *app, model *infer.Model, p
 		}
 	}
 	begun := time.Now()
-	g, err := model.Generate(ctx, a.workers(), prompt, opts)
+	g, err := model.Generate(ctx, a.workers().With(o.arithmetic), prompt, opts)
 	if err != nil {
 		return nil, err
 	}

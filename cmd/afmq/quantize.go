@@ -23,6 +23,7 @@ type quantizeOptions struct {
 	calib      calibrationFlags
 	compensate string
 	restart    bool
+	compute    computeFlag
 }
 
 type quantizeObject struct {
@@ -72,6 +73,7 @@ A command that was interrupted continues when it is given again.`,
 	f.BoolVar(&o.rowScale, "row-scale", o.rowScale, "give every palettized row an fp16 factor of its own (16 bits a row)")
 	o.calib.register(f)
 	f.StringVar(&o.compensate, "compensate", "", "gptq or none (default: gptq with --calib, none without)")
+	o.compute.register(f, "f32")
 	f.BoolVar(&o.restart, "restart", false, "discard what an interrupted run left")
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
@@ -93,6 +95,9 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 		}
 	}
 	if opts.Calibration, err = o.calib.options(); err != nil {
+		return opts, err
+	}
+	if opts.Compute, err = o.compute.choose(false); err != nil {
 		return opts, err
 	}
 	if opts.Method, err = sensitivity.ParseMethod(o.method); err != nil {

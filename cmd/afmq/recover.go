@@ -19,6 +19,7 @@ type recoverOptions struct {
 	ranks, tokens, batchTokens, validation, initTokens string
 	init, loss                                         string
 	patterns                                           []string
+	compute                                            computeFlag
 }
 
 type recoverObject struct {
@@ -53,6 +54,9 @@ Loss:
   kl   divergence from the teacher (default)
   ce   cross-entropy of the text; needs no teacher with --init zero or --from
   mix  --mix of the divergence and the rest of cross-entropy
+
+--compute bf16 trains as automatic mixed precision does: the models' products round their
+operands to bfloat16, sums and the optimizer stay in float32.
 
 --from starts from an adapter instead: an application's adapter from the recovery
 adapter. A command that was interrupted continues when it is given again, and ends with
@@ -91,6 +95,7 @@ the same bytes.`,
 	f.BoolVar(&o.Float32, "f32", false, "store the adapters in F32 instead of F16")
 	f.BoolVar(&o.AllowUnbound, "allow-unbound", false, "let --from be an adapter that does not say which artifact it was trained on")
 	f.BoolVar(&o.AllowTeacher, "allow-teacher", false, "let --teacher be another model, with the same tokenizer")
+	o.compute.register(f, "f32")
 	f.BoolVar(&o.Restart, "restart", false, "discard what an interrupted run left")
 	must(cmd.MarkFlagRequired("data"))
 	must(cmd.MarkFlagRequired("out"))
@@ -102,6 +107,10 @@ func (o *recoverOptions) options(cmd *cobra.Command, a *app, artifact string) (r
 	r := o.Options
 	r.Artifact, r.Init, r.Loss = artifact, recovery.Init(o.init), recovery.Loss(o.loss)
 	r.Progress, r.ToolVersion = a.progress(), version
+	var err error
+	if r.Compute, err = o.compute.choose(false); err != nil {
+		return r, err
+	}
 	changed := cmd.Flags().Changed
 	counts := []struct {
 		flag, text string

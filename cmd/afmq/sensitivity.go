@@ -50,6 +50,7 @@ type sensitivityOptions struct {
 	samples   int
 	validate  int
 	restart   bool
+	compute   computeFlag
 }
 
 type sensitivityObject struct {
@@ -97,6 +98,7 @@ again.`,
 	f.BoolVar(&o.rowScale, "row-scale", o.rowScale, "give every palettized row an fp16 factor of its own")
 	f.IntVar(&o.samples, "samples", 1, "fisher: draws of each token's label, one backward pass each")
 	f.IntVar(&o.validate, "validate", 0, "measure the divergence of this many modules and compare")
+	o.compute.register(f, "f32")
 	f.BoolVar(&o.restart, "restart", false, "discard what an interrupted run left")
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
@@ -118,9 +120,13 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 	if o.samples < 1 {
 		return fault.Usagef("--samples %d is not a number of draws", o.samples)
 	}
+	compute, err := o.compute.choose(false)
+	if err != nil {
+		return err
+	}
 	s, timing, err := sensitivity.Score(cmd.Context(), a.workers(), o.out, o.restart, sensitivity.ScoreOptions{
 		Model: model, Method: method, Bits: bits, GroupRows: o.groupRows, RowScale: o.rowScale, Calibration: calib,
-		Samples: o.samples, Validate: o.validate, Progress: a.progress(), ToolVersion: version,
+		Samples: o.samples, Validate: o.validate, Progress: a.progress(), ToolVersion: version, Compute: compute,
 	})
 	if err != nil {
 		return err

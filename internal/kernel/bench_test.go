@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -34,6 +35,15 @@ type limits struct {
 	memory         []byte
 	compute, read  fastest
 	flops, touched float64
+	tiles          fastest
+	tileFlops      float64
+}
+
+// measureTiles is measurePeak for bfloat16 products on tiles.
+func (l *limits) measureTiles() {
+	for range 20 {
+		l.tiles.time(func() { l.tileFlops = float64(peakTiles(1<<12) * l.pool.Threads()) })
+	}
 }
 
 // measurePeak takes one core's rate times the threads: on a shared machine two
@@ -53,9 +63,9 @@ func (l *limits) measureStream() {
 	}
 	const parts = 24
 	size := len(l.memory) / parts
-	for range 4 {
+	for i := range 8 {
 		l.read.time(func() {
-			l.pool.Run(parts, func(_, i int) { stream(currentISA(), l.memory[i*size:(i+1)*size]) })
+			l.pool.Run(parts, func(_, p int) { stream(currentISA(), l.memory[p*size:(p+1)*size], i%2 == 1) })
 		})
 	}
 	l.touched = float64(len(l.memory))
@@ -74,6 +84,27 @@ var benchFormats = []struct {
 	{"LUT4Scaled", func(n, k int) *Matrix { return benchLUT(n, k, 4, true) }},
 	{"LUT2", func(n, k int) *Matrix { return benchLUT(n, k, 2, false) }},
 	{"LUT8", func(n, k int) *Matrix { return benchLUT(n, k, 8, false) }},
+}
+
+// benchThreads is one thread, and all.
+func benchThreads() []int {
+	if n := runtime.GOMAXPROCS(0); n > 1 {
+		return []int{1, n}
+	}
+	return []int{1}
+}
+
+// computesFor returns the arithmetics that this machine has kernels for, and the
+// matrix a form.
+func computesFor(w *Matrix) []Compute {
+	list := []Compute{F32}
+	if hasI16(currentISA()) && w.int16() != nil {
+		list = append(list, I16)
+	}
+	if tilesInUse() {
+		list = append(list, Split, BF16)
+	}
+	return list
 }
 
 func halves(n int) []uint16 {
@@ -105,29 +136,40 @@ func BenchmarkLimits(b *testing.B) {
 		l.measureStream()
 	}
 	b.ReportMetric(l.compute.per(l.flops)/1e9, "peak-GF/s")
+	if tilesInUse() {
+		l.measureTiles()
+		b.ReportMetric(l.tiles.per(l.tileFlops)/1e9, "tiles-GF/s")
+	}
 	b.ReportMetric(l.read.per(l.touched)/1e9, "stream-GB/s")
 }
 
 // BenchmarkMulT is prefill: the arithmetic is the limit.
 func BenchmarkMulT(b *testing.B) {
-	for _, threads := range []int{1, 2} {
+	for _, threads := range benchThreads() {
 		l := limits{pool: NewPool(threads)}
-		for _, s := range [][3]int{{512, 2048, 2048}, {256, 896, 320}, {256, 320, 896}, {16, 2048, 2048}} {
+		for _, s := range [][3]int{{512, 2048, 2048}, {2048, 2048, 2048}, {256, 896, 320}, {256, 320, 896}, {16, 2048, 2048}} {
 			m, n, k := s[0], s[1], s[2]
 			x, y := scaled(m*k, 1, 2), make([]float32, m*n)
 			for _, f := range benchFormats {
 				w := f.make(n, k)
-				b.Run(fmt.Sprintf("m=%d,n=%d,k=%d/%s/threads=%d", m, n, k, f.name, threads), func(b *testing.B) {
-					l.measurePeak()
-					var t fastest
-					for b.Loop() {
-						t.time(func() { l.pool.MulT(y, x, m, w) })
-					}
-					l.measurePeak()
-					rate := t.per(2 * float64(m*n*k))
-					b.ReportMetric(rate/1e9, "GF/s")
-					b.ReportMetric(100*rate/l.compute.per(l.flops), "%peak")
-				})
+				for _, c := range computesFor(w) {
+					pool := l.pool.With(c)
+					b.Run(fmt.Sprintf("m=%d,n=%d,k=%d/%s/%s/threads=%d", m, n, k, f.name, c, threads), func(b *testing.B) {
+						l.measurePeak()
+						var t fastest
+						for b.Loop() {
+							t.time(func() { pool.MulT(y, x, m, w) })
+						}
+						l.measurePeak()
+						rate := t.per(2 * float64(m*n*k))
+						b.ReportMetric(rate/1e9, "GF/s")
+						b.ReportMetric(100*rate/l.compute.per(l.flops), "%peak")
+						if c == Split || c == BF16 {
+							l.measureTiles()
+							b.ReportMetric(100*rate/l.tiles.per(l.tileFlops), "%tiles")
+						}
+					})
+				}
 			}
 		}
 		l.pool.Close()
@@ -138,7 +180,7 @@ func BenchmarkMulT(b *testing.B) {
 // memory is the limit.
 func BenchmarkDecode(b *testing.B) {
 	const n, k = 4096, 4096
-	for _, threads := range []int{1, 2} {
+	for _, threads := range benchThreads() {
 		l := limits{pool: NewPool(threads)}
 		for _, f := range benchFormats {
 			var ws []*Matrix
@@ -147,24 +189,27 @@ func BenchmarkDecode(b *testing.B) {
 			}
 			for _, m := range []int{1, 2, 4} {
 				x, y := scaled(m*k, 1, 2), make([]float32, m*n)
-				b.Run(fmt.Sprintf("m=%d/%s/threads=%d", m, f.name, threads), func(b *testing.B) {
-					l.measureStream()
-					l.measurePeak()
-					var t fastest
-					for b.Loop() {
-						t.time(func() {
-							for _, w := range ws {
-								l.pool.MulT(y, x, m, w)
-							}
-						})
-					}
-					l.measureStream()
-					bytes := float64(len(ws)) * float64(ws[0].Bytes())
-					b.ReportMetric(t.per(bytes)/1e9, "GB/s")
-					b.ReportMetric(100*t.per(bytes)/l.read.per(l.touched), "%stream")
-					flops := t.per(2 * float64(len(ws)*m*n*k))
-					b.ReportMetric(100*flops/l.compute.per(l.flops), "%peak")
-				})
+				for _, c := range computesFor(ws[0]) {
+					pool := l.pool.With(c)
+					b.Run(fmt.Sprintf("m=%d/%s/%s/threads=%d", m, f.name, c, threads), func(b *testing.B) {
+						l.measureStream()
+						l.measurePeak()
+						var t fastest
+						for b.Loop() {
+							t.time(func() {
+								for _, w := range ws {
+									pool.MulT(y, x, m, w)
+								}
+							})
+						}
+						l.measureStream()
+						bytes := float64(len(ws)) * float64(ws[0].Bytes())
+						b.ReportMetric(t.per(bytes)/1e9, "GB/s")
+						b.ReportMetric(100*t.per(bytes)/l.read.per(l.touched), "%stream")
+						flops := t.per(2 * float64(len(ws)*m*n*k))
+						b.ReportMetric(100*flops/l.compute.per(l.flops), "%peak")
+					})
+				}
 			}
 		}
 		l.pool.Close()

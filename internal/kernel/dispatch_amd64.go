@@ -6,6 +6,8 @@ import "golang.org/x/sys/cpu"
 func bestISA() isa {
 	x := &cpu.X86
 	switch {
+	case x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && hasAVX2() && hasAMX():
+		return isaAMX
 	case x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && hasAVX2():
 		return isaAVX512
 	case hasAVX2():
@@ -27,12 +29,17 @@ func peak(l isa, n int) int {
 	return peakGo(n)
 }
 
-// stream reads b, whose length is a positive multiple of 512.
-func stream(l isa, b []byte) uint64 {
-	switch l {
-	case isaAVX512:
+// stream reads b, whose length is a positive multiple of 512, with fetch by fetching
+// ahead.
+func stream(l isa, b []byte, fetch bool) uint64 {
+	switch {
+	case l == isaAVX512 && fetch:
+		return fetchAVX512(&b[0], len(b))
+	case l == isaAVX512:
 		return streamAVX512(&b[0], len(b))
-	case isaAVX2:
+	case l == isaAVX2 && fetch:
+		return fetchAVX2(&b[0], len(b))
+	case l == isaAVX2:
 		return streamAVX2(&b[0], len(b))
 	}
 	return streamGo(b)

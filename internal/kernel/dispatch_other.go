@@ -16,7 +16,7 @@ func gather(_ isa, dst, src []float32, ld int) { gatherGo(dst, src, ld) }
 // hasFused reports that no kernel multiplies weights in their stored form.
 func hasFused(isa, format) bool { return false }
 
-func (t *tiles) fused([]float32, *Matrix, int, int, int, []float32) {}
+func (f *forward) multiplyStored(*workerBuf, int, int) {}
 
 func widenF16(_ isa, dst []float32, src []uint16)   { widenF16Go(dst, src) }
 func widenBF16(_ isa, dst []float32, src []uint16)  { widenBF16Go(dst, src) }
@@ -53,5 +53,5 @@ func dotSum(_ isa, x, y []float32, total *lanes)      { dotSumGo(x, y, total) }
 func mulTo(_ isa, dst, x []float32)                   { mulToGo(dst, x) }
 func subMul(_ isa, dst, x []float32, s float32)       { subMulGo(dst, x, s) }
 
-func peak(_ isa, n int) int         { return peakGo(n) }
-func stream(_ isa, b []byte) uint64 { return streamGo(b) }
+func peak(_ isa, n int) int                 { return peakGo(n) }
+func stream(_ isa, b []byte, _ bool) uint64 { return streamGo(b) }

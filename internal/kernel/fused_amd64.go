@@ -7,9 +7,10 @@ import "unsafe"
 //
 //	c[16·p+j] (+)= Σk x[k]·w[p][k][j],  p < np, j < 16, k < kc
 //
-// b points to the first panel's weights and panels are ps bytes apart; table is
-// [np][16], where the format has one. Factors of rows are left out. Its twin is
-// widenPanel followed by a gemmFunc, which gives the same bits.
+// where the sums of blocks of 256 columns are added one after the other. b points to the first
+// panel's weights and panels are ps bytes apart; table is [np][16], where the format has one.
+// Factors of rows are left out. Its twin is widenPanel followed by gemmFuncs, which gives the
+// same bits.
 type fusedFunc func(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
 // fusedSet holds a format's kernels by log2 of panels.
@@ -58,53 +59,43 @@ func (lv *fusedLevel) set(w *Matrix) *fusedSet {
 	panic("kernel: no fused kernel for this format")
 }
 
-// stored returns where columns [k0, k0+kc) of panels [p0, p0+np) begin, and the
-// bytes from one panel to the next.
-func (w *Matrix) stored(p0, np, k0, kc int) (b unsafe.Pointer, ps int) {
-	first, last := (p0*w.cols+k0)*PanelRows, ((p0+np-1)*w.cols+k0+kc)*PanelRows-1
-	switch w.format {
-	case formatF16, formatBF16:
-		_ = w.u16[last]
-		return unsafe.Pointer(&w.u16[first]), w.cols * PanelRows * 2
-	case formatInt8:
-		_ = w.i8[last]
-		return unsafe.Pointer(&w.i8[first]), w.cols * PanelRows
-	}
-	_, per := w.field()
-	blocks := (w.cols + per - 1) / per
-	_ = w.dwords[((p0+np-1)*blocks+(k0+kc+per-1)/per)*PanelRows-1]
-	return unsafe.Pointer(&w.dwords[(p0*blocks+k0/per)*PanelRows]), blocks * PanelRows * 4
-}
-
-// fused multiplies the row x, columns [k0, k0+len(x)) of it, with cols rows of W
-// from panel p0 on. hasFused must hold.
-func (t *tiles) fused(x []float32, w *Matrix, p0, k0, cols int, c []float32) {
+// multiplyStored multiplies all rows of X with cols rows of W from panel p0 on as they are
+// stored. A few panels are read from end to end, so that the processor sees where reading
+// goes on, and once more from its cache for every further row of X. hasFused must hold.
+func (f *forward) multiplyStored(buf *workerBuf, p0, cols int) {
 	lv := &fusedAVX2
-	if t.lv == isaAVX512 {
+	if f.lv == isaAVX512 {
 		lv = &fusedAVX512
 	}
+	w := f.w
 	set := lv.set(w)
-	b, ps := w.stored(p0, panelsOf(cols), k0, t.kc)
-	_ = c[cols-1]
-	call := func(f fusedFunc, p int, c *float32, add int) {
+	b, ps := w.stored(p0, panelsOf(cols), 0, w.cols)
+	_ = f.x[f.m*w.cols-1]
+	call := func(kernel fusedFunc, r, p int, c *float32) {
 		var table *float32
 		if w.table != nil {
 			table = &w.table[(p0+p)*PanelRows]
 		}
-		f(t.kc, &x[0], (*byte)(unsafe.Add(b, p*ps)), ps, table, c, add)
+		kernel(w.cols, &f.x[r*w.cols], (*byte)(unsafe.Add(b, p*ps)), ps, table, c, f.add)
 	}
 	full, p := cols/PanelRows, 0
 	for wide := nWide - 1; wide >= 0; wide-- {
-		f, n := set[wide], 1<<wide
-		if f == nil {
+		kernel, n := set[wide], 1<<wide
+		if kernel == nil {
 			continue
 		}
 		for ; p+n <= full; p += n {
-			call(f, p, &c[p*PanelRows], t.add)
+			for r := range f.m {
+				call(kernel, r, p, &f.y[r*w.rows+(p0+p)*PanelRows:][:n*PanelRows][0])
+			}
 		}
 	}
 	if rest := cols % PanelRows; rest > 0 {
-		call(set[0], full, &t.tile[0], 0)
-		t.copyTile(1, rest, c[full*PanelRows:], len(c))
+		for r := range f.m {
+			c := f.y[r*w.rows+(p0+full)*PanelRows:][:rest]
+			copy(buf.tile[:], c) // blocks of a row add up one after the other
+			call(set[0], r, full, &buf.tile[0])
+			copy(c, buf.tile[:])
+		}
 	}
 }

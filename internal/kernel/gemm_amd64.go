@@ -247,6 +247,11 @@ func peakAVX512(n int) (flops int)
 //go:noescape
 func streamAVX512(p *byte, n int) (sum uint64)
 
+// fetchAVX512 reads n bytes, a multiple of 512, and returns a sum of some of their bits.
+//
+//go:noescape
+func fetchAVX512(p *byte, n int) (sum uint64)
+
 // gatherAVX2 copies 16 floats from each of n rows, ld apart, to dst.
 //
 //go:noescape
@@ -259,3 +264,8 @@ func peakAVX2(n int) (flops int)
 //
 //go:noescape
 func streamAVX2(p *byte, n int) (sum uint64)
+
+// fetchAVX2 reads n bytes, a multiple of 512, and returns a sum of some of their bits.
+//
+//go:noescape
+func fetchAVX2(p *byte, n int) (sum uint64)

@@ -5723,6 +5723,44 @@ loop:
 	VZEROUPPER
 	RET
 
+// func fetchAVX512(p *byte, n int) (sum uint64)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·fetchAVX512(SB), NOSPLIT, $0-24
+	MOVQ   p+0(FP), AX
+	MOVQ   n+8(FP), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+loop:
+	PREFETCHT0 1024(AX)
+	VPORD      (AX), Z0, Z0
+	PREFETCHT0 1088(AX)
+	VPORD      64(AX), Z1, Z1
+	PREFETCHT0 1152(AX)
+	VPORD      128(AX), Z2, Z2
+	PREFETCHT0 1216(AX)
+	VPORD      192(AX), Z3, Z3
+	PREFETCHT0 1280(AX)
+	VPORD      256(AX), Z0, Z0
+	PREFETCHT0 1344(AX)
+	VPORD      320(AX), Z1, Z1
+	PREFETCHT0 1408(AX)
+	VPORD      384(AX), Z2, Z2
+	PREFETCHT0 1472(AX)
+	VPORD      448(AX), Z3, Z3
+	ADDQ       $+512, AX
+	SUBQ       $+512, CX
+	JNZ        loop
+	VPORD      Z1, Z0, Z0
+	VPORD      Z2, Z0, Z0
+	VPORD      Z3, Z0, Z0
+	VMOVQ      X0, AX
+	MOVQ       AX, sum+16(FP)
+	VZEROUPPER
+	RET
+
 // func gatherAVX2(dst *float32, src *float32, ld int, n int)
 // Requires: AVX
 TEXT ·gatherAVX2(SB), NOSPLIT, $0-32
@@ -5818,5 +5856,51 @@ loop:
 	VPOR  Y3, Y0, Y0
 	VMOVQ X0, AX
 	MOVQ  AX, sum+16(FP)
+	VZEROUPPER
+	RET
+
+// func fetchAVX2(p *byte, n int) (sum uint64)
+// Requires: AVX, AVX2, MMX+
+TEXT ·fetchAVX2(SB), NOSPLIT, $0-24
+	MOVQ   p+0(FP), AX
+	MOVQ   n+8(FP), CX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+loop:
+	PREFETCHT0 1024(AX)
+	VPOR       (AX), Y0, Y0
+	VPOR       32(AX), Y1, Y1
+	PREFETCHT0 1088(AX)
+	VPOR       64(AX), Y2, Y2
+	VPOR       96(AX), Y3, Y3
+	PREFETCHT0 1152(AX)
+	VPOR       128(AX), Y0, Y0
+	VPOR       160(AX), Y1, Y1
+	PREFETCHT0 1216(AX)
+	VPOR       192(AX), Y2, Y2
+	VPOR       224(AX), Y3, Y3
+	PREFETCHT0 1280(AX)
+	VPOR       256(AX), Y0, Y0
+	VPOR       288(AX), Y1, Y1
+	PREFETCHT0 1344(AX)
+	VPOR       320(AX), Y2, Y2
+	VPOR       352(AX), Y3, Y3
+	PREFETCHT0 1408(AX)
+	VPOR       384(AX), Y0, Y0
+	VPOR       416(AX), Y1, Y1
+	PREFETCHT0 1472(AX)
+	VPOR       448(AX), Y2, Y2
+	VPOR       480(AX), Y3, Y3
+	ADDQ       $+512, AX
+	SUBQ       $+512, CX
+	JNZ        loop
+	VPOR       Y1, Y0, Y0
+	VPOR       Y2, Y0, Y0
+	VPOR       Y3, Y0, Y0
+	VMOVQ      X0, AX
+	MOVQ       AX, sum+16(FP)
 	VZEROUPPER
 	RET

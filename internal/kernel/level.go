@@ -17,9 +17,10 @@ const (
 	isaGeneric isa = iota
 	isaAVX2
 	isaAVX512
+	isaAMX // AVX-512 kernels, and tiles for the arithmetics that use bfloat16
 )
 
-var isaNames = [...]string{isaGeneric: "generic", isaAVX2: "avx2", isaAVX512: "avx512"}
+var isaNames = [...]string{isaGeneric: "generic", isaAVX2: "avx2", isaAVX512: "avx512", isaAMX: "amx"}
 
 var (
 	current  atomic.Uint32 // the isa in use
@@ -35,9 +36,9 @@ func init() {
 	}
 }
 
-// Level returns the name of the kernels in use: "avx512", "avx2" or "generic".
-// The two vector levels give the same bits; generic agrees within 1e-6.
-func Level() string { return isaNames[currentISA()] }
+// Level returns the name of the kernels in use: "amx", "avx512", "avx2" or "generic".
+// In F32 the vector levels give the same bits; generic agrees within 1e-6.
+func Level() string { return isaNames[current.Load()] }
 
 // LevelError reports that the environment variable AFMQ_CPU asks for a level
 // that does not exist or that this machine lacks, and nil otherwise. In that case
@@ -45,8 +46,8 @@ func Level() string { return isaNames[currentISA()] }
 // does anything else, so that a forced level is never ignored in silence.
 func LevelError() error { return levelErr }
 
-// SelectLevel switches to the named level, one of "generic", "avx2" and
-// "avx512", for every call that starts afterwards. An unknown name, or a level
+// SelectLevel switches to the named level, one of "generic", "avx2", "avx512" and
+// "amx", for every call that starts afterwards. An unknown name, or a level
 // whose instructions this machine lacks, is an error and changes nothing.
 func SelectLevel(name string) error {
 	for l, n := range isaNames {
@@ -67,7 +68,11 @@ func SelectLevel(name string) error {
 // first.
 func Levels() []string { return append([]string(nil), isaNames[:bestISA()+1]...) }
 
-func currentISA() isa { return isa(current.Load()) }
+// currentISA returns the instruction set for all that does not run on tiles.
+func currentISA() isa { return min(isa(current.Load()), isaAVX512) }
+
+// tilesInUse reports whether products may run on tiles.
+func tilesInUse() bool { return isa(current.Load()) == isaAMX }
 
 // gemmFunc multiplies a strip of mr rows of A with np neighbouring panels of B:
 //

@@ -16,7 +16,11 @@ func (p *Pool) MulAdd(y, x []float32, m int, w *Matrix) {
 // mul is Mul for at most maxRows rows; add is 1 to add to Y, else 0. A job is a block of 16·jobPanels columns
 // of W, and a group of strips of X where these are too few for the threads.
 func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
-	lv := currentISA()
+	if p.onTiles() {
+		p.mulTiles(ws, y, x, m, w, true, add)
+		return
+	}
+	lv, round := currentISA(), p.compute == BF16
 	set := gemms(lv)
 	st := newStrips(set.mr, m)
 	const width = jobPanels * PanelRows
@@ -25,13 +29,10 @@ func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 	if p.threads > 1 {
 		groups = min(st.n, max(1, 2*p.threads/blocks))
 	}
-	run := p.Run
-	if p.threads == 1 || m*w.rows*w.cols < serialWork {
-		run = runSerial
-	}
+	run := p.runFor(m * w.rows * w.cols)
 	kBlocks := (w.rows + blockK - 1) / blockK
 	ws.packed = grow(ws.packed, kBlocks*st.n*st.stride)
-	run(st.n, func(_, s int) { st.packAll(lv, ws.packed, x, w.rows, s) })
+	run(st.n, func(_, s int) { st.packAll(lv, ws.packed, x, w.rows, s, round) })
 	run(blocks*groups, func(worker, i int) {
 		buf := &ws.workers[worker]
 		c0 := i / groups * width
@@ -42,6 +43,11 @@ func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 			kc := min(blockK, w.rows-k0)
 			t := tiles{lv: lv, set: set, kc: kc, add: max(add, min(k0, 1)), tile: &buf.tile}
 			wide := w.turn(lv, buf, c0, cols, k0, kc)
+			if round {
+				for c := 0; c < cols; c += PanelRows {
+					roundToBF16(lv, wide[c*blockK:][:kc*PanelRows])
+				}
+			}
 			for s := s0; s < s1; s++ {
 				r0, mr := st.rows(s)
 				t.multiply(mr, ws.packed[(b*st.n+s)*st.stride:], wide, blockK*PanelRows, cols, y[r0*w.cols+c0:], w.cols)
@@ -55,9 +61,7 @@ func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 // of blockK.
 func (w *Matrix) turn(lv isa, buf *workerBuf, c0, cols, k0, kc int) []float32 {
 	const ps = blockK * PanelRows
-	if len(buf.wide) < jobPanels*ps+PanelRows {
-		buf.wide = make([]float32, jobPanels*ps+PanelRows)
-	}
+	buf.wide = grow(buf.wide, jobPanels*ps+PanelRows)
 	if buf.panel == nil {
 		buf.panel = make([]float32, (jobPanels*PanelRows+PanelRows)*PanelRows)
 	}

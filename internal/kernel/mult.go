@@ -5,7 +5,7 @@ import "fmt"
 const (
 	// maxRows is the most rows of X that are packed at once: it bounds the memory
 	// of a product, and is enough to pay for widening the weights.
-	maxRows = 1008
+	maxRows = 1024
 	// jobPanels is the most weight panels that one job widens at a time: 128 KiB of
 	// float32, which stays in the second-level cache while strips of X pass by.
 	jobPanels = 8
@@ -24,6 +24,17 @@ type workspace struct {
 	// their own would be allocated for every product.
 	fwd       forward
 	pack, job func(worker, i int)
+
+	// The same for products in 16-bit integers.
+	rounded              []int16   // rows of X, or strips of them as packed
+	factors              []float32 // of the blocks of the rows of X
+	fwd16                forwardI16
+	round, pack16, job16 func(worker, i int)
+
+	// The same for products on tiles.
+	hi, lo              []uint16
+	fwdTiles            tileProduct
+	packTiles, jobTiles func(worker, i int)
 }
 
 // forward is one product Y = X·Wᵀ, or Y += with add 1, of at most maxRows rows.
@@ -37,11 +48,17 @@ type forward struct {
 	add          int
 	per, groups  int // panels in a job, groups of strips
 	fused        bool
+	round        bool // operands to bfloat16
 }
 
 type workerBuf struct {
-	wide    []float32 // widened weights, [panel][k][16]
-	panel   []float32 // columns of one panel, widened, on their way to being turned
+	wide    []float32   // widened weights, [panel][k][16]
+	panel   []float32   // columns of one panel, widened, on their way to being turned
+	pairs   []int16     // weights as pairs of 16-bit integers, [panel][pair][16][2]
+	strip   []int16     // rows of a strip of X, rounded
+	halves  [2][]uint16 // weights as pairs of bfloat16, [panel][pair][16][2], the large parts and the small ones
+	sums    []float32   // of tiles
+	factors []float32   // of their blocks
 	tile    [maxStrip * PanelRows]float32
 	scratch Scratch
 }
@@ -57,6 +74,11 @@ func (p *Pool) takeWorkspace() *workspace {
 	ws := &workspace{workers: make([]workerBuf, p.threads)}
 	ws.pack = func(_, s int) { ws.fwd.pack(s) }
 	ws.job = func(worker, i int) { ws.fwd.job(&ws.workers[worker], i) }
+	ws.packTiles = func(worker, s int) { ws.fwdTiles.pack(&ws.workers[worker], s) }
+	ws.jobTiles = func(worker, i int) { ws.fwdTiles.job(&ws.workers[worker], i) }
+	ws.round = func(_, r int) { ws.fwd16.round(r) }
+	ws.pack16 = func(worker, s int) { ws.fwd16.pack(&ws.workers[worker], s) }
+	ws.job16 = func(worker, i int) { ws.fwd16.job(&ws.workers[worker], i) }
 	return ws
 }
 
@@ -99,8 +121,10 @@ func (p *Pool) inRows(name string, y, x []float32, m int, w *Matrix, in, out int
 		first = 1
 	}
 	ws := p.takeWorkspace()
-	for r := 0; r < m; r += maxRows {
-		c := min(maxRows, m-r)
+	parts := (m + maxRows - 1) / maxRows
+	most := ((m+parts-1)/parts + tileRows - 1) &^ (tileRows - 1)
+	for r := 0; r < m; r += most {
+		c := min(most, m-r)
 		mul(ws, y[r*out:(r+c)*out], x[r*in:(r+c)*in], c, w, first)
 	}
 	p.giveWorkspace(ws) // not deferred: after a panic a worker may still hold it
@@ -109,36 +133,41 @@ func (p *Pool) inRows(name string, y, x []float32, m int, w *Matrix, in, out int
 // mulT is MulT for at most maxRows rows; add is 1 to add to Y, else 0. Jobs are blocks of weight panels, and
 // groups of strips of X where the panels alone are too few for the threads.
 func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
-	if add != 0 && w.scaled { // the factors are not for what y holds
+	if add != 0 && (w.scaled || p.compute == I16) { // the factors are not for what y holds
 		ws.sum = grow(ws.sum, len(y))
 		p.mulT(ws, ws.sum, x, m, w, 0)
 		Add(y, ws.sum)
 		return
 	}
 	lv := currentISA()
+	switch {
+	case p.compute == I16 && I16.available():
+		if form := w.int16(); form != nil {
+			p.mulTI16(ws, y, x, m, w, form)
+			return
+		}
+	case p.onTiles():
+		p.mulTiles(ws, y, x, m, w, false, add)
+		return
+	}
+	round := p.compute == BF16
 	set := gemms(lv)
 	st := newStrips(set.mr, m)
-	panels := w.panels()
-
-	per := jobPanels
-	for p.threads > 1 && per > 2 && (panels+per-1)/per < 6*p.threads && (m > 1 || per > 4) {
-		per /= 2
-	}
-	blocks := (panels + per - 1) / per
-	groups := 1
-	if p.threads > 1 {
-		groups = min(st.n, max(1, 2*p.threads/blocks))
-	}
-	run := p.Run
-	if p.threads == 1 || m*w.rows*w.cols < serialWork {
-		run = runSerial
-	}
+	per, blocks, groups := p.partition(m, w.panels(), st.n)
+	run := p.runFor(m * w.rows * w.cols)
 
 	// A single row is its own packed form; fused kernels take rows as they are.
 	f := &ws.fwd
 	*f = forward{
 		lv: lv, set: set, st: st, y: y, x: x, packed: x, m: m, w: w, add: add, per: per, groups: groups,
-		fused: m <= fusedRows(w.format) && hasFused(lv, w.format),
+		fused: m <= fusedRows(w.format) && hasFused(lv, w.format) && !round,
+		round: round,
+	}
+	if round && m == 1 {
+		ws.packed = grow(ws.packed, len(x))
+		copy(ws.packed, x)
+		roundToBF16(lv, ws.packed)
+		f.packed = ws.packed
 	}
 	if m > 1 && !f.fused {
 		kBlocks := (w.cols + blockK - 1) / blockK
@@ -154,8 +183,31 @@ func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 	*f = forward{} // it keeps neither X nor Y alive
 }
 
+// partition says how many panels of weights make a job, how many jobs that makes, and into how many
+// groups of strips of X each is cut where panels alone are too few for the threads.
+func (p *Pool) partition(m, panels, strips int) (per, blocks, groups int) {
+	per = jobPanels
+	for p.threads > 1 && per > 2 && (panels+per-1)/per < 6*p.threads && (m > 1 || per > 4) {
+		per /= 2
+	}
+	blocks = (panels + per - 1) / per
+	groups = 1
+	if p.threads > 1 {
+		groups = min(strips, max(1, 2*p.threads/blocks))
+	}
+	return per, blocks, groups
+}
+
+// runFor returns what runs the loops of a product of so many multiply-adds.
+func (p *Pool) runFor(work int) func(n int, f func(worker, i int)) {
+	if p.threads == 1 || work < serialWork {
+		return runSerial
+	}
+	return p.Run
+}
+
 // pack packs strip s of X.
-func (f *forward) pack(s int) { f.st.packAll(f.lv, f.packed, f.x, f.w.cols, s) }
+func (f *forward) pack(s int) { f.st.packAll(f.lv, f.packed, f.x, f.w.cols, s, f.round) }
 
 // job computes one block of panels for one group of strips.
 func (f *forward) job(buf *workerBuf, i int) {
@@ -165,16 +217,13 @@ func (f *forward) job(buf *workerBuf, i int) {
 	g := i % f.groups
 	s0, s1 := st.n*g/f.groups, st.n*(g+1)/f.groups
 	cols := min(np*PanelRows, w.rows-p0*PanelRows)
-	for b, k0 := 0, 0; k0 < w.cols; b, k0 = b+1, k0+blockK {
+	if f.fused {
+		f.multiplyStored(buf, p0, cols)
+	}
+	for b, k0 := 0, 0; k0 < w.cols && !f.fused; b, k0 = b+1, k0+blockK {
 		kc := min(blockK, w.cols-k0)
 		t := tiles{lv: f.lv, set: f.set, kc: kc, add: max(f.add, min(k0, 1)), tile: &buf.tile}
-		if f.fused {
-			for r := range f.m {
-				t.fused(f.x[r*w.cols+k0:][:kc], w, p0, k0, cols, f.y[r*w.rows+p0*PanelRows:])
-			}
-			continue
-		}
-		wide, ps := w.widen(f.lv, buf, p0, np, k0, kc)
+		wide, ps := w.widen(f.lv, buf, p0, np, k0, kc, f.round)
 		for s := s0; s < s1; s++ {
 			r0, mr := st.rows(s)
 			a := f.packed[k0:]
@@ -212,18 +261,20 @@ func runSerial(n int, f func(worker, i int)) {
 }
 
 // widen returns np panels from p0 on, columns [k0, k0+kc), as float32 panels and
-// the distance between two of them, without the factors of rows. Only float32 weights
-// are used in place.
-func (w *Matrix) widen(lv isa, buf *workerBuf, p0, np, k0, kc int) (wide []float32, stride int) {
-	if w.format == formatF32 {
+// the distance between two of them, without the factors of rows; rounded to bfloat16 if round is set. Only float32 weights
+// that are not are used in place.
+func (w *Matrix) widen(lv isa, buf *workerBuf, p0, np, k0, kc int, round bool) (wide []float32, stride int) {
+	if w.format == formatF32 && !round {
 		return w.f32[(p0*w.cols+k0)*PanelRows:], w.cols * PanelRows
 	}
 	const ps = blockK * PanelRows
-	if buf.wide == nil {
-		buf.wide = make([]float32, jobPanels*ps)
-	}
+	buf.wide = grow(buf.wide, jobPanels*ps+PanelRows)
 	for p := range np {
-		w.widenPanel(lv, buf.wide[p*ps:(p+1)*ps], p0+p, k0, kc, unscaled[:])
+		dst := buf.wide[p*ps : (p+1)*ps]
+		w.widenPanel(lv, dst, p0+p, k0, kc, unscaled[:])
+		if round {
+			roundToBF16(lv, dst[:kc*PanelRows])
+		}
 	}
 	return buf.wide, ps
 }
@@ -234,6 +285,8 @@ func (w *Matrix) widen(lv isa, buf *workerBuf, p0, np, k0, kc int) (wide []float
 func (w *Matrix) widenPanel(lv isa, dst []float32, panel, k0, kc int, scale []float32) {
 	at, n := (panel*w.cols+k0)*PanelRows, kc*PanelRows
 	switch w.format {
+	case formatF32:
+		copy(dst[:n], w.f32[at:at+n])
 	case formatF16:
 		widenF16(lv, dst[:n], w.u16[at:at+n])
 	case formatBF16:

@@ -19,7 +19,15 @@ const spinFor = 30 * time.Microsecond
 // A Pool is safe for use by several goroutines. It serves one Run at a time: a
 // Run that starts while another is under way, be it from another goroutine or
 // from inside f, runs on its own goroutine alone, as worker 0.
+//
+// A Pool also says in which arithmetic its products run: see [Pool.With].
 type Pool struct {
+	*crew
+	compute Compute
+}
+
+// crew is the workers, which the pools that With makes of one another share.
+type crew struct {
 	threads int
 	spin    bool // false where a spinning worker would keep another from its core
 	helpers []*helper
@@ -61,7 +69,7 @@ func NewPool(threads int) *Pool {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	p := &Pool{threads: threads, spin: threads <= min(runtime.GOMAXPROCS(0), runtime.NumCPU())}
+	p := &Pool{crew: &crew{threads: threads, spin: threads <= min(runtime.GOMAXPROCS(0), runtime.NumCPU())}}
 	for range threads - 1 {
 		p.helpers = append(p.helpers, &helper{wake: make(chan struct{}, 1)})
 	}

@@ -28,10 +28,15 @@ func (st strips) pack(lv isa, dst, a []float32, lda, s, k0, kc int) {
 }
 
 // packAll packs strip s of A, with all its columns, to its places among the strips of every
-// block, [block of k][strip].
-func (st strips) packAll(lv isa, packed, a []float32, cols, s int) {
+// block, [block of k][strip], rounded to bfloat16 if round is set.
+func (st strips) packAll(lv isa, packed, a []float32, cols, s int, round bool) {
+	_, h := st.rows(s)
 	for b, k0 := 0, 0; k0 < cols; b, k0 = b+1, k0+blockK {
-		st.pack(lv, packed[(b*st.n+s)*st.stride:][:st.stride], a, cols, s, k0, min(blockK, cols-k0))
+		dst, kc := packed[(b*st.n+s)*st.stride:][:st.stride], min(blockK, cols-k0)
+		st.pack(lv, dst, a, cols, s, k0, kc)
+		if round {
+			roundToBF16(lv, dst[:kc*h])
+		}
 	}
 }
 
@@ -75,15 +80,15 @@ func (t *tiles) multiply(mr int, a, b []float32, ps, cols int, c []float32, ldc 
 	}
 	if rest := cols % PanelRows; rest > 0 {
 		t.set.funcs[mr][0](t.kc, &a[0], &b[full*ps], ps, &t.tile[0], PanelRows, 0)
-		t.copyTile(mr, rest, c[full*PanelRows:], ldc)
+		copyTile(t.tile, t.add, mr, rest, c[full*PanelRows:], ldc)
 	}
 }
 
-// copyTile stores or adds the first cols columns of the tile.
-func (t *tiles) copyTile(mr, cols int, c []float32, ldc int) {
+// copyTile stores the first cols columns of the tile's mr rows, or adds them.
+func copyTile(tile *[maxStrip * PanelRows]float32, add, mr, cols int, c []float32, ldc int) {
 	for r := range mr {
-		src, dst := t.tile[r*PanelRows:][:cols], c[r*ldc:][:cols]
-		if t.add == 0 {
+		src, dst := tile[r*PanelRows:][:cols], c[r*ldc:][:cols]
+		if add == 0 {
 			copy(dst, src)
 			continue
 		}
@@ -280,9 +285,9 @@ func (s *Scratch) MulTPart(m int, x []float32, ldx int, w *Matrix, row0, rows, c
 }
 
 // grow returns a slice of n elements, b itself if it is large enough.
-func grow(b []float32, n int) []float32 {
+func grow[T any](b []T, n int) []T {
 	if cap(b) < n {
-		return make([]float32, n)
+		return make([]T, n)
 	}
 	return b[:n]
 }

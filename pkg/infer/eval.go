@@ -20,6 +20,9 @@ type EvalOptions struct {
 	Ctx      int // tokens in a window; 0 for min(512, max_position_embeddings)
 	Stride   int // tokens between the starts of windows, for protocol stride; 0 for ctx/2
 	Progress progress.Reporter
+	// Reference is the arithmetic of the reference model; nil for that of the model, which is
+	// the pool's.
+	Reference *kernel.Compute
 }
 
 // Evaluation is what a model makes of a text. Nats are natural-log units.
@@ -163,7 +166,11 @@ func newEvaluator(pool *kernel.Pool, model, reference *Model, corpus *Corpus, op
 	}
 	e.model = side{runner: model.NewRunner(pool), logits: make([]float32, e.rows*vocab)}
 	if reference != nil {
-		e.ref = &side{runner: reference.NewRunner(pool), logits: make([]float32, e.rows*vocab)}
+		refPool := pool
+		if opts.Reference != nil {
+			refPool = pool.With(*opts.Reference)
+		}
+		e.ref = &side{runner: reference.NewRunner(refPool), logits: make([]float32, e.rows*vocab)}
 	}
 	scored := 0
 	for _, w := range windows {

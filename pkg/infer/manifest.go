@@ -26,7 +26,7 @@ const (
 type Manifest struct {
 	Schema      string         `json:"schema"`       // ManifestSchema
 	ToolVersion string         `json:"tool_version"` // of the program that wrote the artifact
-	Arithmetic  string         `json:"arithmetic"`   // of the computation that chose the values: "f32"
+	Arithmetic  string         `json:"arithmetic"`   // of the models' products in the computation that chose the values: "f32"
 	Seed        int64          `json:"seed"`         // of every random choice; 0 where there was none
 	Source      SourceDigest   `json:"source"`       // the 16-bit checkpoint
 	Calibration *Calibration   `json:"calibration"`  // what text was looked at; null without any

@@ -28,8 +28,9 @@ type calibrated struct {
 
 // side is one of the two models and how far the text has come in it.
 type side struct {
-	model *infer.Model
-	walk  *infer.Walk
+	model   *infer.Model
+	walk    *infer.Walk
+	compute kernel.Compute
 }
 
 // moments is what the text says about one input, of n columns: x as the quantized model
@@ -40,8 +41,10 @@ type moments struct {
 	shift  *kernel.Matrix    // Σ x·(y-x)ᵀ [n, n]
 }
 
-func newCalibrated(pool *kernel.Pool, cfg *infer.Config, text *sensitivity.Calibration) *calibrated {
-	newSide := func() side { return side{model: &infer.Model{Config: cfg, Blocks: make([]infer.Block, cfg.Layers)}} }
+func newCalibrated(pool *kernel.Pool, compute kernel.Compute, cfg *infer.Config, text *sensitivity.Calibration) *calibrated {
+	newSide := func() side {
+		return side{model: &infer.Model{Config: cfg, Blocks: make([]infer.Block, cfg.Layers)}, compute: compute}
+	}
 	return &calibrated{pool: pool, text: text, quantized: newSide(), original: newSide()}
 }
 
@@ -51,7 +54,7 @@ func (s *side) advance(pool *kernel.Pool, text *sensitivity.Calibration, layer i
 		layer = s.model.Config.Layers
 	}
 	if s.walk == nil {
-		s.walk = s.model.NewWalk(pool, text.Sequences)
+		s.walk = s.model.NewWalk(pool.With(s.compute), text.Sequences)
 	}
 	for s.walk.Layer() < layer {
 		s.walk.Advance()
@@ -62,7 +65,7 @@ func (s *side) advance(pool *kernel.Pool, text *sensitivity.Calibration, layer i
 // input returns the input of a projection or a head for a batch, [tokens, columns].
 func (s *side) input(pool *kernel.Pool, spec infer.TensorSpec, batch int) []float32 {
 	if spec.Role == infer.Head {
-		return s.walk.Finish(s.model.NewRunner(pool), batch)
+		return s.walk.Finish(s.model.NewRunner(pool.With(s.compute)), batch)
 	}
 	return s.walk.Input(spec.Kind, batch)
 }

@@ -2,6 +2,7 @@ package quantize
 
 import (
 	"afmq/internal/fault"
+	"afmq/internal/kernel"
 	"afmq/internal/progress"
 	"afmq/pkg/sensitivity"
 )
@@ -37,6 +38,7 @@ type Options struct {
 	Compensate  string                         // GPTQ or NoCompensation; empty: GPTQ where there is calibration text
 	Restart     bool                           // discard the state that an interrupted run left
 	Progress    progress.Reporter              // nil for none
+	Compute     kernel.Compute                 // of the models' products; statistics and what is chosen by them stay in float32 and float64
 	ToolVersion string                         // recorded in the manifest; part of what makes a job the same
 }
 
@@ -110,7 +112,7 @@ func (o *Options) checkPlan() error {
 func (o *Options) scoring() sensitivity.ScoreOptions {
 	return sensitivity.ScoreOptions{
 		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, GroupRows: o.GroupRows, RowScale: o.RowScale,
-		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion,
+		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion, Compute: o.Compute,
 	}
 }
 

@@ -10,10 +10,6 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// arithmetic is what the manifest records of how values were chosen: float32
-// inputs, sums in float64 in a fixed order.
-const arithmetic = "f32"
-
 // item is one tensor of the model with what becomes of it.
 type item struct {
 	weight
@@ -72,12 +68,13 @@ func identity(src *source, opts Options, text *sensitivity.Calibration, widths m
 		Calibration  string               `json:"calibration"`
 		Request      *sensitivity.Request `json:"request"`
 		Method       sensitivity.Method   `json:"method"`
+		Compute      string               `json:"compute"`
 		Modules      map[string]string    `json:"modules"`
 		Files        map[string]string    `json:"files"`
 		Tensors      map[string]string    `json:"tensors"`
 	}{
 		Job: "quantize/v1", ToolVersion: opts.ToolVersion, Bits: opts.Bits, GroupRows: opts.GroupRows, RowScale: opts.RowScale,
-		Compensation: opts.Compensate, Request: opts.Request, Method: opts.Method,
+		Compensation: opts.Compensate, Request: opts.Request, Method: opts.Method, Compute: opts.Compute.String(),
 		Modules: map[string]string{}, Files: map[string]string{configFile: hexSum(src.rawConfig)}, Tensors: map[string]string{},
 	}
 	if text != nil {

@@ -168,7 +168,7 @@ func (r *request) fill(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (
 	defer p.Done()
 	pl := &pipeline{job: j, pool: pool, progress: p, journal: journal}
 	if j.opts.Compensate == GPTQ {
-		pl.text = newCalibrated(pool, j.src.cfg, j.text)
+		pl.text = newCalibrated(pool, j.opts.Compute, j.src.cfg, j.text)
 	}
 	weights, err := pl.makeWeights(ctx, dir, e)
 	if err == nil {
@@ -252,7 +252,7 @@ func (j *job) finish(dir *stage.Dir, records []record, weights infer.FileDigest)
 // manifest describes the finished artifact.
 func (j *job) manifest(records []record, weights infer.FileDigest) (*infer.Manifest, error) {
 	m := &infer.Manifest{
-		Schema: infer.ManifestSchema, ToolVersion: j.opts.ToolVersion, Arithmetic: arithmetic,
+		Schema: infer.ManifestSchema, ToolVersion: j.opts.ToolVersion, Arithmetic: j.opts.Compute.String(),
 		Tokenizer: j.src.tokenizerDigest(),
 		Plan: infer.Plan{
 			Bits: j.opts.Bits, GroupRows: j.opts.GroupRows, RowScale: j.opts.RowScale, Compensation: j.opts.Compensate,

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"afmq/internal/fault"
+	"afmq/internal/kernel"
 	"afmq/internal/progress"
 	"afmq/pkg/infer"
 )
@@ -84,6 +85,10 @@ type Options struct {
 	Float32      bool    // store adapters in F32 instead of F16
 	AllowUnbound bool    // let From be an adapter that does not name its base
 	AllowTeacher bool    // let Teacher be a model that the artifact was not made from
+
+	// Compute is the arithmetic of the models' products. The init, the gradients of the
+	// adapters and the optimizer stay in float32.
+	Compute kernel.Compute
 
 	Restart     bool              // discard what an interrupted run left
 	Progress    progress.Reporter // nil for none

@@ -236,7 +236,7 @@ func (r *run) job() ([]byte, error) {
 		"ranks": o.Ranks, "loss": o.Loss, "mix": o.Mix, "temperature": o.Temperature,
 		"tokens": o.Tokens, "seq_len": o.SeqLen, "batch_tokens": o.BatchTokens, "rate": o.Rate, "warmup": o.Warmup,
 		"weight_decay": o.WeightDecay, "clip": o.Clip, "seed": o.Seed, "validation": o.Validation, "float32": o.Float32,
-		"init_tokens": o.InitTokens,
+		"init_tokens": o.InitTokens, "compute": o.Compute.String(),
 	}
 	if o.From != "" {
 		sum, err := hashFile(filepath.Join(o.From, infer.AdapterWeightsFile))

@@ -97,9 +97,9 @@ func newTrainer(pool *kernel.Pool, o *Options, data *Data, base, teacher *infer.
 	own := *base
 	own.Blocks = slices.Clone(base.Blocks)
 	t := &trainer{pool: pool, opts: o, data: data, base: &own, students: students, loss: o.objective()}
-	t.runner = own.NewRunner(pool)
+	t.runner = own.NewRunner(pool.With(o.Compute))
 	if teacher != nil {
-		t.teacher = teacher.NewRunner(pool)
+		t.teacher = teacher.NewRunner(pool.With(o.Compute))
 	}
 	t.head = newHead(pool, t.runner, t.teacher)
 	t.sequences = max(o.BatchTokens/o.SeqLen, 1)

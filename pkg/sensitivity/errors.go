@@ -37,7 +37,7 @@ func (e *hessianEstimator) units() int { return len(e.w.modules) }
 func (e *hessianEstimator) run(ctx context.Context, unit int) ([]contribution, error) {
 	w, m := e.w, &e.w.modules[unit]
 	if e.walk == nil || m.spec.Layer < e.walk.Layer() {
-		e.walk = w.model.NewWalk(w.pool, w.text.Sequences)
+		e.walk = w.model.NewWalk(w.models, w.text.Sequences)
 	}
 	for e.walk.Layer() < m.spec.Layer {
 		e.walk.Advance()

@@ -41,7 +41,7 @@ func (f *fisherEstimator) start() (err error) {
 		return err
 	}
 	m := f.w.model
-	f.runner = m.NewRunner(f.w.pool)
+	f.runner = m.NewRunner(f.w.models)
 	most := 0
 	for _, p := range f.parts {
 		most = max(most, countTokens(p))

@@ -23,8 +23,8 @@ func (k *klEstimator) start() {
 		return
 	}
 	w := k.w
-	k.walk = w.model.NewWalk(w.pool, w.text.Sequences)
-	k.runner = w.model.NewRunner(w.pool)
+	k.walk = w.model.NewWalk(w.models, w.text.Sequences)
+	k.runner = w.model.NewRunner(w.models)
 	for b := range k.walk.Batches() {
 		k.final = append(k.final, append([]float32(nil), k.walk.Finish(k.runner, b)...))
 	}
@@ -34,14 +34,14 @@ func (k *klEstimator) run(ctx context.Context, unit int) ([]contribution, error)
 	k.start()
 	w, m := k.w, &k.w.modules[unit]
 	if m.spec.Layer < k.walk.Layer() {
-		k.walk = w.model.NewWalk(w.pool, w.text.Sequences)
+		k.walk = w.model.NewWalk(w.models, w.text.Sequences)
 	}
 	for k.walk.Layer() < m.spec.Layer {
 		k.walk.Advance()
 	}
 	changed := *w.model
 	changed.Blocks = append([]infer.Block(nil), w.model.Blocks...)
-	runner := changed.NewRunner(w.pool)
+	runner := changed.NewRunner(w.models)
 	var out []contribution
 	for o, bits := range w.bits {
 		p, _, err := w.palettize(m, bits)

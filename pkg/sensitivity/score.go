@@ -33,6 +33,7 @@ type ScoreOptions struct {
 	Validate    int // modules whose divergence is measured besides
 	Progress    progress.Reporter
 	ToolVersion string
+	Compute     kernel.Compute // of the model's products
 }
 
 // Check fills in the defaults. Errors are fault.Usage.
@@ -221,15 +222,16 @@ func (in *scoring) identity() ([]byte, error) {
 		Seed        int64             `json:"seed"`
 		Config      string            `json:"config"`
 		Tensors     map[string]string `json:"tensors"`
+		Compute     string            `json:"compute"`
 	}{"sensitivity/v1", in.opts.ToolVersion, in.opts.Method, in.opts.Bits, in.opts.GroupRows, in.opts.RowScale,
-		in.opts.Samples, in.opts.Validate, text, in.opts.Calibration.Seed, string(in.raw), tensors})
+		in.opts.Samples, in.opts.Validate, text, in.opts.Calibration.Seed, string(in.raw), tensors, in.opts.Compute.String()})
 }
 
 // run does the work and returns the scores.
 func (in *scoring) run(ctx context.Context, pool *kernel.Pool, j Journal) (*Scores, *Timing, error) {
 	o := in.opts
 	w := &workshop{
-		pool: pool, ckpt: in.ckpt, text: in.text, bits: o.Bits, group: o.GroupRows, scaled: o.RowScale,
+		pool: pool, models: pool.With(o.Compute), ckpt: in.ckpt, text: in.text, bits: o.Bits, group: o.GroupRows, scaled: o.RowScale,
 		seed: o.Calibration.Seed, samples: o.Samples,
 	}
 	if err := w.findModules(in.cfg); err != nil {
@@ -331,7 +333,7 @@ func (in *scoring) scores(w *workshop, costs [][]float64) (*Scores, error) {
 	}
 	s := &Scores{
 		Schema: ScoresSchema, ToolVersion: in.opts.ToolVersion, Method: in.opts.Method, Unit: in.opts.Method.unit(),
-		Bits: in.opts.Bits, GroupRows: in.opts.GroupRows, RowScale: in.opts.RowScale,
+		Bits: in.opts.Bits, GroupRows: in.opts.GroupRows, RowScale: in.opts.RowScale, Compute: in.opts.Compute.String(),
 	}
 	if in.opts.Method == Fisher {
 		s.Samples = in.opts.Samples

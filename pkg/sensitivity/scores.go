@@ -31,6 +31,7 @@ type Scores struct {
 	Bits        []int              `json:"bits"` // the widths that were scored, ascending
 	GroupRows   int                `json:"group_rows"`
 	RowScale    bool               `json:"row_scale"`
+	Compute     string             `json:"compute,omitempty"` // arithmetic of the model's products
 	Samples     int                `json:"samples,omitempty"` // draws of each token's label; fisher only
 	Calibration *infer.Calibration `json:"calibration"`       // null for a method that needs no text
 	Modules     []ModuleScore      `json:"modules"`           // every projection, in canonical order

@@ -13,6 +13,7 @@ import (
 // workshop is what all estimators work with.
 type workshop struct {
 	pool    *kernel.Pool
+	models  *kernel.Pool // the same workers, with the arithmetic that the model runs in
 	ckpt    *safetensors.Checkpoint
 	model   *infer.Model // the 16-bit model; nil where no text is needed
 	text    *Calibration // nil where none is needed

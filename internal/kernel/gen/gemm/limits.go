@@ -40,8 +40,12 @@ func peak(t *simd.Target) {
 }
 
 // stream writes a loop that reads memory and does next to nothing with it.
-func stream(t *simd.Target) {
+// With fetch it fetches ahead, which some processors need and others do by themselves.
+func stream(t *simd.Target, fetch bool) {
 	name := "stream" + t.Name
+	if fetch {
+		name = "fetch" + t.Name
+	}
 	TEXT(name, NOSPLIT, "func(p *byte, n int) (sum uint64)")
 	Pragma("noescape")
 	Doc(name + " reads n bytes, a multiple of 512, and returns a sum of some of their bits.")
@@ -54,6 +58,9 @@ func stream(t *simd.Target) {
 	Label("loop")
 	for i := range 512 / t.Bytes {
 		m := Mem{Base: p, Disp: i * t.Bytes}
+		if fetch && i*t.Bytes%64 == 0 {
+			PREFETCHT0(m.Offset(simd.Ahead))
+		}
 		if t == simd.AVX512 {
 			VPORD(m, acc[i%4], acc[i%4])
 		} else {

@@ -32,7 +32,8 @@ func main() {
 	for _, t := range simd.Targets {
 		gather(t)
 		peak(t)
-		stream(t)
+		stream(t, false)
+		stream(t, true)
 	}
 	Generate()
 }

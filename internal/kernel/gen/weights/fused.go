@@ -16,7 +16,8 @@ const fusedSignature = "func(kc int, x *float32, b *byte, ps int, table *float32
 type frame struct {
 	t      *simd.Target
 	np     int
-	kc     reg.Register
+	kc     reg.Register // columns of the block that are left
+	left   reg.Register // columns of later blocks
 	x, b   reg.Register
 	panels simd.Strided
 	acc    [][]reg.VecVirtual // one row: [0][np·perPanel]
@@ -28,22 +29,61 @@ func newFrame(t *simd.Target, name string, np int) frame {
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s is a fusedFunc for %d panels.", name, np))
 	f := frame{t: t, np: np}
-	f.kc = Load(Param("kc"), GP64())
+	f.left = Load(Param("kc"), GP64())
+	f.kc = GP64()
 	f.x = Load(Param("x"), GP64())
 	f.b = Load(Param("b"), GP64())
 	f.panels = simd.NewStrided(f.b, Load(Param("ps"), GP64()), np)
-	f.acc = [][]reg.VecVirtual{t.Zeros(np * t.PerPanel())}
+	f.acc = [][]reg.VecVirtual{t.Vectors(np * t.PerPanel())}
 	f.bc = t.Vec()
 	return f
+}
+
+// blockCols is the columns of one chain of multiply-adds, the package's blockK.
+const blockCols = 256
+
+// begin starts a block: a chain of its own, whose sums finish adds up.
+func (f frame) begin() {
+	Label("chain")
+	MOVQ(f.left, f.kc)
+	CMPQ(f.kc, I32(blockCols))
+	JLE(LabelRef("whole"))
+	MOVQ(U32(blockCols), f.kc)
+	Label("whole")
+	SUBQ(f.kc, f.left)
+	for _, v := range f.acc[0] {
+		f.t.Zero(v)
+	}
 }
 
 // multiply adds x[k]·w to sum v.
 func (f frame) multiply(v int, w reg.VecVirtual) { VFMADD231PS(f.bc, w, f.acc[0][v]) }
 
-func (f frame) finish() {
+// finish stores the block's sums, or adds them to what is there, and goes on to the next.
+func (f frame) finish(add reg.Register) {
 	Label("store")
 	c := Load(Param("c"), GP64())
-	f.t.StoreSums(f.acc, c, nil, Load(Param("add"), GP64()))
+	store := func(sum bool) {
+		for v, acc := range f.acc[0] {
+			m := Mem{Base: c, Disp: v * f.t.Bytes}
+			if sum {
+				VADDPS(m, acc, acc)
+			}
+			VMOVUPS(acc, m)
+		}
+	}
+	TESTQ(add, add)
+	JZ(LabelRef("first"))
+	store(true)
+	JMP(LabelRef("stored"))
+	Label("first")
+	store(false)
+	Label("stored")
+	MOVQ(U32(1), add)
+	TESTQ(f.left, f.left)
+	JNZ(LabelRef("chain"))
+	VZEROUPPER()
+	RET()
 }
 
 // fusedDense multiplies one row with panels of dense weights.
@@ -54,10 +94,16 @@ func fusedDense(t *simd.Target, d dense, np int) {
 		VBROADCASTSS(Mem{Base: f.x, Disp: 4 * u}, f.bc)
 		for v := range f.acc[0] {
 			w := t.Vec()
-			d.load(f.panels.At(v/t.PerPanel(), u*row+v%t.PerPanel()*t.Lanes()*d.bytes()), w)
+			at := u*row + v%t.PerPanel()*t.Lanes()*d.bytes()
+			if at%64 == 0 {
+				PREFETCHT0(f.panels.At(v/t.PerPanel(), at+simd.Ahead))
+			}
+			d.load(f.panels.At(v/t.PerPanel(), at), w)
 			f.multiply(v, w)
 		}
 	}
+	add := Load(Param("add"), GP64())
+	f.begin()
 	const unroll = 4
 	SUBQ(Imm(unroll), f.kc)
 	JLT(LabelRef("rest"))
@@ -78,7 +124,7 @@ func fusedDense(t *simd.Target, d dense, np int) {
 	ADDQ(Imm(uint64(row)), f.b)
 	DECQ(f.kc)
 	JNZ(LabelRef("loop"))
-	f.finish()
+	f.finish(add)
 }
 
 // fusedLUT multiplies one row with panels of packed indices.
@@ -93,6 +139,9 @@ func fusedLUT(t *simd.Target, field, np int) {
 	idx := t.Vectors(np * per)
 	load := func() {
 		for v := range idx {
+			if v%per == 0 {
+				PREFETCHT0(f.panels.At(v/per, simd.Ahead))
+			}
 			VMOVUPS(f.panels.At(v/per, v%per*t.Bytes), idx[v])
 		}
 	}
@@ -108,6 +157,8 @@ func fusedLUT(t *simd.Target, field, np int) {
 		}
 	}
 	columns := look[0].columns()
+	add := Load(Param("add"), GP64())
+	f.begin()
 	SUBQ(Imm(uint64(columns)), f.kc)
 	JLT(LabelRef("rest"))
 	Label("block")
@@ -128,5 +179,5 @@ func fusedLUT(t *simd.Target, field, np int) {
 	ADDQ(Imm(4), f.x)
 	DECQ(f.kc)
 	JNZ(LabelRef("loop"))
-	f.finish()
+	f.finish(add)
 }

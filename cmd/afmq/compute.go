@@ -1,0 +1,32 @@
+package main
+
+import (
+	"github.com/spf13/pflag"
+
+	"afmq/internal/fault"
+	"afmq/internal/kernel"
+)
+
+// computeFlag is the arithmetic of a command's products.
+type computeFlag struct{ name string }
+
+const computeHelp = "arithmetic of products: f32, i16, split, bf16, or auto for the fastest that is nearly as exact as f32"
+
+// register adds the flag. Commands that write files default to f32, which is the same on
+// every machine.
+func (c *computeFlag) register(f *pflag.FlagSet, value string) {
+	f.StringVar(&c.name, "compute", value, computeHelp)
+}
+
+// choose returns the arithmetic; auto looks at whether products are of one row, as in
+// decoding, or of many.
+func (c *computeFlag) choose(oneRow bool) (kernel.Compute, error) {
+	if c.name == "auto" {
+		return kernel.Fastest(oneRow), nil
+	}
+	compute, err := kernel.ParseCompute(c.name)
+	if err != nil {
+		return compute, fault.Usagef("--compute: %v", err)
+	}
+	return compute, nil
+}

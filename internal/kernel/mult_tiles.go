@@ -1,0 +1,318 @@
+package kernel
+
+import "unsafe"
+
+// tileK is the columns of a block on tiles: two panels of it stay in the first-level cache.
+const tileK = 512
+
+// blockStrips is how many strips of X pass by all panels of a job in turn: 256 KiB of each part
+// of a block, which stay in the second-level cache.
+const blockStrips = 8
+
+// tilePanel is the elements of one panel of a block, as pairs.
+const tilePanel = tileK * PanelRows
+
+// tileSums is the elements of the four tiles of sums, [row half][panel][16][16].
+const tileSums = tileRows * 2 * PanelRows
+
+// tileFunc multiplies strips of 32 rows of X with two neighbouring panels of W:
+//
+//	C[s][half][panel][i][j] (+)= Σk X[s][k/32][16·half+i][k%32]·W[panel][k/2][j][k%2],  k < 32·steps
+//
+// summed over all pairs of parts of X and W but the two small ones. hi and lo are the parts of X; strips
+// are stride elements apart from the end of one to the beginning of the next. whi and wlo are the parts of
+// W, panels ps elements apart. config is the tiles' configuration.
+type tileFunc func(config *byte, hi, lo *uint16, whi, wlo *uint16, ps int, c *float32, strips, steps, stride, add int)
+
+// tileProduct is one product on tiles, Y = X·Wᵀ or, if back is set, Y = X·W, of at most
+// maxRows rows.
+type tileProduct struct {
+	lv          isa
+	mul         tileFunc
+	y, x        []float32
+	hi, lo      []uint16 // parts of X, [strip][steps][32][32]; lo is nil for one
+	m           int
+	in, out     int // columns of X and of Y
+	strips      int
+	steps       int // of 32 columns of X
+	w           *Matrix
+	form        *tileForm
+	order       *[tileCols]uint16 // in which columns of X pair up
+	parts       int               // of W
+	back        bool
+	add         int
+	per, groups int
+}
+
+// onTiles reports whether the pool's products run on tiles, or on their twin.
+func (p *Pool) onTiles() bool {
+	switch p.compute {
+	case Split:
+		return Split.available()
+	case BF16:
+		return tilesInUse()
+	}
+	return false
+}
+
+// mulTiles is mulT or, if back is set, mul, on tiles.
+func (p *Pool) mulTiles(ws *workspace, y, x []float32, m int, w *Matrix, back bool, add int) {
+	f := &ws.fwdTiles
+	*f = tileProduct{
+		lv: currentISA(), y: y, x: x, m: m, in: w.cols, out: w.rows,
+		strips: (m + tileRows - 1) / tileRows,
+		w:      w, form: w.tiles(), parts: 1, back: back, add: add,
+	}
+	f.order = f.form.order
+	if back {
+		f.in, f.out, f.order = w.rows, w.cols, tileNext
+	}
+	if p.compute == Split {
+		f.parts = f.form.parts
+		if back { // the factors of rows are in these weights
+			f.parts = 2
+		}
+	}
+	f.mul = tileFuncOf(p.compute == Split, f.parts)
+	f.steps = (f.in + tileCols - 1) / tileCols
+	size := f.strips * f.steps * tileStep
+	ws.hi = grow(ws.hi, size)
+	f.hi = ws.hi
+	if p.compute == Split {
+		ws.lo = grow(ws.lo, size)
+		f.lo = ws.lo
+	}
+	var blocks int
+	f.per, blocks, f.groups = p.partition(m, panelsOf(f.out), f.strips)
+	run := p.runFor(m * w.rows * w.cols)
+	run(f.strips, ws.packTiles)
+	run(blocks*f.groups, ws.jobTiles)
+	*f = tileProduct{}
+}
+
+// pack converts strip s of X. Rows and columns beyond the last are zero.
+func (f *tileProduct) pack(buf *workerBuf, s int) {
+	size := f.steps * tileStep
+	hi := f.hi[s*size:][:size]
+	var lo []uint16
+	if f.lo != nil {
+		lo = f.lo[s*size:][:size]
+	}
+	whole := f.in / tileCols * tileCols
+	for r := range tileRows {
+		row := s*tileRows + r
+		var x []float32
+		if row < f.m {
+			x = f.x[row*f.in:][:f.in]
+			if whole > 0 {
+				narrowRow(f.lv, from(hi, r*tileCols), from(lo, r*tileCols), x[:whole], f.order)
+			}
+		} else {
+			for step := range f.steps {
+				clear(hi[step*tileStep+r*tileCols:][:tileCols])
+				if lo != nil {
+					clear(lo[step*tileStep+r*tileCols:][:tileCols])
+				}
+			}
+			continue
+		}
+		if whole < f.in {
+			var last [tileCols]float32
+			copy(last[:], x[whole:])
+			at := whole/tileCols*tileStep + r*tileCols
+			narrowRow(f.lv, from(hi, at), from(lo, at), last[:], f.order)
+		}
+	}
+}
+
+// from returns x[at:], nil of nil.
+func from(x []uint16, at int) []uint16 {
+	if x == nil {
+		return nil
+	}
+	return x[at:]
+}
+
+// job computes one block of panels for one group of strips.
+func (f *tileProduct) job(buf *workerBuf, i int) {
+	panels := panelsOf(f.out)
+	p0 := i / f.groups * f.per
+	np := min(f.per, panels-p0)
+	g := i % f.groups
+	s0, s1 := f.strips*g/f.groups, f.strips*(g+1)/f.groups
+	n := s1 - s0
+	twos := (np + 1) / 2 // pairs of panels; a last one without a partner brings nothing of use
+	buf.sums = grow(buf.sums, twos*n*tileSums)
+	for part := range buf.halves {
+		buf.halves[part] = grow(buf.halves[part], (jobPanels+1)*tilePanel)
+	}
+	for k0 := 0; k0 < f.in; k0 += tileK {
+		kc := min(tileK, f.in-k0)
+		steps := (kc + tileCols - 1) / tileCols
+		f.widen(buf, p0, np, k0, kc)
+		for s := 0; s < n; s += blockStrips {
+			count := min(blockStrips, n-s)
+			at := (s0+s)*f.steps*tileStep + k0*tileRows
+			hi, lo := &f.hi[at], (*uint16)(nil)
+			if f.lo != nil {
+				lo = &f.lo[at]
+			}
+			for q := range twos {
+				f.mul(&tileConfig[0], hi, lo, &buf.halves[0][2*q*tilePanel], &buf.halves[1][2*q*tilePanel], tilePanel,
+					&buf.sums[(q*n+s)*tileSums], count, steps, (f.steps-steps)*tileStep, k0)
+			}
+		}
+	}
+	f.store(buf, p0, np, s0, n)
+}
+
+// store brings the sums of np panels and n strips to Y.
+func (f *tileProduct) store(buf *workerBuf, p0, np, s0, n int) {
+	for r := s0 * tileRows; r < min((s0+n)*tileRows, f.m); r++ {
+		s, half, i := r/tileRows-s0, r%tileRows/PanelRows, r%PanelRows
+		for p := range np {
+			col := (p0 + p) * PanelRows
+			cols := min(PanelRows, f.out-col)
+			src := buf.sums[((p/2*n+s)*4+half*2+p%2)*PanelRows*PanelRows+i*PanelRows:][:PanelRows]
+			if f.w.scaled && !f.back {
+				mulTo(f.lv, src, f.w.scale[col:][:PanelRows])
+			}
+			dst := f.y[r*f.out+col:][:cols]
+			switch {
+			case f.add != 0:
+				for j := range dst {
+					dst[j] += src[j]
+				}
+			case cols == PanelRows:
+				*(*[PanelRows]float32)(dst) = [PanelRows]float32(src)
+			default:
+				copy(dst, src)
+			}
+		}
+	}
+}
+
+// widen writes the parts of np panels of W (of Wᵀ, if back is set) from p0 on, columns [k0, k0+kc) of X,
+// to buf.halves. What is missing to whole steps is zero.
+func (f *tileProduct) widen(buf *workerBuf, p0, np, k0, kc int) {
+	for k := 0; k < kc; k += blockK {
+		n := min(blockK, kc-k)
+		if f.back {
+			wide := f.w.turn(f.lv, buf, p0*PanelRows, min(np*PanelRows, f.out-p0*PanelRows), k0+k, n)
+			for p := range np {
+				f.pairs(buf, p, k, n, wide[p*blockK*PanelRows:])
+			}
+			continue
+		}
+		for p := range np {
+			if f.form.tables > 0 {
+				f.look(buf, p0, p, k0, k, n)
+				continue
+			}
+			buf.wide = grow(buf.wide, jobPanels*blockK*PanelRows+PanelRows)
+			f.w.widenPanel(f.lv, buf.wide, p0+p, k0+k, n, unscaled[:])
+			f.pairs(buf, p, k, n, buf.wide)
+		}
+	}
+	written := (kc + 1) &^ 1
+	if f.form.tables > 0 && !f.back {
+		_, per := f.w.field()
+		written = (kc + per - 1) / per * per
+	}
+	whole := (kc + tileCols - 1) &^ (tileCols - 1)
+	for p := range np {
+		for part := range f.parts {
+			clear(buf.halves[part][p*tilePanel:][written*PanelRows : whole*PanelRows])
+		}
+	}
+}
+
+// pairs converts n widened columns, [n][16], to columns k on of panel p of buf.halves.
+func (f *tileProduct) pairs(buf *workerBuf, p, k, n int, wide []float32) {
+	if n%2 == 1 {
+		clear(wide[n*PanelRows:][:PanelRows])
+		n++
+	}
+	at := p*tilePanel + k*PanelRows
+	hi, lo := buf.halves[0][at:], []uint16(nil)
+	if f.parts == 2 {
+		lo = buf.halves[1][at:]
+	}
+	narrowPanel(f.lv, hi, lo, wide[:n*PanelRows])
+}
+
+// look looks n columns of panel p0+p up, as columns k on of panel p of buf.halves. The
+// last load may reach beyond them: activations there are zero.
+func (f *tileProduct) look(buf *workerBuf, p0, p, k0, k, n int) {
+	_, per := f.w.field()
+	src, _ := f.w.stored(p0+p, 1, k0+k, n)
+	loads := (n + per - 1) / per
+	at := p*tilePanel + k*PanelRows
+	tables := [2][]uint16{f.form.hi, f.form.lo}
+	for part := range f.parts {
+		table := tables[part][(p0+p)*f.form.tables*32:]
+		widenI16(f.lv, f.w.format, asInt16(buf.halves[part][at:]), src, asInt16(table), loads)
+	}
+}
+
+// asInt16 returns bfloat16 as the int16 that have the same bits: look-ups move them only.
+func asInt16(x []uint16) []int16 {
+	return unsafe.Slice((*int16)(unsafe.Pointer(unsafe.SliceData(x))), len(x))
+}
+
+// tileConfig configures all eight tiles as 16 rows of 64 bytes (Intel SDM, LDTILECFG).
+var tileConfig = func() *[64]byte {
+	c := &[64]byte{0: 1} // palette
+	for t := range 8 {
+		c[16+2*t], c[48+t] = 64, 16
+	}
+	return c
+}()
+
+// The twins of the kernels: bfloat16, and X in two parts with W in one or two.
+var bf16Go, split2Go, split3Go = tileGo(1, 1), tileGo(2, 1), tileGo(2, 2)
+
+func genericTiles(split bool, parts int) tileFunc {
+	switch {
+	case !split:
+		return bf16Go
+	case parts == 1:
+		return split2Go
+	}
+	return split3Go
+}
+
+// tileGo returns the twin of the kernels for X and W in so many parts.
+func tileGo(xParts, wParts int) tileFunc {
+	return func(_ *byte, hi, lo *uint16, whi, wlo *uint16, ps int, c *float32, strips, steps, stride, add int) {
+		size := steps*tileStep + stride
+		x := [2][]uint16{unsafe.Slice(hi, strips*size-stride)}
+		if xParts == 2 {
+			x[1] = unsafe.Slice(lo, strips*size-stride)
+		}
+		n := ps + steps*tileCols*PanelRows
+		w := [2][]uint16{unsafe.Slice(whi, n)}
+		if wParts == 2 {
+			w[1] = unsafe.Slice(wlo, n)
+		}
+		sums := unsafe.Slice(c, strips*tileSums)
+		if add == 0 {
+			clear(sums)
+		}
+		for i := range sums {
+			s, half, panel, row, j := i/tileSums, i/512%2, i/256%2, i/16%16, i%16
+			for step := range steps {
+				for _, part := range [][2]int{{1, 0}, {0, 0}, {0, 1}} {
+					if part[0] >= xParts || part[1] >= wParts {
+						continue
+					}
+					a := x[part[0]][s*size+step*tileStep+(half*16+row)*tileCols:][:tileCols]
+					b := w[part[1]][panel*ps+step*tileCols*PanelRows:]
+					for k, v := range a {
+						sums[i] += float32(bfloatToFloat(v) * bfloatToFloat(b[k/2*2*PanelRows+2*j+k%2]))
+					}
+				}
+			}
+		}
+	}
+}
