@@ -86,6 +86,8 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 		newEvalCommand(a),
 		newGateCommand(a),
 		newGenerateCommand(a),
+		newDevicesCommand(a),
+		newReportCommand(a),
 		newDemoCommand(a),
 		newVersionCommand(a),
 		newCompletionCommand(a),
