@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -63,10 +62,10 @@ func openArtifactSide(ctx context.Context, pool *kernel.Pool, dir string, p prog
 		}
 	}
 	path := filepath.Join(dir, infer.ManifestFile)
-	data, err := os.ReadFile(path)
+	data, err := infer.ReadBounded(path, 64<<20)
 	if err != nil {
 		s.close()
-		return nil, fault.Reading(path, err)
+		return nil, err
 	}
 	s.files[infer.ManifestFile] = hexSum(data)
 	return s, nil
