@@ -1,11 +1,8 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -184,7 +181,7 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol i
 		return nil, err
 	}
 	for _, v := range variants {
-		if err := checkTrained(o.data, v, o.allowOverlap); err != nil {
+		if err := checkTrained(corpus, v, o.allowOverlap); err != nil {
 			return nil, err
 		}
 	}
@@ -224,19 +221,14 @@ func checkOverlap(a *app, path string, corpus *infer.Corpus, allow bool) (*infer
 }
 
 // checkTrained refuses a file that an adapter was trained on.
-func checkTrained(file string, v variant, allow bool) error {
+func checkTrained(corpus *infer.Corpus, v variant, allow bool) error {
 	if len(v.trained) == 0 || allow {
 		return nil
 	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return fault.Reading(file, err)
-	}
-	sum := sha256.Sum256(data)
-	if !slices.Contains(v.trained, hex.EncodeToString(sum[:])) {
+	if !slices.Contains(v.trained, corpus.SHA256) {
 		return nil
 	}
-	return fault.Inputf(file, "is text that adapter %s was trained on; what it scores there says little about other text", v.name).
+	return fault.Inputf(corpus.File, "is text that adapter %s was trained on; what it scores there says little about other text", v.name).
 		WithHint("score another text, or give --allow-overlap")
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"afmq/internal/fault"
 	"afmq/internal/gate"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
@@ -325,11 +326,14 @@ func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, comp
 	if err != nil {
 		return nil, err
 	}
+	if corpus.SHA256 != s.Data {
+		return nil, infile.Changed(o.data)
+	}
 	if out.Overlap, err = checkOverlap(a, out.Artifact, corpus, o.allowOverlap); err != nil {
 		return nil, err
 	}
 	for _, v := range variants { // one at most
-		if err := checkTrained(o.data, v, o.allowOverlap); err != nil {
+		if err := checkTrained(corpus, v, o.allowOverlap); err != nil {
 			return nil, err
 		}
 		digest, err := gate.HashFile(filepath.Join(v.dir, infer.AdapterWeightsFile))

@@ -24,10 +24,13 @@ func main() {
 // code. It recovers a panic, whose exit code would otherwise mean wrong usage.
 func run(args []string, stdout, stderr io.Writer) (code int) {
 	// A file that may not grow (ulimit -f) is an error of its write, not the end.
-	signal.Ignore(syscall.SIGXFSZ)
+	// Likewise a stream that nobody reads any more (| head): the result that the run has
+	// made is not lost with it, nor its exit code with the line for people.
+	signal.Ignore(syscall.SIGXFSZ, syscall.SIGPIPE)
 	ctx, stop := interruptible()
 	defer stop()
-	a := &app{stdout: stdout, stderr: stderr, maybeJSON: asksForJSON(args)}
+	out := &printed{to: stdout}
+	a := &app{stdout: out, stderr: stderr, maybeJSON: asksForJSON(args)}
 	defer func() {
 		if p := recover(); p != nil {
 			code = a.fail(fmt.Errorf("internal error: %v", p))
@@ -36,12 +39,12 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	}()
 	root := newRootCommand(a)
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	a.close()
 	if err == nil {
-		err = a.helpError
+		err = outputError(out.err) // of what did not look: help
 	}
 	if err == nil {
 		return 0
@@ -51,6 +54,20 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		return a.interrupted(sig)
 	}
 	return a.fail(err)
+}
+
+// printed is standard output with the first error that writing to it met.
+type printed struct {
+	to  io.Writer
+	err error
+}
+
+func (p *printed) Write(data []byte) (int, error) {
+	n, err := p.to.Write(data)
+	if p.err == nil {
+		p.err = err
+	}
+	return n, err
 }
 
 // caught is the signal that ended a run.

@@ -17,11 +17,32 @@ import (
 	"afmq/internal/demo"
 )
 
+// asProgram in the environment makes the test binary be the program, so that tests can
+// kill it, starve it or take its streams away.
+const asProgram = "AFMQ_TEST_PROGRAM"
+
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	if os.Getenv(asProgram) != "" { // the program itself, under a test's hands
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	testscript.Main(cleaning{m}, map[string]func(){
 		"afmq": func() { os.Exit(runChecked(os.Args[1:])) },
 	})
 }
+
+// cleaning removes what tests share once all have run.
+type cleaning struct{ *testing.M }
+
+func (m cleaning) Run() int {
+	code := m.M.Run()
+	if shared != "" {
+		os.RemoveAll(shared)
+	}
+	return code
+}
+
+// shared is a directory that tests share, "" until one needs it.
+var shared string
 
 // TestScripts runs testdata/script/*.txtar, each of which says what behaviour of
 // the command line it protects. Every script finds the demo model in ./model and

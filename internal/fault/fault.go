@@ -10,7 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
+	"strings"
 	"syscall"
+	"unicode"
 )
 
 // Kind says whose problem an error is. The zero value means that nobody
@@ -53,7 +56,8 @@ type Error struct {
 	Err  error  // the cause; may be nil
 }
 
-// Error returns "FILE: MSG: CAUSE", leaving out what is empty.
+// Error returns "FILE: MSG: CAUSE", leaving out what is empty. Control characters, which a
+// name or an expression that it quotes may hold, are escaped: it is one line.
 func (e *Error) Error() string {
 	s := e.Msg
 	if e.File != "" {
@@ -62,7 +66,23 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		s += ": " + cause(e.Err)
 	}
-	return s
+	return escapeControls(s)
+}
+
+func escapeControls(s string) string {
+	if !strings.ContainsFunc(s, unicode.IsControl) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			quoted := strconv.QuoteRune(r) // '\n'
+			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // Unwrap returns the cause.

@@ -10,11 +10,11 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"os"
 	"strings"
 	"unicode/utf8"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/stage"
 	"afmq/pkg/infer"
 )
@@ -139,20 +139,12 @@ const maxBaseline = 256 << 20
 
 // ReadBaseline reads and checks a baseline. Errors are fault.Input.
 func ReadBaseline(path string) (*Baseline, error) {
-	f, err := os.Open(path)
+	data, err := infile.Read(path, maxBaseline)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.Inputf(path, "does not exist").WithHint("--update writes it")
 	}
 	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxBaseline+1))
-	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	if len(data) > maxBaseline {
-		return nil, fault.Inputf(path, "is larger than %d bytes", maxBaseline)
+		return nil, err
 	}
 	return ParseBaseline(path, data)
 }
@@ -226,14 +218,21 @@ func near(a, b float64) bool { return math.Abs(a-b) <= 1e-9*max(1, math.Abs(a)) 
 
 // HashFile returns the hex SHA-256 of a file. Errors are fault.Input.
 func HashFile(path string) (string, error) {
-	f, err := os.Open(path)
+	f, before, err := infile.Open(path)
 	if err != nil {
-		return "", fault.Reading(path, err)
+		return "", err
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	if _, err := io.Copy(h, io.LimitReader(f, before.Size())); err != nil {
 		return "", fault.Reading(path, err)
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return "", fault.Reading(path, err)
+	}
+	if !infile.Same(before, after) {
+		return "", infile.Changed(path)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -211,7 +211,7 @@ func (v *addedVocabulary) parse(o *object, m *model, norm []normalizer) error {
 	if !o.has("added_tokens") {
 		return nil
 	}
-	list, err := o.objects("added_tokens")
+	list, err := o.objects("added_tokens", maxAdded)
 	if err != nil {
 		return err
 	}

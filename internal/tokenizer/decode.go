@@ -203,7 +203,7 @@ func (l *decoders) parse(o *object, fused *bool, depth int) error {
 		if depth == maxNesting {
 			return o.errorf("nests more than %d deep", maxNesting)
 		}
-		list, err := o.objects("decoders")
+		list, err := o.objects("decoders", maxSteps)
 		if err != nil {
 			return err
 		}

@@ -121,11 +121,15 @@ func (o *object) object(key string) (*object, error) {
 	return newObject(o.file, o.path(key), o.members[key])
 }
 
-// objects returns the required member key as a list of objects.
-func (o *object) objects(key string) ([]*object, error) {
+// objects returns the required member key as a list of most objects or fewer: each takes
+// many times the memory of its text.
+func (o *object) objects(key string, most int) ([]*object, error) {
 	var raws []json.RawMessage
 	if err := o.get(key, &raws); err != nil {
 		return nil, err
+	}
+	if len(raws) > most {
+		return nil, o.errorf("is not supported: %q has %d entries", key, len(raws))
 	}
 	list := make([]*object, len(raws))
 	for i, raw := range raws {

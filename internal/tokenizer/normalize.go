@@ -93,7 +93,7 @@ func parseNormalizer(o *object, list []normalizer, depth int) ([]normalizer, err
 		if depth == maxNesting {
 			return nil, o.errorf("nests more than %d deep", maxNesting)
 		}
-		steps, err := o.objects("normalizers")
+		steps, err := o.objects("normalizers", maxSteps)
 		if err != nil {
 			return nil, err
 		}

@@ -18,7 +18,7 @@ func (s *surround) parse(o *object, set *bool, depth int) error {
 		if depth == maxNesting {
 			return o.errorf("nests more than %d deep", maxNesting)
 		}
-		list, err := o.objects("processors")
+		list, err := o.objects("processors", maxSteps)
 		if err != nil {
 			return err
 		}
@@ -40,7 +40,7 @@ func (s *surround) parse(o *object, set *bool, depth int) error {
 
 // parseTemplate reads the template for a single sequence.
 func (s *surround) parseTemplate(o *object) error {
-	pieces, err := o.objects("single")
+	pieces, err := o.objects("single", maxSteps)
 	if err != nil {
 		return err
 	}

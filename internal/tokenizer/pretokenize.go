@@ -174,7 +174,7 @@ func (t *pretokenizer) parse(o *object, depth int) error {
 		if depth == maxNesting {
 			return o.errorf("nests more than %d deep", maxNesting)
 		}
-		list, err := o.objects("pretokenizers")
+		list, err := o.objects("pretokenizers", maxSteps)
 		if err != nil {
 			return err
 		}

@@ -34,18 +34,21 @@
 package tokenizer
 
 import (
-	"os"
 	"strings"
 
-	"afmq/internal/fault"
+	"afmq/internal/infile"
 )
 
 // maxGrowth bounds how many times as long a pipeline may make a text, which no
 // real one does by more than a few times.
 const maxGrowth = 256
 
-// maxSteps bounds the number of normalizers; real files have up to five.
+// maxSteps bounds the number of normalizers, and of parts of any other pipeline; real files
+// have up to five.
 const maxSteps = 64
+
+// maxAdded bounds the number of added tokens; real files have up to a few thousand.
+const maxAdded = 1 << 20
 
 // Tokenizer is the pipeline of a tokenizer.json. It does not change, and is safe
 // for use by several goroutines.
@@ -71,11 +74,14 @@ type Encoding struct {
 	Bytes []int32
 }
 
+// maxFile bounds a tokenizer.json; large ones have some 30 MB.
+const maxFile = 512 << 20
+
 // Load reads the tokenizer.json at path.
 func Load(path string) (*Tokenizer, error) {
-	data, err := os.ReadFile(path)
+	data, err := infile.Read(path, maxFile)
 	if err != nil {
-		return nil, fault.Reading(path, err)
+		return nil, err
 	}
 	return Parse(path, data)
 }

@@ -243,41 +243,43 @@ func (c *AdapterConfig) patterns(f *adapterFields) error {
 	})
 }
 
+// maxPatterns bounds rank_pattern and alpha_pattern, where each module may stand by name.
+const maxPatterns = 4096
+
 func eachPattern(key string, v json.RawMessage, modules []string, set func(module string, v float64) error) error {
 	if len(v) == 0 || idle(v) {
 		return nil
 	}
-	type pattern struct {
-		re    *regexp.Regexp
-		value float64
-	}
-	var list []pattern
 	// The order of an object's members counts here, so it is read member by member.
 	d := json.NewDecoder(bytes.NewReader(v))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return fmt.Errorf("%s is %s, which is no object", key, brief(v))
 	}
+	count, done := 0, map[string]bool{}
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
 			return fmt.Errorf("%s: %v", key, err)
 		}
-		p := pattern{}
-		if err := d.Decode(&p.value); err != nil {
+		var value float64
+		if err := d.Decode(&value); err != nil {
 			return fmt.Errorf("%s: %v", key, err)
 		}
-		if p.re, err = regexp.Compile(fmt.Sprintf(`^(?:.*\.)?(?:%v)$`, name)); err != nil {
+		if count++; count > maxPatterns {
+			return fmt.Errorf("%s has more than %d patterns", key, maxPatterns)
+		}
+		// An expression takes some hundred times its text, so none is kept.
+		re, err := regexp.Compile(fmt.Sprintf(`^(?:.*\.)?(?:%v)$`, name))
+		if err != nil {
 			return fmt.Errorf("%s: %v", key, err)
 		}
-		list = append(list, p)
-	}
-	for _, m := range modules {
-		for _, p := range list {
-			if p.re.MatchString(m) {
-				if err := set(m, p.value); err != nil {
-					return fmt.Errorf("%s: %s: %v", key, m, err)
-				}
-				break
+		for _, m := range modules {
+			if done[m] || !re.MatchString(m) {
+				continue
+			}
+			done[m] = true
+			if err := set(m, value); err != nil {
+				return fmt.Errorf("%s: %s: %v", key, m, err)
 			}
 		}
 	}

@@ -1,17 +1,12 @@
 package infer
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"hash/fnv"
-	"io"
-	"os"
 	"slices"
 	"strconv"
-
-	"afmq/internal/fault"
 )
 
 // Calibration says what text a quantization looked at: enough to know it again, and to
@@ -99,17 +94,8 @@ func FindOverlap(dir string, corpus *Corpus) (*Overlap, error) {
 	if err != nil || m.Calibration == nil {
 		return nil, err
 	}
-	f, err := os.Open(corpus.File)
-	if err != nil {
-		return nil, fault.Reading(corpus.File, err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return nil, fault.Reading(corpus.File, err)
-	}
 	c := m.Calibration
-	return &Overlap{c.UsedFile(hex.EncodeToString(h.Sum(nil))), c.Overlap(corpus.IDs), len(c.Passages)}, nil
+	return &Overlap{c.UsedFile(corpus.SHA256), c.Overlap(corpus.IDs), len(c.Passages)}, nil
 }
 
 // UsedFile reports whether the file with this hex SHA-256 was calibrated on.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 )
 
 // Config is what config.json says about a model, with the defaults of its family
@@ -47,7 +48,7 @@ type Quantization struct {
 // tokens of dir/generation_config.json. An error is of kind [fault.Input].
 func LoadConfig(dir string) (*Config, error) {
 	path := filepath.Join(dir, "config.json")
-	data, err := readConfigFile(path)
+	data, err := infile.Read(path, maxConfigBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -56,9 +57,10 @@ func LoadConfig(dir string) (*Config, error) {
 		return nil, err
 	}
 	path = filepath.Join(dir, "generation_config.json")
-	if data, err = readConfigFile(path); errors.Is(err, fs.ErrNotExist) {
-		return c, nil
-	} else if err != nil {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return c, nil // a link to nothing is no file that is not there
+	}
+	if data, err = infile.Read(path, maxConfigBytes); err != nil {
 		return nil, err
 	}
 	f, err := parseFields(path, "", data)
@@ -71,22 +73,6 @@ func LoadConfig(dir string) (*Config, error) {
 		}
 	}
 	return c, f.err
-}
-
-// readConfigFile reads a small file whole.
-func readConfigFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fault.Inputf(path, "is not a regular file")
-	}
-	if info.Size() > maxConfigBytes {
-		return nil, fault.Inputf(path, "has %d bytes, more than the %d that any config needs", info.Size(), maxConfigBytes)
-	}
-	data, err := os.ReadFile(path)
-	return data, fault.Reading(path, err)
 }
 
 // Bounds far beyond any model, so that no product of sizes overflows.

@@ -2,14 +2,16 @@ package infer
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/tokenizer"
 )
 
@@ -18,26 +20,45 @@ type Corpus struct {
 	File  string
 	IDs   []int32
 	Bytes []int32 // bytes of the text that each token stands for; 0 for inserted ones
+
+	SHA256 string // hex, of the file; empty for texts from elsewhere
 }
 
 // ReadCorpus reads a data file and encodes it. A ".jsonl" file has one object
 // with a "text" member a line, encoded as by [EncodeTexts]. Any other file is one
 // text, encoded once, with what the tokenizer's own post-processor adds.
 func ReadCorpus(file string, t *tokenizer.Tokenizer, eos int32) (*Corpus, error) {
-	texts, err := ReadTexts(file)
+	texts, sum, err := ReadTexts(file)
 	if err != nil {
 		return nil, err
 	}
-	return EncodeTexts(file, texts, t, eos)
+	c, err := EncodeTexts(file, texts, t, eos)
+	if err != nil {
+		return nil, err
+	}
+	c.SHA256 = sum
+	return c, nil
 }
 
 // ReadTexts reads the texts of a data file: of a ".jsonl" file the "text" member of the
-// object on each line, of any other file the whole.
-func ReadTexts(file string) ([]string, error) {
-	data, err := os.ReadFile(file)
+// object on each line, of any other file the whole. It returns the hex SHA-256 of the
+// file too, which is of the bytes that the texts are from.
+func ReadTexts(file string) (texts []string, sum string, err error) {
+	data, err := infile.Read(file, maxTextBytes)
 	if err != nil {
-		return nil, fault.Reading(file, err)
+		return nil, "", err
 	}
+	if texts, err = parseTexts(file, data); err != nil {
+		return nil, "", err
+	}
+	digest := sha256.Sum256(data)
+	return texts, hex.EncodeToString(digest[:]), nil
+}
+
+// maxTextBytes bounds a file of text, which is held in memory whole.
+const maxTextBytes = 8 << 30
+
+func parseTexts(file string, data []byte) ([]string, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, fault.Inputf(file, "holds no text")
 	}

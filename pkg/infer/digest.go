@@ -4,10 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"os"
 	"path/filepath"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/pkg/safetensors"
 )
@@ -66,9 +66,9 @@ func CheckTensors(ctx context.Context, pool *kernel.Pool, dir, whose string, wan
 // the same config.json and the same tensors. Errors are fault.Input.
 func (m *Manifest) IsSource(ctx context.Context, pool *kernel.Pool, dir string) error {
 	path := filepath.Join(dir, "config.json")
-	data, err := os.ReadFile(path)
+	data, err := infile.Read(path, maxConfigBytes)
 	if err != nil {
-		return fault.Reading(path, err)
+		return err
 	}
 	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != m.Source.Config {
 		return fault.Inputf(path, "is not that of the checkpoint that the artifact was made from")
@@ -80,9 +80,9 @@ func (m *Manifest) IsSource(ctx context.Context, pool *kernel.Pool, dir string) 
 // [SourceDigest].
 func DigestCheckpoint(ctx context.Context, pool *kernel.Pool, dir string) (string, error) {
 	path := filepath.Join(dir, "config.json")
-	config, err := os.ReadFile(path)
+	config, err := infile.Read(path, maxConfigBytes)
 	if err != nil {
-		return "", fault.Reading(path, err)
+		return "", err
 	}
 	ckpt, err := safetensors.OpenCheckpoint(dir)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 )
 
 const (
@@ -53,22 +54,11 @@ func IsArtifact(dir string) bool {
 }
 
 func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fault.Inputf(path, "is missing")
-		}
-		return nil, fault.Reading(path, err)
+	data, err := infile.Read(path, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.Inputf(path, "is missing")
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	if int64(len(data)) > limit {
-		return nil, fault.Inputf(path, "is larger than %d bytes", limit)
-	}
-	return data, nil
+	return data, err
 }
 
 // ParseManifest reads the bytes of a manifest. file names it in errors, which are
@@ -111,13 +101,15 @@ func ParseManifest(file string, data []byte) (*Manifest, error) {
 }
 
 // CheckJSON walks the text once: depth bounded, no key twice in an
-// object, keys in lower case (encoding/json matches them in any), one value.
+// object, keys in lower case (encoding/json matches them in any), no object in a list that
+// is empty (it says nothing, and in memory takes far more than two bytes), one value.
 func CheckJSON(data []byte) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	type level struct {
-		keys map[string]bool // nil in an array
-		key  bool            // the next token of an object is a key
+		keys   map[string]bool // nil in an array
+		key    bool            // the next token of an object is a key
+		listed bool            // it stands in an array
 	}
 	var stack []level
 	for {
@@ -147,13 +139,16 @@ func CheckJSON(data []byte) error {
 			if len(stack) == maxManifestDepth {
 				return fmt.Errorf("nested deeper than %d", maxManifestDepth)
 			}
-			l := level{}
+			l := level{listed: top >= 0 && stack[top].keys == nil}
 			if tok == json.Delim('{') {
-				l = level{keys: map[string]bool{}, key: true}
+				l.keys, l.key = map[string]bool{}, true
 			}
 			stack = append(stack, l)
 			continue
 		case json.Delim('}'), json.Delim(']'):
+			if l := stack[top]; l.listed && l.keys != nil && len(l.keys) == 0 {
+				return errors.New("an object in a list is empty")
+			}
 			stack = stack[:top]
 		}
 		if len(stack) == 0 {

@@ -125,6 +125,9 @@ func (s *store) matrix(spec TensorSpec, dst **kernel.Matrix) (job, error) {
 				return fault.Inputf(twin.Path(), "tensors %q and %q differ, but config.json ties them", t.Name, twin.Name)
 			}
 		}
+		if err := checkFinite(t); err != nil {
+			return err
+		}
 		w, err := PackFloats(t)
 		*dst = w
 		return err

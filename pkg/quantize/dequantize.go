@@ -3,12 +3,12 @@ package quantize
 import (
 	"context"
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/internal/progress"
 	"afmq/internal/rss"
@@ -185,9 +185,9 @@ func (d *dequantizer) copyOne(name string, write func(name string, data []byte) 
 	if i < 0 {
 		return fault.Inputf(path, "is not listed in %s", infer.ManifestFile)
 	}
-	data, err := os.ReadFile(path)
+	data, err := infile.Read(path, maxCopied)
 	if err != nil {
-		return fault.Reading(path, err)
+		return err
 	}
 	if hexSum(data) != d.a.m.Files[i].SHA256 {
 		return fault.Inputf(path, "differs from what %s says", infer.ManifestFile)

@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/internal/progress"
 	"afmq/pkg/infer"
@@ -63,10 +63,10 @@ func openArtifactSide(ctx context.Context, pool *kernel.Pool, dir string, p prog
 		}
 	}
 	path := filepath.Join(dir, infer.ManifestFile)
-	data, err := os.ReadFile(path)
+	data, err := infile.Read(path, 64<<20)
 	if err != nil {
 		s.close()
-		return nil, fault.Reading(path, err)
+		return nil, err
 	}
 	s.files[infer.ManifestFile] = hexSum(data)
 	return s, nil

@@ -5,9 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
-	"os"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
 )
@@ -25,9 +25,9 @@ func digestOf(info safetensors.Info, data []byte) infer.TensorDigest {
 // hashFile returns the digest of a file under the given name. advance, which may
 // be nil, hears of the bytes read.
 func hashFile(ctx context.Context, path, name string, advance func(int64)) (infer.FileDigest, error) {
-	f, err := os.Open(path)
+	f, _, err := infile.Open(path)
 	if err != nil {
-		return infer.FileDigest{}, fault.Reading(path, err)
+		return infer.FileDigest{}, err
 	}
 	defer f.Close()
 	h := sha256.New()

@@ -55,9 +55,10 @@ func newJob(src *source, opts Options, text *sensitivity.Calibration, widths map
 
 // identity returns what must be equal for a run to go on with another's state, as JSON
 // whose keys and values can be shown to a person when they differ. widths is nil for a
-// request, whose outcome follows from the rest. That the source's weights are the same
-// is checked by their digests when a run goes on.
-func identity(src *source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width) ([]byte, error) {
+// request, whose outcome follows from the rest and from the weights, of which weights is the
+// digest then. That the source's weights are those that finished modules were made of is
+// checked when a run goes on.
+func identity(src *source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width, weights string) ([]byte, error) {
 	id := struct {
 		Job          string               `json:"job"`
 		ToolVersion  string               `json:"tool_version"`
@@ -68,13 +69,14 @@ func identity(src *source, opts Options, text *sensitivity.Calibration, widths m
 		Calibration  string               `json:"calibration"`
 		Request      *sensitivity.Request `json:"request"`
 		Method       sensitivity.Method   `json:"method"`
+		Source       string               `json:"source,omitempty"`
 		Compute      string               `json:"compute"`
 		Modules      map[string]string    `json:"modules"`
 		Files        map[string]string    `json:"files"`
 		Tensors      map[string]string    `json:"tensors"`
 	}{
 		Job: "quantize/v1", ToolVersion: opts.ToolVersion, Bits: opts.Bits, GroupRows: opts.GroupRows, RowScale: opts.RowScale,
-		Compensation: opts.Compensate, Request: opts.Request, Method: opts.Method, Compute: opts.Compute.String(),
+		Compensation: opts.Compensate, Request: opts.Request, Method: opts.Method, Compute: opts.Compute.String(), Source: weights,
 		Modules: map[string]string{}, Files: map[string]string{configFile: hexSum(src.rawConfig)}, Tensors: map[string]string{},
 	}
 	if text != nil {

@@ -53,7 +53,7 @@ func Run(ctx context.Context, pool *kernel.Pool, opts Options) (*Result, error) 
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
-	dir, err := r.open()
+	dir, err := r.open(ctx, pool)
 	if err != nil {
 		return nil, err
 	}
@@ -99,8 +99,15 @@ func (r *request) prepare() (err error) {
 }
 
 // open takes up or sets up the state of the run.
-func (r *request) open() (*stage.Dir, error) {
-	id, err := identity(r.src, r.opts, r.text, r.widths)
+func (r *request) open(ctx context.Context, pool *kernel.Pool) (*stage.Dir, error) {
+	weights := ""
+	if r.widths == nil { // scores in the journal are of these weights
+		var err error
+		if weights, err = infer.DigestCheckpoint(ctx, pool, r.src.dir); err != nil {
+			return nil, err
+		}
+	}
+	id, err := identity(r.src, r.opts, r.text, r.widths, weights)
 	if err != nil {
 		return nil, err
 	}

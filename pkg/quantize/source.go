@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/tokenizer"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
@@ -26,6 +27,9 @@ var copiedFiles = []string{
 	"merges.txt", "special_tokens_map.json", tokenizerFile, "tokenizer.model",
 	"tokenizer_config.json", "vocab.json",
 }
+
+// maxCopied bounds a file that is copied by way of memory.
+const maxCopied = 1 << 30
 
 // source is a checkpoint that passed every check that needs no weight.
 type source struct {
@@ -64,11 +68,11 @@ func openSource(ctx context.Context, dir string) (*source, error) {
 	s := &source{dir: dir}
 	path := filepath.Join(dir, configFile)
 	var err error
-	if s.rawConfig, err = os.ReadFile(path); err != nil {
+	if s.rawConfig, err = infile.Read(path, maxCopied); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fault.Inputf(path, "is missing")
 		}
-		return nil, fault.Reading(path, err)
+		return nil, err
 	}
 	if err := refuseQuantized(path, s.rawConfig); err != nil {
 		return nil, err
@@ -153,15 +157,8 @@ func hashCopies(ctx context.Context, dir string) ([]infer.FileDigest, error) {
 	var out []infer.FileDigest
 	for _, name := range copiedFiles {
 		path := filepath.Join(dir, name)
-		st, err := os.Stat(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fault.Reading(path, err)
-		}
-		if !st.Mode().IsRegular() {
-			return nil, fault.Inputf(path, "is not a regular file")
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			continue // a link to nothing is no file that is not there
 		}
 		d, err := hashFile(ctx, path, name, nil)
 		if err != nil {
@@ -185,9 +182,9 @@ func (s *source) tokenizerDigest() string {
 // copyFile copies a small file that must still be what d says, through write.
 func copyFile(dir string, d infer.FileDigest, write func(name string, data []byte) error) error {
 	path := filepath.Join(dir, d.Name)
-	data, err := os.ReadFile(path)
+	data, err := infile.Read(path, maxCopied)
 	if err != nil {
-		return fault.Reading(path, err)
+		return err
 	}
 	if int64(len(data)) != d.Bytes || hexSum(data) != d.SHA256 {
 		return fault.Inputf(path, "changed while it was being read")

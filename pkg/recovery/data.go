@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/internal/tokenizer"
 	"afmq/pkg/infer"
@@ -54,7 +55,7 @@ func readData(ctx context.Context, pool *kernel.Pool, o *Options, t *tokenizer.T
 	d := &Data{seqLen: o.SeqLen, separator: cfg.Separator(), seed: o.Seed, epoch: -1}
 	var documents [][]int32
 	for _, file := range o.Data {
-		sum, err := hashFile(file)
+		part, sum, err := d.readFile(ctx, pool, file, t, cfg)
 		if err != nil {
 			return nil, err
 		}
@@ -62,10 +63,6 @@ func readData(ctx context.Context, pool *kernel.Pool, o *Options, t *tokenizer.T
 			return nil, fault.Usagef("data file %s is given twice", file)
 		}
 		d.Files = append(d.Files, sum)
-		part, err := d.readFile(ctx, pool, file, t, cfg)
-		if err != nil {
-			return nil, err
-		}
 		documents = append(documents, part...)
 	}
 	if d.separator < 0 && len(documents) > 1 {
@@ -75,9 +72,9 @@ func readData(ctx context.Context, pool *kernel.Pool, o *Options, t *tokenizer.T
 }
 
 func hashFile(path string) (string, error) {
-	f, err := os.Open(path)
+	f, _, err := infile.Open(path)
 	if err != nil {
-		return "", fault.Reading(path, err)
+		return "", err
 	}
 	defer f.Close()
 	h := sha256.New()
@@ -87,19 +84,19 @@ func hashFile(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// readFile returns the documents of one file.
-func (d *Data) readFile(ctx context.Context, pool *kernel.Pool, file string, t *tokenizer.Tokenizer, cfg *infer.Config) ([][]int32, error) {
+// readFile returns the documents of one file, and the file's digest.
+func (d *Data) readFile(ctx context.Context, pool *kernel.Pool, file string, t *tokenizer.Tokenizer, cfg *infer.Config) ([][]int32, string, error) {
 	ext := strings.ToLower(filepath.Ext(file))
 	if ext == ".safetensors" {
-		ids, err := readTokens(file, cfg.VocabSize)
+		ids, sum, err := readTokenFile(file, cfg.VocabSize)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		return d.cut(ids, true), nil
+		return d.cut(ids, true), sum, nil
 	}
-	texts, err := infer.ReadTexts(file)
+	texts, sum, err := infer.ReadTexts(file)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	out, errs := make([][]int32, len(texts)), make([]error, len(texts))
 	pool.Run(len(texts), func(_, i int) {
@@ -112,13 +109,31 @@ func (d *Data) readFile(ctx context.Context, pool *kernel.Pool, file string, t *
 	})
 	for _, err := range errs {
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
 	if ext != ".jsonl" {
-		return d.cut(out[0], false), nil
+		return d.cut(out[0], false), sum, nil
 	}
-	return slices.DeleteFunc(out, func(ids []int32) bool { return len(ids) == 0 }), nil
+	return slices.DeleteFunc(out, func(ids []int32) bool { return len(ids) == 0 }), sum, nil
+}
+
+// readTokenFile returns the tokens of a file and its digest, which are of the same bytes.
+func readTokenFile(file string, vocab int) (ids []int32, sum string, err error) {
+	before, err := os.Stat(file)
+	if err != nil {
+		return nil, "", fault.Reading(file, err)
+	}
+	if sum, err = hashFile(file); err != nil {
+		return nil, "", err
+	}
+	if ids, err = readTokens(file, vocab); err != nil {
+		return nil, "", err
+	}
+	if after, err := os.Stat(file); err != nil || !infile.Same(before, after) {
+		return nil, "", infile.Changed(file)
+	}
+	return ids, sum, nil
 }
 
 // cut divides tokens into documents at the separators, which stay out, where there are

@@ -1,8 +1,10 @@
 package recovery
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"afmq/internal/fault"
@@ -87,5 +89,44 @@ func FuzzState(f *testing.F) {
 			t.Fatalf("%+v", tr.standing)
 		}
 		return nil
+	})
+}
+
+// FuzzMetrics checks that a journal that somebody changed is refused, or gives metrics that
+// can be written again.
+func FuzzMetrics(f *testing.F) {
+	f.Add([]byte(`{"from":0,"to":0,"metrics":null}`), []byte(`{"from":0,"to":3,"metrics":[{"step":1},{"step":3}]}`), int64(3))
+	f.Add([]byte(`{"from":0,"to":3,"metrics":[{"step":2}]}`), []byte(`{"from":1,"to":3,"metrics":[{"step":3}]}`), int64(3))
+	f.Add([]byte(`{"from":-5,"to":-9}`), []byte(`[]`), int64(-9))
+	f.Fuzz(func(t *testing.T, a, b []byte, step int64) {
+		metrics, err := journalMetrics("f", []json.RawMessage{a, b}, step)
+		if err != nil {
+			if fault.KindOf(err) != fault.Input {
+				t.Fatal(err)
+			}
+			return
+		}
+		if _, err := json.Marshal(metrics); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzRankPattern checks that a pattern is refused as usage, or means what it says.
+func FuzzRankPattern(f *testing.F) {
+	for _, s := range []string{"down_proj=32", "a=b=4", "(=1", "x= 3", "=", "((a{999}){999}){999}=1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := ParseRankPattern(s)
+		if err != nil {
+			if fault.KindOf(err) != fault.Usage || strings.Contains(err.Error(), "\n") {
+				t.Fatal(err)
+			}
+			return
+		}
+		if p.Rank < 1 || !strings.HasPrefix(s, p.Pattern+"=") {
+			t.Fatalf("%q became %+v", s, p)
+		}
 	})
 }

@@ -403,7 +403,7 @@ func TestDataFiles(t *testing.T) {
 	ids := d.join(append([][]int32(nil), d.Train...))
 	path := filepath.Join(t.TempDir(), "tokens.safetensors")
 	writeTokens(t, path, safetensors.U16, ids)
-	docs, err := d.readFile(bg, pool, path, m.Tokenizer, m.Config)
+	docs, _, err := d.readFile(bg, pool, path, m.Tokenizer, m.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -416,7 +416,7 @@ func TestDataFiles(t *testing.T) {
 		}
 	}
 	writeTokens(t, path, safetensors.I32, []int32{1, 2, -1})
-	_, err = d.readFile(bg, pool, path, m.Tokenizer, m.Config)
+	_, _, err = d.readFile(bg, pool, path, m.Tokenizer, m.Config)
 	wantFault(t, err, fault.Input, "index 2")
 }
 

@@ -140,31 +140,42 @@ func (t *trainer) readState(path string) error {
 	return nil
 }
 
-// readMetrics collects the metrics up to the saved step: entries that a run wrote after
-// its last saved state are overtaken by those of the next.
+// readMetrics collects the metrics up to the saved step.
 func (t *trainer) readMetrics(path string) error {
 	journal, err := t.dir.Journal()
 	if err != nil {
 		return err
 	}
-	reached := int64(0)
-	for _, r := range journal.Records() {
-		var e journalEntry
-		if err := json.Unmarshal(r, &e); err != nil {
-			return fault.Inputf(path, "the journal beside it cannot be read: %v", err)
-		}
-		if e.To > t.Step || e.From > e.To {
-			continue
-		}
-		if i := slices.IndexFunc(t.metrics, func(m Metric) bool { return m.Step > e.From }); i >= 0 {
-			t.metrics = t.metrics[:i]
-		}
-		t.metrics = append(t.metrics, e.Metrics...)
-		reached = e.To
+	metrics, err := journalMetrics(path, journal.Records(), t.Step)
+	if err != nil {
+		return err
 	}
-	if reached != t.Step {
-		return fault.Inputf(path, "is of step %d, and the journal beside it ends at %d", t.Step, reached)
-	}
+	t.metrics = metrics
 	t.saved, t.kept = t.Step, len(t.metrics)
 	return nil
+}
+
+// journalMetrics returns the metrics of the steps up to the saved one: entries that a run
+// wrote after its last saved state are overtaken by those of the next. path is that of the
+// state.
+func journalMetrics(path string, records []json.RawMessage, step int64) (metrics []Metric, err error) {
+	reached := int64(0)
+	for _, r := range records {
+		var e journalEntry
+		if err := json.Unmarshal(r, &e); err != nil {
+			return nil, fault.Inputf(path, "the journal beside it cannot be read: %v", err)
+		}
+		if e.To > step || e.From > e.To {
+			continue
+		}
+		if i := slices.IndexFunc(metrics, func(m Metric) bool { return m.Step > e.From }); i >= 0 {
+			metrics = metrics[:i]
+		}
+		metrics = append(metrics, e.Metrics...)
+		reached = e.To
+	}
+	if reached != step {
+		return nil, fault.Inputf(path, "is of step %d, and the journal beside it ends at %d", step, reached)
+	}
+	return metrics, nil
 }

@@ -2,9 +2,8 @@ package safetensors
 
 import (
 	"maps"
-	"os"
 
-	"afmq/internal/fault"
+	"afmq/internal/infile"
 )
 
 // File is one open safetensors file. Its methods may be called from many
@@ -20,21 +19,9 @@ type File struct {
 // Open maps the file at path and checks its whole header. Every error names the
 // file, and the tensor where there is one, and is of kind fault.Input.
 func Open(path string) (*File, error) {
-	// Stat comes before Open, which would wait for the writer of a named pipe.
-	info, err := os.Stat(path)
+	file, info, err := infile.Open(path)
 	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fault.Inputf(path, "is not a regular file")
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	if info, err = file.Stat(); err != nil {
-		file.Close()
-		return nil, fault.Reading(path, err)
+		return nil, err
 	}
 	h, err := readHeader(path, file, info.Size())
 	if err != nil {

@@ -3,14 +3,13 @@ package safetensors
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"sort"
 	"strings"
 	"unicode/utf8"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 )
 
 // index is what a model.safetensors.index.json says: the shard of every tensor.
@@ -22,24 +21,9 @@ type index struct {
 // readIndex reads the index file at path. Memory is bounded by its size, which may
 // not exceed that of a header.
 func readIndex(path string) (*index, error) {
-	info, err := os.Stat(path)
+	text, err := infile.Read(path, maxHeader)
 	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fault.Inputf(path, "is not a regular file")
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxHeader+1))
-	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	if len(text) > maxHeader {
-		return nil, fault.Inputf(path, "larger than the %d bytes that an index may have", maxHeader)
+		return nil, err
 	}
 	x, err := parseIndex(text)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
-	"os"
 	"slices"
 
 	"afmq/internal/fault"
@@ -68,20 +67,14 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *infer.Co
 	c := &Calibration{Record: infer.Calibration{SeqLen: o.SeqLen, Seed: o.Seed}}
 	var stream []int32
 	for i, file := range o.Files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fault.Reading(file, err)
-		}
-		sum := sha256.Sum256(data)
-		digest := hex.EncodeToString(sum[:])
-		if slices.Contains(c.Record.Files, digest) {
-			return nil, fault.Usagef("calibration file %s is given twice", file)
-		}
-		c.Record.Files = append(c.Record.Files, digest)
 		corpus, err := infer.ReadCorpus(file, t, cfg.Separator())
 		if err != nil {
 			return nil, err
 		}
+		if slices.Contains(c.Record.Files, corpus.SHA256) {
+			return nil, fault.Usagef("calibration file %s is given twice", file)
+		}
+		c.Record.Files = append(c.Record.Files, corpus.SHA256)
 		if eos := cfg.Separator(); i > 0 && eos >= 0 {
 			stream = append(stream, eos)
 		}

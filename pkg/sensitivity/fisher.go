@@ -33,11 +33,11 @@ func newFisherEstimator(w *workshop) *fisherEstimator {
 func (f *fisherEstimator) units() int { return len(f.parts) }
 
 // start makes what all units share.
-func (f *fisherEstimator) start() (err error) {
+func (f *fisherEstimator) start(ctx context.Context) (err error) {
 	if f.palettes != nil {
 		return nil
 	}
-	if f.palettes, err = f.w.packAll(); err != nil {
+	if f.palettes, err = f.w.packAll(ctx); err != nil {
 		return err
 	}
 	m := f.w.model
@@ -51,7 +51,7 @@ func (f *fisherEstimator) start() (err error) {
 }
 
 func (f *fisherEstimator) run(ctx context.Context, unit int) ([]contribution, error) {
-	if err := f.start(); err != nil {
+	if err := f.start(ctx); err != nil {
 		return nil, err
 	}
 	w, sequences := f.w, f.parts[unit]

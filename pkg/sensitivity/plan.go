@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/stage"
 	"afmq/pkg/infer"
 )
@@ -89,7 +90,7 @@ func (p *Plan) Write(path string) error {
 // ReadPlan reads a plan and checks it as far as that is possible without the model.
 // Errors are fault.Input.
 func ReadPlan(path string) (*Plan, error) {
-	data, err := readFile(path)
+	data, err := infile.Read(path, maxFile)
 	if err != nil {
 		return nil, err
 	}

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/internal/progress"
 	"afmq/internal/stage"
@@ -113,7 +113,7 @@ func Score(ctx context.Context, pool *kernel.Pool, out string, restart bool, opt
 		return nil, nil, err
 	}
 	defer in.ckpt.Close()
-	identity, err := in.identity()
+	identity, err := in.identity(ctx, pool)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -178,8 +178,8 @@ func openScoring(opts ScoreOptions) (*scoring, error) {
 		return nil, err
 	}
 	path := filepath.Join(opts.Model, "config.json")
-	if in.raw, err = os.ReadFile(path); err != nil {
-		return nil, fault.Reading(path, err)
+	if in.raw, err = infile.Read(path, maxFile); err != nil {
+		return nil, err
 	}
 	t, err := infer.OpenTokenizer(opts.Model, in.cfg)
 	if err != nil {
@@ -194,9 +194,12 @@ func openScoring(opts ScoreOptions) (*scoring, error) {
 	return in, err
 }
 
-// identity is what must be equal for a run to go on with another's state. That the
-// weights are the same is taken on trust from their headers.
-func (in *scoring) identity() ([]byte, error) {
+// identity is what must be equal for a run to go on with another's state.
+func (in *scoring) identity(ctx context.Context, pool *kernel.Pool) ([]byte, error) {
+	source, err := infer.DigestCheckpoint(ctx, pool, in.opts.Model)
+	if err != nil {
+		return nil, err
+	}
 	shape, err := ReadShape(in.cfg, in.ckpt, in.opts.Model)
 	if err != nil {
 		return nil, err
@@ -221,10 +224,11 @@ func (in *scoring) identity() ([]byte, error) {
 		Calibration string            `json:"calibration"`
 		Seed        int64             `json:"seed"`
 		Config      string            `json:"config"`
+		Source      string            `json:"source"`
 		Tensors     map[string]string `json:"tensors"`
 		Compute     string            `json:"compute"`
 	}{"sensitivity/v1", in.opts.ToolVersion, in.opts.Method, in.opts.Bits, in.opts.GroupRows, in.opts.RowScale,
-		in.opts.Samples, in.opts.Validate, text, in.opts.Calibration.Seed, string(in.raw), tensors, in.opts.Compute.String()})
+		in.opts.Samples, in.opts.Validate, text, in.opts.Calibration.Seed, string(in.raw), source, tensors, in.opts.Compute.String()})
 }
 
 // run does the work and returns the scores.

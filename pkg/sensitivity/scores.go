@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"slices"
 	"unicode/utf8"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
 )
@@ -89,24 +88,7 @@ func encode(v any) ([]byte, error) {
 
 // maxFile bounds what is read of a JSON file; that of a model with ten thousand modules
 // has some 10 MB.
-const maxFile = 256 << 20
-
-// readFile reads a JSON file that a person may have edited.
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fault.Reading(path, err)
-	}
-	if len(data) > maxFile {
-		return nil, fault.Inputf(path, "is larger than %d bytes", maxFile)
-	}
-	return data, nil
-}
+const maxFile = 64 << 20
 
 // decode parses one JSON value that may hold nothing unknown.
 func decode(data []byte, v any) error {
@@ -123,7 +105,7 @@ func decode(data []byte, v any) error {
 
 // ReadScores reads and checks scores.json. Errors are fault.Input.
 func ReadScores(path string) (*Scores, *Shape, error) {
-	data, err := readFile(path)
+	data, err := infile.Read(path, maxFile)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,6 +1,7 @@
 package sensitivity
 
 import (
+	"context"
 	"fmt"
 
 	"afmq/internal/fault"
@@ -82,10 +83,13 @@ func pack(m *palettize.Matrix) *kernel.Matrix {
 }
 
 // packAll packs the palettes of every module at every width, [module][option].
-func (w *workshop) packAll() ([][]*kernel.Matrix, error) {
+func (w *workshop) packAll(ctx context.Context) ([][]*kernel.Matrix, error) {
 	out := make([][]*kernel.Matrix, len(w.modules))
 	for i := range w.modules {
 		for _, bits := range w.bits {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			m, _, err := w.palettize(&w.modules[i], bits)
 			if err != nil {
 				return nil, err

@@ -1,0 +1,80 @@
+// Package infile opens and reads the files that a user names.
+//
+// Such a file may be anything: a named pipe that nobody writes, which would hold the
+// program up for ever, a device that never ends, a directory, a file that grows while it is
+// read. Only regular files are read, through symbolic links, as the caches of model hubs
+// are made of them; no more is allocated than the file has bytes; and what was changed
+// meanwhile is an error. All errors are of kind fault.Input and name the file; that it does
+// not exist is errors.Is(err, fs.ErrNotExist).
+package infile
+
+import (
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"afmq/internal/fault"
+)
+
+// Open opens the regular file at path for reading, and says what it is.
+func Open(path string) (*os.File, fs.FileInfo, error) {
+	// Opening a device can do something, and opening a pipe waits for its writer: look first,
+	// and do not wait if there is another file by then.
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, nil, fault.Inputf(path, "is not a regular file")
+	}
+	if err != nil {
+		return nil, nil, fault.Reading(path, err)
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, fault.Reading(path, err)
+	}
+	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
+		err = fault.Inputf(path, "is not a regular file")
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, fault.Reading(path, err)
+	}
+	return f, info, nil
+}
+
+// Read returns the content of the regular file at path, which may have limit bytes at
+// most.
+func Read(path string, limit int64) ([]byte, error) {
+	f, info, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info.Size() > limit || int64(int(info.Size())) != info.Size() {
+		return nil, fault.Inputf(path, "has %d bytes; at most %d are read", info.Size(), limit)
+	}
+	data := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, data); err == io.EOF || err == io.ErrUnexpectedEOF {
+		return nil, Changed(path)
+	} else if err != nil {
+		return nil, fault.Reading(path, err)
+	}
+	now, err := f.Stat()
+	if err != nil {
+		return nil, fault.Reading(path, err)
+	}
+	if !Same(info, now) {
+		return nil, Changed(path)
+	}
+	return data, nil
+}
+
+// Same reports whether two looks at a file saw the same file, not written to in between.
+func Same(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// Changed is the error for a file that two looks at saw differently.
+func Changed(path string) error {
+	return fault.Inputf(path, "was written to or replaced while it was being read")
+}
