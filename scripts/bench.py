@@ -127,24 +127,36 @@ def prepare(work, tool):
     return programs, artifact, q4, text
 
 
-def limits(threads):
-    """Returns bytes/s of plain reading, and flop/s of multiply-adds and of our fp32 product."""
-    text = call("go", "test", "-run", "^$", "-bench", f"Limits|MulT/m=512,n=2048,k=2048/(F32|LUT4)/threads={threads}$", "-benchtime", "5x", "./internal/kernel",
-                env={**os.environ, "GOMAXPROCS": str(threads)}, cwd=ROOT)
-    rate = lambda name, unit: 1e9 * float(re.search(rf"^Benchmark{name}\S*\s.*?([\d.]+) {unit}", text, re.M).group(1))
-    product = f"MulT/m=512,n=2048,k=2048/%s/threads={threads}"
-    return rate("Limits", "stream-GB/s"), rate("Limits", "peak-GF/s"), rate(product % "F32", "GF/s"), rate(product % "LUT4", "GF/s")
+SIZE = 2048  # of the products, which are cubes
+
+
+def kernels(args):
+    """Returns the rates of our kernels and of the machine by name: GB/s and GF/s."""
+    pattern = f"Limits|MulT/m={SIZE},n={SIZE},k={SIZE}/(F32|LUT4)/.*/threads={args.threads}$"
+    options = ["-test.run", "^$", "-test.bench", pattern, "-test.benchtime", "5x"]
+    command = [args.kernel_test, *options] if args.kernel_test else ["go", "test", "./internal/kernel", "-args", *options]
+    text = call(*command, env={**os.environ, "GOMAXPROCS": str(args.threads)}, cwd=ROOT)
+    rates = {}
+    for name, rest in re.findall(r"^Benchmark(\S+?)(?:-\d+)?\s(.*)$", text, re.M):
+        for value, unit in re.findall(r"([\d.]+) (\S*G\S/s)", rest):
+            if name == "Limits":
+                rates[unit.split("-")[0]] = float(value)
+            else:
+                form, compute = name.split("/")[2:4]
+                rates[f"{form} {compute}"] = float(value)
+    return rates
 
 
 def dense_products(threads):
-    """Returns flop/s of numpy's OpenBLAS, of PyTorch in fp32 and under bf16 autocast."""
+    """Returns GF/s of numpy's OpenBLAS, of PyTorch in fp32 and under bf16 autocast."""
     import numpy
     import torch
 
     torch.set_num_threads(threads)
-    m, n, k = 512, 2048, 2048
-    a, b = numpy.ones((m, k), numpy.float32), numpy.ones((n, k), numpy.float32)
-    ta, tb = torch.ones(m, k), torch.ones(n, k)
+    m, n, k = SIZE, SIZE, SIZE
+    rng = numpy.random.default_rng(1)
+    a, b = rng.standard_normal((m, k), numpy.float32), rng.standard_normal((n, k), numpy.float32)
+    ta, tb = torch.from_numpy(a), torch.from_numpy(b)
 
     def best(f):
         f()
@@ -153,7 +165,7 @@ def dense_products(threads):
             begun = time.perf_counter()
             f()
             times.append(time.perf_counter() - begun)
-        return 2 * m * n * k / min(times)
+        return 2e-9 * m * n * k / min(times)
 
     def autocast():
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -169,30 +181,36 @@ def bench_llama(programs, q4, threads, *args):
 
 
 def one_round(args, tool, programs, artifact, q4, text):
-    stream, peak, f32, lut = limits(args.threads)
+    ours = kernels(args)
     blas, torch32, torch16 = dense_products(args.threads)
     t = ("--threads", args.threads, "--json", "--quiet")
-    generated = json.loads(call(tool, "generate", artifact, "--prompt", "The river", "--max-tokens", "64", "--ignore-eos", *t))
-    decode = generated["tokens_per_second"]
+    rows = [("plain reading, GB/s", ours["stream"], None), ("multiply-adds fp32, GF/s", ours["peak"], None)]
+    if "tiles" in ours:
+        rows.append(("bfloat16 products on tiles, GF/s", ours["tiles"], None))
+
     llama_decode = bench_llama(programs, q4, args.threads, "-p", "0", "-n", "64")
-    ppl = json.loads(call(tool, "eval-perplexity", artifact, "--data", text, "--ctx", "512", "--protocol", "llamacpp", *t))
-    scored = ppl["ctx"] - ppl["ctx"] // 2 - 1  # of each window
-    ours = ppl["ctx"] * (ppl["tokens"] / scored) / ppl["seconds"]
     log = call(programs / "llama-perplexity", "-m", q4, "-f", text, "-c", "512", "-t", args.threads, log=True)
     llama_ppl = 512 * int(re.search(r"n_seq=(\d+)", log).group(1)) / float(re.search(r"([\d.]+) seconds per pass", log).group(1))
-    weights = (artifact / "model.safetensors").stat().st_size
-    llama_weights = q4.stat().st_size
-    return [
-        ("plain reading, GB/s", stream / 1e9, None, None),
-        ("multiply-adds fp32, GF/s", peak / 1e9, None, None),
-        ("decode: share of streaming", decode * weights / stream, llama_decode * llama_weights / stream, None),
-        ("decode, tokens/s: llama.cpp Q4_0", decode, llama_decode, decode / llama_decode),
-        ("perplexity, tokens/s: llama-perplexity Q4_0", ours, llama_ppl, ours / llama_ppl),
-        ("product fp32, GF/s: OpenBLAS", f32 / 1e9, blas / 1e9, f32 / blas),
-        ("product 4-bit palette, GF/s: OpenBLAS, dense", lut / 1e9, blas / 1e9, lut / blas),
-        ("product fp32, GF/s: PyTorch", f32 / 1e9, torch32 / 1e9, f32 / torch32),
-        ("product fp32, GF/s: PyTorch, bf16 autocast", f32 / 1e9, torch16 / 1e9, f32 / torch16),
-    ]
+    weights, llama_weights = ((p.stat().st_size / 1e9) for p in (artifact / "model.safetensors", q4))
+    for compute in ("auto", "f32"):
+        generated = json.loads(call(tool, "generate", artifact, "--prompt", "The river", "--max-tokens", "64", "--ignore-eos", "--compute", compute, *t))
+        decode, name = generated["tokens_per_second"], generated["compute"]
+        rows.append((f"decode {name}, share of plain reading: llama.cpp", decode * weights / ours["stream"], llama_decode * llama_weights / ours["stream"]))
+        rows.append((f"decode {name}, tokens/s: llama.cpp Q4_0", decode, llama_decode))
+    for compute in ("auto", "f32"):
+        ppl = json.loads(call(tool, "eval-perplexity", artifact, "--data", text, "--ctx", "512", "--protocol", "llamacpp", "--compute", compute, *t))
+        scored = ppl["ctx"] - ppl["ctx"] // 2 - 1  # of each window
+        speed = ppl["ctx"] * (ppl["tokens"] / scored) / ppl["seconds"]
+        rows.append((f"perplexity {ppl['compute']}, tokens/s: llama-perplexity Q4_0", speed, llama_ppl))
+
+    peers = [("f32", "OpenBLAS", blas), ("f32", "PyTorch", torch32), ("i16", "OpenBLAS, fp32", blas), ("split", "our f32", None), ("bf16", "PyTorch, bf16 autocast", torch16)]
+    for form, title in (("F32", "dense"), ("LUT4", "4-bit palette")):
+        for compute, peer, rate in peers:
+            if f"{form} {compute}" in ours:
+                rows.append((f"product {title} {compute}, GF/s: {peer}", ours[f"{form} {compute}"], rate or ours[f"{form} f32"]))
+        if "tiles" in ours:
+            rows.append((f"product {title} bf16, GF/s: tile peak", ours[f"{form} bf16"], ours["tiles"]))
+    return rows
 
 
 def main():
@@ -200,18 +218,21 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path.home() / ".cache" / "afmq-bench")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tool", type=pathlib.Path, help="a built afmq, for machines without Go")
+    parser.add_argument("--kernel-test", type=pathlib.Path, help="what `go test -c ./internal/kernel` built, likewise")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    tool = args.work / "afmq"
-    call("go", "build", "-o", tool, "./cmd/afmq", cwd=ROOT)
+    tool = args.tool or args.work / "afmq"
+    if not args.tool:
+        call("go", "build", "-o", tool, "./cmd/afmq", cwd=ROOT)
     prepared = prepare(args.work, tool)
     rounds = [one_round(args, tool, *prepared) for _ in range(args.rounds)]
-    median = lambda row, i: statistics.median(r[row][i] for r in rounds)
     print(f"{args.threads} threads, {args.rounds} rounds, medians; the peer is named after the colon\n")
     print("| | afmq | peer | ratio |\n| --- | --- | --- | --- |")
-    for row, (name, _, peer, ratio) in enumerate(rounds[0]):
-        cells = [f"{median(row, 1):.4g}", f"{median(row, 2):.4g}" if peer is not None else "", f"{median(row, 3):.2f}" if ratio is not None else ""]
-        print(f"| {name} | {' | '.join(cells)} |")
+    for row in zip(*rounds, strict=True):
+        ours, theirs = statistics.median(r[1] for r in row), [r[2] for r in row if r[2]]
+        cells = [f"{statistics.median(theirs):.4g}", f"{statistics.median(r[1] / r[2] for r in row):.2f}"] if theirs else ["", ""]
+        print(f"| {row[0][0]} | {ours:.4g} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/bench_recover.py ARTIFACT --teacher MODEL --data FILE
 
-Both train an adapter on all projections with AdamW and KL to the 16-bit teacher, in fp32,
-on the same sequences a step and the same number of threads: forward of the teacher,
+Both train an adapter on all projections with AdamW and KL to the 16-bit teacher, in fp32, or with
+--compute bf16 under automatic mixed precision, on the same sequences a step and the same number of threads: forward of the teacher,
 forward and backward of the student. PyTorch runs the checkpoint that ARTIFACT stands for,
 so its products read dense weights. The two take turns, --rounds times, and the median of
 the rounds' ratios is printed. afmq's figure includes saving its state after every step
@@ -40,9 +40,10 @@ class Torch:
         total = a.batch // a.seq_len
         for at in range(0, total, a.part):
             ids = torch.randint(3, self.teacher.config.vocab_size, (min(a.part, total - at), a.seq_len))
-            with torch.no_grad():
-                p = torch.log_softmax(self.teacher(ids).logits, -1)
-            q = torch.log_softmax(self.student(ids).logits, -1)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=a.compute == "bf16"):
+                with torch.no_grad():
+                    p = torch.log_softmax(self.teacher(ids).logits.float(), -1)
+                q = torch.log_softmax(self.student(ids).logits.float(), -1)
             loss = torch.nn.functional.kl_div(q, p, log_target=True, reduction="sum") / a.batch
             loss.backward()
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
@@ -60,7 +61,7 @@ class Torch:
 def run_afmq(args, temp, tool, n):
     command = [tool, "recover", args.artifact, "--teacher", args.teacher, "--data", args.data, "--out", f"{temp}/out-{n}", "--rank", args.rank]
     command += ["--tokens", args.steps * args.batch, "--seq-len", args.seq_len, "--batch-tokens", args.batch, "--init", "zero", "--validation-tokens", 16]
-    command += ["--threads", args.threads, "--json", "--quiet"]
+    command += ["--compute", args.compute, "--threads", args.threads, "--json", "--quiet"]
     out = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True)
     answer = json.loads(out.stdout)
     if out.returncode:
@@ -79,11 +80,14 @@ def main():
     parser.add_argument("--part", type=int, default=4, help="sequences that PyTorch runs at once")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--compute", default="f32", choices=["f32", "bf16"])
+    parser.add_argument("--tool", type=pathlib.Path, help="a built afmq, for machines without Go")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    tool = ROOT / ".venv" / "bin" / "afmq-parity"
-    subprocess.run(["go", "build", "-o", tool, "./cmd/afmq"], cwd=ROOT, check=True)
+    tool = args.tool or ROOT / ".venv" / "bin" / "afmq-parity"
+    if not args.tool:
+        subprocess.run(["go", "build", "-o", tool, "./cmd/afmq"], cwd=ROOT, check=True)
     ratios = []
     with tempfile.TemporaryDirectory() as temp:
         plain = f"{temp}/plain"
@@ -94,7 +98,7 @@ def main():
             theirs = torch_run.run()
             ratios.append(ours / theirs)
             print(f"round {n + 1}: afmq {ours:.0f} tokens/s (peak {memory / 2**20:.0f} MiB), PyTorch and PEFT {theirs:.0f}, ratio {ours / theirs:.2f}", flush=True)
-    print(f"{args.threads} threads, rank {args.rank}, {args.seq_len} tokens a sequence, {args.batch} a step: median ratio {statistics.median(ratios):.2f}")
+    print(f"{args.threads} threads, rank {args.rank}, {args.seq_len} tokens a sequence, {args.batch} a step, {args.compute}: median ratio {statistics.median(ratios):.2f}")
 
 
 if __name__ == "__main__":

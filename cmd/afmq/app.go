@@ -28,8 +28,6 @@ type app struct {
 	started  bool // a command's own code runs; errors before it are wrong usage
 	pool     *kernel.Pool
 	reporter *reporter
-
-	helpError error // help could not be printed; cobra has no place for that
 }
 
 func newRootCommand(a *app) *cobra.Command {

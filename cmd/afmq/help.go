@@ -36,7 +36,8 @@ type helpFlag struct {
 	Usage     string `json:"usage"`
 }
 
-// setHelp gives root a help that is JSON where that is wanted.
+// setHelp gives root a help that is JSON where that is wanted. cobra has no place for the
+// error of printing it; run knows of what could not be printed.
 func (a *app) setHelp(root *cobra.Command) {
 	people := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
@@ -44,9 +45,9 @@ func (a *app) setHelp(root *cobra.Command) {
 		case !a.wantJSON:
 			people(cmd, args)
 		case cmd.Name() == exitCodesTopic:
-			a.helpError = a.print(exitCodesObject{"afmq.exit-codes/v1", exitTable}, nil)
+			_ = a.print(exitCodesObject{"afmq.exit-codes/v1", exitTable}, nil)
 		default:
-			a.helpError = a.print(describeCommand(cmd), nil)
+			_ = a.print(describeCommand(cmd), nil)
 		}
 	})
 	root.SetHelpCommand(&cobra.Command{

@@ -44,9 +44,6 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	err := root.ExecuteContext(ctx)
 	a.close()
 	if err == nil {
-		err = a.helpError
-	}
-	if err == nil {
 		err = outputError(out.err) // of what did not look: help
 	}
 	if err == nil {

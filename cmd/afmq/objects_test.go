@@ -169,7 +169,7 @@ func (m *matcher) match(at, file string, schema any, typ reflect.Type) {
 		typ = typ.Elem()
 	}
 	switch typ.Kind() {
-	case reflect.Slice:
+	case reflect.Slice, reflect.Array:
 		if typ == reflect.TypeFor[json.RawMessage]() {
 			return // real output shows what is in it
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +18,11 @@ type versionObject struct {
 	OS      string `json:"os"`
 	Arch    string `json:"arch"`
 	Kernels string `json:"kernels"`
-	Threads int    `json:"threads"`
+	// Computes are the arithmetics that the kernels have, and Auto what --compute auto takes for many
+	// rows and for one.
+	Computes []string  `json:"computes"`
+	Auto     [2]string `json:"auto"`
+	Threads  int       `json:"threads"`
 }
 
 func newVersionCommand(a *app) *cobra.Command {
@@ -28,10 +33,12 @@ func newVersionCommand(a *app) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			v := versionObject{
 				Schema: "afmq.version/v1", Version: version, Go: runtime.Version(),
-				OS: runtime.GOOS, Arch: runtime.GOARCH, Kernels: kernel.Level(), Threads: a.workers().Threads(),
+				OS: runtime.GOOS, Arch: runtime.GOARCH, Kernels: kernel.Level(), Computes: kernel.Computes(),
+				Auto: [2]string{kernel.Fastest(false).String(), kernel.Fastest(true).String()}, Threads: a.workers().Threads(),
 			}
 			return a.print(v, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "afmq %s (%s, %s/%s), %s kernels, %d threads\n", v.Version, v.Go, v.OS, v.Arch, v.Kernels, v.Threads)
+				_, err := fmt.Fprintf(w, "afmq %s (%s, %s/%s), %s kernels, %d threads\narithmetics: %s; auto takes %s, and %s in generate\n",
+					v.Version, v.Go, v.OS, v.Arch, v.Kernels, v.Threads, strings.Join(v.Computes, ", "), v.Auto[0], v.Auto[1])
 				return err
 			})
 		},

@@ -83,11 +83,30 @@ func (p *Pool) mulTiles(ws *workspace, y, x []float32, m int, w *Matrix, back bo
 		f.lo = ws.lo
 	}
 	var blocks int
-	f.per, blocks, f.groups = p.partition(m, panelsOf(f.out), f.strips)
+	f.per, blocks, f.groups = p.partitionTiles(panelsOf(f.out), f.strips)
 	run := p.runFor(m * w.rows * w.cols)
 	run(f.strips, ws.packTiles)
 	run(blocks*f.groups, ws.jobTiles)
 	*f = tileProduct{}
+}
+
+// partitionTiles is partition for products on tiles. They are so quick that passing X by only a
+// few panels at a time would wait for memory: rather than making the blocks of panels
+// smaller, it cuts X, down to a few strips, and has weights widened more than once.
+func (p *Pool) partitionTiles(panels, strips int) (per, blocks, groups int) {
+	const fewStrips = 4
+	most := (strips + fewStrips - 1) / fewStrips
+	jobs := 1
+	if p.threads > 1 {
+		jobs = 4 * p.threads
+	}
+	for per = jobPanels; ; per /= 2 {
+		blocks = (panels + per - 1) / per
+		if per == 2 || blocks*most >= jobs {
+			break
+		}
+	}
+	return per, blocks, min(most, max(1, (jobs+blocks-1)/blocks))
 }
 
 // pack converts strip s of X. Rows and columns beyond the last are zero.

@@ -111,12 +111,12 @@ type Scratch struct {
 // elements. C is overwritten and must not overlap A or B. The order of sums is
 // MulT's, so the same numbers give the same bits.
 func (s *Scratch) MulNT(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
-	s.multiply(smallProduct{m: m, n: n, k: k, a: rowsOf(a, lda), b: columnsAcross(b, ldb), c: c, ldc: ldc})
+	s.multiply(smallProduct{m: m, n: n, k: k, a: operand{a, lda, false}, b: operand{b, ldb, true}, c: c, ldc: ldc})
 }
 
 // MulNTAdd is MulNT with C += A·Bᵀ.
 func (s *Scratch) MulNTAdd(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
-	s.multiply(smallProduct{m: m, n: n, k: k, a: rowsOf(a, lda), b: columnsAcross(b, ldb), c: c, ldc: ldc, add: true})
+	s.multiply(smallProduct{m: m, n: n, k: k, a: operand{a, lda, false}, b: operand{b, ldb, true}, c: c, ldc: ldc, add: true})
 }
 
 // MulNN computes C = A·B on the caller's goroutine: A is [m, k] with rows lda
@@ -124,7 +124,7 @@ func (s *Scratch) MulNTAdd(m, n, k int, a []float32, lda int, b []float32, ldb i
 // elements. C is overwritten and must not overlap A or B. The order of sums is
 // MulT's, so the same numbers give the same bits.
 func (s *Scratch) MulNN(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
-	s.multiply(smallProduct{m: m, n: n, k: k, a: rowsOf(a, lda), b: columnsAlong(b, ldb), c: c, ldc: ldc})
+	s.multiply(smallProduct{m: m, n: n, k: k, a: operand{a, lda, false}, b: operand{b, ldb, false}, c: c, ldc: ldc})
 }
 
 // MulTNAdd computes C += Aᵀ·B on the caller's goroutine: A is [k, m] with rows lda
@@ -132,45 +132,40 @@ func (s *Scratch) MulNN(m, n, k int, a []float32, lda int, b []float32, ldb int,
 // elements. C must not overlap A or B. Each block of 256 of the summed dimension
 // is one chain, and the chains are added to C in order.
 func (s *Scratch) MulTNAdd(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
-	packA := func(_ isa, dst []float32, first, height, k0, kc int) {
+	s.multiply(smallProduct{m: m, n: n, k: k, a: operand{a, lda, true}, b: operand{b, ldb, false}, c: c, ldc: ldc, add: true})
+}
+
+// operand is a matrix of a small product, row by row with rows ld apart, or what is given
+// by its transpose's rows. (Not a closure that packs: those would be allocated for every
+// product.)
+type operand struct {
+	x      []float32
+	ld     int
+	turned bool
+}
+
+// strip writes columns [k0, k0+kc) of rows [first, first+height) as [k][height], and may
+// write 16 elements more.
+func (o operand) strip(lv isa, dst []float32, first, height, k0, kc int) {
+	if !o.turned {
+		transpose(lv, dst, height, o.x[first*o.ld+k0:], o.ld, height, kc)
+		return
+	}
+	for r := range kc {
+		copyRow(dst[r*height:], o.x[(k0+r)*o.ld+first:], height)
+	}
+}
+
+// panel writes columns [j0, j0+cols), cols ≤ 16, of rows [k0, k0+kc) as [k][16].
+func (o operand) panel(lv isa, dst []float32, j0, cols, k0, kc int) {
+	switch {
+	case o.turned:
+		transpose(lv, dst, PanelRows, o.x[j0*o.ld+k0:], o.ld, cols, kc)
+	case cols == PanelRows:
+		gather(lv, dst[:kc*PanelRows], o.x[k0*o.ld+j0:], o.ld)
+	default:
 		for r := range kc {
-			copyRow(dst[r*height:], a[(k0+r)*lda+first:], height)
-		}
-	}
-	s.multiply(smallProduct{m: m, n: n, k: k, a: packA, b: columnsAlong(b, ldb), c: c, ldc: ldc, add: true})
-}
-
-// packA writes columns [k0, k0+kc) of rows [first, first+height) of A as
-// [k][height], and may write 16 elements more.
-type packA func(lv isa, dst []float32, first, height, k0, kc int)
-
-// rowsOf packs an A that is stored row by row.
-func rowsOf(a []float32, lda int) packA {
-	return func(lv isa, dst []float32, first, height, k0, kc int) {
-		transpose(lv, dst, height, a[first*lda+k0:], lda, height, kc)
-	}
-}
-
-// packB writes columns [j0, j0+cols) of B, cols ≤ 16, rows [k0, k0+kc), as a panel
-// [k][16].
-type packB func(lv isa, dst []float32, j0, cols, k0, kc int)
-
-// columnsAcross packs a B [n, k] that is given by its transpose's rows.
-func columnsAcross(b []float32, ldb int) packB {
-	return func(lv isa, dst []float32, j0, cols, k0, kc int) {
-		transpose(lv, dst, PanelRows, b[j0*ldb+k0:], ldb, cols, kc)
-	}
-}
-
-// columnsAlong packs a B [k, n] that is stored row by row.
-func columnsAlong(b []float32, ldb int) packB {
-	return func(lv isa, dst []float32, j0, cols, k0, kc int) {
-		if cols == PanelRows {
-			gather(lv, dst[:kc*PanelRows], b[k0*ldb+j0:], ldb)
-			return
-		}
-		for r := range kc {
-			copyRow(dst[r*PanelRows:], b[(k0+r)*ldb+j0:], cols)
+			copyRow(dst[r*PanelRows:], o.x[(k0+r)*o.ld+j0:], cols)
 		}
 	}
 }
@@ -199,8 +194,7 @@ const scratchPanels = 16
 // smallProduct is one product: C = A·B or C += A·B with A [m, k] and B [k, n].
 type smallProduct struct {
 	m, n, k int
-	a       packA
-	b       packB
+	a, b    operand
 	c       []float32
 	ldc     int
 	add     bool
@@ -229,7 +223,7 @@ func (s *Scratch) multiply(p smallProduct) {
 		kc := min(blockK, p.k-k0)
 		for i := range st.n {
 			first, height := st.rows(i)
-			p.a(lv, s.a[i*st.stride:][:st.stride], first, height, k0, kc)
+			p.a.strip(lv, s.a[i*st.stride:][:st.stride], first, height, k0, kc)
 		}
 		t := tiles{lv: lv, set: set, kc: kc, tile: &s.tile}
 		if p.add || k0 > 0 {
@@ -238,7 +232,7 @@ func (s *Scratch) multiply(p smallProduct) {
 		for j0 := 0; j0 < p.n; j0 += scratchPanels * PanelRows {
 			cols := min(scratchPanels*PanelRows, p.n-j0)
 			for j := 0; j < cols; j += PanelRows {
-				p.b(lv, s.b[j/PanelRows*ps:], j0+j, min(PanelRows, cols-j), k0, kc)
+				p.b.panel(lv, s.b[j/PanelRows*ps:], j0+j, min(PanelRows, cols-j), k0, kc)
 			}
 			for i := range st.n {
 				r0, mr := st.rows(i)

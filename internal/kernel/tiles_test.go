@@ -95,7 +95,8 @@ func checkProducts(t *testing.T, c Compute, tolerance float64, round func(float6
 }
 
 func TestSplitProducts(t *testing.T) {
-	checkProducts(t, Split, 2e-5, func(v float64) float64 { return v })
+	// Two operands are off by up to 2^-17 each, and the product of their small parts is left out.
+	checkProducts(t, Split, 0x1p-15, func(v float64) float64 { return v })
 }
 
 func TestBF16Products(t *testing.T) {
@@ -207,6 +208,50 @@ func FuzzNarrow(f *testing.F) {
 		for _, lv := range Levels() {
 			selectLevel(t, lv)
 			checkNarrow(t, x, order)
+		}
+	})
+}
+
+// FuzzTiles holds products on tiles, or their twins, to float64 for any sizes and formats.
+func FuzzTiles(f *testing.F) {
+	for kind := range uint8(9) {
+		f.Add(kind, 3*kind+1, uint16(17*kind), uint16(67*kind), kind%2 == 0, uint64(kind))
+	}
+	f.Fuzz(func(t *testing.T, kind, rows uint8, n, k uint16, back bool, seed uint64) {
+		m, nn, kk := int(rows)%70+1, int(n)%100+1, int(k)%700+1
+		r := newRand(seed)
+		w := tileFormats[int(kind)%len(tileFormats)].make(r, nn, kk)
+		in, out, product := kk, nn, productIn
+		if back {
+			in, out, product = nn, kk, backIn
+		}
+		x, weights := normals(r, m*in), weightsOf(w)
+		want, size := make([]float64, m*out), make([]float64, m*out)
+		for i := range want {
+			for j := range in {
+				at := i%out*kk + j
+				if back {
+					at = j*kk + i%out
+				}
+				p := float64(x[i/out*in+j]) * weights[at]
+				want[i] += p
+				size[i] += math.Abs(p)
+			}
+		}
+		before := Level()
+		defer selectLevel(t, before)
+		for _, lv := range Levels() {
+			selectLevel(t, lv)
+			for c, tolerance := range map[Compute]float64{Split: 0x1p-15, BF16: 0x1p-7} {
+				if !c.available() {
+					continue
+				}
+				for i, got := range product(c, 2, x, m, w) {
+					if d := math.Abs(float64(got) - want[i]); !(d <= tolerance*size[i]+1e-30) {
+						t.Fatalf("%s %s [%d, %d], %d rows, back %v: element %d is %v, want %v", lv, c, nn, kk, m, back, i, got, want[i])
+					}
+				}
+			}
 		}
 	})
 }

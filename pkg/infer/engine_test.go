@@ -197,3 +197,32 @@ func TestRunnerIsReusable(t *testing.T) {
 		}
 	})
 }
+
+// TestDecodeAllocatesNothing holds a decoded token to no allocation once the buffers are
+// there, but for the rotation's table, which grows in larger and larger steps.
+func TestDecodeAllocatesNothing(t *testing.T) {
+	for _, threads := range []int{1, 2} {
+		pool := kernel.NewPool(threads)
+		m, err := OpenWeights(filepath.Join("testdata", "models", "qwen3-biases"), pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := m.NewRunner(pool)
+		cache := m.NewCache(32)
+		logits := make([]float32, m.Config.VocabSize)
+		batch := []Segment{{cache, []int32{3}}}
+		step := func() {
+			if cache.Len == 32 {
+				cache.Reset()
+			}
+			r.Logits(logits, r.Forward(batch), 1)
+		}
+		for range 40 {
+			step()
+		}
+		if got := testing.AllocsPerRun(50, step); got != 0 {
+			t.Errorf("%d threads: %v allocations in a decoded token", threads, got)
+		}
+		pool.Close()
+	}
+}

@@ -31,16 +31,33 @@ type Runner struct {
 	cos, sin         [][]float32 // per token, [head_dim/2]
 	segmentOf, posOf []int       // per token
 	back             *backwardBuffers
+
+	// What a loop over rows is at, and the loops bound to it once: closures of their own
+	// would be allocated for every one.
+	loop                rowLoop
+	chunkLoop, taskLoop func(worker, i int)
+}
+
+// rowLoop is the arguments of a loop over n rows.
+type rowLoop struct {
+	f         func(r *Runner, i int)
+	n         int
+	dst, x, w []float32
+	batch     []Segment
+	layer     int
 }
 
 // NewRunner returns a runner whose matrix products run on pool.
 func (m *Model) NewRunner(pool *kernel.Pool) *Runner {
-	return &Runner{
+	r := &Runner{
 		model:   m,
 		pool:    pool,
 		rope:    newRopeTable(m.Config),
 		workers: make([]attentionScratch, pool.Threads()),
 	}
+	r.chunkLoop = func(_, c int) { r.chunk(c) }
+	r.taskLoop = func(worker, i int) { r.attend(&r.workers[worker], r.tasks[i]) }
+	return r
 }
 
 // Model returns the model that the runner runs.
@@ -104,10 +121,13 @@ func (r *Runner) feedForwardIn(b *Block, n int) {
 func (r *Runner) feedForwardOut(b *Block, n int) {
 	r.project(&b.Gate, r.gate, r.normed, n)
 	r.project(&b.Up, r.up, r.normed, n)
+	r.each(n, rowLoop{f: (*Runner).siluRow})
+}
+
+func (r *Runner) siluRow(i int) {
 	f := r.model.Config.IntermediateSize
-	r.rows(n, func(i int) {
-		kernel.SiLUMul(r.gate[i*f:(i+1)*f], r.gate[i*f:(i+1)*f], r.up[i*f:(i+1)*f])
-	})
+	gate := r.gate[i*f : (i+1)*f]
+	kernel.SiLUMul(gate, gate, r.up[i*f:(i+1)*f])
 }
 
 // addFeedForward adds the feed-forward's result to r.hidden.
@@ -120,9 +140,11 @@ func (r *Runner) addFeedForward(b *Block, n int) {
 func (r *Runner) project(l *Linear, y, x []float32, n int) { l.apply(r.pool, y, x, n, &r.low) }
 
 // addNormed adds r.normed to r.hidden.
-func (r *Runner) addNormed(n int) {
+func (r *Runner) addNormed(n int) { r.each(n, rowLoop{f: (*Runner).addRow}) }
+
+func (r *Runner) addRow(i int) {
 	d := r.model.Config.HiddenSize
-	r.rows(n, func(i int) { kernel.Add(r.hidden[i*d:(i+1)*d], r.normed[i*d:(i+1)*d]) })
+	kernel.Add(r.hidden[i*d:(i+1)*d], r.normed[i*d:(i+1)*d])
 }
 
 // Logits computes the logits [n, vocab] of n hidden states [n, hidden].
@@ -179,59 +201,79 @@ func grow(s []float32, n int) []float32 {
 	return s[:n]
 }
 
-// rows calls f for each of n rows, in parallel where that pays.
-func (r *Runner) rows(n int, f func(i int)) {
-	const chunk = 16
-	if n <= chunk {
-		for i := range n {
-			f(i)
-		}
-		return
+// rowChunk is how many rows of an element-wise operation make a job.
+const rowChunk = 16
+
+// each calls the loop's function for each of n rows, in parallel where that pays.
+func (r *Runner) each(n int, loop rowLoop) {
+	r.loop = loop
+	r.loop.n = n
+	if n <= rowChunk {
+		r.chunk(0)
+	} else {
+		r.pool.Run((n+rowChunk-1)/rowChunk, r.chunkLoop)
 	}
-	r.pool.Run((n+chunk-1)/chunk, func(_, c int) {
-		for i := c * chunk; i < min((c+1)*chunk, n); i++ {
-			f(i)
-		}
-	})
+	r.loop = rowLoop{}
+}
+
+// chunk does one job of the loop.
+func (r *Runner) chunk(c int) {
+	for i := c * rowChunk; i < min((c+1)*rowChunk, r.loop.n); i++ {
+		r.loop.f(r, i)
+	}
+}
+
+// rows is each for a function that needs more than a loop carries.
+func (r *Runner) rows(n int, f func(i int)) {
+	r.each(n, rowLoop{f: func(_ *Runner, i int) { f(i) }})
 }
 
 func (r *Runner) norm(dst, x, w []float32, n int) {
-	d, eps := len(w), float32(r.model.Config.RMSNormEps)
-	r.rows(n, func(i int) { kernel.RMSNorm(dst[i*d:(i+1)*d], x[i*d:(i+1)*d], w, eps) })
+	r.each(n, rowLoop{f: (*Runner).normRow, dst: dst, x: x, w: w})
+}
+
+func (r *Runner) normRow(i int) {
+	l, d := &r.loop, len(r.loop.w)
+	kernel.RMSNorm(l.dst[i*d:(i+1)*d], l.x[i*d:(i+1)*d], l.w, float32(r.model.Config.RMSNormEps))
 }
 
 // rotateAndStore norms the queries and keys of a layer where the family does,
 // rotates them to their positions, and appends keys and values to the caches.
 func (r *Runner) rotateAndStore(batch []Segment, layer, n int) {
-	c := r.model.Config
+	r.each(n, rowLoop{f: (*Runner).rotateRow, batch: batch, layer: layer})
+}
+
+func (r *Runner) rotateRow(i int) {
+	c, batch, layer := r.model.Config, r.loop.batch, r.loop.layer
 	b := &r.model.Blocks[layer]
-	hd, eps := c.HeadDim, float32(c.RMSNormEps)
-	turn := func(x, norm []float32, i int) {
-		if norm != nil {
-			kernel.RMSNorm(x, x, norm, eps)
-		}
-		kernel.Rope(x, r.cos[i], r.sin[i])
+	hd := c.HeadDim
+	q := r.q[i*c.Heads*hd : (i+1)*c.Heads*hd]
+	for h := range c.Heads {
+		r.turn(q[h*hd:(h+1)*hd], b.QNorm, i)
 	}
-	r.rows(n, func(i int) {
-		q := r.q[i*c.Heads*hd : (i+1)*c.Heads*hd]
-		for h := range c.Heads {
-			turn(q[h*hd:(h+1)*hd], b.QNorm, i)
-		}
-		cache, pos := batch[r.segmentOf[i]].Cache, r.posOf[i]
-		for kv := range c.KVHeads {
-			at := (i*c.KVHeads + kv) * hd
-			turn(r.k[at:at+hd], b.KNorm, i)
-			keys, values := cache.head(layer, kv)
-			copy(keys[pos*hd:(pos+1)*hd], r.k[at:at+hd])
-			copy(values[pos*hd:(pos+1)*hd], r.v[at:at+hd])
-		}
-	})
+	cache, pos := batch[r.segmentOf[i]].Cache, r.posOf[i]
+	for kv := range c.KVHeads {
+		at := (i*c.KVHeads + kv) * hd
+		r.turn(r.k[at:at+hd], b.KNorm, i)
+		keys, values := cache.head(layer, kv)
+		copy(keys[pos*hd:(pos+1)*hd], r.k[at:at+hd])
+		copy(values[pos*hd:(pos+1)*hd], r.v[at:at+hd])
+	}
+}
+
+// turn norms a head of token i, where there are weights for it, and rotates it.
+func (r *Runner) turn(x, norm []float32, i int) {
+	if norm != nil {
+		kernel.RMSNorm(x, x, norm, float32(r.model.Config.RMSNormEps))
+	}
+	kernel.Rope(x, r.cos[i], r.sin[i])
 }
 
 // attentionTask is the attention of some tokens of a segment over one KV head
 // and all the query heads that share it.
 type attentionTask struct {
-	segment, kv   int
+	cache         *Cache
+	layer, kv     int
 	first         int // index of the segment's first token in the batch
 	start, length int // the tokens [start, start+length) of the segment
 }
@@ -255,27 +297,24 @@ func (r *Runner) attention(batch []Segment, layer int) {
 	c := r.model.Config
 	r.tasks = r.tasks[:0]
 	first := 0
-	for s, seg := range batch {
+	for _, seg := range batch {
 		n := len(seg.Tokens)
 		visible := seg.Cache.Len + n
 		block := min(max(maxScores/(visible*c.Heads/c.KVHeads), 1), max(n, 1), maxQueries)
 		for start := 0; start < n; start += block {
 			for kv := range c.KVHeads {
-				r.tasks = append(r.tasks, attentionTask{s, kv, first, start, min(block, n-start)})
+				r.tasks = append(r.tasks, attentionTask{seg.Cache, layer, kv, first, start, min(block, n-start)})
 			}
 		}
 		first += n
 	}
-	r.pool.Run(len(r.tasks), func(worker, i int) {
-		t := r.tasks[i]
-		r.attend(&r.workers[worker], batch[t.segment].Cache, layer, t)
-	})
+	r.pool.Run(len(r.tasks), r.taskLoop)
 }
 
-func (r *Runner) attend(w *attentionScratch, cache *Cache, layer int, t attentionTask) {
-	c := r.model.Config
+func (r *Runner) attend(w *attentionScratch, t attentionTask) {
+	c, cache := r.model.Config, t.cache
 	hd, group := c.HeadDim, c.Heads/c.KVHeads
-	keys, values := cache.head(layer, t.kv)
+	keys, values := cache.head(t.layer, t.kv)
 	base := cache.Len + t.start // position of the task's first token
 	visible := base + t.length  // keys that its last token sees
 	rows := t.length * group    // one per token and query head, token by token

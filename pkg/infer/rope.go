@@ -71,6 +71,17 @@ func (r Rope) Frequencies(headDim, seqLen int) (inv []float64, attentionFactor f
 	return inv, 1
 }
 
+// regime is equal for lengths of a sequence that have the same frequencies, and above 0.
+func (r Rope) regime(seqLen int) int {
+	switch {
+	case r.Type == "dynamic":
+		return max(seqLen, r.MaxPositions)
+	case r.Type == "longrope" && seqLen > r.OriginalPositions:
+		return 2
+	}
+	return 1
+}
+
 // llama3 scales one frequency: long waves by the factor, short ones not at all.
 func (r Rope) llama3(inv float64) float64 {
 	length := float64(r.OriginalPositions)

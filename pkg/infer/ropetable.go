@@ -15,7 +15,8 @@ import (
 type ropeTable struct {
 	rope    Rope
 	headDim int
-	inv     []float64 // the frequencies of the cached rows
+	regime  int       // of the cached rows; 0 before there are any
+	inv     []float64 // their frequencies
 	factor  float64
 	cos     [][]float32 // per position
 	sin     [][]float32
@@ -26,10 +27,14 @@ func newRopeTable(c *Config) *ropeTable { return &ropeTable{rope: c.Rope, headDi
 // at returns the rows of the positions [base, base+n) of a sequence that ends
 // with the last of them.
 func (t *ropeTable) at(base, n int) (cos, sin [][]float32) {
-	inv, factor := t.rope.Frequencies(t.headDim, base+n)
-	if factor != t.factor || !slices.Equal(inv, t.inv) {
-		t.inv, t.factor, t.cos, t.sin = inv, factor, nil, nil
+	if regime := t.rope.regime(base + n); regime != t.regime {
+		inv, factor := t.rope.Frequencies(t.headDim, base+n)
+		if factor != t.factor || !slices.Equal(inv, t.inv) {
+			t.inv, t.factor, t.cos, t.sin = inv, factor, nil, nil
+		}
+		t.regime = regime
 	}
+	inv, factor := t.inv, t.factor
 	for pos := len(t.cos); pos < base+n; pos++ {
 		c, s := make([]float32, len(inv)), make([]float32, len(inv))
 		for i, f := range inv {

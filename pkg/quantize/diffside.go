@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/internal/progress"
 	"afmq/pkg/infer"
@@ -62,7 +63,7 @@ func openArtifactSide(ctx context.Context, pool *kernel.Pool, dir string, p prog
 		}
 	}
 	path := filepath.Join(dir, infer.ManifestFile)
-	data, err := infer.ReadBounded(path, 64<<20)
+	data, err := infile.Read(path, 64<<20)
 	if err != nil {
 		s.close()
 		return nil, err

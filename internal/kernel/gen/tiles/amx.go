@@ -64,6 +64,10 @@ func tileConfig(base reg.Register) {
 	bytes(0xc4, vex2(n, 0), 0x78, 0x49, n&7)
 }
 
+// stepsAhead is how many steps before they are read strips of X are fetched. (On 16 threads of a
+// Xeon, two to a core, 5.0 to 5.3 TF/s with one step, 3.9 to 4.1 without.)
+const stepsAhead = 1
+
 // tileKernel is a product of X in so many parts with W in so many.
 type tileKernel struct {
 	name string
@@ -115,15 +119,25 @@ func (k tileKernel) write() {
 	if k.x == 2 { // the small part first, so that the large one is there for the weights' small part
 		x = reg.RDI
 	}
+	fetch := func(base reg.Register, from, to int) {
+		for l := from; l < to; l++ {
+			PREFETCHT0(Mem{Base: base, Disp: stepsAhead*stripBytes + 64*l})
+		}
+	}
 	tileLoad(4, x, reg.R9, 0)
 	tileLoad(6, reg.RBX, reg.R9, 0)
 	tileMultiply(0, 4, 6)
+	fetch(x, 0, 8)
 	tileLoad(7, reg.R12, reg.R9, 0)
 	tileMultiply(1, 4, 7)
+	fetch(x, 8, 16)
 	tileLoad(5, x, reg.R9, 1024)
 	tileMultiply(2, 5, 6)
+	fetch(x, 16, 24)
 	tileMultiply(3, 5, 7)
+	fetch(x, 24, 32)
 	if k.x == 2 {
+		fetch(reg.RSI, 0, 32)
 		tileLoad(4, reg.RSI, reg.R9, 0)
 		tileLoad(5, reg.RSI, reg.R9, 1024)
 		all()
