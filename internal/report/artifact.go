@@ -69,6 +69,9 @@ func openArtifact(dir string) (*artifact, error) {
 	return a, nil
 }
 
+// maxConfig is far beyond what a config.json has.
+const maxConfig = 16 << 20
+
 // checkFiles holds the two files that the report depends on to the manifest: the config by
 // its digest, the weights by their size, which is quick. `afmq verify` reads every byte.
 func (a *artifact) checkFiles() error {
@@ -76,7 +79,7 @@ func (a *artifact) checkFiles() error {
 		path := filepath.Join(a.dir, f.Name)
 		switch f.Name {
 		case "config.json":
-			data, err := infer.ReadBounded(path, max(f.Bytes, 0))
+			data, err := infer.ReadBounded(path, min(f.Bytes, maxConfig))
 			if err != nil {
 				return err
 			}

@@ -15,7 +15,6 @@ package report
 
 import (
 	"context"
-	"path/filepath"
 
 	"afmq/internal/device"
 	"afmq/internal/kernel"
@@ -55,7 +54,7 @@ func Make(ctx context.Context, pool *kernel.Pool, opts Options) (*Report, error)
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Title: show(filepath.Base(filepath.Clean(opts.Artifact))), Subtitle: s.subtitle()}
+	r := &Report{Title: nameOf(opts.Artifact), Subtitle: s.subtitle()}
 	art := shellPath(opts.Artifact)
 	for _, part := range []struct {
 		id, title       string

@@ -249,7 +249,7 @@ func (p *placer) find(e *evalFile) (*place, error) {
 }
 
 func (p *placer) read(e *evalFile, dir string) (*place, error) {
-	name := show(filepath.Base(filepath.Clean(e.Model)))
+	name := nameOf(dir)
 	if !infer.IsArtifact(dir) {
 		if err := p.art.manifest.IsSource(p.ctx, p.pool, dir); err != nil {
 			if p.ctx.Err() != nil {

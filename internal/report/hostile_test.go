@@ -148,6 +148,12 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q is shown as %q, expected %q", in, got, want)
 		}
 	}
+	t.Chdir(in("mixed"))
+	for dir, want := range map[string]string{"x/y/": "y", "x": "x", ".": "mixed", "..": filepath.Base(fixture)} {
+		if got := nameOf(dir); got != want {
+			t.Errorf("%q is called %q, expected %q", dir, got, want)
+		}
+	}
 	for in, want := range map[string]string{
 		"a/b-1.5": "a/b-1.5", "-rf": "./-rf", "my model": "'my model'", "it's": `'it'\''s'`, "$(id)": "'$(id)'", "a\nb'": `$'a\x0ab\''`, "": "''",
 	} {

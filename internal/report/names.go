@@ -28,6 +28,17 @@ func show(s string) string {
 	return b.String()
 }
 
+// nameOf returns the name of a directory as it may be shown, also of "." and "..".
+func nameOf(dir string) string {
+	name := filepath.Base(filepath.Clean(dir))
+	if name == "." || name == ".." {
+		if abs, err := filepath.Abs(dir); err == nil {
+			name = filepath.Base(abs)
+		}
+	}
+	return show(name)
+}
+
 // shellPath returns a path as a POSIX shell takes it for one word that is no flag.
 func shellPath(s string) string {
 	if strings.HasPrefix(s, "-") {
