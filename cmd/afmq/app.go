@@ -20,7 +20,8 @@ var version = "0.1.0-dev"
 // app is what all commands share: the streams and the global flags.
 type app struct {
 	stdout, stderr io.Writer
-	wantJSON       bool // --json, or it was among the arguments that failed to parse
+	wantJSON       bool // --json
+	maybeJSON      bool // it is among the arguments, which may have failed to parse
 	quiet          bool
 	threads        int
 
@@ -68,7 +69,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 	}
 	root.SuggestionsMinimumDistance = 2
 	flags := root.PersistentFlags()
-	flags.BoolVar(&a.wantJSON, "json", a.wantJSON, "print one JSON object on stdout, also for an error")
+	flags.BoolVar(&a.wantJSON, "json", false, "print one JSON object on stdout, also for an error")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress; errors are still printed")
 	flags.IntVar(&a.threads, "threads", 0, "worker threads (default: all cores)")
 	root.AddCommand(
@@ -79,12 +80,19 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 		newRecoverCommand(a),
 		newDequantizeCommand(a),
 		newVerifyCommand(a),
+		newDiffCommand(a),
 		newEvalCommand(a),
+		newGateCommand(a),
 		newGenerateCommand(a),
+		newDevicesCommand(a),
+		newReportCommand(a),
 		newDemoCommand(a),
 		newVersionCommand(a),
+		newCompletionCommand(a),
 		newExitCodesTopic(),
 	)
+	root.CompletionOptions.DisableDefaultCmd = true
+	a.setHelp(root)
 	return root
 }
 
@@ -122,7 +130,9 @@ func (a *app) close() {
 
 // print writes a command's result: the JSON object, or what text writes.
 func (a *app) print(object any, text func(w io.Writer) error) error {
-	a.reporter.Done()
+	if a.reporter != nil { // help is printed before any command starts
+		a.reporter.Done()
+	}
 	if !a.wantJSON {
 		return outputError(text(a.stdout))
 	}
@@ -135,17 +145,6 @@ func (a *app) print(object any, text func(w io.Writer) error) error {
 // outputError says that a result could not be printed.
 func outputError(err error) error {
 	return fault.Writing("standard output", err)
-}
-
-// exitCodes gives the exit code of each kind of error. It is the only place
-// where the two meet.
-var exitCodes = map[fault.Kind]int{
-	fault.Unexpected: 1,
-	fault.Usage:      2,
-	fault.Input:      3,
-	fault.Infeasible: 4,
-	fault.Gate:       5,
-	fault.Output:     6,
 }
 
 // errorObject is the JSON form of an error.
@@ -168,7 +167,7 @@ func (a *app) fail(err error) int {
 	if kind == fault.Unexpected && !a.started {
 		kind = fault.Usage // cobra's own errors: flags, arguments
 	}
-	d := errorDetail{Code: kind.String(), Exit: exitCodes[kind], Message: err.Error()}
+	d := errorDetail{Code: kind.String(), Exit: exitOf(kind), Message: err.Error()}
 	var fe *fault.Error
 	if errors.As(err, &fe) {
 		d.File, d.Hint = fe.File, fe.Hint
@@ -182,7 +181,7 @@ func (a *app) fail(err error) int {
 // interrupted reports that a signal ended the run; the exit code is the shell's.
 func (a *app) interrupted(sig caught) int {
 	return a.report(errorDetail{
-		Code:    "interrupted",
+		Code:    interruptedCode,
 		Exit:    128 + int(sig.Signal),
 		Message: "stopped by " + sig.Error(),
 		Hint:    "the same command continues where it stopped, if it had saved anything",
@@ -198,7 +197,7 @@ func (a *app) report(d errorDetail) int {
 		fmt.Fprintf(a.stderr, "hint: %s\n", d.Hint)
 	}
 	// A gate that failed has printed its result, which is the one object.
-	if a.wantJSON && d.Exit != exitCodes[fault.Gate] {
+	if (a.wantJSON || !a.started && a.maybeJSON) && d.Code != fault.Gate.String() {
 		e := json.NewEncoder(a.stdout)
 		e.SetEscapeHTML(false)
 		e.SetIndent("", "  ")

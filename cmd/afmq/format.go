@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"afmq/internal/fault"
+	"afmq/internal/units"
 )
 
 // table writes rows whose cells are separated by tabs, in aligned columns.
@@ -18,18 +19,7 @@ func table(w io.Writer, rows func(w io.Writer)) error {
 }
 
 // size prints bytes as people read them, in powers of 1024.
-func size(n int64) string {
-	const units = "KMGT"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, i := float64(n)/1024, 0
-	for f >= 1024 && i < len(units)-1 {
-		f /= 1024
-		i++
-	}
-	return fmt.Sprintf("%.2f %ciB", f, units[i])
-}
+func size(n int64) string { return units.Size(n) }
 
 // amount prints n of a unit of progress.
 func amount(n int64, unit string) string {
@@ -40,13 +30,7 @@ func amount(n int64, unit string) string {
 }
 
 // thousands prints n with a separator every three digits.
-func thousands(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
+func thousands(n int64) string { return units.Thousands(n) }
 
 // parseCount reads a number with a suffix k, M or B: thousands, millions, billions.
 func parseCount(flag, s string) (int64, error) {

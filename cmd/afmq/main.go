@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -29,7 +30,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	ctx, stop := interruptible()
 	defer stop()
 	out := &printed{to: stdout}
-	a := &app{stdout: out, stderr: stderr, wantJSON: asksForJSON(args)}
+	a := &app{stdout: out, stderr: stderr, maybeJSON: asksForJSON(args)}
 	defer func() {
 		if p := recover(); p != nil {
 			code = a.fail(fmt.Errorf("internal error: %v", p))
@@ -92,13 +93,17 @@ func interruptible() (context.Context, func()) {
 // asksForJSON reports whether the arguments ask for JSON. It looks at the raw
 // arguments because an error in them is reported as JSON too.
 func asksForJSON(args []string) bool {
+	wants := false
 	for _, arg := range args {
-		switch {
-		case arg == "--":
-			return false
-		case arg == "--json", strings.HasPrefix(arg, "--json=") && arg != "--json=false":
-			return true
+		if arg == "--" {
+			break
+		}
+		if arg == "--json" {
+			wants = true
+		} else if value, ok := strings.CutPrefix(arg, "--json="); ok {
+			on, err := strconv.ParseBool(value)
+			wants = on || err != nil
 		}
 	}
-	return false
+	return wants
 }

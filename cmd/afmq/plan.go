@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"afmq/internal/device"
 	"afmq/internal/fault"
 	"afmq/pkg/sensitivity"
 )
@@ -67,12 +68,16 @@ type planOptions struct {
 	out    string
 	bits   string
 	target targetFlags
+	device deviceFlags
 	seed   int64
 }
 
 type planObject struct {
-	Out string `json:"out"`
+	Out string `json:"out,omitempty"` // the plan's own file does not have it
 	*sensitivity.Plan
+	// Guide is what devices make of the plan and of those with somewhat more and fewer bits;
+	// only with --device.
+	Guide *device.Guide `json:"guide,omitempty"`
 }
 
 func newPlanCommand(a *app) *cobra.Command {
@@ -86,7 +91,11 @@ ways to choose would have cost. --bpw bounds the bits per weight of the projecti
 --max-bytes the size of model.safetensors with its header; neither is ever passed.
 
 The plan is JSON that you may edit: change the "bits" of a layer, and change or remove
-"target" if it no longer fits. ` + "`afmq quantize --plan`" + ` checks it.`,
+"target" if it no longer fits. ` + "`afmq quantize --plan`" + ` checks it.
+
+With --device it also estimates what the plan, and the optimal plans with half and a
+quarter of a bit more and less, take on a device: memory, the time to the first token,
+tokens per second. ` + "`afmq devices`" + ` lists those that are known.`,
 		Example: `  afmq plan scores.json --bpw 3.5 --out plan.json
   afmq plan scores.json --max-bytes 1.2GB --tie qkv,gate_up --override 'layers\.0\.=4' --out plan.json`,
 		Args: cobra.ExactArgs(1),
@@ -97,6 +106,7 @@ The plan is JSON that you may edit: change the "bits" of a layer, and change or 
 	f.StringVar(&o.bits, "bits", "", "widths to choose from (default: all that were scored)")
 	f.Int64Var(&o.seed, "seed", 0, "of the random plans that the plan is compared with")
 	o.target.register(f)
+	o.device.register(f)
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
 }
@@ -106,6 +116,10 @@ func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error
 		return fault.Usagef("a plan needs a target: --bpw or --max-bytes")
 	}
 	r, err := o.target.request(cmd.Flags())
+	if err != nil {
+		return err
+	}
+	profiles, err := o.device.open(cmd.Flags())
 	if err != nil {
 		return err
 	}
@@ -123,16 +137,48 @@ func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error
 	if err != nil {
 		return err
 	}
+	guide, err := o.device.guide(profiles, p, s, shape, r)
+	if err != nil {
+		return err
+	}
 	if err := p.Write(o.out); err != nil {
 		return err
 	}
-	return a.print(planObject{o.out, p}, func(w io.Writer) error {
+	return a.print(planObject{o.out, p, guide}, func(w io.Writer) error {
 		if err := printPlan(w, p); err != nil {
 			return err
+		}
+		if guide != nil {
+			if err := printGuide(w, guide); err != nil {
+				return err
+			}
 		}
 		_, err := fmt.Fprintf(w, "\nwrote %s\n", o.out)
 		return err
 	})
+}
+
+// guide estimates the plan and its neighbours on the devices; nil without any.
+func (d *deviceFlags) guide(profiles []*device.Profile, p *sensitivity.Plan, s *sensitivity.Scores, shape *sensitivity.Shape, r sensitivity.Request) (*device.Guide, error) {
+	if len(profiles) == 0 {
+		return nil, nil
+	}
+	if _, err := d.use.Resolve(shape.Config); err != nil {
+		return nil, err
+	}
+	w, err := device.PlanWork(p, shape)
+	if err != nil {
+		return nil, err
+	}
+	center := p.BPW.Projections
+	if p.Target.BPW > 0 {
+		center = p.Target.BPW
+	}
+	variants, notes, err := device.Neighbours(device.Variant{Name: "plan", BPW: p.BPW.Projections, Cost: &p.Cost, Work: w}, center, s, shape, r)
+	if err != nil {
+		return nil, err
+	}
+	return device.NewGuide(profiles, shape.Config, d.use, variants, notes)
 }
 
 func printPlan(w io.Writer, p *sensitivity.Plan) error {

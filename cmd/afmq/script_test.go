@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	testscript.Main(cleaning{m}, map[string]func(){
-		"afmq": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
+		"afmq": func() { os.Exit(runChecked(os.Args[1:])) },
 	})
 }
 
@@ -46,11 +46,17 @@ var shared string
 
 // TestScripts runs testdata/script/*.txtar, each of which says what behaviour of
 // the command line it protects. Every script finds the demo model in ./model and
-// a text that it wrote in ./text.txt.
+// a text that it wrote in ./text.txt. All JSON that a command prints in them is held
+// against its published schema.
 func TestScripts(t *testing.T) {
+	schemas, err := filepath.Abs(schemaDir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
+			env.Setenv(schemaDirEnv, schemas)
 			if err := demo.Extract(filepath.Join(env.WorkDir, "model")); err != nil {
 				return err
 			}
@@ -59,6 +65,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":   exits,
 			"json":    jsonValue,
+			"schema":  schemaCommand,
 			"flip":    flip,
 			"replace": replace,
 			"cut":     cut,

@@ -117,7 +117,7 @@ func TestNobodyReads(t *testing.T) {
 				c := program(t.Context(), dir, args...)
 				c.Stdout = brokenPipe(t)
 				res := collect(c)()
-				if res.code != exitCodes[fault.Output] || !strings.Contains(res.stderr, "standard output: cannot be written") {
+				if res.code != exitOf(fault.Output) || !strings.Contains(res.stderr, "standard output: cannot be written") {
 					t.Errorf("exit code %d (%v): %s", res.code, res.err, res.stderr)
 				}
 				oneLine(t, res)

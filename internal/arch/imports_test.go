@@ -15,7 +15,7 @@ import (
 )
 
 // leaves may be imported by everyone and import of the project at most fault.
-var leaves = []string{"internal/fault", "internal/infile", "internal/progress", "internal/rss"}
+var leaves = []string{"internal/fault", "internal/infile", "internal/progress", "internal/rss", "internal/units"}
 
 // allowed lists, for each package, what it may import of the project beside the
 // leaves. Imports point downward only.
@@ -24,6 +24,8 @@ var allowed = map[string][]string{
 	"internal/infile":    {},
 	"internal/progress":  {},
 	"internal/rss":       {},
+	"internal/units":     {},
+	"internal/chart":     {},
 	"internal/demo":      {},
 	"internal/kernel":    {},
 	"internal/stage":     {},
@@ -34,8 +36,13 @@ var allowed = map[string][]string{
 	"pkg/sensitivity":    {"pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/quantize":       {"pkg/sensitivity", "pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/recovery":       {"pkg/infer", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
+	"internal/gate":      {"pkg/infer", "internal/stage"},
+	"internal/device":    {"pkg/sensitivity", "pkg/infer"},
+	"internal/report":    {"pkg/recovery", "pkg/sensitivity", "pkg/infer", "internal/kernel", "internal/stage", "internal/chart", "internal/device"},
+	"scripts/testreport": {},
 	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/infer", "internal/kernel"},
-	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/demo", "internal/kernel"},
+	"scripts/ciexamples": {"internal/demo"},
+	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/gate", "internal/report", "internal/device", "internal/demo", "internal/kernel"},
 }
 
 func TestImportsPointDownward(t *testing.T) {

@@ -48,7 +48,7 @@ func ReadAdapter(dir string, cfg *Config) (*Adapter, error) {
 		return nil, fault.Inputf(dir, "not a directory; expected one with %s and %s", AdapterConfigFile, AdapterWeightsFile)
 	}
 	path := filepath.Join(dir, AdapterConfigFile)
-	data, err := readBounded(path, maxAdapterConfig)
+	data, err := ReadBounded(path, maxAdapterConfig)
 	if err != nil {
 		return nil, err
 	}

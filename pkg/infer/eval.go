@@ -45,6 +45,10 @@ type Evaluation struct {
 
 	Seconds         float64 `json:"seconds"`
 	TokensPerSecond float64 `json:"tokens_per_second"` // tokens run through a model, per second
+
+	// Windows are the figures of each window in which something is scored, in the order of
+	// the text.
+	Windows []WindowScore `json:"-"`
 }
 
 // Comparison holds a model against the reference that it was made from.
@@ -101,7 +105,12 @@ func Evaluate(ctx context.Context, pool *kernel.Pool, model, reference *Model, c
 		at += n
 	}
 	opts.Progress.Done()
-	return e.result(time.Since(begun).Seconds())
+	r, err := e.result(time.Since(begun).Seconds())
+	if err != nil {
+		return nil, err
+	}
+	r.Windows = windowScores(windows, e.nats, e.kl)
+	return r, nil
 }
 
 func (o *EvalOptions) resolve(model, reference *Model) error {

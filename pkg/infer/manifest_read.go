@@ -31,12 +31,12 @@ const (
 // name the file.
 func ReadManifest(dir string) (*Manifest, error) {
 	path := filepath.Join(dir, ManifestFile)
-	data, err := readBounded(path, maxManifestBytes)
+	data, err := ReadBounded(path, maxManifestBytes)
 	if err != nil {
 		return nil, err
 	}
 	sumPath := filepath.Join(dir, ManifestDigestFile)
-	sum, err := readBounded(sumPath, 1<<10)
+	sum, err := ReadBounded(sumPath, 1<<10)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,9 @@ func IsArtifact(dir string) bool {
 	return err == nil
 }
 
-func readBounded(path string, limit int64) ([]byte, error) {
+// ReadBounded returns the content of a file of at most limit bytes. A file that is missing,
+// larger or cannot be read is an error of kind fault.Input.
+func ReadBounded(path string, limit int64) ([]byte, error) {
 	data, err := infile.Read(path, limit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.Inputf(path, "is missing")

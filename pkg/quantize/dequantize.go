@@ -248,7 +248,7 @@ const blockElements = 4 << 20
 
 // write converts one tensor, block of rows after block of rows.
 func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *infer.StoredTensor) error {
-	fill, err := d.rows(st)
+	fill, err := d.a.rows(st)
 	if err != nil {
 		return err
 	}
@@ -308,34 +308,4 @@ func (d *dequantizer) convert(st *infer.StoredTensor, fill func(dst []float32, r
 		}
 	}
 	return nil
-}
-
-// rows returns the function that computes rows of a stored tensor in float32; a
-// vector is a matrix of one column.
-func (d *dequantizer) rows(st *infer.StoredTensor) (func(dst []float32, r0, r1 int) error, error) {
-	switch st.Form {
-	case infer.Palette:
-		m, err := d.a.palette(st)
-		return func(dst []float32, r0, r1 int) error {
-			m.DequantizeRows(dst, r0, r1)
-			return nil
-		}, err
-	case infer.RowInt8:
-		q, scale, err := d.a.rows8(st)
-		cols := st.Spec.Shape[1]
-		return func(dst []float32, r0, r1 int) error {
-			for r := r0; r < r1; r++ {
-				row := dst[(r-r0)*cols : (r-r0+1)*cols]
-				for i, x := range q[r*cols : (r+1)*cols] {
-					row[i] = float32(x) * scale[r]
-				}
-			}
-			return nil
-		}, err
-	}
-	t, _ := d.a.file.Tensor(st.Names[0])
-	width := t.NumElements() / st.Spec.Shape[0]
-	return func(dst []float32, r0, r1 int) error {
-		return t.Float32(dst, r0*width)
-	}, nil
 }

@@ -294,7 +294,9 @@ func run(t testing.TB, pool *kernel.Pool, opts Options) (string, *Result) {
 	if opts.Out == "" {
 		opts.Out = filepath.Join(t.TempDir(), "out")
 	}
-	opts.ToolVersion = "test"
+	if opts.ToolVersion == "" {
+		opts.ToolVersion = "test"
+	}
 	res, err := Run(bg, pool, opts)
 	if err != nil {
 		t.Fatal(err)

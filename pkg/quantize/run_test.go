@@ -198,6 +198,12 @@ func denseValues(t *testing.T, a *artifact, st *infer.StoredTensor) []float32 {
 			t.Fatal(err)
 		}
 		rows, cols := st.Spec.Shape[0], st.Spec.Shape[1]
+		scale := slices.Repeat([]float32{1}, rows)
+		if len(parts) > 2 {
+			if err := parts[2].Float32(scale, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
 		rowBytes := (cols*st.Bits + 7) / 8
 		for r := range rows {
 			row := parts[0].Bytes()[r*rowBytes : (r+1)*rowBytes]
@@ -207,7 +213,7 @@ func denseValues(t *testing.T, a *artifact, st *infer.StoredTensor) []float32 {
 					at := c*st.Bits + b
 					k |= int(row[at/8]>>(at%8)&1) << b
 				}
-				out[r*cols+c] = lut[r/a.m.Plan.GroupRows<<st.Bits+k]
+				out[r*cols+c] = lut[r/a.m.Plan.GroupRows<<st.Bits+k] * scale[r]
 			}
 		}
 	}

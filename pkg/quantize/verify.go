@@ -33,7 +33,8 @@ type Verification struct {
 // manifest.json says, if a file is missing or there is one more, or if what the
 // manifest says does not follow from the tensors: the ledger, the bits per
 // weight, the form of each matrix, the content hash, config.json's account of
-// the plan. Look-up tables and scales must be finite.
+// the plan. Look-up tables and scales must be finite, tables ascend, and indices leave no
+// stray bits.
 //
 // It proves that an artifact is whole and consistent, not who made it: someone
 // who rewrites the manifest too can make a consistent artifact of anything.
@@ -246,7 +247,10 @@ func (a *artifact) checkValues(st *infer.StoredTensor) error {
 			if err != nil {
 				return err
 			}
-			return m.Validate()
+			if err := m.Validate(); err != nil {
+				return err
+			}
+			return checkAscending(m)
 		case infer.RowInt8:
 			q, scale, err := a.rows8(st)
 			if err != nil {
@@ -363,6 +367,20 @@ func exception(role infer.Role, form infer.Form, bits, defaultBits int) (int, bo
 		return bits, bits != defaultBits
 	}
 	return bits, form == infer.Palette
+}
+
+// checkAscending looks for a look-up table that does not ascend, which no writer of ours
+// writes.
+func checkAscending(m *palettize.Matrix) error {
+	k := 1 << m.Bits
+	table := make([]float32, k)
+	for g := range m.Groups() {
+		kernel.F16ToF32(table, m.LUT[g*k:(g+1)*k])
+		if !slices.IsSorted(table) {
+			return fmt.Errorf("look-up table %d does not ascend", g)
+		}
+	}
+	return nil
 }
 
 // checkRows8 looks for values that quantizeRows never writes.

@@ -25,8 +25,9 @@ func smallArtifact(t *testing.T) string {
 	return out
 }
 
-// A flipped bit is found wherever it is: at 150 places in each file, in the header
-// of model.safetensors at every fifth byte.
+// A flipped bit is found wherever it is: in every byte of the header of model.safetensors
+// and of manifest.sha256, at 150 places in every other file and in the tensors' data, and
+// in the first and the last byte of each.
 func TestVerifyFindsFlippedBits(t *testing.T) {
 	dir := smallArtifact(t)
 	pool := newPool(t, 1)
@@ -40,7 +41,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 		if name == infer.WeightsFile {
 			header = 8 + int(binary.LittleEndian.Uint64(data))
 		}
-		step := max(1, len(data)/150)
+		step := max(1, (len(data)-header)/150)
 		for i := 0; i < len(data); {
 			data[i] ^= 1 << (i % 8)
 			writeFile(t, path, data)
@@ -49,10 +50,11 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 				t.Errorf("%s: byte %d of %d changed: %v", name, i, len(data), err)
 			}
 			data[i] ^= 1 << (i % 8)
-			if i < header {
-				i += 5
-			} else {
-				i += step
+			switch last := len(data) - 1; {
+			case i < header || i == last:
+				i++
+			default:
+				i = min(i+step, last)
 			}
 		}
 		writeFile(t, path, data)
@@ -263,6 +265,7 @@ func TestVerifyFindsIllegalContent(t *testing.T) {
 		{"nothing", func(*testing.T, string) {}, nil},
 		{"LUT entry NaN", poke(up+".lut", 4, 1, 0x7c), []string{up, "NaN"}},
 		{"LUT entry Inf", poke(up+".lut", 4, 0, 0xfc), []string{up, "Inf"}},
+		{"LUT descending", poke(up+".lut", 2, 0, 0xfb), []string{up, "table 0 does not ascend"}},
 		{"int8 -128", poke("model.embed_tokens.weight.q", 9, 0x80), []string{"model.embed_tokens.weight", "-128 at index 9"}},
 		{"scale NaN", poke("lm_head.weight.scale", 8, 0, 0, 0xc0, 0x7f), []string{"lm_head.weight", "NaN at index 2"}},
 		{"scale Inf", poke("lm_head.weight.scale", 8, 0, 0, 0x80, 0x7f), []string{"lm_head.weight", "Inf at index 2"}},

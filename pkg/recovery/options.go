@@ -97,8 +97,8 @@ type Options struct {
 
 // RankPattern gives the modules whose name Pattern matches another rank.
 type RankPattern struct {
-	Pattern string
-	Rank    int
+	Pattern string `json:"pattern"`
+	Rank    int    `json:"rank"`
 }
 
 // ParseRankPattern reads "REGEX=RANK"; the last equals sign divides.

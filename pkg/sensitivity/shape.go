@@ -69,11 +69,7 @@ func (s *Shape) Measure(st Storage, widths map[string]Width) (Size, error) {
 	if err != nil {
 		return Size{}, err
 	}
-	digests := make([]infer.TensorDigest, len(infos))
-	for i, info := range infos {
-		digests[i] = infer.TensorDigest{Name: info.Name, DType: info.DType.String(), Shape: info.Shape}
-	}
-	layout, err := infer.StoredLayout(s.Config, st.GroupRows, digests)
+	layout, err := s.layout(st, infos)
 	if err != nil {
 		return Size{}, err
 	}
@@ -85,6 +81,19 @@ func (s *Shape) Measure(st Storage, widths map[string]Width) (Size, error) {
 		}
 	}
 	return size, nil
+}
+
+// Layout returns how an artifact with these widths would store every tensor of the model.
+func (s *Shape) Layout(st Storage, widths map[string]Width) ([]infer.StoredTensor, error) {
+	return s.layout(st, s.infos(st, widths))
+}
+
+func (s *Shape) layout(st Storage, infos []safetensors.Info) ([]infer.StoredTensor, error) {
+	digests := make([]infer.TensorDigest, len(infos))
+	for i, info := range infos {
+		digests[i] = infer.TensorDigest{Name: info.Name, DType: info.DType.String(), Shape: info.Shape}
+	}
+	return infer.StoredLayout(s.Config, st.GroupRows, digests)
 }
 
 // moduleBytes is the stored size of one matrix of the model.

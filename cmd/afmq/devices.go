@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"afmq/internal/device"
+	"afmq/internal/fault"
+	"afmq/internal/units"
+)
+
+// deviceFlags are the flags of every command that estimates what devices make of a model.
+type deviceFlags struct {
+	names []string
+	use   device.Use
+}
+
+func (d *deviceFlags) register(f *pflag.FlagSet) {
+	f.StringArrayVar(&d.names, "device", nil, "estimate memory and speed on this device: a name of `afmq devices`, or a profile's file; repeatable")
+	f.IntVar(&d.use.Ctx, "ctx", 0, "with --device: tokens of context (default: 4096, or what the model takes)")
+	f.IntVar(&d.use.Prompt, "prompt", 0, "with --device: tokens of the prompt (default: a quarter of the context)")
+}
+
+// open reads the profiles.
+func (d *deviceFlags) open(f *pflag.FlagSet) ([]*device.Profile, error) {
+	for _, name := range []string{"ctx", "prompt"} {
+		if v, _ := f.GetInt(name); f.Changed(name) && v < 1 {
+			return nil, fault.Usagef("--%s %d is not a positive number of tokens", name, v)
+		}
+		if f.Changed(name) && len(d.names) == 0 {
+			return nil, fault.Usagef("--%s has no meaning without --device", name)
+		}
+	}
+	return device.LoadAll(d.names)
+}
+
+type devicesObject struct {
+	Schema  string            `json:"schema"`
+	Devices []*device.Profile `json:"devices"`
+}
+
+func newDevicesCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "devices [NAME]",
+		Short: "List the device profiles that plan and report know, or print one to edit",
+		Long: `Lists the profiles that this program carries: memory bandwidth, arithmetic and the memory
+that a model may take, each figure with its public source in the file. With NAME the
+profile itself is printed; save it, edit it, and give the file to --device of ` + "`afmq plan`" + `
+or ` + "`afmq report`" + `.`,
+		Example: `  afmq devices
+  afmq devices raspberry-pi-5 > mine.json
+  afmq plan scores.json --bpw 3.5 --out plan.json --device mine.json --ctx 2048 --prompt 512`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return runDevices(a, args) },
+	}
+}
+
+func runDevices(a *app, args []string) error {
+	if len(args) == 1 {
+		text, err := device.Text(args[0])
+		if err != nil {
+			return err
+		}
+		_, err = a.stdout.Write(text)
+		return outputError(err)
+	}
+	all, err := device.LoadAll(device.Names())
+	if err != nil {
+		return err
+	}
+	return a.print(devicesObject{"afmq.devices/v1", all}, func(w io.Writer) error {
+		return table(w, func(w io.Writer) {
+			fmt.Fprintf(w, "name\tdevice\tbandwidth\tarithmetic\tfor the model\n")
+			for _, p := range all {
+				fmt.Fprintf(w, "%s\t%s\t%.3g GB/s\t%.3g T op/s, %s\t%s\n", p.Name, p.Title, p.Bandwidth.Value/1e9, p.Compute.Value/1e12, p.Arithmetic, size(int64(p.Memory.Value)))
+			}
+		})
+	})
+}
+
+// printGuide prints a table for each device.
+func printGuide(w io.Writer, g *device.Guide) error {
+	for _, d := range g.Devices {
+		err := table(w, func(w io.Writer) {
+			fmt.Fprintf(w, "\n%v\n", d.Profile)
+			fmt.Fprintf(w, "\tbits\tcost\tweights\tkeys, values\tfits\tfirst token\ttokens/s\tat %s\n", thousands(int64(g.Use.Ctx)))
+			for _, r := range d.Rows {
+				cost, fits := "", "no"
+				if r.Cost != nil {
+					cost = fmt.Sprintf("%.6g", *r.Cost)
+				}
+				if r.Fits {
+					fits = "yes"
+				}
+				fmt.Fprintf(w, "%s\t%.4f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.BPW, cost, size(r.WeightBytes), size(r.KVBytes), fits, units.Span(r.FirstToken), units.Rate(r.Decode), units.Rate(r.DecodeFull))
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, note := range g.Notes {
+		if _, err := fmt.Fprintf(w, "%s\n", note); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "\nfirst token of a prompt of %s tokens; tokens/s after it, and with the context full; what the\ndevice can do at best, see docs/devices.md\n", thousands(int64(g.Use.Prompt)))
+	return err
+}

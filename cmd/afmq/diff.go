@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"afmq/internal/fault"
+	"afmq/pkg/quantize"
+)
+
+type diffObject struct {
+	Schema    string `json:"schema"`
+	Reference string `json:"reference,omitempty"`
+	*quantize.Difference
+}
+
+func newDiffCommand(a *app) *cobra.Command {
+	var o quantize.DiffOptions
+	exitCode := false
+	cmd := &cobra.Command{
+		Use:   "diff A B",
+		Short: "Compare two artifacts, or an artifact with a checkpoint, layer by layer",
+		Long: `Compares the models in the directories A and B, each an artifact or a checkpoint of one
+shape: bits, size, what their manifests say differently, and how far the weights are
+apart. Artifacts are verified first.
+
+  distance   root mean square difference of the weights, relative to those of A:
+             of a checkpoint and an artifact, the relative error of this
+  tables     the same for the sorted look-up tables of two palettes
+  changed    share of the weights whose value differs
+
+With --reference, the 16-bit checkpoint, relative errors are measured; without it they are
+those of the manifests. The exit code is 0 whether they differ or not; with --exit-code it
+is 5 if they do.`,
+		Example: `  afmq diff release/model nightly/model --reference models/my-model
+  afmq diff models/my-model my-4bit
+  afmq diff first second --exit-code --json`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Progress = a.progress()
+			d, err := quantize.Diff(cmd.Context(), a.workers(), args[0], args[1], o)
+			if err != nil {
+				return err
+			}
+			if err := a.print(diffObject{"afmq.diff/v1", o.Reference, d}, func(w io.Writer) error { return printDiff(w, d) }); err != nil {
+				return err
+			}
+			if exitCode && !d.Same {
+				return &fault.Error{Kind: fault.Gate, Msg: fmt.Sprintf("%s and %s differ", args[0], args[1])}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&o.Reference, "reference", "", "the 16-bit checkpoint to measure relative errors against")
+	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 5 if anything differs")
+	return cmd
+}
+
+func printDiff(w io.Writer, d *quantize.Difference) error {
+	if d.Same {
+		_, err := fmt.Fprintf(w, "%s and %s are the same\n", d.A.Path, d.B.Path)
+		return err
+	}
+	if err := printDiffTotals(w, d); err != nil {
+		return err
+	}
+	if d.Totals.LayersChanged == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	return table(w, func(w io.Writer) {
+		fmt.Fprintf(w, "changed\tform\tbits\tsize\tdistance\ttables\tchanged\terror in A\tin B\n")
+		for _, list := range [][]quantize.LayerDifference{d.Layers, d.Vectors} {
+			for _, l := range list {
+				if l.Same {
+					continue
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%.1f %%\t%s\t%s\n", l.Name,
+					arrow(string(l.A.Form), string(l.B.Form)), arrow(fmt.Sprint(l.A.Bits), fmt.Sprint(l.B.Bits)), arrow(size(l.A.Bytes), size(l.B.Bytes)),
+					share(l.WeightDistance), share(l.LUTDistance), 100*l.WeightsChanged, share(l.A.RelError), share(l.B.RelError))
+			}
+		}
+	})
+}
+
+func printDiffTotals(w io.Writer, d *quantize.Difference) error {
+	return table(w, func(w io.Writer) {
+		fmt.Fprintf(w, "\tA\tB\n\t%s\t%s\n", d.A.Path, d.B.Path)
+		fmt.Fprintf(w, "kind\t%s\t%s\n", d.A.Kind, d.B.Kind)
+		fmt.Fprintf(w, "content hash\t%.16s…\t%.16s…\n", d.A.ContentHash, d.B.ContentHash)
+		fmt.Fprintf(w, "weights\t%s\t%s\n", size(d.A.Bytes), size(d.B.Bytes))
+		fmt.Fprintf(w, "bits per weight\t%.4f\t%.4f\tin projections\n", d.A.BPW.Projections, d.B.BPW.Projections)
+		fmt.Fprintf(w, "\t%.4f\t%.4f\tin the model\n", d.A.BPW.Model, d.B.BPW.Model)
+		if t := d.Totals; t.RelErrorA != nil || t.RelErrorB != nil {
+			fmt.Fprintf(w, "relative error\t%s\t%s\n", share(t.RelErrorA), share(t.RelErrorB))
+		}
+		for _, k := range d.Provenance {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", k.Key, short(k.A), short(k.B))
+		}
+		for _, f := range d.Files {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, short(f.A), short(f.B))
+		}
+		if d.IsSource != nil {
+			made := "no"
+			if *d.IsSource {
+				made = "yes"
+			}
+			fmt.Fprintf(w, "the artifact was made from the checkpoint\t%s\n", made)
+		}
+		fmt.Fprintf(w, "\ntensors changed\t%d\n", d.Totals.LayersChanged)
+		fmt.Fprintf(w, "weights changed\t%.2f %%\n", 100*d.Totals.WeightsChanged)
+		fmt.Fprintf(w, "distance\t%s\n", share(d.Totals.WeightDistance))
+	})
+}
+
+// arrow says what became of a value.
+func arrow(a, b string) string {
+	if a == b {
+		return a
+	}
+	return a + " → " + b
+}
+
+// share prints a relative figure.
+func share(x *float64) string {
+	if x == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.5f", *x)
+}
+
+// short prints the beginning of a digest, and other values whole.
+func short(s string) string {
+	switch {
+	case s == "":
+		return "-"
+	case len(s) == 64:
+		return s[:16] + "…"
+	}
+	return s
+}

@@ -1,0 +1,159 @@
+package chart
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"math"
+	"strings"
+	"testing"
+)
+
+func example() *Chart {
+	return &Chart{
+		Title: "divergence against size",
+		X:     Axis{Label: "bits"}, Y: Axis{Label: "KL", Log: true},
+		Series: []Series{
+			{Name: "a", Line: true, Marks: true, Points: []Point{{X: 2, Y: 0.1, Note: "first"}, {X: 4, Y: 0.001, Label: "this", Ring: true}}},
+			{Name: "b", Color: 1, Line: true, Dashed: true, Points: []Point{{X: 2, Y: 0.05}, {X: 3, Y: 0}, {X: 4, Y: 0.01}}},
+		},
+		Rules: []Rule{{Y: 0.2, Label: "without"}},
+	}
+}
+
+// texts returns the text of every element of this name, and the values of an attribute.
+func texts(t *testing.T, html, element, attribute string) (text, values []string) {
+	t.Helper()
+	d := xml.NewDecoder(strings.NewReader("<x>" + html + "</x>"))
+	var open []string
+	for {
+		tok, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return text, values
+		}
+		if err != nil {
+			t.Fatalf("the drawing is not well-formed: %v\n%s", err, html)
+		}
+		switch tok := tok.(type) {
+		case xml.StartElement:
+			open = append(open, tok.Name.Local)
+			for _, a := range tok.Attr {
+				if tok.Name.Local == element && a.Name.Local == attribute {
+					values = append(values, a.Value)
+				}
+			}
+		case xml.EndElement:
+			open = open[:len(open)-1]
+		case xml.CharData:
+			if open[len(open)-1] == element {
+				text = append(text, string(tok))
+			}
+		}
+	}
+}
+
+func TestDrawsBothSizesWithoutThePointThatHasNoPlace(t *testing.T) {
+	c := example()
+	out, err := c.HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, boxes := texts(t, string(out), "svg", "viewBox")
+	if want := "0 0 800 320|0 0 340 260|0 0 28 14|0 0 28 14"; strings.Join(boxes, "|") != want {
+		t.Errorf("view boxes are %v", boxes)
+	}
+	if c.Left() != 1 {
+		t.Errorf("%d points have no place on a logarithmic axis; one is 0", c.Left())
+	}
+	titles, _ := texts(t, string(out), "title", "")
+	if strings.Join(titles, "|") != "divergence against size|first|divergence against size|first" {
+		t.Errorf("titles are %q", titles)
+	}
+	again, err := example().HTML()
+	if err != nil || again != out {
+		t.Errorf("equal charts differ: %v", err)
+	}
+}
+
+// A scale is checked by hand: from 2 to 4 bits with 5 % of room on either side, over 728
+// pixels from 58.
+func TestPointsStandWhereTheScaleSays(t *testing.T) {
+	c := &Chart{Title: "t", Series: []Series{{Marks: true, Points: []Point{{X: 2, Y: 10, Ring: true}, {X: 4, Y: 30, Ring: true}}}}}
+	out, err := c.HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, x := texts(t, string(out), "circle", "cx")
+	_, y := texts(t, string(out), "circle", "cy")
+	if x[0] != "91.1" || x[1] != "752.9" { // 58 + 728·(0.1/2.2), 58 + 728·(2.1/2.2)
+		t.Errorf("the points stand at %v", x)
+	}
+	if y[0] != "264.7" || y[1] != "39.3" { // 276 − 248·(1/22), 276 − 248·(21/22)
+		t.Errorf("the points stand at height %v", y)
+	}
+}
+
+func TestHostileTextStaysText(t *testing.T) {
+	evil := `"><script>alert(1)</script>` + "\u202e{{.}}"
+	c := example()
+	c.Title, c.X.Label, c.Series[0].Name, c.Series[0].Points[0].Note, c.Series[0].Points[1].Label = evil, evil, evil, evil, evil
+	c.Rules[0].Label = evil
+	c.X.Ticks = []Tick{{3, evil}}
+	out, err := c.HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(out), "<script") {
+		t.Errorf("a name became an element:\n%s", out)
+	}
+	labels, _ := texts(t, string(out), "text", "")
+	n := 0
+	for _, l := range labels {
+		if l == evil {
+			n++
+		}
+	}
+	if n != 8 { // tick, x label, rule and point, in both sizes
+		t.Errorf("the text stands %d times unchanged in %q", n, labels)
+	}
+}
+
+func TestTicks(t *testing.T) {
+	for _, c := range []struct {
+		axis   Axis
+		values []float64
+		want   string
+	}{
+		{Axis{}, []float64{2, 4}, "2.0 2.5 3.0 3.5 4.0"},
+		{Axis{Zero: true}, []float64{0.004, 0.0095}, "0.000 0.002 0.004 0.006 0.008"},
+		{Axis{Log: true}, []float64{0.004, 0.2}, "0.005 0.01 0.02 0.05 0.1 0.2"},
+		{Axis{Log: true}, []float64{0.03, 0.3}, "0.03 0.05 0.1 0.2 0.3"},
+		{Axis{Log: true}, []float64{0.018, 0.031}, "0.020 0.025 0.030"},
+		{Axis{Log: true}, []float64{1e-6, 1}, "1e-6 1e-5 0.0001 0.001 0.01 0.1 1"},
+		{Axis{}, []float64{0, 4e6}, "0 1,000,000 2,000,000 3,000,000 4,000,000"},
+		{Axis{}, []float64{3.5}, "3.0 3.5 4.0"},
+		{Axis{Log: true}, []float64{7}, "3 5 10 20"},
+		{Axis{}, []float64{-4, 4}, "-4 -2 0 2 4"},
+	} {
+		s := newScale(c.axis, c.values, 0, 100, 5)
+		var got []string
+		for _, tick := range s.ticks {
+			got = append(got, tick.Label)
+			if at := s.at(tick.At); at < 0 || at > 100 {
+				t.Errorf("%v: tick %s stands at %v", c.values, tick.Label, at)
+			}
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%+v %v: ticks %v, expected %s", c.axis, c.values, got, c.want)
+		}
+	}
+}
+
+func TestNothingToDraw(t *testing.T) {
+	for _, y := range []float64{0, -1, math.NaN(), math.Inf(1)} {
+		c := &Chart{Y: Axis{Log: true}, Series: []Series{{Points: []Point{{X: 1, Y: y}}}}}
+		if _, err := c.HTML(); err == nil {
+			t.Errorf("a chart of %v alone was drawn", y)
+		}
+	}
+}

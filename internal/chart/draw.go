@@ -1,0 +1,207 @@
+package chart
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"math"
+	"strconv"
+	"strings"
+)
+
+//go:embed chart.html
+var page string
+
+var drawing = template.Must(template.New("chart").Parse(page))
+
+// size is the measures of one drawing, in the pixels of its view box.
+type size struct {
+	Class         string
+	Width, Height float64
+	left, right   float64 // margins
+	top, bottom   float64
+	xTicks        int
+	yTicks        int
+}
+
+var sizes = []size{
+	{Class: "wide", Width: 800, Height: 320, left: 58, right: 14, top: 28, bottom: 44, xTicks: 8, yTicks: 5},
+	{Class: "narrow", Width: 340, Height: 260, left: 48, right: 10, top: 28, bottom: 44, xTicks: 4, yTicks: 4},
+}
+
+// HTML returns the drawings and their legend as the content of a figure.
+func (c *Chart) HTML() (template.HTML, error) {
+	v := view{Chart: c}
+	for _, s := range sizes {
+		d, err := c.draw(s)
+		if err != nil {
+			return "", err
+		}
+		v.Drawings = append(v.Drawings, d)
+	}
+	for _, s := range c.Series {
+		if len(c.Series) > 1 && s.Name != "" {
+			v.Legend = append(v.Legend, key{s, mark(s.Color, 14, 7, 3.5)})
+		}
+	}
+	var b bytes.Buffer
+	err := drawing.Execute(&b, v)
+	return template.HTML(b.String()), err
+}
+
+type view struct {
+	*Chart
+	Drawings []drawn
+	Legend   []key
+}
+
+// key is an entry of the legend.
+type key struct {
+	Series
+	Mark string
+}
+
+// drawn is a chart in pixels; all numbers are written out.
+type drawn struct {
+	size
+	Box            string
+	X0, X1, Y0, Y1 string
+	LabelY, XMid   string
+	XTicks, YTicks []drawnTick
+	Rules          []drawnText
+	Series         []drawnSeries
+}
+
+type drawnTick struct{ At, Text string }
+
+type drawnText struct{ X, Y, TextY, Anchor, Text string }
+
+type drawnSeries struct {
+	Series
+	Path  string
+	Marks []drawnMark
+}
+
+type drawnMark struct {
+	Path, Note string
+	Ring       string // radius of the ring; empty for none
+	CX, CY     string
+	Label      *drawnText
+}
+
+func (c *Chart) draw(z size) (drawn, error) {
+	var xs, ys []float64
+	for _, s := range c.Series {
+		for _, p := range s.Points {
+			if c.drawable(p) {
+				xs, ys = append(xs, p.X), append(ys, p.Y)
+			}
+		}
+	}
+	if len(xs) == 0 {
+		return drawn{}, fmt.Errorf("chart %q: no point can be drawn", c.Title)
+	}
+	for _, r := range c.Rules {
+		ys = append(ys, r.Y)
+	}
+	x := newScale(c.X, xs, z.left, z.Width-z.right, z.xTicks)
+	y := newScale(c.Y, ys, z.Height-z.bottom, z.top, z.yTicks)
+	d := drawn{
+		size: z, Box: fmt.Sprintf("0 0 %g %g", z.Width, z.Height),
+		X0: px(x.from), X1: px(x.to), Y0: px(y.from), Y1: px(y.to),
+		LabelY: px(z.Height - 6), XMid: px((x.from + x.to) / 2),
+	}
+	for _, t := range x.ticks {
+		d.XTicks = append(d.XTicks, drawnTick{px(x.at(t.At)), t.Label})
+	}
+	for _, t := range y.ticks {
+		d.YTicks = append(d.YTicks, drawnTick{px(y.at(t.At)), t.Label})
+	}
+	for _, r := range c.Rules {
+		if y.drawable(r.Y) {
+			at := y.at(r.Y)
+			d.Rules = append(d.Rules, drawnText{X: px(x.to), Y: px(at), TextY: px(at - 5), Anchor: "end", Text: r.Label})
+		}
+	}
+	for _, s := range c.Series {
+		d.Series = append(d.Series, c.drawSeries(s, x, y))
+	}
+	return d, nil
+}
+
+// drawable reports whether a point has a place on both axes.
+func (c *Chart) drawable(p Point) bool {
+	x, y := scale{log: c.X.Log}, scale{log: c.Y.Log}
+	return x.drawable(p.X) && y.drawable(p.Y)
+}
+
+// Left returns how many points have no place on the axes.
+func (c *Chart) Left() int {
+	n := 0
+	for _, s := range c.Series {
+		for _, p := range s.Points {
+			if !c.drawable(p) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func (c *Chart) drawSeries(s Series, x, y scale) drawnSeries {
+	d := drawnSeries{Series: s}
+	var path strings.Builder
+	for _, p := range s.Points {
+		if !c.drawable(p) {
+			continue
+		}
+		px0, py0 := x.at(p.X), y.at(p.Y)
+		if s.Line {
+			op := "L"
+			if path.Len() == 0 {
+				op = "M"
+			}
+			fmt.Fprintf(&path, "%s%s %s", op, px(px0), px(py0))
+		}
+		if !s.Marks {
+			continue
+		}
+		m := drawnMark{Path: mark(s.Color, px0, py0, 3.8), Note: p.Note, CX: px(px0), CY: px(py0)}
+		if p.Ring {
+			m.Ring = "8"
+		}
+		if p.Label != "" {
+			m.Label = &drawnText{X: px(px0 + 13), TextY: px(py0 + 4), Anchor: "start", Text: p.Label}
+			if px0 > (x.from+x.to)/2 {
+				m.Label.X, m.Label.Anchor = px(px0-13), "end"
+			}
+		}
+		d.Marks = append(d.Marks, m)
+	}
+	d.Path = path.String()
+	return d
+}
+
+// mark is the outline of the mark of a colour around a point: a disc, a square, a
+// diamond, a triangle, and these again.
+func mark(color int, x, y, r float64) string {
+	switch color % 4 {
+	case 1:
+		r *= 0.9
+		return fmt.Sprintf("M%s %sh%sv%sh%sz", px(x-r), px(y-r), px(2*r), px(2*r), px(-2*r))
+	case 2:
+		r *= 1.3
+		return fmt.Sprintf("M%s %sl%s %sl%s %sl%s %sz", px(x), px(y-r), px(r), px(r), px(-r), px(r), px(-r), px(-r))
+	case 3:
+		r *= 1.2
+		return fmt.Sprintf("M%s %sl%s %sh%sz", px(x), px(y-r), px(r), px(1.8*r), px(-2*r))
+	}
+	return fmt.Sprintf("M%s %sa%[3]s %[3]s 0 1 0 %[4]s 0a%[3]s %[3]s 0 1 0 %[5]s 0z", px(x-r), px(y), px(r), px(2*r), px(-2*r))
+}
+
+// px writes a coordinate to a tenth of a pixel.
+func px(v float64) string {
+	v = math.Round(v*10) / 10
+	return strconv.FormatFloat(v+0, 'f', -1, 64)
+}

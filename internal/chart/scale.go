@@ -1,0 +1,135 @@
+package chart
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// scale maps the values of an axis to pixels.
+type scale struct {
+	log      bool
+	min, max float64 // in the axis's own measure: logarithms where it has them
+	from, to float64 // pixels
+	ticks    []Tick
+}
+
+// newScale fits an axis to values. At least one of them must be drawable.
+func newScale(a Axis, values []float64, from, to float64, wanted int) scale {
+	s := scale{log: a.Log, min: math.Inf(1), max: math.Inf(-1), from: from, to: to}
+	for _, v := range values {
+		if s.drawable(v) {
+			s.min, s.max = min(s.min, s.measure(v)), max(s.max, s.measure(v))
+		}
+	}
+	if a.Zero && !a.Log {
+		s.min, s.max = min(s.min, 0), max(s.max, 0)
+	}
+	if s.min == s.max { // one value stands in the middle
+		room := 0.5
+		if !a.Log && s.min != 0 {
+			room = math.Abs(s.min) / 4
+		}
+		s.min, s.max = s.min-room, s.max+room
+	} else if pad := (s.max - s.min) * 0.05; !a.Zero || a.Log {
+		s.min, s.max = s.min-pad, s.max+pad
+	} else {
+		s.max += pad
+	}
+	switch {
+	case a.Ticks != nil:
+		for _, t := range a.Ticks {
+			if s.drawable(t.At) && s.inside(s.measure(t.At)) {
+				s.ticks = append(s.ticks, t)
+			}
+		}
+	case a.Log:
+		s.ticks = s.logTicks(wanted)
+	default:
+		s.ticks = s.roundTicks(wanted)
+	}
+	return s
+}
+
+func (s *scale) drawable(v float64) bool {
+	return !math.IsNaN(v) && !math.IsInf(v, 0) && (!s.log || v > 0)
+}
+
+func (s *scale) measure(v float64) float64 {
+	if s.log {
+		return math.Log10(v)
+	}
+	return v
+}
+
+func (s *scale) inside(m float64) bool { return m >= s.min && m <= s.max }
+
+// at returns the pixel of a value.
+func (s *scale) at(v float64) float64 {
+	return s.from + (s.to-s.from)*(s.measure(v)-s.min)/(s.max-s.min)
+}
+
+// roundTicks marks multiples of 1, 2 or 5 times a power of ten.
+func (s *scale) roundTicks(wanted int) []Tick {
+	raw := (s.max - s.min) / float64(wanted)
+	power := math.Pow(10, math.Floor(math.Log10(raw)))
+	step := 10 * power
+	for _, m := range []float64{1, 2, 5} {
+		if m*power >= raw {
+			step = m * power
+			break
+		}
+	}
+	digits := max(0, -int(math.Floor(math.Log10(step)+1e-9)))
+	var out []Tick
+	for i := math.Ceil(s.min / step); i*step <= s.max; i++ {
+		out = append(out, Tick{i * step, group(strconv.FormatFloat(i*step+0, 'f', digits, 64))})
+	}
+	return out
+}
+
+// logTicks marks powers of ten, and round numbers between these where there is room. Less
+// than a decade is marked as a linear axis is.
+func (s *scale) logTicks(wanted int) []Tick {
+	if low, high := math.Pow(10, s.min), math.Pow(10, s.max); s.max-s.min < 0.9 {
+		linear := scale{min: low, max: high}
+		return linear.roundTicks(wanted)
+	}
+	for _, digits := range [][]float64{{1, 2, 3, 5}, {1, 2, 5}, {1, 3}, {1}} {
+		var out []Tick
+		for p := math.Floor(s.min); p <= s.max; p++ {
+			for _, d := range digits {
+				v, _ := strconv.ParseFloat(fmt.Sprintf("%ge%g", d, p), 64)
+				if s.inside(math.Log10(v)) {
+					out = append(out, Tick{v, plain(v)})
+				}
+			}
+		}
+		if len(out) <= wanted+1 && len(out) > 1 || len(digits) == 1 {
+			return out
+		}
+	}
+	return nil
+}
+
+// plain writes a number as people do, without an exponent where it is short.
+func plain(v float64) string {
+	if a := math.Abs(v); a != 0 && (a < 1e-4 || a >= 1e7) {
+		s := strconv.FormatFloat(v, 'g', 3, 64)
+		return strings.NewReplacer("e-0", "e-", "e+0", "e", "e+", "e").Replace(s)
+	}
+	return group(strconv.FormatFloat(v, 'f', -1, 64))
+}
+
+// group separates thousands.
+func group(s string) string {
+	whole, fraction, dot := strings.Cut(s, ".")
+	for i := len(whole) - 3; i > 0 && whole[i-1] != '-'; i -= 3 {
+		whole = whole[:i] + "," + whole[i:]
+	}
+	if dot {
+		return whole + "." + fraction
+	}
+	return whole
+}

@@ -1,0 +1,49 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	"afmq/internal/units"
+)
+
+// Provenance is where the artifact comes from, as its manifest says.
+type Provenance struct {
+	Facts []Fact `json:"facts"`
+}
+
+// Fact is one line of it.
+type Fact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	Note  string `json:"note,omitempty"`
+	Hash  bool   `json:"-"`
+}
+
+func (s *sources) provenance() (any, error) {
+	m := s.art.manifest
+	p := m.Plan
+	scales := "without row scales"
+	if p.RowScale {
+		scales = "with row scales"
+	}
+	d := &Provenance{Facts: []Fact{
+		{"Content hash", m.ContentHash, "identifies the tensors; adapters are bound to it", true},
+		{"Source digest", m.Source.Digest, fmt.Sprintf("of the checkpoint: its config and %s tensors", units.Thousands(int64(len(m.Source.Tensors)))), true},
+		{"Tokenizer", m.Tokenizer, "SHA-256 of tokenizer.json", true},
+		{"Method", show(fmt.Sprintf("groups of %d rows %s, compensation %s", p.GroupRows, scales, p.Compensation)), "", false},
+		{"Made by", show("afmq " + m.ToolVersion), show("arithmetic " + m.Arithmetic), false},
+		{"Seed", fmt.Sprint(m.Seed), "", false},
+	}}
+	if c := m.Calibration; c != nil {
+		d.Facts = append(d.Facts,
+			Fact{"Calibration", c.Digest, fmt.Sprintf("SHA-256 of %s tokens in sequences of %s, seed %d", units.Thousands(int64(c.Tokens)), units.Thousands(int64(c.SeqLen)), c.Seed), true},
+			Fact{"Calibration files", strings.Join(c.Files, "\n"), "SHA-256 of each", true})
+	} else {
+		d.Facts = append(d.Facts, Fact{"Calibration", "none", "no text was looked at", false})
+	}
+	for _, f := range m.Files {
+		d.Facts = append(d.Facts, Fact{show(f.Name), f.SHA256, fmt.Sprintf("SHA-256 of %s bytes", units.Thousands(f.Bytes)), true})
+	}
+	return d, nil
+}

@@ -1,0 +1,234 @@
+package quantize
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/x448/float16"
+
+	"afmq/internal/fault"
+	"afmq/pkg/infer"
+	"afmq/pkg/palettize"
+	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
+)
+
+// Every figure is what a plain reading of both artifacts and of their source gives.
+func TestDiffFigures(t *testing.T) {
+	pool := newPool(t, 2)
+	model := newSynthetic(safetensors.BF16, true).write(t, 1)
+	dirA, _ := run(t, pool, Options{Model: model, Bits: 4, RowScale: true})
+	dirB, _ := run(t, pool, Options{Model: model, Bits: 4, RowScale: true, Overrides: []sensitivity.Override{
+		{Pattern: "down_proj", Bits: 2}, {Pattern: "layers.0.self_attn.v_proj", Bits: 16}, {Pattern: "lm_head", Bits: 3},
+	}})
+	d, err := Diff(bg, pool, dirA, dirB, DiffOptions{Reference: model})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := open(t, dirA), open(t, dirB)
+	ckpt, err := safetensors.OpenCheckpoint(model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ckpt.Close()
+	layers := map[string]LayerDifference{}
+	for _, l := range append(d.Layers, d.Vectors...) {
+		layers[l.Name] = l
+	}
+	if len(layers) != len(a.layout) {
+		t.Fatalf("%d layers of %d", len(layers), len(a.layout))
+	}
+	var total, totalA, totalErr, totalRef float64
+	changed := 0
+	for i := range a.layout {
+		sa, sb := &a.layout[i], &b.layout[i]
+		va, vb := denseValues(t, a, sa), denseValues(t, b, sb)
+		src, _ := ckpt.Tensor(sa.Spec.Name)
+		ref := make([]float32, src.NumElements())
+		if err := src.Float32(ref, 0); err != nil {
+			t.Fatal(err)
+		}
+		var diff, whole, errB, norm float64
+		n := 0
+		for k := range va {
+			x, y, r := float64(va[k]), float64(vb[k]), float64(ref[k])
+			diff, whole = diff+(x-y)*(x-y), whole+x*x
+			errB, norm = errB+(y-r)*(y-r), norm+r*r
+			if x != y {
+				n++
+			}
+		}
+		total, totalA, totalErr, totalRef = total+diff, totalA+whole, totalErr+errB, totalRef+norm
+		l := layers[sensitivity.ModuleName(sa.Spec.Name)]
+		near(t, l.Name+" distance", *l.WeightDistance, math.Sqrt(diff/whole))
+		near(t, l.Name+" error", *l.B.RelError, math.Sqrt(errB/norm))
+		near(t, l.Name+" changed", l.WeightsChanged, float64(n)/float64(len(va)))
+		if l.Same != (sa.Form == sb.Form && sa.Bits == sb.Bits) || l.A.Bits != sa.Bits || l.B.Bytes != sb.Bytes || l.B.Form != sb.Form {
+			t.Errorf("%+v", l)
+		}
+		if l.Same && (*l.WeightDistance != 0 || l.WeightsChanged != 0) {
+			t.Errorf("%s is stored the same and differs by %v", l.Name, *l.WeightDistance)
+		}
+		if !l.Same {
+			changed++
+		}
+		if palettes := sa.Form == infer.Palette && sb.Form == infer.Palette; palettes != (l.LUTDistance != nil) {
+			t.Errorf("%s: distance of tables: %v", l.Name, l.LUTDistance)
+		}
+	}
+	near(t, "total distance", *d.Totals.WeightDistance, math.Sqrt(total/totalA))
+	near(t, "total error", *d.Totals.RelErrorB, math.Sqrt(totalErr/totalRef))
+	if d.Totals.LayersChanged != changed || changed != 4 || d.Totals.Bytes != b.m.Ledger.Total-a.m.Ledger.Total {
+		t.Errorf("totals %+v, %d changed", d.Totals, changed)
+	}
+	if d.Same || d.SameContent || d.A.ContentHash != a.m.ContentHash || d.B.BPW != b.m.BPW || *d.A.Ledger != a.m.Ledger || d.IsSource != nil {
+		t.Errorf("%+v", d)
+	}
+	// The manifests give the same errors, and nothing depends on the number of threads.
+	m, err := Diff(bg, newPool(t, 1), dirA, dirB, DiffOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range m.Layers {
+		near(t, l.Name+" error of A in the manifest", *l.A.RelError, *d.Layers[i].A.RelError)
+		near(t, l.Name+" error of B in the manifest", *l.B.RelError, *d.Layers[i].B.RelError)
+		l.A.RelError, l.B.RelError = d.Layers[i].A.RelError, d.Layers[i].B.RelError
+		x, _ := json.Marshal(l)
+		y, _ := json.Marshal(d.Layers[i])
+		if string(x) != string(y) {
+			t.Errorf("on one thread %s, on two %s", x, y)
+		}
+	}
+	if m.Totals.RelErrorA != nil {
+		t.Error("an error without a reference")
+	}
+}
+
+func near(t *testing.T, what string, got, want float64) {
+	t.Helper()
+	if !(math.Abs(got-want) <= 1e-9*max(1, math.Abs(want))) {
+		t.Errorf("%s is %v; expected %v", what, got, want)
+	}
+}
+
+// A checkpoint beside an artifact: the distance is the relative error that the manifest
+// has, and the manifest says whether this was made from that.
+func TestDiffOfCheckpointAndArtifact(t *testing.T) {
+	pool := newPool(t, 2)
+	model := newSynthetic(safetensors.F16, false).write(t, 1)
+	dir, _ := run(t, pool, Options{Model: model, Bits: 3})
+	d, err := Diff(bg, pool, model, dir, DiffOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Same || d.IsSource == nil || !*d.IsSource || d.A.Kind != "checkpoint" || d.B.Kind != "artifact" || d.A.BPW.Projections != 16 {
+		t.Errorf("%+v", d)
+	}
+	for _, l := range d.Layers {
+		near(t, l.Name, *l.WeightDistance, *l.B.RelError)
+		if l.A.RelError != nil || l.LUTDistance != nil {
+			t.Errorf("%s: a checkpoint has an error or a table", l.Name)
+		}
+	}
+	s := newSynthetic(safetensors.F16, false)
+	s.tensor("model.norm.weight").data[0] ^= 1
+	other := s.write(t, 1)
+	d, err = Diff(bg, pool, dir, other, DiffOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.IsSource == nil || *d.IsSource {
+		t.Error("another checkpoint is taken for the source")
+	}
+}
+
+// What is the same is the same however it is cut, and one byte beside the weights is not.
+func TestDiffSame(t *testing.T) {
+	pool := newPool(t, 2)
+	model := newSynthetic(safetensors.F16, false).write(t, 1)
+	check := func(a, b string, same, sameContent bool) *Difference {
+		t.Helper()
+		d, err := Diff(bg, pool, a, b, DiffOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Same != same || d.SameContent != sameContent {
+			t.Errorf("same %v, content %v; files %v", d.Same, d.SameContent, d.Files)
+		}
+		return d
+	}
+	check(model, newSynthetic(safetensors.F16, false).write(t, 3), true, true)
+	a, _ := run(t, pool, Options{Model: model})
+	b, _ := run(t, pool, Options{Model: model})
+	check(a, b, true, true)
+	c, _ := run(t, pool, Options{Model: model, ToolVersion: "another"})
+	if d := check(a, c, false, true); len(d.Provenance) != 1 || d.Provenance[0].Key != "tool_version" || d.Provenance[0].B != "another" ||
+		len(d.Files) != 1 || d.Files[0].Name != infer.ManifestFile {
+		t.Errorf("%+v %+v", d.Provenance, d.Files)
+	}
+	writeFile(t, filepath.Join(model, "generation_config.json"), []byte("{}"))
+	e, _ := run(t, pool, Options{Model: model})
+	if d := check(a, e, false, true); len(d.Files) != 2 || d.Files[0].Name != "generation_config.json" || d.Files[0].A != "" {
+		t.Errorf("%+v", d.Files)
+	}
+}
+
+func TestDiffRefuses(t *testing.T) {
+	pool := newPool(t, 1)
+	model := newSynthetic(safetensors.F16, false).write(t, 1)
+	dir, _ := run(t, pool, Options{Model: model})
+	biased := newSynthetic(safetensors.F16, true).write(t, 1)
+	_, err := Diff(bg, pool, dir, biased, DiffOptions{})
+	wantFault(t, err, fault.Input, biased, "shape")
+	_, err = Diff(bg, pool, dir, dir, DiffOptions{Reference: biased})
+	wantFault(t, err, fault.Input, biased, "shape")
+	_, err = Diff(bg, pool, dir, dir, DiffOptions{Reference: dir})
+	wantFault(t, err, fault.Usage, "is an artifact")
+	_, err = Diff(bg, pool, dir, filepath.Join(dir, "none"), DiffOptions{})
+	wantFault(t, err, fault.Input, "none")
+	s := newSynthetic(safetensors.F16, false)
+	copy(s.tensor("model.norm.weight").data, []byte{0, 0x7e}) // NaN
+	_, err = Diff(bg, pool, dir, s.write(t, 1), DiffOptions{})
+	wantFault(t, err, fault.Input, "model.norm.weight", "not finite")
+	path := filepath.Join(dir, infer.WeightsFile)
+	data := readFile(t, path)
+	data[len(data)-1] ^= 1
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Diff(bg, pool, model, dir, DiffOptions{})
+	wantFault(t, err, fault.Input, "SHA-256")
+}
+
+// Distances of tables by hand.
+func TestLUTDistance(t *testing.T) {
+	half := func(v ...float32) (out []uint16) {
+		for _, x := range v {
+			out = append(out, float16.Fromfloat32(x).Bits())
+		}
+		return out
+	}
+	a := &palettize.Matrix{Rows: 4, Cols: 1, Bits: 1, GroupRows: 2, LUT: half(-1, 1, 2, 2)}
+	b := &palettize.Matrix{Rows: 4, Cols: 1, Bits: 1, GroupRows: 2, LUT: half(1, -1, 2, 4)} // the first is a's, in another order
+	c := &palettize.Matrix{Rows: 4, Cols: 1, Bits: 2, GroupRows: 2, LUT: half(-1, -1, 1, 1, 1, 1, 2, 4)}
+	near(t, "a, a", *lutDistance(a, a), 0)
+	near(t, "a, b", *lutDistance(a, b), math.Sqrt(4.0/10))
+	// Of group 2, a's 2, 2, 2, 2 against 1, 1, 2, 4: 1+1+0+4 over 2·(1+1)+4·4.
+	near(t, "a, c", *lutDistance(a, c), math.Sqrt(6.0/20))
+	near(t, "c, a", *lutDistance(c, a), math.Sqrt(6.0/(4+1+1+4+16)))
+	b.GroupRows = 4
+	if lutDistance(a, b) != nil {
+		t.Error("tables of groups of another height were compared")
+	}
+	b.GroupRows, b.RowScale = 2, half(1, 1, 1, 1)
+	if lutDistance(a, b) != nil {
+		t.Error("tables with and without row scales were compared")
+	}
+	zero := &palettize.Matrix{Rows: 4, Cols: 1, Bits: 1, GroupRows: 2, LUT: half(0, 0, 0, 0)}
+	if near(t, "zero, zero", *lutDistance(zero, zero), 0); lutDistance(zero, a) != nil {
+		t.Error("a distance relative to zero")
+	}
+}

@@ -1,0 +1,131 @@
+// Command testreport opens pages of `afmq report` in a headless Chromium and fails if one
+// asks for anything beyond itself, complains on the console, is wider than its window, lacks
+// a heading, or cannot be read. It leaves screenshots and a print of each.
+//
+//	go run . -out DIR PAGE.html=PAGE.json...
+//
+// PAGE.json is what `afmq report --json` printed when it wrote PAGE.html. Before anything
+// else it makes sure that it would notice, with a page that does all of this wrong.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+func main() {
+	log.SetFlags(0)
+	out := flag.String("out", "", "directory for screenshots")
+	chromium := flag.String("chromium", "chromium", "the browser")
+	flag.Parse()
+	if *out == "" || flag.NArg() == 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	if err := run(*out, *chromium, flag.Args()); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// wanted is what a page must show.
+type wanted struct {
+	Sections []struct {
+		ID    string `json:"id"`
+		Title string `json:"title"`
+	} `json:"sections"`
+}
+
+func run(out, chromium string, pages []string) error {
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	// Run as root, as in a container, Chromium refuses its sandbox; a page under test is
+	// our own. A name server that knows no name keeps even a broken page from the network.
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox,
+		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND"), chromedp.Flag("hide-scrollbars", true))
+	ctx, cancel = chromedp.NewExecAllocator(ctx, opts...)
+	defer cancel()
+	ctx, cancel = chromedp.NewContext(ctx)
+	defer cancel()
+	if err := chromedp.Run(ctx); err != nil {
+		return fmt.Errorf("starting %s: %w", chromium, err)
+	}
+	if err := checkTheChecks(ctx); err != nil {
+		return err
+	}
+	var failed []error
+	for _, arg := range pages {
+		page, object, ok := strings.Cut(arg, "=")
+		if !ok {
+			return fmt.Errorf("%s is not PAGE.html=PAGE.json", arg)
+		}
+		text, err := os.ReadFile(object)
+		if err != nil {
+			return err
+		}
+		var w wanted
+		if err := json.Unmarshal(text, &w); err != nil {
+			return fmt.Errorf("%s: %w", object, err)
+		}
+		if len(w.Sections) < 10 {
+			return fmt.Errorf("%s lists %d sections", object, len(w.Sections))
+		}
+		for _, v := range views {
+			complaints, err := look(ctx, page, v, &w, out)
+			if err != nil {
+				return fmt.Errorf("%s at %s: %w", page, v, err)
+			}
+			for _, c := range complaints {
+				failed = append(failed, fmt.Errorf("%s at %s: %s", filepath.Base(page), v, c))
+			}
+		}
+		if err := printPage(ctx, page, out); err != nil {
+			return err
+		}
+		log.Printf("%s: %d sections in %d views", filepath.Base(page), len(w.Sections), len(views))
+	}
+	return errors.Join(failed...)
+}
+
+// checkTheChecks opens a page with every fault and makes sure that each is named.
+func checkTheChecks(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "testreport-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	page := filepath.Join(dir, "wrong.html")
+	if err := os.WriteFile(page, []byte(`<!doctype html><meta name="viewport" content="width=device-width"><body style="color:#999">
+<section id="size"><h2 style="display:none">Size</h2></section><div style="width:3000px">wide</div><p>pale</p>
+<svg class="plot" viewBox="0 0 1000 100" style="width:200px"><text x="990" y="50" font-size="12">outside</text></svg>
+<img src="http://example.invalid/a.png"><script>console.error("oops"); missing()</script>`), 0o644); err != nil {
+		return err
+	}
+	var w wanted
+	if err := json.Unmarshal([]byte(`{"sections":[{"id":"size","title":"Size"},{"id":"curve","title":"Curve"}]}`), &w); err != nil {
+		return err
+	}
+	complaints, err := look(ctx, page, views[0], &w, "")
+	if err != nil {
+		return err
+	}
+	all := strings.Join(complaints, "\n")
+	for _, must := range []string{"asks for http://example.invalid/a.png", "console: oops", "missing is not defined", "is 3", "heading of size", "heading of curve", "contrast", "pixels tall", "beyond its drawing"} {
+		if !strings.Contains(all, must) {
+			return fmt.Errorf("the checks did not notice a fault (%q); they said:\n%s", must, all)
+		}
+	}
+	return nil
+}
