@@ -22,7 +22,7 @@ type Sampler struct {
 
 type candidate struct {
 	id    int32
-	logit float64
+	logit float32
 	p     float64
 }
 
@@ -36,36 +36,20 @@ func (s *Sampler) Next(logits []float32, limit int) int32 {
 	if s.Temperature <= 0 {
 		return argmax(logits)
 	}
-	s.candidates = s.candidates[:0]
-	for id, l := range logits {
-		s.candidates = append(s.candidates, candidate{int32(id), float64(l) / s.Temperature, 0})
-	}
-	// Equal logits keep the order of their ids, so that a seed means one text.
-	slices.SortFunc(s.candidates, func(a, b candidate) int {
-		switch {
-		case a.logit > b.logit:
-			return -1
-		case a.logit < b.logit:
-			return 1
+	kept, sum := s.weigh(logits)
+	if k := s.TopK; k > 0 && k < len(kept) {
+		kept = s.likeliest(kept, func(n int, _ float64) bool { return n == k })
+		sum = 0
+		for _, c := range kept {
+			sum += c.p
 		}
-		return int(a.id) - int(b.id)
-	})
-	kept := s.candidates
-	if s.TopK > 0 && s.TopK < len(kept) {
-		kept = kept[:s.TopK]
-	}
-	var sum float64
-	for i := range kept {
-		kept[i].p = math.Exp(kept[i].logit - kept[0].logit)
-		sum += kept[i].p
 	}
 	if s.TopP > 0 && s.TopP < 1 {
-		var reached float64
-		for i := range kept {
-			if reached += kept[i].p; reached >= s.TopP*sum {
-				kept, sum = kept[:i+1], reached
-				break
-			}
+		enough := s.TopP * sum
+		kept = s.likeliest(kept, func(_ int, reached float64) bool { return reached >= enough })
+		sum = 0
+		for _, c := range kept {
+			sum += c.p
 		}
 	}
 	if s.rng == nil {
@@ -78,6 +62,67 @@ func (s *Sampler) Next(logits []float32, limit int) int32 {
 		}
 	}
 	return kept[len(kept)-1].id
+}
+
+// weigh returns all tokens with their probabilities times a common factor, in the order of ids, and the
+// sum of these.
+func (s *Sampler) weigh(logits []float32) (all []candidate, sum float64) {
+	s.candidates = s.candidates[:0]
+	most := float64(logits[argmax(logits)])
+	for id, l := range logits {
+		p := math.Exp((float64(l) - most) / s.Temperature)
+		s.candidates = append(s.candidates, candidate{int32(id), l, p})
+		sum += p
+	}
+	return s.candidates, sum
+}
+
+// likeliest returns the most likely of the candidates, in order, up to the first after which enough says so of
+// their number and of the sum of their probabilities. It makes a heap of the candidates and takes from
+// it what it needs: a vocabulary has far more tokens than are ever kept, and sorting it would take as
+// long as a good part of a decoded token.
+func (s *Sampler) likeliest(heap []candidate, enough func(n int, sum float64) bool) []candidate {
+	for i := len(heap)/2 - 1; i >= 0; i-- {
+		sink(heap, i)
+	}
+	n, sum := 0, 0.0
+	for n < len(heap) {
+		// The heap gives its first place up for its last, and ends one place earlier.
+		end := len(heap) - 1 - n
+		heap[0], heap[end] = heap[end], heap[0]
+		sink(heap[:end], 0)
+		n, sum = n+1, sum+heap[end].p
+		if enough(n, sum) {
+			break
+		}
+	}
+	kept := heap[len(heap)-n:]
+	slices.Reverse(kept)
+	return kept
+}
+
+// before reports whether a is the more likely one. Equal logits keep the order of their ids, so that a
+// seed means one text.
+func (a candidate) before(b candidate) bool {
+	return a.logit > b.logit || a.logit == b.logit && a.id < b.id
+}
+
+// sink moves the candidate at i down to its place in a heap whose first is the most likely.
+func sink(heap []candidate, i int) {
+	for {
+		child := 2*i + 1
+		if child >= len(heap) {
+			return
+		}
+		if child+1 < len(heap) && heap[child+1].before(heap[child]) {
+			child++
+		}
+		if !heap[child].before(heap[i]) {
+			return
+		}
+		heap[i], heap[child] = heap[child], heap[i]
+		i = child
+	}
 }
 
 // argmax returns the index of the largest value, the first of equals.

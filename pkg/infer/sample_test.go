@@ -1,7 +1,10 @@
 package infer
 
 import (
+	"cmp"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -82,5 +85,50 @@ func TestSeedFixesTheText(t *testing.T) {
 	}
 	if !same(draw(1), draw(1)) || same(draw(1), draw(2)) {
 		t.Error("a seed does not decide the draws")
+	}
+}
+
+// TestSamplerKeepsTheLikeliest holds what is kept to a sort of the whole vocabulary.
+func TestSamplerKeepsTheLikeliest(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 50 {
+		logits := make([]float32, 1+r.IntN(300))
+		for i := range logits {
+			logits[i] = float32(r.IntN(40)) / 4 // many are equal
+		}
+		s := Sampler{Temperature: 0.7}
+		all, sum := s.weigh(logits)
+		want := slices.Clone(all)
+		slices.SortStableFunc(want, func(a, b candidate) int { return cmp.Compare(b.logit, a.logit) })
+		k := 1 + r.IntN(len(logits))
+		if got := s.likeliest(slices.Clone(all), func(n int, _ float64) bool { return n == k }); !slices.Equal(got, want[:k]) {
+			t.Fatalf("the %d likeliest of %v are %v", k, logits, got)
+		}
+		share := r.Float64()
+		got := s.likeliest(slices.Clone(all), func(_ int, reached float64) bool { return reached >= share*sum })
+		n, reached := 0, 0.0
+		for n < len(want) && reached < share*sum {
+			reached += want[n].p
+			n++
+		}
+		if !slices.Equal(got, want[:max(n, 1)]) {
+			t.Fatalf("a share of %v of %v is %v", share, logits, got)
+		}
+	}
+}
+
+// BenchmarkSampler is a token of a large vocabulary.
+func BenchmarkSampler(b *testing.B) {
+	logits := make([]float32, 128<<10)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range logits {
+		logits[i] = float32(3 * r.NormFloat64())
+	}
+	for name, s := range map[string]Sampler{"greedy": {}, "all": {Temperature: 1}, "top-k": {Temperature: 1, TopK: 40}, "top-p": {Temperature: 1, TopP: 0.95}} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				s.Next(logits, len(logits))
+			}
+		})
 	}
 }
