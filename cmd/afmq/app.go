@@ -53,9 +53,9 @@ judge by:
   afmq generate ARTIFACT --prompt "Once upon a time" --adapter ADAPTERS/rank-16
 
 Text is a .jsonl file with one {"text": …} a line, or any other file as one text.
-Counts take k, M or B (32k), sizes KB or MiB and the like (400MB). A command that writes
-goes on where an interruption stopped it when it is given again, and never writes
-over a finished output. No command uses the network.
+Counts take k, M or B (32k), sizes KB or MiB and the like (400MB). A long command that
+was interrupted goes on when it is given again; --out is never written over. No
+command uses the network.
 
 Results go to stdout, progress and errors to stderr. With --json, stdout is one
 versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists the exit codes.`,

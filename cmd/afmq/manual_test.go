@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -86,13 +87,45 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// Command lines of the documentation are ones that the program takes.
+func TestCommandsInDocs(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range append(files, "../../README.md") {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^    (?:\$ )?(?:\./)?(afmq [a-z].*)$`).FindAllStringSubmatch(string(data), -1) {
+			if strings.Contains(m[1], "[") { // a form of usage
+				continue
+			}
+			found++
+			if err := parses(m[1]); err != nil {
+				t.Errorf("%s: %q: %v", filepath.Base(file), m[1], err)
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("found %d command lines; are they written otherwise?", found)
+	}
+}
+
 // parses reports what keeps a command line from being taken, before anything runs.
 func parses(example string) error {
 	example, _, _ = strings.Cut(example, " #")
 	example, _, _ = strings.Cut(example, " >")
+	example = strings.TrimSuffix(example, " \\")
 	var args []string
 	for _, m := range regexp.MustCompile(`"([^"]*)"|'([^']*)'|(\S+)`).FindAllStringSubmatch(example, -1) {
-		args = append(args, m[1]+m[2]+m[3])
+		arg := m[1] + m[2] + m[3]
+		if arg == "N" { // some number
+			arg = "1"
+		}
+		args = append(args, arg)
 	}
 	if len(args) < 2 || args[0] != "afmq" {
 		return nil

@@ -23,7 +23,7 @@ type targetFlags struct {
 func (t *targetFlags) register(f *pflag.FlagSet) {
 	f.Float64Var(&t.bpw, "bpw", 0, "`BITS` per weight that the projections may take on average, such as 3.5")
 	f.StringVar(&t.maxBytes, "max-bytes", "", "`SIZE` that model.safetensors may take, such as 400MB or 1.5GiB")
-	f.StringVar(&t.tie, "tie", "", "modules that need equal bits: `GROUPS` qkv, gate_up or qkv,gate_up")
+	f.StringVar(&t.tie, "tie", "", "`MODULES` that need equal bits: qkv, gate_up or qkv,gate_up")
 	f.StringArrayVar(&t.overrides, "override", nil, "`REGEX=BITS` for the modules that match, later ones winning; 16 keeps them as they are; repeatable")
 }
 

@@ -84,4 +84,15 @@ func line(s string) string {
 // copied as the character that a command line takes.
 var roffEscapes = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`)
 
-func roff(s string) string { return roffEscapes.Replace(s) }
+// roff writes what is outside of ASCII by its number, as roff reads bytes.
+func roff(s string) string {
+	var b strings.Builder
+	for _, r := range roffEscapes.Replace(s) {
+		if r < 0x80 {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, `\[u%04X]`, r)
+		}
+	}
+	return b.String()
+}

@@ -13,7 +13,7 @@ var sample = Page{
 	Usage:   "tool plan FILE [flags]",
 	Short:   "Plan it",
 	Long: `Plans *all* of <it>.
-Second line.
+Second line, W−Ŵ ‖ {"text": …} ½·√x.
 
 Ways:
   fast   quickly
@@ -33,7 +33,7 @@ Ways:
 func TestParts(t *testing.T) {
 	got := parts(sample.Long)
 	want := []part{
-		{[]string{"Plans *all* of <it>.", "Second line."}, false},
+		{[]string{"Plans *all* of <it>.", "Second line, W−Ŵ ‖ {\"text\": …} ½·√x."}, false},
 		{[]string{"Ways:"}, false},
 		{[]string{"  fast   quickly", "  'x.y'  with a quote", "", "  slow   after a blank line"}, true},
 		{[]string{".hidden start, a\\b and `code *here*`."}, false},
@@ -51,7 +51,7 @@ func TestMarkdown(t *testing.T) {
 	for _, want := range []string{
 		"**Work**\n\n| command | what it does |\n| --- | --- |\n| [`plan`](#plan) | Plan it |\n",
 		"## plan\n\n    tool plan FILE [flags]\n\n",
-		"Plans \\*all\\* of \\<it>.\nSecond line.\n\nWays:\n\n    fast   quickly\n    'x.y'  with a quote\n\n    slow   after a blank line\n\n.hidden start, a\\\\b and `code *here*`.\n",
+		"Plans \\*all\\* of \\<it>.\nSecond line, W−Ŵ ‖ {\"text\": …} ½·√x.\n\nWays:\n\n    fast   quickly\n    'x.y'  with a quote\n\n    slow   after a blank line\n\n.hidden start, a\\\\b and `code *here*`.\n",
 		"| `--out FILE` | FILE to write | required |\n| `--rate R` | R\\|S | `0.5` |\n| `--bits N` | N bits (default: 4) |  |\n\n",
 		"| `-q, --quiet` | no progress |  |\n\n## plan",
 		"Examples:\n\n    tool plan a --out b\n    tool plan c\n",
@@ -71,7 +71,7 @@ func TestManInGroff(t *testing.T) {
 	if err != nil {
 		t.Skip("there is no groff here")
 	}
-	cmd := exec.Command(groff, "-man", "-Tascii", "-P-cbou", "-ww")
+	cmd := exec.Command(groff, "-man", "-Tutf8", "-P-cbou", "-ww")
 	cmd.Stdin = strings.NewReader(sample.Man("1.2.3"))
 	var warnings strings.Builder
 	cmd.Stderr = &warnings
@@ -81,7 +81,7 @@ func TestManInGroff(t *testing.T) {
 	}
 	for _, want := range []string{
 		"TOOL-PLAN(1)", "tool-plan - Plan it", "tool plan FILE [flags]",
-		"Plans *all* of <it>.", "fast   quickly\n", "'x.y'  with a quote\n", "slow   after a blank line\n",
+		"Plans *all* of <it>.", "W−Ŵ ‖ {\"text\": …} ½·√x.", "fast   quickly\n", "'x.y'  with a quote\n", "slow   after a blank line\n",
 		".hidden start, a\\b and `code *here*`.", "--rate R", "(default 0.5)", "(required)", "tool plan a --out b\n", "tool 1.2.3",
 	} {
 		if !strings.Contains(string(out), want) {
