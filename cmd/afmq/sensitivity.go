@@ -82,8 +82,8 @@ Methods:
   weight   squared error of the weights; needs no text
 
 --validate N measures the true divergence of N modules and prints Spearman's rank
-correlation with the scores. Every method but weight needs --calib. A command that was interrupted continues when it is given
-again.`,
+correlation with the scores. Every method but weight needs --calib, and so does
+--validate. A command that was interrupted continues when it is given again.`,
 		Example: `  afmq sensitivity models/my-model --calib calib.jsonl --out scores.json
   afmq sensitivity models/my-model --calib calib.jsonl --bits 2,3,4 --validate 20 --out scores.json`,
 		Args: cobra.ExactArgs(1),
