@@ -4,8 +4,8 @@
 // and SHA256SUMS. An archive has the program, LICENSE and the licenses of what is linked
 // into it, README.md, the man pages and the completion scripts.
 //
-// The same commit and the same Go make the same bytes, wherever the checkout lies: static
-// binaries without paths (-trimpath), build ID and version control stamp (a commit's hash
+// The same commit and the same Go make the same bytes, wherever the checkout lies:
+// binaries without cgo, paths (-trimpath), build ID and version control stamp (a commit's hash
 // would be there in a clone and not in an unpacked archive; the version says enough);
 // archives with sorted names, the commit's time, and no owner. A dirty tree is refused.
 package main
