@@ -10,22 +10,29 @@ import (
 	"time"
 )
 
-// cleanCommit returns the time of the commit that is checked out, and an error if the
-// working tree differs from it.
-func cleanCommit() (time.Time, error) {
+// commit is what is checked out.
+type commit struct {
+	hash string
+	when time.Time
+}
+
+// cleanCommit returns the commit that is checked out, and an error if the working tree
+// differs from it.
+func cleanCommit() (commit, error) {
 	changes, err := output("git", "status", "--porcelain")
 	if err != nil {
-		return time.Time{}, err
+		return commit{}, err
 	}
 	if first, _, _ := strings.Cut(string(changes), "\n"); first != "" {
-		return time.Time{}, fmt.Errorf("the tree is dirty (%s); commit or remove what differs", strings.TrimSpace(first))
+		return commit{}, fmt.Errorf("the tree is dirty (%s); commit or remove what differs", strings.TrimSpace(first))
 	}
-	out, err := output("git", "log", "-1", "--format=%ct")
+	out, err := output("git", "log", "-1", "--format=%H %ct")
 	if err != nil {
-		return time.Time{}, err
+		return commit{}, err
 	}
-	seconds, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
-	return time.Unix(seconds, 0).UTC(), err
+	hash, when, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	seconds, err := strconv.ParseInt(when, 10, 64)
+	return commit{hash, time.Unix(seconds, 0).UTC()}, err
 }
 
 // build makes the program for a target, "" for this machine. What the environment could

@@ -44,7 +44,7 @@ func run(args, targets []string) error {
 	if !versionForm.MatchString(version) {
 		return fmt.Errorf("version %q is not of the form 0.2.0 or 0.2.0-rc.1", version)
 	}
-	when, err := cleanCommit()
+	from, err := cleanCommit()
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func run(args, targets []string) error {
 	}
 	var sums []string
 	for _, target := range targets {
-		name, sum, err := makeArchive(staged, version, target, common, when)
+		name, sum, err := makeArchive(staged, version, target, common, from.when)
 		if err != nil {
 			return err
 		}
@@ -74,6 +74,11 @@ func run(args, targets []string) error {
 	}
 	if err := os.WriteFile(filepath.Join(staged, "SHA256SUMS"), []byte(strings.Join(sums, "")), 0o644); err != nil {
 		return err
+	}
+	if now, err := cleanCommit(); err != nil {
+		return err
+	} else if now != from {
+		return fmt.Errorf("the checkout went from commit %.12s to %.12s meanwhile", from.hash, now.hash)
 	}
 	if err := os.Chmod(staged, 0o755); err != nil {
 		return err
