@@ -17,7 +17,7 @@ type adapterFlags struct {
 }
 
 func (f *adapterFlags) register(flags *pflag.FlagSet) {
-	flags.StringArrayVar(&f.list, "adapter", nil, "adapter to run the model with, as NAME=DIR or DIR; repeatable")
+	flags.StringArrayVar(&f.list, "adapter", nil, "adapter to run the model with: its `[NAME=]DIR`, the name being the directory's if none is given; repeatable")
 	flags.BoolVar(&f.allowUnbound, "allow-unbound", false, "take an adapter that does not say which artifact it was trained on")
 }
 

@@ -36,15 +36,31 @@ func newRootCommand(a *app) *cobra.Command {
 		Short: "Compress language models to 2 and 4 bits per weight, and prove what it cost",
 		Long: `afmq compresses a 16-bit Hugging Face checkpoint the way Apple compresses its
 on-device foundation model: every 16 rows of a projection share a k-means
-look-up table of 4 or 16 values (2 or 4 bits per weight), the embedding becomes
-8 bit per row. The built-in inference engine then says what was lost.
+look-up table of 4 or 16 values (2 or 4 bits per weight; 1 to 8 on request), the
+embedding becomes 8 bit per row. The built-in inference engine then says what was
+lost.
+
+MODEL is a Hugging Face directory (config.json, model.safetensors or shards,
+tokenizer.json) of the Llama, Mistral, Qwen2 or Qwen3 kind in F16, BF16 or F32;
+ARTIFACT is the directory that ` + "`afmq quantize`" + ` makes of it; PATH is either.
+The way from one to the other, with text of yours to calibrate on and other text to
+judge by:
+
+  afmq quantize MODEL --out ARTIFACT --bpw 3.5 --calib calib.jsonl
+  afmq verify ARTIFACT
+  afmq eval-perplexity ARTIFACT --data held-out.txt --reference MODEL
+  afmq recover ARTIFACT --teacher MODEL --data train.jsonl --out ADAPTERS
+  afmq generate ARTIFACT --prompt "Once upon a time" --adapter ADAPTERS/rank-16
+
+Text is a .jsonl file with one {"text": …} a line, or any other file as one text.
+Counts take k, M or B (32k), sizes KB or MiB and the like (400MB). A long command that
+was interrupted goes on when it is given again; --out is never written over. No
+command uses the network.
 
 Results go to stdout, progress and errors to stderr. With --json, stdout is one
 versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists the exit codes.`,
-		Example: `  afmq demo
-  afmq quantize models/my-model --out my-model-4bit --bits 4
-  afmq verify my-model-4bit
-  afmq eval-perplexity my-model-4bit --data held-out.txt --reference models/my-model`,
+		Example: `  afmq demo                 # all of it, on a small model inside the program
+  afmq help quantize        # a command's flags and examples`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -71,26 +87,24 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.wantJSON, "json", false, "print one JSON object on stdout, also for an error")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress; errors are still printed")
-	flags.IntVar(&a.threads, "threads", 0, "worker threads (default: all cores)")
-	root.AddCommand(
-		newInspectCommand(a),
-		newSensitivityCommand(a),
-		newPlanCommand(a),
-		newQuantizeCommand(a),
-		newRecoverCommand(a),
-		newDequantizeCommand(a),
-		newVerifyCommand(a),
-		newDiffCommand(a),
-		newEvalCommand(a),
-		newGateCommand(a),
-		newGenerateCommand(a),
-		newDevicesCommand(a),
-		newReportCommand(a),
-		newDemoCommand(a),
-		newVersionCommand(a),
-		newCompletionCommand(a),
-		newExitCodesTopic(),
-	)
+	flags.IntVar(&a.threads, "threads", 0, "`N` worker threads (default: all cores)")
+	cobra.EnableCommandSorting = false // they stand in the order of the work
+	root.AddGroup(commandGroups...)
+	for _, group := range []struct {
+		id       string
+		commands []*cobra.Command
+	}{
+		{compressGroup, []*cobra.Command{newQuantizeCommand(a), newSensitivityCommand(a), newPlanCommand(a), newRecoverCommand(a)}},
+		{judgeGroup, []*cobra.Command{newInspectCommand(a), newVerifyCommand(a), newEvalCommand(a), newGateCommand(a), newDiffCommand(a), newReportCommand(a), newDevicesCommand(a)}},
+		{useGroup, []*cobra.Command{newGenerateCommand(a), newDequantizeCommand(a)}},
+		{programGroup, []*cobra.Command{newDemoCommand(a), newVersionCommand(a), newCompletionCommand(a)}},
+	} {
+		for _, c := range group.commands {
+			c.GroupID = group.id
+			root.AddCommand(c)
+		}
+	}
+	root.AddCommand(newExitCodesTopic())
 	root.CompletionOptions.DisableDefaultCmd = true
 	a.setHelp(root)
 	return root

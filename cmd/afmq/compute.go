@@ -10,7 +10,7 @@ import (
 // computeFlag is the arithmetic of a command's products.
 type computeFlag struct{ name string }
 
-const computeHelp = "arithmetic of products: f32, i16, split, bf16, or auto for the fastest that is nearly as exact as f32"
+const computeHelp = "`ARITHMETIC` of products: f32, i16, split, bf16, or auto for the fastest that is nearly as exact as f32; afmq version lists what this machine has"
 
 // register adds the flag. Commands that write files default to f32, which is the same on
 // every machine.

@@ -61,7 +61,7 @@ than to score, so that its perplexity there is the exponential of its own entrop
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), a, out) },
 	}
-	cmd.Flags().StringVar(&out, "out", "", "keep the checkpoint and the artifacts in this new directory")
+	cmd.Flags().StringVar(&out, "out", "", "keep the checkpoint, the text, the artifacts and the adapter in this new `DIR`")
 	return cmd
 }
 

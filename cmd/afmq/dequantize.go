@@ -44,8 +44,8 @@ into the weights.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "directory to write; must not exist, or be empty")
-	cmd.Flags().StringVar(&o.Adapter, "adapter", "", "directory of an adapter to merge")
+	cmd.Flags().StringVar(&out, "out", "", "`DIR` to write; must not exist, or be empty")
+	cmd.Flags().StringVar(&o.Adapter, "adapter", "", "`DIR` of an adapter to merge")
 	cmd.Flags().BoolVar(&o.AllowUnbound, "allow-unbound", false, "take an adapter that does not say which artifact it was trained on")
 	cmd.Flags().BoolVar(&o.Restart, "restart", false, "discard what an interrupted run left")
 	must(cmd.MarkFlagRequired("out"))

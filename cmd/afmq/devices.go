@@ -19,9 +19,9 @@ type deviceFlags struct {
 }
 
 func (d *deviceFlags) register(f *pflag.FlagSet) {
-	f.StringArrayVar(&d.names, "device", nil, "estimate memory and speed on this device: a name of `afmq devices`, or a profile's file; repeatable")
-	f.IntVar(&d.use.Ctx, "ctx", 0, "with --device: tokens of context (default: 4096, or what the model takes)")
-	f.IntVar(&d.use.Prompt, "prompt", 0, "with --device: tokens of the prompt (default: a quarter of the context)")
+	f.StringArrayVar(&d.names, "device", nil, "estimate memory and speed on this `DEVICE`: a name that afmq devices lists, or a profile's file; repeatable")
+	f.IntVar(&d.use.Ctx, "ctx", 0, "with --device: `N` tokens of context (default: 4096, or what the model takes)")
+	f.IntVar(&d.use.Prompt, "prompt", 0, "with --device: `N` tokens of the prompt (default: a quarter of the context)")
 }
 
 // open reads the profiles.

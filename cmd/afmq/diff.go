@@ -53,7 +53,7 @@ is 5 if they do.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&o.Reference, "reference", "", "the 16-bit checkpoint to measure relative errors against")
+	cmd.Flags().StringVar(&o.Reference, "reference", "", "the 16-bit checkpoint `MODEL` to measure relative errors against")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 5 if anything differs")
 	return cmd
 }

@@ -72,12 +72,12 @@ after the other, on one base in memory.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runGenerate(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.prompt, "prompt", "", "text to continue")
-	f.IntVar(&o.maxTokens, "max-tokens", 128, "tokens to write at most")
-	f.Float64Var(&o.temperature, "temperature", 0, "0 for the most likely token, 1 for the model's distribution")
-	f.IntVar(&o.topK, "top-k", 0, "sample among the k most likely tokens (default: all)")
-	f.Float64Var(&o.topP, "top-p", 1, "sample among the most likely tokens that together have this probability")
-	f.Uint64Var(&o.seed, "seed", 0, "seed of the sampling")
+	f.StringVar(&o.prompt, "prompt", "", "`TEXT` to continue")
+	f.IntVar(&o.maxTokens, "max-tokens", 128, "`N` tokens to write at most")
+	f.Float64Var(&o.temperature, "temperature", 0, "`T` of 0 for the most likely token, of 1 for the model's distribution")
+	f.IntVar(&o.topK, "top-k", 0, "sample among the `K` most likely tokens (default: all)")
+	f.Float64Var(&o.topP, "top-p", 1, "sample among the most likely tokens that together have probability `P`")
+	f.Uint64Var(&o.seed, "seed", 0, "`SEED` of the sampling")
 	f.BoolVar(&o.ignoreEOS, "ignore-eos", false, "go on past an end-of-sequence token")
 	o.adapters.register(f)
 	o.compute.register(f, "auto")

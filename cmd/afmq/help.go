@@ -9,31 +9,30 @@ import (
 	"github.com/spf13/pflag"
 
 	"afmq/internal/fault"
+	"afmq/internal/manual"
 )
 
+//go:generate go run ../../scripts/manual -markdown ../../docs/commands.md
+
+// helpObject is a command's help; package manual makes documents of it.
 type helpObject struct {
-	Schema   string        `json:"schema"`
-	Command  string        `json:"command"`
-	Usage    string        `json:"usage"`
-	Short    string        `json:"short"`
-	Long     string        `json:"long"`
-	Example  string        `json:"example,omitempty"`
-	Commands []helpCommand `json:"commands"`
-	Flags    []helpFlag    `json:"flags"`
+	Schema string `json:"schema"`
+	manual.Page
 }
 
-type helpCommand struct {
-	Name  string `json:"name"`
-	Short string `json:"short"`
-}
+// Headings under which help lists the commands, in the order of the work.
+const (
+	compressGroup = "compress"
+	judgeGroup    = "judge"
+	useGroup      = "use"
+	programGroup  = "program"
+)
 
-type helpFlag struct {
-	Name      string `json:"name"`
-	Shorthand string `json:"shorthand,omitempty"`
-	Type      string `json:"type"`
-	Default   string `json:"default"`
-	Required  bool   `json:"required"`
-	Usage     string `json:"usage"`
+var commandGroups = []*cobra.Group{
+	{ID: compressGroup, Title: "Compress a model:"},
+	{ID: judgeGroup, Title: "See what it cost:"},
+	{ID: useGroup, Title: "Use the result:"},
+	{ID: programGroup, Title: "The program itself:"},
 }
 
 // setHelp gives root a help that is JSON where that is wanted. cobra has no place for the
@@ -50,10 +49,12 @@ func (a *app) setHelp(root *cobra.Command) {
 			_ = a.print(describeCommand(cmd), nil)
 		}
 	})
+	root.SetHelpCommandGroupID(programGroup)
 	root.SetHelpCommand(&cobra.Command{
-		Use:   "help [COMMAND | TOPIC]",
-		Short: "Help about a command or a topic",
-		Long:  "Prints what a command does and which flags it has, or a topic.",
+		Use:     "help [COMMAND | TOPIC]",
+		Short:   "Help about a command or a topic",
+		GroupID: programGroup,
+		Long:    "Prints what a command does and which flags it has, or a topic.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
@@ -66,23 +67,30 @@ func (a *app) setHelp(root *cobra.Command) {
 }
 
 func describeCommand(cmd *cobra.Command) helpObject {
-	o := helpObject{
-		Schema: "afmq.help/v1", Command: cmd.CommandPath(), Short: cmd.Short, Long: cmd.Long, Example: cmd.Example,
-		Commands: []helpCommand{}, Flags: []helpFlag{},
-	}
+	o := helpObject{"afmq.help/v1", manual.Page{
+		Command: cmd.CommandPath(), Short: cmd.Short, Long: cmd.Long, Example: cmd.Example,
+		Commands: []manual.Entry{}, Flags: []manual.Flag{},
+	}}
 	if cmd.Runnable() {
 		o.Usage = cmd.UseLine()
 	}
+	titles := map[string]string{}
+	for _, g := range cmd.Groups() {
+		titles[g.ID] = strings.TrimSuffix(g.Title, ":")
+	}
 	for _, c := range cmd.Commands() {
 		if !c.Hidden {
-			o.Commands = append(o.Commands, helpCommand{c.Name(), c.Short})
+			o.Commands = append(o.Commands, manual.Entry{Name: c.Name(), Short: c.Short, Group: titles[c.GroupID]})
 		}
 	}
+	global := cmd.Root().PersistentFlags()
 	add := func(f *pflag.Flag) {
 		if f.Hidden {
 			return
 		}
-		h := helpFlag{Name: f.Name, Shorthand: f.Shorthand, Type: f.Value.Type(), Default: f.DefValue, Usage: f.Usage}
+		h := manual.Flag{Name: f.Name, Shorthand: f.Shorthand, Type: f.Value.Type(), Default: f.DefValue}
+		h.Value, h.Usage = pflag.UnquoteUsage(f)
+		h.Global = global.Lookup(f.Name) == f
 		if h.Type == "stringArray" {
 			h.Default = ""
 		}

@@ -21,10 +21,10 @@ type targetFlags struct {
 }
 
 func (t *targetFlags) register(f *pflag.FlagSet) {
-	f.Float64Var(&t.bpw, "bpw", 0, "bits per weight that the projections may take on average, such as 3.5")
-	f.StringVar(&t.maxBytes, "max-bytes", "", "bytes that model.safetensors may take, such as 400MB or 1.5GiB")
-	f.StringVar(&t.tie, "tie", "", "modules that need equal bits: qkv, gate_up or both")
-	f.StringArrayVar(&t.overrides, "override", nil, "REGEX=BITS for the modules that match; repeatable")
+	f.Float64Var(&t.bpw, "bpw", 0, "`BITS` per weight that the projections may take on average, such as 3.5")
+	f.StringVar(&t.maxBytes, "max-bytes", "", "`SIZE` that model.safetensors may take, such as 400MB or 1.5GiB")
+	f.StringVar(&t.tie, "tie", "", "`MODULES` that need equal bits: qkv, gate_up or qkv,gate_up")
+	f.StringArrayVar(&t.overrides, "override", nil, "`REGEX=BITS` for the modules that match, later ones winning; 16 keeps them as they are; repeatable")
 }
 
 // given reports whether a target is there.
@@ -102,9 +102,9 @@ tokens per second. ` + "`afmq devices`" + ` lists those that are known.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runPlan(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.out, "out", "", "file to write; must not exist")
-	f.StringVar(&o.bits, "bits", "", "widths to choose from (default: all that were scored)")
-	f.Int64Var(&o.seed, "seed", 0, "of the random plans that the plan is compared with")
+	f.StringVar(&o.out, "out", "", "`FILE` to write; must not exist")
+	f.StringVar(&o.bits, "bits", "", "`WIDTHS` to choose from, such as 2,3,4 (default: all that were scored)")
+	f.Int64Var(&o.seed, "seed", 0, "`SEED` of the random plans that the plan is compared with")
 	o.target.register(f)
 	o.device.register(f)
 	must(cmd.MarkFlagRequired("out"))

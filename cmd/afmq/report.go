@@ -58,11 +58,11 @@ protocol, context or arithmetic are shown apart.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.out, "out", "", "file to write; must not exist")
-	f.StringVar(&o.Scores, "scores", "", "scores of the model that the artifact was made from")
-	f.StringVar(&o.Plan, "plan", "", "plan that the artifact follows")
-	f.StringArrayVar(&o.Evals, "eval", nil, "JSON object of eval-perplexity; repeatable")
-	f.StringArrayVar(&o.Recoveries, "recovery", nil, "directory of recover; repeatable")
+	f.StringVar(&o.out, "out", "", "`FILE` to write; must not exist")
+	f.StringVar(&o.Scores, "scores", "", "`FILE` with scores of the model that the artifact was made from")
+	f.StringVar(&o.Plan, "plan", "", "`FILE` with the plan that the artifact follows")
+	f.StringArrayVar(&o.Evals, "eval", nil, "`FILE` with the JSON object of eval-perplexity; repeatable")
+	f.StringArrayVar(&o.Recoveries, "recovery", nil, "`DIR` of recover; repeatable")
 	o.device.register(f)
 	must(cmd.MarkFlagRequired("out"))
 	return cmd

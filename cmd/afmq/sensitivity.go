@@ -23,10 +23,10 @@ type calibrationFlags struct {
 }
 
 func (c *calibrationFlags) register(f *pflag.FlagSet) {
-	f.StringArrayVar(&c.files, "calib", nil, "calibration text (.jsonl or text); repeatable")
-	f.StringVar(&c.tokens, "tokens", strconv.Itoa(sensitivity.DefaultTokens), "calibration tokens, such as 16384 or 32k")
-	f.IntVar(&c.seqLen, "seq-len", 0, "tokens in a calibration sequence (default: min(512, max_position_embeddings))")
-	f.Int64Var(&c.seed, "seed", 0, "chooses the calibration sequences, and what else is random")
+	f.StringArrayVar(&c.files, "calib", nil, "`FILE` of calibration text (.jsonl or text); repeatable")
+	f.StringVar(&c.tokens, "tokens", strconv.Itoa(sensitivity.DefaultTokens), "`N` calibration tokens, such as 16384 or 32k")
+	f.IntVar(&c.seqLen, "seq-len", 0, "`N` tokens in a calibration sequence (default: min(512, max_position_embeddings))")
+	f.Int64Var(&c.seed, "seed", 0, "`SEED` that chooses the calibration sequences, and what else is random")
 }
 
 func (c *calibrationFlags) options() (sensitivity.CalibrationOptions, error) {
@@ -69,7 +69,7 @@ type sensitivityObject struct {
 func newSensitivityCommand(a *app) *cobra.Command {
 	o := sensitivityOptions{groupRows: quantize.DefaultGroupRows, rowScale: true, method: string(sensitivity.DefaultMethod), bits: "2,4"}
 	cmd := &cobra.Command{
-		Use:   "sensitivity MODEL --calib FILE --out scores.json",
+		Use:   "sensitivity MODEL [--calib FILE] --out scores.json",
 		Short: "Score how much each module suffers from few bits",
 		Long: `Scores every projection of the checkpoint MODEL at each of --bits, and writes what
 ` + "`afmq plan`" + ` needs to give each module its bits. Scores are made once and serve any
@@ -82,22 +82,22 @@ Methods:
   weight   squared error of the weights; needs no text
 
 --validate N measures the true divergence of N modules and prints Spearman's rank
-correlation with the scores. A command that was interrupted continues when it is given
-again.`,
+correlation with the scores. Every method but weight needs --calib, and so does
+--validate. A command that was interrupted continues when it is given again.`,
 		Example: `  afmq sensitivity models/my-model --calib calib.jsonl --out scores.json
   afmq sensitivity models/my-model --calib calib.jsonl --bits 2,3,4 --validate 20 --out scores.json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runSensitivity(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.out, "out", "", "file to write; must not exist")
+	f.StringVar(&o.out, "out", "", "`FILE` to write; must not exist")
 	o.calib.register(f)
-	f.StringVar(&o.method, "method", o.method, "fisher, kl, hessian or weight")
-	f.StringVar(&o.bits, "bits", o.bits, "widths to score, 1 to 8")
-	f.IntVar(&o.groupRows, "group-rows", o.groupRows, "output rows that share a look-up table")
+	f.StringVar(&o.method, "method", o.method, "`METHOD`: fisher, kl, hessian or weight")
+	f.StringVar(&o.bits, "bits", o.bits, "`WIDTHS` to score, 1 to 8")
+	f.IntVar(&o.groupRows, "group-rows", o.groupRows, "`N` output rows that share a look-up table")
 	f.BoolVar(&o.rowScale, "row-scale", o.rowScale, "give every palettized row an fp16 factor of its own")
-	f.IntVar(&o.samples, "samples", 1, "fisher: draws of each token's label, one backward pass each")
-	f.IntVar(&o.validate, "validate", 0, "measure the divergence of this many modules and compare")
+	f.IntVar(&o.samples, "samples", 1, "fisher: `N` draws of each token's label, one backward pass each")
+	f.IntVar(&o.validate, "validate", 0, "measure the divergence of `N` modules and compare")
 	o.compute.register(f, "f32")
 	f.BoolVar(&o.restart, "restart", false, "discard what an interrupted run left")
 	must(cmd.MarkFlagRequired("out"))

@@ -26,6 +26,7 @@ var allowed = map[string][]string{
 	"internal/rss":       {},
 	"internal/units":     {},
 	"internal/chart":     {},
+	"internal/manual":    {},
 	"internal/demo":      {},
 	"internal/kernel":    {},
 	"internal/stage":     {},
@@ -42,7 +43,9 @@ var allowed = map[string][]string{
 	"scripts/testreport": {},
 	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/infer", "internal/kernel"},
 	"scripts/ciexamples": {"internal/demo"},
-	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/gate", "internal/report", "internal/device", "internal/demo", "internal/kernel"},
+	"scripts/manual":     {"internal/manual"},
+	"scripts/releasing":  {"internal/manual"},
+	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/gate", "internal/report", "internal/device", "internal/demo", "internal/manual", "internal/kernel"},
 }
 
 func TestImportsPointDownward(t *testing.T) {
