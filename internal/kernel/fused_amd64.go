@@ -5,7 +5,7 @@ var fusedAVX512 = fusedLevel{
 	bf16: fusedSet{0: fusedBF16AVX512_1, 2: fusedBF16AVX512_4, 3: fusedBF16AVX512_8},
 	int8: fusedSet{0: fusedInt8AVX512_1, 2: fusedInt8AVX512_4, 3: fusedInt8AVX512_8},
 	lut4: fusedSet{0: fusedLUT4AVX512_1, 2: fusedLUT4AVX512_4, 3: fusedLUT4AVX512_8},
-	lut2: fusedSet{0: fusedLUT2AVX512_1, 2: fusedLUT2AVX512_4, 3: fusedLUT2AVX512_8},
+	lut2: fusedSet{0: fusedLUT2AVX512_1, 2: fusedLUT2AVX512_4},
 }
 
 var fusedAVX2 = fusedLevel{

@@ -152,11 +152,6 @@ func fusedLUT2AVX512_4(kc int, x *float32, b *byte, ps int, table *float32, c *f
 //go:noescape
 func fusedLUT4AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
 
-// fusedLUT2AVX512_8 is a fusedFunc for 8 panels.
-//
-//go:noescape
-func fusedLUT2AVX512_8(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
-
 // fusedF16AVX2_1 is a fusedFunc for 1 panels.
 //
 //go:noescape

@@ -51,7 +51,7 @@ func TestWrongInput(t *testing.T) {
 		"no artifact":       {func(o *Options) { o.Artifact = file("none") }, fault.Input, "none: cannot be read"},
 		"checkpoint":        {func(o *Options) { o.Artifact = in("model") }, fault.Input, "is no artifact"},
 		"file":              {func(o *Options) { o.Artifact = file("text") }, fault.Input, "is no artifact"},
-		"config changed":    {func(o *Options) { o.Artifact = broken("a", appendTo("config.json")) }, fault.Input, "config.json: is"},
+		"config changed":    {func(o *Options) { o.Artifact = broken("a", appendTo("config.json")) }, fault.Input, "config.json: has"},
 		"weights cut":       {func(o *Options) { o.Artifact = broken("b", appendTo("model.safetensors")) }, fault.Input, "model.safetensors: has"},
 		"manifest changed":  {func(o *Options) { o.Artifact = broken("c", appendTo("manifest.json")) }, fault.Input, "manifest.sha256: does not hold"},
 		"no scores":         {func(o *Options) { o.Scores = file("none") }, fault.Input, "none: cannot be read"},

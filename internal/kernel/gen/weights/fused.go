@@ -145,17 +145,6 @@ func fusedLUT(t *simd.Target, field, np int) {
 			VMOVUPS(f.panels.At(v/per, v%per*t.Bytes), idx[v])
 		}
 	}
-	column := func(u int, more bool) {
-		VBROADCASTSS(Mem{Base: f.x, Disp: 4 * u}, f.bc)
-		for v := range idx {
-			w := t.Vec()
-			look[v/per].take(idx[v], w)
-			if more {
-				look[v/per].next(idx[v])
-			}
-			f.multiply(v, w)
-		}
-	}
 	columns := look[0].columns()
 	add := Load(Param("add"), GP64())
 	f.begin()
@@ -164,7 +153,12 @@ func fusedLUT(t *simd.Target, field, np int) {
 	Label("block")
 	load()
 	for u := range columns {
-		column(u, u < columns-1)
+		VBROADCASTSS(Mem{Base: f.x, Disp: 4 * u}, f.bc)
+		for v := range idx {
+			w := t.Vec()
+			look[v/per].takeNth(u, idx[v], w)
+			f.multiply(v, w)
+		}
 	}
 	ADDQ(Imm(uint64(4*columns)), f.x)
 	ADDQ(Imm(simd.PanelRows*4), f.b)
@@ -175,7 +169,13 @@ func fusedLUT(t *simd.Target, field, np int) {
 	JZ(LabelRef("store"))
 	load() // the last block is not full
 	Label("loop")
-	column(0, true)
+	VBROADCASTSS(Mem{Base: f.x}, f.bc)
+	for v := range idx {
+		w := t.Vec()
+		look[v/per].take(idx[v], w)
+		look[v/per].next(idx[v])
+		f.multiply(v, w)
+	}
 	ADDQ(Imm(4), f.x)
 	DECQ(f.kc)
 	JNZ(LabelRef("loop"))

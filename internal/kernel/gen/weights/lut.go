@@ -19,6 +19,7 @@ type lookup struct {
 	t     *simd.Target
 	field int              // bits of an index, 2 or 4
 	table []reg.VecVirtual // 16 values, or the first 8, or both halves
+	above reg.VecVirtual   // AVX-512, 2 bits: by the field above the lowest; nil elsewhere
 }
 
 func newLookup(t *simd.Target, field int, at Mem) lookup {
@@ -31,7 +32,46 @@ func newLookup(t *simd.Target, field int, at Mem) lookup {
 	for i, v := range l.table {
 		VMOVUPS(at.Offset(i*t.Bytes), v)
 	}
+	if t == simd.AVX512 && field == 2 {
+		l.above = t.Vec()
+		fields := t.Vec()
+		VMOVDQU32(secondFields(), fields)
+		VPERMPS(l.table[0], fields, l.above)
+	}
 	return l
+}
+
+var secondData *Mem
+
+// secondFields is the dwords 0, 0, 0, 0, 1, ... 3: the second 2-bit field of a 4-bit number.
+func secondFields() Mem {
+	if secondData == nil {
+		m := GLOBL("secondFields", RODATA|NOPTR)
+		for i := range 16 {
+			DATA(4*i, U32(uint32(i/4)))
+		}
+		secondData = &m
+	}
+	return *secondData
+}
+
+// takeNth writes the weights of field n of a fresh idx to dst, in ascending order of n: where
+// there is a table for the field above the lowest, every other shift is saved.
+func (l lookup) takeNth(n int, idx, dst reg.VecVirtual) {
+	switch {
+	case l.above == nil:
+		if n > 0 {
+			l.next(idx)
+		}
+		l.take(idx, dst)
+	case n%2 == 1:
+		VPERMPS(l.above, idx, dst)
+	default:
+		if n > 0 {
+			VPSRLD(Imm(4), idx, idx)
+		}
+		l.take(idx, dst)
+	}
 }
 
 // columns returns how many columns a dword holds.
