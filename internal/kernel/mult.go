@@ -74,7 +74,7 @@ func (p *Pool) takeWorkspace() *workspace {
 	ws := &workspace{workers: make([]workerBuf, p.threads)}
 	ws.pack = func(_, s int) { ws.fwd.pack(s) }
 	ws.job = func(worker, i int) { ws.fwd.job(&ws.workers[worker], i) }
-	ws.packTiles = func(worker, s int) { ws.fwdTiles.pack(&ws.workers[worker], s) }
+	ws.packTiles = func(_, s int) { ws.fwdTiles.pack(s) }
 	ws.jobTiles = func(worker, i int) { ws.fwdTiles.job(&ws.workers[worker], i) }
 	ws.round = func(_, r int) { ws.fwd16.round(r) }
 	ws.pack16 = func(worker, s int) { ws.fwd16.pack(&ws.workers[worker], s) }

@@ -111,7 +111,7 @@ func (p *Pool) partitionTiles(panels, strips int) (per, blocks, groups int) {
 }
 
 // pack converts strip s of X. Rows and columns beyond the last are zero.
-func (f *tileProduct) pack(buf *workerBuf, s int) {
+func (f *tileProduct) pack(s int) {
 	size := f.steps * tileStep
 	hi := f.hi[s*size:][:size]
 	var lo []uint16
