@@ -17,9 +17,6 @@ import (
 	"time"
 )
 
-// crashRounds in the environment is how often each job is killed.
-const crashRounds = "AFMQ_CRASH_ROUNDS"
-
 // rounds returns how often to disturb a job, and what to draw the moments from.
 func rounds(t *testing.T, usual int) (int, *rand.Rand) {
 	t.Helper()
@@ -160,7 +157,7 @@ func TestKilled(t *testing.T) {
 	for i, j := range jobs {
 		t.Run(j.name, func(t *testing.T) {
 			u := reference(t, dir, j)
-			n, r := rounds(t, []int{4, 3, 4, 3, 3, 3}[i])
+			n, r := rounds(t, []int{4, 2, 3, 2, 2, 2}[i])
 			parent, killed := t.TempDir(), 0
 			for range n {
 				res := disturbed(t, dir, j.to(filepath.Join(parent, "t")), parent, r, u, syscall.SIGKILL)

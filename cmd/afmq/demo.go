@@ -21,13 +21,17 @@ import (
 )
 
 const (
-	demoTexts      = 48     // texts that the model writes for its own evaluation
-	demoTrainTexts = 160    // and others to calibrate and to train on
-	demoTokens     = 256    // tokens of each at most
-	demoTraining   = 120000 // tokens that the adapter is trained on
-	demoPrompt     = "The old man looked at the sea and"
-	demoSeed       = 1
+	demoTokens = 256 // tokens of a text at most
+	demoPrompt = "The old man looked at the sea and"
+	demoSeed   = 1
 )
+
+// demoVolume is how much the demo does; tests take less of it.
+var demoVolume = struct {
+	texts      int   // that the model writes for its own evaluation
+	trainTexts int   // and others to calibrate and to train on
+	training   int64 // tokens that the adapter is trained on
+}{48, 160, 120000}
 
 // demoRow is one model of the demo's table.
 type demoRow struct {
@@ -79,7 +83,7 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	if err != nil {
 		return err
 	}
-	texts, err := writeTexts(ctx, a, reference, demoTexts, demoSeed)
+	texts, err := writeTexts(ctx, a, reference, demoVolume.texts, demoSeed)
 	if err != nil {
 		return err
 	}
@@ -155,7 +159,7 @@ func writeTexts(ctx context.Context, a *app, m *infer.Model, n int, seed uint64)
 
 // writeTraining lets the model write a file to calibrate and to train on.
 func writeTraining(ctx context.Context, a *app, m *infer.Model, path string) error {
-	texts, err := writeTexts(ctx, a, m, demoTrainTexts, demoSeed+1)
+	texts, err := writeTexts(ctx, a, m, demoVolume.trainTexts, demoSeed+1)
 	if err != nil {
 		return err
 	}
@@ -172,7 +176,7 @@ func writeTraining(ctx context.Context, a *app, m *infer.Model, path string) err
 // trainDemo trains an adapter of rank 8 and opens it.
 func trainDemo(ctx context.Context, a *app, teacher string, base *infer.Model, data, out string) (*infer.Adapter, error) {
 	r, err := recovery.Run(ctx, a.workers(), recovery.Options{
-		Artifact: base.Dir, Teacher: teacher, Data: []string{data}, Out: out, Ranks: []int{8}, Tokens: demoTraining,
+		Artifact: base.Dir, Teacher: teacher, Data: []string{data}, Out: out, Ranks: []int{8}, Tokens: demoVolume.training,
 		SeqLen: demoTokens / 2, BatchTokens: 1024, Validation: 4096, Warmup: recovery.DefaultWarmup, Clip: recovery.DefaultClip,
 		Progress: a.progress(), ToolVersion: version,
 	})

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"afmq/internal/fault"
-	"afmq/internal/kernel"
 	"afmq/pkg/infer"
 )
 
@@ -33,6 +32,8 @@ type evalObject struct {
 	Data   string `json:"data"`
 	*infer.Evaluation
 	Compute string `json:"compute"`
+	// ReferenceCompute is null without a reference.
+	ReferenceCompute *string `json:"reference_compute"`
 	// Overlap with the text that the artifact was calibrated on; null without any.
 	Overlap *infer.Overlap `json:"calibration_overlap"`
 	// Adapters are the figures of the model with each adapter; those beside are of the
@@ -73,8 +74,9 @@ KL(reference ‖ model) in nats over the scored tokens. --max-ppl-increase and
 --max-kl then make the command a gate: exit 5 if a limit is passed.
 
 --compute says how products are computed. f32 has the same bits on every machine with
-vector instructions; auto, the default, takes what is fastest here and stays within 1e-6
-nats of it: split on AMX, i16 with AVX-512 VNNI. The output names what was taken.
+vector instructions; auto, the default, takes what is fastest here and nearly as exact:
+split on AMX, i16 with AVX-512 VNNI. The output names what was taken; --reference-compute
+f32 with the model itself as --reference measures what that costs.
 
 Each --adapter is measured too, on the same base; the gate then looks at the model
 with each adapter, not at the one without.`,
@@ -147,6 +149,12 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol i
 	if err != nil {
 		return nil, err
 	}
+	refCompute := compute
+	if o.refCompute != "" {
+		if refCompute, err = (&computeFlag{o.refCompute}).choose(false); err != nil {
+			return nil, err
+		}
+	}
 	model, err := infer.Open(path, a.workers())
 	if err != nil {
 		return nil, err
@@ -168,15 +176,11 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol i
 	if err != nil {
 		return nil, err
 	}
-	var refCompute *kernel.Compute
-	if o.refCompute != "" {
-		c, err := (&computeFlag{o.refCompute}).choose(false)
-		if err != nil {
-			return nil, err
-		}
-		refCompute = &c
-	}
 	out := &evalObject{Schema: "afmq.eval/v1", Model: path, Data: o.data, Compute: compute.String()}
+	if reference != nil {
+		name := refCompute.String()
+		out.ReferenceCompute = &name
+	}
 	if out.Overlap, err = checkOverlap(a, path, corpus, o.allowOverlap); err != nil {
 		return nil, err
 	}
@@ -187,7 +191,7 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol i
 	}
 	run := func(m *infer.Model) (*infer.Evaluation, error) {
 		return infer.Evaluate(cmd.Context(), a.workers().With(compute), m, reference, corpus, infer.EvalOptions{
-			Protocol: protocol, Ctx: o.ctx, Stride: o.stride, Progress: a.progress(), Reference: refCompute,
+			Protocol: protocol, Ctx: o.ctx, Stride: o.stride, Progress: a.progress(), Reference: &refCompute,
 		})
 	}
 	if out.Evaluation, err = run(model); err != nil {

@@ -87,19 +87,26 @@ func TestNoFile(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "plan.json")); err != nil {
 		mustExecute(t, dir, "plan", "scores.json", "--bpw", "3.3", "--out", "plan.json")
 	}
+	kinds := []string{"pipe", "directory", "device", "loop", "dangling"}
+	places := map[string]func(path string) error{
+		"pipe":      func(path string) error { return syscall.Mkfifo(path, 0o666) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o777) },
+		"device":    func(path string) error { return os.Symlink("/dev/zero", path) },
+		"loop":      func(path string) error { return os.Symlink(filepath.Base(path), path) },
+		"dangling":  func(path string) error { return os.Symlink("nowhere", path) },
+	}
+	turn := 0
 	for _, rd := range readings(adapter) {
 		from := rd.from
 		if !filepath.IsAbs(from) {
 			from = filepath.Join(dir, from)
 		}
 		for _, file := range rd.files {
-			for kind, put := range map[string]func(path string) error{
-				"pipe":      func(path string) error { return syscall.Mkfifo(path, 0o666) },
-				"directory": func(path string) error { return os.Mkdir(path, 0o777) },
-				"device":    func(path string) error { return os.Symlink("/dev/zero", path) },
-				"loop":      func(path string) error { return os.Symlink(filepath.Base(path), path) },
-				"dangling":  func(path string) error { return os.Symlink("nowhere", path) },
-			} {
+			turn++
+			for k, kind := range kinds {
+				if os.Getenv(crashRounds) == "" && k > 0 && turn%4 != k-1 {
+					continue // a pipe everywhere, and one of the others in turn
+				}
 				parent := t.TempDir()
 				input, out := filepath.Join(parent, "input"+filepath.Ext(rd.from)), filepath.Join(parent, "out")
 				path := filepath.Join(input, file)
@@ -109,7 +116,7 @@ func TestNoFile(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if err := put(path); err != nil {
+				if err := places[kind](path); err != nil {
 					t.Fatal(err)
 				}
 				args := slices.Clone(rd.args)
@@ -243,7 +250,8 @@ func TestHubCache(t *testing.T) {
 }
 
 // A file that is cut, or written to, while a run reads it, at any moment: exit 3 and no
-// result, or the result of the file as it was. Never a crash, never a mixture.
+// result, or the result of the file as it was before or, where the run had not opened it
+// yet, as it is since. Never a crash, never a mixture.
 func TestFileChanges(t *testing.T) {
 	dir := workplace(t)
 	damages := map[string]func(path string, size int64) error{
@@ -268,7 +276,7 @@ func TestFileChanges(t *testing.T) {
 		}
 		u := reference(t, dir, j)
 		n, r := rounds(t, 4)
-		refused := 0
+		refused, late := 0, 0
 		for i := range n {
 			parent := t.TempDir()
 			changed := filepath.Join(parent, "input")
@@ -291,8 +299,16 @@ func TestFileChanges(t *testing.T) {
 			}
 			switch res := wait(); res.code {
 			case 0:
-				if d := sameFiles(snapshot(t, filepath.Join(parent, "t")), u.whole); d != "" {
-					t.Errorf("%s, %s: a result of other bytes: %s", j.name, damage, d)
+				got := snapshot(t, filepath.Join(parent, "t"))
+				d := sameFiles(got, u.whole)
+				if d != "" && damage == "written to" {
+					late++
+					args[slices.Index(args, filepath.Join(parent, "t"))] = filepath.Join(parent, "since")
+					mustExecute(t, dir, args...)
+					d = sameFiles(got, snapshot(t, filepath.Join(parent, "since")))
+				}
+				if d != "" {
+					t.Errorf("%s, %s: neither the result of the file before nor since: %s", j.name, damage, d)
 				}
 			case 3:
 				refused++
@@ -307,7 +323,7 @@ func TestFileChanges(t *testing.T) {
 				t.Errorf("%s, %s: exit code %d: %s", j.name, damage, res.code, res.stderr)
 			}
 		}
-		t.Logf("%s: refused %d times", j.name, refused)
+		t.Logf("%s: refused %d times, opened after the change %d times", j.name, refused, late)
 	}
 }
 

@@ -21,12 +21,24 @@ import (
 // kill it, starve it or take its streams away.
 const asProgram = "AFMQ_TEST_PROGRAM"
 
+// crashRounds in the environment is how often each job is killed, stopped and so on. With
+// it set, tests that take sizes or places for their input take all of them.
+const crashRounds = "AFMQ_CRASH_ROUNDS"
+
+// fullDemo in the environment makes the test of the demo that of all it does.
+const fullDemo = "AFMQ_FULL_DEMO"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" { // the program itself, under a test's hands
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	testscript.Main(cleaning{m}, map[string]func(){
-		"afmq": func() { os.Exit(runChecked(os.Args[1:])) },
+		"afmq": func() {
+			if os.Getenv(fullDemo) == "" {
+				demoVolume.texts, demoVolume.trainTexts, demoVolume.training = 8, 16, 8000
+			}
+			os.Exit(runChecked(os.Args[1:]))
+		},
 	})
 }
 
@@ -57,6 +69,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv(schemaDirEnv, schemas)
+			env.Setenv(fullDemo, os.Getenv(fullDemo))
 			if err := demo.Extract(filepath.Join(env.WorkDir, "model")); err != nil {
 				return err
 			}

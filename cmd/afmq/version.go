@@ -18,8 +18,8 @@ type versionObject struct {
 	OS      string `json:"os"`
 	Arch    string `json:"arch"`
 	Kernels string `json:"kernels"`
-	// Computes are the arithmetics that the kernels have, and Auto what --compute auto takes for many
-	// rows and for one.
+	// Computes are the arithmetics that the kernels have, and Auto what --compute auto takes
+	// for many rows and for one.
 	Computes []string  `json:"computes"`
 	Auto     [2]string `json:"auto"`
 	Threads  int       `json:"threads"`

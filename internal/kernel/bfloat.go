@@ -30,8 +30,8 @@ const (
 	tileStep = tileRows * tileCols // elements
 )
 
-// narrowRowGo writes a row of X, 32 columns a step, as bfloat16 in the given order, to places tileStep
-// apart; with lo, also the small parts there.
+// narrowRowGo writes a row of X, 32 columns a step, as bfloat16 in the given order, to
+// places tileStep apart; with lo, also the small parts there.
 func narrowRowGo(hi, lo []uint16, x []float32, order *[tileCols]uint16) {
 	for s := 0; s*tileCols < len(x); s++ {
 		for i, at := range order {

@@ -12,17 +12,19 @@ import (
 type Compute uint8
 
 const (
-	F32 Compute = iota // float32 multiply-adds; the same bits on AVX2 and AVX-512
+	F32 Compute = iota // float32 multiply-adds; the same bits on AVX2, AVX-512 and NEON
 	// I16 multiplies 16-bit integers: activations rounded to them with a factor for each
-	// 128 columns of a row, table entries with one for each panel. Sums in a block are exact, and the
-	// result has the same bits on every machine. Only palettes of up to 4 bits and 8-bit
-	// weights have it; other matrices are multiplied in F32.
+	// 128 columns of a row, table entries with one for each panel. Sums in a block are
+	// exact, and the result has the same bits on every machine. Only palettes of up to 4
+	// bits and 8-bit weights have it; other matrices are multiplied in F32.
 	I16
-	// Split multiplies on bfloat16 tiles (AMX): every operand is the sum of two bfloat16, of which the product of the two small
-	// parts is left out. Weights of 16 bits are such sums exactly, activations to 2^-17.
+	// Split multiplies on bfloat16 tiles (AMX): every operand is the sum of two bfloat16, of
+	// which the product of the two small parts is left out. Weights of 16 bits are such sums
+	// exactly, activations to 2^-17.
 	Split
-	// BF16 rounds both operands to bfloat16 and sums in float32, as training with automatic mixed precision does. It
-	// runs on tiles where there are any, and on float32 multiply-adds elsewhere.
+	// BF16 rounds both operands to bfloat16 and sums in float32, as training with automatic
+	// mixed precision does. It runs on tiles where there are any, and on float32
+	// multiply-adds elsewhere.
 	BF16
 )
 
@@ -70,8 +72,8 @@ func (c Compute) available() bool {
 	return tilesInUse()
 }
 
-// Fastest returns the fastest arithmetic of this machine that is nearly as exact as F32: for
-// products of many rows of X, or of one row.
+// Fastest returns the fastest arithmetic of this machine that is nearly as exact as F32:
+// for products of many rows of X, or of one row.
 func Fastest(oneRow bool) Compute {
 	switch {
 	case currentISA() == isaGeneric:
@@ -87,6 +89,7 @@ func Fastest(oneRow bool) Compute {
 // Compute returns the arithmetic of the pool's products.
 func (p *Pool) Compute() Compute { return p.compute }
 
-// With returns a pool of the same workers whose products with matrices, [Pool.MulT] and [Pool.Mul],
-// run in the given arithmetic (I16 in MulT only). Small products stay in F32. Closing one closes both.
+// With returns a pool of the same workers whose products with matrices, [Pool.MulT] and
+// [Pool.Mul], run in the given arithmetic (I16 in MulT only). Small products stay in F32.
+// Closing one closes both.
 func (p *Pool) With(c Compute) *Pool { return &Pool{crew: p.crew, compute: c} }

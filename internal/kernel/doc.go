@@ -1,7 +1,9 @@
 // Package kernel holds the arithmetic that everything else waits for: products
 // with weight matrices, small products for attention, and the element-wise
-// operations of a transformer. It chooses among AVX-512, AVX2, NEON and plain Go
-// when the program starts; every assembly kernel has a twin in Go beside it.
+// operations of a transformer. When the program starts it chooses the widest level that
+// the machine has: amx, avx512 or avx2 on amd64, neon on arm64, or generic, which is plain
+// Go; amx is avx512 with tiles for those arithmetics that use bfloat16. Every assembly
+// kernel has a twin in Go beside it.
 //
 // # Weights
 //
@@ -19,9 +21,31 @@
 // that row in MulT, rounded once, so that it costs nothing for each weight. Row, and Mul,
 // which sums over rows, widen to q·scale and lut·rowScale, rounded once to float32.
 //
+// # Arithmetics
+//
+// A [Pool] has a [Compute] in which its products with matrices run; small products and
+// element-wise operations are always F32. In all of them row i of Y has the same bits
+// whatever m, the rows around it and the thread count.
+//
+//   - F32 multiplies the widened weights; see the next section. The same bits on every
+//     vector level.
+//   - I16, MulT only, and only palettes of up to 4 bits with finite tables and Int8: rows of
+//     X are rounded to 16 bits with a factor for each 128 columns, tables with one for each
+//     panel. The factor is such that no sum of a block can leave 32 bits, so these sums are
+//     exact; each is rounded to float32, multiplied with its factor and added to those
+//     before. The same bits on every level that has it: AVX-512 VNNI, and generic.
+//   - Split takes each operand as the sum of two bfloat16 and leaves out the product of the
+//     small parts; sums are in float32, in the order of the tiles. Operands of more than 16
+//     significant bits are off by up to 2^-17. It needs tiles, or is generic.
+//   - BF16 rounds both operands to bfloat16 and sums in float32: on tiles in their order,
+//     elsewhere in that of F32, so that machines agree only within the rounding of sums.
+//
+// What is said below of values that are not finite holds for F32. In I16 such a value in X
+// makes its row NaN; Split and BF16 give NaN where F32 may give an infinity.
+//
 // # One chain of sums
 //
-// Every element of every product is summed in the same way. The summed dimension
+// Every element of every F32 product is summed in the same way. The summed dimension
 // is cut into blocks of 256; in a block a single chain of fused multiply-adds
 // runs over ascending k from zero; block results are added in ascending order.
 // Nothing else takes part in the result: not the number of rows m, not the

@@ -63,8 +63,9 @@ func transposeBlocks(l isa, dst []float32, step int, src []float32, ld, rows, n 
 	return 0
 }
 
-// gather copies 16 elements from each of n rows of src, which are ld apart, to places in dst that
-// are step apart, in ascending order: with a step below 16 each row ends what the one before wrote.
+// gather copies 16 elements from each of n rows of src, which are ld apart, to places in
+// dst that are step apart, in ascending order: with a step below 16 each row ends what the
+// one before wrote.
 func gather(l isa, dst []float32, step int, src []float32, ld, n int) {
 	if n == 0 {
 		return

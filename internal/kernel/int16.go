@@ -198,9 +198,10 @@ func widenI16Go(format format, dst []int16, src unsafe.Pointer, table []int16, l
 //
 //	C[r][16·p+j] (+)= Σb scale[b][r]·float32(Σk A[k][r]·B[p][k][j])
 //
-// where b counts blocks of scaleCols columns, whose sums over pairs k are exact. a is [pairs][mr] dwords,
-// panel p of B starts ps elements after panel p−1 and is [pairs][16] dwords, scale is [blocks][mr]. Products with factors
-// and additions to C round to float32 one after the other.
+// where b counts blocks of scaleCols columns, whose sums over pairs k are exact. a is
+// [pairs][mr] dwords, panel p of B starts ps elements after panel p−1 and is [pairs][16]
+// dwords, scale is [blocks][mr]. Products with factors and additions to C round to float32
+// one after the other.
 type gemmI16Func func(pairs int, a *int16, scale *float32, b *int16, ps int, c *float32, ldc, add int)
 
 // fusedI16Func is a gemmI16Func for one row and weights as they are stored, whose panels are ps

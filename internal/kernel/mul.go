@@ -13,8 +13,9 @@ func (p *Pool) MulAdd(y, x []float32, m int, w *Matrix) {
 	p.inRows("MulAdd", y, x, m, w, w.rows, w.cols, true, p.mul)
 }
 
-// mul is Mul for at most maxRows rows; add is 1 to add to Y, else 0. A job is a block of 16·jobPanels columns
-// of W, and a group of strips of X where these are too few for the threads.
+// mul is Mul for at most maxRows rows; add is 1 to add to Y, else 0. A job is a block of
+// 16·jobPanels columns of W, and a group of strips of X where these are too few for the
+// threads.
 func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 	if p.onTiles() {
 		p.mulTiles(ws, y, x, m, w, true, add)
@@ -57,8 +58,8 @@ func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 }
 
 // turn returns rows [k0, k0+kc) of columns [c0, c0+cols) as float32 panels of 16
-// columns, [panel][k][16], blockK·16 apart. c0 is a multiple of 16·jobPanels, k0 one
-// of blockK.
+// columns, [panel][k][16], blockK·16 apart, with the factors of rows. c0 is a multiple of
+// 16, cols at most 16·jobPanels, k0 a multiple of 16 and kc at most blockK.
 func (w *Matrix) turn(lv isa, buf *workerBuf, c0, cols, k0, kc int) []float32 {
 	const ps = blockK * PanelRows
 	buf.wide = grow(buf.wide, jobPanels*ps+PanelRows)

@@ -74,7 +74,7 @@ func (p *Pool) takeWorkspace() *workspace {
 	ws := &workspace{workers: make([]workerBuf, p.threads)}
 	ws.pack = func(_, s int) { ws.fwd.pack(s) }
 	ws.job = func(worker, i int) { ws.fwd.job(&ws.workers[worker], i) }
-	ws.packTiles = func(worker, s int) { ws.fwdTiles.pack(&ws.workers[worker], s) }
+	ws.packTiles = func(_, s int) { ws.fwdTiles.pack(s) }
 	ws.jobTiles = func(worker, i int) { ws.fwdTiles.job(&ws.workers[worker], i) }
 	ws.round = func(_, r int) { ws.fwd16.round(r) }
 	ws.pack16 = func(worker, s int) { ws.fwd16.pack(&ws.workers[worker], s) }
@@ -92,7 +92,7 @@ func (p *Pool) giveWorkspace(ws *workspace) {
 // must not overlap X. Row i of Y has the same bits whatever m, the thread count
 // and the rows around it; see the package comment for the order of sums.
 //
-// A weight that is infinite or not a number gives the outputs that IEEE
+// A weight that is infinite or not a number gives, in F32, the outputs that IEEE
 // arithmetic gives.
 func (p *Pool) MulT(y, x []float32, m int, w *Matrix) {
 	p.inRows("MulT", y, x, m, w, w.cols, w.rows, false, p.mulT)
@@ -130,10 +130,15 @@ func (p *Pool) inRows(name string, y, x []float32, m int, w *Matrix, in, out int
 	p.giveWorkspace(ws) // not deferred: after a panic a worker may still hold it
 }
 
-// mulT is MulT for at most maxRows rows; add is 1 to add to Y, else 0. Jobs are blocks of weight panels, and
-// groups of strips of X where the panels alone are too few for the threads.
+// mulT is MulT for at most maxRows rows; add is 1 to add to Y, else 0. Jobs are blocks of
+// weight panels, and groups of strips of X where the panels alone are too few for the
+// threads.
 func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
-	if add != 0 && (w.scaled || p.compute == I16) { // the factors are not for what y holds
+	var form *int16Form
+	if p.compute == I16 && I16.available() {
+		form = w.int16()
+	}
+	if add != 0 && (w.scaled || form != nil) { // the factors are not for what y holds
 		ws.sum = grow(ws.sum, len(y))
 		p.mulT(ws, ws.sum, x, m, w, 0)
 		Add(y, ws.sum)
@@ -141,11 +146,9 @@ func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 	}
 	lv := currentISA()
 	switch {
-	case p.compute == I16 && I16.available():
-		if form := w.int16(); form != nil {
-			p.mulTI16(ws, y, x, m, w, form)
-			return
-		}
+	case form != nil:
+		p.mulTI16(ws, y, x, m, w, form)
+		return
 	case p.onTiles():
 		p.mulTiles(ws, y, x, m, w, false, add)
 		return
@@ -183,8 +186,9 @@ func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 	*f = forward{} // it keeps neither X nor Y alive
 }
 
-// partition says how many panels of weights make a job, how many jobs that makes, and into how many
-// groups of strips of X each is cut where panels alone are too few for the threads.
+// partition says how many panels of weights make a job, how many jobs that makes, and into
+// how many groups of strips of X each is cut where panels alone are too few for the
+// threads.
 func (p *Pool) partition(m, panels, strips int) (per, blocks, groups int) {
 	per = jobPanels
 	for p.threads > 1 && per > 2 && (panels+per-1)/per < 6*p.threads && (m > 1 || per > 4) {
@@ -261,8 +265,8 @@ func runSerial(n int, f func(worker, i int)) {
 }
 
 // widen returns np panels from p0 on, columns [k0, k0+kc), as float32 panels and
-// the distance between two of them, without the factors of rows; rounded to bfloat16 if round is set. Only float32 weights
-// that are not are used in place.
+// the distance between two of them, without the factors of rows; rounded to bfloat16 if
+// round is set. Only float32 weights that are not rounded are used in place.
 func (w *Matrix) widen(lv isa, buf *workerBuf, p0, np, k0, kc int, round bool) (wide []float32, stride int) {
 	if w.format == formatF32 && !round {
 		return w.f32[(p0*w.cols+k0)*PanelRows:], w.cols * PanelRows
@@ -280,8 +284,8 @@ func (w *Matrix) widen(lv isa, buf *workerBuf, p0, np, k0, kc int, round bool) (
 }
 
 // widenPanel writes columns [k0, k0+kc) of one panel as [k][16] float32. k0 is a
-// multiple of blockK; look-up formats write up to the next multiple of their
-// 8 or 16 columns. scale holds the factors to apply, one for each row.
+// multiple of 16; look-up formats write up to the next multiple of their 8 or 16
+// columns. scale holds the factors to apply, one for each row.
 func (w *Matrix) widenPanel(lv isa, dst []float32, panel, k0, kc int, scale []float32) {
 	at, n := (panel*w.cols+k0)*PanelRows, kc*PanelRows
 	switch w.format {

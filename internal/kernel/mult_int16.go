@@ -182,9 +182,8 @@ func (t *tilesI16) multiply(mr int, a []int16, scale []float32, b []int16, cols 
 	}
 }
 
-// fused multiplies all rows of X with cols rows of W from panel p0 on as they are stored. A few panels
-// are read from end to end, so that the processor sees where reading goes on, and once more
-// from its cache for every further row of X.
+// fused multiplies all rows of X with cols rows of W from panel p0 on as they are stored,
+// in the order of forward.multiplyStored.
 func (t *tilesI16) fused(p0, cols int) {
 	f, w, form := t.f, t.f.w, t.f.form
 	b, ps := w.stored(p0, panelsOf(cols), 0, w.cols)

@@ -19,9 +19,10 @@ const tileSums = tileRows * 2 * PanelRows
 //
 //	C[s][half][panel][i][j] (+)= Σk X[s][k/32][16·half+i][k%32]·W[panel][k/2][j][k%2],  k < 32·steps
 //
-// summed over all pairs of parts of X and W but the two small ones. hi and lo are the parts of X; strips
-// are stride elements apart from the end of one to the beginning of the next. whi and wlo are the parts of
-// W, panels ps elements apart. config is the tiles' configuration.
+// summed over all pairs of parts of X and W but the two small ones. hi and lo are the parts
+// of X; strips are stride elements apart from the end of one to the beginning of the next.
+// whi and wlo are the parts of W, panels ps elements apart. config is the tiles'
+// configuration.
 type tileFunc func(config *byte, hi, lo *uint16, whi, wlo *uint16, ps int, c *float32, strips, steps, stride, add int)
 
 // tileProduct is one product on tiles, Y = X·Wᵀ or, if back is set, Y = X·W, of at most
@@ -110,7 +111,7 @@ func (p *Pool) partitionTiles(panels, strips int) (per, blocks, groups int) {
 }
 
 // pack converts strip s of X. Rows and columns beyond the last are zero.
-func (f *tileProduct) pack(buf *workerBuf, s int) {
+func (f *tileProduct) pack(s int) {
 	size := f.steps * tileStep
 	hi := f.hi[s*size:][:size]
 	var lo []uint16
@@ -120,13 +121,7 @@ func (f *tileProduct) pack(buf *workerBuf, s int) {
 	whole := f.in / tileCols * tileCols
 	for r := range tileRows {
 		row := s*tileRows + r
-		var x []float32
-		if row < f.m {
-			x = f.x[row*f.in:][:f.in]
-			if whole > 0 {
-				narrowRow(f.lv, from(hi, r*tileCols), from(lo, r*tileCols), x[:whole], f.order)
-			}
-		} else {
+		if row >= f.m {
 			for step := range f.steps {
 				clear(hi[step*tileStep+r*tileCols:][:tileCols])
 				if lo != nil {
@@ -134,6 +129,10 @@ func (f *tileProduct) pack(buf *workerBuf, s int) {
 				}
 			}
 			continue
+		}
+		x := f.x[row*f.in:][:f.in]
+		if whole > 0 {
+			narrowRow(f.lv, from(hi, r*tileCols), from(lo, r*tileCols), x[:whole], f.order)
 		}
 		if whole < f.in {
 			var last [tileCols]float32
@@ -163,7 +162,7 @@ func (f *tileProduct) job(buf *workerBuf, i int) {
 	twos := (np + 1) / 2 // pairs of panels; a last one without a partner brings nothing of use
 	buf.sums = grow(buf.sums, twos*n*tileSums)
 	for part := range buf.halves {
-		buf.halves[part] = grow(buf.halves[part], (jobPanels+1)*tilePanel)
+		buf.halves[part] = grow(buf.halves[part], jobPanels*tilePanel)
 	}
 	for k0 := 0; k0 < f.in; k0 += tileK {
 		kc := min(tileK, f.in-k0)
@@ -211,8 +210,8 @@ func (f *tileProduct) store(buf *workerBuf, p0, np, s0, n int) {
 	}
 }
 
-// widen writes the parts of np panels of W (of Wᵀ, if back is set) from p0 on, columns [k0, k0+kc) of X,
-// to buf.halves. What is missing to whole steps is zero.
+// widen writes the parts of np panels of W (of Wᵀ, if back is set) from p0 on, columns
+// [k0, k0+kc) of X, to buf.halves. What is missing to whole steps is zero.
 func (f *tileProduct) widen(buf *workerBuf, p0, np, k0, kc int) {
 	for k := 0; k < kc; k += blockK {
 		n := min(blockK, kc-k)

@@ -40,8 +40,9 @@ var tileFormats = append([]struct {
 
 var tileShapes = [][2]int{{1, 1}, {16, 16}, {5, 7}, {33, 31}, {48, 33}, {17, 129}, {130, 265}, {144, 320}, {40, 1030}}
 
-// checkProducts holds Y = X·Wᵀ and Y = X·W to float64 with the operands rounded by round, relative to
-// the sum of magnitudes, and requires that rows do not depend on those around them.
+// checkProducts holds Y = X·Wᵀ and Y = X·W to float64 with the operands rounded by round,
+// relative to the sum of magnitudes, and requires that rows do not depend on those around
+// them.
 func checkProducts(t *testing.T, c Compute, tolerance float64, round func(float64) float64) {
 	eachLevelWith(t, c, func(t *testing.T, level string) {
 		r := newRand(31)

@@ -30,6 +30,8 @@ type evalFile struct {
 	Model   string `json:"model"`
 	Data    string `json:"data"`
 	Compute string `json:"compute"`
+	// ReferenceCompute is nil without a reference.
+	ReferenceCompute *string `json:"reference_compute"`
 	*infer.Evaluation
 	Adapters []evalAdapter `json:"adapters"`
 }
@@ -83,6 +85,9 @@ func readEvals(ctx context.Context, pool *kernel.Pool, art *artifact, files []st
 			return nil, err
 		}
 		set := Setting{show(filepath.Clean(e.Data)), string(e.Protocol), e.Ctx, e.Stride, show(e.Compute)}
+		if r := e.ReferenceCompute; r != nil && *r != e.Compute {
+			set.Compute += ", the reference in " + show(*r)
+		}
 		at := -1
 		for i := range groups {
 			if groups[i].setting == set {

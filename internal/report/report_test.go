@@ -275,3 +275,28 @@ func TestDecimals(t *testing.T) {
 		t.Errorf("a table up to 412.5 is written in %v with %d decimals, %s", unit, n, label)
 	}
 }
+
+// Evaluations whose references were computed in another arithmetic are kept apart.
+func TestReferenceCompute(t *testing.T) {
+	opts := everything(t)
+	first, err := os.ReadFile(opts.Evals[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(t.TempDir(), "other.json")
+	text := strings.Replace(string(first), "{", `{"reference_compute":"split",`, 1)
+	if err := os.WriteFile(other, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	opts.Evals = []string{opts.Evals[0], other}
+	r, _ := mustMake(t, opts)
+	for _, s := range r.Sections {
+		if s.ID != "evaluation" {
+			continue
+		}
+		groups := s.Data.(*Evaluation).Groups
+		if len(groups) != 2 || groups[1].Setting.Compute != "f32, the reference in split" {
+			t.Errorf("groups %+v", groups)
+		}
+	}
+}

@@ -92,8 +92,8 @@ func FuzzState(f *testing.F) {
 	})
 }
 
-// FuzzJournalMetrics checks that a journal that somebody changed is refused, or gives metrics that
-// can be written again.
+// FuzzJournalMetrics checks that a journal that somebody changed is refused, or gives
+// metrics that can be written again.
 func FuzzJournalMetrics(f *testing.F) {
 	f.Add([]byte(`{"from":0,"to":0,"metrics":null}`), []byte(`{"from":0,"to":3,"metrics":[{"step":1},{"step":3}]}`), int64(3))
 	f.Add([]byte(`{"from":0,"to":3,"metrics":[{"step":2}]}`), []byte(`{"from":1,"to":3,"metrics":[{"step":3}]}`), int64(3))

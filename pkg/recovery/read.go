@@ -45,8 +45,8 @@ func ParseRecord(file string, data []byte) (*Record, error) {
 	return r, nil
 }
 
-// parse decodes one JSON value that may hold nothing unknown. A job's rank pattern has
-// keys in upper case, which infer.CheckJSON would refuse.
+// parse decodes one JSON value that may hold nothing unknown. The job of an older record
+// has keys in upper case in its rank pattern, which infer.CheckJSON would refuse.
 func parse(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return fmt.Errorf("not valid UTF-8")

@@ -309,8 +309,8 @@ func fused(f stored, np int) {
 			return Mem{Base: table, Disp: (p*f.tables() + i) * vector}
 		}}
 	}
-	// Integers may be summed in any order: several sums for each panel, so that one addition need
-	// not wait for the other.
+	// Integers may be summed in any order: several sums for each panel, so that one addition
+	// need not wait for the other.
 	sumsOf := max(1, 4/np)
 	acc := simd.AVX512.Vectors(np * sumsOf)
 	bc := ZMM()

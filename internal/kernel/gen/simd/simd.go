@@ -11,9 +11,9 @@ import (
 // PanelRows is the number of weight rows side by side in a panel.
 const PanelRows = 16
 
-// Ahead is how many bytes before they are read the weights of a row's product are fetched: as panels
-// are read side by side, the processor alone does not see early enough where reading goes on. (Measured on a
-// Xeon: 82 % of plain reading without, 105 % with it.)
+// Ahead is how many bytes before they are read the weights of a row's product are fetched:
+// as panels are read side by side, the processor alone does not see early enough where
+// reading goes on. (Measured on a Xeon: 82 % of plain reading without, 105 % with it.)
 const Ahead = 1024
 
 // Target is an instruction set to write for.

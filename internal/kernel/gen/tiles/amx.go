@@ -64,8 +64,8 @@ func tileConfig(base reg.Register) {
 	bytes(0xc4, vex2(n, 0), 0x78, 0x49, n&7)
 }
 
-// stepsAhead is how many steps before they are read strips of X are fetched. (On 16 threads of a
-// Xeon, two to a core, 5.0 to 5.3 TF/s with one step, 3.9 to 4.1 without.)
+// stepsAhead is how many steps before they are read strips of X are fetched. (On 16 threads
+// of a Xeon, two to a core, 5.0 to 5.3 TF/s with one step, 3.9 to 4.1 without.)
 const stepsAhead = 1
 
 // tileKernel is a product of X in so many parts with W in so many.
