@@ -155,27 +155,11 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol i
 			return nil, err
 		}
 	}
-	model, err := infer.Open(path, a.workers())
+	in, err := openSubjects(a, path, o.reference, o.data, &o.adapters)
 	if err != nil {
 		return nil, err
 	}
-	variants, err := o.adapters.open(model)
-	if err != nil {
-		return nil, err
-	}
-	var reference *infer.Model
-	if o.reference != "" {
-		if err := infer.SameTokenizer(path, o.reference); err != nil {
-			return nil, err
-		}
-		if reference, err = infer.Open(o.reference, a.workers()); err != nil {
-			return nil, err
-		}
-	}
-	corpus, err := infer.ReadCorpus(o.data, model.Tokenizer, model.Config.Separator())
-	if err != nil {
-		return nil, err
-	}
+	model, variants, reference, corpus := in.model, in.variants, in.reference, in.corpus
 	out := &evalObject{Schema: "afmq.eval/v1", Model: path, Data: o.data, Compute: compute.String()}
 	if reference != nil {
 		name := refCompute.String()
@@ -205,6 +189,35 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol i
 		out.Adapters = append(out.Adapters, adapterEvaluation{v.name, v.dir, e})
 	}
 	return out, nil
+}
+
+// subjects is what an evaluation reads.
+type subjects struct {
+	model     *infer.Model
+	variants  []variant    // the model with each adapter
+	reference *infer.Model // nil for none
+	corpus    *infer.Corpus
+}
+
+// openSubjects opens the model at path with its adapters, the reference, unless it is empty, and
+// the text.
+func openSubjects(a *app, path, reference, data string, adapters *adapterFlags) (s subjects, err error) {
+	if s.model, err = infer.Open(path, a.workers()); err != nil {
+		return s, err
+	}
+	if s.variants, err = adapters.open(s.model); err != nil {
+		return s, err
+	}
+	if reference != "" {
+		if err := infer.SameTokenizer(path, reference); err != nil {
+			return s, err
+		}
+		if s.reference, err = infer.Open(reference, a.workers()); err != nil {
+			return s, err
+		}
+	}
+	s.corpus, err = infer.ReadCorpus(data, s.model.Tokenizer, s.model.Config.Separator())
+	return s, err
 }
 
 // checkOverlap refuses a file that the artifact was calibrated on, and warns of a text

@@ -247,10 +247,10 @@ func (o *gateOptions) judge(cmd *cobra.Command, a *app, path string, limits gate
 
 // setting returns what the figures will depend on, and refuses a baseline of another.
 func (o *gateOptions) setting(cmd *cobra.Command, a *app, path string, compute kernel.Compute, base *gate.Baseline) (s gate.Setting, err error) {
-	if s.Data, err = gate.HashFile(o.data); err != nil {
+	if s.Data, err = infile.Hash(o.data); err != nil {
 		return s, err
 	}
-	if s.Tokenizer, err = gate.HashFile(filepath.Join(path, "tokenizer.json")); err != nil {
+	if s.Tokenizer, err = infile.Hash(filepath.Join(path, "tokenizer.json")); err != nil {
 		return s, err
 	}
 	if o.reference != "" {
@@ -305,27 +305,11 @@ func gateSubject(ctx context.Context, a *app, path string) (gate.Subject, error)
 
 // evaluate scores the text, with the adapter where one is given.
 func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, compute kernel.Compute, out *gateObject, subject *gate.Subject) (*infer.Evaluation, error) {
-	model, err := infer.Open(out.Artifact, a.workers())
+	in, err := openSubjects(a, out.Artifact, o.reference, o.data, &o.adapters)
 	if err != nil {
 		return nil, err
 	}
-	variants, err := o.adapters.open(model)
-	if err != nil {
-		return nil, err
-	}
-	var reference *infer.Model
-	if o.reference != "" {
-		if err := infer.SameTokenizer(out.Artifact, o.reference); err != nil {
-			return nil, err
-		}
-		if reference, err = infer.Open(o.reference, a.workers()); err != nil {
-			return nil, err
-		}
-	}
-	corpus, err := infer.ReadCorpus(o.data, model.Tokenizer, model.Config.Separator())
-	if err != nil {
-		return nil, err
-	}
+	model, variants, reference, corpus := in.model, in.variants, in.reference, in.corpus
 	if corpus.SHA256 != s.Data {
 		return nil, infile.Changed(o.data)
 	}
@@ -336,7 +320,7 @@ func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, comp
 		if err := checkTrained(corpus, v, o.allowOverlap); err != nil {
 			return nil, err
 		}
-		digest, err := gate.HashFile(filepath.Join(v.dir, infer.AdapterWeightsFile))
+		digest, err := infile.Hash(filepath.Join(v.dir, infer.AdapterWeightsFile))
 		if err != nil {
 			return nil, err
 		}

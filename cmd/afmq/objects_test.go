@@ -56,15 +56,9 @@ var sections = map[string]any{
 // in the scripts shows that what is there is described; this shows that what is described
 // can be there, and that no key without a script goes undescribed.
 func TestSchemasMatchTypes(t *testing.T) {
-	docs := map[string]any{}
-	files, _ := filepath.Glob(filepath.Join(schemaDir, "*.json"))
-	for _, file := range files {
-		schema, err := readSchema(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		docs[filepath.Base(file)] = schema
-		name := strings.TrimSuffix(filepath.Base(file), ".json")
+	docs := readSchemas(t)
+	for file := range docs {
+		name := strings.TrimSuffix(file, ".json")
 		if _, ok := described[name]; !ok && name != "common-v1" {
 			t.Errorf("%s describes no type that this test knows", file)
 		}
@@ -79,8 +73,9 @@ func TestSchemasMatchTypes(t *testing.T) {
 	}
 }
 
-// The same of the sections of a report, whose data has no one type.
-func TestReportSectionsMatchTypes(t *testing.T) {
+// readSchemas returns all schemas by the names of their files.
+func readSchemas(t *testing.T) map[string]any {
+	t.Helper()
 	docs := map[string]any{}
 	files, _ := filepath.Glob(filepath.Join(schemaDir, "*.json"))
 	for _, file := range files {
@@ -90,6 +85,12 @@ func TestReportSectionsMatchTypes(t *testing.T) {
 		}
 		docs[filepath.Base(file)] = schema
 	}
+	return docs
+}
+
+// The same of the sections of a report, whose data has no one type.
+func TestReportSectionsMatchTypes(t *testing.T) {
+	docs := readSchemas(t)
 	defs := docs["report-v1.json"].(map[string]any)["$defs"].(map[string]any)
 	for id, v := range sections {
 		m := matcher{t: t, docs: docs}

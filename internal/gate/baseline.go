@@ -3,11 +3,9 @@ package gate
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
 	"strings"
@@ -215,24 +213,3 @@ func (b *Baseline) check() error {
 
 // near reports whether two means are the same up to the rounding of their sums.
 func near(a, b float64) bool { return math.Abs(a-b) <= 1e-9*max(1, math.Abs(a)) }
-
-// HashFile returns the hex SHA-256 of a file. Errors are fault.Input.
-func HashFile(path string) (string, error) {
-	f, before, err := infile.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, io.LimitReader(f, before.Size())); err != nil {
-		return "", fault.Reading(path, err)
-	}
-	after, err := f.Stat()
-	if err != nil {
-		return "", fault.Reading(path, err)
-	}
-	if !infile.Same(before, after) {
-		return "", infile.Changed(path)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}

@@ -9,6 +9,8 @@
 package infile
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"io/fs"
 	"os"
@@ -67,6 +69,27 @@ func Read(path string, limit int64) ([]byte, error) {
 		return nil, Changed(path)
 	}
 	return data, nil
+}
+
+// Hash returns the hex SHA-256 of the regular file at path.
+func Hash(path string) (string, error) {
+	f, before, err := Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, io.LimitReader(f, before.Size())); err != nil {
+		return "", fault.Reading(path, err)
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return "", fault.Reading(path, err)
+	}
+	if !Same(before, after) {
+		return "", Changed(path)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // Same reports whether two looks at a file saw the same file, not written to in between.

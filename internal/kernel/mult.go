@@ -202,6 +202,14 @@ func (p *Pool) partition(m, panels, strips int) (per, blocks, groups int) {
 	return per, blocks, groups
 }
 
+// share returns the panels [p0, p0+np) and the strips [s0, s1) of job i, for the partition given by
+// per and groups.
+func share(i, per, groups, panels, strips int) (p0, np, s0, s1 int) {
+	p0 = i / groups * per
+	g := i % groups
+	return p0, min(per, panels-p0), strips * g / groups, strips * (g + 1) / groups
+}
+
 // runFor returns what runs the loops of a product of so many multiply-adds.
 func (p *Pool) runFor(work int) func(n int, f func(worker, i int)) {
 	if p.threads == 1 || work < serialWork {
@@ -216,10 +224,7 @@ func (f *forward) pack(s int) { f.st.packAll(f.lv, f.packed, f.x, f.w.cols, s, f
 // job computes one block of panels for one group of strips.
 func (f *forward) job(buf *workerBuf, i int) {
 	w, st := f.w, f.st
-	p0 := i / f.groups * f.per
-	np := min(f.per, w.panels()-p0)
-	g := i % f.groups
-	s0, s1 := st.n*g/f.groups, st.n*(g+1)/f.groups
+	p0, np, s0, s1 := share(i, f.per, f.groups, w.panels(), st.n)
 	cols := min(np*PanelRows, w.rows-p0*PanelRows)
 	if f.fused {
 		f.multiplyStored(buf, p0, cols)

@@ -89,10 +89,7 @@ func asDwords(x []int16) []float32 {
 // job computes one block of panels for one group of strips.
 func (f *forwardI16) job(buf *workerBuf, i int) {
 	w, st := f.w, f.st
-	p0 := i / f.groups * f.per
-	np := min(f.per, w.panels()-p0)
-	g := i % f.groups
-	s0, s1 := st.n*g/f.groups, st.n*(g+1)/f.groups
+	p0, np, s0, s1 := share(i, f.per, f.groups, w.panels(), st.n)
 	cols := min(np*PanelRows, w.rows-p0*PanelRows)
 	if f.fused {
 		t := tilesI16{f: f, pairs: f.form.pairs(w.cols), tile: &buf.tile}

@@ -153,11 +153,7 @@ func from(x []uint16, at int) []uint16 {
 
 // job computes one block of panels for one group of strips.
 func (f *tileProduct) job(buf *workerBuf, i int) {
-	panels := panelsOf(f.out)
-	p0 := i / f.groups * f.per
-	np := min(f.per, panels-p0)
-	g := i % f.groups
-	s0, s1 := f.strips*g/f.groups, f.strips*(g+1)/f.groups
+	p0, np, s0, s1 := share(i, f.per, f.groups, panelsOf(f.out), f.strips)
 	n := s1 - s0
 	twos := (np + 1) / 2 // pairs of panels; a last one without a partner brings nothing of use
 	buf.sums = grow(buf.sums, twos*n*tileSums)

@@ -2,10 +2,7 @@ package recovery
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -71,19 +68,6 @@ func readData(ctx context.Context, pool *kernel.Pool, o *Options, t *tokenizer.T
 	return d, d.split(documents, o)
 }
 
-func hashFile(path string) (string, error) {
-	f, _, err := infile.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fault.Reading(path, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
 // readFile returns the documents of one file, and the file's digest.
 func (d *Data) readFile(ctx context.Context, pool *kernel.Pool, file string, t *tokenizer.Tokenizer, cfg *infer.Config) ([][]int32, string, error) {
 	ext := strings.ToLower(filepath.Ext(file))
@@ -124,7 +108,7 @@ func readTokenFile(file string, vocab int) (ids []int32, sum string, err error) 
 	if err != nil {
 		return nil, "", fault.Reading(file, err)
 	}
-	if sum, err = hashFile(file); err != nil {
+	if sum, err = infile.Hash(file); err != nil {
 		return nil, "", err
 	}
 	if ids, err = readTokens(file, vocab); err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/internal/rss"
 	"afmq/internal/stage"
@@ -239,7 +240,7 @@ func (r *run) job() ([]byte, error) {
 		"init_tokens": o.InitTokens, "compute": o.Compute.String(),
 	}
 	if o.From != "" {
-		sum, err := hashFile(filepath.Join(o.From, infer.AdapterWeightsFile))
+		sum, err := infile.Hash(filepath.Join(o.From, infer.AdapterWeightsFile))
 		if err != nil {
 			return nil, err
 		}
