@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 
 	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/internal/infile"
 )
 
 // Schema is the version of a profile that this package reads.
@@ -77,7 +77,7 @@ func Load(nameOrFile string) (*Profile, error) {
 	if _, err := os.Stat(nameOrFile); errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(nameOrFile, `/\.`) {
 		return nil, unknown
 	}
-	data, err := infer.ReadBounded(nameOrFile, maxProfileBytes)
+	data, err := infile.ReadBounded(nameOrFile, maxProfileBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func Parse(file string, data []byte) (*Profile, error) {
 	if !utf8.Valid(data) {
 		return bad("not valid UTF-8")
 	}
-	if err := infer.CheckJSON(data); err != nil {
+	if err := infile.CheckJSON(data); err != nil {
 		return bad("%v", err)
 	}
 	p := &Profile{}

@@ -156,7 +156,7 @@ func ParseBaseline(file string, data []byte) (*Baseline, error) {
 	if !utf8.Valid(data) {
 		return bad("it is not valid UTF-8")
 	}
-	if err := infer.CheckJSON(data); err != nil {
+	if err := infile.CheckJSON(data); err != nil {
 		return bad("%v", err)
 	}
 	b := &Baseline{}

@@ -11,9 +11,11 @@ package infile
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 
 	"afmq/internal/fault"
@@ -100,4 +102,19 @@ func Same(a, b fs.FileInfo) bool {
 // Changed is the error for a file that two looks at saw differently.
 func Changed(path string) error {
 	return fault.Inputf(path, "was written to or replaced while it was being read")
+}
+
+// ReadBounded returns the content of a file of at most limit bytes. A file that is missing,
+// larger or cannot be read is an error of kind fault.Input.
+func ReadBounded(path string, limit int64) ([]byte, error) {
+	data, err := Read(path, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.Inputf(path, "is missing")
+	}
+	return data, err
+}
+
+// IsSHA256 reports whether s is a SHA-256 in lower-case hex.
+func IsSHA256(s string) bool {
+	return len(s) == 2*sha256.Size && strings.Trim(s, "0123456789abcdef") == ""
 }

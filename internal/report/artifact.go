@@ -12,6 +12,7 @@ import (
 
 	"afmq/internal/device"
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/internal/units"
 	"afmq/pkg/infer"
@@ -79,7 +80,7 @@ func (a *artifact) checkFiles() error {
 		path := filepath.Join(a.dir, f.Name)
 		switch f.Name {
 		case "config.json":
-			data, err := infer.ReadBounded(path, min(f.Bytes, maxConfig))
+			data, err := infile.ReadBounded(path, min(f.Bytes, maxConfig))
 			if err != nil {
 				return err
 			}
@@ -203,7 +204,7 @@ func (s *sources) readPlan() error {
 	}
 	for i := range s.art.layout {
 		st := &s.art.layout[i]
-		name := sensitivity.ModuleName(st.Spec.Name)
+		name := st.Spec.Module()
 		want, planned := bits[name]
 		delete(bits, name)
 		got := st.Bits

@@ -70,7 +70,7 @@ func (s *sources) bits() (any, error) {
 		if st.Spec.Role == infer.Norm || st.Spec.Role == infer.Bias {
 			continue
 		}
-		m := Matrix{Name: sensitivity.ModuleName(st.Spec.Name), Form: st.Form, Bits: st.Bits, Bytes: st.Bytes}
+		m := Matrix{Name: st.Spec.Module(), Form: st.Form, Bits: st.Bits, Bytes: st.Bytes}
 		if pm := s.art.module(m.Name); pm != nil {
 			m.RelError, m.Warning = pm.RelError, show(pm.Warning)
 		}

@@ -59,9 +59,9 @@ func (s *sources) neighbours() (*sensitivity.Scores, sensitivity.Request, float6
 		st := &s.art.layout[i]
 		keep := st.Form == infer.Plain && (st.Spec.Role == infer.Projection || st.Spec.Role == infer.Head)
 		if keep {
-			r.Overrides = append(r.Overrides, device.Pin(sensitivity.ModuleName(st.Spec.Name), sensitivity.KeepBits))
+			r.Overrides = append(r.Overrides, device.Pin(st.Spec.Module(), sensitivity.KeepBits))
 		} else if st.Spec.Role == infer.Head && st.Form == infer.Palette {
-			r.Overrides = append(r.Overrides, device.Pin(sensitivity.ModuleName(st.Spec.Name), st.Bits))
+			r.Overrides = append(r.Overrides, device.Pin(st.Spec.Module(), st.Bits))
 		}
 	}
 	return &scores, r, center, nil

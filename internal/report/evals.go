@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/pkg/infer"
 )
@@ -115,7 +116,7 @@ func readEvals(ctx context.Context, pool *kernel.Pool, art *artifact, files []st
 }
 
 func readEval(file string) (*evalFile, error) {
-	data, err := infer.ReadBounded(file, maxEvalBytes)
+	data, err := infile.ReadBounded(file, maxEvalBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func parseEval(file string, data []byte) (*evalFile, error) {
 	if !utf8.Valid(data) {
 		return bad("not valid UTF-8")
 	}
-	if err := infer.CheckJSON(data); err != nil {
+	if err := infile.CheckJSON(data); err != nil {
 		return bad("%v", err)
 	}
 	e := &evalFile{file: file}

@@ -13,10 +13,8 @@ import (
 	"unicode/utf8"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 )
-
-// moduleName is the name of the tensor's module, as PEFT knows it.
-func moduleName(spec TensorSpec) string { return strings.TrimSuffix(spec.Name, ".weight") }
 
 // adapterFields are the keys of adapter_config.json that this package reads.
 type adapterFields struct {
@@ -65,7 +63,7 @@ func ParseAdapterConfig(file string, data []byte, cfg *Config) (*AdapterConfig, 
 	if !utf8.Valid(data) {
 		return bad("is not valid UTF-8")
 	}
-	if err := CheckJSON(data); err != nil {
+	if err := infile.CheckJSON(data); err != nil {
 		return bad("%v", err)
 	}
 	var all map[string]json.RawMessage
@@ -160,7 +158,7 @@ func (c *AdapterConfig) choose(f *adapterFields, cfg *Config) error {
 	}
 	allLinear := string(f.Targets) == `"all-linear"`
 	for _, spec := range cfg.Tensors() {
-		name := moduleName(spec)
+		name := spec.Module()
 		hit := target(name) || allLinear && spec.Role == Projection
 		if !hit || exclude != nil && exclude(name) {
 			continue
@@ -321,7 +319,7 @@ func (c *AdapterConfig) targets(cfg *Config) []string {
 		if spec.Role != Projection {
 			continue
 		}
-		here := slices.Contains(c.Modules, moduleName(spec))
+		here := slices.Contains(c.Modules, spec.Module())
 		if was, seen := kinds[spec.Kind]; !seen {
 			kinds[spec.Kind] = here
 			order = append(order, spec.Kind)

@@ -3,13 +3,13 @@ package infer
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/pkg/safetensors"
 )
@@ -48,7 +48,7 @@ func ReadAdapter(dir string, cfg *Config) (*Adapter, error) {
 		return nil, fault.Inputf(dir, "not a directory; expected one with %s and %s", AdapterConfigFile, AdapterWeightsFile)
 	}
 	path := filepath.Join(dir, AdapterConfigFile)
-	data, err := ReadBounded(path, maxAdapterConfig)
+	data, err := infile.ReadBounded(path, maxAdapterConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func ReadAdapter(dir string, cfg *Config) (*Adapter, error) {
 		return nil, err
 	}
 	defer file.Close()
-	a := &Adapter{Dir: dir, Config: *config, Modules: map[string]*LowRank{}}
+	a := &Adapter{Dir: dir, Config: *config, Modules: map[string]AdapterWeights{}}
 	if err := a.load(file, cfg); err != nil {
 		return nil, err
 	}
@@ -75,49 +75,52 @@ func (a *Adapter) load(file *safetensors.File, cfg *Config) error {
 		return fault.Reading(path, err)
 	}
 	a.Bytes = info.Size()
-	if a.Base = file.Metadata()[AdapterBaseKey]; a.Base != "" {
-		if err := checkDigest(AdapterBaseKey, a.Base); err != nil {
-			return fault.Inputf(path, "%v", err)
-		}
+	if a.Base = file.Metadata()[AdapterBaseKey]; a.Base != "" && !infile.IsSHA256(a.Base) {
+		return fault.Inputf(path, "%s: %.80q is not a SHA-256 in lower-case hex", AdapterBaseKey, a.Base)
 	}
 	if files := file.Metadata()[AdapterDataKey]; files != "" {
 		a.Data = strings.Split(files, ",")
 	}
 	used := map[string]bool{}
-	matrix := func(name string, rows, cols int) (*kernel.Matrix, error) {
+	matrix := func(name string, rows, cols int) (v []float32, dtype safetensors.DType, err error) {
 		used[name] = true
 		t, ok := file.Tensor(name)
 		if !ok {
-			return nil, fault.Inputf(path, "tensor %q is missing", name)
+			return nil, dtype, fault.Inputf(path, "tensor %q is missing", name)
 		}
 		if !slices.Equal(t.Shape, []int{rows, cols}) {
-			return nil, fault.Inputf(path, "tensor %q has shape %v; %s and the model ask for [%d %d]", name, t.Shape, AdapterConfigFile, rows, cols)
+			return nil, dtype, fault.Inputf(path, "tensor %q has shape %v; %s and the model ask for [%d %d]", name, t.Shape, AdapterConfigFile, rows, cols)
 		}
-		if !slices.Contains(floatTypes, t.DType) {
-			return nil, fault.Inputf(path, "tensor %q is %s; expected %s", name, t.DType, typeList(floatTypes))
+		if !slices.Contains(safetensors.FloatTypes(), t.DType) {
+			return nil, dtype, fault.Inputf(path, "tensor %q is %s; expected %s", name, t.DType, safetensors.DTypeNames(safetensors.FloatTypes()))
 		}
-		if err := checkFinite(t); err != nil {
-			return nil, err
+		if err := t.CheckFinite(); err != nil {
+			return nil, dtype, err
 		}
-		return PackFloats(t)
+		v = make([]float32, rows*cols)
+		return v, t.DType, t.Float32(v, 0)
 	}
 	return safetensors.Guard(path, func() error {
 		for _, spec := range cfg.Tensors() {
-			module := moduleName(spec)
+			module := spec.Module()
 			if spec.Role != Projection || !slices.Contains(a.Config.Modules, module) {
 				continue
 			}
 			rank := a.Config.RankOf(module)
-			l := &LowRank{Scale: a.Config.ScaleOf(module)}
 			nameA, nameB := AdapterTensor(module)
+			var w AdapterWeights
 			var err error
-			if l.A, err = matrix(nameA, rank, spec.Shape[1]); err != nil {
+			if w.A, w.DType, err = matrix(nameA, rank, spec.Shape[1]); err != nil {
 				return err
 			}
-			if l.B, err = matrix(nameB, spec.Shape[0], rank); err != nil {
+			var other safetensors.DType
+			if w.B, other, err = matrix(nameB, spec.Shape[0], rank); err != nil {
 				return err
 			}
-			a.Modules[module] = l
+			if other != w.DType {
+				w.DType = safetensors.F32 // the only type that holds the values of both
+			}
+			a.Modules[module] = w
 		}
 		for _, name := range file.Names() {
 			if !used[name] {
@@ -128,45 +131,20 @@ func (a *Adapter) load(file *safetensors.File, cfg *Config) error {
 	})
 }
 
-// checkFinite refuses a tensor with a value that is infinite or not a number.
-func checkFinite(t *safetensors.Tensor) error {
-	var block [4096]float32
-	for at, n := 0, t.NumElements(); at < n; at += len(block) {
-		part := block[:min(len(block), n-at)]
-		if err := t.Float32(part, at); err != nil {
-			return err
-		}
-		for i, v := range part {
-			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-				return fault.Inputf(t.Path(), "tensor %q: %v at index %d", t.Name, v, at+i)
-			}
-		}
-	}
-	return nil
-}
-
-// AdapterWeights are the values of one module's adapter.
-type AdapterWeights struct {
-	A []float32 // [rank, in]
-	B []float32 // [out, rank]
-}
-
-// WriteAdapter writes the two files of the adapter a, whose Modules are not looked at,
-// into the directory a.Dir, which is there: weights in F16 or F32, bound to the artifact
-// whose content hash is a.Base. A value that F16 cannot hold is an error that names it.
-// The adapter is whole when adapter_config.json is there, which comes last and is written
-// by writeFile.
-func WriteAdapter(a *Adapter, cfg *Config, dtype safetensors.DType, weights map[string]AdapterWeights,
-	writeFile func(path string, data []byte) error) (err error) {
+// WriteAdapter writes the two files of the adapter a into the existing directory a.Dir:
+// the weights rounded to dtype, F16 or F32, and bound to the artifact whose content hash
+// is a.Base. A value that F16 cannot hold is an error that names it. adapter_config.json
+// is written last, by writeFile: an adapter that has it is complete.
+func WriteAdapter(a *Adapter, cfg *Config, dtype safetensors.DType, writeFile func(path string, data []byte) error) error {
 	c := &a.Config
 	var infos []safetensors.Info
 	var values [][]float32
 	for _, spec := range cfg.Tensors() {
-		module := moduleName(spec)
+		module := spec.Module()
 		if spec.Role != Projection || !slices.Contains(c.Modules, module) {
 			continue
 		}
-		w, rank := weights[module], c.RankOf(module)
+		w, rank := a.Modules[module], c.RankOf(module)
 		nameA, nameB := AdapterTensor(module)
 		infos = append(infos,
 			safetensors.Info{Name: nameA, DType: dtype, Shape: []int{rank, spec.Shape[1]}},

@@ -48,7 +48,8 @@ func NewTape(opts TapeOptions) *Tape { return &Tape{opts: opts} }
 
 // TapeBytes returns the memory that a tape that recomputes nothing takes for each
 // token, adapters aside.
-func (c *Config) TapeBytes() int64 {
+func (m *Model) TapeBytes() int64 {
+	c := m.Config
 	q, kv := int64(c.Heads*c.HeadDim), int64(c.KVHeads*c.HeadDim)
 	return 4 * int64(c.Layers) * (6*int64(c.HiddenSize) + 3*q + 3*kv + 3*int64(c.IntermediateSize))
 }

@@ -48,7 +48,7 @@ type Quantization struct {
 // tokens of dir/generation_config.json. An error is of kind [fault.Input].
 func LoadConfig(dir string) (*Config, error) {
 	path := filepath.Join(dir, "config.json")
-	data, err := infile.Read(path, maxConfigBytes)
+	data, err := infile.Read(path, MaxConfigBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func LoadConfig(dir string) (*Config, error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return c, nil // a link to nothing is no file that is not there
 	}
-	if data, err = infile.Read(path, maxConfigBytes); err != nil {
+	if data, err = infile.Read(path, MaxConfigBytes); err != nil {
 		return nil, err
 	}
 	f, err := parseFields(path, "", data)

@@ -13,8 +13,8 @@ import (
 	"afmq/internal/fault"
 )
 
-// maxConfigBytes bounds a config.json; real ones have a few KB.
-const maxConfigBytes = 16 << 20
+// MaxConfigBytes is the size of the largest config.json that is read; real ones have a few KB.
+const MaxConfigBytes = 16 << 20
 
 // fields reads the keys of one JSON object and keeps the first thing that was
 // wrong, so that a reader of many keys checks for an error once.
@@ -28,8 +28,8 @@ type fields struct {
 // parseFields splits a JSON object. A key that stands twice is an error: readers
 // disagree on which one counts.
 func parseFields(file, path string, data []byte) (*fields, error) {
-	if len(data) > maxConfigBytes {
-		return nil, fault.Inputf(file, "has %d bytes, more than the %d that any config needs", len(data), maxConfigBytes)
+	if len(data) > MaxConfigBytes {
+		return nil, fault.Inputf(file, "has %d bytes, more than the %d that any config needs", len(data), MaxConfigBytes)
 	}
 	f := &fields{file: file, path: path, m: map[string]json.RawMessage{}}
 	d := json.NewDecoder(bytes.NewReader(data))

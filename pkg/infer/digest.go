@@ -66,7 +66,7 @@ func CheckTensors(ctx context.Context, pool *kernel.Pool, dir, whose string, wan
 // the same config.json and the same tensors. Errors are fault.Input.
 func (m *Manifest) IsSource(ctx context.Context, pool *kernel.Pool, dir string) error {
 	path := filepath.Join(dir, "config.json")
-	data, err := infile.Read(path, maxConfigBytes)
+	data, err := infile.Read(path, MaxConfigBytes)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (m *Manifest) IsSource(ctx context.Context, pool *kernel.Pool, dir string) 
 // [SourceDigest].
 func DigestCheckpoint(ctx context.Context, pool *kernel.Pool, dir string) (string, error) {
 	path := filepath.Join(dir, "config.json")
-	config, err := infile.Read(path, maxConfigBytes)
+	config, err := infile.Read(path, MaxConfigBytes)
 	if err != nil {
 		return "", err
 	}

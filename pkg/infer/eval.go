@@ -70,10 +70,6 @@ type Divergence struct {
 	Max    float64 `json:"max"`
 }
 
-// batchTokens is how many tokens Evaluate runs at once: enough to amortise the
-// unpacking of weights, few enough for the activations to stay near the cores.
-const batchTokens = 2048
-
 // Evaluate scores the corpus with the model, and, where reference is not nil,
 // compares the model with it token by token. Both see the same ids, so they must
 // have the same tokenizer; see [SameTokenizer]. Logits are reduced as they come
@@ -89,20 +85,16 @@ func Evaluate(ctx context.Context, pool *kernel.Pool, model, reference *Model, c
 	e := newEvaluator(pool, model, reference, corpus, opts, windows)
 	begun := time.Now()
 	opts.Progress.Stage("evaluating", int64(e.tokens), "tokens")
-	for at := 0; at < len(windows); {
+	for first, end := range Batches(len(windows), BatchTokens, func(i int) int { return windows[i].len() }) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		n, tokens := 1, windows[at].len()
-		for at+n < len(windows) && tokens+windows[at+n].len() <= batchTokens {
-			tokens += windows[at+n].len()
-			n++
-		}
-		if err := e.run(windows[at : at+n]); err != nil {
+		if err := e.run(windows[first:end]); err != nil {
 			return nil, err
 		}
-		opts.Progress.Advance(int64(tokens))
-		at += n
+		for _, w := range windows[first:end] {
+			opts.Progress.Advance(int64(w.len()))
+		}
 	}
 	opts.Progress.Done()
 	r, err := e.result(time.Since(begun).Seconds())
@@ -284,10 +276,6 @@ func (e *evaluator) score(hidden, refHidden []float32, first int, targets []int3
 	}
 	return nil
 }
-
-// LogitRows returns how many rows of logits are computed at once: a few MB of them, enough
-// rows for the product to be worth its packing.
-func LogitRows(vocab int) int { return min(max(1<<20/vocab, 64), 512) }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 

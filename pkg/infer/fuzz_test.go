@@ -5,7 +5,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -20,41 +19,6 @@ func inputError(t *testing.T, err error) {
 	if fault.KindOf(err) != fault.Input || strings.ContainsAny(err.Error(), "\n\r") {
 		t.Fatalf("%v: %q", fault.KindOf(err), err)
 	}
-}
-
-// FuzzAdapterWeights checks that the weights of an adapter are refused, or are those of
-// every module that its configuration names, in its shapes and finite.
-func FuzzAdapterWeights(f *testing.F) {
-	cfg := &Config{HiddenSize: 4, IntermediateSize: 6, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 4, VocabSize: 8}
-	a := &Adapter{Dir: f.TempDir(), Base: strings.Repeat("0f", 32), Data: []string{"x"},
-		Config: AdapterConfig{Rank: 2, Alpha: 2, Modules: []string{"model.layers.0.mlp.up_proj"}}}
-	weights := map[string]AdapterWeights{a.Config.Modules[0]: {make([]float32, 2*4), make([]float32, 6*2)}}
-	for _, dtype := range []safetensors.DType{safetensors.F16, safetensors.F32} {
-		if err := WriteAdapter(a, cfg, dtype, weights, writeFileAt); err != nil {
-			f.Fatal(err)
-		}
-		data, err := os.ReadFile(filepath.Join(a.Dir, AdapterWeightsFile))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-		f.Add(bytes.Replace(data, []byte(`[2,4]`), []byte(`[4,2]`), 1))
-		f.Add(append(data[:len(data)-4:len(data)-4], 0xff, 0xff, 0xff, 0xff))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if err := os.WriteFile(filepath.Join(a.Dir, AdapterWeightsFile), data, 0o666); err != nil {
-			t.Fatal(err)
-		}
-		got, err := ReadAdapter(a.Dir, cfg)
-		if err != nil {
-			inputError(t, err)
-			return
-		}
-		l := got.Modules[a.Config.Modules[0]]
-		if len(got.Modules) != 1 || l == nil || l.Rank() != 2 || l.A.Cols() != 4 || l.B.Rows() != 6 {
-			t.Fatalf("%+v", got.Modules)
-		}
-	})
 }
 
 // FuzzOpenWeights checks that the tensors of a checkpoint, dense or compressed, are refused,
@@ -122,52 +86,6 @@ func FuzzOpenWeights(f *testing.F) {
 		}
 		r := m.NewRunner(pool)
 		r.Forward([]Segment{{Cache: m.NewCache(4), Tokens: []int32{0, 3, 1}}})
-	})
-}
-
-// FuzzGenerationConfig checks that a generation_config.json is refused, or names tokens of
-// the vocabulary.
-func FuzzGenerationConfig(f *testing.F) {
-	for _, s := range []string{`{"eos_token_id": 2}`, `{"eos_token_id": [1, 2]}`, `{"eos_token_id": -1}`, `{"eos_token_id": 1e9}`, `[]`,
-		`{"eos_token_id": 1, "eos_token_id": 2}`, `{"x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "}"} {
-		f.Add([]byte(s))
-	}
-	dir := f.TempDir()
-	config, err := os.ReadFile(filepath.Join(adapterModel, "config.json"))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666)
-	}
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if err := os.WriteFile(filepath.Join(dir, "generation_config.json"), data, 0o666); err != nil {
-			t.Fatal(err)
-		}
-		c, err := LoadConfig(dir)
-		if err != nil {
-			inputError(t, err)
-			return
-		}
-		if slices.ContainsFunc(c.EOS, func(id int32) bool { return id < 0 || int(id) >= c.VocabSize }) {
-			t.Fatalf("end-of-sequence tokens %v of %d", c.EOS, c.VocabSize)
-		}
-	})
-}
-
-// FuzzSameTokenizer checks that a tokenizer is itself, whatever its file holds.
-func FuzzSameTokenizer(f *testing.F) {
-	f.Add([]byte(`{"model":{"vocab":{"a":1}},"truncation":null}`))
-	f.Add([]byte(`{"n":` + strings.Repeat("9", 400) + `}`))
-	f.Add([]byte(`[]`))
-	dir := f.TempDir()
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), data, 0o666); err != nil {
-			t.Fatal(err)
-		}
-		if err := SameTokenizer(dir, dir); err != nil {
-			inputError(t, err)
-		}
 	})
 }
 

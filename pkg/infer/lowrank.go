@@ -1,11 +1,10 @@
 package infer
 
 import (
-	"math"
 	"slices"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/safetensors"
 )
 
 // LowRank is what a LoRA adapter adds to one projection W [out, in]: the product
@@ -19,50 +18,6 @@ type LowRank struct {
 // Rank returns the rank of the product.
 func (l *LowRank) Rank() int { return l.A.Rows() }
 
-// Adapter is a LoRA adapter in memory.
-type Adapter struct {
-	Dir    string
-	Config AdapterConfig
-	// Base is the content hash of the artifact that the adapter was trained on; empty
-	// where its file does not say.
-	Base    string
-	Data    []string            // hex SHA-256 of the files that it was trained on, where its file says
-	Modules map[string]*LowRank // by module: "model.layers.0.self_attn.q_proj"
-	Bytes   int64               // of adapter_model.safetensors
-}
-
-// AdapterConfig is what adapter_config.json says of a LoRA adapter.
-type AdapterConfig struct {
-	Rank   int     // where Ranks does not say otherwise
-	Alpha  float64 // where Alphas does not say otherwise
-	RSLoRA bool    // scale by alpha/√rank instead of alpha/rank (Kalajdzievski 2023, arXiv:2312.03732)
-	// Modules are the adapted projections, in canonical order.
-	Modules []string
-	Ranks   map[string]int     // of the modules that differ from Rank
-	Alphas  map[string]float64 // of the modules that differ from Alpha
-}
-
-// RankOf returns the rank of a module.
-func (c *AdapterConfig) RankOf(module string) int {
-	if r, ok := c.Ranks[module]; ok {
-		return r
-	}
-	return c.Rank
-}
-
-// ScaleOf returns the factor on B·A of a module.
-func (c *AdapterConfig) ScaleOf(module string) float32 {
-	alpha, ok := c.Alphas[module]
-	if !ok {
-		alpha = c.Alpha
-	}
-	r := float64(c.RankOf(module))
-	if c.RSLoRA {
-		r = math.Sqrt(r)
-	}
-	return float32(alpha / r)
-}
-
 // WithAdapter returns a model that runs with the adapter: the same weights in memory,
 // so that any number of adapters share one base and switching costs nothing. The
 // adapter is one that [ReadAdapter] read for this model's config, or one of its shape.
@@ -70,39 +25,29 @@ func (m *Model) WithAdapter(a *Adapter) *Model {
 	c := *m
 	c.Blocks = slices.Clone(m.Blocks)
 	for _, spec := range m.Config.Tensors() {
-		if spec.Role == Projection {
-			c.Blocks[spec.Layer].Linear(spec.Kind).Adapter = a.Modules[moduleName(spec)]
+		if spec.Role != Projection {
+			continue
 		}
+		var l *LowRank
+		if w, ok := a.Modules[spec.Module()]; ok {
+			out, in, rank := spec.Shape[0], spec.Shape[1], a.Config.RankOf(spec.Module())
+			l = &LowRank{A: packAs(rank, in, w.A, w.DType), B: packAs(out, rank, w.B, w.DType), Scale: a.Config.ScaleOf(spec.Module())}
+		}
+		c.Blocks[spec.Layer].Linear(spec.Kind).Adapter = l
 	}
 	return &c
 }
 
-// OpenAdapter reads the adapter in dir for the model in the directory model, and checks
-// that it was trained on it. Whether it was cannot be said where the adapter names no
-// base, as one from PEFT does not, or where the model is no artifact; that is an error
-// too, unless allowUnbound. Errors are fault.Input.
-func OpenAdapter(dir, model string, cfg *Config, allowUnbound bool) (*Adapter, error) {
-	a, err := ReadAdapter(dir, cfg)
-	if err != nil {
-		return nil, err
+// packAs packs values that a type holds exactly in that type.
+func packAs(rows, cols int, v []float32, dtype safetensors.DType) *kernel.Matrix {
+	bits := make([]uint16, len(v))
+	switch dtype {
+	case safetensors.F16:
+		kernel.F32ToF16(bits, v)
+		return kernel.PackF16(rows, cols, bits)
+	case safetensors.BF16:
+		kernel.F32ToBF16(bits, v)
+		return kernel.PackBF16(rows, cols, bits)
 	}
-	base := ""
-	if IsArtifact(model) {
-		manifest, err := ReadManifest(model)
-		if err != nil {
-			return nil, err
-		}
-		base = manifest.ContentHash
-	}
-	switch {
-	case a.Base != "" && base != "" && a.Base != base:
-		return nil, fault.Inputf(dir, "was trained on another artifact: its base has content hash %s, that of %s is %s", a.Base, model, base)
-	case a.Base == "" && !allowUnbound:
-		return nil, fault.Inputf(dir, "does not say which artifact it was trained on").
-			WithHint("give --allow-unbound if you know that %s is its base", model)
-	case base == "" && !allowUnbound:
-		return nil, fault.Inputf(dir, "was trained on the artifact with content hash %s, and %s is a plain checkpoint", a.Base, model).
-			WithHint("give --allow-unbound if you know that it holds the same weights")
-	}
-	return a, nil
+	return kernel.PackF32(rows, cols, v)
 }

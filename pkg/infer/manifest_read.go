@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -21,7 +19,6 @@ import (
 
 const (
 	maxManifestBytes = 64 << 20 // a manifest takes some 200 bytes a tensor
-	maxManifestDepth = 8
 	maxTensorDims    = 8
 )
 
@@ -31,12 +28,12 @@ const (
 // name the file.
 func ReadManifest(dir string) (*Manifest, error) {
 	path := filepath.Join(dir, ManifestFile)
-	data, err := ReadBounded(path, maxManifestBytes)
+	data, err := infile.ReadBounded(path, maxManifestBytes)
 	if err != nil {
 		return nil, err
 	}
 	sumPath := filepath.Join(dir, ManifestDigestFile)
-	sum, err := ReadBounded(sumPath, 1<<10)
+	sum, err := infile.ReadBounded(sumPath, 1<<10)
 	if err != nil {
 		return nil, err
 	}
@@ -53,16 +50,6 @@ func IsArtifact(dir string) bool {
 	return err == nil
 }
 
-// ReadBounded returns the content of a file of at most limit bytes. A file that is missing,
-// larger or cannot be read is an error of kind fault.Input.
-func ReadBounded(path string, limit int64) ([]byte, error) {
-	data, err := infile.Read(path, limit)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.Inputf(path, "is missing")
-	}
-	return data, err
-}
-
 // ParseManifest reads the bytes of a manifest. file names it in errors, which are
 // all fault.Input. It refuses another version, unknown, repeated or missing keys,
 // names that are not plain, unsorted lists, impossible sizes, and a ledger, content
@@ -77,7 +64,7 @@ func ParseManifest(file string, data []byte) (*Manifest, error) {
 	if !utf8.Valid(data) {
 		return bad("is not valid UTF-8")
 	}
-	if err := CheckJSON(data); err != nil {
+	if err := infile.CheckJSON(data); err != nil {
 		return bad("%v", err)
 	}
 	// The version comes first: another one may have other keys.
@@ -100,70 +87,6 @@ func ParseManifest(file string, data []byte) (*Manifest, error) {
 		return bad("%v", err)
 	}
 	return m, nil
-}
-
-// CheckJSON walks the text once: depth bounded, no key twice in an
-// object, keys in lower case (encoding/json matches them in any), no object in a list that
-// is empty (it says nothing, and in memory takes far more than two bytes), one value.
-func CheckJSON(data []byte) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	type level struct {
-		keys   map[string]bool // nil in an array
-		key    bool            // the next token of an object is a key
-		listed bool            // it stands in an array
-	}
-	var stack []level
-	for {
-		tok, err := d.Token()
-		if err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return fmt.Errorf("not valid JSON: %v", err)
-		}
-		top := len(stack) - 1
-		if top >= 0 && stack[top].key {
-			if s, ok := tok.(string); ok {
-				if s != strings.ToLower(s) {
-					return fmt.Errorf("unknown key %q", s)
-				}
-				if stack[top].keys[s] {
-					return fmt.Errorf("key %q is given twice", s)
-				}
-				stack[top].keys[s] = true
-				stack[top].key = false
-				continue
-			}
-		}
-		switch tok {
-		case json.Delim('{'), json.Delim('['):
-			if len(stack) == maxManifestDepth {
-				return fmt.Errorf("nested deeper than %d", maxManifestDepth)
-			}
-			l := level{listed: top >= 0 && stack[top].keys == nil}
-			if tok == json.Delim('{') {
-				l.keys, l.key = map[string]bool{}, true
-			}
-			stack = append(stack, l)
-			continue
-		case json.Delim('}'), json.Delim(']'):
-			if l := stack[top]; l.listed && l.keys != nil && len(l.keys) == 0 {
-				return errors.New("an object in a list is empty")
-			}
-			stack = stack[:top]
-		}
-		if len(stack) == 0 {
-			break
-		}
-		if top = len(stack) - 1; stack[top].keys != nil {
-			stack[top].key = true
-		}
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("has more text after its object")
-	}
-	return nil
 }
 
 func (m *Manifest) check() error {
@@ -306,7 +229,7 @@ func checkTensors(what string, tensors []TensorDigest) error {
 }
 
 func checkDigest(what, s string) error {
-	if len(s) != 2*sha256.Size || strings.Trim(s, "0123456789abcdef") != "" {
+	if !infile.IsSHA256(s) {
 		return fmt.Errorf("%s: %.80q is not a SHA-256 in lower-case hex", what, s)
 	}
 	return nil

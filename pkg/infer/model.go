@@ -2,7 +2,6 @@ package infer
 
 import (
 	"os"
-	"path/filepath"
 
 	"afmq/internal/fault"
 	"afmq/internal/kernel"
@@ -94,21 +93,6 @@ func Open(dir string, pool *kernel.Pool) (*Model, error) {
 		return nil, err
 	}
 	return m, nil
-}
-
-// OpenTokenizer reads dir/tokenizer.json and checks that every id it can emit
-// has a row in the embedding. Fewer ids than rows is normal padding.
-func OpenTokenizer(dir string, cfg *Config) (*tokenizer.Tokenizer, error) {
-	path := filepath.Join(dir, "tokenizer.json")
-	t, err := tokenizer.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	if id := t.MaxID(); int(id) >= cfg.VocabSize {
-		token, _ := t.Token(id)
-		return nil, fault.Inputf(path, "token %q has id %d, but config.json gives the embedding only %d rows (vocab_size)", token, id, cfg.VocabSize)
-	}
-	return t, nil
 }
 
 // OpenWeights is [Open] without the tokenizer, for callers that have token ids.

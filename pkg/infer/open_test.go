@@ -144,8 +144,8 @@ func TestTiedCopies(t *testing.T) {
 	config, tensors := readFixture(t, "qwen3-tied-f16")
 	ids, _ := expected(t, filepath.Join(fixtures, "qwen3-tied-f16"))
 	want := allLogits(openFixture(t, writeCheckpoint(t, config, tensors), pool), pool, ids)
-	head := *find(t, tensors, embeddingName)
-	head.Name = headName
+	head := *find(t, tensors, "model.embed_tokens.weight")
+	head.Name = "lm_head.weight"
 	both := append(slices.Clone(tensors), head)
 	if got := allLogits(openFixture(t, writeCheckpoint(t, config, both), pool), pool, ids); !slices.Equal(got, want) {
 		t.Error("a second copy changes the logits")
@@ -197,7 +197,7 @@ func TestPalettesStandForTheirWeights(t *testing.T) {
 			packed, dense = append(packed, p...), append(dense, w)
 		}
 		want := allLogits(openFixture(t, writeCheckpoint(t, config, dense), pool), pool, ids)
-		config["quantization_config"] = object{"quant_method": "afmq", "version": 1, "bits": bits, "group_rows": 16}
+		config["quantization_config"] = map[string]any{"quant_method": "afmq", "version": 1, "bits": bits, "group_rows": 16}
 		got := allLogits(openFixture(t, writeCheckpoint(t, config, packed), pool), pool, ids)
 		// A row's factor multiplies its sum in one model and every weight in the other, which
 		// rounds differently: in proportion to the terms of a sum, not to what is left of them.
@@ -251,20 +251,4 @@ func compress(t *testing.T, pool *kernel.Pool, x stored, role Role, bits int) ([
 		out = append(out, stored{info(SuffixRowScale, safetensors.F16, rows), bytesOf(m.RowScale)})
 	}
 	return out, stored{info("", safetensors.F32, rows, cols), bytesOf(w)}
-}
-
-// A tokenizer that can emit an id beyond the embedding is refused.
-func TestOpenTokenizerRefuses(t *testing.T) {
-	cfg, err := LoadConfig(tinyModel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenTokenizer(tinyModel, cfg); err != nil {
-		t.Fatal(err)
-	}
-	small := *cfg
-	small.VocabSize = 2047
-	if _, err := OpenTokenizer(tinyModel, &small); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "id 2047") {
-		t.Errorf("got %v", err)
-	}
 }

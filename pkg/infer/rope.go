@@ -71,8 +71,8 @@ func (r Rope) Frequencies(headDim, seqLen int) (inv []float64, attentionFactor f
 	return inv, 1
 }
 
-// regime is equal for lengths of a sequence that have the same frequencies, and above 0.
-func (r Rope) regime(seqLen int) int {
+// Regime is equal for lengths of a sequence that have the same frequencies, and above 0.
+func (r Rope) Regime(seqLen int) int {
 	switch {
 	case r.Type == "dynamic":
 		return max(seqLen, r.MaxPositions)

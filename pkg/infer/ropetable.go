@@ -27,7 +27,7 @@ func newRopeTable(c *Config) *ropeTable { return &ropeTable{rope: c.Rope, headDi
 // at returns the rows of the positions [base, base+n) of a sequence that ends
 // with the last of them.
 func (t *ropeTable) at(base, n int) (cos, sin [][]float32) {
-	if regime := t.rope.regime(base + n); regime != t.regime {
+	if regime := t.rope.Regime(base + n); regime != t.regime {
 		inv, factor := t.rope.Frequencies(t.headDim, base+n)
 		if factor != t.factor || !slices.Equal(inv, t.inv) {
 			t.inv, t.factor, t.cos, t.sin = inv, factor, nil, nil

@@ -25,6 +25,10 @@ type TensorSpec struct {
 	Kind  string // the last part of the module's name: "q_proj", "input_layernorm", "embed_tokens"
 }
 
+// Module returns the name of the module that the tensor belongs to, as PEFT and plans
+// have it: "model.layers.0.self_attn.q_proj".
+func (s TensorSpec) Module() string { return strings.TrimSuffix(s.Name, ".weight") }
+
 const (
 	embeddingName = "model.embed_tokens.weight"
 	headName      = "lm_head.weight"

@@ -40,8 +40,8 @@ const (
 	atFeedForward
 )
 
-// NewWalk starts a walk of the sequences, in batches of at most batchTokens tokens
-// or one sequence.
+// NewWalk starts a walk of the sequences, in batches of at most [BatchTokens]
+// tokens or one sequence.
 func (m *Model) NewWalk(pool *kernel.Pool, sequences [][]int32) *Walk {
 	w := &Walk{model: m, runner: m.NewRunner(pool)}
 	d := m.Config.HiddenSize
@@ -49,11 +49,11 @@ func (m *Model) NewWalk(pool *kernel.Pool, sequences [][]int32) *Walk {
 	for _, s := range sequences {
 		longest = max(longest, len(s))
 	}
-	for at := 0; at < len(sequences); {
+	for first, end := range Batches(len(sequences), BatchTokens, func(i int) int { return len(sequences[i]) }) {
 		p := walkPart{}
-		for ; at < len(sequences) && (p.tokens == 0 || p.tokens+len(sequences[at]) <= batchTokens); at++ {
-			p.segments = append(p.segments, Segment{Tokens: sequences[at]})
-			p.tokens += len(sequences[at])
+		for _, s := range sequences[first:end] {
+			p.segments = append(p.segments, Segment{Tokens: s})
+			p.tokens += len(s)
 		}
 		p.hidden = make([]float32, p.tokens*d)
 		i := 0

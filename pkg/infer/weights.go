@@ -6,23 +6,11 @@ import (
 	"math"
 	"slices"
 	"sort"
-	"strings"
 
 	"afmq/internal/fault"
 	"afmq/internal/kernel"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
-)
-
-// Suffixes of the tensors that stand for one compressed weight X.weight in an
-// artifact. A palettized matrix has indices, a look-up table and optionally row
-// scales; an 8-bit matrix has values and one scale a row.
-const (
-	SuffixIndices  = ".indices"
-	SuffixLUT      = ".lut"
-	SuffixRowScale = ".row_scale"
-	SuffixInt8     = ".q"
-	SuffixScale    = ".scale"
 )
 
 // store finds the tensors of one model in the files of its checkpoint, and
@@ -57,21 +45,11 @@ func (s *store) get(name string, shape []int, types ...safetensors.DType) (*safe
 		return nil, fault.Inputf(t.Path(), "tensor %q has shape %v; config.json asks for %v", name, t.Shape, shape)
 	}
 	if !slices.Contains(types, t.DType) {
-		return nil, fault.Inputf(t.Path(), "tensor %q is %s; expected %s", name, t.DType, typeList(types))
+		return nil, fault.Inputf(t.Path(), "tensor %q is %s; expected %s", name, t.DType, safetensors.DTypeNames(types))
 	}
 	s.used[name] = true
 	return t, nil
 }
-
-func typeList(types []safetensors.DType) string {
-	names := make([]string, len(types))
-	for i, t := range types {
-		names[i] = t.String()
-	}
-	return strings.Join(names, ", ")
-}
-
-var floatTypes = []safetensors.DType{safetensors.F16, safetensors.BF16, safetensors.F32}
 
 // job is one tensor of the model on its way from the file into memory. Jobs are
 // made in order, which checks names and shapes; load runs in parallel.
@@ -82,7 +60,7 @@ type job struct {
 
 // vector schedules a norm weight or a bias, float32 in memory.
 func (s *store) vector(spec TensorSpec, dst *[]float32) (job, error) {
-	t, err := s.get(spec.Name, spec.Shape, floatTypes...)
+	t, err := s.get(spec.Name, spec.Shape, safetensors.FloatTypes()...)
 	if err != nil {
 		return job{}, err
 	}
@@ -110,7 +88,7 @@ func (s *store) matrix(spec TensorSpec, dst **kernel.Matrix) (job, error) {
 	if _, ok := s.ckpt.Tensor(name + SuffixInt8); ok {
 		return s.int8(name, spec, dst)
 	}
-	t, err := s.get(name, spec.Shape, floatTypes...)
+	t, err := s.get(name, spec.Shape, safetensors.FloatTypes()...)
 	if err != nil {
 		return job{}, err
 	}
@@ -125,7 +103,7 @@ func (s *store) matrix(spec TensorSpec, dst **kernel.Matrix) (job, error) {
 				return fault.Inputf(twin.Path(), "tensors %q and %q differ, but config.json ties them", t.Name, twin.Name)
 			}
 		}
-		if err := checkFinite(t); err != nil {
+		if err := t.CheckFinite(); err != nil {
 			return err
 		}
 		w, err := PackFloats(t)
@@ -148,20 +126,6 @@ func PackFloats(t *safetensors.Tensor) (*kernel.Matrix, error) {
 		return kernel.PackBF16(rows, cols, src.BF16), nil
 	}
 	return kernel.PackF32(rows, cols, src.F32), nil
-}
-
-// PaletteSource returns the elements of an F16, BF16 or F32 tensor, in place where the
-// file is mapped.
-func PaletteSource(t *safetensors.Tensor) (src palettize.Source, err error) {
-	switch t.DType {
-	case safetensors.F16:
-		src.F16, err = safetensors.View[uint16](t)
-	case safetensors.BF16:
-		src.BF16, err = safetensors.View[uint16](t)
-	default:
-		src.F32, err = safetensors.View[float32](t)
-	}
-	return src, err
 }
 
 // twins returns further copies of a tied weight under its other names.

@@ -138,7 +138,7 @@ func (c *calibrated) target(it *item) ([]float32, error) {
 	rows, cols := it.spec.Shape[0], it.spec.Shape[1]
 	w, m := make([]float32, rows*cols), make([]float32, rows*cols)
 	// A weight that is no number would spread over its row, and be reported elsewhere.
-	if err := checkFinite(it.src); err != nil {
+	if err := it.src.CheckFinite(); err != nil {
 		return nil, err
 	}
 	if err := it.src.Float32(w, 0); err != nil {

@@ -15,7 +15,6 @@ import (
 	"afmq/internal/stage"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
-	"afmq/pkg/sensitivity"
 )
 
 // DequantizeOptions say what Dequantize does.
@@ -141,21 +140,15 @@ func (d *dequantizer) openAdapter(ctx context.Context, opts DequantizeOptions) (
 }
 
 // merged returns fill with what the adapter adds to the rows of a projection.
-func (d *dequantizer) merged(l *infer.LowRank, fill func(dst []float32, r0, r1 int) error) func(dst []float32, r0, r1 int) error {
-	rank, cols := l.Rank(), l.A.Cols()
-	a := make([]float32, rank*cols)
-	for j := range rank {
-		l.A.Row(a[j*cols:(j+1)*cols], j)
-	}
+func (d *dequantizer) merged(spec infer.TensorSpec, w infer.AdapterWeights, fill func(dst []float32, r0, r1 int) error) func(dst []float32, r0, r1 int) error {
+	rank, cols, scale := d.adapter.Config.RankOf(spec.Module()), spec.Shape[1], d.adapter.Config.ScaleOf(spec.Module())
 	return func(dst []float32, r0, r1 int) error {
 		if err := fill(dst, r0, r1); err != nil {
 			return err
 		}
-		b := make([]float32, rank)
 		for r := r0; r < r1; r++ {
-			l.B.Row(b, r)
-			for j, x := range b {
-				kernel.AddScaled(dst[(r-r0)*cols:(r-r0+1)*cols], a[j*cols:(j+1)*cols], l.Scale*x)
+			for j, x := range w.B[r*rank : (r+1)*rank] {
+				kernel.AddScaled(dst[(r-r0)*cols:(r-r0+1)*cols], w.A[j*cols:(j+1)*cols], scale*x)
 			}
 		}
 		return nil
@@ -253,8 +246,8 @@ func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *infe
 		return err
 	}
 	if d.adapter != nil {
-		if l := d.adapter.Modules[sensitivity.ModuleName(st.Spec.Name)]; l != nil {
-			fill = d.merged(l, fill)
+		if w, ok := d.adapter.Modules[st.Spec.Module()]; ok {
+			fill = d.merged(st.Spec, w, fill)
 		}
 	}
 	rows, cols := st.Spec.Shape[0], 1

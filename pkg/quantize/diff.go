@@ -12,7 +12,6 @@ import (
 	"afmq/pkg/infer"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
-	"afmq/pkg/sensitivity"
 )
 
 // Difference is how two models of one shape differ: A, which stands for what was, and B,
@@ -201,7 +200,7 @@ func (d *differ) layer(i int) (*LayerDifference, tally, error) {
 	a, b := d.sides[0], d.sides[1]
 	stA, stB := &a.layout[i], &b.layout[i]
 	l := &LayerDifference{
-		Name: sensitivity.ModuleName(stA.Spec.Name), A: a.layer(stA), B: b.layer(stB), Same: a.stores(stA, b, stB),
+		Name: stA.Spec.Module(), A: a.layer(stA), B: b.layer(stB), Same: a.stores(stA, b, stB),
 	}
 	t, err := d.measure(i)
 	if err != nil {

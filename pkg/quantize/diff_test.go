@@ -62,7 +62,7 @@ func TestDiffFigures(t *testing.T) {
 			}
 		}
 		total, totalA, totalErr, totalRef = total+diff, totalA+whole, totalErr+errB, totalRef+norm
-		l := layers[sensitivity.ModuleName(sa.Spec.Name)]
+		l := layers[sa.Spec.Module()]
 		near(t, l.Name+" distance", *l.WeightDistance, math.Sqrt(diff/whole))
 		near(t, l.Name+" error", *l.B.RelError, math.Sqrt(errB/norm))
 		near(t, l.Name+" changed", l.WeightsChanged, float64(n)/float64(len(va)))

@@ -13,7 +13,6 @@ import (
 	"afmq/internal/progress"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
-	"afmq/pkg/sensitivity"
 )
 
 // compared is an artifact or a checkpoint, opened to be compared.
@@ -128,7 +127,7 @@ func (s *compared) layer(st *infer.StoredTensor) LayerSide {
 	if s.artifact == nil {
 		return l
 	}
-	name := sensitivity.ModuleName(st.Spec.Name)
+	name := st.Spec.Module()
 	for _, m := range s.artifact.m.Plan.Modules {
 		if m.Name == name {
 			l.RelError = &m.RelError

@@ -237,7 +237,7 @@ func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) error {
 			return err
 		}
 		p.data = [][]byte{bytes.Clone(it.src.Bytes())}
-		return checkFinite(it.src)
+		return it.src.CheckFinite()
 	})
 	if err != nil && ctx.Err() == nil && fault.KindOf(err) == fault.Unexpected {
 		return it.inputf("%v", err)

@@ -35,10 +35,10 @@ func newJob(src *source, opts Options, text *sensitivity.Calibration, widths map
 	var exceptions []moduleBits
 	for _, w := range src.weights {
 		it := item{weight: w, Width: sensitivity.Width{Form: infer.Plain}}
-		if wd, ok := widths[sensitivity.ModuleName(w.spec.Name)]; ok && len(w.spec.Shape) == 2 {
+		if wd, ok := widths[w.spec.Module()]; ok && len(w.spec.Shape) == 2 {
 			it.Width = wd
 			if b, ok := exception(w.spec.Role, wd.Form, wd.Bits, opts.Bits); ok {
-				exceptions = append(exceptions, moduleBits{sensitivity.ModuleName(w.spec.Name), b})
+				exceptions = append(exceptions, moduleBits{w.spec.Module(), b})
 			}
 		}
 		it.outs = infer.StoredInfos(w.spec, w.src.DType, it.Form, it.Bits, opts.GroupRows, opts.RowScale)

@@ -95,23 +95,6 @@ func quantizeRow(q []byte, row []float32) (scale float32, squaredErr, squaredNor
 	return scale, squaredErr, squaredNorm, -1
 }
 
-// checkFinite returns an error naming the first value of t that is not finite.
-func checkFinite(t *safetensors.Tensor) error {
-	buf := make([]float32, min(t.NumElements(), 1<<14))
-	for start := 0; start < t.NumElements(); start += len(buf) {
-		part := buf[:min(len(buf), t.NumElements()-start)]
-		if err := t.Float32(part, start); err != nil {
-			return err
-		}
-		for i, x := range part {
-			if math.Float32bits(x)&0x7f800000 == 0x7f800000 {
-				return notFinite(x, start+i)
-			}
-		}
-	}
-	return nil
-}
-
 func notFinite(x float32, index int) error {
 	return fmt.Errorf("holds %v at index %d", x, index)
 }

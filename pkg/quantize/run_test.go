@@ -148,7 +148,7 @@ func TestRunValues(t *testing.T) {
 				if len(st.Spec.Shape) < 2 {
 					continue
 				}
-				if l := layers[sensitivity.ModuleName(st.Spec.Name)]; math.Abs(l.RelError-math.Sqrt(e/n)) > 1e-9 || l.Bits != st.Bits || l.Form != st.Form || l.Bytes != st.Bytes {
+				if l := layers[st.Spec.Module()]; math.Abs(l.RelError-math.Sqrt(e/n)) > 1e-9 || l.Bits != st.Bits || l.Form != st.Form || l.Bytes != st.Bytes {
 					t.Errorf("%s: reported %+v, found error %v in %+v", st.Spec.Name, l, math.Sqrt(e/n), st)
 				}
 			}

@@ -258,7 +258,7 @@ func (a *artifact) checkValues(st *infer.StoredTensor) error {
 			}
 			return checkRows8(q, scale)
 		}
-		return checkFinite(t)
+		return t.CheckFinite()
 	})
 	if err != nil && fault.KindOf(err) == fault.Unexpected {
 		err = fault.Inputf(t.Path(), "tensor %q: %v", st.Spec.Name, err)
@@ -353,7 +353,7 @@ func (a *artifact) checkExceptions(want []moduleBits) error {
 
 // planModule is the manifest's account of one stored matrix.
 func planModule(st *infer.StoredTensor, relError float64) infer.PlanModule {
-	return infer.PlanModule{Name: sensitivity.ModuleName(st.Spec.Name), Form: st.Form, Bits: st.Bits, Bytes: st.Bytes, RelError: relError}
+	return infer.PlanModule{Name: st.Spec.Module(), Form: st.Form, Bits: st.Bits, Bytes: st.Bytes, RelError: relError}
 }
 
 // exception reports whether a matrix departs from the default for its role, and

@@ -215,7 +215,7 @@ func (o *Options) configs(cfg *infer.Config) ([]*infer.AdapterConfig, error) {
 	}
 	shapes := map[string][]int{}
 	for _, spec := range cfg.Tensors() {
-		shapes[moduleName(spec)] = spec.Shape
+		shapes[spec.Module()] = spec.Shape
 	}
 	var out []*infer.AdapterConfig
 	for _, rank := range o.Ranks {
@@ -269,7 +269,7 @@ func (o *Options) modules(cfg *infer.Config) ([]string, error) {
 		if spec.Role != infer.Projection {
 			continue
 		}
-		name, chosen := moduleName(spec), len(patterns) == 0
+		name, chosen := spec.Module(), len(patterns) == 0
 		for i, re := range patterns {
 			if re.MatchString(name) {
 				chosen, hits[i] = true, true
@@ -280,12 +280,10 @@ func (o *Options) modules(cfg *infer.Config) ([]string, error) {
 		}
 	}
 	if i := slices.Index(hits, false); i >= 0 {
-		return nil, fault.Usagef("target %q matches no projection; their names are like %s", o.Targets[i], moduleName(cfg.Tensors()[2]))
+		return nil, fault.Usagef("target %q matches no projection; their names are like %s", o.Targets[i], cfg.Tensors()[2].Module())
 	}
 	return out, nil
 }
-
-func moduleName(spec infer.TensorSpec) string { return strings.TrimSuffix(spec.Name, ".weight") }
 
 // adapterDir is the directory of the adapter of a rank, and that of its last state.
 func adapterDir(rank int) (best, last string) {

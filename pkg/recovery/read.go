@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 
 	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/internal/infile"
 )
 
 // Bounds of what is read back: far beyond what Run writes.
@@ -23,7 +23,7 @@ const (
 // fault.Input.
 func ReadRecord(dir string) (*Record, error) {
 	path := filepath.Join(dir, RecordFile)
-	data, err := infer.ReadBounded(path, maxRecordBytes)
+	data, err := infile.ReadBounded(path, maxRecordBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func ParseRecord(file string, data []byte) (*Record, error) {
 }
 
 // parse decodes one JSON value that may hold nothing unknown. The job of an older record
-// has keys in upper case in its rank pattern, which infer.CheckJSON would refuse.
+// has keys in upper case in its rank pattern, which infile.CheckJSON would refuse.
 func parse(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return fmt.Errorf("not valid UTF-8")
@@ -118,7 +118,7 @@ func (r *Record) Artifact() (string, error) {
 // tokens do not descend. Errors are fault.Input.
 func ReadMetrics(dir string) ([]Metric, error) {
 	path := filepath.Join(dir, MetricsFile)
-	data, err := infer.ReadBounded(path, maxMetricsBytes)
+	data, err := infile.ReadBounded(path, maxMetricsBytes)
 	if err != nil {
 		return nil, err
 	}

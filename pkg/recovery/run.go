@@ -341,8 +341,8 @@ func (r *run) write(t *trainer, i int) (*AdapterResult, error) {
 
 // writeAdapter stores weights laid out as the student's in a directory.
 func (r *run) writeAdapter(dir string, s *student, weights []float32) error {
-	a := &infer.Adapter{Dir: dir, Config: *s.config, Base: r.manifest.ContentHash, Data: r.data.Files}
-	return infer.WriteAdapter(a, r.base.Config, r.opts.stored(), s.values(r.pool, weights), stage.WriteFileAtomic)
+	a := &infer.Adapter{Dir: dir, Config: *s.config, Base: r.manifest.ContentHash, Data: r.data.Files, Modules: s.values(r.pool, weights)}
+	return infer.WriteAdapter(a, r.base.Config, r.opts.stored(), stage.WriteFileAtomic)
 }
 
 // rescue stores the best adapters so far beside the saved state, when a run cannot go on.

@@ -48,7 +48,7 @@ func newStudent(pool *kernel.Pool, cfg *infer.Config, config *infer.AdapterConfi
 	}
 	total := 0
 	for _, spec := range cfg.Tensors() {
-		name := moduleName(spec)
+		name := spec.Module()
 		if spec.Role == infer.Projection && adapted[name] {
 			p := part{spec: spec, name: name, rank: config.RankOf(name), scale: config.ScaleOf(name)}
 			s.parts = append(s.parts, p)
@@ -87,17 +87,9 @@ func (s *student) zeroInit(at int, seed int64) {
 // copyFrom starts from an adapter.
 func (s *student) copyFrom(at int, a *infer.Adapter) {
 	p := &s.parts[at]
-	l := a.Modules[p.name]
-	row := make([]float32, p.spec.Shape[1])
-	for r := range p.rank {
-		l.A.Row(row, r)
-		for c, x := range row {
-			p.a[c*p.rank+r] = x
-		}
-	}
-	for r := range p.spec.Shape[0] {
-		l.B.Row(p.b[r*p.rank:(r+1)*p.rank], r)
-	}
+	w := a.Modules[p.name]
+	copy(p.a, turned(w.A, p.rank, p.spec.Shape[1]))
+	copy(p.b, w.B)
 }
 
 // values returns the adapter's matrices as files hold them, from weights laid out as

@@ -104,7 +104,7 @@ func newTrainer(pool *kernel.Pool, o *Options, data *Data, base, teacher *infer.
 	t.head = newHead(pool, t.runner, t.teacher)
 	t.sequences = max(o.BatchTokens/o.SeqLen, 1)
 	t.steps = max(1, (o.Tokens+int64(t.stepTokens())-1)/int64(t.stepTokens()))
-	perSequence := base.Config.TapeBytes() * int64(o.SeqLen)
+	perSequence := base.TapeBytes() * int64(o.SeqLen)
 	// The same parts with and without recomputing, so that gradients are the same sums.
 	t.part = min(t.sequences, int(max(tapeMemory/perSequence, 1)))
 	t.tape = infer.NewTape(infer.TapeOptions{Recompute: o.Recompute || perSequence > 2*tapeMemory})

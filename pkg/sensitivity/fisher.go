@@ -46,7 +46,7 @@ func (f *fisherEstimator) start(ctx context.Context) (err error) {
 	for _, p := range f.parts {
 		most = max(most, countTokens(p))
 	}
-	f.tape = infer.NewTape(infer.TapeOptions{Recompute: m.Config.TapeBytes()*int64(most) > tapeMemory, Outputs: true})
+	f.tape = infer.NewTape(infer.TapeOptions{Recompute: m.TapeBytes()*int64(most) > tapeMemory, Outputs: true})
 	return nil
 }
 

@@ -83,7 +83,7 @@ func Widths(cfg *infer.Config, bits int, overrides []Override) (map[string]Width
 	var modules []string // what an override may reach, in canonical order
 	embedding, head := "", false
 	for _, spec := range cfg.Tensors() {
-		name := ModuleName(spec.Name)
+		name := spec.Module()
 		switch spec.Role {
 		case infer.Projection:
 			widths[name] = Width{infer.Palette, bits}
@@ -129,9 +129,6 @@ func Widths(cfg *infer.Config, bits int, overrides []Override) (map[string]Width
 	}
 	return widths, nil
 }
-
-// ModuleName is the tensor's name without ".weight".
-func ModuleName(tensor string) string { return strings.TrimSuffix(tensor, ".weight") }
 
 // nearest returns the n names in which some part comes nearest to the pattern,
 // read as plain text, by edit distance; among equals the first come first.

@@ -198,7 +198,7 @@ func (p *Plan) checkTies(file string, shape *Shape, widths map[string]Width) err
 			continue
 		}
 		group := tieGroup(p.Tie, spec)
-		name := ModuleName(spec.Name)
+		name := spec.Module()
 		if other, ok := first[group]; ok && widths[other] != widths[name] {
 			return fault.Inputf(file, "layers %q and %q are tied, and have %v and %v", other, name, widths[other], widths[name])
 		}
@@ -212,7 +212,7 @@ func projections(cfg *infer.Config) []string {
 	var out []string
 	for _, spec := range cfg.Tensors() {
 		if spec.Role == infer.Projection {
-			out = append(out, ModuleName(spec.Name))
+			out = append(out, spec.Module())
 		}
 	}
 	return out

@@ -74,7 +74,7 @@ func (p *planner) group() error {
 		if spec.Role != infer.Projection {
 			continue
 		}
-		name := ModuleName(spec.Name)
+		name := spec.Module()
 		pin, pinned := p.pinned[name]
 		group := tieGroup(p.request.Ties, spec)
 		k, ok := at[group]

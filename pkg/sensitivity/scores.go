@@ -95,7 +95,7 @@ func decode(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return errors.New("not valid UTF-8")
 	}
-	if err := infer.CheckJSON(data); err != nil {
+	if err := infile.CheckJSON(data); err != nil {
 		return err
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -167,8 +167,8 @@ func (s *Scores) check(file string) (*Shape, error) {
 	}
 	for i, spec := range modules {
 		m := s.Modules[i]
-		if m.Name != ModuleName(spec.Name) || !slices.Equal(m.Shape, spec.Shape) {
-			return bad("module %d is %q %v; its config has %q %v there", i+1, m.Name, m.Shape, ModuleName(spec.Name), spec.Shape)
+		if m.Name != spec.Module() || !slices.Equal(m.Shape, spec.Shape) {
+			return bad("module %d is %q %v; its config has %q %v there", i+1, m.Name, m.Shape, spec.Module(), spec.Shape)
 		}
 		if len(m.Costs) != len(s.Bits) {
 			return bad("module %q has %d costs for %d widths", m.Name, len(m.Costs), len(s.Bits))

@@ -45,7 +45,7 @@ type Storage struct {
 func (s *Shape) infos(st Storage, widths map[string]Width) []safetensors.Info {
 	var out []safetensors.Info
 	for _, spec := range s.Config.Tensors() {
-		w, ok := widths[ModuleName(spec.Name)]
+		w, ok := widths[spec.Module()]
 		if !ok || len(spec.Shape) != 2 {
 			w = Width{Form: infer.Plain}
 		}

@@ -55,5 +55,5 @@ func tieGroup(ties []Tie, spec infer.TensorSpec) string {
 			return fmt.Sprintf("layer %d %s", spec.Layer, t)
 		}
 	}
-	return ModuleName(spec.Name)
+	return spec.Module()
 }

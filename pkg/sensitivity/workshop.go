@@ -38,7 +38,7 @@ type layerKind struct {
 	kind  string
 }
 
-func (m *module) name() string { return ModuleName(m.spec.Name) }
+func (m *module) name() string { return m.spec.Module() }
 
 // findModules lists the projections of the model with their tensors.
 func (w *workshop) findModules(cfg *infer.Config) error {
@@ -103,14 +103,8 @@ func (w *workshop) packAll(ctx context.Context) ([][]*kernel.Matrix, error) {
 // batches groups sequences so that each batch has at most limit tokens or one sequence.
 func batches(sequences [][]int32, limit int) [][][]int32 {
 	var out [][][]int32
-	for at := 0; at < len(sequences); {
-		n, tokens := 1, len(sequences[at])
-		for at+n < len(sequences) && tokens+len(sequences[at+n]) <= limit {
-			tokens += len(sequences[at+n])
-			n++
-		}
-		out = append(out, sequences[at:at+n])
-		at += n
+	for first, end := range infer.Batches(len(sequences), limit, func(i int) int { return len(sequences[i]) }) {
+		out = append(out, sequences[first:end])
 	}
 	return out
 }

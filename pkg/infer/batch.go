@@ -1,0 +1,25 @@
+package infer
+
+import "iter"
+
+// BatchTokens is how many tokens are run at once where nothing limits them: enough to
+// amortise the unpacking of weights, few enough for the activations to stay in the caches.
+const BatchTokens = 2048
+
+// Batches cuts n sequences into runs of neighbours [first, end) of at most limit tokens,
+// or of one sequence that is longer. length returns the tokens of sequence i.
+func Batches(n, limit int, length func(i int) int) iter.Seq2[int, int] {
+	return func(yield func(first, end int) bool) {
+		for first := 0; first < n; {
+			end, tokens := first+1, length(first)
+			for end < n && tokens+length(end) <= limit {
+				tokens += length(end)
+				end++
+			}
+			if !yield(first, end) {
+				return
+			}
+			first = end
+		}
+	}
+}

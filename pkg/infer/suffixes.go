@@ -1,0 +1,12 @@
+package infer
+
+// Suffixes of the tensors that stand for one compressed weight X.weight in an
+// artifact. A palettized matrix has indices, a look-up table and optionally row
+// scales; an 8-bit matrix has values and one scale a row.
+const (
+	SuffixIndices  = ".indices"
+	SuffixLUT      = ".lut"
+	SuffixRowScale = ".row_scale"
+	SuffixInt8     = ".q"
+	SuffixScale    = ".scale"
+)
