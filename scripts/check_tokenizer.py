@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares internal/tokenizer with the official `tokenizers` package.
+"""Compares pkg/tokenizer with the official `tokenizers` package.
 
     python scripts/check_tokenizer.py [FILE.json | MODEL_DIR]... [--text FILE]... [--random N]
 
@@ -105,7 +105,7 @@ def main():
             for case in cases(tok, texts, args.random, args.seed):
                 print(json.dumps(case), file=f)
     try:
-        command = ["go", "test", "-count=1", "-run", "^TestDifferential$", "-v", "./internal/tokenizer/"]
+        command = ["go", "test", "-count=1", "-run", "^TestDifferential$", "-v", "./pkg/tokenizer/"]
         sys.exit(subprocess.run(command, cwd=ROOT, env={**os.environ, "AFMQ_TOKENIZER_CASES": f.name}).returncode)
     finally:
         os.unlink(f.name)

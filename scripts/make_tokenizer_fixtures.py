@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the test data and the character tables of internal/tokenizer.
+"""Makes the test data and the character tables of pkg/tokenizer.
 
     python scripts/make_tokenizer_fixtures.py            # golden data in testdata/
     python scripts/make_tokenizer_fixtures.py --unicode  # unicode.txt too (a minute)

@@ -6,7 +6,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"afmq/internal/fault"
+	"afmq/pkg/adapter"
+	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 )
 
@@ -44,7 +45,7 @@ func (f *adapterFlags) open(m *infer.Model) ([]variant, error) {
 			return nil, fault.Usagef("two adapters are called %q", name).WithHint("give each a name of its own: --adapter NAME=DIR")
 		}
 		seen[name] = true
-		a, err := infer.OpenAdapter(dir, m.Dir, m.Config, f.allowUnbound)
+		a, err := adapter.Open(dir, m.Dir, m.Config, f.allowUnbound)
 		if err != nil {
 			return nil, err
 		}

@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
-	"afmq/internal/progress"
+	"afmq/pkg/fault"
+	"afmq/pkg/progress"
 )
 
 // version is the tool's version; the release build sets it.

@@ -3,8 +3,8 @@ package main
 import (
 	"github.com/spf13/pflag"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/fault"
 )
 
 // computeFlag is the arithmetic of a command's products.

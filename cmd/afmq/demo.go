@@ -13,7 +13,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"afmq/internal/demo"
-	"afmq/internal/fault"
+	"afmq/pkg/adapter"
+	"afmq/pkg/artifact"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
 	"afmq/pkg/recovery"
@@ -91,11 +94,11 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	if err := writeTraining(ctx, a, reference, train); err != nil {
 		return err
 	}
-	corpus, err := infer.EncodeTexts("the text of the 16-bit model", texts, reference.Tokenizer, reference.Config.Separator())
+	corpus, err := eval.EncodeTexts("the text of the 16-bit model", texts, reference.Tokenizer, reference.Config.Separator())
 	if err != nil {
 		return err
 	}
-	d, err := infer.Describe(source)
+	d, err := artifact.Describe(source)
 	if err != nil {
 		return err
 	}
@@ -120,13 +123,13 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	} {
 		name := strings.TrimSuffix(strings.TrimPrefix(job.Out, "afm-tiny-"), "bit") + " bit"
 		job.Model, job.Out = source, filepath.Join(dir, job.Out)
-		job.RowScale, job.Compensate, job.Calibration = true, quantize.GPTQ, calibration
+		job.RowScale, job.Compensate, job.Calibration = true, artifact.GPTQ, calibration
 		job.Progress, job.ToolVersion = a.progress(), version
 		r, err := quantize.Run(ctx, a.workers(), job)
 		if err != nil {
 			return err
 		}
-		if _, err := quantize.Verify(ctx, a.workers(), job.Out, a.progress()); err != nil {
+		if _, err := artifact.Verify(ctx, a.workers(), job.Out, a.progress()); err != nil {
 			return err
 		}
 		model, err := infer.Open(job.Out, a.workers())
@@ -174,7 +177,7 @@ func writeTraining(ctx context.Context, a *app, m *infer.Model, path string) err
 }
 
 // trainDemo trains an adapter of rank 8 and opens it.
-func trainDemo(ctx context.Context, a *app, teacher string, base *infer.Model, data, out string) (*infer.Adapter, error) {
+func trainDemo(ctx context.Context, a *app, teacher string, base *infer.Model, data, out string) (*adapter.Adapter, error) {
 	r, err := recovery.Run(ctx, a.workers(), recovery.Options{
 		Artifact: base.Dir, Teacher: teacher, Data: []string{data}, Out: out, Ranks: []int{8}, Tokens: demoVolume.training,
 		SeqLen: demoTokens / 2, BatchTokens: 1024, Validation: 4096, Warmup: recovery.DefaultWarmup, Clip: recovery.DefaultClip,
@@ -183,7 +186,7 @@ func trainDemo(ctx context.Context, a *app, teacher string, base *infer.Model, d
 	if err != nil {
 		return nil, err
 	}
-	return infer.OpenAdapter(filepath.Join(out, r.Adapters[0].Path), base.Dir, base.Config, false)
+	return adapter.Open(filepath.Join(out, r.Adapters[0].Path), base.Dir, base.Config, false)
 }
 
 // demoDir returns the directory to work in, and how to leave it.
@@ -199,8 +202,8 @@ func demoDir(out string) (string, func(), error) {
 }
 
 // measure evaluates a model on the corpus and lets it write a sentence.
-func measure(ctx context.Context, a *app, reference *infer.Model, corpus *infer.Corpus, model *infer.Model) (demoRow, int, error) {
-	e, err := infer.Evaluate(ctx, a.workers(), model, reference, corpus, infer.EvalOptions{Ctx: demoTokens, Progress: a.progress()})
+func measure(ctx context.Context, a *app, reference *infer.Model, corpus *eval.Corpus, model *infer.Model) (demoRow, int, error) {
+	e, err := eval.Run(ctx, a.workers(), model, reference, corpus, eval.Options{Ctx: demoTokens, Progress: a.progress()})
 	if err != nil {
 		return demoRow{}, 0, err
 	}

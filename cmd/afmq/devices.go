@@ -7,9 +7,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"afmq/internal/device"
-	"afmq/internal/fault"
+	"afmq/cmd/afmq/internal/device"
 	"afmq/internal/units"
+	"afmq/pkg/fault"
 )
 
 // deviceFlags are the flags of every command that estimates what devices make of a model.

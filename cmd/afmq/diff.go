@@ -6,18 +6,18 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"afmq/internal/fault"
-	"afmq/pkg/quantize"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
 )
 
 type diffObject struct {
 	Schema    string `json:"schema"`
 	Reference string `json:"reference,omitempty"`
-	*quantize.Difference
+	*artifact.Difference
 }
 
 func newDiffCommand(a *app) *cobra.Command {
-	var o quantize.DiffOptions
+	var o artifact.DiffOptions
 	exitCode := false
 	cmd := &cobra.Command{
 		Use:   "diff A B",
@@ -40,7 +40,7 @@ is 5 if they do.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Progress = a.progress()
-			d, err := quantize.Diff(cmd.Context(), a.workers(), args[0], args[1], o)
+			d, err := artifact.Diff(cmd.Context(), a.workers(), args[0], args[1], o)
 			if err != nil {
 				return err
 			}
@@ -58,7 +58,7 @@ is 5 if they do.`,
 	return cmd
 }
 
-func printDiff(w io.Writer, d *quantize.Difference) error {
+func printDiff(w io.Writer, d *artifact.Difference) error {
 	if d.Same {
 		_, err := fmt.Fprintf(w, "%s and %s are the same\n", d.A.Path, d.B.Path)
 		return err
@@ -72,7 +72,7 @@ func printDiff(w io.Writer, d *quantize.Difference) error {
 	fmt.Fprintln(w)
 	return table(w, func(w io.Writer) {
 		fmt.Fprintf(w, "changed\tform\tbits\tsize\tdistance\ttables\tchanged\terror in A\tin B\n")
-		for _, list := range [][]quantize.LayerDifference{d.Layers, d.Vectors} {
+		for _, list := range [][]artifact.LayerDifference{d.Layers, d.Vectors} {
 			for _, l := range list {
 				if l.Same {
 					continue
@@ -85,7 +85,7 @@ func printDiff(w io.Writer, d *quantize.Difference) error {
 	})
 }
 
-func printDiffTotals(w io.Writer, d *quantize.Difference) error {
+func printDiffTotals(w io.Writer, d *artifact.Difference) error {
 	return table(w, func(w io.Writer) {
 		fmt.Fprintf(w, "\tA\tB\n\t%s\t%s\n", d.A.Path, d.B.Path)
 		fmt.Fprintf(w, "kind\t%s\t%s\n", d.A.Kind, d.B.Kind)

@@ -7,8 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"afmq/internal/fault"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 )
 
 // evalOptions are the flags of eval-perplexity.
@@ -30,12 +32,12 @@ type evalObject struct {
 	Schema string `json:"schema"`
 	Model  string `json:"model"`
 	Data   string `json:"data"`
-	*infer.Evaluation
+	*eval.Result
 	Compute string `json:"compute"`
 	// ReferenceCompute is null without a reference.
 	ReferenceCompute *string `json:"reference_compute"`
 	// Overlap with the text that the artifact was calibrated on; null without any.
-	Overlap *infer.Overlap `json:"calibration_overlap"`
+	Overlap *eval.Overlap `json:"calibration_overlap"`
 	// Adapters are the figures of the model with each adapter; those beside are of the
 	// model without.
 	Adapters []adapterEvaluation `json:"adapters,omitempty"`
@@ -45,7 +47,7 @@ type evalObject struct {
 type adapterEvaluation struct {
 	Name string `json:"name"`
 	Path string `json:"path"`
-	*infer.Evaluation
+	*eval.Result
 }
 
 // gateResult says which limits were set and which were passed.
@@ -106,7 +108,7 @@ with each adapter, not at the one without.`,
 }
 
 func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
-	protocol, err := infer.ParseProtocol(o.protocol)
+	protocol, err := eval.ParseProtocol(o.protocol)
 	if err != nil {
 		return err
 	}
@@ -144,7 +146,7 @@ func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
 	return nil
 }
 
-func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol infer.Protocol) (*evalObject, error) {
+func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol eval.Protocol) (*evalObject, error) {
 	compute, err := o.compute.choose(false)
 	if err != nil {
 		return nil, err
@@ -173,12 +175,12 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol i
 			return nil, err
 		}
 	}
-	run := func(m *infer.Model) (*infer.Evaluation, error) {
-		return infer.Evaluate(cmd.Context(), a.workers().With(compute), m, reference, corpus, infer.EvalOptions{
+	run := func(m *infer.Model) (*eval.Result, error) {
+		return eval.Run(cmd.Context(), a.workers().With(compute), m, reference, corpus, eval.Options{
 			Protocol: protocol, Ctx: o.ctx, Stride: o.stride, Progress: a.progress(), Reference: &refCompute,
 		})
 	}
-	if out.Evaluation, err = run(model); err != nil {
+	if out.Result, err = run(model); err != nil {
 		return nil, err
 	}
 	for _, v := range variants {
@@ -196,7 +198,7 @@ type subjects struct {
 	model     *infer.Model
 	variants  []variant    // the model with each adapter
 	reference *infer.Model // nil for none
-	corpus    *infer.Corpus
+	corpus    *eval.Corpus
 }
 
 // openSubjects opens the model at path with its adapters, the reference, unless it is empty, and
@@ -209,21 +211,21 @@ func openSubjects(a *app, path, reference, data string, adapters *adapterFlags) 
 		return s, err
 	}
 	if reference != "" {
-		if err := infer.SameTokenizer(path, reference); err != nil {
+		if err := model.SameTokenizer(path, reference); err != nil {
 			return s, err
 		}
 		if s.reference, err = infer.Open(reference, a.workers()); err != nil {
 			return s, err
 		}
 	}
-	s.corpus, err = infer.ReadCorpus(data, s.model.Tokenizer, s.model.Config.Separator())
+	s.corpus, err = eval.ReadCorpus(data, s.model.Tokenizer, s.model.Config.Separator())
 	return s, err
 }
 
 // checkOverlap refuses a file that the artifact was calibrated on, and warns of a text
 // that shares some of it: figures on such a text flatter the artifact.
-func checkOverlap(a *app, path string, corpus *infer.Corpus, allow bool) (*infer.Overlap, error) {
-	overlap, err := infer.FindOverlap(path, corpus)
+func checkOverlap(a *app, path string, corpus *eval.Corpus, allow bool) (*eval.Overlap, error) {
+	overlap, err := eval.FindOverlap(path, corpus)
 	if err != nil || overlap == nil {
 		return nil, err
 	}
@@ -238,7 +240,7 @@ func checkOverlap(a *app, path string, corpus *infer.Corpus, allow bool) (*infer
 }
 
 // checkTrained refuses a file that an adapter was trained on.
-func checkTrained(corpus *infer.Corpus, v variant, allow bool) error {
+func checkTrained(corpus *eval.Corpus, v variant, allow bool) error {
 	if len(v.trained) == 0 || allow {
 		return nil
 	}
@@ -252,7 +254,7 @@ func checkTrained(corpus *infer.Corpus, v variant, allow bool) error {
 // gate holds the limits against the model, or against it with each adapter.
 func (o *evalOptions) gate(out *evalObject, limit float64) *gateResult {
 	g := &gateResult{Passed: true}
-	check := func(prefix string, e *infer.Evaluation) {
+	check := func(prefix string, e *eval.Result) {
 		fail := func(format string, args ...any) {
 			g.Passed = false
 			g.Failures = append(g.Failures, prefix+fmt.Sprintf(format, args...))
@@ -265,16 +267,16 @@ func (o *evalOptions) gate(out *evalObject, limit float64) *gateResult {
 		}
 	}
 	if len(out.Adapters) == 0 {
-		check("", out.Evaluation)
+		check("", out.Result)
 	}
 	for _, a := range out.Adapters {
-		check("adapter "+a.Name+": ", a.Evaluation)
+		check("adapter "+a.Name+": ", a.Result)
 	}
 	return g
 }
 
 func printEvaluation(w io.Writer, o *evalObject) error {
-	e := o.Evaluation
+	e := o.Result
 	return table(w, func(w io.Writer) {
 		protocol := fmt.Sprintf("%s, ctx %d", e.Protocol, e.Ctx)
 		if e.Stride > 0 {
@@ -288,7 +290,7 @@ func printEvaluation(w io.Writer, o *evalObject) error {
 		printFigures(w, e, o.Compute)
 		for _, a := range o.Adapters {
 			fmt.Fprintf(w, "\nwith adapter\t%s\n", a.Name)
-			printFigures(w, a.Evaluation, o.Compute)
+			printFigures(w, a.Result, o.Compute)
 		}
 		if o.Gate != nil {
 			verdict := "passed"
@@ -304,7 +306,7 @@ func printEvaluation(w io.Writer, o *evalObject) error {
 }
 
 // printFigures prints what one model makes of the text.
-func printFigures(w io.Writer, e *infer.Evaluation, compute string) {
+func printFigures(w io.Writer, e *eval.Result, compute string) {
 	fmt.Fprintf(w, "nats per token\t%.6f\n", e.NatsPerToken)
 	fmt.Fprintf(w, "perplexity\t%.4f ± %.4f\n", e.Perplexity, e.PerplexitySE)
 	fmt.Fprintf(w, "bits per byte\t%.5f\n", e.BitsPerByte)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // exitCode is one exit code: its number, the name that an error object carries, what it

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 var update = flag.Bool("update", false, "write the parts of the documentation that are made from the program")

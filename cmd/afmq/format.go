@@ -7,8 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"afmq/internal/fault"
 	"afmq/internal/units"
+	"afmq/pkg/fault"
 )
 
 // table writes rows whose cells are separated by tabs, in aligned columns.

@@ -11,12 +11,13 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"afmq/internal/fault"
 	"afmq/internal/gate"
 	"afmq/internal/infile"
 	"afmq/internal/kernel"
-	"afmq/pkg/infer"
-	"afmq/pkg/quantize"
+	"afmq/pkg/adapter"
+	"afmq/pkg/artifact"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
 )
 
 // gateOptions are the flags of gate.
@@ -53,9 +54,9 @@ type gateObject struct {
 	BaselineNats *float64 `json:"baseline_nats_per_token"`
 	BaselineKL   *float64 `json:"baseline_kl_mean"`
 
-	Overlap         *infer.Overlap `json:"calibration_overlap"`
-	Seconds         float64        `json:"seconds"`
-	TokensPerSecond float64        `json:"tokens_per_second"`
+	Overlap         *eval.Overlap `json:"calibration_overlap"`
+	Seconds         float64       `json:"seconds"`
+	TokensPerSecond float64       `json:"tokens_per_second"`
 }
 
 func newGateCommand(a *app) *cobra.Command {
@@ -254,7 +255,7 @@ func (o *gateOptions) setting(cmd *cobra.Command, a *app, path string, compute k
 		return s, err
 	}
 	if o.reference != "" {
-		digest, err := infer.DigestCheckpoint(cmd.Context(), a.workers(), o.reference)
+		digest, err := artifact.DigestCheckpoint(cmd.Context(), a.workers(), o.reference)
 		if err != nil {
 			return s, err
 		}
@@ -264,7 +265,7 @@ func (o *gateOptions) setting(cmd *cobra.Command, a *app, path string, compute k
 	if o.ctx < 0 || o.stride < 0 || changed("ctx") && o.ctx == 0 || changed("stride") && o.stride == 0 {
 		return s, fault.Usagef("--ctx and --stride are positive numbers of tokens")
 	}
-	if s.Protocol, err = infer.ParseProtocol(o.protocol); err != nil {
+	if s.Protocol, err = eval.ParseProtocol(o.protocol); err != nil {
 		return s, err
 	}
 	s.Compute, s.Ctx, s.Stride = compute.String(), o.ctx, o.stride
@@ -288,23 +289,23 @@ func (o *gateOptions) setting(cmd *cobra.Command, a *app, path string, compute k
 
 // gateSubject verifies an artifact, or identifies a checkpoint.
 func gateSubject(ctx context.Context, a *app, path string) (gate.Subject, error) {
-	if infer.IsArtifact(path) {
-		v, err := quantize.Verify(ctx, a.workers(), path, a.progress())
+	if artifact.IsArtifact(path) {
+		v, err := artifact.Verify(ctx, a.workers(), path, a.progress())
 		if err != nil {
 			return gate.Subject{}, err
 		}
 		return gate.Subject{Kind: "artifact", Digest: v.ContentHash, Bytes: v.Ledger.Total, BPW: &v.BPW.Projections}, nil
 	}
-	d, err := infer.Describe(path)
+	d, err := artifact.Describe(path)
 	if err != nil {
 		return gate.Subject{}, err
 	}
-	digest, err := infer.DigestCheckpoint(ctx, a.workers(), path)
+	digest, err := artifact.DigestCheckpoint(ctx, a.workers(), path)
 	return gate.Subject{Kind: d.Kind, Digest: digest, Bytes: d.WeightBytes}, err
 }
 
 // evaluate scores the text, with the adapter where one is given.
-func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, compute kernel.Compute, out *gateObject, subject *gate.Subject) (*infer.Evaluation, error) {
+func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, compute kernel.Compute, out *gateObject, subject *gate.Subject) (*eval.Result, error) {
 	in, err := openSubjects(a, out.Artifact, o.reference, o.data, &o.adapters)
 	if err != nil {
 		return nil, err
@@ -320,13 +321,13 @@ func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, comp
 		if err := checkTrained(corpus, v, o.allowOverlap); err != nil {
 			return nil, err
 		}
-		digest, err := infile.Hash(filepath.Join(v.dir, infer.AdapterWeightsFile))
+		digest, err := infile.Hash(filepath.Join(v.dir, adapter.WeightsFile))
 		if err != nil {
 			return nil, err
 		}
 		model, out.Adapter, subject.Adapter = v.model, v.dir, &digest
 	}
-	return infer.Evaluate(ctx, a.workers().With(compute), model, reference, corpus, infer.EvalOptions{
+	return eval.Run(ctx, a.workers().With(compute), model, reference, corpus, eval.Options{
 		Protocol: s.Protocol, Ctx: s.Ctx, Stride: s.Stride, Progress: a.progress(),
 	})
 }
@@ -365,7 +366,7 @@ func printGate(w io.Writer, o *gateObject) error {
 }
 
 // printRise prints a figure beside that of the baseline, where they are there.
-func printRise(w io.Writer, name string, now, then *float64, rise *infer.Interval) {
+func printRise(w io.Writer, name string, now, then *float64, rise *eval.Interval) {
 	if now == nil {
 		return
 	}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 )
 

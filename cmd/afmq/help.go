@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"afmq/internal/fault"
 	"afmq/internal/manual"
+	"afmq/pkg/fault"
 )
 
 //go:generate go run ../../scripts/manual -markdown ../../docs/commands.md

@@ -6,13 +6,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
 )
 
 type inspectObject struct {
 	Schema string `json:"schema"`
 	Path   string `json:"path"`
-	*infer.Description
+	*artifact.Description
 }
 
 func newInspectCommand(a *app) *cobra.Command {
@@ -24,7 +24,7 @@ artifact the bits of every module, the byte ledger and where it comes from. It
 reads headers only; ` + "`afmq verify`" + ` checks every byte of an artifact.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			d, err := infer.Describe(args[0])
+			d, err := artifact.Describe(args[0])
 			if err != nil {
 				return err
 			}
@@ -34,7 +34,7 @@ reads headers only; ` + "`afmq verify`" + ` checks every byte of an artifact.`,
 	}
 }
 
-func printDescription(w io.Writer, d *infer.Description) error {
+func printDescription(w io.Writer, d *artifact.Description) error {
 	err := table(w, func(w io.Writer) {
 		fmt.Fprintf(w, "kind\t%s\n", d.Kind)
 		fmt.Fprintf(w, "model\t%s: %d layers, hidden %d, FFN %d\n", d.ModelType, d.Layers, d.Hidden, d.Intermediate)
@@ -57,7 +57,7 @@ func printDescription(w io.Writer, d *infer.Description) error {
 	return printManifest(w, d.Manifest)
 }
 
-func printManifest(w io.Writer, m *infer.Manifest) error {
+func printManifest(w io.Writer, m *artifact.Manifest) error {
 	err := table(w, func(w io.Writer) {
 		fmt.Fprintf(w, "bits per weight\t%.4f in projections, %.4f in the model\n", m.BPW.Projections, m.BPW.Model)
 		fmt.Fprintf(w, "content hash\t%s\n", m.ContentHash)
@@ -87,7 +87,7 @@ with random weights. `+"`afmq dequantize`"+` writes a checkpoint that it loads.
 	return err
 }
 
-func printLedger(w io.Writer, l infer.Ledger) error {
+func printLedger(w io.Writer, l artifact.Ledger) error {
 	return table(w, func(w io.Writer) {
 		row := func(name string, n int64) {
 			fmt.Fprintf(w, "%s\t%s\t%.2f %%\n", name, size(n), 100*float64(n)/float64(l.Total))

@@ -10,11 +10,14 @@ import (
 	"testing"
 
 	"afmq/internal/demo"
-	"afmq/internal/fault"
-	"afmq/internal/tokenizer"
-	"afmq/pkg/infer"
+	"afmq/pkg/adapter"
+	"afmq/pkg/artifact"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
+	"afmq/pkg/tokenizer"
 )
 
 // hostileJSON are texts of about n bytes that make a careless reader allocate much more.
@@ -66,11 +69,11 @@ func hostileJSON(n int) map[string]string {
 
 // No reader of JSON allocates more than some times the file's size, whatever it claims.
 func TestMemoryOfJSON(t *testing.T) {
-	model := filepath.Join(t.TempDir(), "model")
-	if err := demo.Extract(model); err != nil {
+	dense := filepath.Join(t.TempDir(), "model")
+	if err := demo.Extract(dense); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := infer.LoadConfig(model)
+	cfg, err := model.LoadConfig(dense)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,14 +86,14 @@ func TestMemoryOfJSON(t *testing.T) {
 		return path
 	}
 	readers := map[string]func(path string, data []byte) error{
-		"config.json":         func(path string, data []byte) error { _, err := infer.ParseConfig(path, data); return err },
+		"config.json":         func(path string, data []byte) error { _, err := model.ParseConfig(path, data); return err },
 		"tokenizer.json":      func(path string, data []byte) error { _, err := tokenizer.Parse(path, data); return err },
-		"same tokenizer":      func(string, []byte) error { return infer.SameTokenizer(dir, dir) },
-		"manifest.json":       func(path string, data []byte) error { _, err := infer.ParseManifest(path, data); return err },
-		"adapter_config.json": func(path string, data []byte) error { _, err := infer.ParseAdapterConfig(path, data, cfg); return err },
+		"same tokenizer":      func(string, []byte) error { return model.SameTokenizer(dir, dir) },
+		"manifest.json":       func(path string, data []byte) error { _, err := artifact.ParseManifest(path, data); return err },
+		"adapter_config.json": func(path string, data []byte) error { _, err := adapter.ParseConfig(path, data, cfg); return err },
 		"scores.json":         func(path string, data []byte) error { _, _, err := sensitivity.ParseScores(path, data); return err },
 		"plan.json":           func(path string, data []byte) error { _, err := sensitivity.ParsePlan(path, data); return err },
-		"text.jsonl":          func(string, []byte) error { _, _, err := infer.ReadTexts(filepath.Join(dir, "text.jsonl")); return err },
+		"text.jsonl":          func(string, []byte) error { _, _, err := eval.ReadTexts(filepath.Join(dir, "text.jsonl")); return err },
 		"header": func(string, []byte) error {
 			f, err := safetensors.Open(filepath.Join(dir, "header.safetensors"))
 			if err == nil {
@@ -162,7 +165,7 @@ func TestMemoryOfClaims(t *testing.T) {
 	}
 	for _, read := range []func() error{
 		func() error { _, err := tokenizer.Load(path); return err },
-		func() error { _, _, err := infer.ReadTexts(path); return err },
+		func() error { _, _, err := eval.ReadTexts(path); return err },
 		func() error { _, err := sensitivity.ReadPlan(path); return err },
 		func() error { _, _, err := sensitivity.ReadScores(path); return err },
 	} {

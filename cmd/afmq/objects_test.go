@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/device"
+	"afmq/cmd/afmq/internal/device"
+	"afmq/cmd/afmq/internal/report"
 	"afmq/internal/gate"
-	"afmq/internal/report"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
 	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"
 )
@@ -31,7 +31,7 @@ var described = map[string]any{
 	"generate-v1":    generateObject{},
 	"help-v1":        helpObject{},
 	"inspect-v1":     inspectObject{},
-	"manifest-v1":    infer.Manifest{},
+	"manifest-v1":    artifact.Manifest{},
 	"metrics-v1":     recovery.Metric{},
 	"plan-v1":        planObject{},
 	"quantize-v1":    quantizeObject{},

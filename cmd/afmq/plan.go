@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"afmq/internal/device"
-	"afmq/internal/fault"
+	"afmq/cmd/afmq/internal/device"
+	"afmq/pkg/fault"
 	"afmq/pkg/sensitivity"
 )
 

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
 )

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 	"afmq/pkg/recovery"
 )
 

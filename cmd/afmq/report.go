@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"afmq/internal/fault"
-	"afmq/internal/report"
+	"afmq/cmd/afmq/internal/report"
+	"afmq/pkg/fault"
 )
 
 type reportOptions struct {

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // SIGTERM and SIGINT end a run with their exit codes, and the same command goes on.

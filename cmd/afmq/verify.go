@@ -6,20 +6,19 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"afmq/pkg/infer"
-	"afmq/pkg/quantize"
+	"afmq/pkg/artifact"
 )
 
 type verifyObject struct {
-	Schema      string              `json:"schema"`
-	Artifact    string              `json:"artifact"`
-	ContentHash string              `json:"content_hash"`
-	ToolVersion string              `json:"tool_version"`
-	Files       int                 `json:"files"`
-	Tensors     int                 `json:"tensors"`
-	Bytes       int64               `json:"bytes"`
-	BPW         infer.BitsPerWeight `json:"bpw"`
-	Ledger      infer.Ledger        `json:"ledger"`
+	Schema      string                 `json:"schema"`
+	Artifact    string                 `json:"artifact"`
+	ContentHash string                 `json:"content_hash"`
+	ToolVersion string                 `json:"tool_version"`
+	Files       int                    `json:"files"`
+	Tensors     int                    `json:"tensors"`
+	Bytes       int64                  `json:"bytes"`
+	BPW         artifact.BitsPerWeight `json:"bpw"`
+	Ledger      artifact.Ledger        `json:"ledger"`
 }
 
 func newVerifyCommand(a *app) *cobra.Command {
@@ -31,7 +30,7 @@ per weight again, and checks that palettes and indices are legal. Any changed
 byte, a missing or an extra file is exit 3, and the message names it.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			v, err := quantize.Verify(cmd.Context(), a.workers(), args[0], a.progress())
+			v, err := artifact.Verify(cmd.Context(), a.workers(), args[0], a.progress())
 			if err != nil {
 				return err
 			}

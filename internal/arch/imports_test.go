@@ -14,38 +14,46 @@ import (
 	"testing"
 )
 
-// leaves may be imported by everyone and import of the project at most fault.
-var leaves = []string{"internal/fault", "internal/infile", "internal/progress", "internal/rss", "internal/units"}
+// leaves may be imported by everyone and import of the project at most leaves.
+var leaves = []string{"pkg/fault", "pkg/progress", "internal/infile", "internal/rss", "internal/units"}
 
 // allowed lists, for each package, what it may import of the project beside the
 // leaves. Imports point downward only.
 var allowed = map[string][]string{
-	"internal/fault":     {},
-	"internal/infile":    {},
-	"internal/progress":  {},
-	"internal/rss":       {},
-	"internal/units":     {},
-	"internal/chart":     {},
-	"internal/manual":    {},
-	"internal/demo":      {},
-	"internal/kernel":    {},
-	"internal/stage":     {},
-	"internal/tokenizer": {},
-	"pkg/safetensors":    {},
-	"pkg/palettize":      {"internal/kernel"},
-	"pkg/infer":          {"pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel"},
-	"pkg/sensitivity":    {"pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
-	"pkg/quantize":       {"pkg/sensitivity", "pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
-	"pkg/recovery":       {"pkg/infer", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
-	"internal/gate":      {"pkg/infer", "internal/stage"},
-	"internal/device":    {"pkg/sensitivity", "pkg/infer"},
-	"internal/report":    {"pkg/recovery", "pkg/sensitivity", "pkg/infer", "internal/kernel", "internal/stage", "internal/chart", "internal/device"},
+	"pkg/fault":       {},
+	"pkg/progress":    {},
+	"internal/infile": {},
+	"internal/rss":    {},
+	"internal/units":  {},
+
+	"internal/manual": {},
+	"internal/demo":   {},
+	"internal/kernel": {},
+	"internal/stage":  {},
+	"pkg/tokenizer":   {},
+	"pkg/safetensors": {},
+	"pkg/palettize":   {"internal/kernel"},
+	"pkg/model":       {"pkg/tokenizer"},
+	"pkg/artifact":    {"pkg/model", "pkg/tokenizer", "pkg/palettize", "pkg/safetensors", "internal/kernel"},
+	"pkg/adapter":     {"pkg/artifact", "pkg/model", "pkg/safetensors", "internal/kernel"},
+	"pkg/infer":       {"pkg/adapter", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/palettize", "pkg/safetensors", "internal/kernel"},
+	"pkg/eval":        {"pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/tokenizer", "internal/kernel"},
+	"pkg/sensitivity": {"pkg/eval", "pkg/infer", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/palettize", "pkg/safetensors", "internal/kernel", "internal/stage"},
+	"pkg/quantize":    {"pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/palettize", "pkg/safetensors", "internal/kernel", "internal/stage"},
+	"pkg/recovery":    {"pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/safetensors", "internal/kernel", "internal/stage"},
+	"internal/gate":   {"pkg/eval", "internal/stage"},
+
+	"cmd/afmq/internal/chart":  {},
+	"cmd/afmq/internal/device": {"pkg/sensitivity", "pkg/artifact", "pkg/model"},
+	"cmd/afmq/internal/report": {"cmd/afmq/internal/chart", "cmd/afmq/internal/device", "pkg/recovery", "pkg/sensitivity", "pkg/eval", "pkg/artifact", "pkg/model", "pkg/safetensors", "internal/kernel", "internal/stage"},
+	"cmd/afmq": {"cmd/afmq/internal/report", "cmd/afmq/internal/device", "pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model",
+		"internal/gate", "internal/demo", "internal/manual", "internal/kernel"},
+
 	"scripts/testreport": {},
-	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/infer", "internal/kernel"},
+	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/artifact", "internal/kernel"},
 	"scripts/ciexamples": {"internal/demo"},
 	"scripts/manual":     {"internal/manual"},
 	"scripts/releasing":  {"internal/manual"},
-	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/gate", "internal/report", "internal/device", "internal/demo", "internal/manual", "internal/kernel"},
 }
 
 func TestImportsPointDownward(t *testing.T) {

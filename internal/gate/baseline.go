@@ -11,10 +11,10 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"afmq/internal/fault"
 	"afmq/internal/infile"
 	"afmq/internal/stage"
-	"afmq/pkg/infer"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
 )
 
 // BaselineSchema is the version of a baseline that this package writes. It reads no other.
@@ -25,23 +25,23 @@ type Baseline struct {
 	Schema      string `json:"schema"`
 	ToolVersion string `json:"tool_version"`
 	Setting
-	Model        Subject             `json:"model"`
-	Tokens       int                 `json:"tokens"` // scored, in all windows
-	NatsPerToken float64             `json:"nats_per_token"`
-	KLMean       *float64            `json:"kl_mean"` // nats per token; null without a reference
-	Windows      []infer.WindowScore `json:"windows"` // in the order of the text
+	Model        Subject            `json:"model"`
+	Tokens       int                `json:"tokens"` // scored, in all windows
+	NatsPerToken float64            `json:"nats_per_token"`
+	KLMean       *float64           `json:"kl_mean"` // nats per token; null without a reference
+	Windows      []eval.WindowScore `json:"windows"` // in the order of the text
 }
 
 // Setting is all that figures depend on beside the model. Only figures of equal settings
 // can be compared.
 type Setting struct {
-	Data      string         `json:"data"`      // hex SHA-256 of the text's file
-	Tokenizer string         `json:"tokenizer"` // hex SHA-256 of tokenizer.json
-	Protocol  infer.Protocol `json:"protocol"`
-	Ctx       int            `json:"ctx"`
-	Stride    int            `json:"stride,omitempty"`
-	Compute   string         `json:"compute"`   // arithmetic of the matrix products
-	Reference *string        `json:"reference"` // digest of the 16-bit checkpoint; null without one
+	Data      string        `json:"data"`      // hex SHA-256 of the text's file
+	Tokenizer string        `json:"tokenizer"` // hex SHA-256 of tokenizer.json
+	Protocol  eval.Protocol `json:"protocol"`
+	Ctx       int           `json:"ctx"`
+	Stride    int           `json:"stride,omitempty"`
+	Compute   string        `json:"compute"`   // arithmetic of the matrix products
+	Reference *string       `json:"reference"` // digest of the 16-bit checkpoint; null without one
 }
 
 // Subject is a model that is judged.
@@ -81,7 +81,7 @@ func (b *Setting) Differs(now *Setting) string {
 
 // NewBaseline records an evaluation. It needs two windows or more; file is what the error,
 // fault.Input, names.
-func NewBaseline(file, toolVersion string, s Setting, m Subject, e *infer.Evaluation) (*Baseline, error) {
+func NewBaseline(file, toolVersion string, s Setting, m Subject, e *eval.Result) (*Baseline, error) {
 	b := &Baseline{
 		Schema: BaselineSchema, ToolVersion: toolVersion, Setting: s, Model: m,
 		Tokens: e.Tokens, NatsPerToken: e.NatsPerToken, Windows: e.Windows,
@@ -99,7 +99,7 @@ func NewBaseline(file, toolVersion string, s Setting, m Subject, e *infer.Evalua
 // Encode returns the bytes of the file: a window a line.
 func (b *Baseline) Encode() ([]byte, error) {
 	head := *b
-	head.Windows = []infer.WindowScore{}
+	head.Windows = []eval.WindowScore{}
 	text, err := json.MarshalIndent(head, "", " ")
 	if err != nil {
 		return nil, err
@@ -182,7 +182,7 @@ func (b *Baseline) check() error {
 			return fmt.Errorf("%s %.80q is not a SHA-256 in lower-case hex", key, d)
 		}
 	}
-	if _, err := infer.ParseProtocol(string(b.Protocol)); err != nil {
+	if _, err := eval.ParseProtocol(string(b.Protocol)); err != nil {
 		return err
 	}
 	if b.Ctx < 2 || b.Ctx > 1<<30 || b.Stride < 0 || b.Compute == "" {

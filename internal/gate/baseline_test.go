@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
 )
 
 // A baseline is read as it was written, to the last bit, and its bytes do not vary.
@@ -57,7 +57,7 @@ func TestSettingDiffers(t *testing.T) {
 		"nothing":      {func(*Setting) {}, ""},
 		"data":         {func(s *Setting) { s.Data = other }, "data of SHA-256 " + hex64 + "; now it is " + other},
 		"tokenizer":    {func(s *Setting) { s.Tokenizer = other }, "tokenizer.json"},
-		"protocol":     {func(s *Setting) { s.Protocol = infer.Stride }, "protocol chunk; now it is stride"},
+		"protocol":     {func(s *Setting) { s.Protocol = eval.Stride }, "protocol chunk; now it is stride"},
 		"ctx":          {func(s *Setting) { s.Ctx = 32 }, "context of 64; now it is 32"},
 		"stride":       {func(s *Setting) { s.Stride = 8 }, "stride of 0; now it is 8"},
 		"compute":      {func(s *Setting) { s.Compute = "bf16" }, "compute f32; now it is bf16"},
@@ -121,7 +121,7 @@ func TestParseBaselineRefuses(t *testing.T) {
 func FuzzParseBaseline(f *testing.F) {
 	kl := 0.5
 	b := &Baseline{Schema: BaselineSchema, ToolVersion: "x", Setting: setting(true), Model: Subject{Kind: "artifact", Digest: hex64},
-		Tokens: 3, NatsPerToken: 2, KLMean: &kl, Windows: []infer.WindowScore{{Tokens: 1, Nats: 2, KL: &kl}, {Tokens: 2, Nats: 2, KL: &kl}}}
+		Tokens: 3, NatsPerToken: 2, KLMean: &kl, Windows: []eval.WindowScore{{Tokens: 1, Nats: 2, KL: &kl}, {Tokens: 2, Nats: 2, KL: &kl}}}
 	seed, err := b.Encode()
 	if err != nil {
 		f.Fatal(err)
@@ -149,7 +149,7 @@ func FuzzParseBaseline(f *testing.F) {
 		if d := cmp.Diff(b, c); d != "" {
 			t.Fatal(d)
 		}
-		e := &infer.Evaluation{Tokens: b.Tokens, NatsPerToken: b.NatsPerToken, Windows: b.Windows}
+		e := &eval.Result{Tokens: b.Tokens, NatsPerToken: b.NatsPerToken, Windows: b.Windows}
 		if v, err := Judge("b", b, e, b.Model, Limits{}); err != nil || !v.Passed {
 			t.Fatalf("against itself: %+v, %v", v, err)
 		}

@@ -3,8 +3,8 @@ package gate
 import (
 	"fmt"
 
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
 )
 
 // Confidence of the intervals.
@@ -30,8 +30,8 @@ type Verdict struct {
 	// Nats and KL are the rise over the baseline: the mean over the windows, each weighted
 	// by its scored tokens, of the difference, in nats per token. Nil where there is no
 	// baseline, and KL where either side has no reference.
-	Nats *infer.Interval `json:"nats_rise"`
-	KL   *infer.Interval `json:"kl_rise"`
+	Nats *eval.Interval `json:"nats_rise"`
+	KL   *eval.Interval `json:"kl_rise"`
 }
 
 // Check is one limit and whether it was passed.
@@ -58,7 +58,7 @@ func (v *Verdict) Failures() []string {
 // Judge holds the evaluation of a model against limits and, where base is not nil, against
 // a baseline of an equal setting (see [Setting.Differs]); baseFile is what errors name,
 // which are fault.Input.
-func Judge(baseFile string, base *Baseline, e *infer.Evaluation, m Subject, l Limits) (*Verdict, error) {
+func Judge(baseFile string, base *Baseline, e *eval.Result, m Subject, l Limits) (*Verdict, error) {
 	v := &Verdict{Passed: true, Checks: []Check{}}
 	if base != nil {
 		if err := v.compare(baseFile, base, e); err != nil {
@@ -94,14 +94,14 @@ func (v *Verdict) add(c Check) {
 }
 
 // rise checks a paired difference by the lower end of its interval.
-func (v *Verdict) rise(name, what string, iv *infer.Interval, limit float64) {
+func (v *Verdict) rise(name, what string, iv *eval.Interval, limit float64) {
 	v.add(Check{Name: name, Unit: "nats per token", Value: iv.Low, Limit: limit, Passed: iv.Low <= limit+Rounding,
 		Message: fmt.Sprintf("%s changed by %+.6g nats per token (%.0f %% interval %+.6g to %+.6g over %d windows), the limit for its lower end is %g",
 			what, iv.Mean, 100*iv.Confidence, iv.Low, iv.High, iv.Windows, limit)})
 }
 
 // compare pairs the windows.
-func (v *Verdict) compare(file string, base *Baseline, e *infer.Evaluation) error {
+func (v *Verdict) compare(file string, base *Baseline, e *eval.Result) error {
 	if len(base.Windows) != len(e.Windows) {
 		return fault.Inputf(file, "records %d windows; the text now gives %d", len(base.Windows), len(e.Windows))
 	}
@@ -117,8 +117,8 @@ func (v *Verdict) compare(file string, base *Baseline, e *infer.Evaluation) erro
 			kl = append(kl, *now.KL-*then.KL)
 		}
 	}
-	rise := func(x []float64) (*infer.Interval, error) {
-		iv, err := infer.MeanInterval(weights, x, Confidence)
+	rise := func(x []float64) (*eval.Interval, error) {
+		iv, err := eval.MeanInterval(weights, x, Confidence)
 		if err != nil {
 			return nil, fault.Inputf(file, "%v", err)
 		}

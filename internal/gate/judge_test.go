@@ -7,18 +7,18 @@ import (
 
 	"gonum.org/v1/gonum/stat/distuv"
 
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
 )
 
 func ptr[T any](x T) *T { return &x }
 
 // evaluation is one of these windows; kl may be nil.
-func evaluation(tokens []int, nats, kl []float64) *infer.Evaluation {
-	e := &infer.Evaluation{}
+func evaluation(tokens []int, nats, kl []float64) *eval.Result {
+	e := &eval.Result{}
 	sum, sumKL := 0.0, 0.0
 	for i, n := range tokens {
-		w := infer.WindowScore{Tokens: n, Nats: nats[i]}
+		w := eval.WindowScore{Tokens: n, Nats: nats[i]}
 		sum += float64(n) * nats[i]
 		if kl != nil {
 			w.KL = &kl[i]
@@ -29,7 +29,7 @@ func evaluation(tokens []int, nats, kl []float64) *infer.Evaluation {
 	}
 	e.NatsPerToken = sum / float64(e.Tokens)
 	if kl != nil {
-		e.Comparison = &infer.Comparison{KL: infer.Divergence{Mean: sumKL / float64(e.Tokens)}}
+		e.Comparison = &eval.Comparison{KL: eval.Divergence{Mean: sumKL / float64(e.Tokens)}}
 	}
 	return e
 }
@@ -37,14 +37,14 @@ func evaluation(tokens []int, nats, kl []float64) *infer.Evaluation {
 var hex64 = strings.Repeat("0123456789abcdef", 4)
 
 func setting(reference bool) Setting {
-	s := Setting{Data: hex64, Tokenizer: hex64, Protocol: infer.Chunk, Ctx: 64, Compute: "f32"}
+	s := Setting{Data: hex64, Tokenizer: hex64, Protocol: eval.Chunk, Ctx: 64, Compute: "f32"}
 	if reference {
 		s.Reference = &hex64
 	}
 	return s
 }
 
-func baseline(t *testing.T, e *infer.Evaluation) *Baseline {
+func baseline(t *testing.T, e *eval.Result) *Baseline {
 	t.Helper()
 	b, err := NewBaseline("text", "test", setting(e.Comparison != nil), Subject{Kind: "artifact", Digest: hex64, Bytes: 1000, BPW: ptr(3.5)}, e)
 	if err != nil {
@@ -69,7 +69,7 @@ func TestJudgeByDefinition(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name      string
-		got       *infer.Interval
+		got       *eval.Interval
 		now, then []float64
 	}{{"nats", v.Nats, after, before}, {"kl", v.KL, afterK, beforeK}} {
 		var sum, weight float64
@@ -162,7 +162,7 @@ func TestJudgeOfEqual(t *testing.T) {
 
 func TestJudgeRefuses(t *testing.T) {
 	base := baseline(t, evaluation(tokens, before, nil))
-	for name, e := range map[string]*infer.Evaluation{
+	for name, e := range map[string]*eval.Result{
 		"records 4 windows; the text now gives 3":                     evaluation(tokens[:3], before[:3], nil),
 		"records 20 scored tokens in window 4; the text now gives 21": evaluation([]int{63, 63, 63, 21}, before, nil),
 	} {

@@ -18,7 +18,7 @@ import (
 	"strings"
 	"syscall"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // Open opens the regular file at path for reading, and says what it is.
@@ -117,4 +117,10 @@ func ReadBounded(path string, limit int64) ([]byte, error) {
 // IsSHA256 reports whether s is a SHA-256 in lower-case hex.
 func IsSHA256(s string) bool {
 	return len(s) == 2*sha256.Size && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// SHA256 returns the SHA-256 of data in lower-case hex.
+func SHA256(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 func TestRead(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // Nobody writes the pipe and the device has no end: to read either is to hang.

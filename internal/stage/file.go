@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // WriteFileAtomic writes path whole or not at all: a file that was there keeps its

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"unicode"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // maxStateBytes bounds what is read of an earlier run's job and journal: they grow

@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // Journal is an append-only list of JSON records.

@@ -22,7 +22,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 const (

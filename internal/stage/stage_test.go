@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 const job = `{"bits":4,"files":{"config.json":"abc"}}`

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/model"
 )
 
 // Tape is what a forward pass leaves for the backward pass of the same batch: the
@@ -227,7 +228,7 @@ type backwardBuffers struct {
 	workers        []attentionBackScratch
 }
 
-func (b *backwardBuffers) grow(c *Config, n int) {
+func (b *backwardBuffers) grow(c *model.Config, n int) {
 	b.normed = grow(b.normed, n*c.HiddenSize)
 	for _, p := range []*[]float32{&b.q, &b.attn} {
 		*p = grow(*p, n*c.Heads*c.HeadDim)

@@ -1,22 +1,18 @@
-// Package infer is the reference inference engine: it reads a Hugging Face
-// checkpoint or an afmq artifact, runs it, and measures it.
+// Package infer is the reference inference engine: it loads a Hugging Face checkpoint or an
+// afmq artifact and runs it forward and backward.
 //
-// A model is three things that never mix:
+//   - [Model] holds the weights, packed once for the matrix products. Dense F16, BF16 and
+//     F32 weights, palettes and 8-bit rows all stand behind one [Linear].
+//   - [Runner] and [Cache] are the state of a run: buffers that are allocated once, and the
+//     keys and values of each sequence.
+//   - [Sampler] and [Model.Generate] continue a prompt.
+//   - [Model.WithAdapter] adds a LoRA adapter to a model that stays shared.
 //
-//   - [Config], what config.json says: the shape and the arithmetic of the model.
-//   - [Model], the weights, packed once for the matrix products. Dense F16, BF16
-//     and F32 weights, palettes and 8-bit rows all stand behind one [Linear].
-//   - [Runner] and [Cache], the state of a run: buffers that are allocated once,
-//     and the keys and values of each sequence.
+// [Runner.Forward] is the one forward pass. It takes any number of sequences of any length
+// and appends to their caches: prefill, decode and evaluation are the same call with other
+// shapes. Every output element is summed in one fixed order, so the logits of a token have
+// the same bits however the tokens are batched and however many threads compute.
+// [Runner.ForwardTape] and [Runner.Backward] compute gradients with respect to activations.
 //
-// [Runner.Forward] is the one forward pass. It takes any number of sequences at
-// once, each of any length, and appends to their caches; prefill, decode and
-// evaluation are the same call with other shapes. Every output element is summed
-// in one fixed order, so the logits of a token have the same bits however the
-// tokens are batched and however many threads work.
-//
-// Supported are the decoder families with RMSNorm, rotary embedding, grouped
-// query attention and SwiGLU: Llama 2 and 3, Mistral, Qwen2, Qwen3 (the shape of
-// Apple's on-device model). What a config asks for and this package cannot do is
-// refused by name, never approximated.
+// The model's description is in package model, its evaluation in package eval.
 package infer

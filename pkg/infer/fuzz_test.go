@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
 
@@ -42,14 +44,14 @@ func FuzzOpenWeights(f *testing.F) {
 				continue
 			}
 			rows, cols := spec.Shape[0], spec.Shape[1]
-			if spec.Role == Embedding {
-				infos = append(infos, safetensors.Info{Name: spec.Name + SuffixInt8, DType: safetensors.I8, Shape: spec.Shape},
-					safetensors.Info{Name: spec.Name + SuffixScale, DType: safetensors.F32, Shape: []int{rows}})
+			if spec.Role == model.Embedding {
+				infos = append(infos, safetensors.Info{Name: spec.Name + artifact.SuffixInt8, DType: safetensors.I8, Shape: spec.Shape},
+					safetensors.Info{Name: spec.Name + artifact.SuffixScale, DType: safetensors.F32, Shape: []int{rows}})
 				continue
 			}
-			infos = append(infos, safetensors.Info{Name: spec.Name + SuffixIndices, DType: safetensors.U8, Shape: []int{rows, cols / 4}},
-				safetensors.Info{Name: spec.Name + SuffixLUT, DType: safetensors.F16, Shape: []int{rows / 4, 4}},
-				safetensors.Info{Name: spec.Name + SuffixRowScale, DType: safetensors.F16, Shape: []int{rows}})
+			infos = append(infos, safetensors.Info{Name: spec.Name + artifact.SuffixIndices, DType: safetensors.U8, Shape: []int{rows, cols / 4}},
+				safetensors.Info{Name: spec.Name + artifact.SuffixLUT, DType: safetensors.F16, Shape: []int{rows / 4, 4}},
+				safetensors.Info{Name: spec.Name + artifact.SuffixRowScale, DType: safetensors.F16, Shape: []int{rows}})
 		}
 		w, err := safetensors.Create(path, infos, nil)
 		if err != nil {

@@ -5,8 +5,8 @@ import (
 	"math"
 	"slices"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/fault"
 )
 
 // GenerateOptions says how to continue a prompt.

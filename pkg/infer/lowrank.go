@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/adapter"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
 
@@ -21,11 +23,11 @@ func (l *LowRank) Rank() int { return l.A.Rows() }
 // WithAdapter returns a model that runs with the adapter: the same weights in memory,
 // so that any number of adapters share one base and switching costs nothing. The
 // adapter is one that [ReadAdapter] read for this model's config, or one of its shape.
-func (m *Model) WithAdapter(a *Adapter) *Model {
+func (m *Model) WithAdapter(a *adapter.Adapter) *Model {
 	c := *m
 	c.Blocks = slices.Clone(m.Blocks)
 	for _, spec := range m.Config.Tensors() {
-		if spec.Role != Projection {
+		if spec.Role != model.Projection {
 			continue
 		}
 		var l *LowRank

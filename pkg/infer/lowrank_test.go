@@ -1,13 +1,17 @@
 package infer
 
-import "testing"
+import (
+	"testing"
+
+	"afmq/pkg/adapter"
+)
 
 // TestWithAdapterSharesTheBase checks that neither the model nor another view of it sees
 // an adapter.
 func TestWithAdapterSharesTheBase(t *testing.T) {
 	pool := newPool(t, 1)
 	m := openFixture(t, adapterModel, pool)
-	a, err := ReadAdapter(adapterFixture, m.Config)
+	a, err := adapter.Read(adapterFixture, m.Config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,10 +3,11 @@ package infer
 import (
 	"os"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
-	"afmq/internal/tokenizer"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/tokenizer"
 )
 
 // Linear is one projection, Y = X·Wᵀ + b, whatever its weights are stored as, plus what
@@ -72,7 +73,7 @@ func (l *Linear) applyBack(pool *kernel.Pool, dx, g []float32, n int, add bool, 
 // and is never written to, so any number of runners may share it.
 type Model struct {
 	Dir       string
-	Config    *Config
+	Config    *model.Config
 	Tokenizer *tokenizer.Tokenizer
 	Embedding *kernel.Matrix // [vocab, hidden]
 	Blocks    []Block
@@ -89,7 +90,7 @@ func Open(dir string, pool *kernel.Pool) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Tokenizer, err = OpenTokenizer(dir, m.Config); err != nil {
+	if m.Tokenizer, err = model.OpenTokenizer(dir, m.Config); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -102,7 +103,7 @@ func OpenWeights(dir string, pool *kernel.Pool) (*Model, error) {
 	} else if !info.IsDir() {
 		return nil, fault.Inputf(dir, "not a directory; expected one with config.json and model.safetensors")
 	}
-	cfg, err := LoadConfig(dir)
+	cfg, err := model.LoadConfig(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -149,19 +150,19 @@ func (m *Model) plan(s *store) ([]job, error) {
 	return jobs, nil
 }
 
-func (m *Model) place(s *store, spec TensorSpec) (job, error) {
+func (m *Model) place(s *store, spec model.TensorSpec) (job, error) {
 	var b *Block
 	if spec.Layer >= 0 {
 		b = &m.Blocks[spec.Layer]
 	}
 	switch spec.Role {
-	case Embedding:
+	case model.Embedding:
 		return s.matrix(spec, &m.Embedding)
-	case Head:
+	case model.Head:
 		return s.matrix(spec, &m.Head)
-	case Projection:
+	case model.Projection:
 		return s.matrix(spec, &b.Linear(spec.Kind).Weight)
-	case Bias:
+	case model.Bias:
 		return s.vector(spec, &b.Linear(spec.Kind).Bias)
 	}
 	return s.vector(spec, m.norm(b, spec.Kind))
@@ -170,16 +171,16 @@ func (m *Model) place(s *store, spec TensorSpec) (job, error) {
 // SetMatrix puts a packed weight [out, in] into its place: the embedding, which is also
 // the head where that is tied, a projection or the head. With SetVector it builds a model
 // part by part, for callers that have no checkpoint of it.
-func (m *Model) SetMatrix(spec TensorSpec, w *kernel.Matrix) {
+func (m *Model) SetMatrix(spec model.TensorSpec, w *kernel.Matrix) {
 	switch spec.Role {
-	case Embedding:
+	case model.Embedding:
 		m.Embedding = w
 		if m.Config.TieEmbeddings {
 			m.Head = w
 		}
-	case Head:
+	case model.Head:
 		m.Head = w
-	case Projection:
+	case model.Projection:
 		m.Blocks[spec.Layer].Linear(spec.Kind).Weight = w
 	default:
 		panic("infer: SetMatrix: " + spec.Name + " is no matrix")
@@ -187,15 +188,15 @@ func (m *Model) SetMatrix(spec TensorSpec, w *kernel.Matrix) {
 }
 
 // SetVector puts the weight of a norm or a bias into its place.
-func (m *Model) SetVector(spec TensorSpec, v []float32) {
+func (m *Model) SetVector(spec model.TensorSpec, v []float32) {
 	var b *Block
 	if spec.Layer >= 0 {
 		b = &m.Blocks[spec.Layer]
 	}
 	switch spec.Role {
-	case Norm:
+	case model.Norm:
 		*m.norm(b, spec.Kind) = v
-	case Bias:
+	case model.Bias:
 		b.Linear(spec.Kind).Bias = v
 	default:
 		panic("infer: SetVector: " + spec.Name + " is no vector")

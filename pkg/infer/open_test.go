@@ -9,8 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
 )
@@ -119,7 +121,7 @@ func TestOpenRefuses(t *testing.T) {
 		}, "differ"},
 		"palette without config": {func(_ map[string]any, x []stored) []stored {
 			s := find(t, x, q)
-			s.Name, s.DType, s.Shape = q+SuffixIndices, safetensors.U8, []int{len(s.data)}
+			s.Name, s.DType, s.Shape = q+artifact.SuffixIndices, safetensors.U8, []int{len(s.data)}
 			return x
 		}, "quantization_config"},
 	} {
@@ -179,11 +181,11 @@ func TestPalettesStandForTheirWeights(t *testing.T) {
 	ids, _ := expected(t, filepath.Join(fixtures, fixture))
 	for bits := 1; bits <= 8; bits++ {
 		config, tensors := readFixture(t, fixture)
-		cfg, err := LoadConfig(filepath.Join(fixtures, fixture))
+		cfg, err := model.LoadConfig(filepath.Join(fixtures, fixture))
 		if err != nil {
 			t.Fatal(err)
 		}
-		role := map[string]Role{}
+		role := map[string]model.Role{}
 		for _, s := range cfg.Tensors() {
 			role[s.Name] = s.Role
 		}
@@ -215,7 +217,7 @@ func TestPalettesStandForTheirWeights(t *testing.T) {
 
 // compress returns the tensors that stand for the BF16 matrix x, and the F32
 // matrix that they stand for.
-func compress(t *testing.T, pool *kernel.Pool, x stored, role Role, bits int) ([]stored, stored) {
+func compress(t *testing.T, pool *kernel.Pool, x stored, role model.Role, bits int) ([]stored, stored) {
 	t.Helper()
 	rows, cols := x.Shape[0], x.Shape[1]
 	raw := make([]uint16, rows*cols)
@@ -226,13 +228,13 @@ func compress(t *testing.T, pool *kernel.Pool, x stored, role Role, bits int) ([
 	info := func(suffix string, d safetensors.DType, shape ...int) safetensors.Info {
 		return safetensors.Info{Name: x.Name + suffix, DType: d, Shape: shape}
 	}
-	if role != Projection {
+	if role != model.Projection {
 		q, scale := make([]int8, rows*cols), make([]float32, rows)
 		for i := range q {
 			q[i], scale[i/cols] = int8(i*37), float32(i/cols+1)/4096
 			w[i] = float32(q[i]) * scale[i/cols]
 		}
-		return []stored{{info(SuffixInt8, safetensors.I8, rows, cols), bytesOf(q)}, {info(SuffixScale, safetensors.F32, rows), bytesOf(scale)}},
+		return []stored{{info(artifact.SuffixInt8, safetensors.I8, rows, cols), bytesOf(q)}, {info(artifact.SuffixScale, safetensors.F32, rows), bytesOf(scale)}},
 			stored{info("", safetensors.F32, rows, cols), bytesOf(w)}
 	}
 	m, _, err := palettize.Palettize(pool, palettize.Source{BF16: raw}, rows, cols, palettize.Options{Bits: bits})
@@ -246,9 +248,9 @@ func compress(t *testing.T, pool *kernel.Pool, x stored, role Role, bits int) ([
 		}
 	}
 	m.DequantizeRows(w, 0, rows)
-	out := []stored{{info(SuffixIndices, safetensors.U8, rows, m.RowBytes()), m.Indices}, {info(SuffixLUT, safetensors.F16, m.Groups(), 1<<bits), bytesOf(m.LUT)}}
+	out := []stored{{info(artifact.SuffixIndices, safetensors.U8, rows, m.RowBytes()), m.Indices}, {info(artifact.SuffixLUT, safetensors.F16, m.Groups(), 1<<bits), bytesOf(m.LUT)}}
 	if m.RowScale != nil {
-		out = append(out, stored{info(SuffixRowScale, safetensors.F16, rows), bytesOf(m.RowScale)})
+		out = append(out, stored{info(artifact.SuffixRowScale, safetensors.F16, rows), bytesOf(m.RowScale)})
 	}
 	return out, stored{info("", safetensors.F32, rows, cols), bytesOf(w)}
 }

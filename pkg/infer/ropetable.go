@@ -3,6 +3,8 @@ package infer
 import (
 	"math"
 	"slices"
+
+	"afmq/pkg/model"
 )
 
 // ropeTable gives the cosines and sines of the rotary embedding (Su et al. 2021,
@@ -13,7 +15,7 @@ import (
 // of the forward call, as in Hugging Face transformers; keys that are in a cache
 // keep the rotation they were stored with.
 type ropeTable struct {
-	rope    Rope
+	rope    model.Rope
 	headDim int
 	regime  int       // of the cached rows; 0 before there are any
 	inv     []float64 // their frequencies
@@ -22,7 +24,7 @@ type ropeTable struct {
 	sin     [][]float32
 }
 
-func newRopeTable(c *Config) *ropeTable { return &ropeTable{rope: c.Rope, headDim: c.HeadDim} }
+func newRopeTable(c *model.Config) *ropeTable { return &ropeTable{rope: c.Rope, headDim: c.HeadDim} }
 
 // at returns the rows of the positions [base, base+n) of a sequence that ends
 // with the last of them.

@@ -34,7 +34,7 @@ func (s *Sampler) Seed(seed uint64) { s.rng = rand.New(rand.NewPCG(seed, 0x9e377
 func (s *Sampler) Next(logits []float32, limit int) int32 {
 	logits = logits[:min(limit, len(logits))]
 	if s.Temperature <= 0 {
-		return argmax(logits)
+		return Argmax(logits)
 	}
 	kept, sum := s.weigh(logits)
 	if k := s.TopK; k > 0 && k < len(kept) {
@@ -68,7 +68,7 @@ func (s *Sampler) Next(logits []float32, limit int) int32 {
 // sum of these.
 func (s *Sampler) weigh(logits []float32) (all []candidate, sum float64) {
 	s.candidates = s.candidates[:0]
-	most := float64(logits[argmax(logits)])
+	most := float64(logits[Argmax(logits)])
 	for id, l := range logits {
 		p := math.Exp((float64(l) - most) / s.Temperature)
 		s.candidates = append(s.candidates, candidate{int32(id), l, p})
@@ -126,7 +126,7 @@ func sink(heap []candidate, i int) {
 }
 
 // argmax returns the index of the largest value, the first of equals.
-func argmax(x []float32) int32 {
+func Argmax(x []float32) int32 {
 	best := 0
 	for i, v := range x {
 		if v > x[best] {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"slices"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/fault"
 )
 
 // SampleTexts lets the model write n texts of up to length tokens each, sampled

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"sort"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
 )
@@ -17,7 +19,7 @@ import (
 // remembers which it handed out, so that none is passed over in silence.
 type store struct {
 	dir  string
-	cfg  *Config
+	cfg  *model.Config
 	ckpt *safetensors.Checkpoint
 	used map[string]bool
 }
@@ -26,7 +28,7 @@ type store struct {
 // canonical one, or an alias (a tied model may store only lm_head.weight).
 func (s *store) resolve(name string) string {
 	for _, n := range append([]string{name}, s.cfg.Aliases(name)...) {
-		for _, suffix := range []string{"", SuffixIndices, SuffixInt8} {
+		for _, suffix := range []string{"", artifact.SuffixIndices, artifact.SuffixInt8} {
 			if _, ok := s.ckpt.Tensor(n + suffix); ok {
 				return n
 			}
@@ -59,7 +61,7 @@ type job struct {
 }
 
 // vector schedules a norm weight or a bias, float32 in memory.
-func (s *store) vector(spec TensorSpec, dst *[]float32) (job, error) {
+func (s *store) vector(spec model.TensorSpec, dst *[]float32) (job, error) {
 	t, err := s.get(spec.Name, spec.Shape, safetensors.FloatTypes()...)
 	if err != nil {
 		return job{}, err
@@ -80,12 +82,12 @@ func (s *store) vector(spec TensorSpec, dst *[]float32) (job, error) {
 }
 
 // matrix schedules a weight matrix [rows, cols] in whichever form it is stored.
-func (s *store) matrix(spec TensorSpec, dst **kernel.Matrix) (job, error) {
+func (s *store) matrix(spec model.TensorSpec, dst **kernel.Matrix) (job, error) {
 	name := s.resolve(spec.Name)
-	if _, ok := s.ckpt.Tensor(name + SuffixIndices); ok {
+	if _, ok := s.ckpt.Tensor(name + artifact.SuffixIndices); ok {
 		return s.palette(name, spec, dst)
 	}
-	if _, ok := s.ckpt.Tensor(name + SuffixInt8); ok {
+	if _, ok := s.ckpt.Tensor(name + artifact.SuffixInt8); ok {
 		return s.int8(name, spec, dst)
 	}
 	t, err := s.get(name, spec.Shape, safetensors.FloatTypes()...)
@@ -114,7 +116,7 @@ func (s *store) matrix(spec TensorSpec, dst **kernel.Matrix) (job, error) {
 
 // PackFloats packs an F16, BF16 or F32 matrix in its own type.
 func PackFloats(t *safetensors.Tensor) (*kernel.Matrix, error) {
-	src, err := PaletteSource(t)
+	src, err := artifact.PaletteSource(t)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +131,7 @@ func PackFloats(t *safetensors.Tensor) (*kernel.Matrix, error) {
 }
 
 // twins returns further copies of a tied weight under its other names.
-func (s *store) twins(name string, spec TensorSpec) ([]*safetensors.Tensor, error) {
+func (s *store) twins(name string, spec model.TensorSpec) ([]*safetensors.Tensor, error) {
 	var out []*safetensors.Tensor
 	for _, n := range append([]string{spec.Name}, s.cfg.Aliases(spec.Name)...) {
 		if _, ok := s.ckpt.Tensor(n); !ok || n == name {
@@ -147,7 +149,7 @@ func (s *store) twins(name string, spec TensorSpec) ([]*safetensors.Tensor, erro
 
 // palette schedules a palettized matrix. The number of bits follows from the
 // width of its look-up tables, the height of a group from config.json.
-func (s *store) palette(name string, spec TensorSpec, dst **kernel.Matrix) (job, error) {
+func (s *store) palette(name string, spec model.TensorSpec, dst **kernel.Matrix) (job, error) {
 	m, tensors, err := s.findPalette(name, spec)
 	if err != nil {
 		return job{}, err
@@ -169,14 +171,14 @@ func (s *store) palette(name string, spec TensorSpec, dst **kernel.Matrix) (job,
 
 // findPalette checks names, types and shapes of a palettized weight and returns
 // it without its data, with its tensors: indices, LUT, and row scales if any.
-func (s *store) findPalette(name string, spec TensorSpec) (*palettize.Matrix, []*safetensors.Tensor, error) {
+func (s *store) findPalette(name string, spec model.TensorSpec) (*palettize.Matrix, []*safetensors.Tensor, error) {
 	q := s.cfg.Quantization
 	if q == nil {
 		return nil, nil, fault.Inputf(s.dir, "tensor %q is palettized, but config.json has no quantization_config", name)
 	}
-	lut, ok := s.ckpt.Tensor(name + SuffixLUT)
+	lut, ok := s.ckpt.Tensor(name + artifact.SuffixLUT)
 	if !ok {
-		return nil, nil, fault.Inputf(s.dir, "tensor %q is missing", name+SuffixLUT)
+		return nil, nil, fault.Inputf(s.dir, "tensor %q is missing", name+artifact.SuffixLUT)
 	}
 	m := &palettize.Matrix{Rows: spec.Shape[0], Cols: spec.Shape[1], GroupRows: q.GroupRows}
 	for bits := 1; bits <= 8; bits++ {
@@ -187,16 +189,16 @@ func (s *store) findPalette(name string, spec TensorSpec) (*palettize.Matrix, []
 	if m.Bits == 0 {
 		return nil, nil, fault.Inputf(lut.Path(), "tensor %q has shape %v; a look-up table has 2, 4, … 256 columns", lut.Name, lut.Shape)
 	}
-	indices, err := s.get(name+SuffixIndices, []int{m.Rows, m.RowBytes()}, safetensors.U8)
+	indices, err := s.get(name+artifact.SuffixIndices, []int{m.Rows, m.RowBytes()}, safetensors.U8)
 	if err != nil {
 		return nil, nil, err
 	}
-	if lut, err = s.get(name+SuffixLUT, []int{m.Groups(), 1 << m.Bits}, safetensors.F16); err != nil {
+	if lut, err = s.get(name+artifact.SuffixLUT, []int{m.Groups(), 1 << m.Bits}, safetensors.F16); err != nil {
 		return nil, nil, err
 	}
 	tensors := []*safetensors.Tensor{indices, lut}
-	if _, ok := s.ckpt.Tensor(name + SuffixRowScale); ok {
-		scale, err := s.get(name+SuffixRowScale, []int{m.Rows}, safetensors.F16)
+	if _, ok := s.ckpt.Tensor(name + artifact.SuffixRowScale); ok {
+		scale, err := s.get(name+artifact.SuffixRowScale, []int{m.Rows}, safetensors.F16)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -217,13 +219,13 @@ func viewPalette(m *palettize.Matrix, tensors []*safetensors.Tensor) (err error)
 }
 
 // int8 schedules a matrix of 8-bit values with one F32 scale a row.
-func (s *store) int8(name string, spec TensorSpec, dst **kernel.Matrix) (job, error) {
+func (s *store) int8(name string, spec model.TensorSpec, dst **kernel.Matrix) (job, error) {
 	rows, cols := spec.Shape[0], spec.Shape[1]
-	q, err := s.get(name+SuffixInt8, []int{rows, cols}, safetensors.I8)
+	q, err := s.get(name+artifact.SuffixInt8, []int{rows, cols}, safetensors.I8)
 	if err != nil {
 		return job{}, err
 	}
-	scale, err := s.get(name+SuffixScale, []int{rows}, safetensors.F32)
+	scale, err := s.get(name+artifact.SuffixScale, []int{rows}, safetensors.F32)
 	if err != nil {
 		return job{}, err
 	}

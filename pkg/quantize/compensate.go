@@ -5,7 +5,9 @@ import (
 	"fmt"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/artifact"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
@@ -41,7 +43,7 @@ type moments struct {
 	shift  *kernel.Matrix    // Σ x·(y-x)ᵀ [n, n]
 }
 
-func newCalibrated(pool *kernel.Pool, compute kernel.Compute, cfg *infer.Config, text *sensitivity.Calibration) *calibrated {
+func newCalibrated(pool *kernel.Pool, compute kernel.Compute, cfg *model.Config, text *sensitivity.Calibration) *calibrated {
 	newSide := func() side {
 		return side{model: &infer.Model{Config: cfg, Blocks: make([]infer.Block, cfg.Layers)}, compute: compute}
 	}
@@ -63,15 +65,15 @@ func (s *side) advance(pool *kernel.Pool, text *sensitivity.Calibration, layer i
 }
 
 // input returns the input of a projection or a head for a batch, [tokens, columns].
-func (s *side) input(pool *kernel.Pool, spec infer.TensorSpec, batch int) []float32 {
-	if spec.Role == infer.Head {
+func (s *side) input(pool *kernel.Pool, spec model.TensorSpec, batch int) []float32 {
+	if spec.Role == model.Head {
 		return s.walk.Finish(s.model.NewRunner(pool.With(s.compute)), batch)
 	}
 	return s.walk.Input(spec.Kind, batch)
 }
 
 // inputOf names the input of a module; modules with the same input share a factor.
-func inputOf(spec infer.TensorSpec) string {
+func inputOf(spec model.TensorSpec) string {
 	switch spec.Kind {
 	case "k_proj", "v_proj":
 		return fmt.Sprintf("%d.q_proj", spec.Layer)
@@ -88,7 +90,7 @@ const shiftShare = 0.7
 
 // look computes the moments of the input of a projection or a head. Everything before it
 // in the order of the forward pass must have been installed.
-func (c *calibrated) look(ctx context.Context, spec infer.TensorSpec) error {
+func (c *calibrated) look(ctx context.Context, spec model.TensorSpec) error {
 	step := inputOf(spec)
 	if step == c.step {
 		return nil
@@ -135,13 +137,13 @@ func minus(a, b []float32) []float32 {
 // that of the original on its own: W + share·(W·Σ(y-x)xᵀ + Σ r·xᵀ)·(Σ x·xᵀ)⁻¹, with r what
 // the residual stream lost before.
 func (c *calibrated) target(it *item) ([]float32, error) {
-	rows, cols := it.spec.Shape[0], it.spec.Shape[1]
+	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
 	w, m := make([]float32, rows*cols), make([]float32, rows*cols)
 	// A weight that is no number would spread over its row, and be reported elsewhere.
-	if err := it.src.CheckFinite(); err != nil {
+	if err := it.Tensor.CheckFinite(); err != nil {
 		return nil, err
 	}
-	if err := it.src.Float32(w, 0); err != nil {
+	if err := it.Tensor.Float32(w, 0); err != nil {
 		return nil, err
 	}
 	c.pool.MulT(m, w, rows, c.moments.shift)
@@ -156,31 +158,31 @@ func (c *calibrated) target(it *item) ([]float32, error) {
 // install puts a finished tensor of the model into its place on both sides: as the
 // artifact has it, and as the checkpoint has it.
 func (c *calibrated) install(it *item, data [][]byte, opts *Options) error {
-	return safetensors.Guard(it.src.Path(), func() error {
-		if len(it.spec.Shape) == 1 {
-			v := make([]float32, it.spec.Shape[0])
-			err := it.src.Float32(v, 0)
-			c.quantized.model.SetVector(it.spec, v)
-			c.original.model.SetVector(it.spec, v)
+	return safetensors.Guard(it.Tensor.Path(), func() error {
+		if len(it.Spec.Shape) == 1 {
+			v := make([]float32, it.Spec.Shape[0])
+			err := it.Tensor.Float32(v, 0)
+			c.quantized.model.SetVector(it.Spec, v)
+			c.original.model.SetVector(it.Spec, v)
 			return err
 		}
-		w, err := infer.PackFloats(it.src)
+		w, err := infer.PackFloats(it.Tensor)
 		if err != nil {
 			return err
 		}
-		c.original.model.SetMatrix(it.spec, w)
-		if it.Form != infer.Plain {
+		c.original.model.SetMatrix(it.Spec, w)
+		if it.Form != artifact.Plain {
 			w = packItem(it, data, opts)
 		}
-		c.quantized.model.SetMatrix(it.spec, w)
+		c.quantized.model.SetMatrix(it.Spec, w)
 		return nil
 	})
 }
 
 // packItem packs a quantized matrix from its stored form.
 func packItem(it *item, data [][]byte, opts *Options) *kernel.Matrix {
-	rows, cols := it.spec.Shape[0], it.spec.Shape[1]
-	if it.Form == infer.RowInt8 {
+	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
+	if it.Form == artifact.RowInt8 {
 		return kernel.PackInt8(rows, cols, bytesInt8(data[0]), bytesFloat32(data[1]))
 	}
 	var scale []uint16

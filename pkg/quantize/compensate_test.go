@@ -9,7 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
+	"afmq/pkg/artifact"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
@@ -61,11 +63,11 @@ func divergence(t *testing.T, out, model string) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := infer.EncodeTexts("text", []string{strings.Repeat(other, 6)}, b.Tokenizer, 0)
+	c, err := eval.EncodeTexts("text", []string{strings.Repeat(other, 6)}, b.Tokenizer, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := infer.Evaluate(bg, pool, a, b, c, infer.EvalOptions{Ctx: 64})
+	e, err := eval.Run(bg, pool, a, b, c, eval.Options{Ctx: 64})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,20 +87,20 @@ func TestCompensation(t *testing.T) {
 	if after > 0.75*before {
 		t.Errorf("divergence %v, plain %v", after, before)
 	}
-	m, err := infer.ReadManifest(out)
+	m, err := artifact.ReadManifest(out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Plan.Compensation != GPTQ || m.Calibration == nil || m.Calibration.Tokens != 3072 || len(m.Calibration.Passages) != 48*2 {
+	if m.Plan.Compensation != artifact.GPTQ || m.Calibration == nil || m.Calibration.Tokens != 3072 || len(m.Calibration.Passages) != 48*2 {
 		t.Errorf("plan %+v, calibration %+v", m.Plan.Compensation, m.Calibration)
 	}
 	for _, l := range res.Layers {
-		compensated := l.Form == infer.Palette
+		compensated := l.Form == artifact.Palette
 		if compensated != (l.OutputError > 0) || l.OutputError >= 1 || l.Warning != "" {
 			t.Errorf("%+v", l)
 		}
 	}
-	if _, err := Verify(bg, newPool(t, 2), out, nil); err != nil {
+	if _, err := artifact.Verify(bg, newPool(t, 2), out, nil); err != nil {
 		t.Error(err)
 	}
 	opts.Out = filepath.Join(t.TempDir(), "again")
@@ -126,7 +128,7 @@ func TestCompensationFallsBack(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 	}
-	if _, err := Verify(bg, newPool(t, 1), out, nil); err != nil {
+	if _, err := artifact.Verify(bg, newPool(t, 1), out, nil); err != nil {
 		t.Error(err)
 	}
 	plain, _ := run(t, newPool(t, 1), Options{Model: opts.Model})
@@ -139,7 +141,7 @@ func TestCompensationFallsBack(t *testing.T) {
 
 func openTensors(t *testing.T, dir string) map[string][]byte {
 	t.Helper()
-	f, err := safetensors.Open(filepath.Join(dir, infer.WeightsFile))
+	f, err := safetensors.Open(filepath.Join(dir, artifact.WeightsFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +160,7 @@ func TestCompensationOfHeadAndBiases(t *testing.T) {
 		opts := Options{Model: newSynthetic(safetensors.BF16, true).write(t, 2), Overrides: o, Calibration: calibration(t)}
 		opts.Calibration.SeqLen = 32
 		out, res := run(t, newPool(t, 2), opts)
-		if _, err := Verify(bg, newPool(t, 1), out, nil); err != nil {
+		if _, err := artifact.Verify(bg, newPool(t, 1), out, nil); err != nil {
 			t.Error(err)
 		}
 		head := res.Layers[len(res.Layers)-1]
@@ -172,7 +174,7 @@ func TestCompensationOfHeadAndBiases(t *testing.T) {
 // it is interrupted in any of them.
 func TestRequest(t *testing.T) {
 	opts := Options{
-		Model: tinyModel, RowScale: true, Calibration: calibration(t), Compensate: NoCompensation,
+		Model: tinyModel, RowScale: true, Calibration: calibration(t), Compensate: artifact.NoCompensation,
 		Request: &sensitivity.Request{Target: sensitivity.Target{BPW: 3.4}},
 	}
 	want, res := run(t, newPool(t, 2), opts)
@@ -194,7 +196,7 @@ func TestRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	byPlan, _ := run(t, newPool(t, 2), Options{Model: tinyModel, Plan: plan, PlanFile: "plan.json", Calibration: opts.Calibration, Compensate: NoCompensation})
+	byPlan, _ := run(t, newPool(t, 2), Options{Model: tinyModel, Plan: plan, PlanFile: "plan.json", Calibration: opts.Calibration, Compensate: artifact.NoCompensation})
 	sameContents(t, byPlan, want)
 
 	for _, n := range []int{1, 20} {
@@ -205,7 +207,7 @@ func TestRequest(t *testing.T) {
 	}
 	// In the scores.
 	opts.Out = filepath.Join(t.TempDir(), "out")
-	opts.Method, opts.Compensate = sensitivity.KL, NoCompensation
+	opts.Method, opts.Compensate = sensitivity.KL, artifact.NoCompensation
 	opts.Calibration.Tokens = 128
 	ctx, cancel := context.WithCancel(bg)
 	stopped := opts
@@ -257,7 +259,7 @@ func TestRequestRefuses(t *testing.T) {
 		"too few bits": {Options{Request: target(1), Calibration: sensitivity.CalibrationOptions{Files: []string{"/nowhere"}}}, fault.Infeasible, []string{"cannot be reached", "2.0"}},
 		"no text":      {Options{Request: target(3)}, fault.Usage, []string{"calibration text"}},
 		"both":         {Options{Request: target(3), Plan: &sensitivity.Plan{}, Calibration: text}, fault.Usage, []string{"exclude"}},
-		"gptq alone":   {Options{Compensate: GPTQ}, fault.Usage, []string{"gptq"}},
+		"gptq alone":   {Options{Compensate: artifact.GPTQ}, fault.Usage, []string{"gptq"}},
 		"no such way":  {Options{Compensate: "magic", Calibration: text}, fault.Usage, []string{"magic"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,13 +7,15 @@ import (
 	"slices"
 	"time"
 
-	"afmq/internal/fault"
 	"afmq/internal/infile"
 	"afmq/internal/kernel"
-	"afmq/internal/progress"
 	"afmq/internal/rss"
 	"afmq/internal/stage"
-	"afmq/pkg/infer"
+	"afmq/pkg/adapter"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
 
@@ -62,18 +64,12 @@ func Dequantize(ctx context.Context, pool *kernel.Pool, dir, out string, opts De
 	if out == "" {
 		return nil, fault.Usagef("no output directory")
 	}
-	m, err := infer.ReadManifest(dir)
+	a, err := artifact.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := checkDirectory(dir, m); err != nil {
-		return nil, err
-	}
-	a, err := openArtifact(dir, m)
-	if err != nil {
-		return nil, err
-	}
-	defer a.file.Close()
+	defer a.Close()
+	m := a.Manifest
 	d := &dequantizer{a: a, pool: pool, progress: p}
 	if err := d.plan(); err != nil {
 		return nil, err
@@ -117,30 +113,30 @@ func Dequantize(ctx context.Context, pool *kernel.Pool, dir, out string, opts De
 var denseMetadata = map[string]string{"format": "pt"}
 
 type dequantizer struct {
-	a        *artifact
+	a        *artifact.Reader
 	pool     *kernel.Pool
 	progress progress.Reporter
 	infos    []safetensors.Info // one for each entry of a.layout
 	total    int64              // bytes of model.safetensors
 	config   []byte
-	adapter  *infer.Adapter // nil for none
+	adapter  *adapter.Adapter // nil for none
 }
 
 // openAdapter reads the adapter to merge and returns the digest of its weights.
 func (d *dequantizer) openAdapter(ctx context.Context, opts DequantizeOptions) (string, error) {
-	cfg, err := infer.LoadConfig(d.a.dir)
+	cfg, err := model.LoadConfig(d.a.Dir)
 	if err != nil {
 		return "", err
 	}
-	if d.adapter, err = infer.OpenAdapter(opts.Adapter, d.a.dir, cfg, opts.AllowUnbound); err != nil {
+	if d.adapter, err = adapter.Open(opts.Adapter, d.a.Dir, cfg, opts.AllowUnbound); err != nil {
 		return "", err
 	}
-	digest, err := hashFile(ctx, filepath.Join(opts.Adapter, infer.AdapterWeightsFile), infer.AdapterWeightsFile, nil)
+	digest, err := artifact.HashFile(ctx, filepath.Join(opts.Adapter, adapter.WeightsFile), adapter.WeightsFile, nil)
 	return digest.SHA256, err
 }
 
 // merged returns fill with what the adapter adds to the rows of a projection.
-func (d *dequantizer) merged(spec infer.TensorSpec, w infer.AdapterWeights, fill func(dst []float32, r0, r1 int) error) func(dst []float32, r0, r1 int) error {
+func (d *dequantizer) merged(spec model.TensorSpec, w adapter.Weights, fill func(dst []float32, r0, r1 int) error) func(dst []float32, r0, r1 int) error {
 	rank, cols, scale := d.adapter.Config.RankOf(spec.Module()), spec.Shape[1], d.adapter.Config.ScaleOf(spec.Module())
 	return func(dst []float32, r0, r1 int) error {
 		if err := fill(dst, r0, r1); err != nil {
@@ -156,16 +152,16 @@ func (d *dequantizer) merged(spec infer.TensorSpec, w infer.AdapterWeights, fill
 }
 
 func (d *dequantizer) plan() error {
-	for _, st := range d.a.layout {
+	for _, st := range d.a.Layout {
 		d.infos = append(d.infos, safetensors.Info{Name: st.Spec.Name, DType: safetensors.F16, Shape: slices.Clone(st.Spec.Shape)})
 	}
 	var err error
 	if _, d.total, err = safetensors.FileSize(d.infos, denseMetadata); err != nil {
 		return err
 	}
-	return d.copyOne(configFile, func(_ string, data []byte) (err error) {
-		if d.config, err = denseConfig(data); err != nil {
-			return fault.Inputf(filepath.Join(d.a.dir, configFile), "%v", err)
+	return d.copyOne(artifact.ConfigFile, func(_ string, data []byte) (err error) {
+		if d.config, err = artifact.DenseConfig(data); err != nil {
+			return fault.Inputf(filepath.Join(d.a.Dir, artifact.ConfigFile), "%v", err)
 		}
 		return nil
 	})
@@ -173,25 +169,25 @@ func (d *dequantizer) plan() error {
 
 // copyOne hands the file of that name to write if it is as the manifest says.
 func (d *dequantizer) copyOne(name string, write func(name string, data []byte) error) error {
-	i := slices.IndexFunc(d.a.m.Files, func(f infer.FileDigest) bool { return f.Name == name })
-	path := filepath.Join(d.a.dir, name)
+	i := slices.IndexFunc(d.a.Manifest.Files, func(f artifact.FileDigest) bool { return f.Name == name })
+	path := filepath.Join(d.a.Dir, name)
 	if i < 0 {
-		return fault.Inputf(path, "is not listed in %s", infer.ManifestFile)
+		return fault.Inputf(path, "is not listed in %s", artifact.ManifestFile)
 	}
-	data, err := infile.Read(path, maxCopied)
+	data, err := infile.Read(path, artifact.MaxCopiedBytes)
 	if err != nil {
 		return err
 	}
-	if hexSum(data) != d.a.m.Files[i].SHA256 {
-		return fault.Inputf(path, "differs from what %s says", infer.ManifestFile)
+	if infile.SHA256(data) != d.a.Manifest.Files[i].SHA256 {
+		return fault.Inputf(path, "differs from what %s says", artifact.ManifestFile)
 	}
 	return write(name, data)
 }
 
 func (d *dequantizer) needBytes() int64 {
 	n := d.total + int64(len(d.config))
-	for _, f := range d.a.m.Files {
-		if f.Name != infer.WeightsFile {
+	for _, f := range d.a.Manifest.Files {
+		if f.Name != artifact.WeightsFile {
 			n += f.Bytes
 		}
 	}
@@ -200,21 +196,21 @@ func (d *dequantizer) needBytes() int64 {
 
 func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 	var stored int64
-	for _, st := range d.a.layout {
+	for _, st := range d.a.Layout {
 		stored += st.Bytes
 	}
 	d.progress.Stage("check artifact", stored, "B")
 	defer d.progress.Done()
-	if err := d.a.checkTensors(ctx, d.pool, d.progress); err != nil {
+	if err := d.a.CheckTensors(ctx, d.pool, d.progress); err != nil {
 		return err
 	}
 	d.progress.Stage("dequantize", d.total, "B")
-	w, err := safetensors.Create(sd.Path(infer.WeightsFile), d.infos, denseMetadata)
+	w, err := safetensors.Create(sd.Path(artifact.WeightsFile), d.infos, denseMetadata)
 	if err != nil {
 		return err
 	}
-	for i := range d.a.layout {
-		if err = d.write(ctx, w, &d.a.layout[i]); err != nil {
+	for i := range d.a.Layout {
+		if err = d.write(ctx, w, &d.a.Layout[i]); err != nil {
 			w.Abort()
 			return err
 		}
@@ -222,11 +218,11 @@ func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 	if err := w.Close(); err != nil {
 		return err
 	}
-	if err := sd.WriteFile(configFile, d.config); err != nil {
+	if err := sd.WriteFile(artifact.ConfigFile, d.config); err != nil {
 		return err
 	}
-	for _, f := range d.a.m.Files {
-		if f.Name == infer.WeightsFile || f.Name == configFile {
+	for _, f := range d.a.Manifest.Files {
+		if f.Name == artifact.WeightsFile || f.Name == artifact.ConfigFile {
 			continue
 		}
 		if err := d.copyOne(f.Name, sd.WriteFile); err != nil {
@@ -240,8 +236,8 @@ func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 const blockElements = 4 << 20
 
 // write converts one tensor, block of rows after block of rows.
-func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *infer.StoredTensor) error {
-	fill, err := d.a.rows(st)
+func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *artifact.StoredTensor) error {
+	fill, err := d.a.Rows(st)
 	if err != nil {
 		return err
 	}
@@ -284,13 +280,13 @@ func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *infe
 		}
 		d.progress.Advance(2 * int64(n*cols))
 	}
-	d.a.release(st)
+	d.a.Release(st)
 	return nil
 }
 
 // convert computes rows [r0, r1) in float32 and rounds them to fp16.
-func (d *dequantizer) convert(st *infer.StoredTensor, fill func(dst []float32, r0, r1 int) error, half []uint16, buf []float32, r0, r1 int) error {
-	t, _ := d.a.file.Tensor(st.Names[0])
+func (d *dequantizer) convert(st *artifact.StoredTensor, fill func(dst []float32, r0, r1 int) error, half []uint16, buf []float32, r0, r1 int) error {
+	t, _ := d.a.File.Tensor(st.Names[0])
 	if err := safetensors.Guard(t.Path(), func() error { return fill(buf, r0, r1) }); err != nil {
 		return err
 	}

@@ -8,9 +8,10 @@ import (
 	"path/filepath"
 	"testing"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -28,17 +29,17 @@ func TestDequantize(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantOnly(t, out)
-	a := open(t, art)
-	f, err := safetensors.Open(filepath.Join(out, infer.WeightsFile))
+	a := openArtifact(t, art)
+	f, err := safetensors.Open(filepath.Join(out, artifact.WeightsFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if f.Metadata()["format"] != "pt" || res.Bytes != f.Bytes() || res.Tensors != len(f.Names()) || len(f.Names()) != len(a.layout) {
+	if f.Metadata()["format"] != "pt" || res.Bytes != f.Bytes() || res.Tensors != len(f.Names()) || len(f.Names()) != len(a.Layout) {
 		t.Errorf("%d tensors, metadata %v, result %+v", len(f.Names()), f.Metadata(), res)
 	}
-	for i := range a.layout {
-		st := &a.layout[i]
+	for i := range a.Layout {
+		st := &a.Layout[i]
 		want := denseValues(t, a, st)
 		half := make([]uint16, len(want))
 		kernel.F32ToF16(half, want)
@@ -46,7 +47,7 @@ func TestDequantize(t *testing.T) {
 		if !ok || x.DType != safetensors.F16 || !bytes.Equal(x.Bytes(), uint16Bytes(half)) {
 			t.Errorf("%s is not the fp16 of what is stored", st.Spec.Name)
 		}
-		if st.Form == infer.Palette { // without row scales nothing is rounded
+		if st.Form == artifact.Palette { // without row scales nothing is rounded
 			back := make([]float32, len(want))
 			kernel.F16ToF32(back, half)
 			for k := range back {
@@ -61,15 +62,15 @@ func TestDequantize(t *testing.T) {
 			t.Errorf("%s is not the artifact's", name)
 		}
 	}
-	cfg, err := infer.LoadConfig(out)
+	cfg, err := model.LoadConfig(out)
 	if err != nil || cfg.Quantization != nil {
 		t.Errorf("config: %+v, %v", cfg, err)
 	}
 	again, _ := run(t, pool, Options{Model: out, Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}, {Pattern: "v_proj", Bits: 16}}})
-	b := open(t, again)
-	for i := range a.layout {
-		if st := &a.layout[i]; st.Form == infer.Palette {
-			if !bytes.Equal(floatBytes(safetensors.F32, denseValues(t, a, st)), floatBytes(safetensors.F32, denseValues(t, b, &b.layout[i]))) {
+	b := openArtifact(t, again)
+	for i := range a.Layout {
+		if st := &a.Layout[i]; st.Form == artifact.Palette {
+			if !bytes.Equal(floatBytes(safetensors.F32, denseValues(t, a, st)), floatBytes(safetensors.F32, denseValues(t, b, &b.Layout[i]))) {
 				t.Errorf("%s: quantizing what was dequantized changes it", st.Spec.Name)
 			}
 		}
@@ -80,10 +81,10 @@ func TestDequantize(t *testing.T) {
 func TestDequantizedEmbeddingError(t *testing.T) {
 	pool := newPool(t, 2)
 	art, _ := run(t, pool, Options{Model: tinyModel})
-	a := open(t, art)
-	for i := range a.layout {
-		st := &a.layout[i]
-		if st.Form != infer.RowInt8 {
+	a := openArtifact(t, art)
+	for i := range a.Layout {
+		st := &a.Layout[i]
+		if st.Form != artifact.RowInt8 {
 			continue
 		}
 		want := denseValues(t, a, st)
@@ -110,12 +111,12 @@ func TestDequantizeRefuses(t *testing.T) {
 	parent := t.TempDir()
 	out := filepath.Join(parent, "dense")
 
-	path := filepath.Join(art, infer.WeightsFile)
+	path := filepath.Join(art, artifact.WeightsFile)
 	data := readFile(t, path)
 	data[len(data)-1] ^= 1
 	writeFile(t, path, data)
 	_, err := Dequantize(bg, pool, art, out, DequantizeOptions{})
-	wantFault(t, err, fault.Input, infer.WeightsFile, "SHA-256")
+	wantFault(t, err, fault.Input, artifact.WeightsFile, "SHA-256")
 	wantEmpty(t, parent)
 	data[len(data)-1] ^= 1
 	writeFile(t, path, data)

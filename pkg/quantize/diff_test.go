@@ -7,11 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/x448/float16"
-
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
-	"afmq/pkg/palettize"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -24,27 +21,27 @@ func TestDiffFigures(t *testing.T) {
 	dirB, _ := run(t, pool, Options{Model: model, Bits: 4, RowScale: true, Overrides: []sensitivity.Override{
 		{Pattern: "down_proj", Bits: 2}, {Pattern: "layers.0.self_attn.v_proj", Bits: 16}, {Pattern: "lm_head", Bits: 3},
 	}})
-	d, err := Diff(bg, pool, dirA, dirB, DiffOptions{Reference: model})
+	d, err := artifact.Diff(bg, pool, dirA, dirB, artifact.DiffOptions{Reference: model})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b := open(t, dirA), open(t, dirB)
+	a, b := openArtifact(t, dirA), openArtifact(t, dirB)
 	ckpt, err := safetensors.OpenCheckpoint(model)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ckpt.Close()
-	layers := map[string]LayerDifference{}
+	layers := map[string]artifact.LayerDifference{}
 	for _, l := range append(d.Layers, d.Vectors...) {
 		layers[l.Name] = l
 	}
-	if len(layers) != len(a.layout) {
-		t.Fatalf("%d layers of %d", len(layers), len(a.layout))
+	if len(layers) != len(a.Layout) {
+		t.Fatalf("%d layers of %d", len(layers), len(a.Layout))
 	}
 	var total, totalA, totalErr, totalRef float64
 	changed := 0
-	for i := range a.layout {
-		sa, sb := &a.layout[i], &b.layout[i]
+	for i := range a.Layout {
+		sa, sb := &a.Layout[i], &b.Layout[i]
 		va, vb := denseValues(t, a, sa), denseValues(t, b, sb)
 		src, _ := ckpt.Tensor(sa.Spec.Name)
 		ref := make([]float32, src.NumElements())
@@ -75,20 +72,20 @@ func TestDiffFigures(t *testing.T) {
 		if !l.Same {
 			changed++
 		}
-		if palettes := sa.Form == infer.Palette && sb.Form == infer.Palette; palettes != (l.LUTDistance != nil) {
+		if palettes := sa.Form == artifact.Palette && sb.Form == artifact.Palette; palettes != (l.LUTDistance != nil) {
 			t.Errorf("%s: distance of tables: %v", l.Name, l.LUTDistance)
 		}
 	}
 	near(t, "total distance", *d.Totals.WeightDistance, math.Sqrt(total/totalA))
 	near(t, "total error", *d.Totals.RelErrorB, math.Sqrt(totalErr/totalRef))
-	if d.Totals.LayersChanged != changed || changed != 4 || d.Totals.Bytes != b.m.Ledger.Total-a.m.Ledger.Total {
+	if d.Totals.LayersChanged != changed || changed != 4 || d.Totals.Bytes != b.Manifest.Ledger.Total-a.Manifest.Ledger.Total {
 		t.Errorf("totals %+v, %d changed", d.Totals, changed)
 	}
-	if d.Same || d.SameContent || d.A.ContentHash != a.m.ContentHash || d.B.BPW != b.m.BPW || *d.A.Ledger != a.m.Ledger || d.IsSource != nil {
+	if d.Same || d.SameContent || d.A.ContentHash != a.Manifest.ContentHash || d.B.BPW != b.Manifest.BPW || *d.A.Ledger != a.Manifest.Ledger || d.IsSource != nil {
 		t.Errorf("%+v", d)
 	}
 	// The manifests give the same errors, and nothing depends on the number of threads.
-	m, err := Diff(bg, newPool(t, 1), dirA, dirB, DiffOptions{})
+	m, err := artifact.Diff(bg, newPool(t, 1), dirA, dirB, artifact.DiffOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +117,7 @@ func TestDiffOfCheckpointAndArtifact(t *testing.T) {
 	pool := newPool(t, 2)
 	model := newSynthetic(safetensors.F16, false).write(t, 1)
 	dir, _ := run(t, pool, Options{Model: model, Bits: 3})
-	d, err := Diff(bg, pool, model, dir, DiffOptions{})
+	d, err := artifact.Diff(bg, pool, model, dir, artifact.DiffOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +133,7 @@ func TestDiffOfCheckpointAndArtifact(t *testing.T) {
 	s := newSynthetic(safetensors.F16, false)
 	s.tensor("model.norm.weight").data[0] ^= 1
 	other := s.write(t, 1)
-	d, err = Diff(bg, pool, dir, other, DiffOptions{})
+	d, err = artifact.Diff(bg, pool, dir, other, artifact.DiffOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,9 +146,9 @@ func TestDiffOfCheckpointAndArtifact(t *testing.T) {
 func TestDiffSame(t *testing.T) {
 	pool := newPool(t, 2)
 	model := newSynthetic(safetensors.F16, false).write(t, 1)
-	check := func(a, b string, same, sameContent bool) *Difference {
+	check := func(a, b string, same, sameContent bool) *artifact.Difference {
 		t.Helper()
-		d, err := Diff(bg, pool, a, b, DiffOptions{})
+		d, err := artifact.Diff(bg, pool, a, b, artifact.DiffOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +163,7 @@ func TestDiffSame(t *testing.T) {
 	check(a, b, true, true)
 	c, _ := run(t, pool, Options{Model: model, ToolVersion: "another"})
 	if d := check(a, c, false, true); len(d.Provenance) != 1 || d.Provenance[0].Key != "tool_version" || d.Provenance[0].B != "another" ||
-		len(d.Files) != 1 || d.Files[0].Name != infer.ManifestFile {
+		len(d.Files) != 1 || d.Files[0].Name != artifact.ManifestFile {
 		t.Errorf("%+v %+v", d.Provenance, d.Files)
 	}
 	writeFile(t, filepath.Join(model, "generation_config.json"), []byte("{}"))
@@ -181,54 +178,24 @@ func TestDiffRefuses(t *testing.T) {
 	model := newSynthetic(safetensors.F16, false).write(t, 1)
 	dir, _ := run(t, pool, Options{Model: model})
 	biased := newSynthetic(safetensors.F16, true).write(t, 1)
-	_, err := Diff(bg, pool, dir, biased, DiffOptions{})
+	_, err := artifact.Diff(bg, pool, dir, biased, artifact.DiffOptions{})
 	wantFault(t, err, fault.Input, biased, "shape")
-	_, err = Diff(bg, pool, dir, dir, DiffOptions{Reference: biased})
+	_, err = artifact.Diff(bg, pool, dir, dir, artifact.DiffOptions{Reference: biased})
 	wantFault(t, err, fault.Input, biased, "shape")
-	_, err = Diff(bg, pool, dir, dir, DiffOptions{Reference: dir})
+	_, err = artifact.Diff(bg, pool, dir, dir, artifact.DiffOptions{Reference: dir})
 	wantFault(t, err, fault.Usage, "is an artifact")
-	_, err = Diff(bg, pool, dir, filepath.Join(dir, "none"), DiffOptions{})
+	_, err = artifact.Diff(bg, pool, dir, filepath.Join(dir, "none"), artifact.DiffOptions{})
 	wantFault(t, err, fault.Input, "none")
 	s := newSynthetic(safetensors.F16, false)
 	copy(s.tensor("model.norm.weight").data, []byte{0, 0x7e}) // NaN
-	_, err = Diff(bg, pool, dir, s.write(t, 1), DiffOptions{})
+	_, err = artifact.Diff(bg, pool, dir, s.write(t, 1), artifact.DiffOptions{})
 	wantFault(t, err, fault.Input, "model.norm.weight", "not finite")
-	path := filepath.Join(dir, infer.WeightsFile)
+	path := filepath.Join(dir, artifact.WeightsFile)
 	data := readFile(t, path)
 	data[len(data)-1] ^= 1
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Diff(bg, pool, model, dir, DiffOptions{})
+	_, err = artifact.Diff(bg, pool, model, dir, artifact.DiffOptions{})
 	wantFault(t, err, fault.Input, "SHA-256")
-}
-
-// Distances of tables by hand.
-func TestLUTDistance(t *testing.T) {
-	half := func(v ...float32) (out []uint16) {
-		for _, x := range v {
-			out = append(out, float16.Fromfloat32(x).Bits())
-		}
-		return out
-	}
-	a := &palettize.Matrix{Rows: 4, Cols: 1, Bits: 1, GroupRows: 2, LUT: half(-1, 1, 2, 2)}
-	b := &palettize.Matrix{Rows: 4, Cols: 1, Bits: 1, GroupRows: 2, LUT: half(1, -1, 2, 4)} // the first is a's, in another order
-	c := &palettize.Matrix{Rows: 4, Cols: 1, Bits: 2, GroupRows: 2, LUT: half(-1, -1, 1, 1, 1, 1, 2, 4)}
-	near(t, "a, a", *lutDistance(a, a), 0)
-	near(t, "a, b", *lutDistance(a, b), math.Sqrt(4.0/10))
-	// Of group 2, a's 2, 2, 2, 2 against 1, 1, 2, 4: 1+1+0+4 over 2·(1+1)+4·4.
-	near(t, "a, c", *lutDistance(a, c), math.Sqrt(6.0/20))
-	near(t, "c, a", *lutDistance(c, a), math.Sqrt(6.0/(4+1+1+4+16)))
-	b.GroupRows = 4
-	if lutDistance(a, b) != nil {
-		t.Error("tables of groups of another height were compared")
-	}
-	b.GroupRows, b.RowScale = 2, half(1, 1, 1, 1)
-	if lutDistance(a, b) != nil {
-		t.Error("tables with and without row scales were compared")
-	}
-	zero := &palettize.Matrix{Rows: 4, Cols: 1, Bits: 1, GroupRows: 2, LUT: half(0, 0, 0, 0)}
-	if near(t, "zero, zero", *lutDistance(zero, zero), 0); lutDistance(zero, a) != nil {
-		t.Error("a distance relative to zero")
-	}
 }

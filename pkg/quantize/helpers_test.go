@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/fault"
 	"afmq/pkg/safetensors"
 )
 

@@ -1,9 +1,10 @@
 package quantize
 
 import (
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
-	"afmq/internal/progress"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/progress"
 	"afmq/pkg/sensitivity"
 )
 
@@ -12,12 +13,6 @@ import (
 const (
 	DefaultBits      = 4
 	DefaultGroupRows = 16
-)
-
-// The values of Options.Compensate.
-const (
-	GPTQ           = "gptq"
-	NoCompensation = "none"
 )
 
 // Options say what Run does.
@@ -70,13 +65,13 @@ func (o *Options) check() error {
 	}
 	switch {
 	case o.Compensate == "" && len(o.Calibration.Files) > 0:
-		o.Compensate = GPTQ
+		o.Compensate = artifact.GPTQ
 	case o.Compensate == "":
-		o.Compensate = NoCompensation
-	case o.Compensate != GPTQ && o.Compensate != NoCompensation:
-		return fault.Usagef("compensation %q is unknown; there are %s and %s", o.Compensate, GPTQ, NoCompensation)
-	case o.Compensate == GPTQ && len(o.Calibration.Files) == 0:
-		return fault.Usagef("compensation %q needs calibration text", GPTQ)
+		o.Compensate = artifact.NoCompensation
+	case o.Compensate != artifact.GPTQ && o.Compensate != artifact.NoCompensation:
+		return fault.Usagef("compensation %q is unknown; there are %s and %s", o.Compensate, artifact.GPTQ, artifact.NoCompensation)
+	case o.Compensate == artifact.GPTQ && len(o.Calibration.Files) == 0:
+		return fault.Usagef("compensation %q needs calibration text", artifact.GPTQ)
 	}
 	for _, ov := range o.Overrides {
 		if err := ov.Check(); err != nil {

@@ -13,12 +13,12 @@ import (
 	"os"
 	"sync"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
-	"afmq/internal/progress"
 	"afmq/internal/stage"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
 	"afmq/pkg/palettize"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
 
@@ -52,9 +52,9 @@ type pipeline struct {
 // pending is an item on its way to the file.
 type pending struct {
 	index  int
-	data   [][]byte             // of item.outs
-	outs   []infer.TensorDigest // filled by outsDone
-	source []infer.TensorDigest // filled by sourceDone
+	data   [][]byte                // of item.outs
+	outs   []artifact.TensorDigest // filled by outsDone
+	source []artifact.TensorDigest // filled by sourceDone
 	sqErr  float64
 	sqNorm float64
 	outErr float64 // share of the output's error that compensation left; 0 without
@@ -70,7 +70,7 @@ func (pl *pipeline) openWriter(path string, e earlier) (err error) {
 		done += len(pl.job.items[i].outs)
 	}
 	if done > 0 {
-		pl.out, err = safetensors.Resume(path, pl.job.infos, infer.ArtifactMetadata(), done)
+		pl.out, err = safetensors.Resume(path, pl.job.infos, artifact.Metadata(), done)
 		if err == nil {
 			pl.records, pl.fileHash = e.records, e.fileHash
 			return nil
@@ -80,7 +80,7 @@ func (pl *pipeline) openWriter(path string, e earlier) (err error) {
 			return err
 		}
 	}
-	if pl.out, err = safetensors.Create(path, pl.job.infos, infer.ArtifactMetadata()); err != nil {
+	if pl.out, err = safetensors.Create(path, pl.job.infos, artifact.Metadata()); err != nil {
 		return err
 	}
 	// The header is the file's first bytes, and its digest is part of the file's.
@@ -156,7 +156,7 @@ func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<
 		}
 		p.outsDone = pl.hash(func() error {
 			for k, info := range it.outs {
-				p.outs = append(p.outs, digestOf(info, p.data[k]))
+				p.outs = append(p.outs, artifact.NewTensorDigest(info, p.data[k]))
 			}
 			return nil
 		})
@@ -192,7 +192,7 @@ func (pl *pipeline) installTaken(path string) error {
 		if err := pl.text.install(it, data, &pl.job.opts); err != nil {
 			return err
 		}
-		it.src.Release()
+		it.Tensor.Release()
 	}
 	return nil
 }
@@ -208,16 +208,16 @@ func (pl *pipeline) hash(f func() error) *task {
 // hashSource digests the item's tensor and its copies under other names, which
 // must hold the same bytes.
 func (p *pending) hashSource(ctx context.Context, it *item) error {
-	for _, t := range append([]*safetensors.Tensor{it.src}, it.twin...) {
-		d, err := infer.DigestTensor(ctx, t)
+	for _, t := range append([]*safetensors.Tensor{it.Tensor}, it.Twins...) {
+		d, err := artifact.DigestTensor(ctx, t)
 		if err != nil {
 			return err
 		}
 		p.source = append(p.source, d)
 		if first := p.source[0]; d.SHA256 != first.SHA256 || d.DType != first.DType {
-			return fault.Inputf(t.Path(), "tensors %q and %q differ, but %s says that they are one (tie_word_embeddings)", first.Name, d.Name, configFile)
+			return fault.Inputf(t.Path(), "tensors %q and %q differ, but %s says that they are one (tie_word_embeddings)", first.Name, d.Name, artifact.ConfigFile)
 		}
-		if t != it.src {
+		if t != it.Tensor {
 			t.Release()
 		}
 	}
@@ -226,18 +226,18 @@ func (p *pending) hashSource(ctx context.Context, it *item) error {
 
 // compute fills in p.data and the errors.
 func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) error {
-	err := safetensors.Guard(it.src.Path(), func() error {
+	err := safetensors.Guard(it.Tensor.Path(), func() error {
 		switch it.Form {
-		case infer.Palette:
+		case artifact.Palette:
 			return pl.palettize(ctx, it, p)
-		case infer.RowInt8:
-			q, scale, sqErr, sqNorm, err := quantizeRows(pl.pool, it.src)
+		case artifact.RowInt8:
+			q, scale, sqErr, sqNorm, err := quantizeRows(pl.pool, it.Tensor)
 			p.data = [][]byte{q, float32Bytes(scale)}
 			p.sqErr, p.sqNorm = sqErr, sqNorm
 			return err
 		}
-		p.data = [][]byte{bytes.Clone(it.src.Bytes())}
-		return it.src.CheckFinite()
+		p.data = [][]byte{bytes.Clone(it.Tensor.Bytes())}
+		return it.Tensor.CheckFinite()
 	})
 	if err != nil && ctx.Err() == nil && fault.KindOf(err) == fault.Unexpected {
 		return it.inputf("%v", err)
@@ -246,11 +246,11 @@ func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) error {
 }
 
 func (pl *pipeline) palettize(ctx context.Context, it *item, p *pending) (err error) {
-	src, err := infer.PaletteSource(it.src)
+	src, err := artifact.PaletteSource(it.Tensor)
 	if err != nil {
 		return err
 	}
-	rows, cols := it.spec.Shape[0], it.spec.Shape[1]
+	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
 	opt := palettize.Options{Bits: it.Bits, GroupRows: pl.job.opts.GroupRows, RowScale: pl.job.opts.RowScale}
 	m, report, err := pl.compensate(ctx, it, p, opt)
 	if m == nil && err == nil {
@@ -273,7 +273,7 @@ func (pl *pipeline) compensate(ctx context.Context, it *item, p *pending, opt pa
 	if pl.text == nil {
 		return nil, palettize.Report{}, nil
 	}
-	if err := pl.text.look(ctx, it.spec); err != nil {
+	if err := pl.text.look(ctx, it.Spec); err != nil {
 		return nil, palettize.Report{}, err
 	}
 	if err := pl.text.moments.reason; err != nil {
@@ -284,14 +284,14 @@ func (pl *pipeline) compensate(ctx context.Context, it *item, p *pending, opt pa
 	if err != nil {
 		return nil, palettize.Report{}, err
 	}
-	m, r, err := palettize.Compensate(pl.pool, palettize.Source{F32: w}, it.spec.Shape[0], it.spec.Shape[1], opt, pl.text.moments.factor, palettize.Compensation{})
+	m, r, err := palettize.Compensate(pl.pool, palettize.Source{F32: w}, it.Spec.Shape[0], it.Spec.Shape[1], opt, pl.text.moments.factor, palettize.Compensation{})
 	if err != nil {
 		return nil, palettize.Report{}, err
 	}
 	if r.PlainError > 0 {
 		p.outErr = r.OutputError / r.PlainError
 	}
-	report, err := distance(it.src, m)
+	report, err := distance(it.Tensor, m)
 	return m, report, err
 }
 
@@ -321,7 +321,7 @@ func (pl *pipeline) write(p *pending) error {
 	if err := p.outsDone.wait(); err != nil {
 		return err
 	}
-	it.src.Release()
+	it.Tensor.Release()
 	for k, info := range it.outs {
 		want, err := p.outs[k].Size()
 		if err != nil || want != int64(len(p.data[k])) {

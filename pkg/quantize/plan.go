@@ -4,15 +4,16 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/internal/infile"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
 
 // item is one tensor of the model with what becomes of it.
 type item struct {
-	weight
+	artifact.SourceTensor
 	sensitivity.Width
 	outs []safetensors.Info // in the order in which they are written
 }
@@ -20,7 +21,7 @@ type item struct {
 // job is everything about a run that is known before any weight is read.
 type job struct {
 	opts   Options
-	src    *source
+	src    *artifact.Source
 	items  []item
 	infos  []safetensors.Info       // of all items
 	config []byte                   // the artifact's config.json
@@ -30,26 +31,26 @@ type job struct {
 }
 
 // newJob plans a run in which every matrix has its width.
-func newJob(src *source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width) (*job, error) {
+func newJob(src *artifact.Source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width) (*job, error) {
 	j := &job{opts: opts, src: src, text: text}
-	var exceptions []moduleBits
-	for _, w := range src.weights {
-		it := item{weight: w, Width: sensitivity.Width{Form: infer.Plain}}
-		if wd, ok := widths[w.spec.Module()]; ok && len(w.spec.Shape) == 2 {
+	var exceptions []artifact.ModuleBits
+	for _, w := range src.Tensors {
+		it := item{SourceTensor: w, Width: sensitivity.Width{Form: artifact.Plain}}
+		if wd, ok := widths[w.Spec.Module()]; ok && len(w.Spec.Shape) == 2 {
 			it.Width = wd
-			if b, ok := exception(w.spec.Role, wd.Form, wd.Bits, opts.Bits); ok {
-				exceptions = append(exceptions, moduleBits{w.spec.Module(), b})
+			if b, ok := artifact.Exception(w.Spec.Role, wd.Form, wd.Bits, opts.Bits); ok {
+				exceptions = append(exceptions, artifact.ModuleBits{Name: w.Spec.Module(), Bits: b})
 			}
 		}
-		it.outs = infer.StoredInfos(w.spec, w.src.DType, it.Form, it.Bits, opts.GroupRows, opts.RowScale)
+		it.outs = artifact.StoredInfos(w.Spec, w.Tensor.DType, it.Form, it.Bits, opts.GroupRows, opts.RowScale)
 		j.infos = append(j.infos, it.outs...)
 		j.items = append(j.items, it)
 	}
 	var err error
-	if j.config, err = artifactConfig(src.rawConfig, opts.Bits, opts.GroupRows, exceptions); err != nil {
+	if j.config, err = artifact.EncodeConfig(src.RawConfig, opts.Bits, opts.GroupRows, exceptions); err != nil {
 		return nil, err
 	}
-	j.header, j.total, err = safetensors.FileSize(j.infos, infer.ArtifactMetadata())
+	j.header, j.total, err = safetensors.FileSize(j.infos, artifact.Metadata())
 	return j, err
 }
 
@@ -58,7 +59,7 @@ func newJob(src *source, opts Options, text *sensitivity.Calibration, widths map
 // request, whose outcome follows from the rest and from the weights, of which weights is the
 // digest then. That the source's weights are those that finished modules were made of is
 // checked when a run goes on.
-func identity(src *source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width, weights string) ([]byte, error) {
+func identity(src *artifact.Source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width, weights string) ([]byte, error) {
 	id := struct {
 		Job          string               `json:"job"`
 		ToolVersion  string               `json:"tool_version"`
@@ -77,19 +78,19 @@ func identity(src *source, opts Options, text *sensitivity.Calibration, widths m
 	}{
 		Job: "quantize/v1", ToolVersion: opts.ToolVersion, Bits: opts.Bits, GroupRows: opts.GroupRows, RowScale: opts.RowScale,
 		Compensation: opts.Compensate, Request: opts.Request, Method: opts.Method, Compute: opts.Compute.String(), Source: weights,
-		Modules: map[string]string{}, Files: map[string]string{configFile: hexSum(src.rawConfig)}, Tensors: map[string]string{},
+		Modules: map[string]string{}, Files: map[string]string{artifact.ConfigFile: infile.SHA256(src.RawConfig)}, Tensors: map[string]string{},
 	}
 	if text != nil {
 		id.Calibration = text.Record.Digest
 	}
-	for _, c := range src.copies {
+	for _, c := range src.Copies {
 		id.Files[c.Name] = c.SHA256
 	}
 	for name, w := range widths {
 		id.Modules[name] = w.String()
 	}
-	for _, w := range src.weights {
-		for _, t := range append([]*safetensors.Tensor{w.src}, w.twin...) {
+	for _, w := range src.Tensors {
+		for _, t := range append([]*safetensors.Tensor{w.Tensor}, w.Twins...) {
 			id.Tensors[t.Name] = fmt.Sprintf("%s %v", t.DType, t.Shape)
 		}
 	}
@@ -100,7 +101,7 @@ func identity(src *source, opts Options, text *sensitivity.Calibration, widths m
 // manifest and the journal by an upper bound.
 func (j *job) needBytes() int64 {
 	n := j.total + int64(len(j.config))
-	for _, c := range j.src.copies {
+	for _, c := range j.src.Copies {
 		n += c.Bytes
 	}
 	n += 64 << 10
@@ -108,17 +109,17 @@ func (j *job) needBytes() int64 {
 		for _, o := range it.outs {
 			n += 2 * int64(len(o.Name)+256)
 		}
-		n += 2 * int64(len(it.spec.Name)+256) * int64(1+len(it.twin))
+		n += 2 * int64(len(it.Spec.Name)+256) * int64(1+len(it.Twins))
 	}
 	return n
 }
 
 // sourceBytes is the size of the item in the checkpoint, without twins.
 func (it *item) sourceBytes() int64 {
-	return int64(it.src.NumElements()) * int64(it.src.DType.Size())
+	return int64(it.Tensor.NumElements()) * int64(it.Tensor.DType.Size())
 }
 
 // inputf reports what is wrong with the source of an item.
 func (it *item) inputf(format string, args ...any) error {
-	return fault.Inputf(it.src.Path(), "tensor %q: %s", it.src.Name, fmt.Sprintf(format, args...))
+	return fault.Inputf(it.Tensor.Path(), "tensor %q: %s", it.Tensor.Name, fmt.Sprintf(format, args...))
 }

@@ -13,24 +13,24 @@ import (
 	"os"
 	"slices"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
-	"afmq/internal/progress"
 	"afmq/internal/stage"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
 
 // record is the journal's entry for one finished item.
 type record struct {
-	Item         int                  `json:"item"`
-	Tensors      []infer.TensorDigest `json:"tensors"` // written
-	Source       []infer.TensorDigest `json:"source"`  // read, twins included
-	SquaredError float64              `json:"squared_error"`
-	SquaredNorm  float64              `json:"squared_norm"`
-	OutputError  float64              `json:"output_error,omitempty"`
-	Warning      string               `json:"warning,omitempty"`
+	Item         int                     `json:"item"`
+	Tensors      []artifact.TensorDigest `json:"tensors"` // written
+	Source       []artifact.TensorDigest `json:"source"`  // read, twins included
+	SquaredError float64                 `json:"squared_error"`
+	SquaredNorm  float64                 `json:"squared_norm"`
+	OutputError  float64                 `json:"output_error,omitempty"`
+	Warning      string                  `json:"warning,omitempty"`
 }
 
 // readRecords returns the records of the items that an earlier run finished,
@@ -48,7 +48,7 @@ func (j *job) readRecords(lines []json.RawMessage) []record {
 			break
 		}
 		it := &j.items[r.Item]
-		if !matches(r.Tensors, it.outs) || len(r.Source) != 1+len(it.twin) {
+		if !matches(r.Tensors, it.outs) || len(r.Source) != 1+len(it.Twins) {
 			break
 		}
 		out = append(out[:r.Item], r)
@@ -56,8 +56,8 @@ func (j *job) readRecords(lines []json.RawMessage) []record {
 	return out
 }
 
-func matches(digests []infer.TensorDigest, infos []safetensors.Info) bool {
-	return slices.EqualFunc(digests, infos, func(d infer.TensorDigest, i safetensors.Info) bool {
+func matches(digests []artifact.TensorDigest, infos []safetensors.Info) bool {
+	return slices.EqualFunc(digests, infos, func(d artifact.TensorDigest, i safetensors.Info) bool {
 		return d.Name == i.Name && d.DType == i.DType.String() && slices.Equal(d.Shape, i.Shape)
 	})
 }
@@ -77,7 +77,7 @@ func (j *job) takeOver(ctx context.Context, pool *kernel.Pool, dir *stage.Dir, l
 		return earlier{}, nil
 	}
 	e := earlier{}
-	path := dir.Path(infer.WeightsFile)
+	path := dir.Path(artifact.WeightsFile)
 	f, err := os.Open(path + ".partial")
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = os.Open(path) // the run got as far as closing the file
@@ -144,8 +144,8 @@ func (j *job) checkSources(ctx context.Context, pool *kernel.Pool, records []rec
 	errs := make([]error, len(records))
 	pool.Run(len(records), func(_, i int) {
 		it := &j.items[i]
-		for k, t := range append([]*safetensors.Tensor{it.src}, it.twin...) {
-			got, err := infer.DigestTensor(ctx, t)
+		for k, t := range append([]*safetensors.Tensor{it.Tensor}, it.Twins...) {
+			got, err := artifact.DigestTensor(ctx, t)
 			t.Release()
 			if err == nil && (got.SHA256 != records[i].Source[k].SHA256 || got.Name != records[i].Source[k].Name) {
 				err = fault.Inputf(t.Path(), "tensor %q changed since the interrupted run read it", t.Name).

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -116,7 +116,7 @@ func TestResumeFromDamagedState(t *testing.T) {
 	partial := func(out string) string {
 		found := ""
 		filepath.WalkDir(stateDir(out), func(path string, d os.DirEntry, err error) error {
-			if err == nil && filepath.Base(path) == infer.WeightsFile+".partial" {
+			if err == nil && filepath.Base(path) == artifact.WeightsFile+".partial" {
 				found = path
 			}
 			return nil

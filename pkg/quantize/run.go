@@ -7,25 +7,26 @@ import (
 	"math"
 	"time"
 
-	"afmq/internal/fault"
+	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/internal/rss"
 	"afmq/internal/stage"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
 	"afmq/pkg/sensitivity"
 )
 
 // Result is what Run made.
 type Result struct {
-	BPW            infer.BitsPerWeight `json:"bpw"`             //
-	Bytes          int64               `json:"bytes"`           // of model.safetensors
-	DirectoryBytes int64               `json:"directory_bytes"` // of all files
-	SourceBytes    int64               `json:"source_bytes"`    // of the checkpoint's safetensors files
-	Ledger         infer.Ledger        `json:"ledger"`          // adds up to Bytes
-	ContentHash    string              `json:"content_hash"`    // hex; see infer.ContentHash
-	Layers         []infer.PlanModule  `json:"layers"`          // every matrix in canonical order
-	Plan           *sensitivity.Plan   `json:"plan,omitempty"`  // that the bits come from; nil without one
-	ResumedModules int                 `json:"resumed_modules"` // tensors of the model taken over from an interrupted run
+	BPW            artifact.BitsPerWeight `json:"bpw"`             //
+	Bytes          int64                  `json:"bytes"`           // of model.safetensors
+	DirectoryBytes int64                  `json:"directory_bytes"` // of all files
+	SourceBytes    int64                  `json:"source_bytes"`    // of the checkpoint's safetensors files
+	Ledger         artifact.Ledger        `json:"ledger"`          // adds up to Bytes
+	ContentHash    string                 `json:"content_hash"`    // hex; see infer.ContentHash
+	Layers         []artifact.PlanModule  `json:"layers"`          // every matrix in canonical order
+	Plan           *sensitivity.Plan      `json:"plan,omitempty"`  // that the bits come from; nil without one
+	ResumedModules int                    `json:"resumed_modules"` // tensors of the model taken over from an interrupted run
 	// CalibrationTokens is how much text was looked at; 0 without any.
 	CalibrationTokens int     `json:"calibration_tokens,omitempty"`
 	Seconds           float64 `json:"seconds"`
@@ -44,11 +45,11 @@ func Run(ctx context.Context, pool *kernel.Pool, opts Options) (*Result, error) 
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	src, err := openSource(ctx, opts.Model)
+	src, err := artifact.OpenSource(ctx, opts.Model)
 	if err != nil {
 		return nil, err
 	}
-	defer src.close()
+	defer src.Close()
 	r := &request{opts: opts, src: src}
 	if err := r.prepare(); err != nil {
 		return nil, err
@@ -69,7 +70,7 @@ func Run(ctx context.Context, pool *kernel.Pool, opts Options) (*Result, error) 
 // request is a run before every module has its bits.
 type request struct {
 	opts   Options
-	src    *source
+	src    *artifact.Source
 	shape  *sensitivity.Shape
 	text   *sensitivity.Calibration     // nil without calibration
 	widths map[string]sensitivity.Width // nil until the modules are scored
@@ -80,7 +81,7 @@ type request struct {
 // prepare does what can be done before anything is written: everything but the scores.
 // A target out of reach is refused before the calibration text is read.
 func (r *request) prepare() (err error) {
-	if r.shape, err = sensitivity.ReadShape(r.src.cfg, r.src.ckpt, r.src.dir); err != nil {
+	if r.shape, err = sensitivity.ReadShape(r.src.Config, r.src.Checkpoint, r.src.Dir); err != nil {
 		return err
 	}
 	switch o := &r.opts; {
@@ -89,12 +90,12 @@ func (r *request) prepare() (err error) {
 	case o.Request != nil:
 		r.most, err = sensitivity.Feasible(r.shape, o.storage(), *o.Request)
 	default:
-		r.widths, err = sensitivity.Widths(r.src.cfg, o.Bits, o.Overrides)
+		r.widths, err = sensitivity.Widths(r.src.Config, o.Bits, o.Overrides)
 	}
 	if err != nil || len(r.opts.Calibration.Files) == 0 {
 		return err
 	}
-	r.text, err = sensitivity.ReadCalibration(r.opts.Calibration, r.src.tokenizer, r.src.cfg)
+	r.text, err = sensitivity.ReadCalibration(r.opts.Calibration, r.src.Tokenizer, r.src.Config)
 	return err
 }
 
@@ -103,7 +104,7 @@ func (r *request) open(ctx context.Context, pool *kernel.Pool) (*stage.Dir, erro
 	weights := ""
 	if r.widths == nil { // scores in the journal are of these weights
 		var err error
-		if weights, err = infer.DigestCheckpoint(ctx, pool, r.src.dir); err != nil {
+		if weights, err = artifact.DigestCheckpoint(ctx, pool, r.src.Dir); err != nil {
 			return nil, err
 		}
 	}
@@ -130,7 +131,7 @@ func (r *request) plan(ctx context.Context, pool *kernel.Pool, journal *stage.Jo
 	if err := opts.Check(); err != nil {
 		return nil, err
 	}
-	scores, err := sensitivity.ScoreWith(ctx, pool, r.src.ckpt, r.src.cfg, r.src.rawConfig, r.text, journal, opts)
+	scores, err := sensitivity.ScoreWith(ctx, pool, r.src.Checkpoint, r.src.Config, r.src.RawConfig, r.text, journal, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -174,8 +175,8 @@ func (r *request) fill(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (
 	}
 	defer p.Done()
 	pl := &pipeline{job: j, pool: pool, progress: p, journal: journal}
-	if j.opts.Compensate == GPTQ {
-		pl.text = newCalibrated(pool, j.opts.Compute, j.src.cfg, j.text)
+	if j.opts.Compensate == artifact.GPTQ {
+		pl.text = newCalibrated(pool, j.opts.Compute, j.src.Config, j.text)
 	}
 	weights, err := pl.makeWeights(ctx, dir, e)
 	if err == nil {
@@ -193,9 +194,9 @@ func (r *request) fill(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (
 }
 
 // makeWeights writes model.safetensors and returns its digest.
-func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, e earlier) (infer.FileDigest, error) {
-	path := dir.Path(infer.WeightsFile)
-	digest := infer.FileDigest{Name: infer.WeightsFile, Bytes: pl.job.total}
+func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, e earlier) (artifact.FileDigest, error) {
+	path := dir.Path(artifact.WeightsFile)
+	digest := artifact.FileDigest{Name: artifact.WeightsFile, Bytes: pl.job.total}
 	if err := pl.openWriter(path, e); err != nil {
 		if pl.out != nil {
 			pl.out.Keep()
@@ -223,12 +224,12 @@ func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, e earlier) 
 }
 
 // finish writes everything beside the weights.
-func (j *job) finish(dir *stage.Dir, records []record, weights infer.FileDigest) (*Result, error) {
-	if err := dir.WriteFile(configFile, j.config); err != nil {
+func (j *job) finish(dir *stage.Dir, records []record, weights artifact.FileDigest) (*Result, error) {
+	if err := dir.WriteFile(artifact.ConfigFile, j.config); err != nil {
 		return nil, err
 	}
-	for _, c := range j.src.copies {
-		if err := copyFile(j.src.dir, c, dir.WriteFile); err != nil {
+	for _, c := range j.src.Copies {
+		if err := artifact.CopyFile(j.src.Dir, c, dir.WriteFile); err != nil {
 			return nil, err
 		}
 	}
@@ -240,14 +241,14 @@ func (j *job) finish(dir *stage.Dir, records []record, weights infer.FileDigest)
 	if err != nil {
 		return nil, err
 	}
-	if err := dir.WriteFile(infer.ManifestFile, manifest); err != nil {
+	if err := dir.WriteFile(artifact.ManifestFile, manifest); err != nil {
 		return nil, err
 	}
-	if err := dir.WriteFile(infer.ManifestDigestFile, sum); err != nil {
+	if err := dir.WriteFile(artifact.ManifestDigestFile, sum); err != nil {
 		return nil, err
 	}
 	res := &Result{
-		BPW: m.BPW, Bytes: j.total, SourceBytes: j.src.ckpt.Bytes(), Ledger: m.Ledger,
+		BPW: m.BPW, Bytes: j.total, SourceBytes: j.src.Checkpoint.Bytes(), Ledger: m.Ledger,
 		ContentHash: m.ContentHash, Layers: m.Plan.Modules, DirectoryBytes: int64(len(manifest) + len(sum)),
 	}
 	for _, f := range m.Files {
@@ -257,43 +258,43 @@ func (j *job) finish(dir *stage.Dir, records []record, weights infer.FileDigest)
 }
 
 // manifest describes the finished artifact.
-func (j *job) manifest(records []record, weights infer.FileDigest) (*infer.Manifest, error) {
-	m := &infer.Manifest{
-		Schema: infer.ManifestSchema, ToolVersion: j.opts.ToolVersion, Arithmetic: j.opts.Compute.String(),
-		Tokenizer: j.src.tokenizerDigest(),
-		Plan: infer.Plan{
+func (j *job) manifest(records []record, weights artifact.FileDigest) (*artifact.Manifest, error) {
+	m := &artifact.Manifest{
+		Schema: artifact.ManifestSchema, ToolVersion: j.opts.ToolVersion, Arithmetic: j.opts.Compute.String(),
+		Tokenizer: j.src.TokenizerDigest(),
+		Plan: artifact.Plan{
 			Bits: j.opts.Bits, GroupRows: j.opts.GroupRows, RowScale: j.opts.RowScale, Compensation: j.opts.Compensate,
 		},
-		Files: append([]infer.FileDigest{
+		Files: append([]artifact.FileDigest{
 			weights,
-			{Name: configFile, Bytes: int64(len(j.config)), SHA256: hexSum(j.config)},
-		}, j.src.copies...),
+			{Name: artifact.ConfigFile, Bytes: int64(len(j.config)), SHA256: infile.SHA256(j.config)},
+		}, j.src.Copies...),
 	}
 	if j.text != nil {
 		m.Calibration, m.Seed = &j.text.Record, j.text.Record.Seed
 	}
-	var source []infer.TensorDigest
+	var source []artifact.TensorDigest
 	byName := map[string]record{}
 	for i, r := range records {
 		m.Tensors = append(m.Tensors, r.Tensors...)
 		source = append(source, r.Source...)
-		byName[j.items[i].spec.Name] = r
+		byName[j.items[i].Spec.Name] = r
 	}
-	m.Source = infer.NewSourceDigest(hexSum(j.src.rawConfig), source)
-	layout, err := infer.StoredLayout(j.src.cfg, j.opts.GroupRows, m.Tensors)
+	m.Source = artifact.NewSourceDigest(infile.SHA256(j.src.RawConfig), source)
+	layout, err := artifact.StoredLayout(j.src.Config, j.opts.GroupRows, m.Tensors)
 	if err != nil {
 		return nil, fmt.Errorf("describing the artifact: %w", err)
 	}
 	for i := range layout {
 		if st := &layout[i]; len(st.Spec.Shape) == 2 {
 			r := byName[st.Spec.Name]
-			pm := planModule(st, relativeError(r.SquaredError, r.SquaredNorm))
+			pm := artifact.NewPlanModule(st, relativeError(r.SquaredError, r.SquaredNorm))
 			pm.OutputError, pm.Warning = r.OutputError, r.Warning
 			m.Plan.Modules = append(m.Plan.Modules, pm)
 		}
 	}
-	m.BPW = infer.MeasureBits(layout)
-	if m.Ledger, err = infer.NewLedger(m.Tensors, j.total); err != nil {
+	m.BPW = artifact.MeasureBits(layout)
+	if m.Ledger, err = artifact.NewLedger(m.Tensors, j.total); err != nil {
 		return nil, fmt.Errorf("describing the artifact: %w", err)
 	}
 	if m.Ledger.Container != j.header {

@@ -10,8 +10,10 @@ import (
 	"slices"
 	"testing"
 
-	"afmq/internal/fault"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -19,11 +21,11 @@ import (
 func TestRunTiny(t *testing.T) {
 	pool := newPool(t, 2)
 	out, res := run(t, pool, Options{Model: tinyModel})
-	v, err := Verify(bg, pool, out, nil)
+	v, err := artifact.Verify(bg, pool, out, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := os.Stat(filepath.Join(out, infer.WeightsFile))
+	st, err := os.Stat(filepath.Join(out, artifact.WeightsFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +71,7 @@ func TestRunTiny(t *testing.T) {
 			t.Errorf("%s is not the source's", name)
 		}
 	}
-	cfg, err := infer.LoadConfig(out)
+	cfg, err := model.LoadConfig(out)
 	if err != nil || cfg.Quantization == nil || cfg.Quantization.Bits != 4 || cfg.Quantization.GroupRows != 16 || len(cfg.Quantization.Modules) != 0 {
 		t.Errorf("the artifact's config: %+v, %v", cfg, err)
 	}
@@ -110,7 +112,7 @@ func TestRunValues(t *testing.T) {
 			pool := newPool(t, 2)
 			model := newSynthetic(c.dtype, c.bias).write(t, 1)
 			out, res := run(t, pool, Options{Model: model, Bits: c.bits, GroupRows: 5, Overrides: c.over})
-			if _, err := Verify(bg, pool, out, nil); err != nil {
+			if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
 				t.Fatal(err)
 			}
 			ckpt, err := safetensors.OpenCheckpoint(model)
@@ -118,13 +120,13 @@ func TestRunValues(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer ckpt.Close()
-			a := open(t, out)
-			layers := map[string]infer.PlanModule{}
+			a := openArtifact(t, out)
+			layers := map[string]artifact.PlanModule{}
 			for _, l := range res.Layers {
 				layers[l.Name] = l
 			}
-			for i := range a.layout {
-				st := &a.layout[i]
+			for i := range a.Layout {
+				st := &a.Layout[i]
 				src, _ := ckpt.Tensor(st.Spec.Name)
 				want := make([]float32, src.NumElements())
 				if err := src.Float32(want, 0); err != nil {
@@ -138,11 +140,11 @@ func TestRunValues(t *testing.T) {
 					n += float64(want[k]) * float64(want[k])
 				}
 				switch st.Form {
-				case infer.Plain:
+				case artifact.Plain:
 					if e != 0 {
 						t.Errorf("%s was to be kept and changed", st.Spec.Name)
 					}
-				case infer.Palette:
+				case artifact.Palette:
 					checkNearest(t, a, st, want, got)
 				}
 				if len(st.Spec.Shape) < 2 {
@@ -156,35 +158,31 @@ func TestRunValues(t *testing.T) {
 	}
 }
 
-func open(t *testing.T, dir string) *artifact {
+func openArtifact(t *testing.T, dir string) *artifact.Reader {
 	t.Helper()
-	m, err := infer.ReadManifest(dir)
+	a, err := artifact.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := openArtifact(dir, m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.file.Close() })
+	t.Cleanup(func() { a.File.Close() })
 	return a
 }
 
 // denseValues reads a stored tensor the plain way, from the format's definition.
-func denseValues(t *testing.T, a *artifact, st *infer.StoredTensor) []float32 {
+func denseValues(t *testing.T, a *artifact.Reader, st *artifact.StoredTensor) []float32 {
 	t.Helper()
 	var parts []*safetensors.Tensor
 	for _, n := range st.Names {
-		x, _ := a.file.Tensor(n)
+		x, _ := a.File.Tensor(n)
 		parts = append(parts, x)
 	}
 	out := make([]float32, st.Weights())
 	switch st.Form {
-	case infer.Plain:
+	case artifact.Plain:
 		if err := parts[0].Float32(out, 0); err != nil {
 			t.Fatal(err)
 		}
-	case infer.RowInt8:
+	case artifact.RowInt8:
 		scale := make([]float32, st.Spec.Shape[0])
 		if err := parts[1].Float32(scale, 0); err != nil {
 			t.Fatal(err)
@@ -192,7 +190,7 @@ func denseValues(t *testing.T, a *artifact, st *infer.StoredTensor) []float32 {
 		for i, b := range parts[0].Bytes() {
 			out[i] = float32(int8(b)) * scale[i/st.Spec.Shape[1]]
 		}
-	case infer.Palette:
+	case artifact.Palette:
 		lut := make([]float32, parts[1].NumElements())
 		if err := parts[1].Float32(lut, 0); err != nil {
 			t.Fatal(err)
@@ -213,22 +211,22 @@ func denseValues(t *testing.T, a *artifact, st *infer.StoredTensor) []float32 {
 					at := c*st.Bits + b
 					k |= int(row[at/8]>>(at%8)&1) << b
 				}
-				out[r*cols+c] = lut[r/a.m.Plan.GroupRows<<st.Bits+k] * scale[r]
+				out[r*cols+c] = lut[r/a.Manifest.Plan.GroupRows<<st.Bits+k] * scale[r]
 			}
 		}
 	}
 	return out
 }
 
-func checkNearest(t *testing.T, a *artifact, st *infer.StoredTensor, want, got []float32) {
+func checkNearest(t *testing.T, a *artifact.Reader, st *artifact.StoredTensor, want, got []float32) {
 	t.Helper()
-	x, _ := a.file.Tensor(st.Names[1])
+	x, _ := a.File.Tensor(st.Names[1])
 	lut := make([]float32, x.NumElements())
 	if err := x.Float32(lut, 0); err != nil {
 		t.Fatal(err)
 	}
 	for i := range want {
-		g := i / st.Spec.Shape[1] / a.m.Plan.GroupRows
+		g := i / st.Spec.Shape[1] / a.Manifest.Plan.GroupRows
 		best := math.Inf(1)
 		for _, v := range lut[g<<st.Bits : (g+1)<<st.Bits] {
 			best = min(best, math.Abs(float64(v)-float64(want[i])))
@@ -264,10 +262,10 @@ func TestFormsOfTheSameCheckpoint(t *testing.T) {
 		s := newSynthetic(safetensors.BF16, false)
 		s.tie(names...)
 		out, _ := run(t, pool, Options{Model: s.write(t, 1)})
-		if _, err := Verify(bg, pool, out, nil); err != nil {
+		if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
 			t.Errorf("%v: %v", names, err)
 		}
-		weights := string(readFile(t, filepath.Join(out, infer.WeightsFile)))
+		weights := string(readFile(t, filepath.Join(out, artifact.WeightsFile)))
 		if first == "" {
 			first = weights
 		}
@@ -413,7 +411,7 @@ func TestRefusedTargets(t *testing.T) {
 	}
 	empty := t.TempDir()
 	out, _ := run(t, pool, Options{Model: tinyModel, Out: empty})
-	if _, err := Verify(bg, pool, out, nil); err != nil {
+	if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -425,7 +423,7 @@ func TestIgnorableTensors(t *testing.T) {
 	plain, _ := run(t, pool, Options{Model: s.write(t, 1)})
 	s.tensors = append(s.tensors, tensor{"model.layers.0.self_attn.rotary_emb.inv_freq", safetensors.F32, []int{4}, make([]byte, 16)})
 	with, _ := run(t, pool, Options{Model: s.write(t, 1)})
-	if !bytes.Equal(readFile(t, filepath.Join(plain, infer.WeightsFile)), readFile(t, filepath.Join(with, infer.WeightsFile))) {
+	if !bytes.Equal(readFile(t, filepath.Join(plain, artifact.WeightsFile)), readFile(t, filepath.Join(with, artifact.WeightsFile))) {
 		t.Error("an inverse frequency changed the weights")
 	}
 }
@@ -436,7 +434,7 @@ func TestSourceDigest(t *testing.T) {
 	s := newSynthetic(safetensors.BF16, false)
 	digest := func() string {
 		out, _ := run(t, pool, Options{Model: s.write(t, 1)})
-		return open(t, out).m.Source.Digest
+		return openArtifact(t, out).Manifest.Source.Digest
 	}
 	first := digest()
 	s.tensor("model.norm.weight").data[0] ^= 1

@@ -9,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/internal/infile"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -31,21 +32,21 @@ func smallArtifact(t *testing.T) string {
 func TestVerifyFindsFlippedBits(t *testing.T) {
 	dir := smallArtifact(t)
 	pool := newPool(t, 1)
-	if _, err := Verify(bg, pool, dir, nil); err != nil {
+	if _, err := artifact.Verify(bg, pool, dir, nil); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range contents(t, dir) {
 		data := []byte(text)
 		path := filepath.Join(dir, name)
 		header := 0
-		if name == infer.WeightsFile {
+		if name == artifact.WeightsFile {
 			header = 8 + int(binary.LittleEndian.Uint64(data))
 		}
 		step := max(1, (len(data)-header)/150)
 		for i := 0; i < len(data); {
 			data[i] ^= 1 << (i % 8)
 			writeFile(t, path, data)
-			_, err := Verify(bg, pool, dir, nil)
+			_, err := artifact.Verify(bg, pool, dir, nil)
 			if fault.KindOf(err) != fault.Input {
 				t.Errorf("%s: byte %d of %d changed: %v", name, i, len(data), err)
 			}
@@ -59,7 +60,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 		}
 		writeFile(t, path, data)
 	}
-	if _, err := Verify(bg, pool, dir, nil); err != nil {
+	if _, err := artifact.Verify(bg, pool, dir, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -67,7 +68,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 // A change in a tensor's data names the tensor.
 func TestVerifyNamesTheTensor(t *testing.T) {
 	dir := smallArtifact(t)
-	path := filepath.Join(dir, infer.WeightsFile)
+	path := filepath.Join(dir, artifact.WeightsFile)
 	data := readFile(t, path)
 	f, err := safetensors.Open(path)
 	if err != nil {
@@ -85,8 +86,8 @@ func TestVerifyNamesTheTensor(t *testing.T) {
 	for name, at := range offset {
 		data[at] ^= 1
 		writeFile(t, path, data)
-		_, err := Verify(bg, pool, dir, nil)
-		wantFault(t, err, fault.Input, infer.WeightsFile, `"`+name+`"`, "SHA-256")
+		_, err := artifact.Verify(bg, pool, dir, nil)
+		wantFault(t, err, fault.Input, artifact.WeightsFile, `"`+name+`"`, "SHA-256")
 		data[at] ^= 1
 	}
 }
@@ -99,27 +100,27 @@ func TestVerifyFindsMissingAndExtraFiles(t *testing.T) {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Verify(bg, pool, dir, nil)
+		_, err := artifact.Verify(bg, pool, dir, nil)
 		wantFault(t, err, fault.Input, name)
 		writeFile(t, path, []byte(data+"\n"))
-		_, err = Verify(bg, pool, dir, nil)
+		_, err = artifact.Verify(bg, pool, dir, nil)
 		wantFault(t, err, fault.Input, name)
 		writeFile(t, path, []byte(data))
 	}
 	extra := filepath.Join(dir, ".extra")
 	writeFile(t, extra, nil)
-	_, err := Verify(bg, pool, dir, nil)
+	_, err := artifact.Verify(bg, pool, dir, nil)
 	wantFault(t, err, fault.Input, ".extra", "does not list")
 	os.Remove(extra)
 	if err := os.Mkdir(extra, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Verify(bg, pool, dir, nil)
+	_, err = artifact.Verify(bg, pool, dir, nil)
 	wantFault(t, err, fault.Input, ".extra", "directory")
 	os.Remove(extra)
-	_, err = Verify(bg, pool, filepath.Join(dir, "none"), nil)
+	_, err = artifact.Verify(bg, pool, filepath.Join(dir, "none"), nil)
 	wantFault(t, err, fault.Input, "manifest.json", "missing")
-	if _, err := Verify(bg, pool, dir, nil); err != nil {
+	if _, err := artifact.Verify(bg, pool, dir, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -133,7 +134,7 @@ func TestVerifyFollowsLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := Verify(bg, newPool(t, 1), linked, nil); err != nil {
+	if _, err := artifact.Verify(bg, newPool(t, 1), linked, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -143,23 +144,23 @@ func TestVerifyFollowsLinks(t *testing.T) {
 func TestVerifyDerivesAgain(t *testing.T) {
 	dir := smallArtifact(t)
 	pool := newPool(t, 1)
-	path := filepath.Join(dir, infer.ManifestFile)
+	path := filepath.Join(dir, artifact.ManifestFile)
 	good := readFile(t, path)
 	for _, c := range []struct {
 		name   string
-		change func(m *infer.Manifest)
+		change func(m *artifact.Manifest)
 		part   string
 	}{
-		{"bpw", func(m *infer.Manifest) { m.BPW.Projections /= 2 }, "bpw"},
-		{"model bpw", func(m *infer.Manifest) { m.BPW.Model++ }, "bpw"},
-		{"bytes", func(m *infer.Manifest) { m.Plan.Modules[3].Bytes++ }, "plan says"},
-		{"bits", func(m *infer.Manifest) { m.Plan.Modules[1].Bits = 3 }, "plan says"},
-		{"module", func(m *infer.Manifest) { m.Plan.Modules = m.Plan.Modules[:4] }, "does not list"},
-		{"default", func(m *infer.Manifest) { m.Plan.Bits = 5 }, "config.json"},
-		{"tokenizer", func(m *infer.Manifest) { m.Tokenizer = hexSum(nil) }, "tokenizer"},
-		{"tensor", func(m *infer.Manifest) { m.Tensors[2].SHA256 = hexSum(nil) }, "SHA-256"},
-		{"file", func(m *infer.Manifest) { m.Files[0].SHA256 = hexSum(nil) }, "SHA-256"},
-		{"shape", func(m *infer.Manifest) {
+		{"bpw", func(m *artifact.Manifest) { m.BPW.Projections /= 2 }, "bpw"},
+		{"model bpw", func(m *artifact.Manifest) { m.BPW.Model++ }, "bpw"},
+		{"bytes", func(m *artifact.Manifest) { m.Plan.Modules[3].Bytes++ }, "plan says"},
+		{"bits", func(m *artifact.Manifest) { m.Plan.Modules[1].Bits = 3 }, "plan says"},
+		{"module", func(m *artifact.Manifest) { m.Plan.Modules = m.Plan.Modules[:4] }, "does not list"},
+		{"default", func(m *artifact.Manifest) { m.Plan.Bits = 5 }, "config.json"},
+		{"tokenizer", func(m *artifact.Manifest) { m.Tokenizer = infile.SHA256(nil) }, "tokenizer"},
+		{"tensor", func(m *artifact.Manifest) { m.Tensors[2].SHA256 = infile.SHA256(nil) }, "SHA-256"},
+		{"file", func(m *artifact.Manifest) { m.Files[0].SHA256 = infile.SHA256(nil) }, "SHA-256"},
+		{"shape", func(m *artifact.Manifest) {
 			for i := range m.Tensors {
 				if s := m.Tensors[i].Shape; len(s) == 2 && s[0] != s[1] {
 					s[0], s[1] = s[1], s[0]
@@ -169,7 +170,7 @@ func TestVerifyDerivesAgain(t *testing.T) {
 		}, "shape"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m, err := infer.ParseManifest(path, good)
+			m, err := artifact.ParseManifest(path, good)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -179,8 +180,8 @@ func TestVerifyDerivesAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			writeFile(t, path, data)
-			writeFile(t, filepath.Join(dir, infer.ManifestDigestFile), sum)
-			_, err = Verify(bg, pool, dir, nil)
+			writeFile(t, filepath.Join(dir, artifact.ManifestDigestFile), sum)
+			_, err = artifact.Verify(bg, pool, dir, nil)
 			wantFault(t, err, fault.Input, c.part)
 		})
 	}
@@ -190,7 +191,7 @@ func TestVerifyStops(t *testing.T) {
 	dir := smallArtifact(t)
 	ctx, cancel := context.WithCancel(bg)
 	cancel()
-	if _, err := Verify(ctx, newPool(t, 1), dir, nil); !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Unexpected {
+	if _, err := artifact.Verify(ctx, newPool(t, 1), dir, nil); !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Unexpected {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -198,29 +199,29 @@ func TestVerifyStops(t *testing.T) {
 // reseal makes the digests of a changed artifact right again.
 func reseal(t *testing.T, dir string) {
 	t.Helper()
-	m, err := infer.ReadManifest(dir)
+	m, err := artifact.ReadManifest(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := safetensors.Open(filepath.Join(dir, infer.WeightsFile))
+	f, err := safetensors.Open(filepath.Join(dir, artifact.WeightsFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	for i := range m.Tensors {
 		x, _ := f.Tensor(m.Tensors[i].Name)
-		m.Tensors[i].SHA256 = hexSum(x.Bytes())
+		m.Tensors[i].SHA256 = infile.SHA256(x.Bytes())
 	}
 	for i := range m.Files {
 		data := readFile(t, filepath.Join(dir, m.Files[i].Name))
-		m.Files[i].SHA256, m.Files[i].Bytes = hexSum(data), int64(len(data))
+		m.Files[i].SHA256, m.Files[i].Bytes = infile.SHA256(data), int64(len(data))
 	}
 	data, sum, err := m.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(dir, infer.ManifestFile), data)
-	writeFile(t, filepath.Join(dir, infer.ManifestDigestFile), sum)
+	writeFile(t, filepath.Join(dir, artifact.ManifestFile), data)
+	writeFile(t, filepath.Join(dir, artifact.ManifestDigestFile), sum)
 }
 
 // Right digests do not make illegal values legal, nor a config that contradicts
@@ -229,7 +230,7 @@ func TestVerifyFindsIllegalContent(t *testing.T) {
 	const v0, up = "model.layers.0.self_attn.v_proj", "model.layers.0.mlp.up_proj.weight"
 	poke := func(name string, at int, value ...byte) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
-			path := filepath.Join(dir, infer.WeightsFile)
+			path := filepath.Join(dir, artifact.WeightsFile)
 			data := readFile(t, path)
 			f, err := safetensors.Open(path)
 			if err != nil {
@@ -249,7 +250,7 @@ func TestVerifyFindsIllegalContent(t *testing.T) {
 	}
 	config := func(old, new string) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
-			path := filepath.Join(dir, configFile)
+			path := filepath.Join(dir, artifact.ConfigFile)
 			text := string(readFile(t, path))
 			if !strings.Contains(text, old) {
 				t.Fatalf("%q is not in config.json", old)
@@ -283,7 +284,7 @@ func TestVerifyFindsIllegalContent(t *testing.T) {
 			dir := smallArtifact(t)
 			c.change(t, dir)
 			reseal(t, dir)
-			_, err := Verify(bg, newPool(t, 2), dir, nil)
+			_, err := artifact.Verify(bg, newPool(t, 2), dir, nil)
 			if c.parts == nil {
 				if err != nil {
 					t.Error(err)

@@ -9,12 +9,13 @@ import (
 	"slices"
 	"strings"
 
-	"afmq/internal/fault"
 	"afmq/internal/infile"
 	"afmq/internal/kernel"
-	"afmq/internal/tokenizer"
-	"afmq/pkg/infer"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/tokenizer"
 )
 
 // pieceSequences is the length, in sequences, of the pieces that a text without
@@ -48,7 +49,7 @@ func (d *Data) TrainTokens() (n int) {
 
 // readData reads the files, encodes every document alone and holds documents of at
 // least o.Validation tokens out.
-func readData(ctx context.Context, pool *kernel.Pool, o *Options, t *tokenizer.Tokenizer, cfg *infer.Config) (*Data, error) {
+func readData(ctx context.Context, pool *kernel.Pool, o *Options, t *tokenizer.Tokenizer, cfg *model.Config) (*Data, error) {
 	d := &Data{seqLen: o.SeqLen, separator: cfg.Separator(), seed: o.Seed, epoch: -1}
 	var documents [][]int32
 	for _, file := range o.Data {
@@ -69,7 +70,7 @@ func readData(ctx context.Context, pool *kernel.Pool, o *Options, t *tokenizer.T
 }
 
 // readFile returns the documents of one file, and the file's digest.
-func (d *Data) readFile(ctx context.Context, pool *kernel.Pool, file string, t *tokenizer.Tokenizer, cfg *infer.Config) ([][]int32, string, error) {
+func (d *Data) readFile(ctx context.Context, pool *kernel.Pool, file string, t *tokenizer.Tokenizer, cfg *model.Config) ([][]int32, string, error) {
 	ext := strings.ToLower(filepath.Ext(file))
 	if ext == ".safetensors" {
 		ids, sum, err := readTokenFile(file, cfg.VocabSize)
@@ -78,15 +79,15 @@ func (d *Data) readFile(ctx context.Context, pool *kernel.Pool, file string, t *
 		}
 		return d.cut(ids, true), sum, nil
 	}
-	texts, sum, err := infer.ReadTexts(file)
+	texts, sum, err := eval.ReadTexts(file)
 	if err != nil {
 		return nil, "", err
 	}
 	out, errs := make([][]int32, len(texts)), make([]error, len(texts))
 	pool.Run(len(texts), func(_, i int) {
 		if errs[i] = ctx.Err(); errs[i] == nil {
-			var c *infer.Corpus
-			if c, errs[i] = infer.EncodeTexts(file, texts[i:i+1], t, d.separator); errs[i] == nil {
+			var c *eval.Corpus
+			if c, errs[i] = eval.EncodeTexts(file, texts[i:i+1], t, d.separator); errs[i] == nil {
 				out[i] = c.IDs
 			}
 		}

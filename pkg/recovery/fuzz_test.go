@@ -7,9 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
-	"afmq/pkg/infer"
+	"afmq/pkg/adapter"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
 
@@ -59,11 +60,11 @@ func FuzzTokens(f *testing.F) {
 
 // FuzzState checks that a saved state that somebody changed is refused, or is one.
 func FuzzState(f *testing.F) {
-	cfg := &infer.Config{HiddenSize: 4, IntermediateSize: 4, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 4, VocabSize: 8}
+	cfg := &model.Config{HiddenSize: 4, IntermediateSize: 4, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 4, VocabSize: 8}
 	pool := kernel.NewPool(1)
 	f.Cleanup(pool.Close)
 	fresh := func() *trainer {
-		config := &infer.AdapterConfig{Rank: 1, Alpha: 1, Modules: []string{"model.layers.0.mlp.up_proj"}}
+		config := &adapter.Config{Rank: 1, Alpha: 1, Modules: []string{"model.layers.0.mlp.up_proj"}}
 		return &trainer{students: []*student{newStudent(pool, cfg, config)}, standing: standing{Best: make([]best, 1)}, steps: 5}
 	}
 	infos, values := fresh().stateTensors()

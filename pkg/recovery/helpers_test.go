@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"afmq/internal/demo"
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
 	"afmq/pkg/safetensors"

@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/adapter"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 )
 
 // initializer finds the roots of all inputs and the first value of the adapters.
@@ -15,7 +17,7 @@ type initializer struct {
 	pool          *kernel.Pool
 	base, teacher *infer.Model // teacher is nil where no init needs it
 	opts          *Options
-	from          *infer.Adapter // to start from, instead of an init; nil for none
+	from          *adapter.Adapter // to start from, instead of an init; nil for none
 	students      []*student
 	outputs       map[place]*moments // of the gradients at the modules' outputs; nil where no init needs them
 }
@@ -72,7 +74,7 @@ func inputOf(kind string) string {
 	return kind
 }
 
-func (z *initializer) rootOf(walk *infer.Walk, spec infer.TensorSpec) (*root, error) {
+func (z *initializer) rootOf(walk *infer.Walk, spec model.TensorSpec) (*root, error) {
 	m := newMoments(spec.Shape[1], spec.Shape[1] <= widestRoot)
 	for b := range walk.Batches() {
 		m.add(z.pool, walk.Input(spec.Kind, b), walk.Tokens(b))

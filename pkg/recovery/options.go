@@ -8,10 +8,11 @@ import (
 	"strconv"
 	"strings"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
-	"afmq/internal/progress"
-	"afmq/pkg/infer"
+	"afmq/pkg/adapter"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
+	"afmq/pkg/progress"
 )
 
 // Init says what an adapter is before its first step.
@@ -208,7 +209,7 @@ func (o *Options) sequence(positions int) error {
 }
 
 // configs returns the configuration of each adapter, in the order of Ranks.
-func (o *Options) configs(cfg *infer.Config) ([]*infer.AdapterConfig, error) {
+func (o *Options) configs(cfg *model.Config) ([]*adapter.Config, error) {
 	modules, err := o.modules(cfg)
 	if err != nil {
 		return nil, err
@@ -217,9 +218,9 @@ func (o *Options) configs(cfg *infer.Config) ([]*infer.AdapterConfig, error) {
 	for _, spec := range cfg.Tensors() {
 		shapes[spec.Module()] = spec.Shape
 	}
-	var out []*infer.AdapterConfig
+	var out []*adapter.Config
 	for _, rank := range o.Ranks {
-		c := &infer.AdapterConfig{Rank: rank, Alpha: o.Alpha, RSLoRA: o.RSLoRA, Modules: modules, Ranks: map[string]int{}, Alphas: map[string]float64{}}
+		c := &adapter.Config{Rank: rank, Alpha: o.Alpha, RSLoRA: o.RSLoRA, Modules: modules, Ranks: map[string]int{}, Alphas: map[string]float64{}}
 		if c.Alpha == 0 {
 			c.Alpha = float64(rank)
 		}
@@ -254,7 +255,7 @@ func (o *Options) configs(cfg *infer.Config) ([]*infer.AdapterConfig, error) {
 }
 
 // modules returns the projections that Targets choose, in canonical order.
-func (o *Options) modules(cfg *infer.Config) ([]string, error) {
+func (o *Options) modules(cfg *model.Config) ([]string, error) {
 	var patterns []*regexp.Regexp
 	for _, t := range o.Targets {
 		re, err := regexp.Compile(t)
@@ -266,7 +267,7 @@ func (o *Options) modules(cfg *infer.Config) ([]string, error) {
 	hits := make([]bool, len(patterns))
 	var out []string
 	for _, spec := range cfg.Tensors() {
-		if spec.Role != infer.Projection {
+		if spec.Role != model.Projection {
 			continue
 		}
 		name, chosen := spec.Module(), len(patterns) == 0

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"unicode/utf8"
 
-	"afmq/internal/fault"
 	"afmq/internal/infile"
+	"afmq/pkg/fault"
 )
 
 // Bounds of what is read back: far beyond what Run writes.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // TestReadBack holds what is read of a run's directory to what the run returned.

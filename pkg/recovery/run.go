@@ -11,12 +11,15 @@ import (
 	"path/filepath"
 	"time"
 
-	"afmq/internal/fault"
 	"afmq/internal/infile"
 	"afmq/internal/kernel"
 	"afmq/internal/rss"
 	"afmq/internal/stage"
+	"afmq/pkg/adapter"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 )
 
 // Schema is the version of recovery.json.
@@ -114,11 +117,11 @@ func Run(ctx context.Context, pool *kernel.Pool, opts Options) (*Result, error) 
 type run struct {
 	pool          *kernel.Pool
 	opts          *Options
-	manifest      *infer.Manifest
+	manifest      *artifact.Manifest
 	teacherDigest string
 	base, teacher *infer.Model
-	from          *infer.Adapter
-	configs       []*infer.AdapterConfig
+	from          *adapter.Adapter
+	configs       []*adapter.Config
 	data          *Data
 	students      []*student
 }
@@ -126,16 +129,16 @@ type run struct {
 // open reads and checks everything that the run needs.
 func (r *run) open(ctx context.Context) (err error) {
 	o := r.opts
-	if !infer.IsArtifact(o.Artifact) {
+	if !artifact.IsArtifact(o.Artifact) {
 		if _, err := os.Stat(o.Artifact); err != nil {
 			return fault.Reading(o.Artifact, err)
 		}
-		return fault.Inputf(o.Artifact, "is no artifact: it has no %s", infer.ManifestFile).WithHint("`afmq quantize` makes one")
+		return fault.Inputf(o.Artifact, "is no artifact: it has no %s", artifact.ManifestFile).WithHint("`afmq quantize` makes one")
 	}
-	if r.manifest, err = infer.ReadManifest(o.Artifact); err != nil {
+	if r.manifest, err = artifact.ReadManifest(o.Artifact); err != nil {
 		return err
 	}
-	cfg, err := infer.LoadConfig(o.Artifact)
+	cfg, err := model.LoadConfig(o.Artifact)
 	if err != nil {
 		return err
 	}
@@ -154,14 +157,14 @@ func (r *run) open(ctx context.Context) (err error) {
 		return err
 	}
 	// The adapter will be bound to what the manifest says, so that must be true.
-	if err := infer.CheckTensors(ctx, r.pool, o.Artifact, infer.ManifestFile, r.manifest.Tensors); err != nil {
+	if err := artifact.CheckTensors(ctx, r.pool, o.Artifact, artifact.ManifestFile, r.manifest.Tensors); err != nil {
 		return err
 	}
 	if o.From != "" {
-		if r.from, err = infer.OpenAdapter(o.From, o.Artifact, cfg, o.AllowUnbound); err != nil {
+		if r.from, err = adapter.Open(o.From, o.Artifact, cfg, o.AllowUnbound); err != nil {
 			return err
 		}
-		r.configs = []*infer.AdapterConfig{&r.from.Config}
+		r.configs = []*adapter.Config{&r.from.Config}
 		o.Ranks = []int{r.from.Config.Rank}
 	}
 	if r.data, err = readData(ctx, r.pool, o, r.base.Tokenizer, r.base.Config); err != nil {
@@ -175,12 +178,12 @@ func (r *run) open(ctx context.Context) (err error) {
 
 // openTeacher opens the teacher and checks that it is the model that the artifact was
 // made from, or at least one that it can be compared with.
-func (r *run) openTeacher(ctx context.Context, cfg *infer.Config) error {
+func (r *run) openTeacher(ctx context.Context, cfg *model.Config) error {
 	o := r.opts
 	if o.Teacher == "" {
 		return nil
 	}
-	if err := infer.SameTokenizer(o.Artifact, o.Teacher); err != nil {
+	if err := model.SameTokenizer(o.Artifact, o.Teacher); err != nil {
 		return err
 	}
 	teacher, err := infer.OpenWeights(o.Teacher, r.pool)
@@ -210,12 +213,12 @@ func (r *run) openTeacher(ctx context.Context, cfg *infer.Config) error {
 		return fault.Inputf(o.Teacher, "init %s compares weights, and the teacher has other shapes than the artifact", o.Init).
 			WithHint("give --init zero")
 	}
-	digest, err := infer.DigestCheckpoint(ctx, r.pool, o.Teacher)
+	digest, err := artifact.DigestCheckpoint(ctx, r.pool, o.Teacher)
 	r.teacherDigest = digest
 	return err
 }
 
-func sameShape(a, b *infer.Config) bool {
+func sameShape(a, b *model.Config) bool {
 	x, y := a.Tensors(), b.Tensors()
 	if len(x) != len(y) {
 		return false
@@ -240,7 +243,7 @@ func (r *run) job() ([]byte, error) {
 		"init_tokens": o.InitTokens, "compute": o.Compute.String(),
 	}
 	if o.From != "" {
-		sum, err := infile.Hash(filepath.Join(o.From, infer.AdapterWeightsFile))
+		sum, err := infile.Hash(filepath.Join(o.From, adapter.WeightsFile))
 		if err != nil {
 			return nil, err
 		}
@@ -310,7 +313,7 @@ func (r *run) write(t *trainer, i int) (*AdapterResult, error) {
 			return nil, err
 		}
 	}
-	info, err := os.Stat(filepath.Join(dir.Path(bestDir), infer.AdapterWeightsFile))
+	info, err := os.Stat(filepath.Join(dir.Path(bestDir), adapter.WeightsFile))
 	if err != nil {
 		return nil, err
 	}
@@ -341,8 +344,8 @@ func (r *run) write(t *trainer, i int) (*AdapterResult, error) {
 
 // writeAdapter stores weights laid out as the student's in a directory.
 func (r *run) writeAdapter(dir string, s *student, weights []float32) error {
-	a := &infer.Adapter{Dir: dir, Config: *s.config, Base: r.manifest.ContentHash, Data: r.data.Files, Modules: s.values(r.pool, weights)}
-	return infer.WriteAdapter(a, r.base.Config, r.opts.stored(), stage.WriteFileAtomic)
+	a := &adapter.Adapter{Dir: dir, Config: *s.config, Base: r.manifest.ContentHash, Data: r.data.Files, Modules: s.values(r.pool, weights)}
+	return adapter.Write(a, r.base.Config, r.opts.stored(), stage.WriteFileAtomic)
 }
 
 // rescue stores the best adapters so far beside the saved state, when a run cannot go on.

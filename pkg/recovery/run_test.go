@@ -11,9 +11,11 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/adapter"
+	"afmq/pkg/fault"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
 
@@ -44,7 +46,7 @@ func TestRunRecovers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		adapter, err := infer.OpenAdapter(filepath.Join(o.Out, a.Path), b.artifact, m.Config, false)
+		adapter, err := adapter.Open(filepath.Join(o.Out, a.Path), b.artifact, m.Config, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +104,7 @@ func TestSameBytes(t *testing.T) {
 	alone := o
 	alone.Out, alone.Ranks = filepath.Join(t.TempDir(), "out"), []int{5}
 	mustRun(t, newPool(t, 2), alone)
-	name := filepath.Join("rank-5", infer.AdapterWeightsFile)
+	name := filepath.Join("rank-5", adapter.WeightsFile)
 	if contents(t, alone.Out)[name] != want[name] {
 		t.Error("rank 5 beside rank 2 differs from rank 5 alone")
 	}
@@ -206,11 +208,11 @@ func TestNonFiniteLoss(t *testing.T) {
 		t.Error("there is an output")
 	}
 	// And the best adapter so far can be used.
-	cfg, err := infer.LoadConfig(b.artifact)
+	cfg, err := model.LoadConfig(b.artifact)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := infer.OpenAdapter(filepath.Join(filepath.Dir(state), "rank-2"), b.artifact, cfg, false); err != nil {
+	if _, err := adapter.Open(filepath.Join(filepath.Dir(state), "rank-2"), b.artifact, cfg, false); err != nil {
 		t.Error(err)
 	}
 }
@@ -230,10 +232,10 @@ func TestFrom(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	old, next := contents(t, from), contents(t, filepath.Join(n.Out, a.Last))
-	if old[infer.AdapterConfigFile] != next[infer.AdapterConfigFile] {
-		t.Errorf("the configuration changed:\n%s\n%s", old[infer.AdapterConfigFile], next[infer.AdapterConfigFile])
+	if old[adapter.ConfigFile] != next[adapter.ConfigFile] {
+		t.Errorf("the configuration changed:\n%s\n%s", old[adapter.ConfigFile], next[adapter.ConfigFile])
 	}
-	if old[infer.AdapterWeightsFile] == next[infer.AdapterWeightsFile] {
+	if old[adapter.WeightsFile] == next[adapter.WeightsFile] {
 		t.Error("nothing was trained")
 	}
 	wrong := n

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 	"afmq/pkg/safetensors"
 )
 

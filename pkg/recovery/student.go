@@ -5,14 +5,16 @@ import (
 	"math/rand/v2"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/adapter"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
 
 // student is one adapter in training. All its numbers lie in one slice for each of
 // weights, gradients and moments, which [part] cuts into matrices.
 type student struct {
-	config *infer.AdapterConfig
+	config *adapter.Config
 	parts  []part // in canonical order
 
 	weights, grads []float32
@@ -24,7 +26,7 @@ type student struct {
 
 // part is the adapter of one module.
 type part struct {
-	spec  infer.TensorSpec
+	spec  model.TensorSpec
 	name  string // of the module
 	rank  int
 	scale float32
@@ -40,7 +42,7 @@ type part struct {
 	root     *root
 }
 
-func newStudent(pool *kernel.Pool, cfg *infer.Config, config *infer.AdapterConfig) *student {
+func newStudent(pool *kernel.Pool, cfg *model.Config, config *adapter.Config) *student {
 	s := &student{config: config}
 	adapted := map[string]bool{}
 	for _, m := range config.Modules {
@@ -49,7 +51,7 @@ func newStudent(pool *kernel.Pool, cfg *infer.Config, config *infer.AdapterConfi
 	total := 0
 	for _, spec := range cfg.Tensors() {
 		name := spec.Module()
-		if spec.Role == infer.Projection && adapted[name] {
+		if spec.Role == model.Projection && adapted[name] {
 			p := part{spec: spec, name: name, rank: config.RankOf(name), scale: config.ScaleOf(name)}
 			s.parts = append(s.parts, p)
 			total += p.rank * (spec.Shape[0] + spec.Shape[1])
@@ -85,7 +87,7 @@ func (s *student) zeroInit(at int, seed int64) {
 }
 
 // copyFrom starts from an adapter.
-func (s *student) copyFrom(at int, a *infer.Adapter) {
+func (s *student) copyFrom(at int, a *adapter.Adapter) {
 	p := &s.parts[at]
 	w := a.Modules[p.name]
 	copy(p.a, turned(w.A, p.rank, p.spec.Shape[1]))
@@ -94,8 +96,8 @@ func (s *student) copyFrom(at int, a *infer.Adapter) {
 
 // values returns the adapter's matrices as files hold them, from weights laid out as
 // the student's own.
-func (s *student) values(pool *kernel.Pool, weights []float32) map[string]infer.AdapterWeights {
-	out := make(map[string]infer.AdapterWeights, len(s.parts))
+func (s *student) values(pool *kernel.Pool, weights []float32) map[string]adapter.Weights {
+	out := make(map[string]adapter.Weights, len(s.parts))
 	at := 0
 	for i := range s.parts {
 		p := &s.parts[i]
@@ -107,7 +109,7 @@ func (s *student) values(pool *kernel.Pool, weights []float32) map[string]infer.
 			p.root.timesInverse(pool, a, white, p.rank)
 		}
 		at += p.rank * in
-		out[p.name] = infer.AdapterWeights{A: a, B: weights[at : at+p.rank*rows]}
+		out[p.name] = adapter.Weights{A: a, B: weights[at : at+p.rank*rows]}
 		at += p.rank * rows
 	}
 	return out

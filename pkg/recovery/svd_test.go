@@ -9,6 +9,7 @@ import (
 
 	"afmq/internal/kernel"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 )
 
 func normals(rng *rand.Rand, n int) []float32 {
@@ -130,7 +131,7 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 	const out, in, rank, tokens = 24, 40, 4, 200
 	rng := rand.New(rand.NewPCG(8, 8))
 	w, q := normals(rng, out*in), normals(rng, out*in)
-	spec := infer.TensorSpec{Name: "m.weight", Shape: []int{out, in}, Role: infer.Projection, Kind: "q_proj"}
+	spec := model.TensorSpec{Name: "m.weight", Shape: []int{out, in}, Role: model.Projection, Kind: "q_proj"}
 	model := func(w []float32) *infer.Model {
 		m := &infer.Model{Blocks: make([]infer.Block, 1)}
 		m.Blocks[0].Q.Weight = kernel.PackF32(out, in, w)

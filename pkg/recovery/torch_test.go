@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/adapter"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
 )
@@ -16,7 +17,7 @@ import (
 type torchCase struct {
 	expected  *safetensors.File
 	model     *infer.Model
-	adapter   *infer.Adapter
+	adapter   *adapter.Adapter
 	sequences [][]int32 // with the last token, which is only a target
 }
 
@@ -33,7 +34,7 @@ func eachTorchCase(t *testing.T, f func(t *testing.T, pool *kernel.Pool, c torch
 			if c.model, err = infer.OpenWeights(filepath.Join("../infer/testdata/models", c.expected.Metadata()["checkpoint"]), pool); err != nil {
 				t.Fatal(err)
 			}
-			if c.adapter, err = infer.ReadAdapter(dir, c.model.Config); err != nil {
+			if c.adapter, err = adapter.Read(dir, c.model.Config); err != nil {
 				t.Fatal(err)
 			}
 			x, _ := c.expected.Tensor("ids")
@@ -83,7 +84,7 @@ func TestGradientsAgainstTorch(t *testing.T) {
 		teacher := c.model.NewRunner(pool)
 		batch, targets := c.batch(c.model)
 		ofTeacher := append([]float32(nil), teacher.Forward(batch)...)
-		student := c.model.WithAdapter(&infer.Adapter{})
+		student := c.model.WithAdapter(&adapter.Adapter{})
 		s := newStudent(pool, c.model.Config, &c.adapter.Config)
 		for i := range s.parts {
 			s.copyFrom(i, c.adapter)
@@ -117,7 +118,7 @@ func TestGradientsAgainstTorch(t *testing.T) {
 func (c *torchCase) compareGradients(t *testing.T, what, kind string, s *student, n float64) {
 	grads := s.values(nil, s.grads)
 	for _, p := range s.parts {
-		nameA, nameB := infer.AdapterTensor(p.name)
+		nameA, nameB := adapter.TensorNames(p.name)
 		for name, got := range map[string][]float32{nameA: grads[p.name].A, nameB: grads[p.name].B} {
 			want := floats(t, c.expected, kind+"."+name)
 			if len(want) != len(got) {

@@ -10,6 +10,7 @@ import (
 
 	"afmq/internal/kernel"
 	"afmq/internal/stage"
+	"afmq/pkg/adapter"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
 )
@@ -125,7 +126,7 @@ func (t *trainer) tokens(steps int64) int64 { return steps * int64(t.stepTokens(
 
 // initialize finds the roots of the inputs, and, unless they come from a saved state, the
 // first values of all adapters.
-func (t *trainer) initialize(ctx context.Context, from *infer.Adapter, fill bool) error {
+func (t *trainer) initialize(ctx context.Context, from *adapter.Adapter, fill bool) error {
 	z := &initializer{pool: t.pool, base: t.base, opts: t.opts, from: from, students: t.students}
 	if fill && from == nil && t.opts.Init != InitZero {
 		z.teacher = t.teacher.Model()

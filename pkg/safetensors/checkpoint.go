@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // TestMain lets the test binary be the process that is killed or out of space.

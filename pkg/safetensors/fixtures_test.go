@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 
 	"github.com/google/go-cmp/cmp"
 )

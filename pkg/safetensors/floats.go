@@ -4,7 +4,7 @@ import (
 	"math"
 	"strings"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // FloatTypes are the element types that hold the weights of a model.

@@ -11,7 +11,7 @@ import (
 	"sort"
 	"unicode/utf8"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 const (

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"afmq/internal/fault"
 	"afmq/internal/infile"
+	"afmq/pkg/fault"
 )
 
 // index is what a model.safetensors.index.json says: the shard of every tensor.

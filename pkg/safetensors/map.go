@@ -6,7 +6,7 @@ import (
 	"time"
 	"unsafe"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // mapping is the whole of one file in memory: mapped, or read into the heap where

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"unsafe"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 
 	"github.com/x448/float16"
 )

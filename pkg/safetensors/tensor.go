@@ -5,7 +5,7 @@ import (
 	"reflect"
 	"unsafe"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // Tensor is one tensor of an open file. It is immutable and holds no data of its

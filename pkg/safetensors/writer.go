@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"unsafe"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // Partial is what the name of a staged file has behind that of the finished one.

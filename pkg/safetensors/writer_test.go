@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // plan is a file of five tensors, two of them without data.

@@ -6,7 +6,7 @@ import (
 	"math"
 	"slices"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // Option is one way to store a module.

@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // brute tries every allocation.

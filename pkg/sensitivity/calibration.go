@@ -7,9 +7,11 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"afmq/internal/fault"
-	"afmq/internal/tokenizer"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
+	"afmq/pkg/tokenizer"
 )
 
 // DefaultTokens is the budget of calibration tokens. Error compensation wants 8 k or
@@ -27,14 +29,14 @@ type CalibrationOptions struct {
 // Calibration is the text that a model is calibrated on, as its tokens.
 type Calibration struct {
 	Sequences [][]int32 // each of SeqLen tokens, or one shorter one
-	Record    infer.Calibration
+	Record    artifact.Calibration
 }
 
 // Tokens returns the number of tokens.
 func (c *Calibration) Tokens() int { return c.Record.Tokens }
 
 // Check fills in the defaults that depend on the model. Errors are fault.Usage.
-func (o *CalibrationOptions) Check(cfg *infer.Config) error {
+func (o *CalibrationOptions) Check(cfg *model.Config) error {
 	if o.SeqLen == 0 {
 		o.SeqLen = min(512, cfg.MaxPositions)
 	}
@@ -60,14 +62,14 @@ func (o *CalibrationOptions) Check(cfg *infer.Config) error {
 //
 // The digest is the SHA-256 of the sequence length and of the ids of all sequences, as
 // little-endian 32-bit numbers.
-func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *infer.Config) (*Calibration, error) {
+func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Config) (*Calibration, error) {
 	if err := o.Check(cfg); err != nil {
 		return nil, err
 	}
-	c := &Calibration{Record: infer.Calibration{SeqLen: o.SeqLen, Seed: o.Seed}}
+	c := &Calibration{Record: artifact.Calibration{SeqLen: o.SeqLen, Seed: o.Seed}}
 	var stream []int32
 	for i, file := range o.Files {
-		corpus, err := infer.ReadCorpus(file, t, cfg.Separator())
+		corpus, err := eval.ReadCorpus(file, t, cfg.Separator())
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +93,7 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *infer.Co
 		_ = binary.Write(h, binary.LittleEndian, s)
 	}
 	c.Record.Digest = hex.EncodeToString(h.Sum(nil))
-	c.Record.Passages = infer.Passages(c.Sequences)
+	c.Record.Passages = artifact.Passages(c.Sequences)
 	return c, nil
 }
 

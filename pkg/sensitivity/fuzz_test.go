@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // FuzzOverride checks that an override is refused as usage in one line, or can be written

@@ -5,14 +5,14 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 )
 
 // tinyConfig is that of a model of two layers.
-func tinyConfig(t *testing.T, tie bool) *infer.Config {
+func tinyConfig(t *testing.T, tie bool) *model.Config {
 	t.Helper()
-	cfg, err := infer.ParseConfig("config.json", []byte(fmt.Sprintf(`{
+	cfg, err := model.ParseConfig("config.json", []byte(fmt.Sprintf(`{
 		"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 48,
 		"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64,
 		"rms_norm_eps": 1e-6, "rope_theta": 10000, "max_position_embeddings": 64, "hidden_act": "silu",

@@ -3,7 +3,7 @@ package sensitivity
 import (
 	"context"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // Method says how a score is computed. All of them take a module's palettes at a width,

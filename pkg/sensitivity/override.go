@@ -6,8 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 )
 
 // Override gives the modules whose name Pattern matches another width than the
@@ -49,7 +50,7 @@ func (o Override) Check() error {
 }
 
 func (o Override) compile() (*regexp.Regexp, error) {
-	if (o.Bits < 1 || o.Bits > 8) && o.Bits != KeepBits {
+	if (o.Bits < 1 || o.Bits > 8) && o.Bits != artifact.KeepBits {
 		return nil, fault.Usagef("override %q: bits are 1 to 8, or 16 to keep a matrix as it is", o)
 	}
 	re, err := regexp.Compile(o.Pattern)
@@ -59,17 +60,14 @@ func (o Override) compile() (*regexp.Regexp, error) {
 	return re, nil
 }
 
-// KeepBits is the width that stands for "as the checkpoint stores it".
-const KeepBits = 16
-
 // Width is what becomes of one matrix.
 type Width struct {
-	Form infer.Form
+	Form artifact.Form
 	Bits int // for infer.Palette
 }
 
 func (w Width) String() string {
-	if w.Form == infer.Palette {
+	if w.Form == artifact.Palette {
 		return strconv.Itoa(w.Bits) + " bit palette"
 	}
 	return string(w.Form)
@@ -78,22 +76,22 @@ func (w Width) String() string {
 // Widths decides what becomes of every matrix of the model: projections
 // become palettes of the default width, embedding and untied head int8 rows, and
 // overrides change what they match, later ones winning. Errors are fault.Usage.
-func Widths(cfg *infer.Config, bits int, overrides []Override) (map[string]Width, error) {
+func Widths(cfg *model.Config, bits int, overrides []Override) (map[string]Width, error) {
 	widths := map[string]Width{}
 	var modules []string // what an override may reach, in canonical order
 	embedding, head := "", false
 	for _, spec := range cfg.Tensors() {
 		name := spec.Module()
 		switch spec.Role {
-		case infer.Projection:
-			widths[name] = Width{infer.Palette, bits}
+		case model.Projection:
+			widths[name] = Width{artifact.Palette, bits}
 			modules = append(modules, name)
-		case infer.Head:
-			widths[name] = Width{Form: infer.RowInt8}
+		case model.Head:
+			widths[name] = Width{Form: artifact.RowInt8}
 			modules = append(modules, name)
 			head = true
-		case infer.Embedding:
-			widths[name] = Width{Form: infer.RowInt8}
+		case model.Embedding:
+			widths[name] = Width{Form: artifact.RowInt8}
 			embedding = name
 		}
 	}
@@ -112,10 +110,10 @@ func Widths(cfg *infer.Config, bits int, overrides []Override) (map[string]Width
 				continue
 			}
 			hit = true
-			if o.Bits == KeepBits {
-				widths[name] = Width{Form: infer.Plain}
+			if o.Bits == artifact.KeepBits {
+				widths[name] = Width{Form: artifact.Plain}
 			} else {
-				widths[name] = Width{infer.Palette, o.Bits}
+				widths[name] = Width{artifact.Palette, o.Bits}
 			}
 		}
 		if hit {

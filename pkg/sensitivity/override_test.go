@@ -5,8 +5,9 @@ import (
 	"slices"
 	"testing"
 
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 )
 
 func TestParseOverride(t *testing.T) {
@@ -34,23 +35,23 @@ func TestWidths(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]Width{
-		"model.layers.0.self_attn.q_proj": {infer.Palette, 2},
-		"model.layers.1.self_attn.q_proj": {infer.Palette, 8},
-		"model.layers.1.self_attn.k_proj": {infer.Palette, 2},
-		"model.layers.1.self_attn.v_proj": {infer.Plain, 0},
-		"model.layers.1.self_attn.o_proj": {infer.Palette, 4},
-		"model.embed_tokens":              {infer.RowInt8, 0},
-		"lm_head":                         {infer.Palette, 4},
+		"model.layers.0.self_attn.q_proj": {artifact.Palette, 2},
+		"model.layers.1.self_attn.q_proj": {artifact.Palette, 8},
+		"model.layers.1.self_attn.k_proj": {artifact.Palette, 2},
+		"model.layers.1.self_attn.v_proj": {artifact.Plain, 0},
+		"model.layers.1.self_attn.o_proj": {artifact.Palette, 4},
+		"model.embed_tokens":              {artifact.RowInt8, 0},
+		"lm_head":                         {artifact.Palette, 4},
 	} {
 		if w[name] != want {
 			t.Errorf("%s: %v, want %v", name, w[name], want)
 		}
 	}
-	if w, err := Widths(untied, 3, nil); err != nil || w["lm_head"] != (Width{infer.RowInt8, 0}) {
+	if w, err := Widths(untied, 3, nil); err != nil || w["lm_head"] != (Width{artifact.RowInt8, 0}) {
 		t.Errorf("head without an override: %v, %v", w["lm_head"], err)
 	}
 	for _, c := range []struct {
-		cfg   *infer.Config
+		cfg   *model.Config
 		o     Override
 		parts []string
 	}{

@@ -7,10 +7,11 @@ import (
 	"math"
 	"os"
 
-	"afmq/internal/fault"
 	"afmq/internal/infile"
 	"afmq/internal/stage"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 )
 
 // PlanSchema is the version of a plan that this package writes. It reads no other.
@@ -30,12 +31,12 @@ type Plan struct {
 	Tie         []Tie   `json:"tie,omitempty"`    // modules of a layer that have equal bits
 
 	// What was found, when the plan was made.
-	BPW        infer.BitsPerWeight `json:"bpw"`
-	Bytes      int64               `json:"bytes,omitempty"` // of model.safetensors, header included
-	Cost       float64             `json:"cost"`            // sum of the scores, in the unit of the method
-	LowerBound float64             `json:"lower_bound"`     // no choice of these widths within the target costs less
-	Optimal    bool                `json:"optimal"`         // proven: Cost is LowerBound
-	Baselines  []Baseline          `json:"baselines,omitempty"`
+	BPW        artifact.BitsPerWeight `json:"bpw"`
+	Bytes      int64                  `json:"bytes,omitempty"` // of model.safetensors, header included
+	Cost       float64                `json:"cost"`            // sum of the scores, in the unit of the method
+	LowerBound float64                `json:"lower_bound"`     // no choice of these widths within the target costs less
+	Optimal    bool                   `json:"optimal"`         // proven: Cost is LowerBound
+	Baselines  []Baseline             `json:"baselines,omitempty"`
 
 	Layers []PlanLayer `json:"layers"` // projections in canonical order, and a head that is palettized
 }
@@ -123,7 +124,7 @@ func ParsePlan(file string, data []byte) (*Plan, error) {
 			return bad("layer %q is given twice", l.Name)
 		}
 		seen[l.Name] = true
-		if (l.Bits < 1 || l.Bits > 8) && l.Bits != KeepBits {
+		if (l.Bits < 1 || l.Bits > 8) && l.Bits != artifact.KeepBits {
 			return bad("layer %q: %d bits; it may have 1 to 8, or 16 to stay as it is", l.Name, l.Bits)
 		}
 	}
@@ -156,13 +157,13 @@ func (p *Plan) Widths(file string, shape *Shape) (map[string]Width, error) {
 	given := map[string]bool{}
 	for _, l := range p.Layers {
 		w, ok := widths[l.Name]
-		if !ok || (w.Form == infer.RowInt8 && l.Name != "lm_head") {
+		if !ok || (w.Form == artifact.RowInt8 && l.Name != "lm_head") {
 			return nil, fault.Inputf(file, "layer %q is no projection of the model; the nearest names are %v", l.Name, nearest(l.Name, projections(shape.Config), 3))
 		}
 		given[l.Name] = true
-		widths[l.Name] = Width{infer.Palette, l.Bits}
-		if l.Bits == KeepBits {
-			widths[l.Name] = Width{Form: infer.Plain}
+		widths[l.Name] = Width{artifact.Palette, l.Bits}
+		if l.Bits == artifact.KeepBits {
+			widths[l.Name] = Width{Form: artifact.Plain}
 		}
 	}
 	for _, name := range projections(shape.Config) {
@@ -194,7 +195,7 @@ func (p *Plan) checkTies(file string, shape *Shape, widths map[string]Width) err
 	}
 	first := map[string]string{}
 	for _, spec := range shape.Config.Tensors() {
-		if spec.Role != infer.Projection {
+		if spec.Role != model.Projection {
 			continue
 		}
 		group := tieGroup(p.Tie, spec)
@@ -208,10 +209,10 @@ func (p *Plan) checkTies(file string, shape *Shape, widths map[string]Width) err
 }
 
 // projections returns the names of a model's projections in canonical order.
-func projections(cfg *infer.Config) []string {
+func projections(cfg *model.Config) []string {
 	var out []string
 	for _, spec := range cfg.Tensors() {
-		if spec.Role == infer.Projection {
+		if spec.Role == model.Projection {
 			out = append(out, spec.Module())
 		}
 	}

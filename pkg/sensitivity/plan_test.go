@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
+	"afmq/pkg/fault"
 )
 
 // scored is the tiny model's scores by weight at 2, 3, 4 and 8 bits.

@@ -6,8 +6,9 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 )
 
 // Request asks for a plan.
@@ -58,7 +59,7 @@ func newPlanner(shape *Shape, st Storage, r Request) (*planner, error) {
 		return nil, err
 	}
 	for name, w := range changed {
-		if w.Form == infer.Palette && w.Bits == 0 || w == p.base[name] && w.Form == infer.RowInt8 {
+		if w.Form == artifact.Palette && w.Bits == 0 || w == p.base[name] && w.Form == artifact.RowInt8 {
 			continue
 		}
 		p.pinned[name], p.base[name] = w, w
@@ -71,7 +72,7 @@ func (p *planner) group() error {
 	at := map[string]int{}
 	i := 0
 	for _, spec := range p.shape.Config.Tensors() {
-		if spec.Role != infer.Projection {
+		if spec.Role != model.Projection {
 			continue
 		}
 		name := spec.Module()
@@ -118,7 +119,7 @@ func (p *planner) options(pinned bool) []Width {
 	}
 	out := make([]Width, len(p.request.Bits))
 	for i, b := range p.request.Bits {
-		out[i] = Width{infer.Palette, b}
+		out[i] = Width{artifact.Palette, b}
 	}
 	return out
 }
@@ -133,7 +134,7 @@ func (p *planner) widths(picks []int) map[string]Width {
 	for i, g := range p.groups {
 		for _, m := range g.modules {
 			if !g.pinned {
-				out[names[m]] = Width{infer.Palette, p.request.Bits[picks[i]]}
+				out[names[m]] = Width{artifact.Palette, p.request.Bits[picks[i]]}
 			}
 		}
 	}
@@ -267,15 +268,15 @@ func MakePlan(s *Scores, shape *Shape, r Request) (*Plan, error) {
 }
 
 func planBits(w Width) int {
-	if w.Form == infer.Palette {
+	if w.Form == artifact.Palette {
 		return w.Bits
 	}
-	return KeepBits
+	return artifact.KeepBits
 }
 
 // cost returns the score of a projection at a width; 0 where it was not scored.
 func (p *planner) cost(s *Scores, module int, w Width) float64 {
-	if o := slices.Index(s.Bits, w.Bits); o >= 0 && w.Form == infer.Palette {
+	if o := slices.Index(s.Bits, w.Bits); o >= 0 && w.Form == artifact.Palette {
 		return s.Modules[module].Costs[o]
 	}
 	return 0
@@ -292,7 +293,7 @@ func (p *planner) choices(s *Scores) []Choice {
 			for _, m := range g.modules {
 				w := p.base[names[m]]
 				if !g.pinned {
-					w = Width{infer.Palette, p.request.Bits[o]}
+					w = Width{artifact.Palette, p.request.Bits[o]}
 				}
 				opt.Bits = w.Bits
 				opt.Cost += p.cost(s, m, w)

@@ -9,12 +9,14 @@ import (
 	"slices"
 	"time"
 
-	"afmq/internal/fault"
 	"afmq/internal/infile"
 	"afmq/internal/kernel"
-	"afmq/internal/progress"
 	"afmq/internal/stage"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
 
@@ -152,7 +154,7 @@ func (in *scoring) inStage(ctx context.Context, pool *kernel.Pool, dir *stage.Di
 
 // ScoreWith is Score for a caller that has a journal and a checkpoint of its own and
 // wants no file. opts.Calibration is not looked at; text is what was read from it.
-func ScoreWith(ctx context.Context, pool *kernel.Pool, ckpt *safetensors.Checkpoint, cfg *infer.Config, rawConfig []byte, text *Calibration, j Journal, opts ScoreOptions) (*Scores, error) {
+func ScoreWith(ctx context.Context, pool *kernel.Pool, ckpt *safetensors.Checkpoint, cfg *model.Config, rawConfig []byte, text *Calibration, j Journal, opts ScoreOptions) (*Scores, error) {
 	in := &scoring{opts: opts, ckpt: ckpt, cfg: cfg, raw: rawConfig, text: text}
 	s, _, err := in.run(ctx, pool, j)
 	return s, err
@@ -162,26 +164,26 @@ func ScoreWith(ctx context.Context, pool *kernel.Pool, ckpt *safetensors.Checkpo
 type scoring struct {
 	opts ScoreOptions
 	ckpt *safetensors.Checkpoint
-	cfg  *infer.Config
+	cfg  *model.Config
 	raw  []byte // config.json
 	text *Calibration
 }
 
 func openScoring(opts ScoreOptions) (*scoring, error) {
-	if infer.IsArtifact(opts.Model) {
+	if artifact.IsArtifact(opts.Model) {
 		return nil, fault.Inputf(opts.Model, "is an afmq artifact: it is quantized already").
 			WithHint("score the checkpoint that it was made from")
 	}
 	in := &scoring{opts: opts}
 	var err error
-	if in.cfg, err = infer.LoadConfig(opts.Model); err != nil {
+	if in.cfg, err = model.LoadConfig(opts.Model); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(opts.Model, "config.json")
 	if in.raw, err = infile.Read(path, maxFile); err != nil {
 		return nil, err
 	}
-	t, err := infer.OpenTokenizer(opts.Model, in.cfg)
+	t, err := model.OpenTokenizer(opts.Model, in.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +198,7 @@ func openScoring(opts ScoreOptions) (*scoring, error) {
 
 // identity is what must be equal for a run to go on with another's state.
 func (in *scoring) identity(ctx context.Context, pool *kernel.Pool) ([]byte, error) {
-	source, err := infer.DigestCheckpoint(ctx, pool, in.opts.Model)
+	source, err := artifact.DigestCheckpoint(ctx, pool, in.opts.Model)
 	if err != nil {
 		return nil, err
 	}

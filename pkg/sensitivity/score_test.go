@@ -11,9 +11,11 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
 )
@@ -127,9 +129,9 @@ func TestKLIsMeasured(t *testing.T) {
 	}
 }
 
-func projectionSpecs(cfg *infer.Config) (out []infer.TensorSpec) {
+func projectionSpecs(cfg *model.Config) (out []model.TensorSpec) {
 	for _, s := range cfg.Tensors() {
-		if s.Role == infer.Projection {
+		if s.Role == model.Projection {
 			out = append(out, s)
 		}
 	}
@@ -170,7 +172,7 @@ func TestErrorsOfWeightsAndOutputs(t *testing.T) {
 	h := r.ForwardTape(batch, tape)
 	seen := 0
 	r.Backward(batch, tape, make([]float32, len(h)), func(p infer.Projected) {
-		i := slices.IndexFunc(projectionSpecs(m.Config), func(s infer.TensorSpec) bool { return s.Layer == p.Layer && s.Kind == p.Kind })
+		i := slices.IndexFunc(projectionSpecs(m.Config), func(s model.TensorSpec) bool { return s.Layer == p.Layer && s.Kind == p.Kind })
 		spec := projectionSpecs(m.Config)[i]
 		ts, _ := ckpt.Tensor(spec.Name)
 		w := make([]float32, ts.NumElements())
@@ -357,7 +359,7 @@ func TestCalibration(t *testing.T) {
 		return c
 	}
 	file := textFile(t, "a.txt", story)
-	whole, err := infer.ReadCorpus(file, m.Tokenizer, m.Config.Separator())
+	whole, err := eval.ReadCorpus(file, m.Tokenizer, m.Config.Separator())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -399,7 +401,7 @@ func TestCalibration(t *testing.T) {
 	if n := all.Record.Overlap(whole.IDs); n == 0 || n > len(all.Record.Passages) {
 		t.Errorf("%d of %d passages in the text itself", n, len(all.Record.Passages))
 	}
-	elsewhere, err := infer.EncodeTexts("x", []string{strings.Repeat("It rained all day in the town, and nobody came. ", 40)}, m.Tokenizer, 0)
+	elsewhere, err := eval.EncodeTexts("x", []string{strings.Repeat("It rained all day in the town, and nobody came. ", 40)}, m.Tokenizer, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,9 +9,10 @@ import (
 	"slices"
 	"unicode/utf8"
 
-	"afmq/internal/fault"
 	"afmq/internal/infile"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
 
@@ -23,20 +24,20 @@ const ScoresSchema = "afmq.scores/v1"
 // and some widths, with all that a plan needs to know of the model: it can be made
 // without the checkpoint.
 type Scores struct {
-	Schema      string             `json:"schema"`
-	ToolVersion string             `json:"tool_version"`
-	Method      Method             `json:"method"`
-	Unit        string             `json:"unit"` // of a cost; "nats per token" for kl and fisher
-	Bits        []int              `json:"bits"` // the widths that were scored, ascending
-	GroupRows   int                `json:"group_rows"`
-	RowScale    bool               `json:"row_scale"`
-	Compute     string             `json:"compute,omitempty"` // arithmetic of the model's products
-	Samples     int                `json:"samples,omitempty"` // draws of each token's label; fisher only
-	Calibration *infer.Calibration `json:"calibration"`       // null for a method that needs no text
-	Modules     []ModuleScore      `json:"modules"`           // every projection, in canonical order
-	Validation  *Validation        `json:"validation"`        // null unless it was asked for
-	Config      string             `json:"config"`            // the text of the model's config.json
-	Tensors     []TensorInfo       `json:"tensors"`           // of the checkpoint, in canonical order of the model
+	Schema      string                `json:"schema"`
+	ToolVersion string                `json:"tool_version"`
+	Method      Method                `json:"method"`
+	Unit        string                `json:"unit"` // of a cost; "nats per token" for kl and fisher
+	Bits        []int                 `json:"bits"` // the widths that were scored, ascending
+	GroupRows   int                   `json:"group_rows"`
+	RowScale    bool                  `json:"row_scale"`
+	Compute     string                `json:"compute,omitempty"` // arithmetic of the model's products
+	Samples     int                   `json:"samples,omitempty"` // draws of each token's label; fisher only
+	Calibration *artifact.Calibration `json:"calibration"`       // null for a method that needs no text
+	Modules     []ModuleScore         `json:"modules"`           // every projection, in canonical order
+	Validation  *Validation           `json:"validation"`        // null unless it was asked for
+	Config      string                `json:"config"`            // the text of the model's config.json
+	Tensors     []TensorInfo          `json:"tensors"`           // of the checkpoint, in canonical order of the model
 }
 
 // ModuleScore is the scores of one module.
@@ -141,7 +142,7 @@ func (s *Scores) check(file string) (*Shape, error) {
 	if s.GroupRows < 1 || s.GroupRows > maxGroupRows {
 		return bad("group_rows is %d", s.GroupRows)
 	}
-	cfg, err := infer.ParseConfig(file, []byte(s.Config))
+	cfg, err := model.ParseConfig(file, []byte(s.Config))
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +151,7 @@ func (s *Scores) check(file string) (*Shape, error) {
 	if len(s.Tensors) != len(specs) {
 		return bad("lists %d tensors; its config has %d", len(s.Tensors), len(specs))
 	}
-	var modules []infer.TensorSpec
+	var modules []model.TensorSpec
 	for i, spec := range specs {
 		t := s.Tensors[i]
 		dtype, ok := parseDType(t.DType)
@@ -158,7 +159,7 @@ func (s *Scores) check(file string) (*Shape, error) {
 			return bad("tensor %q is %s %v; its config has %q %v of F16, BF16 or F32", t.Name, t.DType, t.Shape, spec.Name, spec.Shape)
 		}
 		shape.DTypes[spec.Name] = dtype
-		if spec.Role == infer.Projection {
+		if spec.Role == model.Projection {
 			modules = append(modules, spec)
 		}
 	}

@@ -1,21 +1,22 @@
 package sensitivity
 
 import (
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
 
 // Shape is what decides the size of an artifact: a model's configuration and the types
 // that its checkpoint stores its tensors in.
 type Shape struct {
-	Config *infer.Config
+	Config *model.Config
 	DTypes map[string]safetensors.DType // by canonical name
 }
 
 // ReadShape reads the shape of a checkpoint, headers only. Every tensor that config.json
 // implies must be there, in its shape and as F16, BF16 or F32.
-func ReadShape(cfg *infer.Config, ckpt *safetensors.Checkpoint, dir string) (*Shape, error) {
+func ReadShape(cfg *model.Config, ckpt *safetensors.Checkpoint, dir string) (*Shape, error) {
 	s := &Shape{Config: cfg, DTypes: map[string]safetensors.DType{}}
 	for _, spec := range cfg.Tensors() {
 		t, ok := ckpt.Tensor(spec.Name)
@@ -47,9 +48,9 @@ func (s *Shape) infos(st Storage, widths map[string]Width) []safetensors.Info {
 	for _, spec := range s.Config.Tensors() {
 		w, ok := widths[spec.Module()]
 		if !ok || len(spec.Shape) != 2 {
-			w = Width{Form: infer.Plain}
+			w = Width{Form: artifact.Plain}
 		}
-		out = append(out, infer.StoredInfos(spec, s.DTypes[spec.Name], w.Form, w.Bits, st.GroupRows, st.RowScale)...)
+		out = append(out, artifact.StoredInfos(spec, s.DTypes[spec.Name], w.Form, w.Bits, st.GroupRows, st.RowScale)...)
 	}
 	return out
 }
@@ -59,13 +60,13 @@ type Size struct {
 	FileBytes      int64 // of model.safetensors, header included
 	ProjectionBits int64 // of what counts as projections
 	Projections    int64 // weights of these
-	BPW            infer.BitsPerWeight
+	BPW            artifact.BitsPerWeight
 }
 
 // Measure computes the size of an artifact with these widths.
 func (s *Shape) Measure(st Storage, widths map[string]Width) (Size, error) {
 	infos := s.infos(st, widths)
-	_, total, err := safetensors.FileSize(infos, infer.ArtifactMetadata())
+	_, total, err := safetensors.FileSize(infos, artifact.Metadata())
 	if err != nil {
 		return Size{}, err
 	}
@@ -73,7 +74,7 @@ func (s *Shape) Measure(st Storage, widths map[string]Width) (Size, error) {
 	if err != nil {
 		return Size{}, err
 	}
-	size := Size{FileBytes: total, BPW: infer.MeasureBits(layout)}
+	size := Size{FileBytes: total, BPW: artifact.MeasureBits(layout)}
 	for i := range layout {
 		if l := &layout[i]; l.Counted() {
 			size.ProjectionBits += 8 * l.Bytes
@@ -84,23 +85,23 @@ func (s *Shape) Measure(st Storage, widths map[string]Width) (Size, error) {
 }
 
 // Layout returns how an artifact with these widths would store every tensor of the model.
-func (s *Shape) Layout(st Storage, widths map[string]Width) ([]infer.StoredTensor, error) {
+func (s *Shape) Layout(st Storage, widths map[string]Width) ([]artifact.StoredTensor, error) {
 	return s.layout(st, s.infos(st, widths))
 }
 
-func (s *Shape) layout(st Storage, infos []safetensors.Info) ([]infer.StoredTensor, error) {
-	digests := make([]infer.TensorDigest, len(infos))
+func (s *Shape) layout(st Storage, infos []safetensors.Info) ([]artifact.StoredTensor, error) {
+	digests := make([]artifact.TensorDigest, len(infos))
 	for i, info := range infos {
-		digests[i] = infer.TensorDigest{Name: info.Name, DType: info.DType.String(), Shape: info.Shape}
+		digests[i] = artifact.TensorDigest{Name: info.Name, DType: info.DType.String(), Shape: info.Shape}
 	}
-	return infer.StoredLayout(s.Config, st.GroupRows, digests)
+	return artifact.StoredLayout(s.Config, st.GroupRows, digests)
 }
 
 // moduleBytes is the stored size of one matrix of the model.
-func (s *Shape) moduleBytes(spec infer.TensorSpec, st Storage, w Width) (int64, error) {
+func (s *Shape) moduleBytes(spec model.TensorSpec, st Storage, w Width) (int64, error) {
 	n := int64(0)
-	for _, info := range infer.StoredInfos(spec, s.DTypes[spec.Name], w.Form, w.Bits, st.GroupRows, st.RowScale) {
-		b, err := infer.TensorDigest{Name: info.Name, DType: info.DType.String(), Shape: info.Shape}.Size()
+	for _, info := range artifact.StoredInfos(spec, s.DTypes[spec.Name], w.Form, w.Bits, st.GroupRows, st.RowScale) {
+		b, err := artifact.TensorDigest{Name: info.Name, DType: info.DType.String(), Shape: info.Shape}.Size()
 		if err != nil {
 			return 0, err
 		}

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"afmq/internal/fault"
-	"afmq/pkg/infer"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 )
 
 // Tie names projections of a layer that a runtime fuses, so that they need equal bits.
@@ -49,7 +49,7 @@ func parseTie(s string) (Tie, error) {
 }
 
 // tieGroup returns the name of the modules that a projection shares its bits with.
-func tieGroup(ties []Tie, spec infer.TensorSpec) string {
+func tieGroup(ties []Tie, spec model.TensorSpec) string {
 	for _, t := range ties {
 		if slices.Contains(tied[t], spec.Kind) {
 			return fmt.Sprintf("layer %d %s", spec.Layer, t)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 
-	"afmq/internal/fault"
 	"afmq/internal/kernel"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
 )
@@ -29,7 +31,7 @@ type workshop struct {
 
 // module is one projection of the model.
 type module struct {
-	spec infer.TensorSpec
+	spec model.TensorSpec
 	src  *safetensors.Tensor
 }
 
@@ -41,10 +43,10 @@ type layerKind struct {
 func (m *module) name() string { return m.spec.Module() }
 
 // findModules lists the projections of the model with their tensors.
-func (w *workshop) findModules(cfg *infer.Config) error {
+func (w *workshop) findModules(cfg *model.Config) error {
 	w.byKey = map[layerKind]int{}
 	for _, spec := range cfg.Tensors() {
-		if spec.Role != infer.Projection {
+		if spec.Role != model.Projection {
 			continue
 		}
 		t, ok := w.ckpt.Tensor(spec.Name)
@@ -62,7 +64,7 @@ func (w *workshop) palettize(m *module, bits int) (*palettize.Matrix, palettize.
 	var pm *palettize.Matrix
 	var report palettize.Report
 	err := safetensors.Guard(m.src.Path(), func() (err error) {
-		src, err := infer.PaletteSource(m.src)
+		src, err := artifact.PaletteSource(m.src)
 		if err != nil {
 			return err
 		}

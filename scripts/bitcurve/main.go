@@ -25,6 +25,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/artifact"
+	"afmq/pkg/eval"
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
@@ -50,18 +52,18 @@ type series struct {
 }
 
 var all = []series{
-	{"one width, no compensation", quantize.NoCompensation, nil, nil, []int{2, 3, 4}},
-	{"one width, compensated", quantize.GPTQ, nil, nil, []int{2, 3, 4}},
-	{"from 2 and 4 bits, no compensation", quantize.NoCompensation, []int{2, 4}, []float64{2.25, 2.5, 2.75, 3, 3.25, 3.5, 3.75, 4}, nil},
-	{"from 2 and 4 bits, compensated", quantize.GPTQ, []int{2, 4}, []float64{2.25, 2.5, 2.75, 3, 3.25, 3.5, 3.75, 4}, nil},
-	{"from 2, 3 and 4 bits, compensated", quantize.GPTQ, []int{2, 3, 4}, []float64{2.5, 3, 3.5, 4}, nil},
+	{"one width, no compensation", artifact.NoCompensation, nil, nil, []int{2, 3, 4}},
+	{"one width, compensated", artifact.GPTQ, nil, nil, []int{2, 3, 4}},
+	{"from 2 and 4 bits, no compensation", artifact.NoCompensation, []int{2, 4}, []float64{2.25, 2.5, 2.75, 3, 3.25, 3.5, 3.75, 4}, nil},
+	{"from 2 and 4 bits, compensated", artifact.GPTQ, []int{2, 4}, []float64{2.25, 2.5, 2.75, 3, 3.25, 3.5, 3.75, 4}, nil},
+	{"from 2, 3 and 4 bits, compensated", artifact.GPTQ, []int{2, 3, 4}, []float64{2.5, 3, 3.5, 4}, nil},
 }
 
 type bench struct {
 	pool      *kernel.Pool
 	model     string
 	reference *infer.Model
-	corpus    *infer.Corpus
+	corpus    *eval.Corpus
 	calib     sensitivity.CalibrationOptions
 	ctx       int
 	dir       string // of artifacts
@@ -98,7 +100,7 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 	if b.reference, err = infer.Open(model, b.pool); err != nil {
 		return err
 	}
-	if b.corpus, err = infer.ReadCorpus(data, b.reference.Tokenizer, b.reference.Config.Separator()); err != nil {
+	if b.corpus, err = eval.ReadCorpus(data, b.reference.Tokenizer, b.reference.Config.Separator()); err != nil {
 		return err
 	}
 	scores := filepath.Join(tmp, "scores.json")
@@ -170,7 +172,7 @@ func (b *bench) heuristics() error {
 	}{{"optimum", []*sensitivity.Plan{best}}, {"ends kept high", []*sensitivity.Plan{ends}}, {"random", random}} {
 		kl, predicted, least, most := 0.0, 0.0, math.Inf(1), 0.0
 		for _, plan := range way.plans {
-			p, err := b.measure(quantize.Options{Plan: plan, Compensate: quantize.NoCompensation})
+			p, err := b.measure(quantize.Options{Plan: plan, Compensate: artifact.NoCompensation})
 			if err != nil {
 				return err
 			}
@@ -186,7 +188,7 @@ func (b *bench) heuristics() error {
 func (b *bench) measure(opts quantize.Options) (point, error) {
 	ctx := context.Background()
 	opts.Model, opts.Out = b.model, filepath.Join(b.dir, "artifact")
-	if opts.Compensate == quantize.GPTQ {
+	if opts.Compensate == artifact.GPTQ {
 		opts.Calibration = b.calib
 	}
 	defer os.RemoveAll(opts.Out)
@@ -198,7 +200,7 @@ func (b *bench) measure(opts quantize.Options) (point, error) {
 	if err != nil {
 		return point{}, err
 	}
-	e, err := infer.Evaluate(ctx, b.pool, m, b.reference, b.corpus, infer.EvalOptions{Ctx: b.ctx})
+	e, err := eval.Run(ctx, b.pool, m, b.reference, b.corpus, eval.Options{Ctx: b.ctx})
 	if err != nil {
 		return point{}, err
 	}

@@ -1,0 +1,91 @@
+package report
+
+import (
+	"slices"
+
+	"afmq/cmd/afmq/internal/device"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
+	"afmq/pkg/sensitivity"
+)
+
+// devices is what devices make of the artifact and, where there are scores, of the optimal
+// plans with somewhat more and fewer bits.
+func (s *sources) devices() (any, error) {
+	if len(s.profiles) == 0 {
+		return nil, nil
+	}
+	if _, err := s.opts.Use.Resolve(s.art.config); err != nil {
+		return nil, err
+	}
+	this := device.Variant{Name: "this artifact", BPW: s.art.manifest.BPW.Projections, Work: device.NewWork(s.art.config, s.art.layout)}
+	variants, notes := []device.Variant{this}, []string{"Neighbours in bits per weight need --scores."}
+	if s.scores != nil {
+		scores, request, center, err := s.neighbours()
+		if err != nil {
+			return nil, err
+		}
+		this.Cost = s.cost()
+		if variants, notes, err = device.Neighbours(this, center, scores, s.shape, request); err != nil {
+			return nil, err
+		}
+		if m := s.art.manifest.Plan; scores.GroupRows != s.scores.GroupRows || m.RowScale != s.scores.RowScale {
+			notes = append(notes, "The scores were made with another storage than the artifact's; sizes are of the artifact's.")
+		}
+	}
+	return device.NewGuide(s.profiles, s.art.config, s.opts.Use, variants, notes)
+}
+
+// neighbours returns what plans beside the artifact are made of: the scores, stored as
+// the artifact is; the request of the plan, if there is one, with what the artifact keeps
+// or does with its head; and the bits per weight in the middle.
+func (s *sources) neighbours() (*sensitivity.Scores, sensitivity.Request, float64, error) {
+	scores, m := *s.scores, s.art.manifest
+	scores.GroupRows, scores.RowScale = m.Plan.GroupRows, m.Plan.RowScale
+	center := m.BPW.Projections
+	var r sensitivity.Request
+	if s.plan != nil {
+		r = device.Repeat(s.plan)
+		for _, b := range r.Bits {
+			if !slices.Contains(scores.Bits, b) {
+				return nil, r, 0, fault.Inputf(s.opts.Plan, "chooses from %v bits; %s has scores for %v", r.Bits, show(s.opts.Scores), scores.Bits)
+			}
+		}
+		if t := s.plan.Target; t != nil && t.BPW > 0 {
+			center = t.BPW
+		}
+	}
+	for i := range s.art.layout {
+		st := &s.art.layout[i]
+		keep := st.Form == artifact.Plain && (st.Spec.Role == model.Projection || st.Spec.Role == model.Head)
+		if keep {
+			r.Overrides = append(r.Overrides, device.Pin(st.Spec.Module(), artifact.KeepBits))
+		} else if st.Spec.Role == model.Head && st.Form == artifact.Palette {
+			r.Overrides = append(r.Overrides, device.Pin(st.Spec.Module(), st.Bits))
+		}
+	}
+	return &scores, r, center, nil
+}
+
+// cost is the summed score of the artifact's bits, nil if some of them have none.
+func (s *sources) cost() *float64 {
+	sum, next := 0.0, 0
+	for i := range s.art.layout {
+		st := &s.art.layout[i]
+		if st.Spec.Role != model.Projection {
+			continue
+		}
+		costs := s.scores.Modules[next].Costs
+		next++
+		if st.Form == artifact.Plain {
+			continue
+		}
+		at := slices.Index(s.scores.Bits, st.Bits)
+		if at < 0 {
+			return nil
+		}
+		sum += costs[at]
+	}
+	return &sum
+}

@@ -1,0 +1,243 @@
+package report
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"afmq/cmd/afmq/internal/device"
+	"afmq/internal/demo"
+	"afmq/internal/kernel"
+	"afmq/pkg/artifact"
+	"afmq/pkg/quantize"
+	"afmq/pkg/sensitivity"
+)
+
+var bg = context.Background()
+
+// The fixture, made once: the demo model, its artifacts at 3.3 bits on average by the scores and
+// the plan beside, at 4 and at 2 bits, and an artifact of another model.
+var (
+	pool    *kernel.Pool
+	fixture string
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "report-test-")
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		fixture, pool = dir, kernel.NewPool(0)
+		defer pool.Close()
+		if err := makeFixture(); err != nil {
+			log.Fatal(err)
+		}
+		return m.Run()
+	}())
+}
+
+func in(parts ...string) string { return filepath.Join(append([]string{fixture}, parts...)...) }
+
+func makeFixture() error {
+	for _, name := range []string{"model", "stranger"} {
+		if err := demo.Extract(in(name)); err != nil {
+			return err
+		}
+	}
+	config, err := os.ReadFile(in("stranger", "config.json"))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(in("stranger", "config.json"), append(config, ' '), 0o666); err != nil {
+		return err
+	}
+	_, _, err = sensitivity.Score(bg, pool, in("scores.json"), false, sensitivity.ScoreOptions{
+		Model: in("model"), Method: sensitivity.Weight, Bits: []int{2, 4}, GroupRows: 16, RowScale: true, ToolVersion: "test",
+	})
+	if err != nil {
+		return err
+	}
+	scores, shape, err := sensitivity.ReadScores(in("scores.json"))
+	if err != nil {
+		return err
+	}
+	plan, err := sensitivity.MakePlan(scores, shape, sensitivity.Request{Target: sensitivity.Target{BPW: 3.3}})
+	if err != nil {
+		return err
+	}
+	if err := plan.Write(in("plan.json")); err != nil {
+		return err
+	}
+	for _, o := range []quantize.Options{
+		{Model: in("model"), Out: in("mixed"), Plan: plan},
+		{Model: in("model"), Out: in("four"), Bits: 4, RowScale: true},
+		{Model: in("model"), Out: in("two"), Bits: 2},
+		{Model: in("stranger"), Out: in("strange"), Bits: 2},
+	} {
+		o.ToolVersion = "test"
+		if _, err := quantize.Run(bg, pool, o); err != nil {
+			return err
+		}
+	}
+	m, err := artifact.ReadManifest(in("mixed"))
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(in("recovered"), 0o777); err != nil {
+		return err
+	}
+	record, metrics := recoveryFiles(m.ContentHash)
+	if err := os.WriteFile(in("recovered", "recovery.json"), []byte(record), 0o666); err != nil {
+		return err
+	}
+	return os.WriteFile(in("recovered", "metrics.jsonl"), []byte(metrics), 0o666)
+}
+
+// recoveryFiles is what `afmq recover` leaves of two ranks after four steps.
+func recoveryFiles(artifact string) (record, metrics string) {
+	adapter := func(rank int, after float64) string {
+		return fmt.Sprintf(`{"rank":%d,"path":"rank-%[1]d","last":"rank-%[1]d-last","bytes":%d,"params":100,"tokens":256,"step":3,"bpw_with_adapter":%g,
+"kl_before":0.05,"kl_init":0.04,"kl_after":%g,"recovered":%g,"perplexity_before":60,"perplexity_init":58,"perplexity_after":56,"perplexity_teacher":55}`,
+			rank, 1000*rank, 4.5+float64(rank)/8, after, 1-after/0.05)
+	}
+	record = fmt.Sprintf(`{"schema":"afmq.recovery/v1","job":{"artifact":%q},"adapters":[%s,%s],"steps":4,"step_tokens":64,"train_tokens":900,"validation_tokens":321}`,
+		artifact, adapter(8, 0.02), adapter(4, 0.03))
+	for _, rank := range []int{8, 4} {
+		metrics += fmt.Sprintf(`{"step":0,"tokens":0,"rank":%d,"validation_kl":0.04,"validation_perplexity":58}`+"\n", rank)
+		for step := 1; step <= 4; step++ {
+			metrics += fmt.Sprintf(`{"step":%d,"tokens":%d,"rank":%d,"loss":%g,"rate":0.001,"gradient_norm":1}`+"\n", step, 64*step, rank, 0.04-0.002*float64(step))
+		}
+		metrics += fmt.Sprintf(`{"step":4,"tokens":256,"rank":%d,"validation_kl":%g,"validation_perplexity":56}`+"\n", rank, 0.12/float64(rank))
+	}
+	return record, metrics
+}
+
+// figures returns an evaluation whose numbers fit together.
+func figures(nats, kl float64, tokens int) map[string]any {
+	e := map[string]any{
+		"protocol": "chunk", "ctx": 128, "tokens": tokens, "nats_per_token": nats, "perplexity": math.Exp(nats), "perplexity_se": 0.5,
+		"bits_per_byte": 1.7, "seconds": 1.5, "tokens_per_second": 1000, "compute": "f32",
+	}
+	if kl >= 0 {
+		e["kl"] = map[string]float64{"mean": kl, "median": kl / 2, "p99": 4 * kl, "p999": 8 * kl, "max": 9 * kl}
+		e["same_top1"], e["delta_p_rms"], e["reference_perplexity"], e["perplexity_ratio"] = 0.9, 0.05, math.Exp(3.5), math.Exp(nats-3.5)
+	}
+	return e
+}
+
+// writeEval writes an evaluation of a model and returns its path; change may be nil.
+func writeEval(t testing.TB, dir, name, model string, nats, kl float64, change func(map[string]any)) string {
+	t.Helper()
+	e := figures(nats, kl, 1000)
+	e["schema"], e["model"], e["data"] = "afmq.eval/v1", model, "held-out.txt"
+	if change != nil {
+		change(e)
+	}
+	data, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// everything is the options of a report on the mixed artifact with all that there is.
+func everything(t testing.TB) Options {
+	dir := t.TempDir()
+	with := func(e map[string]any) {
+		a := figures(3.52, 0.02, 1000)
+		a["name"], a["path"] = "rank-8", "recovered/rank-8"
+		e["adapters"] = []any{a}
+	}
+	return Options{
+		Devices: carried(t, "raspberry-pi-5", "iphone-15-pro"), Use: device.Use{Ctx: 512},
+		Artifact: in("mixed"), Scores: in("scores.json"), Plan: in("plan.json"), Recoveries: []string{in("recovered")},
+		Evals: []string{
+			writeEval(t, dir, "mixed.json", in("mixed"), 3.55, 0.05, with),
+			writeEval(t, dir, "four.json", in("four"), 3.52, 0.02, nil),
+			writeEval(t, dir, "two.json", in("two"), 3.9, 0.4, nil),
+			writeEval(t, dir, "source.json", in("model"), 3.5, -1, nil),
+			writeEval(t, dir, "other.json", in("mixed"), 3.56, 0.06, func(e map[string]any) { e["ctx"] = 64 }),
+		},
+	}
+}
+
+func carried(t testing.TB, names ...string) []*device.Profile {
+	t.Helper()
+	p, err := device.LoadAll(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func mustMake(t testing.TB, o Options) (*Report, string) {
+	t.Helper()
+	r, err := Make(bg, pool, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := r.HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, string(page)
+}
+
+// element is one element of a page.
+type element struct {
+	name  string
+	attrs map[string]string
+	text  string // its own
+}
+
+// parse returns the elements of a page in order, and fails on one that is not well-formed.
+func parse(t testing.TB, page string) []element {
+	t.Helper()
+	d := xml.NewDecoder(strings.NewReader(page))
+	d.Entity = xml.HTMLEntity
+	var out []element
+	var open []int
+	for {
+		tok, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatalf("the page is not well-formed: %v", err)
+		}
+		switch tok := tok.(type) {
+		case xml.StartElement:
+			e := element{name: tok.Name.Local, attrs: map[string]string{}}
+			for _, a := range tok.Attr {
+				key := a.Name.Local
+				if a.Name.Space != "" {
+					key = a.Name.Space + ":" + key
+				}
+				e.attrs[key] = a.Value
+			}
+			open = append(open, len(out))
+			out = append(out, e)
+		case xml.EndElement:
+			open = open[:len(open)-1]
+		case xml.CharData:
+			if len(open) > 0 {
+				out[open[len(open)-1]].text += string(tok)
+			}
+		}
+	}
+}

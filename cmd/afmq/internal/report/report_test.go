@@ -1,0 +1,302 @@
+package report
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"afmq/cmd/afmq/internal/device"
+	"afmq/internal/kernel"
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/quantize"
+	"afmq/pkg/sensitivity"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// outline is the skeleton of a page: sections, headings, drawings, tables with their
+// columns and rows.
+func outline(t *testing.T, page string) string {
+	var b strings.Builder
+	head, rows := false, 0
+	for _, e := range parse(t, page) {
+		switch e.name {
+		case "section":
+			fmt.Fprintf(&b, "section %s\n", e.attrs["id"])
+		case "h1", "h2", "h3":
+			fmt.Fprintf(&b, "%s %s\n", e.name, e.text)
+		case "svg":
+			fmt.Fprintf(&b, "svg %s\n", e.attrs["class"])
+		case "table":
+			fmt.Fprintf(&b, "table %s\n", e.attrs["class"])
+			rows = 0
+		case "thead":
+			head = true
+		case "tbody":
+			head = false
+		case "th":
+			if head {
+				fmt.Fprintf(&b, "  column %s\n", e.text)
+			} else if rows++; rows <= 30 {
+				fmt.Fprintf(&b, "  row %s\n", e.text)
+			}
+		case "dt", "code", "ul":
+			fmt.Fprintf(&b, "%s %s\n", e.name, e.text)
+		}
+	}
+	return b.String()
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got); go test -update writes it anew:\n%s", path, diff)
+	}
+}
+
+// TestOutline holds the structure of two reports, with everything and with nothing, to
+// what was looked at in a browser (scripts/test-report).
+func TestOutline(t *testing.T) {
+	_, full := mustMake(t, everything(t))
+	golden(t, "full.txt", strings.ReplaceAll(outline(t, full), fixture, "FIXTURE"))
+	_, bare := mustMake(t, Options{Artifact: in("mixed")})
+	golden(t, "bare.txt", strings.ReplaceAll(outline(t, bare), fixture, "FIXTURE"))
+}
+
+// TestFiguresAreThoseOfTheFiles holds what a report says to its sources, read by other
+// ways.
+func TestFiguresAreThoseOfTheFiles(t *testing.T) {
+	r, _ := mustMake(t, everything(t))
+	data := map[string]any{}
+	for _, s := range r.Sections {
+		if s.Data == nil || s.Command != "" {
+			t.Errorf("section %s has no data", s.ID)
+		}
+		data[s.ID] = s.Data
+	}
+	m, err := artifact.ReadManifest(in("mixed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(in("mixed", "model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := artifact.Describe(in("model"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := data["summary"].(*Summary)
+	if s.Bytes != info.Size() || s.BPW.Projections != m.BPW.Projections || s.Parameters != source.Parameters {
+		t.Errorf("the summary is %+v", s)
+	}
+	if s.SourceBits != 16 || s.Source != 2*source.Parameters { // the demo model is F16
+		t.Errorf("the source has %d bytes, %v bits", s.Source, s.SourceBits)
+	}
+	if want := float64(2*source.Parameters) / float64(info.Size()); s.Ratio != want {
+		t.Errorf("compression is %v, expected %v", s.Ratio, want)
+	}
+	if s.Evaluation.KL.Mean != 0.05 || s.Setting.Ctx != 128 {
+		t.Errorf("the evaluation is %+v", s.Evaluation)
+	}
+	total, share := int64(0), 0.0
+	for _, p := range data["size"].(*Size).Parts {
+		total += p.Bytes
+		share += p.Share
+	}
+	if total != info.Size() || share < 0.999999 || share > 1.000001 {
+		t.Errorf("the parts have %d bytes and a share of %v", total, share)
+	}
+	for _, l := range data["bits"].(*Bits).Layers {
+		if len(l.Modules) != 7 {
+			t.Errorf("layer %d has %d modules", l.Layer, len(l.Modules))
+		}
+		for _, mod := range l.Modules {
+			i := slices.IndexFunc(m.Plan.Modules, func(p artifact.PlanModule) bool { return p.Name == mod.Name })
+			if i < 0 || m.Plan.Modules[i].Bits != mod.Bits || !strings.Contains(mod.Name, fmt.Sprintf("layers.%d.", l.Layer)) {
+				t.Errorf("layer %d: %+v", l.Layer, mod)
+			}
+		}
+	}
+	curve := data["curve"].(*Curve)
+	if len(curve.Groups) != 2 || len(curve.Groups[0].Points) != 4 || len(curve.Groups[1].Points) != 1 {
+		t.Fatalf("the curve has groups %+v", curve.Groups)
+	}
+	var this int
+	for i, p := range curve.Groups[0].Points {
+		if p.This {
+			this++
+		}
+		if i > 0 && p.BPW < curve.Groups[0].Points[i-1].BPW {
+			t.Errorf("the points are not in order: %+v", curve.Groups[0].Points)
+		}
+	}
+	if this != 2 { // with and without the adapter
+		t.Errorf("%d points are of this artifact", this)
+	}
+	looks := data["training"].(*Training).Runs[0].Looks
+	if len(looks) != 2 || looks[1].Tokens != 256 || *looks[1].Values[0] != 0.03 || *looks[1].Values[1] != 0.015 {
+		t.Errorf("the looks at held-out text are %+v", looks)
+	}
+	guide := data["devices"].(*device.Guide)
+	if len(guide.Devices) != 2 || len(guide.Devices[0].Rows) != 5 || len(guide.Notes) != 0 || guide.Use != (device.Use{Ctx: 512, Prompt: 128}) {
+		t.Fatalf("the guide is %+v", guide)
+	}
+	row := guide.Devices[0].Rows[2]
+	if row.Name != "this artifact" || row.WeightBytes != m.Ledger.Total-m.Ledger.Container || row.BPW != m.BPW.Projections {
+		t.Errorf("the artifact's row is %+v", row)
+	}
+	if cost := data["plan"].(*Choice).Cost; math.Abs(*row.Cost/cost-1) > 1e-12 { // by the scores, and by the plan
+		t.Errorf("the artifact costs %v, its plan %v", *row.Cost, cost)
+	}
+	for _, w := range []struct{ id, want string }{{"recovery", `"rank":4`}, {"sensitivity", `"method":"weight"`}, {"plan", `"optimal":true`}} {
+		text, err := json.Marshal(data[w.id])
+		if err != nil || !strings.Contains(string(text), w.want) {
+			t.Errorf("section %s is %.300s, %v", w.id, text, err)
+		}
+	}
+}
+
+// TestSameBytes holds the page of one thread to that of three.
+func TestSameBytes(t *testing.T) {
+	o := everything(t)
+	_, want := mustMake(t, o)
+	one := kernel.NewPool(1)
+	defer one.Close()
+	r, err := Make(bg, one, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.HTML()
+	if err != nil || string(got) != want {
+		t.Errorf("the pages differ, %v", err)
+	}
+}
+
+func TestMissingSectionsNameTheirCommand(t *testing.T) {
+	r, page := mustMake(t, Options{Artifact: in("mixed")})
+	missing := map[string]string{
+		"sensitivity": "afmq sensitivity ", "plan": "afmq plan ", "curve": "afmq eval-perplexity " + in("mixed"), "recovery": "afmq recover " + in("mixed"),
+		"devices": "afmq devices", "training": "afmq recover " + in("mixed"), "evaluation": "afmq eval-perplexity " + in("mixed"),
+	}
+	for _, s := range r.Sections {
+		want, ok := missing[s.ID]
+		if ok != (s.Command != "") || ok != (s.Data == nil) || !strings.HasPrefix(s.Command, want) || ok != strings.HasPrefix(s.Option, "--") {
+			t.Errorf("section %+v", s)
+		}
+	}
+	n := 0
+	for _, e := range parse(t, page) {
+		if e.name == "code" && strings.HasPrefix(e.text, "afmq ") && e.text != "afmq report" && e.text != "afmq verify" {
+			n++
+		}
+	}
+	if n != len(missing) {
+		t.Errorf("the page shows %d commands, expected %d", n, len(missing))
+	}
+}
+
+func TestLossIsTheMeanOfSteps(t *testing.T) {
+	_, lines := recoveryFiles("x")
+	metrics := mustMetrics(t, lines)
+	l := lossCurve(metrics, 8, 3)
+	if fmt.Sprintf("%.4f %v", l.Loss, l.Tokens) != "[0.0360 0.0320] [128 256]" { // of steps 1 to 3, and 4
+		t.Errorf("the loss is %.4f at %v", l.Loss, l.Tokens)
+	}
+}
+
+// TestArtifactOfNoPlan estimates an artifact that keeps a matrix as it is and has no scores
+// of some of its bits, from scores of another storage.
+func TestArtifactOfNoPlan(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "kept")
+	_, err := quantize.Run(bg, pool, quantize.Options{
+		Model: in("model"), Out: out, Bits: 3, ToolVersion: "test", Overrides: []sensitivity.Override{{Pattern: `layers\.0\.mlp\.down_proj`, Bits: 16}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Artifact: out, Scores: in("scores.json"), Devices: carried(t, "macbook-air-m2")}
+	r, page := mustMake(t, o)
+	harmless(t, page)
+	for _, s := range r.Sections {
+		if s.ID != "devices" {
+			continue
+		}
+		g := s.Data.(*device.Guide)
+		if g.Notes[len(g.Notes)-1] != "The scores were made with another storage than the artifact's; sizes are of the artifact's." {
+			t.Errorf("the notes are %q", g.Notes)
+		}
+		for _, row := range g.Devices[0].Rows {
+			if (row.Cost == nil) != (row.Name == "this artifact") {
+				t.Errorf("row %+v", row)
+			}
+			// Every variant keeps the matrix: 128·352 weights of 16 bits.
+			if row.WeightBytes < 128*352*2+270336 {
+				t.Errorf("%s takes %d bytes", row.Name, row.WeightBytes)
+			}
+		}
+	}
+	o.Use.Ctx = 4096
+	if _, err := Make(bg, pool, o); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "--ctx 4096 is more than the 1024 positions") {
+		t.Errorf("a context that is too long: %v", err)
+	}
+}
+
+func TestDecimals(t *testing.T) {
+	for v, want := range map[float64]int{0: 2, 2.475: 3, 0.9: 4, 0.04: 5, 123: 2, 1e-9: 7} {
+		if got := decimals(v); got != want {
+			t.Errorf("%v gets %d decimals, expected %d", v, got, want)
+		}
+	}
+	if unit, n, label := thousandths(0.0698); unit != 1e-3 || n != 2 || label != "× 10⁻³" {
+		t.Errorf("a table up to 0.0698 is written in %v with %d decimals, %s", unit, n, label)
+	}
+	if unit, n, label := thousandths(412.5); unit != 1 || n != 1 || label != "" {
+		t.Errorf("a table up to 412.5 is written in %v with %d decimals, %s", unit, n, label)
+	}
+}
+
+// Evaluations whose references were computed in another arithmetic are kept apart.
+func TestReferenceCompute(t *testing.T) {
+	opts := everything(t)
+	first, err := os.ReadFile(opts.Evals[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(t.TempDir(), "other.json")
+	text := strings.Replace(string(first), "{", `{"reference_compute":"split",`, 1)
+	if err := os.WriteFile(other, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	opts.Evals = []string{opts.Evals[0], other}
+	r, _ := mustMake(t, opts)
+	for _, s := range r.Sections {
+		if s.ID != "evaluation" {
+			continue
+		}
+		groups := s.Data.(*Evaluation).Groups
+		if len(groups) != 2 || groups[1].Setting.Compute != "f32, the reference in split" {
+			t.Errorf("groups %+v", groups)
+		}
+	}
+}

@@ -1,0 +1,159 @@
+package report
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"afmq/pkg/fault"
+)
+
+// TestWrongInput gives each input something that is not what it should be.
+func TestWrongInput(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	write(t, file("text"), []byte("hello"))
+	eval := func(name, model string, change func(map[string]any)) string {
+		return writeEval(t, dir, name, model, 3.6, 0.07, change)
+	}
+	good := eval("good.json", in("mixed"), nil)
+	set := func(key string, v any) func(map[string]any) { return func(e map[string]any) { e[key] = v } }
+	replaced(t, in("plan.json"), file("plan.json"), `"bits": 2,`, `"bits": 4,`, `"target"`, `"target"`)
+	replaced(t, file("plan.json"), file("grouped.json"), `"group_rows": 16`, `"group_rows": 32`)
+	replaced(t, in("scores.json"), file("scores.json"), `\"vocab_size\"`, ` \"vocab_size\"`)
+	for _, name := range []string{"lost", "other", "nometrics"} {
+		if err := os.CopyFS(file(name), os.DirFS(in("recovered"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(file("lost/recovery.json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(file("nometrics/metrics.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	record, _ := recoveryFiles(strings.Repeat("ab", 32))
+	write(t, file("other/recovery.json"), []byte(record))
+	broken := func(name string, change func(dir string)) string {
+		if err := os.CopyFS(file(name), os.DirFS(in("mixed"))); err != nil {
+			t.Fatal(err)
+		}
+		change(file(name))
+		return file(name)
+	}
+
+	for name, c := range map[string]struct {
+		change func(o *Options)
+		kind   fault.Kind
+		want   string
+	}{
+		"no artifact":       {func(o *Options) { o.Artifact = file("none") }, fault.Input, "none: cannot be read"},
+		"checkpoint":        {func(o *Options) { o.Artifact = in("model") }, fault.Input, "is no artifact"},
+		"file":              {func(o *Options) { o.Artifact = file("text") }, fault.Input, "is no artifact"},
+		"config changed":    {func(o *Options) { o.Artifact = broken("a", appendTo("config.json")) }, fault.Input, "config.json: has"},
+		"weights cut":       {func(o *Options) { o.Artifact = broken("b", appendTo("model.safetensors")) }, fault.Input, "model.safetensors: has"},
+		"manifest changed":  {func(o *Options) { o.Artifact = broken("c", appendTo("manifest.json")) }, fault.Input, "manifest.sha256: does not hold"},
+		"no scores":         {func(o *Options) { o.Scores = file("none") }, fault.Input, "none: cannot be read"},
+		"text for scores":   {func(o *Options) { o.Scores = file("text") }, fault.Input, "is not a file of scores"},
+		"scores of another": {func(o *Options) { o.Scores = file("scores.json") }, fault.Input, "is of another model"},
+		"text for a plan":   {func(o *Options) { o.Plan = file("text") }, fault.Input, "is not a plan"},
+		"another plan":      {func(o *Options) { o.Plan = file("plan.json") }, fault.Input, "bits, not 4"},
+		"other storage":     {func(o *Options) { o.Plan = file("grouped.json") }, fault.Input, "stored in another way"},
+		"no record":         {func(o *Options) { o.Recoveries = []string{file("lost")} }, fault.Input, "recovery.json: is missing"},
+		"no metrics":        {func(o *Options) { o.Recoveries = []string{file("nometrics")} }, fault.Input, "metrics.jsonl: is missing"},
+		"other recovery":    {func(o *Options) { o.Recoveries = []string{file("other")} }, fault.Input, "is a recovery of another artifact"},
+		"recovery twice":    {func(o *Options) { o.Recoveries = []string{in("recovered"), in("recovered") + "/"} }, fault.Usage, "is given twice"},
+
+		"no eval":       {func(o *Options) { o.Evals = []string{file("none")} }, fault.Input, "none: is missing"},
+		"text for eval": {func(o *Options) { o.Evals = []string{file("text")} }, fault.Input, "text: is not an evaluation"},
+		"other schema":  {func(o *Options) { o.Evals = []string{eval("1", in("mixed"), set("schema", "afmq.plan/v1"))} }, fault.Input, `schema is "afmq.plan/v1"`},
+		"failed command": {func(o *Options) {
+			o.Evals = []string{eval("2", in("mixed"), set("error", map[string]string{"message": "no space"}))}
+		}, fault.Input, `the command failed: "no space"`},
+		"no model":        {func(o *Options) { o.Evals = []string{eval("3", "", nil)} }, fault.Input, "names no model"},
+		"model gone":      {func(o *Options) { o.Evals = []string{eval("4", "gone", nil)} }, fault.Input, `4: is of the model "gone", which is not there`},
+		"other model":     {func(o *Options) { o.Evals = []string{eval("5", in("strange"), nil)} }, fault.Input, "an artifact of another model"},
+		"other source":    {func(o *Options) { o.Evals = []string{eval("6", in("stranger"), nil)} }, fault.Input, "neither an artifact nor the checkpoint"},
+		"same twice":      {func(o *Options) { o.Evals = []string{good, eval("7", in("mixed"), nil)} }, fault.Input, "7: measures what"},
+		"other text":      {func(o *Options) { o.Evals = []string{good, eval("8", in("four"), set("tokens", 999))} }, fault.Input, "8: scored 999 tokens"},
+		"other reference": {func(o *Options) { o.Evals = []string{good, eval("9", in("four"), reference(40))} }, fault.Input, "not the same reference"},
+		"perplexity":      {func(o *Options) { o.Evals = []string{eval("10", in("mixed"), set("perplexity", 12.0))} }, fault.Input, "a perplexity of 12"},
+		"ratio":           {func(o *Options) { o.Evals = []string{eval("11", in("mixed"), set("perplexity_ratio", 1.0))} }, fault.Input, "is not 1 times"},
+		"share":           {func(o *Options) { o.Evals = []string{eval("12", in("mixed"), set("same_top1", 1.5))} }, fault.Input, "shares of 1.5"},
+		"divergence": {func(o *Options) {
+			o.Evals = []string{eval("13", in("mixed"), set("kl", map[string]float64{"mean": -1}))}
+		}, fault.Input, "a divergence of -1"},
+		"half comparison": {func(o *Options) { o.Evals = []string{eval("14", in("mixed"), set("reference_perplexity", nil))} }, fault.Input, "is not 1."},
+		"protocol":        {func(o *Options) { o.Evals = []string{eval("15", in("mixed"), set("protocol", "mine"))} }, fault.Input, `protocol "mine"`},
+		"tokens":          {func(o *Options) { o.Evals = []string{eval("16", in("mixed"), set("tokens", 0))} }, fault.Input, "0 tokens"},
+		"adapter": {func(o *Options) {
+			o.Evals = []string{eval("17", in("mixed"), set("adapters", []any{map[string]any{"name": "x"}}))}
+		}, fault.Input, "it has no figures"},
+	} {
+		o := Options{Artifact: in("mixed")}
+		c.change(&o)
+		_, err := Make(bg, pool, o)
+		if err == nil || fault.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, expected %q of kind %v", name, err, c.want, c.kind)
+		}
+	}
+}
+
+func appendTo(name string) func(dir string) {
+	return func(dir string) {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_APPEND|os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.Write([]byte("\n"))
+		}
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+}
+
+// reference gives an evaluation a reference of another perplexity.
+func reference(perplexity float64) func(map[string]any) {
+	return func(e map[string]any) {
+		e["reference_perplexity"], e["perplexity_ratio"] = perplexity, e["perplexity"].(float64)/perplexity
+	}
+}
+
+// TestModelBesideTheEvaluation finds a model by a path that is relative to the evaluation.
+func TestModelBesideTheEvaluation(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "four"), os.DirFS(in("four"))); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Artifact: in("four"), Evals: []string{writeEval(t, dir, "e.json", "four", 3.6, 0.07, nil)}}
+	r, _ := mustMake(t, o)
+	if s := r.Sections[0].Data.(*Summary); s.Evaluation == nil {
+		t.Error("the evaluation is not that of the artifact")
+	}
+}
+
+// FuzzEval checks that an evaluation that somebody changed is refused as input, or that
+// its figures are possible.
+func FuzzEval(f *testing.F) {
+	path := writeEval(f, f.TempDir(), "e.json", "m", 3.6, 0.07, func(e map[string]any) { e["adapters"] = []any{figures(3.5, 0.1, 1000)} })
+	data, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := parseEval("e", data)
+		if err != nil {
+			if fault.KindOf(err) != fault.Input {
+				t.Fatal(err)
+			}
+			return
+		}
+		if !(e.Perplexity >= 1) || e.Tokens < 1 || e.Comparison != nil && !(e.KL.Mean >= 0) {
+			t.Fatalf("%+v", e.Result)
+		}
+	})
+}

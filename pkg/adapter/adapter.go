@@ -1,0 +1,93 @@
+package adapter
+
+import (
+	"math"
+
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
+	"afmq/pkg/safetensors"
+)
+
+// Adapter is a LoRA adapter in memory.
+type Adapter struct {
+	Dir    string
+	Config Config
+	// Base is the content hash of the artifact that the adapter was trained on; empty
+	// where its file does not say.
+	Base    string
+	Data    []string           // hex SHA-256 of the files that it was trained on, where its file says
+	Modules map[string]Weights // by module: "model.layers.0.self_attn.q_proj"
+	Bytes   int64              // of adapter_model.safetensors
+}
+
+// AdapterWeights are the two matrices of one module W [out, in]: the adapter adds
+// scale·B·A to W, with the scale of [AdapterConfig.ScaleOf] (Hu et al. 2021,
+// arXiv:2106.09685).
+type Weights struct {
+	A     []float32         // [rank, in]
+	B     []float32         // [out, rank]
+	DType safetensors.DType // the type that holds both exactly
+}
+
+// AdapterConfig is what adapter_config.json says of a LoRA adapter.
+type Config struct {
+	Rank   int     // where Ranks does not say otherwise
+	Alpha  float64 // where Alphas does not say otherwise
+	RSLoRA bool    // scale by alpha/√rank instead of alpha/rank (Kalajdzievski 2023, arXiv:2312.03732)
+	// Modules are the adapted projections, in canonical order.
+	Modules []string
+	Ranks   map[string]int     // of the modules that differ from Rank
+	Alphas  map[string]float64 // of the modules that differ from Alpha
+}
+
+// RankOf returns the rank of a module.
+func (c *Config) RankOf(module string) int {
+	if r, ok := c.Ranks[module]; ok {
+		return r
+	}
+	return c.Rank
+}
+
+// ScaleOf returns the factor on B·A of a module.
+func (c *Config) ScaleOf(module string) float32 {
+	alpha, ok := c.Alphas[module]
+	if !ok {
+		alpha = c.Alpha
+	}
+	r := float64(c.RankOf(module))
+	if c.RSLoRA {
+		r = math.Sqrt(r)
+	}
+	return float32(alpha / r)
+}
+
+// OpenAdapter reads the adapter in dir for the model in the directory model, and checks
+// that it was trained on it. Whether it was cannot be said where the adapter names no
+// base, as one from PEFT does not, or where the model is no artifact; that is an error
+// too, unless allowUnbound. Errors are fault.Input.
+func Open(dir, model string, cfg *model.Config, allowUnbound bool) (*Adapter, error) {
+	a, err := Read(dir, cfg)
+	if err != nil {
+		return nil, err
+	}
+	base := ""
+	if artifact.IsArtifact(model) {
+		manifest, err := artifact.ReadManifest(model)
+		if err != nil {
+			return nil, err
+		}
+		base = manifest.ContentHash
+	}
+	switch {
+	case a.Base != "" && base != "" && a.Base != base:
+		return nil, fault.Inputf(dir, "was trained on another artifact: its base has content hash %s, that of %s is %s", a.Base, model, base)
+	case a.Base == "" && !allowUnbound:
+		return nil, fault.Inputf(dir, "does not say which artifact it was trained on").
+			WithHint("give --allow-unbound if you know that %s is its base", model)
+	case base == "" && !allowUnbound:
+		return nil, fault.Inputf(dir, "was trained on the artifact with content hash %s, and %s is a plain checkpoint", a.Base, model).
+			WithHint("give --allow-unbound if you know that it holds the same weights")
+	}
+	return a, nil
+}

@@ -1,0 +1,192 @@
+package adapter
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"afmq/internal/infile"
+	"afmq/internal/kernel"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
+	"afmq/pkg/safetensors"
+)
+
+// The files of an adapter, as PEFT names them.
+const (
+	ConfigFile  = "adapter_config.json"
+	WeightsFile = "adapter_model.safetensors"
+)
+
+// Keys in the metadata of adapter_model.safetensors: the content hash of the base
+// artifact, and the hex SHA-256 of the files that the adapter was trained on, joined by
+// commas.
+const (
+	BaseKey = "afmq_base_content_hash"
+	DataKey = "afmq_training_files"
+)
+
+// maxAdapterConfig bounds adapter_config.json, in which each module may stand by name.
+const maxAdapterConfig = 16 << 20
+
+// AdapterTensor returns the names of the two tensors that a module's adapter is stored
+// as.
+func TensorNames(module string) (a, b string) {
+	prefix := "base_model.model." + module
+	return prefix + ".lora_A.weight", prefix + ".lora_B.weight"
+}
+
+// ReadAdapter reads the LoRA adapter in dir, as PEFT or afmq writes it, for a model of
+// this config. Every tensor that adapter_config.json implies must be there in its exact
+// shape, F16, BF16 or F32 and finite, and no other. Errors are fault.Input.
+func Read(dir string, cfg *model.Config) (*Adapter, error) {
+	if info, err := os.Stat(dir); err != nil {
+		return nil, fault.Reading(dir, err)
+	} else if !info.IsDir() {
+		return nil, fault.Inputf(dir, "not a directory; expected one with %s and %s", ConfigFile, WeightsFile)
+	}
+	path := filepath.Join(dir, ConfigFile)
+	data, err := infile.ReadBounded(path, maxAdapterConfig)
+	if err != nil {
+		return nil, err
+	}
+	config, err := ParseConfig(path, data, cfg)
+	if err != nil {
+		return nil, err
+	}
+	file, err := safetensors.Open(filepath.Join(dir, WeightsFile))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	a := &Adapter{Dir: dir, Config: *config, Modules: map[string]Weights{}}
+	if err := a.load(file, cfg); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Adapter) load(file *safetensors.File, cfg *model.Config) error {
+	path := filepath.Join(a.Dir, WeightsFile)
+	info, err := os.Stat(path)
+	if err != nil {
+		return fault.Reading(path, err)
+	}
+	a.Bytes = info.Size()
+	if a.Base = file.Metadata()[BaseKey]; a.Base != "" && !infile.IsSHA256(a.Base) {
+		return fault.Inputf(path, "%s: %.80q is not a SHA-256 in lower-case hex", BaseKey, a.Base)
+	}
+	if files := file.Metadata()[DataKey]; files != "" {
+		a.Data = strings.Split(files, ",")
+	}
+	used := map[string]bool{}
+	matrix := func(name string, rows, cols int) (v []float32, dtype safetensors.DType, err error) {
+		used[name] = true
+		t, ok := file.Tensor(name)
+		if !ok {
+			return nil, dtype, fault.Inputf(path, "tensor %q is missing", name)
+		}
+		if !slices.Equal(t.Shape, []int{rows, cols}) {
+			return nil, dtype, fault.Inputf(path, "tensor %q has shape %v; %s and the model ask for [%d %d]", name, t.Shape, ConfigFile, rows, cols)
+		}
+		if !slices.Contains(safetensors.FloatTypes(), t.DType) {
+			return nil, dtype, fault.Inputf(path, "tensor %q is %s; expected %s", name, t.DType, safetensors.DTypeNames(safetensors.FloatTypes()))
+		}
+		if err := t.CheckFinite(); err != nil {
+			return nil, dtype, err
+		}
+		v = make([]float32, rows*cols)
+		return v, t.DType, t.Float32(v, 0)
+	}
+	return safetensors.Guard(path, func() error {
+		for _, spec := range cfg.Tensors() {
+			module := spec.Module()
+			if spec.Role != model.Projection || !slices.Contains(a.Config.Modules, module) {
+				continue
+			}
+			rank := a.Config.RankOf(module)
+			nameA, nameB := TensorNames(module)
+			var w Weights
+			var err error
+			if w.A, w.DType, err = matrix(nameA, rank, spec.Shape[1]); err != nil {
+				return err
+			}
+			var other safetensors.DType
+			if w.B, other, err = matrix(nameB, spec.Shape[0], rank); err != nil {
+				return err
+			}
+			if other != w.DType {
+				w.DType = safetensors.F32 // the only type that holds the values of both
+			}
+			a.Modules[module] = w
+		}
+		for _, name := range file.Names() {
+			if !used[name] {
+				return fault.Inputf(path, "tensor %q belongs to no module that %s names", name, ConfigFile)
+			}
+		}
+		return nil
+	})
+}
+
+// WriteAdapter writes the two files of the adapter a into the existing directory a.Dir:
+// the weights rounded to dtype, F16 or F32, and bound to the artifact whose content hash
+// is a.Base. A value that F16 cannot hold is an error that names it. adapter_config.json
+// is written last, by writeFile: an adapter that has it is complete.
+func Write(a *Adapter, cfg *model.Config, dtype safetensors.DType, writeFile func(path string, data []byte) error) error {
+	c := &a.Config
+	var infos []safetensors.Info
+	var values [][]float32
+	for _, spec := range cfg.Tensors() {
+		module := spec.Module()
+		if spec.Role != model.Projection || !slices.Contains(c.Modules, module) {
+			continue
+		}
+		w, rank := a.Modules[module], c.RankOf(module)
+		nameA, nameB := TensorNames(module)
+		infos = append(infos,
+			safetensors.Info{Name: nameA, DType: dtype, Shape: []int{rank, spec.Shape[1]}},
+			safetensors.Info{Name: nameB, DType: dtype, Shape: []int{spec.Shape[0], rank}})
+		values = append(values, w.A, w.B)
+	}
+	metadata := map[string]string{"format": "pt", BaseKey: a.Base}
+	if len(a.Data) > 0 {
+		metadata[DataKey] = strings.Join(a.Data, ",")
+	}
+	w, err := safetensors.Create(filepath.Join(a.Dir, WeightsFile), infos, metadata)
+	if err != nil {
+		return err
+	}
+	for i, v := range values {
+		data, err := encodeFloats(v, dtype)
+		if err == nil {
+			err = w.Append(data)
+		}
+		if err != nil {
+			w.Abort()
+			return fmt.Errorf("adapter tensor %q: %w", infos[i].Name, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(a.Dir, ConfigFile), c.Encode(cfg))
+}
+
+// encodeFloats returns the bytes of values in a type, rounded to it.
+func encodeFloats(v []float32, dtype safetensors.DType) ([]byte, error) {
+	if dtype == safetensors.F32 {
+		return binary.Append(nil, binary.LittleEndian, v)
+	}
+	half := make([]uint16, len(v))
+	kernel.F32ToF16(half, v)
+	for i, h := range half {
+		if h&0x7c00 == 0x7c00 {
+			return nil, fmt.Errorf("%v at index %d does not fit F16", v[i], i)
+		}
+	}
+	return binary.Append(nil, binary.LittleEndian, half)
+}

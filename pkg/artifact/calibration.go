@@ -1,0 +1,103 @@
+package artifact
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strconv"
+)
+
+// Calibration says what text a quantization looked at: enough to know it again, and to
+// see whether another text shares some of it, without holding any of it.
+type Calibration struct {
+	Digest string   `json:"digest"`  // hex SHA-256 of the tokens, as sensitivity.Calibration defines it
+	Tokens int      `json:"tokens"`  //
+	SeqLen int      `json:"seq_len"` // tokens in a sequence
+	Seed   int64    `json:"seed"`    // that chose the sequences
+	Files  []string `json:"files"`   // hex SHA-256 of the files they come from, in the order given
+	// Passages are the hex FNV-1a hashes, 64 bit, of runs of PassageTokens token ids, one
+	// after another from the start of each sequence; of at most 4096, evenly chosen.
+	Passages []string `json:"passages"`
+}
+
+// PassageTokens is the length of a run of tokens that is taken for the same text when
+// it occurs twice: too long to be a common phrase.
+const PassageTokens = 24
+
+// maxPassages bounds what a manifest holds of them.
+const maxPassages = 4096
+
+// Passages returns the hashes for [Calibration.Passages].
+func Passages(sequences [][]int32) []string {
+	out := []string{}
+	total := 0
+	for _, s := range sequences {
+		total += len(s) / PassageTokens
+	}
+	every, i := max((total+maxPassages-1)/maxPassages, 1), 0
+	for _, s := range sequences {
+		for ; len(s) >= PassageTokens; s = s[PassageTokens:] {
+			if i%every == 0 {
+				out = append(out, fmt.Sprintf("%016x", passageHash(s)))
+			}
+			i++
+		}
+	}
+	return out
+}
+
+func passageHash(ids []int32) uint64 {
+	h := fnv.New64a()
+	var b [4]byte
+	for _, id := range ids[:PassageTokens] {
+		binary.LittleEndian.PutUint32(b[:], uint32(id))
+		h.Write(b[:])
+	}
+	return h.Sum64()
+}
+
+// Overlap returns how many of the calibration's passages occur in a text of the same
+// tokenizer.
+func (c *Calibration) Overlap(ids []int32) int {
+	known := make(map[uint64]bool, len(c.Passages))
+	for _, p := range c.Passages {
+		if h, err := strconv.ParseUint(p, 16, 64); err == nil {
+			known[h] = true
+		}
+	}
+	found := 0
+	for i := 0; i+PassageTokens <= len(ids); i++ {
+		if h := passageHash(ids[i:]); known[h] {
+			delete(known, h)
+			found++
+		}
+	}
+	return found
+}
+
+// UsedFile reports whether the file with this hex SHA-256 was calibrated on.
+func (c *Calibration) UsedFile(sha256 string) bool {
+	return slices.Contains(c.Files, sha256)
+}
+
+func (c *Calibration) check() error {
+	if err := checkDigest("calibration.digest", c.Digest); err != nil {
+		return err
+	}
+	for _, f := range c.Files {
+		if err := checkDigest("calibration.files", f); err != nil {
+			return err
+		}
+	}
+	for _, p := range c.Passages {
+		if b, err := hex.DecodeString(p); err != nil || len(b) != 8 {
+			return fmt.Errorf("calibration.passages holds %q, not 16 hexadecimal digits", p)
+		}
+	}
+	if c.Tokens < 1 || c.SeqLen < 1 || len(c.Files) == 0 {
+		return fmt.Errorf("calibration is of %d tokens in sequences of %d from %d files", c.Tokens, c.SeqLen, len(c.Files))
+	}
+	return nil
+}

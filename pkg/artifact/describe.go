@@ -1,0 +1,89 @@
+package artifact
+
+import (
+	"sort"
+
+	"afmq/pkg/model"
+	"afmq/pkg/safetensors"
+)
+
+// Description is what can be said about a checkpoint or an artifact from its
+// config, its headers and its manifest, without reading a weight.
+type Description struct {
+	Kind         string      `json:"kind"` // "checkpoint" or "artifact"
+	ModelType    string      `json:"model_type"`
+	Layers       int         `json:"layers"`
+	Hidden       int         `json:"hidden_size"`
+	Intermediate int         `json:"intermediate_size"`
+	Heads        int         `json:"heads"`
+	KVHeads      int         `json:"kv_heads"`
+	HeadDim      int         `json:"head_dim"`
+	Vocab        int         `json:"vocab_size"`
+	Positions    int         `json:"max_positions"`
+	RopeType     string      `json:"rope_type"`
+	RopeTheta    float64     `json:"rope_theta"`
+	TiedHead     bool        `json:"tied_embedding"`
+	Parameters   int64       `json:"parameters"`
+	WeightBytes  int64       `json:"weight_bytes"` // the safetensors files, headers included
+	BitsPerParam float64     `json:"bits_per_parameter"`
+	Types        []TypeCount `json:"types"`
+	Manifest     *Manifest   `json:"manifest,omitempty"` // artifacts only
+}
+
+// TypeCount is how much a checkpoint stores in one element type.
+type TypeCount struct {
+	Type    string `json:"type"`
+	Tensors int    `json:"tensors"`
+	Bytes   int64  `json:"bytes"`
+}
+
+// Describe reads the config, the tensor headers and, for an artifact, the
+// manifest in dir. It checks that each can be read, not that they agree: that is
+// what opening and verifying are for.
+func Describe(dir string) (*Description, error) {
+	cfg, err := model.LoadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	ckpt, err := safetensors.OpenCheckpoint(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer ckpt.Close()
+	d := &Description{
+		Kind: "checkpoint", ModelType: cfg.ModelType, Layers: cfg.Layers, Hidden: cfg.HiddenSize,
+		Intermediate: cfg.IntermediateSize, Heads: cfg.Heads, KVHeads: cfg.KVHeads, HeadDim: cfg.HeadDim,
+		Vocab: cfg.VocabSize, Positions: cfg.MaxPositions, RopeType: cfg.Rope.Type, RopeTheta: cfg.Rope.Theta,
+		TiedHead: cfg.TieEmbeddings, WeightBytes: ckpt.Bytes(),
+	}
+	for _, spec := range cfg.Tensors() {
+		n := int64(1)
+		for _, extent := range spec.Shape {
+			n *= int64(extent)
+		}
+		d.Parameters += n
+	}
+	d.BitsPerParam = 8 * float64(d.WeightBytes) / float64(d.Parameters)
+	counts := map[string]*TypeCount{}
+	for _, name := range ckpt.Names() {
+		t, _ := ckpt.Tensor(name)
+		c := counts[t.DType.String()]
+		if c == nil {
+			c = &TypeCount{Type: t.DType.String()}
+			counts[c.Type] = c
+		}
+		c.Tensors++
+		c.Bytes += int64(len(t.Bytes()))
+	}
+	for _, c := range counts {
+		d.Types = append(d.Types, *c)
+	}
+	sort.Slice(d.Types, func(i, j int) bool { return d.Types[i].Type < d.Types[j].Type })
+	if cfg.Quantization != nil {
+		d.Kind = "artifact"
+		if d.Manifest, err = ReadManifest(dir); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}

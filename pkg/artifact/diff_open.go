@@ -1,0 +1,207 @@
+package artifact
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"afmq/internal/infile"
+	"afmq/internal/kernel"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
+	"afmq/pkg/progress"
+	"afmq/pkg/safetensors"
+)
+
+// compared is an artifact or a checkpoint, opened to be compared.
+type compared struct {
+	dir      string
+	cfg      *model.Config
+	artifact *Reader // nil for a checkpoint
+	source   *Source // nil for an artifact
+	layout   []StoredTensor
+	digests  map[string]TensorDigest // of the stored tensors, by their name in the file
+	files    map[string]string       // hex SHA-256 of what lies beside the weights
+	bytes    int64                   // of the safetensors files
+}
+
+func openCompared(ctx context.Context, pool *kernel.Pool, dir string, p progress.Reporter) (*compared, error) {
+	if IsArtifact(dir) {
+		return openArtifactSide(ctx, pool, dir, p)
+	}
+	return openCheckpointSide(ctx, pool, dir)
+}
+
+func (s *compared) close() {
+	if s.artifact != nil {
+		s.artifact.Close()
+	}
+	if s.source != nil {
+		s.source.Close()
+	}
+}
+
+func openArtifactSide(ctx context.Context, pool *kernel.Pool, dir string, p progress.Reporter) (*compared, error) {
+	if _, err := Verify(ctx, pool, dir, p); err != nil {
+		return nil, err
+	}
+	a, err := Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	m := a.Manifest
+	s := &compared{dir: dir, cfg: a.Config, artifact: a, layout: a.Layout, digests: a.Digests, files: map[string]string{}, bytes: m.Ledger.Total}
+	for _, f := range m.Files {
+		if f.Name != WeightsFile {
+			s.files[f.Name] = f.SHA256
+		}
+	}
+	path := filepath.Join(dir, ManifestFile)
+	data, err := infile.Read(path, 64<<20)
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	s.files[ManifestFile] = infile.SHA256(data)
+	return s, nil
+}
+
+func openCheckpointSide(ctx context.Context, pool *kernel.Pool, dir string) (*compared, error) {
+	src, err := OpenSource(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &compared{dir: dir, cfg: src.Config, source: src, digests: map[string]TensorDigest{}, bytes: src.Checkpoint.Bytes()}
+	s.files = map[string]string{ConfigFile: infile.SHA256(src.RawConfig)}
+	for _, f := range src.Copies {
+		s.files[f.Name] = f.SHA256
+	}
+	digests, errs := make([]TensorDigest, len(src.Tensors)), make([]error, len(src.Tensors))
+	pool.Run(len(src.Tensors), func(_, i int) {
+		digests[i], errs[i] = DigestTensor(ctx, src.Tensors[i].Tensor)
+	})
+	for i, w := range src.Tensors {
+		if errs[i] != nil {
+			s.close()
+			return nil, errs[i]
+		}
+		s.digests[w.Tensor.Name] = digests[i]
+		s.layout = append(s.layout, StoredTensor{
+			Spec: w.Spec, Form: Plain, Bits: 8 * w.Tensor.DType.Size(), Bytes: int64(len(w.Tensor.Bytes())), Names: []string{w.Tensor.Name},
+		})
+	}
+	return s, nil
+}
+
+// sameShape returns an error unless two models have the same tensors.
+func sameShape(a, b *compared) error {
+	if len(a.layout) != len(b.layout) {
+		return fault.Inputf(b.dir, "has %d tensors; %s has %d: they are of different shape", len(b.layout), a.dir, len(a.layout))
+	}
+	for i := range a.layout {
+		x, y := &a.layout[i].Spec, &b.layout[i].Spec
+		if x.Name != y.Name || !slices.Equal(x.Shape, y.Shape) {
+			return fault.Inputf(b.dir, "has tensor %q of shape %v where %s has %q of %v", y.Name, y.Shape, a.dir, x.Name, x.Shape)
+		}
+	}
+	return nil
+}
+
+func (s *compared) summary() DiffSide {
+	d := DiffSide{Path: s.dir, Kind: "checkpoint", Bytes: s.bytes, BPW: MeasureBits(s.layout)}
+	d.ContentHash = ContentHash(slices.Collect(maps.Values(s.digests)))
+	if s.artifact != nil {
+		d.Kind, d.Ledger = "artifact", &s.artifact.Manifest.Ledger
+	}
+	return d
+}
+
+// layer says how the side stores a tensor, with the relative error of the manifest.
+func (s *compared) layer(st *StoredTensor) LayerSide {
+	l := LayerSide{Form: st.Form, Bits: st.Bits, Bytes: st.Bytes}
+	if s.artifact == nil {
+		return l
+	}
+	name := st.Spec.Module()
+	for _, m := range s.artifact.Manifest.Plan.Modules {
+		if m.Name == name {
+			l.RelError = &m.RelError
+		}
+	}
+	return l
+}
+
+// stores reports whether two sides store a tensor in the same bytes.
+func (s *compared) stores(st *StoredTensor, other *compared, as *StoredTensor) bool {
+	return slices.EqualFunc(st.Names, as.Names, func(a, b string) bool {
+		x, y := s.digests[a], other.digests[b]
+		return a == b && x.DType == y.DType && slices.Equal(x.Shape, y.Shape) && x.SHA256 == y.SHA256
+	})
+}
+
+// rows returns the function that computes rows of tensor i of the model in float32.
+func (s *compared) rows(i int) (func(dst []float32, r0, r1 int) error, error) {
+	if s.artifact != nil {
+		return s.artifact.Rows(&s.layout[i])
+	}
+	return denseRows(s.source.Tensors[i].Tensor), nil
+}
+
+func (s *compared) release(st *StoredTensor) {
+	for _, name := range st.Names {
+		var t *safetensors.Tensor
+		if s.artifact != nil {
+			t, _ = s.artifact.File.Tensor(name)
+		} else {
+			t, _ = s.source.Checkpoint.Tensor(name)
+		}
+		t.Release()
+	}
+}
+
+func compareFiles(a, b map[string]string) []FileDifference {
+	names := map[string]bool{}
+	for name := range a {
+		names[name] = true
+	}
+	for name := range b {
+		names[name] = true
+	}
+	out := []FileDifference{}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if a[name] != b[name] {
+			out = append(out, FileDifference{name, a[name], b[name]})
+		}
+	}
+	return out
+}
+
+// compareManifests lists what two manifests say differently of where the artifacts come
+// from and of how they were made.
+func compareManifests(a, b *Manifest) []KeyDifference {
+	out := []KeyDifference{}
+	add := func(key string, a, b any) {
+		if x, y := fmt.Sprint(a), fmt.Sprint(b); x != y {
+			out = append(out, KeyDifference{key, x, y})
+		}
+	}
+	calibration := func(m *Manifest) string {
+		if m.Calibration == nil {
+			return ""
+		}
+		return m.Calibration.Digest
+	}
+	add("tool_version", a.ToolVersion, b.ToolVersion)
+	add("arithmetic", a.Arithmetic, b.Arithmetic)
+	add("seed", a.Seed, b.Seed)
+	add("source.digest", a.Source.Digest, b.Source.Digest)
+	add("calibration.digest", calibration(a), calibration(b))
+	add("tokenizer", a.Tokenizer, b.Tokenizer)
+	add("plan.bits", a.Plan.Bits, b.Plan.Bits)
+	add("plan.group_rows", a.Plan.GroupRows, b.Plan.GroupRows)
+	add("plan.row_scale", a.Plan.RowScale, b.Plan.RowScale)
+	add("plan.compensation", a.Plan.Compensation, b.Plan.Compensation)
+	return out
+}

@@ -1,0 +1,193 @@
+package artifact
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+
+	"afmq/pkg/model"
+	"afmq/pkg/palettize"
+	"afmq/pkg/safetensors"
+)
+
+// BitsPerWeight are the three figures that are always given apart.
+type BitsPerWeight struct {
+	// Projections: stored bits of the projection matrices (indices, look-up
+	// tables, row scales, or the plain values of one that was kept) over their
+	// weights. A palettized head counts here; embedding and int8 head do not.
+	Projections float64 `json:"projections"`
+	// Model: bits of all stored tensors over all parameters of the model.
+	Model float64 `json:"model"`
+	// WithAdapter: Model with an adapter's tensors added; nil without one.
+	WithAdapter *float64 `json:"with_adapter"`
+}
+
+// StoredTensor says how an artifact stores one tensor of the model.
+type StoredTensor struct {
+	Spec  model.TensorSpec
+	Form  Form
+	Bits  int      // of an index or a stored value
+	Bytes int64    // of all stored tensors together
+	Names []string // of the stored tensors, in the order of the file
+}
+
+// Weights returns the number of parameters of the tensor.
+func (s *StoredTensor) Weights() int64 {
+	n := int64(1)
+	for _, d := range s.Spec.Shape {
+		n *= int64(d)
+	}
+	return n
+}
+
+// Counted reports whether the tensor counts in the figure for projections.
+func (s *StoredTensor) Counted() bool {
+	return s.Spec.Role == model.Projection || s.Spec.Role == model.Head && s.Form == Palette
+}
+
+// ArtifactMetadata returns the __metadata__ of an artifact's model.safetensors. At a
+// format that is not "pt" transformers 4 stops instead of filling the weights it
+// does not find with random values; transformers 5 no longer looks.
+func Metadata() map[string]string { return map[string]string{"format": "afmq"} }
+
+// StoredInfos returns the tensors that an artifact stores for one tensor of a model, in
+// the order of the file. dtype is that of the checkpoint, bits the width of a palette's
+// index, groupRows the rows that share a look-up table.
+func StoredInfos(spec model.TensorSpec, dtype safetensors.DType, form Form, bits, groupRows int, rowScale bool) []safetensors.Info {
+	name, shape := spec.Name, spec.Shape
+	switch form {
+	case Palette:
+		m := palettize.Matrix{Rows: shape[0], Cols: shape[1], Bits: bits, GroupRows: groupRows}
+		infos := []safetensors.Info{
+			{Name: name + SuffixIndices, DType: safetensors.U8, Shape: []int{m.Rows, m.RowBytes()}},
+			{Name: name + SuffixLUT, DType: safetensors.F16, Shape: []int{m.Groups(), 1 << bits}},
+		}
+		if rowScale {
+			infos = append(infos, safetensors.Info{Name: name + SuffixRowScale, DType: safetensors.F16, Shape: []int{m.Rows}})
+		}
+		return infos
+	case RowInt8:
+		return []safetensors.Info{
+			{Name: name + SuffixInt8, DType: safetensors.I8, Shape: slices.Clone(shape)},
+			{Name: name + SuffixScale, DType: safetensors.F32, Shape: slices.Clone(shape[:1])},
+		}
+	}
+	return []safetensors.Info{{Name: name, DType: dtype, Shape: slices.Clone(shape)}}
+}
+
+// StoredLayout finds, for every tensor of the model, how the tensors of an
+// artifact store it, in the order of [Config.Tensors]. A tensor that is missing,
+// is stored twice, has another type or shape than its form asks for, or belongs
+// to no tensor of the model is an error. groupRows is the height of a group.
+func StoredLayout(cfg *model.Config, groupRows int, tensors []TensorDigest) ([]StoredTensor, error) {
+	l := layouter{group: groupRows, left: make(map[string]TensorDigest, len(tensors))}
+	for _, t := range tensors {
+		if _, twice := l.left[t.Name]; twice {
+			return nil, fmt.Errorf("tensor %q is stored twice", t.Name)
+		}
+		l.left[t.Name] = t
+	}
+	var out []StoredTensor
+	for _, spec := range cfg.Tensors() {
+		st, err := l.find(spec)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, st)
+	}
+	for _, t := range tensors { // in the given order: the same tensor is named each time
+		if _, ok := l.left[t.Name]; ok {
+			return nil, fmt.Errorf("tensor %q has no place in the %s model that config.json describes", t.Name, cfg.ModelType)
+		}
+	}
+	return out, nil
+}
+
+type layouter struct {
+	group int
+	left  map[string]TensorDigest
+}
+
+// find accounts for all that is stored of one tensor of the model.
+func (l *layouter) find(spec model.TensorSpec) (StoredTensor, error) {
+	st := StoredTensor{Spec: spec}
+	quantizable := len(spec.Shape) == 2
+	_, palette := l.left[spec.Name+SuffixIndices]
+	_, int8 := l.left[spec.Name+SuffixInt8]
+	var err error
+	switch {
+	case quantizable && palette && (spec.Role == model.Projection || spec.Role == model.Head):
+		st.Form = Palette
+		lut := l.left[spec.Name+SuffixLUT]
+		if len(lut.Shape) != 2 || bits.OnesCount(uint(lut.Shape[1])) != 1 || lut.Shape[1] < 2 || lut.Shape[1] > 256 {
+			return st, fmt.Errorf("tensor %q is missing or is no table of 2, 4, … 256 columns: shape %v", spec.Name+SuffixLUT, lut.Shape)
+		}
+		st.Bits = bits.TrailingZeros(uint(lut.Shape[1]))
+		rows, cols := spec.Shape[0], spec.Shape[1]
+		err = l.take(&st, SuffixIndices, []int{rows, (cols*st.Bits + 7) / 8}, "U8")
+		if err == nil {
+			err = l.take(&st, SuffixLUT, []int{(rows + l.group - 1) / l.group, 1 << st.Bits}, "F16")
+		}
+		if _, ok := l.left[spec.Name+SuffixRowScale]; ok && err == nil {
+			err = l.take(&st, SuffixRowScale, []int{rows}, "F16")
+		}
+	case quantizable && int8 && (spec.Role == model.Embedding || spec.Role == model.Head):
+		st.Form, st.Bits = RowInt8, 8
+		err = l.take(&st, SuffixInt8, spec.Shape, "I8")
+		if err == nil {
+			err = l.take(&st, SuffixScale, spec.Shape[:1], "F32")
+		}
+	default:
+		st.Form, st.Bits = Plain, 16
+		if l.left[spec.Name].DType == "F32" {
+			st.Bits = 32
+		}
+		err = l.take(&st, "", spec.Shape, "F16", "BF16", "F32")
+	}
+	return st, err
+}
+
+// take accounts for one stored tensor.
+func (l *layouter) take(st *StoredTensor, suffix string, shape []int, types ...string) error {
+	name := st.Spec.Name + suffix
+	t, ok := l.left[name]
+	if !ok {
+		return fmt.Errorf("tensor %q is missing", name)
+	}
+	if !slices.Equal(t.Shape, shape) {
+		return fmt.Errorf("tensor %q has shape %v; expected %v", name, t.Shape, shape)
+	}
+	if !slices.Contains(types, t.DType) {
+		return fmt.Errorf("tensor %q is %s; expected %v", name, t.DType, types)
+	}
+	n, err := t.Size()
+	if err != nil {
+		return err
+	}
+	delete(l.left, name)
+	st.Bytes += n
+	st.Names = append(st.Names, name)
+	return nil
+}
+
+// MeasureBits computes the figures for projections and model from a layout.
+func MeasureBits(layout []StoredTensor) BitsPerWeight {
+	var projBytes, projWeights, bytes, weights int64
+	for i := range layout {
+		st := &layout[i]
+		bytes += st.Bytes
+		weights += st.Weights()
+		if st.Counted() {
+			projBytes += st.Bytes
+			projWeights += st.Weights()
+		}
+	}
+	var b BitsPerWeight
+	if projWeights > 0 {
+		b.Projections = 8 * float64(projBytes) / float64(projWeights)
+	}
+	if weights > 0 {
+		b.Model = 8 * float64(bytes) / float64(weights)
+	}
+	return b
+}

@@ -1,0 +1,89 @@
+package artifact
+
+import (
+	"fmt"
+	"math"
+	"strings"
+)
+
+// Ledger accounts for every byte of an artifact's model.safetensors.
+type Ledger struct {
+	Indices   int64 `json:"indices"`   // packed palette indices
+	LUT       int64 `json:"lut"`       // look-up tables
+	RowScale  int64 `json:"row_scale"` // one factor per row of a palettized matrix
+	Embedding int64 `json:"embedding"` // int8 rows and their scales: embedding and untied head
+	Other     int64 `json:"other"`     // norms, biases and matrices kept as they were
+	Container int64 `json:"container"` // the file's own header
+	Total     int64 `json:"total"`     // the sum, which is the file's size
+}
+
+// NewLedger sorts the bytes of an artifact's tensors by what they are for; a
+// tensor's name says so. fileBytes is the size of the file that holds them; what
+// no tensor takes is the container's.
+func NewLedger(tensors []TensorDigest, fileBytes int64) (Ledger, error) {
+	l := Ledger{Total: fileBytes}
+	left := fileBytes
+	for _, t := range tensors {
+		n, err := t.Size()
+		if err != nil {
+			return Ledger{}, err
+		}
+		if n > left {
+			return Ledger{}, fmt.Errorf("tensor %q: the tensors take more than the %d bytes of the file", t.Name, fileBytes)
+		}
+		left -= n
+		switch {
+		case strings.HasSuffix(t.Name, SuffixIndices):
+			l.Indices += n
+		case strings.HasSuffix(t.Name, SuffixLUT):
+			l.LUT += n
+		case strings.HasSuffix(t.Name, SuffixRowScale):
+			l.RowScale += n
+		case strings.HasSuffix(t.Name, SuffixInt8), strings.HasSuffix(t.Name, SuffixScale):
+			l.Embedding += n
+		default:
+			l.Other += n
+		}
+	}
+	l.Container = left
+	return l, nil
+}
+
+// Size returns the bytes that the tensor's data takes. An unknown type, a
+// negative extent or a size beyond an int64 is an error.
+func (t TensorDigest) Size() (int64, error) {
+	var n int64
+	switch t.DType {
+	case "BOOL", "U8", "I8":
+		n = 1
+	case "F16", "BF16", "I16", "U16":
+		n = 2
+	case "F32", "I32", "U32":
+		n = 4
+	case "F64", "I64", "U64":
+		n = 8
+	default:
+		return 0, fmt.Errorf("tensor %q: unknown type %.20q", t.Name, t.DType)
+	}
+	if len(t.Shape) > maxTensorDims {
+		return 0, fmt.Errorf("tensor %q: %d dimensions", t.Name, len(t.Shape))
+	}
+	zero := false
+	for _, d := range t.Shape {
+		if d < 0 {
+			return 0, fmt.Errorf("tensor %q: negative extent %d", t.Name, d)
+		}
+		if d == 0 {
+			zero = true
+			continue
+		}
+		if n > math.MaxInt64/int64(d) {
+			return 0, fmt.Errorf("tensor %q: shape %v is too large", t.Name, t.Shape)
+		}
+		n *= int64(d)
+	}
+	if zero {
+		n = 0
+	}
+	return n, nil
+}

@@ -1,0 +1,39 @@
+package infer
+
+import (
+	"context"
+	"testing"
+
+	"afmq/internal/kernel"
+	"afmq/pkg/model"
+)
+
+// tinyModel is the trained checkpoint that the project embeds: 1.07 M
+// parameters, tied, F16.
+const tinyModel = "../../internal/demo/model"
+
+// adapterFixture is an adapter that PEFT wrote, and the checkpoint that it is for.
+const (
+	adapterFixture = "../recovery/testdata/llama"
+	adapterModel   = fixtures + "/llama-biases"
+)
+
+var bg = context.Background()
+
+func openTiny(t testing.TB, pool *kernel.Pool) *Model {
+	t.Helper()
+	m, err := Open(tinyModel, pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func loadConfig(t testing.TB, dir string) *model.Config {
+	t.Helper()
+	cfg, err := model.LoadConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}

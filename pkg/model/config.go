@@ -1,0 +1,214 @@
+package model
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"afmq/internal/infile"
+	"afmq/pkg/fault"
+)
+
+// Config is what config.json says about a model, with the defaults of its family
+// filled in.
+type Config struct {
+	ModelType        string // llama, mistral, qwen2, qwen3
+	HiddenSize       int    // d
+	IntermediateSize int    // of the feed-forward network
+	Layers           int
+	Heads            int // query heads
+	KVHeads          int // key and value heads; divides Heads
+	HeadDim          int // even
+	VocabSize        int // rows of the embedding
+	MaxPositions     int
+	RMSNormEps       float64
+	TieEmbeddings    bool // the head is the embedding
+	QKNorm           bool // RMSNorm over each head of q and k, before the rotation
+	QKVBias          bool
+	OBias            bool
+	MLPBias          bool
+	Rope             Rope
+	BOS              []int32 // at most one
+	EOS              []int32 // that of config.json first, then what generation_config.json adds
+	Quantization     *Quantization
+}
+
+// Quantization is the quantization_config of an artifact.
+type Quantization struct {
+	Version   int
+	Bits      int            // of a palette index, where Modules does not say otherwise
+	GroupRows int            // rows that share a look-up table
+	Modules   map[string]int // bits of the modules that are exceptions, by name
+}
+
+// LoadConfig reads dir/config.json and, if there is one, the end-of-sequence
+// tokens of dir/generation_config.json. An error is of kind [fault.Input].
+func LoadConfig(dir string) (*Config, error) {
+	path := filepath.Join(dir, "config.json")
+	data, err := infile.Read(path, MaxConfigBytes)
+	if err != nil {
+		return nil, err
+	}
+	c, err := ParseConfig(path, data)
+	if err != nil {
+		return nil, err
+	}
+	path = filepath.Join(dir, "generation_config.json")
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return c, nil // a link to nothing is no file that is not there
+	}
+	if data, err = infile.Read(path, MaxConfigBytes); err != nil {
+		return nil, err
+	}
+	f, err := parseFields(path, "", data)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range f.ids("eos_token_id", c.VocabSize) {
+		if !slices.Contains(c.EOS, id) {
+			c.EOS = append(c.EOS, id)
+		}
+	}
+	return c, f.err
+}
+
+// Bounds far beyond any model, so that no product of sizes overflows.
+const (
+	maxLayers = 4096
+	maxHeads  = 1 << 14
+	maxExtent = 1 << 24
+	maxLength = 1 << 30
+)
+
+// ParseConfig reads the config.json in data; file names it in errors.
+//
+// What the engine does not compute is refused by name: another model_type, a
+// mixture of experts, an unknown kind of rotary embedding, a sliding window that
+// a layer uses and that is shorter than max_position_embeddings, another
+// activation, weights quantized by another tool.
+func ParseConfig(file string, data []byte) (*Config, error) {
+	f, err := parseFields(file, "", data)
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{ModelType: f.string("model_type", "")}
+	if f.err != nil {
+		return nil, f.err
+	}
+	if c.ModelType == "" {
+		return nil, f.errorf("model_type", "is missing")
+	}
+	if err := refuseExperts(f, c.ModelType); err != nil {
+		return nil, err
+	}
+	fam, ok := families[c.ModelType]
+	if !ok {
+		return nil, fault.Inputf(file, "model_type %q is not supported; supported are %s", c.ModelType, strings.Join(Families(), ", "))
+	}
+	if err := c.readSizes(f, fam); err != nil {
+		return nil, err
+	}
+	bias := f.bool("attention_bias", false) && fam.attnBias
+	c.QKNorm, c.QKVBias, c.OBias = fam.qkNorm, fam.qkvBias || bias, bias
+	c.MLPBias = fam.mlpBias && f.bool("mlp_bias", false)
+	c.TieEmbeddings = f.bool("tie_word_embeddings", false)
+	c.BOS, c.EOS = f.ids("bos_token_id", c.VocabSize), f.ids("eos_token_id", c.VocabSize)
+	if len(c.BOS) > 1 {
+		f.fail("bos_token_id", "names %d tokens; expected one", len(c.BOS))
+	}
+	c.Rope = readRope(f, fam, c)
+	refuseUnsupported(f, fam, c)
+	c.Quantization = readQuantization(f)
+	if f.err != nil {
+		return nil, f.err
+	}
+	return c, nil
+}
+
+// readSizes reads the extents of the model and checks that they fit together.
+func (c *Config) readSizes(f *fields, fam family) error {
+	c.HiddenSize = f.int("hidden_size", need, 1, maxExtent)
+	c.IntermediateSize = f.int("intermediate_size", need, 1, maxExtent)
+	c.Layers = f.int("num_hidden_layers", need, 1, maxLayers)
+	c.Heads = f.int("num_attention_heads", need, 1, maxHeads)
+	c.VocabSize = f.int("vocab_size", need, 1, maxExtent)
+	c.MaxPositions = f.int("max_position_embeddings", fam.positions, 1, maxLength)
+	c.RMSNormEps = f.float("rms_norm_eps", 1e-6)
+	if f.err != nil {
+		return f.err
+	}
+	kv := fam.kvHeads
+	if kv == 0 || f.isNull("num_key_value_heads") {
+		kv = c.Heads
+	}
+	c.KVHeads = f.int("num_key_value_heads", kv, 1, maxHeads)
+	dim := fam.headDim
+	if dim == 0 && !f.has("head_dim") {
+		if c.HiddenSize%c.Heads != 0 {
+			return f.errorf("hidden_size", "is %d, which num_attention_heads, %d, does not divide", c.HiddenSize, c.Heads)
+		}
+		dim = c.HiddenSize / c.Heads
+	}
+	c.HeadDim = f.int("head_dim", dim, 1, maxHeads)
+	switch {
+	case f.err != nil:
+	case c.Heads%c.KVHeads != 0:
+		f.fail("num_attention_heads", "is %d, no multiple of num_key_value_heads, %d", c.Heads, c.KVHeads)
+	case c.HeadDim%2 != 0:
+		f.fail("head_dim", "is %d; the rotary embedding needs an even one", c.HeadDim)
+	case c.RMSNormEps < 0:
+		f.fail("rms_norm_eps", "is %v; expected 0 or more", c.RMSNormEps)
+	}
+	return f.err
+}
+
+// readQuantization reads quantization_config, nil if there is none.
+func readQuantization(f *fields) *Quantization {
+	if f.has("compression_config") {
+		f.fail("compression_config", "is there: the weights are compressed by a tool that afmq does not know")
+		return nil
+	}
+	o := f.object("quantization_config")
+	if o == nil {
+		return nil
+	}
+	q := &Quantization{}
+	if method := o.string("quant_method", ""); method != "afmq" {
+		o.fail("quant_method", "is %q; only artifacts of afmq and unquantized checkpoints can be read", method)
+	}
+	q.Version = o.int("version", need, 1, maxLength)
+	if o.err == nil && q.Version != 1 {
+		o.fail("version", "is %d; this build reads version 1", q.Version)
+	}
+	q.Bits = o.int("bits", need, 1, 8)
+	q.GroupRows = o.int("group_rows", need, 1, maxExtent)
+	if modules := o.object("modules"); modules != nil {
+		q.Modules = make(map[string]int, len(modules.m))
+		for name := range modules.m {
+			// A message for one of several bad modules must not depend on the
+			// order of a map; each is about its own key and the first by name wins.
+			if err := q.readModule(modules, name); err != nil && (modules.err == nil || err.Error() < modules.err.Error()) {
+				modules.err = err
+			}
+		}
+		if o.err == nil {
+			o.err = modules.err
+		}
+	}
+	if f.err == nil {
+		f.err = o.err
+	}
+	return q
+}
+
+func (q *Quantization) readModule(modules *fields, name string) error {
+	m, err := parseFields(modules.file, modules.path+name+".", modules.m[name])
+	if err != nil {
+		return err
+	}
+	q.Modules[name] = m.int("bits", need, 1, 16)
+	return m.err
+}

@@ -1,0 +1,307 @@
+package model
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"afmq/pkg/fault"
+)
+
+// base is a config that every family accepts.
+func base(modelType string) map[string]any {
+	return map[string]any{
+		"model_type": modelType, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
+		"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 100,
+		"rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 512, "sliding_window": nil,
+	}
+}
+
+func with(m map[string]any, pairs ...any) map[string]any {
+	out := maps.Clone(m)
+	for i := 0; i < len(pairs); i += 2 {
+		out[pairs[i].(string)] = pairs[i+1]
+	}
+	return out
+}
+
+func without(m map[string]any, keys ...string) map[string]any {
+	out := maps.Clone(m)
+	for _, k := range keys {
+		delete(out, k)
+	}
+	return out
+}
+
+func parse(t *testing.T, m map[string]any) (*Config, error) {
+	t.Helper()
+	data, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ParseConfig("config.json", data)
+}
+
+func mustParse(t *testing.T, m map[string]any) *Config {
+	t.Helper()
+	c, err := parse(t, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// object is a JSON object in a table.
+type object = map[string]any
+
+// What the engine does not do is refused by name, with the file and the key.
+func TestConfigRefuses(t *testing.T) {
+	llama, mistral, qwen2, qwen3 := base("llama"), base("mistral"), base("qwen2"), base("qwen3")
+	long := object{"rope_type": "longrope", "short_factor": make([]float64, 8), "long_factor": []float64{1}}
+	for name, tc := range map[string]struct {
+		config map[string]any
+		want   string
+	}{
+		"no family":           {without(llama, "model_type"), `"model_type" is missing`},
+		"unknown family":      {with(llama, "model_type", "gpt2"), `"gpt2" is not supported`},
+		"mixture of experts":  {with(llama, "model_type", "mixtral", "num_local_experts", 8), "mixture of experts"},
+		"experts in a family": {with(qwen3, "num_experts", 4), "mixture of experts"},
+		"no hidden size":      {without(llama, "hidden_size"), `"hidden_size" is missing`},
+		"no layers":           {without(llama, "num_hidden_layers"), `"num_hidden_layers" is missing`},
+		"no vocabulary":       {with(llama, "vocab_size", nil), `"vocab_size" is missing`},
+		"negative":            {with(llama, "vocab_size", -5), `"vocab_size" is -5`},
+		"fraction":            {with(llama, "hidden_size", 64.5), `"hidden_size" is 64.5`},
+		"text for a number":   {with(llama, "hidden_size", "64"), `"hidden_size" is "64"`},
+		"too many layers":     {with(llama, "num_hidden_layers", 1<<40), `"num_hidden_layers"`},
+		"heads":               {with(llama, "num_key_value_heads", 3), "no multiple"},
+		"hidden and heads":    {without(with(llama, "num_attention_heads", 5, "num_key_value_heads", 5), "head_dim"), "does not divide"},
+		"odd head":            {with(llama, "head_dim", 15), "even"},
+		"activation":          {with(llama, "hidden_act", "gelu"), `"hidden_act" is "gelu"`},
+		"another class":       {with(llama, "architectures", []string{"LlamaForSequenceClassification"}), "LlamaForSequenceClassification"},
+		"eos beyond":          {with(llama, "eos_token_id", 100), "names token 100"},
+		"several bos":         {with(llama, "bos_token_id", []int{1, 2}), "names 2 tokens"},
+		"partial rotation":    {with(llama, "partial_rotary_factor", 0.5), "partial_rotary_factor"},
+		"other quantizer":     {with(llama, "quantization_config", object{"quant_method": "gptq", "bits": 4}), `"gptq"`},
+		"newer artifact":      {with(llama, "quantization_config", object{"quant_method": "afmq", "version": 2, "bits": 4, "group_rows": 16}), "version 1"},
+		"palette of 9 bits":   {with(llama, "quantization_config", object{"quant_method": "afmq", "version": 1, "bits": 9, "group_rows": 16}), "quantization_config.bits"},
+		"module without bits": {with(llama, "quantization_config", object{"quant_method": "afmq", "version": 1, "bits": 4, "group_rows": 16, "modules": object{"m": object{}}}), "quantization_config.modules.m.bits"},
+		"compressed tensors":  {with(llama, "compression_config", object{}), "compression_config"},
+
+		"no theta in qwen2":    {without(qwen2, "rope_theta"), "rope_theta"},
+		"no theta in qwen3":    {without(qwen3, "rope_theta"), "rope_theta"},
+		"theta of 0":           {with(llama, "rope_theta", 0.5), "rope_theta"},
+		"unknown rope":         {with(llama, "rope_scaling", object{"type": "su", "factor": 2}), `"su"`},
+		"unknown rope, newer":  {with(llama, "rope_parameters", object{"rope_type": "proportional"}), `"proportional"`},
+		"several ropes":        {with(qwen3, "rope_parameters", object{"full_attention": object{}}), "full_attention"},
+		"mrope":                {with(qwen2, "rope_scaling", object{"rope_type": "default", "mrope_section": []int{1}}), "mrope_section"},
+		"linear without":       {with(llama, "rope_scaling", object{"type": "linear"}), `"rope_scaling.factor" is missing`},
+		"shrinking":            {with(llama, "rope_scaling", object{"type": "dynamic", "factor": 0.5}), "1 or more"},
+		"llama3 without":       {with(llama, "rope_scaling", object{"rope_type": "llama3", "factor": 8, "high_freq_factor": 4}), "low_freq_factor"},
+		"llama3 upside down":   {with(llama, "rope_scaling", object{"rope_type": "llama3", "factor": 8, "high_freq_factor": 1, "low_freq_factor": 4}), "high_freq_factor"},
+		"longrope zeros":       {with(llama, "rope_scaling", long), "holds 0 at index 0"},
+		"longrope short":       {with(llama, "rope_scaling", with(long, "short_factor", []float64{1})), "has 1 numbers; expected 8"},
+		"yarn, negative":       {with(llama, "rope_scaling", object{"type": "yarn", "factor": 4, "beta_fast": -1}), "beta_fast"},
+		"yarn without factor":  {with(llama, "rope_scaling", object{"type": "yarn"}), `"rope_scaling.factor" is missing`},
+		"rope not an object":   {with(llama, "rope_scaling", 3), "rope_scaling"},
+		"mistral window":       {with(mistral, "sliding_window", 256), "sliding_window"},
+		"qwen window":          {with(qwen2, "sliding_window", 256, "use_sliding_window", true, "max_window_layers", 2), "layer 2 uses it"},
+		"layer types":          {with(qwen3, "sliding_window", 256, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "layer 1 uses it"},
+		"unknown layer type":   {with(qwen3, "sliding_window", 256, "layer_types", []string{"linear_attention"}), "linear_attention"},
+		"mistral without key":  {without(with(mistral, "max_position_embeddings", 8192), "sliding_window"), "sliding_window"},
+		"window not a number":  {with(mistral, "sliding_window", "x"), "sliding_window"},
+		"bool not a bool":      {with(llama, "tie_word_embeddings", "yes"), "true or false"},
+		"llama's layer types":  {with(llama, "sliding_window", 8, "layer_types", []string{"sliding_attention"}), "layer 0 uses it"},
+		"layer types no list":  {with(qwen3, "sliding_window", 8, "layer_types", 7), "list of strings"},
+		"eos not an id":        {with(llama, "eos_token_id", "x"), "eos_token_id"},
+		"negative eos":         {with(llama, "eos_token_id", []int{-1}), "names token -1"},
+		"negative epsilon":     {with(llama, "rms_norm_eps", -1e-6), "rms_norm_eps"},
+		"dynamic, tiny head":   {with(llama, "head_dim", 2, "rope_scaling", object{"type": "dynamic", "factor": 2}), "head_dim"},
+		"bad original length":  {with(llama, "rope_scaling", object{"type": "yarn", "factor": 4, "original_max_position_embeddings": 0}), "original_max_position_embeddings"},
+		"bad length outside":   {with(llama, "original_max_position_embeddings", 1.5, "rope_scaling", object{"type": "yarn", "factor": 4}), "original_max_position_embeddings"},
+		"partial in the scale": {with(llama, "rope_parameters", object{"partial_rotary_factor": 0.25}), "partial_rotary_factor"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parse(t, tc.config)
+			var fe *fault.Error
+			if !errors.As(err, &fe) || fe.Kind != fault.Input || fe.File != "config.json" {
+				t.Fatalf("got %v", err)
+			}
+			if msg := err.Error(); !strings.Contains(msg, tc.want) || strings.Contains(msg, "\n") {
+				t.Errorf("got %q; want one line with %q", msg, tc.want)
+			}
+		})
+	}
+}
+
+// A window that no layer uses, or that is long enough, changes nothing.
+func TestConfigAcceptsIdleWindows(t *testing.T) {
+	for name, m := range map[string]map[string]any{
+		"mistral, long enough":   with(base("mistral"), "sliding_window", 512),
+		"mistral, full layers":   with(base("mistral"), "sliding_window", 16, "layer_types", []string{"full_attention"}),
+		"qwen, not used":         with(base("qwen2"), "sliding_window", 16),
+		"qwen, later layers":     with(base("qwen2"), "sliding_window", 16, "use_sliding_window", true),
+		"qwen, all layers full":  with(base("qwen3"), "sliding_window", 16, "layer_types", []string{"full_attention"}),
+		"llama has no windows":   with(base("llama"), "sliding_window", 16),
+		"qwen, window is absent": without(with(base("qwen2"), "use_sliding_window", true, "max_window_layers", 0), "sliding_window"),
+	} {
+		if _, err := parse(t, m); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestConfigDefaults(t *testing.T) {
+	bare := without(base("llama"), "num_key_value_heads", "head_dim", "rope_theta", "max_position_embeddings", "rms_norm_eps")
+	c := mustParse(t, bare)
+	if c.KVHeads != 4 || c.HeadDim != 16 || c.Rope.Theta != 10000 || c.MaxPositions != 2048 || c.RMSNormEps != 1e-6 || c.TieEmbeddings || c.QKVBias || c.QKNorm {
+		t.Errorf("llama: %+v", c)
+	}
+	c = mustParse(t, with(base("qwen2"), "attention_bias", false))
+	if !c.QKVBias || c.OBias || c.QKNorm {
+		t.Errorf("qwen2: %+v", c)
+	}
+	c = mustParse(t, with(without(base("qwen3"), "head_dim"), "attention_bias", true))
+	if !c.QKVBias || !c.OBias || !c.QKNorm || c.HeadDim != 128 {
+		t.Errorf("qwen3: %+v", c)
+	}
+	c = mustParse(t, with(base("qwen3"), "num_key_value_heads", nil))
+	if c.KVHeads != c.Heads {
+		t.Errorf("null key and value heads: %d", c.KVHeads)
+	}
+	c = mustParse(t, with(base("llama"), "rope_parameters", object{"rope_theta": 500.0, "rope_type": "default"}))
+	if c.Rope.Theta != 500 {
+		t.Errorf("rope_parameters: theta %v", c.Rope.Theta)
+	}
+	c = mustParse(t, with(base("llama"), "rope_scaling", object{}, "rope_parameters", object{"rope_theta": 500.0}))
+	if c.Rope.Theta != 500 {
+		t.Errorf("an empty rope_scaling hides rope_parameters: theta %v", c.Rope.Theta)
+	}
+}
+
+// Names and shapes of every family, and the number of parameters of a model
+// whose size is published: Qwen3-0.6B has 596,049,920 with the tied head once.
+func TestTensors(t *testing.T) {
+	c := mustParse(t, map[string]any{
+		"model_type": "qwen3", "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
+		"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "rope_theta": 1e6, "max_position_embeddings": 40960, "tie_word_embeddings": true,
+	})
+	n := 0
+	for _, s := range c.Tensors() {
+		k := 1
+		for _, d := range s.Shape {
+			k *= d
+		}
+		n += k
+	}
+	if n != 596_049_920 {
+		t.Errorf("Qwen3-0.6B has %d parameters", n)
+	}
+	c = mustParse(t, with(base("llama"), "attention_bias", true, "mlp_bias", true))
+	var names []string
+	for _, s := range c.Tensors() {
+		names = append(names, s.Name)
+	}
+	for _, want := range []string{"lm_head.weight", "model.layers.2.self_attn.o_proj.bias", "model.layers.0.mlp.down_proj.bias"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("%s is missing", want)
+		}
+	}
+	if slices.Contains(names, "model.layers.0.self_attn.q_norm.weight") {
+		t.Error("llama has a QK-norm")
+	}
+}
+
+func TestLoadConfigGeneration(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, v any) {
+		data, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := LoadConfig(dir); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "config.json") {
+		t.Errorf("no config.json: %v", err)
+	}
+	write("config.json", with(base("llama"), "eos_token_id", 7))
+	c, err := LoadConfig(dir)
+	if err != nil || !slices.Equal(c.EOS, []int32{7}) {
+		t.Errorf("%v, %v", c, err)
+	}
+	write("generation_config.json", object{"eos_token_id": []int{9, 7, 8}})
+	c, err = LoadConfig(dir)
+	if err != nil || !slices.Equal(c.EOS, []int32{7, 9, 8}) {
+		t.Errorf("%v, %v", c.EOS, err)
+	}
+	write("generation_config.json", object{"eos_token_id": 100})
+	if _, err = LoadConfig(dir); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "generation_config.json") {
+		t.Errorf("an eos beyond the vocabulary: %v", err)
+	}
+}
+
+func TestConfigSyntax(t *testing.T) {
+	for _, text := range []string{
+		"", "{", "[]", "null", `{"a":1} x`, `{"a":1,"a":2}`, `{"model_type":"llama","model_type":"llama"}`, `{"a":}`, strings.Repeat("[", 100_000),
+		`{"a":` + strings.Repeat("[", 100_000), `{"model_type":"llama","hidden_size":1e999}`,
+	} {
+		if _, err := ParseConfig("config.json", []byte(text)); fault.KindOf(err) != fault.Input || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%.20q: %v", text, err)
+		}
+	}
+}
+
+// A config that is accepted can be used: its tensors have positive sizes whose
+// product does not overflow, and its frequencies are numbers.
+func FuzzParseConfig(f *testing.F) {
+	for _, m := range []map[string]any{
+		base("llama"), with(base("qwen2"), "tie_word_embeddings", true),
+		with(base("qwen3"), "quantization_config", object{"quant_method": "afmq", "version": 1, "bits": 4, "group_rows": 16, "modules": object{"lm_head": object{"bits": 2}}}),
+		with(base("llama"), "rope_scaling", object{"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 128}),
+		with(base("llama"), "rope_scaling", object{"type": "yarn", "factor": 4, "mscale": 1, "mscale_all_dim": 0.5}),
+		with(base("mistral"), "rope_parameters", object{"rope_type": "dynamic", "factor": 2, "rope_theta": 1e6}),
+	} {
+		data, err := json.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := ParseConfig("config.json", data)
+		if err != nil {
+			if fault.KindOf(err) != fault.Input {
+				t.Fatal(err)
+			}
+			return
+		}
+		if c.Layers > 64 {
+			return
+		}
+		for _, s := range c.Tensors() {
+			n := int64(1)
+			for _, d := range s.Shape {
+				if n *= int64(d); d < 1 || n < 1 {
+					t.Fatalf("%+v", s)
+				}
+			}
+		}
+		for _, length := range []int{1, c.MaxPositions, 2 * c.MaxPositions} {
+			inv, factor := c.Rope.Frequencies(c.HeadDim, length)
+			if len(inv) != c.HeadDim/2 || !(factor > 0) {
+				t.Fatalf("%d frequencies, factor %v: %+v", len(inv), factor, c.Rope)
+			}
+			for _, x := range inv {
+				if !(x >= 0) {
+					t.Fatalf("frequencies %v: %+v", inv, c.Rope)
+				}
+			}
+		}
+	})
+}

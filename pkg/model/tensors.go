@@ -1,0 +1,88 @@
+package model
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Role says what a tensor does in the model, which decides how it may be stored.
+type Role uint8
+
+const (
+	Embedding  Role = iota // [vocab, hidden]
+	Head                   // [vocab, hidden], where it is not the embedding
+	Projection             // a linear layer of attention or feed-forward
+	Norm                   // the weight of an RMSNorm
+	Bias                   // the bias of a projection
+)
+
+// TensorSpec describes one tensor that a model is made of.
+type TensorSpec struct {
+	Name  string
+	Shape []int // [out, in] for matrices
+	Role  Role
+	Layer int    // -1 outside the layers
+	Kind  string // the last part of the module's name: "q_proj", "input_layernorm", "embed_tokens"
+}
+
+// Module returns the name of the module that the tensor belongs to, as PEFT and plans
+// have it: "model.layers.0.self_attn.q_proj".
+func (s TensorSpec) Module() string { return strings.TrimSuffix(s.Name, ".weight") }
+
+const (
+	embeddingName = "model.embed_tokens.weight"
+	headName      = "lm_head.weight"
+)
+
+// Tensors returns every tensor that the model is made of, under the names of
+// Hugging Face transformers, in canonical order: embedding, layers, final norm,
+// head. A tied head is the embedding and not listed.
+func (c *Config) Tensors() []TensorSpec {
+	specs := []TensorSpec{{embeddingName, []int{c.VocabSize, c.HiddenSize}, Embedding, -1, "embed_tokens"}}
+	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	for l := range c.Layers {
+		norm := func(module, kind string, n int) {
+			specs = append(specs, TensorSpec{fmt.Sprintf("model.layers.%d.%s%s.weight", l, module, kind), []int{n}, Norm, l, kind})
+		}
+		linear := func(module, kind string, out, in int, bias bool) {
+			name := fmt.Sprintf("model.layers.%d.%s.%s", l, module, kind)
+			specs = append(specs, TensorSpec{name + ".weight", []int{out, in}, Projection, l, kind})
+			if bias {
+				specs = append(specs, TensorSpec{name + ".bias", []int{out}, Bias, l, kind})
+			}
+		}
+		norm("", "input_layernorm", c.HiddenSize)
+		linear("self_attn", "q_proj", q, c.HiddenSize, c.QKVBias)
+		linear("self_attn", "k_proj", kv, c.HiddenSize, c.QKVBias)
+		linear("self_attn", "v_proj", kv, c.HiddenSize, c.QKVBias)
+		if c.QKNorm {
+			norm("self_attn.", "q_norm", c.HeadDim)
+			norm("self_attn.", "k_norm", c.HeadDim)
+		}
+		linear("self_attn", "o_proj", c.HiddenSize, q, c.OBias)
+		norm("", "post_attention_layernorm", c.HiddenSize)
+		linear("mlp", "gate_proj", c.IntermediateSize, c.HiddenSize, c.MLPBias)
+		linear("mlp", "up_proj", c.IntermediateSize, c.HiddenSize, c.MLPBias)
+		linear("mlp", "down_proj", c.HiddenSize, c.IntermediateSize, c.MLPBias)
+	}
+	specs = append(specs, TensorSpec{"model.norm.weight", []int{c.HiddenSize}, Norm, -1, "norm"})
+	if !c.TieEmbeddings {
+		specs = append(specs, TensorSpec{headName, []int{c.VocabSize, c.HiddenSize}, Head, -1, "lm_head"})
+	}
+	return specs
+}
+
+// Aliases returns the other names under which a file may store a tensor. A tied
+// embedding may stand there as the head, or as both.
+func (c *Config) Aliases(name string) []string {
+	if c.TieEmbeddings && name == embeddingName {
+		return []string{headName}
+	}
+	return nil
+}
+
+// Ignorable reports whether a stored tensor is computed from config.json anyway:
+// the inverse frequencies of the rotary embedding, which old checkpoints store.
+func (c *Config) Ignorable(name string) bool {
+	return strings.HasSuffix(name, ".rotary_emb.inv_freq")
+}
