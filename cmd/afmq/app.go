@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
 )
@@ -26,7 +26,7 @@ type app struct {
 	threads        int
 
 	started  bool // a command's own code runs; errors before it are wrong usage
-	pool     *kernel.Pool
+	pool     *compute.Pool
 	reporter *reporter
 }
 
@@ -115,7 +115,7 @@ func (a *app) start() error {
 	if a.threads < 0 {
 		return fault.Usagef("--threads %d is negative", a.threads)
 	}
-	if err := kernel.LevelError(); err != nil {
+	if err := compute.LevelError(); err != nil {
 		return fault.Usagef("%v", err)
 	}
 	a.started = true
@@ -124,9 +124,9 @@ func (a *app) start() error {
 }
 
 // workers returns the pool that the command's work runs on.
-func (a *app) workers() *kernel.Pool {
+func (a *app) workers() *compute.Pool {
 	if a.pool == nil {
-		a.pool = kernel.NewPool(a.threads)
+		a.pool = compute.NewPool(a.threads)
 	}
 	return a.pool
 }

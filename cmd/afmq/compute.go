@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/pflag"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 )
 
@@ -20,11 +20,11 @@ func (c *computeFlag) register(f *pflag.FlagSet, value string) {
 
 // choose returns the arithmetic; auto looks at whether products are of one row, as in
 // decoding, or of many.
-func (c *computeFlag) choose(oneRow bool) (kernel.Compute, error) {
+func (c *computeFlag) choose(oneRow bool) (compute.Arithmetic, error) {
 	if c.name == "auto" {
-		return kernel.Fastest(oneRow), nil
+		return compute.Fastest(oneRow), nil
 	}
-	compute, err := kernel.ParseCompute(c.name)
+	compute, err := compute.Parse(c.name)
 	if err != nil {
 		return compute, fault.Usagef("--compute: %v", err)
 	}

@@ -13,9 +13,9 @@ import (
 
 	"afmq/internal/gate"
 	"afmq/internal/infile"
-	"afmq/internal/kernel"
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 )
@@ -247,7 +247,7 @@ func (o *gateOptions) judge(cmd *cobra.Command, a *app, path string, limits gate
 }
 
 // setting returns what the figures will depend on, and refuses a baseline of another.
-func (o *gateOptions) setting(cmd *cobra.Command, a *app, path string, compute kernel.Compute, base *gate.Baseline) (s gate.Setting, err error) {
+func (o *gateOptions) setting(cmd *cobra.Command, a *app, path string, compute compute.Arithmetic, base *gate.Baseline) (s gate.Setting, err error) {
 	if s.Data, err = infile.Hash(o.data); err != nil {
 		return s, err
 	}
@@ -305,7 +305,7 @@ func gateSubject(ctx context.Context, a *app, path string) (gate.Subject, error)
 }
 
 // evaluate scores the text, with the adapter where one is given.
-func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, compute kernel.Compute, out *gateObject, subject *gate.Subject) (*eval.Result, error) {
+func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, compute compute.Arithmetic, out *gateObject, subject *gate.Subject) (*eval.Result, error) {
 	in, err := openSubjects(a, out.Artifact, o.reference, o.data, &o.adapters)
 	if err != nil {
 		return nil, err

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 )
@@ -23,7 +23,7 @@ type generateOptions struct {
 	ignoreEOS   bool
 	adapters    adapterFlags
 	compute     computeFlag
-	arithmetic  kernel.Compute
+	arithmetic  compute.Arithmetic
 }
 
 type generateObject struct {

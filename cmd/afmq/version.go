@@ -6,9 +6,9 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/spf13/cobra"
+	"afmq/pkg/compute"
 
-	"afmq/internal/kernel"
+	"github.com/spf13/cobra"
 )
 
 type versionObject struct {
@@ -33,8 +33,8 @@ func newVersionCommand(a *app) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			v := versionObject{
 				Schema: "afmq.version/v1", Version: version, Go: runtime.Version(),
-				OS: runtime.GOOS, Arch: runtime.GOARCH, Kernels: kernel.Level(), Computes: kernel.Computes(),
-				Auto: [2]string{kernel.Fastest(false).String(), kernel.Fastest(true).String()}, Threads: a.workers().Threads(),
+				OS: runtime.GOOS, Arch: runtime.GOARCH, Kernels: compute.Level(), Computes: compute.Names(),
+				Auto: [2]string{compute.Fastest(false).String(), compute.Fastest(true).String()}, Threads: a.workers().Threads(),
 			}
 			return a.print(v, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "afmq %s (%s, %s/%s), %s kernels, %d threads\narithmetics: %s; auto takes %s, and %s in generate\n",

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/palettize"
 	"afmq/pkg/progress"
@@ -102,7 +103,7 @@ type DiffOptions struct {
 
 // Diff compares the models in two directories. Artifacts are verified first. Errors are
 // of kind fault.Input if one cannot be read, is not intact, or has another shape.
-func Diff(ctx context.Context, pool *kernel.Pool, dirA, dirB string, opts DiffOptions) (*Difference, error) {
+func Diff(ctx context.Context, pool *compute.Pool, dirA, dirB string, opts DiffOptions) (*Difference, error) {
 	if opts.Progress == nil {
 		opts.Progress = progress.Silent
 	}
@@ -130,7 +131,7 @@ func Diff(ctx context.Context, pool *kernel.Pool, dirA, dirB string, opts DiffOp
 // differ compares sides[0] with sides[1]; sides[2] is the reference, nil for none.
 type differ struct {
 	ctx      context.Context
-	pool     *kernel.Pool
+	pool     *compute.Pool
 	progress progress.Reporter
 	sides    [3]*compared
 }

@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"afmq/internal/infile"
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/progress"
@@ -27,7 +27,7 @@ type compared struct {
 	bytes    int64                   // of the safetensors files
 }
 
-func openCompared(ctx context.Context, pool *kernel.Pool, dir string, p progress.Reporter) (*compared, error) {
+func openCompared(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (*compared, error) {
 	if IsArtifact(dir) {
 		return openArtifactSide(ctx, pool, dir, p)
 	}
@@ -43,7 +43,7 @@ func (s *compared) close() {
 	}
 }
 
-func openArtifactSide(ctx context.Context, pool *kernel.Pool, dir string, p progress.Reporter) (*compared, error) {
+func openArtifactSide(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (*compared, error) {
 	if _, err := Verify(ctx, pool, dir, p); err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func openArtifactSide(ctx context.Context, pool *kernel.Pool, dir string, p prog
 	return s, nil
 }
 
-func openCheckpointSide(ctx context.Context, pool *kernel.Pool, dir string) (*compared, error) {
+func openCheckpointSide(ctx context.Context, pool *compute.Pool, dir string) (*compared, error) {
 	src, err := OpenSource(ctx, dir)
 	if err != nil {
 		return nil, err

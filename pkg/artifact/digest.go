@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 
 	"afmq/internal/infile"
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
@@ -37,7 +37,7 @@ func DigestTensor(ctx context.Context, t *safetensors.Tensor) (d TensorDigest, e
 // CheckTensors hashes the tensors of the checkpoint or artifact in dir that are listed
 // and returns an error, fault.Input, for the first that is missing or differs; whose
 // names where the digests come from.
-func CheckTensors(ctx context.Context, pool *kernel.Pool, dir, whose string, want []TensorDigest) error {
+func CheckTensors(ctx context.Context, pool *compute.Pool, dir, whose string, want []TensorDigest) error {
 	ckpt, err := safetensors.OpenCheckpoint(dir)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func CheckTensors(ctx context.Context, pool *kernel.Pool, dir, whose string, wan
 
 // IsSource checks that the checkpoint in dir is the one that an artifact was made from:
 // the same config.json and the same tensors. Errors are fault.Input.
-func (m *Manifest) IsSource(ctx context.Context, pool *kernel.Pool, dir string) error {
+func (m *Manifest) IsSource(ctx context.Context, pool *compute.Pool, dir string) error {
 	path := filepath.Join(dir, "config.json")
 	data, err := infile.Read(path, model.MaxConfigBytes)
 	if err != nil {
@@ -79,7 +79,7 @@ func (m *Manifest) IsSource(ctx context.Context, pool *kernel.Pool, dir string) 
 
 // DigestCheckpoint returns the digest of all that the checkpoint in dir holds; see
 // [SourceDigest].
-func DigestCheckpoint(ctx context.Context, pool *kernel.Pool, dir string) (string, error) {
+func DigestCheckpoint(ctx context.Context, pool *compute.Pool, dir string) (string, error) {
 	path := filepath.Join(dir, "config.json")
 	config, err := infile.Read(path, model.MaxConfigBytes)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/palettize"
@@ -36,7 +37,7 @@ type Verification struct {
 //
 // It proves that an artifact is whole and consistent, not who made it: someone
 // who rewrites the manifest too can make a consistent artifact of anything.
-func Verify(ctx context.Context, pool *kernel.Pool, dir string, p progress.Reporter) (*Verification, error) {
+func Verify(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (*Verification, error) {
 	if p == nil {
 		p = progress.Silent
 	}
@@ -91,7 +92,7 @@ func Verify(ctx context.Context, pool *kernel.Pool, dir string, p progress.Repor
 
 // CheckTensors holds the data of every tensor against its digest and looks for
 // values that no writer of ours writes.
-func (a *Reader) CheckTensors(ctx context.Context, pool *kernel.Pool, p progress.Reporter) error {
+func (a *Reader) CheckTensors(ctx context.Context, pool *compute.Pool, p progress.Reporter) error {
 	errs := make([]error, len(a.Layout))
 	pool.Run(len(a.Layout), func(_, i int) {
 		if errs[i] = ctx.Err(); errs[i] != nil {

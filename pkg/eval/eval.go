@@ -10,6 +10,7 @@ import (
 	"gonum.org/v1/gonum/stat"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/progress"
@@ -23,7 +24,7 @@ type Options struct {
 	Progress progress.Reporter
 	// Reference is the arithmetic of the reference model; nil for that of the model, which is
 	// the pool's.
-	Reference *kernel.Compute
+	Reference *compute.Arithmetic
 }
 
 // Evaluation is what a model makes of a text. Nats are natural-log units.
@@ -75,7 +76,7 @@ type Divergence struct {
 // compares the model with it token by token. Both see the same ids, so they must
 // have the same tokenizer; see [SameTokenizer]. Logits are reduced as they come
 // and never kept.
-func Run(ctx context.Context, pool *kernel.Pool, model, reference *infer.Model, corpus *Corpus, opts Options) (*Result, error) {
+func Run(ctx context.Context, pool *compute.Pool, model, reference *infer.Model, corpus *Corpus, opts Options) (*Result, error) {
 	if err := opts.resolve(model, reference); err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func (o *Options) resolve(model, reference *infer.Model) error {
 
 // evaluator holds the buffers and running results of one evaluation.
 type evaluator struct {
-	pool    *kernel.Pool
+	pool    *compute.Pool
 	corpus  *Corpus
 	opts    Options
 	model   side
@@ -160,7 +161,7 @@ type rowResult struct {
 	same              bool
 }
 
-func newEvaluator(pool *kernel.Pool, model, reference *infer.Model, corpus *Corpus, opts Options, windows []window) *evaluator {
+func newEvaluator(pool *compute.Pool, model, reference *infer.Model, corpus *Corpus, opts Options, windows []window) *evaluator {
 	vocab := model.Config.VocabSize
 	e := &evaluator{pool: pool, corpus: corpus, opts: opts, bos: -1, rows: infer.LogitRows(vocab)}
 	if id, ok := model.Tokenizer.BOS(); ok && opts.Protocol == LlamaCpp {

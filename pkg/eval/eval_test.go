@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/tokenizer"
@@ -26,7 +26,7 @@ const passage = "The old man walked down to the river in the morning and looked 
 	"He said to his son that the water was high, and that they would wait until the evening. " +
 	"“We have time,” he said, “and the fish will not run away.” The boy laughed and sat down on a stone.\n"
 
-func openTiny(t testing.TB, pool *kernel.Pool) *infer.Model {
+func openTiny(t testing.TB, pool *compute.Pool) *infer.Model {
 	t.Helper()
 	m, err := infer.Open(tinyModel, pool)
 	if err != nil {
@@ -55,15 +55,15 @@ func encodeTexts(t testing.TB, m *infer.Model, texts ...string) *Corpus {
 	return c
 }
 
-func newPool(t testing.TB, threads int) *kernel.Pool {
-	p := kernel.NewPool(threads)
+func newPool(t testing.TB, threads int) *compute.Pool {
+	p := compute.NewPool(threads)
 	t.Cleanup(p.Close)
 	return p
 }
 
 // logProbabilities computes what the model makes of each next token, in float64,
 // from the logits of one window.
-func logProbabilities(m *infer.Model, pool *kernel.Pool, ids []int32) [][]float64 {
+func logProbabilities(m *infer.Model, pool *compute.Pool, ids []int32) [][]float64 {
 	r := m.NewRunner(pool)
 	logits := make([]float32, len(ids)*m.Config.VocabSize)
 	r.Logits(logits, r.Forward([]infer.Segment{{Cache: m.NewCache(len(ids)), Tokens: ids}}), len(ids))
@@ -84,7 +84,7 @@ func logProbabilities(m *infer.Model, pool *kernel.Pool, ids []int32) [][]float6
 
 // naive evaluates window by window as the protocols' definitions read, without
 // batches and with everything kept.
-func naive(model, reference *infer.Model, pool *kernel.Pool, c *Corpus, o Options, bos int32) *Result {
+func naive(model, reference *infer.Model, pool *compute.Pool, c *Corpus, o Options, bos int32) *Result {
 	type span struct{ start, end, first int } // tokens [first, end) are scored
 	var spans []span
 	n := len(c.IDs)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 // tapeBatch cuts ids into two sequences of different length.
@@ -83,7 +84,7 @@ func TestBackwardAgainstFiniteDifferences(t *testing.T) {
 				if !slices.Equal(y, p.Y[:len(y)]) {
 					t.Errorf("%s: the output is not that of the input", name)
 				}
-				pool.MulT(y, p.X, p.N, kernel.PackF32(w.Rows(), w.Cols(), directions[name]))
+				pool.MulT(y, p.X, p.N, compute.PackF32(w.Rows(), w.Cols(), directions[name]))
 				slopes[i][name] = kernel.Dot(y, p.G[:len(y)])
 			})
 		}
@@ -99,7 +100,7 @@ func TestBackwardAgainstFiniteDifferences(t *testing.T) {
 					for i, d := range directions[name] {
 						w[i] += h * d
 					}
-					lin.Weight = kernel.PackF32(before.Rows(), before.Cols(), w)
+					lin.Weight = compute.PackF32(before.Rows(), before.Cols(), w)
 					batch := tapeBatch(m, ids)
 					return lossOf(r, batch, r.Forward(batch), nil)
 				}

@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 func BenchmarkDecodeStep(b *testing.B) {
@@ -12,13 +12,13 @@ func BenchmarkDecodeStep(b *testing.B) {
 	if dir == "" {
 		b.Skip("AFMQ_MODEL names no checkpoint")
 	}
-	pool := kernel.NewPool(0)
+	pool := compute.NewPool(0)
 	defer pool.Close()
 	m, err := OpenWeights(dir, pool)
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, c := range []kernel.Compute{kernel.F32, kernel.Fastest(true)} {
+	for _, c := range []compute.Arithmetic{compute.F32, compute.Fastest(true)} {
 		b.Run(c.String(), func(b *testing.B) {
 			r := m.NewRunner(pool.With(c))
 			cache := m.NewCache(256)

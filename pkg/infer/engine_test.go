@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/safetensors"
 )
 
@@ -16,8 +16,8 @@ import (
 // scripts/make_model_fixtures.py wrote them.
 const fixtures = "testdata/models"
 
-func newPool(t testing.TB, threads int) *kernel.Pool {
-	p := kernel.NewPool(threads)
+func newPool(t testing.TB, threads int) *compute.Pool {
+	p := compute.NewPool(threads)
 	t.Cleanup(p.Close)
 	return p
 }
@@ -64,7 +64,7 @@ func expected(t *testing.T, dir string) (ids []int32, logits []float32) {
 	return ids, logits
 }
 
-func openFixture(t *testing.T, dir string, pool *kernel.Pool) *Model {
+func openFixture(t *testing.T, dir string, pool *compute.Pool) *Model {
 	t.Helper()
 	m, err := OpenWeights(dir, pool)
 	if err != nil {
@@ -75,7 +75,7 @@ func openFixture(t *testing.T, dir string, pool *kernel.Pool) *Model {
 
 // allLogits runs the tokens through a new runner, in pieces of the given sizes
 // and the rest at once, and returns the logits of every position.
-func allLogits(m *Model, pool *kernel.Pool, ids []int32, pieces ...int) []float32 {
+func allLogits(m *Model, pool *compute.Pool, ids []int32, pieces ...int) []float32 {
 	r, cache := m.NewRunner(pool), m.NewCache(len(ids))
 	logits := make([]float32, len(ids)*m.Config.VocabSize)
 	for at := 0; at < len(ids); {
@@ -202,7 +202,7 @@ func TestRunnerIsReusable(t *testing.T) {
 // there, but for the rotation's table, which grows in larger and larger steps.
 func TestDecodeAllocatesNothing(t *testing.T) {
 	for _, threads := range []int{1, 2} {
-		pool := kernel.NewPool(threads)
+		pool := compute.NewPool(threads)
 		m, err := OpenWeights(filepath.Join("testdata", "models", "qwen3-biases"), pool)
 		if err != nil {
 			t.Fatal(err)

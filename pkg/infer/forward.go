@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 // Segment is a run of tokens of one sequence: they follow what its cache holds,
@@ -18,7 +19,7 @@ type Segment struct {
 // largest batch seen and are then reused, so it serves one goroutine at a time.
 type Runner struct {
 	model *Model
-	pool  *kernel.Pool
+	pool  *compute.Pool
 	rope  *ropeTable
 
 	hidden, normed   []float32 // [n, hidden]
@@ -48,7 +49,7 @@ type rowLoop struct {
 }
 
 // NewRunner returns a runner whose matrix products run on pool.
-func (m *Model) NewRunner(pool *kernel.Pool) *Runner {
+func (m *Model) NewRunner(pool *compute.Pool) *Runner {
 	r := &Runner{
 		model:   m,
 		pool:    pool,

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
@@ -75,7 +75,7 @@ func FuzzOpenWeights(f *testing.F) {
 		}
 		f.Add(data)
 	}
-	pool := kernel.NewPool(1)
+	pool := compute.NewPool(1)
 	f.Cleanup(pool.Close)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if err := os.WriteFile(path, data, 0o666); err != nil {
@@ -93,7 +93,7 @@ func FuzzOpenWeights(f *testing.F) {
 
 // A weight that is no number is refused by name when the model is opened.
 func TestNotFinite(t *testing.T) {
-	pool := kernel.NewPool(2)
+	pool := compute.NewPool(2)
 	defer pool.Close()
 	for _, bits := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
 		dir := t.TempDir()

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 )
 
@@ -29,7 +30,7 @@ type Generation struct {
 }
 
 // Generate continues the prompt, given as token ids, one token at a time.
-func (m *Model) Generate(ctx context.Context, pool *kernel.Pool, prompt []int32, opts GenerateOptions) (*Generation, error) {
+func (m *Model) Generate(ctx context.Context, pool *compute.Pool, prompt []int32, opts GenerateOptions) (*Generation, error) {
 	if len(prompt) == 0 {
 		return nil, fault.Usagef("the prompt has no tokens")
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"testing"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/model"
 )
 
@@ -20,7 +20,7 @@ const (
 
 var bg = context.Background()
 
-func openTiny(t testing.TB, pool *kernel.Pool) *Model {
+func openTiny(t testing.TB, pool *compute.Pool) *Model {
 	t.Helper()
 	m, err := Open(tinyModel, pool)
 	if err != nil {

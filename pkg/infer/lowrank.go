@@ -5,6 +5,7 @@ import (
 
 	"afmq/internal/kernel"
 	"afmq/pkg/adapter"
+	"afmq/pkg/compute"
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
@@ -12,8 +13,8 @@ import (
 // LowRank is what a LoRA adapter adds to one projection W [out, in]: the product
 // Scale·B·A (Hu et al. 2021, arXiv:2106.09685). It is never merged into W.
 type LowRank struct {
-	A     *kernel.Matrix // [rank, in]
-	B     *kernel.Matrix // [out, rank]
+	A     *compute.Matrix // [rank, in]
+	B     *compute.Matrix // [out, rank]
 	Scale float32
 }
 
@@ -41,15 +42,15 @@ func (m *Model) WithAdapter(a *adapter.Adapter) *Model {
 }
 
 // packAs packs values that a type holds exactly in that type.
-func packAs(rows, cols int, v []float32, dtype safetensors.DType) *kernel.Matrix {
+func packAs(rows, cols int, v []float32, dtype safetensors.DType) *compute.Matrix {
 	bits := make([]uint16, len(v))
 	switch dtype {
 	case safetensors.F16:
 		kernel.F32ToF16(bits, v)
-		return kernel.PackF16(rows, cols, bits)
+		return compute.PackF16(rows, cols, bits)
 	case safetensors.BF16:
 		kernel.F32ToBF16(bits, v)
-		return kernel.PackBF16(rows, cols, bits)
+		return compute.PackBF16(rows, cols, bits)
 	}
-	return kernel.PackF32(rows, cols, v)
+	return compute.PackF32(rows, cols, v)
 }

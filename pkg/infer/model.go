@@ -4,6 +4,7 @@ import (
 	"os"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
@@ -13,20 +14,20 @@ import (
 // Linear is one projection, Y = X·Wᵀ + b, whatever its weights are stored as, plus what
 // an adapter adds.
 type Linear struct {
-	Weight  *kernel.Matrix // [out, in]
-	Bias    []float32      // [out], nil for none
-	Adapter *LowRank       // nil for none
+	Weight  *compute.Matrix // [out, in]
+	Bias    []float32       // [out], nil for none
+	Adapter *LowRank        // nil for none
 }
 
 // Apply computes y [n, out] from x [n, in].
-func (l *Linear) Apply(pool *kernel.Pool, y, x []float32, n int) {
+func (l *Linear) Apply(pool *compute.Pool, y, x []float32, n int) {
 	var low []float32
 	l.apply(pool, y, x, n, &low)
 }
 
 // apply is Apply with room for what the adapter makes of x, Scale·A·x [n, rank], which
 // it leaves there.
-func (l *Linear) apply(pool *kernel.Pool, y, x []float32, n int, low *[]float32) {
+func (l *Linear) apply(pool *compute.Pool, y, x []float32, n int, low *[]float32) {
 	pool.MulT(y, x, n, l.Weight)
 	if a := l.Adapter; a != nil {
 		*low = grow(*low, n*a.Rank())
@@ -54,7 +55,7 @@ type Block struct {
 
 // applyBack computes the gradient dx [n, in] of a loss with respect to x from g [n,
 // out], that with respect to y; or adds it. low receives Scale·Bᵀ·g [n, rank].
-func (l *Linear) applyBack(pool *kernel.Pool, dx, g []float32, n int, add bool, low *[]float32) {
+func (l *Linear) applyBack(pool *compute.Pool, dx, g []float32, n int, add bool, low *[]float32) {
 	if add {
 		pool.MulAdd(dx, g, n, l.Weight)
 	} else {
@@ -75,17 +76,17 @@ type Model struct {
 	Dir       string
 	Config    *model.Config
 	Tokenizer *tokenizer.Tokenizer
-	Embedding *kernel.Matrix // [vocab, hidden]
+	Embedding *compute.Matrix // [vocab, hidden]
 	Blocks    []Block
-	FinalNorm []float32      // [hidden]
-	Head      *kernel.Matrix // [vocab, hidden]; the embedding itself where it is tied
+	FinalNorm []float32       // [hidden]
+	Head      *compute.Matrix // [vocab, hidden]; the embedding itself where it is tied
 }
 
 // Open reads the checkpoint or artifact in dir. Every tensor that config.json
 // implies must be there in its exact shape, and no other; the tokenizer must not
 // be able to emit an id that the embedding has no row for. An error names the
 // file and the tensor and is of kind [fault.Input].
-func Open(dir string, pool *kernel.Pool) (*Model, error) {
+func Open(dir string, pool *compute.Pool) (*Model, error) {
 	m, err := OpenWeights(dir, pool)
 	if err != nil {
 		return nil, err
@@ -97,7 +98,7 @@ func Open(dir string, pool *kernel.Pool) (*Model, error) {
 }
 
 // OpenWeights is [Open] without the tokenizer, for callers that have token ids.
-func OpenWeights(dir string, pool *kernel.Pool) (*Model, error) {
+func OpenWeights(dir string, pool *compute.Pool) (*Model, error) {
 	if info, err := os.Stat(dir); err != nil {
 		return nil, fault.Reading(dir, err)
 	} else if !info.IsDir() {
@@ -171,7 +172,7 @@ func (m *Model) place(s *store, spec model.TensorSpec) (job, error) {
 // SetMatrix puts a packed weight [out, in] into its place: the embedding, which is also
 // the head where that is tied, a projection or the head. With SetVector it builds a model
 // part by part, for callers that have no checkpoint of it.
-func (m *Model) SetMatrix(spec model.TensorSpec, w *kernel.Matrix) {
+func (m *Model) SetMatrix(spec model.TensorSpec, w *compute.Matrix) {
 	switch spec.Role {
 	case model.Embedding:
 		m.Embedding = w

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/palettize"
@@ -217,7 +217,7 @@ func TestPalettesStandForTheirWeights(t *testing.T) {
 
 // compress returns the tensors that stand for the BF16 matrix x, and the F32
 // matrix that they stand for.
-func compress(t *testing.T, pool *kernel.Pool, x stored, role model.Role, bits int) ([]stored, stored) {
+func compress(t *testing.T, pool *compute.Pool, x stored, role model.Role, bits int) ([]stored, stored) {
 	t.Helper()
 	rows, cols := x.Shape[0], x.Shape[1]
 	raw := make([]uint16, rows*cols)

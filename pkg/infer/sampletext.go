@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 )
 
@@ -13,7 +13,7 @@ import (
 // end-of-sequence token and ends before the next. The model's perplexity on them
 // is the exponential of its own entropy, whatever text it was trained on, which
 // makes them an evaluation text for anyone who has no other.
-func (m *Model) SampleTexts(ctx context.Context, pool *kernel.Pool, n, length int, seed uint64) ([]string, error) {
+func (m *Model) SampleTexts(ctx context.Context, pool *compute.Pool, n, length int, seed uint64) ([]string, error) {
 	if len(m.Config.EOS) == 0 {
 		return nil, fault.Inputf(m.Dir, "the model names no end-of-sequence token to start a text with")
 	}

@@ -3,7 +3,7 @@ package infer
 import (
 	"fmt"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 // Walk takes sequences through a model one layer at a time, all of them through
@@ -42,7 +42,7 @@ const (
 
 // NewWalk starts a walk of the sequences, in batches of at most [BatchTokens]
 // tokens or one sequence.
-func (m *Model) NewWalk(pool *kernel.Pool, sequences [][]int32) *Walk {
+func (m *Model) NewWalk(pool *compute.Pool, sequences [][]int32) *Walk {
 	w := &Walk{model: m, runner: m.NewRunner(pool)}
 	d := m.Config.HiddenSize
 	longest := 0

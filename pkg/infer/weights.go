@@ -7,8 +7,8 @@ import (
 	"slices"
 	"sort"
 
-	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/palettize"
@@ -82,7 +82,7 @@ func (s *store) vector(spec model.TensorSpec, dst *[]float32) (job, error) {
 }
 
 // matrix schedules a weight matrix [rows, cols] in whichever form it is stored.
-func (s *store) matrix(spec model.TensorSpec, dst **kernel.Matrix) (job, error) {
+func (s *store) matrix(spec model.TensorSpec, dst **compute.Matrix) (job, error) {
 	name := s.resolve(spec.Name)
 	if _, ok := s.ckpt.Tensor(name + artifact.SuffixIndices); ok {
 		return s.palette(name, spec, dst)
@@ -115,7 +115,7 @@ func (s *store) matrix(spec model.TensorSpec, dst **kernel.Matrix) (job, error) 
 }
 
 // PackFloats packs an F16, BF16 or F32 matrix in its own type.
-func PackFloats(t *safetensors.Tensor) (*kernel.Matrix, error) {
+func PackFloats(t *safetensors.Tensor) (*compute.Matrix, error) {
 	src, err := artifact.PaletteSource(t)
 	if err != nil {
 		return nil, err
@@ -123,11 +123,11 @@ func PackFloats(t *safetensors.Tensor) (*kernel.Matrix, error) {
 	rows, cols := t.Shape[0], t.Shape[1]
 	switch t.DType {
 	case safetensors.F16:
-		return kernel.PackF16(rows, cols, src.F16), nil
+		return compute.PackF16(rows, cols, src.F16), nil
 	case safetensors.BF16:
-		return kernel.PackBF16(rows, cols, src.BF16), nil
+		return compute.PackBF16(rows, cols, src.BF16), nil
 	}
-	return kernel.PackF32(rows, cols, src.F32), nil
+	return compute.PackF32(rows, cols, src.F32), nil
 }
 
 // twins returns further copies of a tied weight under its other names.
@@ -149,7 +149,7 @@ func (s *store) twins(name string, spec model.TensorSpec) ([]*safetensors.Tensor
 
 // palette schedules a palettized matrix. The number of bits follows from the
 // width of its look-up tables, the height of a group from config.json.
-func (s *store) palette(name string, spec model.TensorSpec, dst **kernel.Matrix) (job, error) {
+func (s *store) palette(name string, spec model.TensorSpec, dst **compute.Matrix) (job, error) {
 	m, tensors, err := s.findPalette(name, spec)
 	if err != nil {
 		return job{}, err
@@ -161,7 +161,7 @@ func (s *store) palette(name string, spec model.TensorSpec, dst **kernel.Matrix)
 		if err := m.Validate(); err != nil {
 			return fault.Inputf(tensors[0].Path(), "tensor %q: %v", name, err)
 		}
-		*dst = kernel.PackLUT(m.Rows, m.Cols, m.Bits, m.GroupRows, m.Indices, m.LUT, m.RowScale)
+		*dst = compute.PackLUT(m.Rows, m.Cols, m.Bits, m.GroupRows, m.Indices, m.LUT, m.RowScale)
 		for _, t := range tensors {
 			t.Release()
 		}
@@ -219,7 +219,7 @@ func viewPalette(m *palettize.Matrix, tensors []*safetensors.Tensor) (err error)
 }
 
 // int8 schedules a matrix of 8-bit values with one F32 scale a row.
-func (s *store) int8(name string, spec model.TensorSpec, dst **kernel.Matrix) (job, error) {
+func (s *store) int8(name string, spec model.TensorSpec, dst **compute.Matrix) (job, error) {
 	rows, cols := spec.Shape[0], spec.Shape[1]
 	q, err := s.get(name+artifact.SuffixInt8, []int{rows, cols}, safetensors.I8)
 	if err != nil {
@@ -243,7 +243,7 @@ func (s *store) int8(name string, spec model.TensorSpec, dst **kernel.Matrix) (j
 				return fault.Inputf(scale.Path(), "tensor %q holds %v at index %d; a scale is finite and not negative", scale.Name, x, i)
 			}
 		}
-		*dst = kernel.PackInt8(rows, cols, values, scales)
+		*dst = compute.PackInt8(rows, cols, values, scales)
 		q.Release()
 		return nil
 	}}, nil

@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 // heavyMatrix draws fp16 weights [rows, cols] in groups of 16 rows, each group with
@@ -31,7 +31,7 @@ func BenchmarkPalettize(b *testing.B) {
 	for _, threads := range []int{1, 2} {
 		for _, bits := range []int{2, 3, 4, 6, 8} {
 			b.Run(fmt.Sprintf("bits=%d/threads=%d", bits, threads), func(b *testing.B) {
-				pool := kernel.NewPool(threads)
+				pool := compute.NewPool(threads)
 				defer pool.Close()
 				b.SetBytes(2 * rows * cols)
 				for b.Loop() {
@@ -48,7 +48,7 @@ func BenchmarkPalettize(b *testing.B) {
 func BenchmarkPalettizeRowScale(b *testing.B) {
 	const rows, cols = 256, 3072
 	w := heavyMatrix(rows, cols)
-	pool := kernel.NewPool(1)
+	pool := compute.NewPool(1)
 	defer pool.Close()
 	for _, bits := range []int{2, 4} {
 		b.Run(fmt.Sprintf("bits=%d", bits), func(b *testing.B) {

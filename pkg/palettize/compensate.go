@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 // Compensation says how hard to work on the error that is left.
@@ -37,7 +38,7 @@ type CompensationReport struct {
 //
 // Options are those of Palettize, without Importance. The result does not depend on the
 // number of threads.
-func Compensate(pool *kernel.Pool, src Source, rows, cols int, opt Options, f *Factor, c Compensation) (*Matrix, CompensationReport, error) {
+func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *Factor, c Compensation) (*Matrix, CompensationReport, error) {
 	if cols != f.n {
 		return nil, CompensationReport{}, fmt.Errorf("%d columns with a Hessian of %d", cols, f.n)
 	}

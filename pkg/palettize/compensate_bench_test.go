@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 // BenchmarkCompensate times the parts of compensating one square matrix, and gives them
@@ -19,7 +20,7 @@ import (
 //	go test -run '^$' -bench Compensate -benchtime 5x ./pkg/palettize
 func BenchmarkCompensate(b *testing.B) {
 	const n = 3072
-	pool := kernel.NewPool(0)
+	pool := compute.NewPool(0)
 	defer pool.Close()
 	r := rand.New(rand.NewPCG(1, 1))
 	x, w := make([]float32, 1024*n), make([]float32, n*n)
@@ -32,7 +33,7 @@ func BenchmarkCompensate(b *testing.B) {
 	h := make([]float32, n*n)
 	pool.AddGram(h, x, 1024, n)
 	kernel.Symmetrize(h, n)
-	packed, y := kernel.PackF32(n, n, w), make([]float32, n*n)
+	packed, y := compute.PackF32(n, n, w), make([]float32, n*n)
 	product := time.Hour // 2·n³
 	measure := func() {
 		for range 3 {
@@ -84,7 +85,7 @@ func BenchmarkCompensate(b *testing.B) {
 }
 
 // eachChunk prepares a compensator for every chunk of the matrix and calls f.
-func eachChunk(pool *kernel.Pool, f *Factor, m *Matrix, w []float32, do func(s *compensator)) {
+func eachChunk(pool *compute.Pool, f *Factor, m *Matrix, w []float32, do func(s *compensator)) {
 	solvers := make([]*compensator, pool.Threads())
 	per := chunkRows(m.Rows, m.GroupRows)
 	pool.Run((m.Rows+per-1)/per, func(id, i int) {

@@ -6,11 +6,12 @@ import (
 	"testing"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 // correlated returns the second moment of n tokens with d correlated inputs, two of them
 // far larger than the rest.
-func correlated(pool *kernel.Pool, r *rand.Rand, n, d int) []float32 {
+func correlated(pool *compute.Pool, r *rand.Rand, n, d int) []float32 {
 	mix := make([]float32, d*d)
 	for i := range mix {
 		mix[i] = float32(r.NormFloat64())
@@ -27,7 +28,7 @@ func correlated(pool *kernel.Pool, r *rand.Rand, n, d int) []float32 {
 	for i := range z {
 		z[i] = float32(r.NormFloat64())
 	}
-	pool.MulT(x, z, n, kernel.PackF32(d, d, mix))
+	pool.MulT(x, z, n, compute.PackF32(d, d, mix))
 	h := make([]float32, d*d)
 	pool.AddGram(h, x, n, d)
 	kernel.Symmetrize(h, d)
@@ -54,9 +55,9 @@ func outputError(w []float32, m *Matrix, h []float32) float64 {
 }
 
 func TestCompensate(t *testing.T) {
-	pool := kernel.NewPool(3)
+	pool := compute.NewPool(3)
 	defer pool.Close()
-	one := kernel.NewPool(1)
+	one := compute.NewPool(1)
 	defer one.Close()
 	for _, c := range []struct {
 		rows, cols, group, bits int
@@ -126,7 +127,7 @@ func TestCompensate(t *testing.T) {
 
 // TestSolve holds Factor.Solve to its definition.
 func TestSolve(t *testing.T) {
-	pool := kernel.NewPool(2)
+	pool := compute.NewPool(2)
 	defer pool.Close()
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, n := range []int{2, 30, 128, 300} {
@@ -150,7 +151,7 @@ func TestSolve(t *testing.T) {
 			h[i*n+i] += float32(DefaultDamping * (float64(h[i*n+i]) + 0.01*mean))
 		}
 		got := make([]float32, rows*n)
-		pool.MulT(got, x, rows, kernel.PackF32(n, n, h))
+		pool.MulT(got, x, rows, compute.PackF32(n, n, h))
 		for i, v := range got {
 			if math.Abs(float64(v-m[i])) > 2e-3 {
 				t.Fatalf("n %d: (m·H⁻¹)·H has %v for element %d of m, %v", n, v, i, m[i])
@@ -160,7 +161,7 @@ func TestSolve(t *testing.T) {
 }
 
 func TestFactorRefuses(t *testing.T) {
-	pool := kernel.NewPool(1)
+	pool := compute.NewPool(1)
 	defer pool.Close()
 	nan := float32(math.NaN())
 	for name, h := range map[string][]float32{

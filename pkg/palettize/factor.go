@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 // DefaultDamping is the share of itself that is added to each element of a Hessian's
@@ -49,7 +50,7 @@ type Factor struct {
 // Frantar et al., "GPTQ", 2022). Where the matrix is not positive definite, the damping is
 // raised tenfold, up to ten times the diagonal; after that, and for a matrix that is not
 // finite, it is an error.
-func NewFactor(pool *kernel.Pool, h []float32, n int, damping float64) (*Factor, error) {
+func NewFactor(pool *compute.Pool, h []float32, n int, damping float64) (*Factor, error) {
 	if len(h) != n*n || n < 1 {
 		return nil, fmt.Errorf("a Hessian of %d elements for %d columns", len(h), n)
 	}
@@ -92,13 +93,13 @@ func NewFactor(pool *kernel.Pool, h []float32, n int, damping float64) (*Factor,
 }
 
 // keepHessian packs H.
-func (f *Factor) keepHessian(pool *kernel.Pool, h []float32) {
-	f.hessian = pool.PackF32(f.n, f.n, h)
+func (f *Factor) keepHessian(pool *compute.Pool, h []float32) {
+	f.hessian = (*kernel.Matrix)(pool.PackF32(f.n, f.n, h))
 	f.hBlocks, f.hDiag = diagonalBlocks(h, f.n)
 }
 
 // keepLower packs L and Lᵀ, with t as room.
-func (f *Factor) keepLower(pool *kernel.Pool, t, l []float32) {
+func (f *Factor) keepLower(pool *compute.Pool, t, l []float32) {
 	n := f.n
 	f.blocks, f.diag = diagonalBlocks(l, n)
 	const tile = 64
@@ -117,15 +118,15 @@ func (f *Factor) keepLower(pool *kernel.Pool, t, l []float32) {
 		}
 	})
 	f.diagInverse, f.hDiagInverse = inverses(f.diag), inverses(f.hDiag)
-	f.upper = pool.PackF32(n, n, t)
+	f.upper = (*kernel.Matrix)(pool.PackF32(n, n, t))
 	for i := range n {
 		clear(l[i*n+i+1 : (i+1)*n])
 	}
-	f.lower = pool.PackF32(n, n, l)
+	f.lower = (*kernel.Matrix)(pool.PackF32(n, n, l))
 }
 
 // Solve replaces m [rows, columns], row-major, by m·H⁻¹, H damped.
-func (f *Factor) Solve(pool *kernel.Pool, m []float32, rows int) {
+func (f *Factor) Solve(pool *compute.Pool, m []float32, rows int) {
 	const per = 64
 	n := f.n
 	type scratch struct {

@@ -5,7 +5,7 @@ import (
 	"math"
 	"sync"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 // Source is the matrix to compress, row-major [rows, cols]. Exactly one field is
@@ -80,7 +80,7 @@ const maxGroup = 1<<31 - 1
 // A weight or an importance that cannot be represented is a [*ValueError]; of
 // several, the one in the first group is reported, and of those in a group the
 // first in row-major order. Sizes and options that do not fit are plain errors.
-func Palettize(pool *kernel.Pool, src Source, rows, cols int, opt Options) (*Matrix, Report, error) {
+func Palettize(pool *compute.Pool, src Source, rows, cols int, opt Options) (*Matrix, Report, error) {
 	group := opt.GroupRows
 	if group == 0 {
 		group = DefaultGroupRows

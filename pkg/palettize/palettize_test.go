@@ -9,7 +9,7 @@ import (
 	"slices"
 	"testing"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 // input is a matrix in one of the three types, and its values.
@@ -52,7 +52,7 @@ func inputs(r *rand.Rand, rows, cols int, adjust func(i int, v float64) float64)
 
 func palettizeWith(t testing.TB, threads int, in input, opt Options) (*Matrix, Report) {
 	t.Helper()
-	pool := kernel.NewPool(threads)
+	pool := compute.NewPool(threads)
 	defer pool.Close()
 	m, report, err := Palettize(pool, in.src, in.rows, in.cols, opt)
 	if err != nil {
@@ -324,7 +324,7 @@ func pick(cond bool, a, b float64) float64 {
 
 func checkValueError(t *testing.T, name string, threads int, in input, row, col int, reason string) {
 	t.Helper()
-	pool := kernel.NewPool(threads)
+	pool := compute.NewPool(threads)
 	defer pool.Close()
 	m, _, err := Palettize(pool, in.src, in.rows, in.cols, Options{Bits: 2})
 	var ve *ValueError
@@ -344,7 +344,7 @@ func TestLargestF16ValuesPass(t *testing.T) {
 func TestArgumentsThatDoNotFit(t *testing.T) {
 	w := make([]uint16, 12)
 	nan := float32(math.NaN())
-	pool := kernel.NewPool(1)
+	pool := compute.NewPool(1)
 	defer pool.Close()
 	for name, tc := range map[string]struct {
 		src        Source

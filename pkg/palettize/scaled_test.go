@@ -11,10 +11,11 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
-func poolOf(t testing.TB, threads int) *kernel.Pool {
-	p := kernel.NewPool(threads)
+func poolOf(t testing.TB, threads int) *compute.Pool {
+	p := compute.NewPool(threads)
 	t.Cleanup(p.Close)
 	return p
 }
@@ -254,7 +255,7 @@ func lloyd(w []float32, cols int, scale, table []float64, rounds int) float64 {
 
 // All instruction sets give the same bytes.
 func TestRowScaleLevels(t *testing.T) {
-	before := kernel.Level()
+	before := compute.Level()
 	defer func() {
 		if err := kernel.SelectLevel(before); err != nil {
 			t.Fatal(err)

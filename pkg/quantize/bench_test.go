@@ -8,7 +8,7 @@ import (
 	"runtime"
 	"testing"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -74,7 +74,7 @@ func BenchmarkRun(b *testing.B) {
 
 func benchmarkRun(b *testing.B, cores int, opt Options) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores)) // hashing and writing share the cores
-	pool := kernel.NewPool(cores)
+	pool := compute.NewPool(cores)
 	defer pool.Close()
 	opt.Out, opt.ToolVersion = filepath.Join(b.TempDir(), "out"), "test"
 	var source, peak int64

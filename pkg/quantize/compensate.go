@@ -6,6 +6,7 @@ import (
 
 	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 	"afmq/pkg/palettize"
@@ -19,7 +20,7 @@ import (
 // before it did to its input and to the residual stream. It holds the weights of one
 // layer of each.
 type calibrated struct {
-	pool      *kernel.Pool
+	pool      *compute.Pool
 	text      *sensitivity.Calibration
 	quantized side
 	original  side
@@ -32,7 +33,7 @@ type calibrated struct {
 type side struct {
 	model   *infer.Model
 	walk    *infer.Walk
-	compute kernel.Compute
+	compute compute.Arithmetic
 }
 
 // moments is what the text says about one input, of n columns: x as the quantized model
@@ -40,10 +41,10 @@ type side struct {
 type moments struct {
 	factor *palettize.Factor // of Σ x·xᵀ; nil where it cannot be factored
 	reason error             // why there is none
-	shift  *kernel.Matrix    // Σ x·(y-x)ᵀ [n, n]
+	shift  *compute.Matrix   // Σ x·(y-x)ᵀ [n, n]
 }
 
-func newCalibrated(pool *kernel.Pool, compute kernel.Compute, cfg *model.Config, text *sensitivity.Calibration) *calibrated {
+func newCalibrated(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Config, text *sensitivity.Calibration) *calibrated {
 	newSide := func() side {
 		return side{model: &infer.Model{Config: cfg, Blocks: make([]infer.Block, cfg.Layers)}, compute: compute}
 	}
@@ -51,7 +52,7 @@ func newCalibrated(pool *kernel.Pool, compute kernel.Compute, cfg *model.Config,
 }
 
 // advance takes the text to a layer; -1 is what follows the last one.
-func (s *side) advance(pool *kernel.Pool, text *sensitivity.Calibration, layer int) {
+func (s *side) advance(pool *compute.Pool, text *sensitivity.Calibration, layer int) {
 	if layer < 0 {
 		layer = s.model.Config.Layers
 	}
@@ -65,7 +66,7 @@ func (s *side) advance(pool *kernel.Pool, text *sensitivity.Calibration, layer i
 }
 
 // input returns the input of a projection or a head for a batch, [tokens, columns].
-func (s *side) input(pool *kernel.Pool, spec model.TensorSpec, batch int) []float32 {
+func (s *side) input(pool *compute.Pool, spec model.TensorSpec, batch int) []float32 {
 	if spec.Role == model.Head {
 		return s.walk.Finish(s.model.NewRunner(pool.With(s.compute)), batch)
 	}
@@ -180,14 +181,14 @@ func (c *calibrated) install(it *item, data [][]byte, opts *Options) error {
 }
 
 // packItem packs a quantized matrix from its stored form.
-func packItem(it *item, data [][]byte, opts *Options) *kernel.Matrix {
+func packItem(it *item, data [][]byte, opts *Options) *compute.Matrix {
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
 	if it.Form == artifact.RowInt8 {
-		return kernel.PackInt8(rows, cols, bytesInt8(data[0]), bytesFloat32(data[1]))
+		return compute.PackInt8(rows, cols, bytesInt8(data[0]), bytesFloat32(data[1]))
 	}
 	var scale []uint16
 	if len(data) > 2 {
 		scale = bytesUint16(data[2])
 	}
-	return kernel.PackLUT(rows, cols, it.Bits, opts.GroupRows, data[0], bytesUint16(data[1]), scale)
+	return compute.PackLUT(rows, cols, it.Bits, opts.GroupRows, data[0], bytesUint16(data[1]), scale)
 }

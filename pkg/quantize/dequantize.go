@@ -13,6 +13,7 @@ import (
 	"afmq/internal/stage"
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/progress"
@@ -55,7 +56,7 @@ type DequantizeResult struct {
 // artifact with the adapter beside it by what the rounding of Ŵ+Scale·B·A costs.
 //
 // It leaves the whole checkpoint or nothing.
-func Dequantize(ctx context.Context, pool *kernel.Pool, dir, out string, opts DequantizeOptions) (*DequantizeResult, error) {
+func Dequantize(ctx context.Context, pool *compute.Pool, dir, out string, opts DequantizeOptions) (*DequantizeResult, error) {
 	began := time.Now()
 	p := opts.Progress
 	if p == nil {
@@ -114,7 +115,7 @@ var denseMetadata = map[string]string{"format": "pt"}
 
 type dequantizer struct {
 	a        *artifact.Reader
-	pool     *kernel.Pool
+	pool     *compute.Pool
 	progress progress.Reporter
 	infos    []safetensors.Info // one for each entry of a.layout
 	total    int64              // bytes of model.safetensors

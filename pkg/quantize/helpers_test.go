@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/safetensors"
 )
@@ -24,8 +25,8 @@ const tinyModel = "../../internal/demo/model"
 
 var bg = context.Background()
 
-func newPool(t testing.TB, threads int) *kernel.Pool {
-	p := kernel.NewPool(threads)
+func newPool(t testing.TB, threads int) *compute.Pool {
+	p := compute.NewPool(threads)
 	t.Cleanup(p.Close)
 	return p
 }
@@ -289,7 +290,7 @@ func sameContents(t testing.TB, got, want string) {
 }
 
 // run quantizes into a new directory beside nothing else.
-func run(t testing.TB, pool *kernel.Pool, opts Options) (string, *Result) {
+func run(t testing.TB, pool *compute.Pool, opts Options) (string, *Result) {
 	t.Helper()
 	if opts.Out == "" {
 		opts.Out = filepath.Join(t.TempDir(), "out")

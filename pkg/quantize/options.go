@@ -1,8 +1,8 @@
 package quantize
 
 import (
-	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
 	"afmq/pkg/sensitivity"
@@ -33,7 +33,7 @@ type Options struct {
 	Compensate  string                         // GPTQ or NoCompensation; empty: GPTQ where there is calibration text
 	Restart     bool                           // discard the state that an interrupted run left
 	Progress    progress.Reporter              // nil for none
-	Compute     kernel.Compute                 // of the models' products; statistics and what is chosen by them stay in float32 and float64
+	Compute     compute.Arithmetic             // of the models' products; statistics and what is chosen by them stay in float32 and float64
 	ToolVersion string                         // recorded in the manifest; part of what makes a job the same
 }
 

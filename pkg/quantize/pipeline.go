@@ -13,9 +13,9 @@ import (
 	"os"
 	"sync"
 
-	"afmq/internal/kernel"
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/palettize"
 	"afmq/pkg/progress"
@@ -37,7 +37,7 @@ const syncEvery = 128 << 20
 // the result and writing run beside it.
 type pipeline struct {
 	job      *job
-	pool     *kernel.Pool
+	pool     *compute.Pool
 	progress progress.Reporter
 	journal  *stage.Journal
 	out      *safetensors.Writer

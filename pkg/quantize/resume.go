@@ -13,9 +13,9 @@ import (
 	"os"
 	"slices"
 
-	"afmq/internal/kernel"
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
@@ -71,7 +71,7 @@ type earlier struct {
 // takeOver hashes what an earlier run wrote and returns the items, from the
 // first, that are as the journal says. A source tensor that is no longer the one
 // that such an item was made from is an error of kind fault.Input.
-func (j *job) takeOver(ctx context.Context, pool *kernel.Pool, dir *stage.Dir, lines []json.RawMessage, p progress.Reporter) (earlier, error) {
+func (j *job) takeOver(ctx context.Context, pool *compute.Pool, dir *stage.Dir, lines []json.RawMessage, p progress.Reporter) (earlier, error) {
 	records := j.readRecords(lines)
 	if len(records) == 0 {
 		return earlier{}, nil
@@ -140,7 +140,7 @@ func cloneHash(h hash.Hash) (hash.Hash, error) {
 }
 
 // checkSources hashes the source tensors of finished items again.
-func (j *job) checkSources(ctx context.Context, pool *kernel.Pool, records []record, p progress.Reporter) error {
+func (j *job) checkSources(ctx context.Context, pool *compute.Pool, records []record, p progress.Reporter) error {
 	errs := make([]error, len(records))
 	pool.Run(len(records), func(_, i int) {
 		it := &j.items[i]

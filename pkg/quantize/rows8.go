@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/safetensors"
 )
 
@@ -17,7 +17,7 @@ const rowBlock = 64
 // round-half-even(x/scale), so −127 to 127. A row of zeros has scale 0 and
 // values 0, and stays exactly zero; so does a row so small that its scale
 // underflows. q holds the bytes of the int8 values. It returns Σ(x − q·scale)² and Σx², summed row by row.
-func quantizeRows(pool *kernel.Pool, t *safetensors.Tensor) (q []byte, scale []float32, squaredErr, squaredNorm float64, err error) {
+func quantizeRows(pool *compute.Pool, t *safetensors.Tensor) (q []byte, scale []float32, squaredErr, squaredNorm float64, err error) {
 	rows, cols := t.Shape[0], t.Shape[1]
 	q = make([]byte, rows*cols)
 	scale = make([]float32, rows)

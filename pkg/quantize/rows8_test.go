@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/safetensors"
 )
 
@@ -121,7 +121,7 @@ func BenchmarkQuantizeRows(b *testing.B) {
 		v[i] = float32(rng.NormFloat64())
 	}
 	x := openMatrix(b, safetensors.F16, rows, cols, v)
-	pool := kernel.NewPool(1)
+	pool := compute.NewPool(1)
 	defer pool.Close()
 	b.SetBytes(2 * rows * cols)
 	for b.Loop() {

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"afmq/internal/infile"
-	"afmq/internal/kernel"
 	"afmq/internal/rss"
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/sensitivity"
 )
@@ -40,7 +40,7 @@ type Result struct {
 // (a checkpoint that cannot be quantized, or state of another job) leave nothing
 // behind, except that state of another job is left to its owner; errors of kind
 // fault.Output and a cancelled context leave what the same call can go on from.
-func Run(ctx context.Context, pool *kernel.Pool, opts Options) (*Result, error) {
+func Run(ctx context.Context, pool *compute.Pool, opts Options) (*Result, error) {
 	began := time.Now()
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (r *request) prepare() (err error) {
 }
 
 // open takes up or sets up the state of the run.
-func (r *request) open(ctx context.Context, pool *kernel.Pool) (*stage.Dir, error) {
+func (r *request) open(ctx context.Context, pool *compute.Pool) (*stage.Dir, error) {
 	weights := ""
 	if r.widths == nil { // scores in the journal are of these weights
 		var err error
@@ -123,7 +123,7 @@ func (r *request) open(ctx context.Context, pool *kernel.Pool) (*stage.Dir, erro
 }
 
 // plan scores the modules and makes the plan, if every module has not its bits yet.
-func (r *request) plan(ctx context.Context, pool *kernel.Pool, journal *stage.Journal) (*sensitivity.Plan, error) {
+func (r *request) plan(ctx context.Context, pool *compute.Pool, journal *stage.Journal) (*sensitivity.Plan, error) {
 	if r.widths != nil {
 		return r.opts.Plan, nil
 	}
@@ -147,7 +147,7 @@ func (r *request) plan(ctx context.Context, pool *kernel.Pool, journal *stage.Jo
 }
 
 // fill makes the content of dir and publishes it.
-func (r *request) fill(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (res *Result, err error) {
+func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (res *Result, err error) {
 	finished := false
 	defer func() {
 		if !finished {

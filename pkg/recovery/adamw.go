@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 // AdamW's constants, but for the rate (Loshchilov and Hutter 2019, arXiv:1711.05101).
@@ -18,7 +19,7 @@ const (
 const optimizerChunk = 1 << 14
 
 // gradientNorm returns the Euclidean norm.
-func gradientNorm(pool *kernel.Pool, g []float32) float64 {
+func gradientNorm(pool *compute.Pool, g []float32) float64 {
 	sums := make([]float64, (len(g)+optimizerChunk-1)/optimizerChunk)
 	pool.Run(len(sums), func(_, i int) {
 		part := g[i*optimizerChunk : min((i+1)*optimizerChunk, len(g))]
@@ -34,7 +35,7 @@ func gradientNorm(pool *kernel.Pool, g []float32) float64 {
 // adamW makes step number t, counted from 1, at a rate, with the gradients times
 // gradScale. Every product is rounded to float32 on its own, as a conversion asks for,
 // so that all machines agree.
-func (s *student) adamW(pool *kernel.Pool, t int64, rate, decay, gradScale float64) {
+func (s *student) adamW(pool *compute.Pool, t int64, rate, decay, gradScale float64) {
 	stepSize := float32(rate / (1 - math.Pow(beta1, float64(t))))
 	root := float32(1 / math.Sqrt(1-math.Pow(beta2, float64(t))))
 	keep := float32(1 - rate*decay)

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/quantize"
 )
 
@@ -28,7 +28,7 @@ func shared(b *testing.B, name ...string) string {
 // sequences of 256, teacher included.
 func BenchmarkStep(b *testing.B) {
 	model, data := shared(b, "models", "afm-mini"), shared(b, "corpora", "calib.jsonl")
-	pool := kernel.NewPool(0)
+	pool := compute.NewPool(0)
 	defer pool.Close()
 	dir := filepath.Join(b.TempDir(), "artifact")
 	if _, err := quantize.Run(context.Background(), pool, quantize.Options{Model: model, Out: dir, Bits: 4}); err != nil {

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"afmq/internal/infile"
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
@@ -49,7 +49,7 @@ func (d *Data) TrainTokens() (n int) {
 
 // readData reads the files, encodes every document alone and holds documents of at
 // least o.Validation tokens out.
-func readData(ctx context.Context, pool *kernel.Pool, o *Options, t *tokenizer.Tokenizer, cfg *model.Config) (*Data, error) {
+func readData(ctx context.Context, pool *compute.Pool, o *Options, t *tokenizer.Tokenizer, cfg *model.Config) (*Data, error) {
 	d := &Data{seqLen: o.SeqLen, separator: cfg.Separator(), seed: o.Seed, epoch: -1}
 	var documents [][]int32
 	for _, file := range o.Data {
@@ -70,7 +70,7 @@ func readData(ctx context.Context, pool *kernel.Pool, o *Options, t *tokenizer.T
 }
 
 // readFile returns the documents of one file, and the file's digest.
-func (d *Data) readFile(ctx context.Context, pool *kernel.Pool, file string, t *tokenizer.Tokenizer, cfg *model.Config) ([][]int32, string, error) {
+func (d *Data) readFile(ctx context.Context, pool *compute.Pool, file string, t *tokenizer.Tokenizer, cfg *model.Config) ([][]int32, string, error) {
 	ext := strings.ToLower(filepath.Ext(file))
 	if ext == ".safetensors" {
 		ids, sum, err := readTokenFile(file, cfg.VocabSize)

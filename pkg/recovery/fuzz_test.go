@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/kernel"
 	"afmq/pkg/adapter"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
@@ -61,7 +61,7 @@ func FuzzTokens(f *testing.F) {
 // FuzzState checks that a saved state that somebody changed is refused, or is one.
 func FuzzState(f *testing.F) {
 	cfg := &model.Config{HiddenSize: 4, IntermediateSize: 4, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 4, VocabSize: 8}
-	pool := kernel.NewPool(1)
+	pool := compute.NewPool(1)
 	f.Cleanup(pool.Close)
 	fresh := func() *trainer {
 		config := &adapter.Config{Rank: 1, Alpha: 1, Modules: []string{"model.layers.0.mlp.up_proj"}}

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"afmq/internal/demo"
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
@@ -21,8 +21,8 @@ import (
 
 var bg = context.Background()
 
-func newPool(t testing.TB, threads int) *kernel.Pool {
-	p := kernel.NewPool(threads)
+func newPool(t testing.TB, threads int) *compute.Pool {
+	p := compute.NewPool(threads)
 	t.Cleanup(p.Close)
 	return p
 }
@@ -86,7 +86,7 @@ func makeBench() (err error) {
 	if err := demo.Extract(model); err != nil {
 		return err
 	}
-	pool := kernel.NewPool(2)
+	pool := compute.NewPool(2)
 	defer pool.Close()
 	_, err = quantize.Run(bg, pool, quantize.Options{Model: model, Out: filepath.Join(benchDir, "artifact"), Bits: 2})
 	if err != nil {

@@ -8,13 +8,14 @@ import (
 
 	"afmq/internal/kernel"
 	"afmq/pkg/adapter"
+	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 )
 
 // initializer finds the roots of all inputs and the first value of the adapters.
 type initializer struct {
-	pool          *kernel.Pool
+	pool          *compute.Pool
 	base, teacher *infer.Model // teacher is nil where no init needs it
 	opts          *Options
 	from          *adapter.Adapter // to start from, instead of an init; nil for none

@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 )
 
@@ -64,7 +65,7 @@ type score struct {
 // head turns hidden states into losses, some rows of logits at a time, so that those of
 // a whole batch are never there at once.
 type head struct {
-	pool             *kernel.Pool
+	pool             *compute.Pool
 	student, teacher *infer.Runner // teacher is nil where there is none
 	rows             int
 	q, p             []float32 // logits [rows, vocab]
@@ -74,7 +75,7 @@ type head struct {
 
 type rowScore struct{ loss, kl, nats float64 }
 
-func newHead(pool *kernel.Pool, student, teacher *infer.Runner) *head {
+func newHead(pool *compute.Pool, student, teacher *infer.Runner) *head {
 	vocab := student.Model().Config.VocabSize
 	h := &head{pool: pool, student: student, teacher: teacher, rows: infer.LogitRows(vocab)}
 	h.q, h.p = make([]float32, h.rows*vocab), make([]float32, h.rows*vocab)

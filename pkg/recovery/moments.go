@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 const (
@@ -31,7 +32,7 @@ func newMoments(n int, whole bool) *moments {
 }
 
 // add adds the rows of x [tokens, n].
-func (m *moments) add(pool *kernel.Pool, x []float32, tokens int) {
+func (m *moments) add(pool *compute.Pool, x []float32, tokens int) {
 	m.tokens += tokens
 	if m.whole != nil {
 		pool.AddGram(m.whole, x, tokens, m.n)
@@ -48,13 +49,13 @@ func (m *moments) add(pool *kernel.Pool, x []float32, tokens int) {
 // L⁻¹·x is white. It may be diagonal.
 type root struct {
 	n               int
-	matrix, inverse *kernel.Matrix // L and L⁻¹; nil where L is diagonal
-	diagonal        []float32      // of L, there
+	matrix, inverse *compute.Matrix // L and L⁻¹; nil where L is diagonal
+	diagonal        []float32       // of L, there
 }
 
 // root returns the root of the mean of what was added, which is used up; with unit, of
 // that over the mean of its diagonal. Where all was zero it is the identity.
-func (m *moments) root(pool *kernel.Pool, unit bool) (*root, error) {
+func (m *moments) root(pool *compute.Pool, unit bool) (*root, error) {
 	n, mean := m.n, 0.0
 	at := func(i int) *float32 {
 		if m.whole != nil {
@@ -121,7 +122,7 @@ func (m *moments) root(pool *kernel.Pool, unit bool) (*root, error) {
 func (r *root) forget() { r.matrix = nil }
 
 // times computes y = x·L for rows of x [m, n].
-func (r *root) times(pool *kernel.Pool, y, x []float32, m int) {
+func (r *root) times(pool *compute.Pool, y, x []float32, m int) {
 	if r.diagonal == nil {
 		pool.Mul(y, x, m, r.matrix)
 		return
@@ -132,7 +133,7 @@ func (r *root) times(pool *kernel.Pool, y, x []float32, m int) {
 }
 
 // timesInverse computes y = x·L⁻¹.
-func (r *root) timesInverse(pool *kernel.Pool, y, x []float32, m int) {
+func (r *root) timesInverse(pool *compute.Pool, y, x []float32, m int) {
 	if r.diagonal == nil {
 		pool.Mul(y, x, m, r.inverse)
 		return
@@ -143,7 +144,7 @@ func (r *root) timesInverse(pool *kernel.Pool, y, x []float32, m int) {
 }
 
 // timesInverseT computes y = x·L⁻ᵀ.
-func (r *root) timesInverseT(pool *kernel.Pool, y, x []float32, m int) {
+func (r *root) timesInverseT(pool *compute.Pool, y, x []float32, m int) {
 	if r.diagonal == nil {
 		pool.MulT(y, x, m, r.inverse)
 		return

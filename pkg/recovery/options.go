@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"afmq/internal/kernel"
 	"afmq/pkg/adapter"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/progress"
@@ -89,7 +89,7 @@ type Options struct {
 
 	// Compute is the arithmetic of the models' products. The init, the gradients of the
 	// adapters and the optimizer stay in float32.
-	Compute kernel.Compute
+	Compute compute.Arithmetic
 
 	Restart     bool              // discard what an interrupted run left
 	Progress    progress.Reporter // nil for none

@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"afmq/internal/infile"
-	"afmq/internal/kernel"
 	"afmq/internal/rss"
 	"afmq/internal/stage"
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
@@ -80,7 +80,7 @@ type Result struct {
 }
 
 // Run trains adapters. See the package's comment for what it promises.
-func Run(ctx context.Context, pool *kernel.Pool, opts Options) (*Result, error) {
+func Run(ctx context.Context, pool *compute.Pool, opts Options) (*Result, error) {
 	began := time.Now()
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func Run(ctx context.Context, pool *kernel.Pool, opts Options) (*Result, error) 
 
 // run is a run with its input read.
 type run struct {
-	pool          *kernel.Pool
+	pool          *compute.Pool
 	opts          *Options
 	manifest      *artifact.Manifest
 	teacherDigest string

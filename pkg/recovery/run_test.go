@@ -11,15 +11,15 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/internal/kernel"
 	"afmq/pkg/adapter"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
 
-func mustRun(t testing.TB, pool *kernel.Pool, o Options) *Result {
+func mustRun(t testing.TB, pool *compute.Pool, o Options) *Result {
 	t.Helper()
 	r, err := Run(bg, pool, o)
 	if err != nil {
@@ -74,7 +74,7 @@ func TestRunRecovers(t *testing.T) {
 	}
 }
 
-func dataOf(t testing.TB, pool *kernel.Pool, o *Options, m *infer.Model) *Data {
+func dataOf(t testing.TB, pool *compute.Pool, o *Options, m *infer.Model) *Data {
 	t.Helper()
 	c := *o
 	if err := c.check(); err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"afmq/internal/kernel"
 	"afmq/pkg/adapter"
+	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
@@ -42,7 +43,7 @@ type part struct {
 	root     *root
 }
 
-func newStudent(pool *kernel.Pool, cfg *model.Config, config *adapter.Config) *student {
+func newStudent(pool *compute.Pool, cfg *model.Config, config *adapter.Config) *student {
 	s := &student{config: config}
 	adapted := map[string]bool{}
 	for _, m := range config.Modules {
@@ -96,7 +97,7 @@ func (s *student) copyFrom(at int, a *adapter.Adapter) {
 
 // values returns the adapter's matrices as files hold them, from weights laid out as
 // the student's own.
-func (s *student) values(pool *kernel.Pool, weights []float32) map[string]adapter.Weights {
+func (s *student) values(pool *compute.Pool, weights []float32) map[string]adapter.Weights {
 	out := make(map[string]adapter.Weights, len(s.parts))
 	at := 0
 	for i := range s.parts {
@@ -128,7 +129,7 @@ func turned(v []float32, rows, cols int) []float32 {
 
 // onColumns replaces v [rows, cols] by what apply makes of its columns, which it is given
 // as rows.
-func onColumns(pool *kernel.Pool, v []float32, rows, cols int, apply func(pool *kernel.Pool, y, x []float32, m int)) {
+func onColumns(pool *compute.Pool, v []float32, rows, cols int, apply func(pool *compute.Pool, y, x []float32, m int)) {
 	x := turned(v, rows, cols)
 	y := make([]float32, len(x))
 	apply(pool, y, x, cols)
@@ -136,7 +137,7 @@ func onColumns(pool *kernel.Pool, v []float32, rows, cols int, apply func(pool *
 }
 
 // whiten takes the gradients with respect to A to those with respect to A·L.
-func (s *student) whiten(pool *kernel.Pool) {
+func (s *student) whiten(pool *compute.Pool) {
 	for i := range s.parts {
 		if p := &s.parts[i]; p.root != nil {
 			onColumns(pool, p.gradA, p.spec.Shape[1], p.rank, p.root.timesInverseT)
@@ -146,17 +147,17 @@ func (s *student) whiten(pool *kernel.Pool) {
 
 // pack makes the matrices that products need from the weights as they stand; rounded
 // to F16 where that is what will be stored.
-func (s *student) pack(pool *kernel.Pool, stored safetensors.DType) {
+func (s *student) pack(pool *compute.Pool, stored safetensors.DType) {
 	values := s.values(pool, s.weights)
 	s.packed = make([]*infer.LowRank, len(s.parts))
 	for i := range s.parts {
 		p := &s.parts[i]
 		w := values[p.name]
-		pack := func(rows, cols int, v []float32) *kernel.Matrix {
+		pack := func(rows, cols int, v []float32) *compute.Matrix {
 			if stored == safetensors.F16 {
 				half := make([]uint16, len(v))
 				kernel.F32ToF16(half, v)
-				return kernel.PackF16(rows, cols, half)
+				return compute.PackF16(rows, cols, half)
 			}
 			return pool.PackF32(rows, cols, v)
 		}
@@ -189,7 +190,7 @@ type place struct {
 func (p *part) place() place { return place{p.spec.Layer, p.spec.Kind} }
 
 // accumulate returns the visitor that adds the gradients of a batch.
-func (s *student) accumulate(pool *kernel.Pool) infer.Visitor {
+func (s *student) accumulate(pool *compute.Pool) infer.Visitor {
 	parts := make(map[place]*part, len(s.parts))
 	for i := range s.parts {
 		parts[s.parts[i].place()] = &s.parts[i]

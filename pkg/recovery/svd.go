@@ -7,6 +7,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 const (
@@ -18,7 +19,7 @@ const (
 // their left vectors u [rows, k] and right vectors v [k, cols], by randomized subspace
 // iteration (Halko, Martinsson and Tropp 2011, arXiv:0909.4061, algorithms 4.4 and 5.1):
 // the products are the kernels', the small decomposition is gonum's.
-func truncatedSVD(pool *kernel.Pool, m []float32, rows, cols, k int, rng *rand.Rand) (u []float32, s []float64, v []float32) {
+func truncatedSVD(pool *compute.Pool, m []float32, rows, cols, k int, rng *rand.Rand) (u []float32, s []float64, v []float32) {
 	k = min(k, rows, cols)
 	l := min(k+oversampling, rows, cols)
 	w := pool.PackF32(rows, cols, m)

@@ -8,6 +8,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 )
@@ -134,7 +135,7 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 	spec := model.TensorSpec{Name: "m.weight", Shape: []int{out, in}, Role: model.Projection, Kind: "q_proj"}
 	model := func(w []float32) *infer.Model {
 		m := &infer.Model{Blocks: make([]infer.Block, 1)}
-		m.Blocks[0].Q.Weight = kernel.PackF32(out, in, w)
+		m.Blocks[0].Q.Weight = compute.PackF32(out, in, w)
 		return m
 	}
 	for _, whole := range []bool{true, false} {
@@ -189,7 +190,7 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 
 // checkRoot holds L·Lᵀ to the damped second moments of x, and what multiplies with L⁻¹ and
 // its transpose to L.
-func checkRoot(t *testing.T, pool *kernel.Pool, r *root, x []float32, unit, whole bool) {
+func checkRoot(t *testing.T, pool *compute.Pool, r *root, x []float32, unit, whole bool) {
 	t.Helper()
 	n := r.n
 	tokens := len(x) / n
@@ -216,7 +217,7 @@ func checkRoot(t *testing.T, pool *kernel.Pool, r *root, x []float32, unit, whol
 			}
 		}
 	}
-	for name, f := range map[string]func(*kernel.Pool, []float32, []float32, int){"L": r.times, "L⁻¹": r.timesInverse, "L⁻ᵀ": r.timesInverseT} {
+	for name, f := range map[string]func(*compute.Pool, []float32, []float32, int){"L": r.times, "L⁻¹": r.timesInverse, "L⁻ᵀ": r.timesInverseT} {
 		y := make([]float32, n*n)
 		f(pool, y, eye, n)
 		var product mat.Dense

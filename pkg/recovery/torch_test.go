@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"afmq/internal/kernel"
 	"afmq/pkg/adapter"
+	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
 )
@@ -21,7 +21,7 @@ type torchCase struct {
 	sequences [][]int32 // with the last token, which is only a target
 }
 
-func eachTorchCase(t *testing.T, f func(t *testing.T, pool *kernel.Pool, c torchCase)) {
+func eachTorchCase(t *testing.T, f func(t *testing.T, pool *compute.Pool, c torchCase)) {
 	cases, err := filepath.Glob("testdata/*/expected.safetensors")
 	if err != nil || len(cases) < 5 {
 		t.Fatalf("%d fixtures, %v", len(cases), err)
@@ -60,7 +60,7 @@ func (c *torchCase) batch(m *infer.Model) (batch []infer.Segment, targets []int3
 
 // TestLogitsAgainstPEFT holds the model with an adapter to PEFT's.
 func TestLogitsAgainstPEFT(t *testing.T) {
-	eachTorchCase(t, func(t *testing.T, pool *kernel.Pool, c torchCase) {
+	eachTorchCase(t, func(t *testing.T, pool *compute.Pool, c torchCase) {
 		m := c.model.WithAdapter(c.adapter)
 		r := m.NewRunner(pool)
 		batch, targets := c.batch(m)
@@ -80,7 +80,7 @@ func TestGradientsAgainstTorch(t *testing.T) {
 	objectives := map[string]objective{
 		"kl": {1, 0, 1}, "kl_temperature": {1, 0, 2}, "ce": {0, 1, 1}, "mix": {0.3, 0.7, 2},
 	}
-	eachTorchCase(t, func(t *testing.T, pool *kernel.Pool, c torchCase) {
+	eachTorchCase(t, func(t *testing.T, pool *compute.Pool, c torchCase) {
 		teacher := c.model.NewRunner(pool)
 		batch, targets := c.batch(c.model)
 		ofTeacher := append([]float32(nil), teacher.Forward(batch)...)

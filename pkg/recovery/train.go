@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"afmq/internal/kernel"
 	"afmq/internal/stage"
 	"afmq/pkg/adapter"
+	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
 )
@@ -30,7 +30,7 @@ const (
 // trainer trains the adapters of all ranks side by side: each step they see the same
 // sequences, through which the teacher is run once.
 type trainer struct {
-	pool     *kernel.Pool
+	pool     *compute.Pool
 	opts     *Options
 	data     *Data
 	base     *infer.Model // the trainer's own view, into which adapters are put in turn
@@ -94,7 +94,7 @@ type batchRoom struct {
 	targets          []int32
 }
 
-func newTrainer(pool *kernel.Pool, o *Options, data *Data, base, teacher *infer.Model, students []*student) *trainer {
+func newTrainer(pool *compute.Pool, o *Options, data *Data, base, teacher *infer.Model, students []*student) *trainer {
 	own := *base
 	own.Blocks = slices.Clone(base.Blocks)
 	t := &trainer{pool: pool, opts: o, data: data, base: &own, students: students, loss: o.objective()}

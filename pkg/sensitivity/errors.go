@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 )
 
@@ -43,7 +44,7 @@ func (e *hessianEstimator) run(ctx context.Context, unit int) ([]contribution, e
 		e.walk.Advance()
 	}
 	weight := w.model.Blocks[m.spec.Layer].Linear(m.spec.Kind).Weight
-	palettes, sums := make([]*kernel.Matrix, len(w.bits)), make([]float64, len(w.bits))
+	palettes, sums := make([]*compute.Matrix, len(w.bits)), make([]float64, len(w.bits))
 	for o, bits := range w.bits {
 		p, _, err := w.palettize(m, bits)
 		if err != nil {

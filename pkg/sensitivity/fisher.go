@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 )
 
@@ -13,7 +14,7 @@ import (
 type fisherEstimator struct {
 	w        *workshop
 	parts    [][][]int32
-	palettes [][]*kernel.Matrix // made by the first unit
+	palettes [][]*compute.Matrix // made by the first unit
 	runner   *infer.Runner
 	tape     *infer.Tape
 	caches   []*infer.Cache

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"afmq/internal/infile"
-	"afmq/internal/kernel"
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
@@ -35,7 +35,7 @@ type ScoreOptions struct {
 	Validate    int // modules whose divergence is measured besides
 	Progress    progress.Reporter
 	ToolVersion string
-	Compute     kernel.Compute // of the model's products
+	Compute     compute.Arithmetic // of the model's products
 }
 
 // Check fills in the defaults. Errors are fault.Usage.
@@ -106,7 +106,7 @@ type Timing struct {
 // must not exist. A run that is interrupted leaves its state in ".NAME.afmq" beside out, and
 // the same call goes on from there; scores do not depend on how often that happened, nor
 // on the number of threads. See Run of package quantize for which errors leave what.
-func Score(ctx context.Context, pool *kernel.Pool, out string, restart bool, opts ScoreOptions) (*Scores, *Timing, error) {
+func Score(ctx context.Context, pool *compute.Pool, out string, restart bool, opts ScoreOptions) (*Scores, *Timing, error) {
 	if err := opts.Check(); err != nil {
 		return nil, nil, err
 	}
@@ -144,7 +144,7 @@ func Score(ctx context.Context, pool *kernel.Pool, out string, restart bool, opt
 	return scores, timing, nil
 }
 
-func (in *scoring) inStage(ctx context.Context, pool *kernel.Pool, dir *stage.Dir) (*Scores, *Timing, error) {
+func (in *scoring) inStage(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (*Scores, *Timing, error) {
 	j, err := dir.Journal()
 	if err != nil {
 		return nil, nil, err
@@ -154,7 +154,7 @@ func (in *scoring) inStage(ctx context.Context, pool *kernel.Pool, dir *stage.Di
 
 // ScoreWith is Score for a caller that has a journal and a checkpoint of its own and
 // wants no file. opts.Calibration is not looked at; text is what was read from it.
-func ScoreWith(ctx context.Context, pool *kernel.Pool, ckpt *safetensors.Checkpoint, cfg *model.Config, rawConfig []byte, text *Calibration, j Journal, opts ScoreOptions) (*Scores, error) {
+func ScoreWith(ctx context.Context, pool *compute.Pool, ckpt *safetensors.Checkpoint, cfg *model.Config, rawConfig []byte, text *Calibration, j Journal, opts ScoreOptions) (*Scores, error) {
 	in := &scoring{opts: opts, ckpt: ckpt, cfg: cfg, raw: rawConfig, text: text}
 	s, _, err := in.run(ctx, pool, j)
 	return s, err
@@ -197,7 +197,7 @@ func openScoring(opts ScoreOptions) (*scoring, error) {
 }
 
 // identity is what must be equal for a run to go on with another's state.
-func (in *scoring) identity(ctx context.Context, pool *kernel.Pool) ([]byte, error) {
+func (in *scoring) identity(ctx context.Context, pool *compute.Pool) ([]byte, error) {
 	source, err := artifact.DigestCheckpoint(ctx, pool, in.opts.Model)
 	if err != nil {
 		return nil, err
@@ -234,7 +234,7 @@ func (in *scoring) identity(ctx context.Context, pool *kernel.Pool) ([]byte, err
 }
 
 // run does the work and returns the scores.
-func (in *scoring) run(ctx context.Context, pool *kernel.Pool, j Journal) (*Scores, *Timing, error) {
+func (in *scoring) run(ctx context.Context, pool *compute.Pool, j Journal) (*Scores, *Timing, error) {
 	o := in.opts
 	w := &workshop{
 		pool: pool, models: pool.With(o.Compute), ckpt: in.ckpt, text: in.text, bits: o.Bits, group: o.GroupRows, scaled: o.RowScale,

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
@@ -25,8 +26,8 @@ const tinyModel = "../../internal/demo/model"
 
 var bg = context.Background()
 
-func newPool(t testing.TB, threads int) *kernel.Pool {
-	p := kernel.NewPool(threads)
+func newPool(t testing.TB, threads int) *compute.Pool {
+	p := compute.NewPool(threads)
 	t.Cleanup(p.Close)
 	return p
 }
@@ -138,7 +139,7 @@ func projectionSpecs(cfg *model.Config) (out []model.TensorSpec) {
 	return out
 }
 
-func allLogits(m *infer.Model, pool *kernel.Pool, ids []int32) []float32 {
+func allLogits(m *infer.Model, pool *compute.Pool, ids []int32) []float32 {
 	r := m.NewRunner(pool)
 	out := make([]float32, len(ids)*m.Config.VocabSize)
 	r.Logits(out, r.Forward([]infer.Segment{{Cache: m.NewCache(len(ids)), Tokens: ids}}), len(ids))

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
@@ -15,8 +15,8 @@ import (
 
 // workshop is what all estimators work with.
 type workshop struct {
-	pool    *kernel.Pool
-	models  *kernel.Pool // the same workers, with the arithmetic that the model runs in
+	pool    *compute.Pool
+	models  *compute.Pool // the same workers, with the arithmetic that the model runs in
 	ckpt    *safetensors.Checkpoint
 	model   *infer.Model // the 16-bit model; nil where no text is needed
 	text    *Calibration // nil where none is needed
@@ -80,13 +80,13 @@ func (w *workshop) palettize(m *module, bits int) (*palettize.Matrix, palettize.
 }
 
 // pack returns the palette as the engine multiplies with it.
-func pack(m *palettize.Matrix) *kernel.Matrix {
-	return kernel.PackLUT(m.Rows, m.Cols, m.Bits, m.GroupRows, m.Indices, m.LUT, m.RowScale)
+func pack(m *palettize.Matrix) *compute.Matrix {
+	return compute.PackLUT(m.Rows, m.Cols, m.Bits, m.GroupRows, m.Indices, m.LUT, m.RowScale)
 }
 
 // packAll packs the palettes of every module at every width, [module][option].
-func (w *workshop) packAll(ctx context.Context) ([][]*kernel.Matrix, error) {
-	out := make([][]*kernel.Matrix, len(w.modules))
+func (w *workshop) packAll(ctx context.Context) ([][]*compute.Matrix, error) {
+	out := make([][]*compute.Matrix, len(w.modules))
 	for i := range w.modules {
 		for _, bits := range w.bits {
 			if err := ctx.Err(); err != nil {

@@ -24,8 +24,8 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
-	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
@@ -60,7 +60,7 @@ var all = []series{
 }
 
 type bench struct {
-	pool      *kernel.Pool
+	pool      *compute.Pool
 	model     string
 	reference *infer.Model
 	corpus    *eval.Corpus
@@ -95,7 +95,7 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	b := &bench{pool: kernel.NewPool(0), model: model, ctx: seqLen, dir: tmp}
+	b := &bench{pool: compute.NewPool(0), model: model, ctx: seqLen, dir: tmp}
 	b.calib = sensitivity.CalibrationOptions{Files: []string{calib}, SeqLen: seqLen}
 	if b.reference, err = infer.Open(model, b.pool); err != nil {
 		return err

@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"afmq/internal/demo"
-	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/sensitivity"
@@ -228,7 +228,7 @@ func TestNeighbours(t *testing.T) {
 	if err := demo.Extract(model); err != nil {
 		t.Fatal(err)
 	}
-	pool := kernel.NewPool(2)
+	pool := compute.NewPool(2)
 	defer pool.Close()
 	_, _, err := sensitivity.Score(context.Background(), pool, file, false, sensitivity.ScoreOptions{Model: model, Method: sensitivity.Weight, Bits: []int{2, 3, 4}, GroupRows: 16, RowScale: true})
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 
 	"afmq/cmd/afmq/internal/device"
 	"afmq/internal/infile"
-	"afmq/internal/kernel"
 	"afmq/internal/units"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/recovery"
@@ -128,7 +128,7 @@ type recoveryRun struct {
 	metrics []recovery.Metric
 }
 
-func gather(ctx context.Context, pool *kernel.Pool, opts Options) (*sources, error) {
+func gather(ctx context.Context, pool *compute.Pool, opts Options) (*sources, error) {
 	s := &sources{opts: opts, profiles: opts.Devices}
 	var err error
 	if s.art, err = openArtifact(opts.Artifact); err != nil {

@@ -17,7 +17,7 @@ import (
 	"context"
 
 	"afmq/cmd/afmq/internal/device"
-	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 )
 
 // Options say what a report is made of. Only Artifact is needed.
@@ -49,7 +49,7 @@ type Section struct {
 
 // Make reads and checks everything that opts name. Errors are fault.Input where a file is
 // to blame, and name it.
-func Make(ctx context.Context, pool *kernel.Pool, opts Options) (*Report, error) {
+func Make(ctx context.Context, pool *compute.Pool, opts Options) (*Report, error) {
 	s, err := gather(ctx, pool, opts)
 	if err != nil {
 		return nil, err

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 
 	"afmq/internal/infile"
-	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 )
@@ -73,7 +73,7 @@ type EvalRow struct {
 
 // readEvals reads evaluations and puts each with those of its setting. All must be of this
 // artifact, of others made from the same checkpoint, or of that itself.
-func readEvals(ctx context.Context, pool *kernel.Pool, art *opened, files []string) ([]evalGroup, error) {
+func readEvals(ctx context.Context, pool *compute.Pool, art *opened, files []string) ([]evalGroup, error) {
 	var groups []evalGroup
 	seen := map[string]string{}
 	placer := placer{ctx: ctx, pool: pool, art: art, known: map[string]*place{}}
@@ -228,7 +228,7 @@ type place struct {
 // placer finds the models of evaluations.
 type placer struct {
 	ctx   context.Context
-	pool  *kernel.Pool
+	pool  *compute.Pool
 	art   *opened
 	known map[string]*place // by path
 }

@@ -16,8 +16,8 @@ import (
 
 	"afmq/cmd/afmq/internal/device"
 	"afmq/internal/demo"
-	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
 )
@@ -27,7 +27,7 @@ var bg = context.Background()
 // The fixture, made once: the demo model, its artifacts at 3.3 bits on average by the scores and
 // the plan beside, at 4 and at 2 bits, and an artifact of another model.
 var (
-	pool    *kernel.Pool
+	pool    *compute.Pool
 	fixture string
 )
 
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 			log.Fatal(err)
 		}
 		defer os.RemoveAll(dir)
-		fixture, pool = dir, kernel.NewPool(0)
+		fixture, pool = dir, compute.NewPool(0)
 		defer pool.Close()
 		if err := makeFixture(); err != nil {
 			log.Fatal(err)

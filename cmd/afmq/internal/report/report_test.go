@@ -14,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"afmq/cmd/afmq/internal/device"
-	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
@@ -180,7 +180,7 @@ func TestFiguresAreThoseOfTheFiles(t *testing.T) {
 func TestSameBytes(t *testing.T) {
 	o := everything(t)
 	_, want := mustMake(t, o)
-	one := kernel.NewPool(1)
+	one := compute.NewPool(1)
 	defer one.Close()
 	r, err := Make(bg, one, o)
 	if err != nil {
