@@ -31,41 +31,40 @@ func withWindow(t *testing.T, pool *kernel.Pool, window int, sliding ...bool) (*
 func TestWindowPiecesAgree(t *testing.T) {
 	pool := newPool(t, 2)
 	rng := rand.New(rand.NewPCG(3, 4))
-	for _, window := range []int{1, 2, 8, 255, 256, 257, 300, 1199, 1200, 1201} {
-		for _, sliding := range [][]bool{{true, true}, {true, false}, {false, true}} {
-			t.Run(fmt.Sprint(window, sliding), func(t *testing.T) {
-				m, ids := withWindow(t, pool, window, sliding...)
-				want := allLogits(m, pool, ids)
-				single := slices.Repeat([]int{1}, len(ids))
-				if !slices.Equal(allLogits(m, pool, ids, single...), want) {
-					t.Error("single tokens give other logits than the whole")
+	for i, window := range []int{1, 2, 8, 8, 8, 255, 256, 257, 300, 1199, 1201} {
+		sliding := [][]bool{{true, true}, {true, false}, {false, true}}[i%3]
+		t.Run(fmt.Sprint(window, sliding), func(t *testing.T) {
+			m, ids := withWindow(t, pool, window, sliding...)
+			want := allLogits(m, pool, ids)
+			single := slices.Repeat([]int{1}, len(ids))
+			if !slices.Equal(allLogits(m, pool, ids, single...), want) {
+				t.Error("single tokens give other logits than the whole")
+			}
+			for range 2 {
+				var pieces []int
+				for left := len(ids); left > 0; left -= pieces[len(pieces)-1] {
+					pieces = append(pieces, min(left, 1+rng.IntN(1<<(1+rng.IntN(11)))))
 				}
-				for range 3 {
-					var pieces []int
-					for left := len(ids); left > 0; left -= pieces[len(pieces)-1] {
-						pieces = append(pieces, min(left, 1+rng.IntN(1<<(1+rng.IntN(11)))))
-					}
-					if !slices.Equal(allLogits(m, pool, ids, pieces...), want) {
-						t.Errorf("pieces of %v give other logits than the whole", pieces)
-					}
+				if !slices.Equal(allLogits(m, pool, ids, pieces...), want) {
+					t.Errorf("pieces of %v give other logits than the whole", pieces)
 				}
-				vocab, d := m.Config.VocabSize, m.Config.HiddenSize
-				whole, wide := m.NewCache(len(ids)), m.NewCache(4000)
-				r := m.NewRunner(pool)
-				r.Forward([]Segment{{wide, ids[:777]}})
-				hidden := r.Forward([]Segment{{whole, ids[:900]}, {wide, ids[777:]}})
-				got := make([]float32, 900*vocab)
-				r.Logits(got, hidden[:900*d], 900)
-				if !slices.Equal(got, want[:900*vocab]) {
-					t.Error("a sequence has other logits in a batch")
-				}
-				got = got[:(len(ids)-777)*vocab]
-				r.Logits(got, hidden[900*d:], len(ids)-777)
-				if !slices.Equal(got, want[777*vocab:]) {
-					t.Error("a continued sequence has other logits in a batch")
-				}
-			})
-		}
+			}
+			vocab, d := m.Config.VocabSize, m.Config.HiddenSize
+			whole, wide := m.NewCache(len(ids)), m.NewCache(4000)
+			r := m.NewRunner(pool)
+			r.Forward([]Segment{{wide, ids[:777]}})
+			hidden := r.Forward([]Segment{{whole, ids[:900]}, {wide, ids[777:]}})
+			got := make([]float32, 900*vocab)
+			r.Logits(got, hidden[:900*d], 900)
+			if !slices.Equal(got, want[:900*vocab]) {
+				t.Error("a sequence has other logits in a batch")
+			}
+			got = got[:(len(ids)-777)*vocab]
+			r.Logits(got, hidden[900*d:], len(ids)-777)
+			if !slices.Equal(got, want[777*vocab:]) {
+				t.Error("a continued sequence has other logits in a batch")
+			}
+		})
 	}
 }
 
