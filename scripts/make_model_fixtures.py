@@ -1,4 +1,4 @@
-"""Makes pkg/infer/testdata: tiny random checkpoints of every supported family and
+"""Makes pkg/infer/testdata and pkg/model/testdata/rope.json: tiny random checkpoints of every supported family and
 variation with the logits that transformers computes from them in float32, and the
 rotary frequencies of its own code for every kind of scaling.
 
@@ -19,8 +19,9 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-OUT = pathlib.Path(__file__).resolve().parent.parent / "pkg" / "infer" / "testdata"
-TOKENS = 32
+PKG = pathlib.Path(__file__).resolve().parent.parent / "pkg"
+OUT = PKG / "infer" / "testdata"
+TOKENS = 32  # of a sequence, where a model says nothing else
 SIZES = {
     "hidden_size": 32,
     "intermediate_size": 40,  # no multiple of 16
@@ -44,7 +45,8 @@ F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
 
 # name: model_type, type of the weights, what config.json has beyond SIZES, and how
 # the file stores them: "shards", or "head only" for a tied model that stores its
-# embedding as lm_head.weight.
+# embedding as lm_head.weight. "drop" and "tokens" are no keys of config.json: keys of
+# SIZES that it lacks, and the length of the sequence.
 MODELS = {
     "llama2-f32": ("llama", F32, {"num_key_value_heads": None, "rope_theta": 10000.0, "rope_scaling": None}, ""),
     "llama2-bare-config": ("llama", F16, {"drop": ["max_position_embeddings", "bos_token_id"]}, ""),
@@ -59,9 +61,16 @@ MODELS = {
     "llama-longrope-short": ("llama", F16, {"rope_theta": 10000.0, "rope_scaling": {"rope_type": "longrope", "factor": 3.0, "short_factor": SHORT, "long_factor": LONG, "original_max_position_embeddings": 48}}, ""),
     "mistral-bf16": ("mistral", BF16, {"rope_theta": 1000000.0, "sliding_window": None}, ""),
     "mistral-wide-window": ("mistral", F16, {"rope_theta": 10000.0, "sliding_window": 4096, "head_dim": 16}, ""),
+    "mistral-window": ("mistral", F16, {"rope_theta": 10000.0, "sliding_window": 8}, ""),
+    "mistral-window-1": ("mistral", F32, {"rope_theta": 10000.0, "sliding_window": 1}, ""),
+    # Longer than a cache that keeps a window, and than a chain of sums.
+    "mistral-window-long": ("mistral", F16, {"rope_theta": 10000.0, "sliding_window": 300, "vocab_size": 12, "max_position_embeddings": 2048, "tokens": 1200}, ""),
+    "mistral-layer-types": ("mistral", F16, {"rope_theta": 10000.0, "head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}, ""),
     "qwen2-bf16": ("qwen2", BF16, {"rope_theta": 1000000.0, "use_sliding_window": False, "sliding_window": 16, "max_window_layers": 1}, ""),
     "qwen2-tied-f16": ("qwen2", F16, {"rope_theta": 1000000.0, "tie_word_embeddings": True}, ""),
     "qwen2-yarn": ("qwen2", F16, {"rope_theta": 1000000.0, "rope_scaling": YARN}, ""),
+    "qwen2-window": ("qwen2", F16, {"rope_theta": 1000000.0, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1, "num_hidden_layers": 3}, ""),
+    "qwen3-layer-types": ("qwen3", BF16, {"rope_theta": 1000000.0, "head_dim": 8, "use_sliding_window": True, "sliding_window": 7, "num_hidden_layers": 3, "layer_types": ["full_attention", "sliding_attention", "full_attention"]}, ""),
     "qwen3-tied-f16": ("qwen3", F16, {"rope_theta": 500000.0, "head_dim": 16, "tie_word_embeddings": True}, ""),
     "qwen3-shards-bf16": ("qwen3", BF16, {"rope_theta": 1000000.0, "head_dim": 10, "vocab_size": 71, "intermediate_size": 37}, "shards"),
     "qwen3-biases": ("qwen3", F32, {"rope_theta": 1000000.0, "head_dim": 8, "attention_bias": True, "tie_word_embeddings": True}, ""),
@@ -71,7 +80,7 @@ MODELS = {
 
 def config_of(model_type, extra):
     config = {"architectures": [CLASSES[model_type]], "model_type": model_type, **SIZES}
-    config.update({k: v for k, v in extra.items() if k != "drop"})
+    config.update({k: v for k, v in extra.items() if k not in ("drop", "tokens")})
     for key in extra.get("drop", []):
         del config[key]
     return config
@@ -129,7 +138,7 @@ def make_model(name, model_type, dtype, extra, storage):
     )
     missing = set(report["missing_keys"]) - ({"lm_head.weight"} if tied else set())
     assert not missing and not report["unexpected_keys"] and not report["mismatched_keys"], (name, report)
-    ids = torch.randint(0, config["vocab_size"], (TOKENS,), generator=generator)
+    ids = torch.randint(0, config["vocab_size"], (extra.get("tokens", TOKENS),), generator=generator)
     with torch.no_grad():
         logits = model.eval()(ids[None]).logits[0]
     assert 0.5 < logits.std() < 20, (name, logits.std())
@@ -194,7 +203,7 @@ def make_rope():
                     "inv_freq": [float(numpy.format_float_positional(f, precision=9, unique=False, fractional=False)) for f in frequencies],
                     "attention_factor": float(module.attention_scaling)})
     lines = ",\n".join(json.dumps(case) for case in out)
-    (OUT / "rope.json").write_text(f"[\n{lines}\n]\n")
+    (PKG / "model" / "testdata" / "rope.json").write_text(f"[\n{lines}\n]\n")
     print(f"rope.json: {len(out)} cases")
 
 

@@ -21,10 +21,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODELS = ROOT / "pkg" / "infer" / "testdata" / "models"
 OUT = ROOT / "pkg" / "recovery" / "testdata"
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-SEQUENCES, LENGTH = 2, 12  # of tokens to predict; one more is read
+SEQUENCES, LENGTH = 2, 12  # of tokens to predict, where a case says nothing else; one more is read
 TEMPERATURE, MIX = 2.0, 0.3
 
-# name: checkpoint, what LoraConfig says
+# name: checkpoint, what LoraConfig says, tokens to predict
 CASES = {
     "qwen3": ("qwen3-tied-f16", {"r": 4, "lora_alpha": 8, "target_modules": ALL}),
     "qwen2": ("qwen2-bf16", {"r": 3, "lora_alpha": 5, "use_rslora": True, "target_modules": ALL}),
@@ -40,6 +40,10 @@ CASES = {
     ),
     "mistral": ("mistral-bf16", {"r": 2, "lora_alpha": 16, "target_modules": r".*layers\.1.*\.(q|v|down)_proj"}),
     "layers": ("llama3-bf16", {"r": 2, "lora_alpha": 2, "target_modules": ["v_proj", "up_proj"], "layers_to_transform": [1]}),
+    "mistral-window": ("mistral-window", {"r": 2, "lora_alpha": 4, "target_modules": ALL}),
+    "mistral-window-long": ("mistral-window-long", {"r": 1, "lora_alpha": 2, "target_modules": ["q_proj", "k_proj", "v_proj"]}, 700),
+    "qwen2-window": ("qwen2-window", {"r": 2, "lora_alpha": 4, "target_modules": ALL}),
+    "qwen3-window": ("qwen3-layer-types", {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "k_proj", "v_proj"]}),
 }
 
 
@@ -54,10 +58,10 @@ def losses(student, teacher, targets):
     return {"kl": kl(1.0), "kl_temperature": kl(TEMPERATURE), "ce": ce, "mix": MIX * kl(TEMPERATURE) + (1 - MIX) * ce}
 
 
-def make(name, checkpoint, options):
+def make(name, checkpoint, options, length=LENGTH):
     torch.manual_seed(len(name) * 1000 + sum(map(ord, name)))
     base = transformers.AutoModelForCausalLM.from_pretrained(MODELS / checkpoint, dtype=torch.float64, attn_implementation="eager")
-    ids = torch.randint(3, base.config.vocab_size, (SEQUENCES, LENGTH + 1))
+    ids = torch.randint(3, base.config.vocab_size, (SEQUENCES, length + 1))
     with torch.no_grad():
         teacher = base(ids[:, :-1]).logits
     model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **options), autocast_adapter_dtype=False)
@@ -115,8 +119,8 @@ def adamw():
 
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    for name, (checkpoint, options) in CASES.items():
-        make(name, checkpoint, options)
+    for name, case in CASES.items():
+        make(name, *case)
     adamw()
 
 

@@ -45,6 +45,9 @@ func printDescription(w io.Writer, d *artifact.Description) error {
 		}
 		fmt.Fprintf(w, "vocabulary\t%s, %s embedding\n", thousands(int64(d.Vocab)), tied)
 		fmt.Fprintf(w, "context\t%s positions, RoPE %s, base %g\n", thousands(int64(d.Positions)), d.RopeType, d.RopeTheta)
+		if d.WindowLayers > 0 {
+			fmt.Fprintf(w, "sliding window\t%s positions in %d of %d layers\n", thousands(int64(d.Window)), d.WindowLayers, d.Layers)
+		}
 		fmt.Fprintf(w, "parameters\t%s\n", thousands(d.Parameters))
 		fmt.Fprintf(w, "weights\t%s, %.3f bits per parameter\n", size(d.WeightBytes), d.BitsPerParam)
 		for _, t := range d.Types {

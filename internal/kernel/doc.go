@@ -85,3 +85,7 @@ const PanelRows = 16
 // blockK is the length of one chain of multiply-adds. A block of one panel is
 // 16 KiB of float32; two of them and a strip of activations stay near the core.
 const blockK = 256
+
+// SumBlock is the length of one chain of multiply-adds. A product whose first k terms are
+// zero keeps its bits if they are left out, as long as k is a multiple of SumBlock.
+const SumBlock = blockK

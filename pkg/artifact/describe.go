@@ -20,6 +20,8 @@ type Description struct {
 	HeadDim      int         `json:"head_dim"`
 	Vocab        int         `json:"vocab_size"`
 	Positions    int         `json:"max_positions"`
+	Window       int         `json:"sliding_window"` // see Config; 0 if no layer has one
+	WindowLayers int         `json:"sliding_layers"`
 	RopeType     string      `json:"rope_type"`
 	RopeTheta    float64     `json:"rope_theta"`
 	TiedHead     bool        `json:"tied_embedding"`
@@ -54,6 +56,7 @@ func Describe(dir string) (*Description, error) {
 		Kind: "checkpoint", ModelType: cfg.ModelType, Layers: cfg.Layers, Hidden: cfg.HiddenSize,
 		Intermediate: cfg.IntermediateSize, Heads: cfg.Heads, KVHeads: cfg.KVHeads, HeadDim: cfg.HeadDim,
 		Vocab: cfg.VocabSize, Positions: cfg.MaxPositions, RopeType: cfg.Rope.Type, RopeTheta: cfg.Rope.Theta,
+		Window: cfg.SlidingWindow, WindowLayers: cfg.SlidingLayers(),
 		TiedHead: cfg.TieEmbeddings, WeightBytes: ckpt.Bytes(),
 	}
 	for _, spec := range cfg.Tensors() {

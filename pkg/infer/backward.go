@@ -123,8 +123,7 @@ func (r *Runner) layerTape(b *Block, batch []Segment, layer, n int, l *layerTape
 		keep(&l.q, r.q)
 		keep(&l.k, r.k)
 	}
-	r.rotateAndStore(batch, layer, n)
-	r.attention(batch, layer)
+	r.attendAll(batch, layer, n)
 	swap(&l.qTurned, &r.q)
 	swap(&l.kTurned, &r.k)
 	swap(&l.v, &r.v)
@@ -286,7 +285,7 @@ func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n
 	}
 	r.pool.Run(len(batch)*c.KVHeads, func(worker, i int) {
 		s := i / c.KVHeads
-		r.headBack(&bw.workers[worker], l, first[s], len(batch[s].Tokens), i%c.KVHeads)
+		r.headBack(&bw.workers[worker], l, c.Window(layer), first[s], len(batch[s].Tokens), i%c.KVHeads)
 	})
 	r.rows(n, func(i int) {
 		turn := func(grad, kept, norm []float32, at int) {
@@ -319,21 +318,23 @@ type attentionBackScratch struct {
 }
 
 // headBack computes the gradients of q, k and v for one sequence, whose first token
-// is row first, and one KV head with the query heads that share it. Scores are made
-// again, for some tokens at a time, so memory grows with the length alone.
-func (r *Runner) headBack(w *attentionBackScratch, l *layerTape, first, n, kv int) {
+// is row first, and one KV head with the query heads that share it, in a layer with the
+// given sliding window, 0 for none. Scores are computed again, for some tokens at a time,
+// so memory grows with the length alone.
+func (r *Runner) headBack(w *attentionBackScratch, l *layerTape, window, first, n, kv int) {
 	c, bw := r.model.Config, r.back
 	hd, group := c.HeadDim, c.Heads/c.KVHeads
 	width, kvWidth := group*hd, c.KVHeads*hd
 	scale := float32(1 / math.Sqrt(float64(hd)))
-	keys, values := l.kTurned[first*kvWidth+kv*hd:], l.v[first*kvWidth+kv*hd:]
 	w.dk, w.dv = grow(w.dk, n*hd), grow(w.dv, n*hd)
 	clear(w.dk)
 	clear(w.dv)
-	block := min(max(maxScores/(n*group), 1), n, maxQueries)
+	block := queryBlock(c, window, n)
 	for start := 0; start < n; start += block {
 		length := min(block, n-start)
-		rows, visible := length*group, start+length
+		low := firstKey(window, start)
+		keys, values := l.kTurned[(first+low)*kvWidth+kv*hd:], l.v[(first+low)*kvWidth+kv*hd:]
+		rows, visible := length*group, start+length-low
 		at := func(i int) int { return (first+start+i)*c.Heads*hd + kv*width }
 		w.q, w.out, w.dq = grow(w.q, rows*hd), grow(w.out, rows*hd), grow(w.dq, rows*hd)
 		w.scores, w.grads = grow(w.scores, rows*visible), grow(w.grads, rows*visible)
@@ -344,16 +345,17 @@ func (r *Runner) headBack(w *attentionBackScratch, l *layerTape, first, n, kv in
 		w.mul.MulNT(rows, visible, hd, w.q, hd, keys, kvWidth, w.scores, visible)
 		w.mul.MulNT(rows, visible, hd, w.out, hd, values, kvWidth, w.grads, visible)
 		for row := range rows {
-			seen := start + row/group + 1
+			from, to := visibleKeys(window, start+row/group)
+			from, to = from-low, to-low
 			p, g := w.scores[row*visible:(row+1)*visible], w.grads[row*visible:(row+1)*visible]
-			kernel.Softmax(p[:seen], scale)
-			kernel.SoftmaxBack(g[:seen], p[:seen], scale)
-			clear(p[seen:])
-			clear(g[seen:])
+			attentionWeights(p, from, to, scale)
+			kernel.SoftmaxBack(g[from:to], p[from:to], scale)
+			clear(g[:from])
+			clear(g[to:])
 		}
 		w.mul.MulNN(rows, hd, visible, w.grads, visible, keys, kvWidth, w.dq, hd)
-		w.mul.MulTNAdd(visible, hd, rows, w.grads, visible, w.q, hd, w.dk, hd)
-		w.mul.MulTNAdd(visible, hd, rows, w.scores, visible, w.out, hd, w.dv, hd)
+		w.mul.MulTNAdd(visible, hd, rows, w.grads, visible, w.q, hd, w.dk[low*hd:], hd)
+		w.mul.MulTNAdd(visible, hd, rows, w.scores, visible, w.out, hd, w.dv[low*hd:], hd)
 		for i := range length {
 			copy(bw.q[at(i):at(i)+width], w.dq[i*width:(i+1)*width])
 		}

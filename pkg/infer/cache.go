@@ -1,25 +1,46 @@
 package infer
 
+import (
+	"math"
+
+	"afmq/internal/kernel"
+)
+
 // Cache holds the keys and values of one sequence, float32, as they enter
 // attention (normed and rotated). One slab per layer and KV head, so that the
-// positions of a head lie next to each other: [layer][kv_head][capacity, head_dim].
+// positions of a head lie next to each other: [layer][kv_head][size, head_dim].
+//
+// A layer that attends to all earlier positions keeps capacity positions. One with a
+// sliding window keeps at most window + 766: those that the next token can attend to, from
+// a multiple of [kernel.SumBlock] on, and windowPart new ones.
 type Cache struct {
-	Len      int // positions held
+	Len      int // positions appended
 	capacity int
 	headDim  int
 	kvHeads  int
-	keys     [][]float32 // one slice per layer, [kv_heads, capacity, head_dim]
-	values   [][]float32
+	layers   []layerCache
 }
 
-// NewCache returns an empty cache with room for capacity positions, which takes
-// layers · 2 · kv_heads · head_dim · capacity float32.
+// layerCache is the part of a layer. Position p lies at index p - start of a slab.
+type layerCache struct {
+	window       int       // positions that a token attends to; 0 for all
+	size         int       // positions that a slab can hold
+	start        int       // the first position held
+	keys, values []float32 // [kv_heads, size, head_dim]
+}
+
+// windowPart is how many tokens of a sequence pass attention at a time in a layer whose
+// cache holds less than the sequence.
+const windowPart = 512
+
+// NewCache returns an empty cache for capacity positions, which takes
+// 2 · kv_heads · head_dim · size float32 for each layer, where size is capacity, or, with a
+// sliding window, min(capacity, window + 766).
 func (m *Model) NewCache(capacity int) *Cache {
-	c := &Cache{capacity: capacity, headDim: m.Config.HeadDim, kvHeads: m.Config.KVHeads}
-	n := c.kvHeads * capacity * c.headDim
-	for range m.Config.Layers {
-		c.keys = append(c.keys, make([]float32, n))
-		c.values = append(c.values, make([]float32, n))
+	c := m.layoutCache(capacity)
+	for i := range c.layers {
+		n := c.kvHeads * c.layers[i].size * c.headDim
+		c.layers[i].keys, c.layers[i].values = make([]float32, n), make([]float32, n)
 	}
 	return c
 }
@@ -27,23 +48,92 @@ func (m *Model) NewCache(capacity int) *Cache {
 // newLayerCache returns an empty cache whose layers share their memory, for use one
 // layer at a time.
 func (m *Model) newLayerCache(capacity int) *Cache {
-	c := &Cache{capacity: capacity, headDim: m.Config.HeadDim, kvHeads: m.Config.KVHeads}
-	n := c.kvHeads * capacity * c.headDim
+	c := m.layoutCache(capacity)
+	size := 0
+	for _, l := range c.layers {
+		size = max(size, l.size)
+	}
+	n := c.kvHeads * size * c.headDim
 	keys, values := make([]float32, n), make([]float32, n)
-	for range m.Config.Layers {
-		c.keys, c.values = append(c.keys, keys), append(c.values, values)
+	for i := range c.layers {
+		c.layers[i].keys, c.layers[i].values = keys, values
 	}
 	return c
 }
 
+// layoutCache returns a cache without slabs.
+func (m *Model) layoutCache(capacity int) *Cache {
+	c := &Cache{capacity: capacity, headDim: m.Config.HeadDim, kvHeads: m.Config.KVHeads}
+	c.layers = make([]layerCache, m.Config.Layers)
+	for i := range c.layers {
+		l := &c.layers[i]
+		l.window, l.size = m.Config.Window(i), capacity
+		if l.window > 0 {
+			l.size = min(capacity, maxEarlier(l.window)+windowPart)
+		}
+	}
+	return c
+}
+
+// visibleKeys returns the positions [from, to) that a token at pos attends to.
+func visibleKeys(window, pos int) (from, to int) {
+	if window > 0 {
+		from = max(0, pos-window+1)
+	}
+	return from, pos + 1
+}
+
+// firstKey returns the first position whose key attention evaluates for a token at pos: the
+// first that the token sees, rounded down to a multiple of [kernel.SumBlock]. The tokens
+// after it are multiplied with the same keys, and the order of their sums must not depend on
+// where the batch begins.
+func firstKey(window, pos int) int {
+	from, _ := visibleKeys(window, pos)
+	return from / kernel.SumBlock * kernel.SumBlock
+}
+
+// maxEarlier returns the largest number of positions from firstKey on before the token's.
+func maxEarlier(window int) int { return window - 1 + kernel.SumBlock - 1 }
+
 // Reset empties the cache for another sequence.
 func (c *Cache) Reset() { c.Len = 0 }
 
-// Capacity returns the number of positions that the cache has room for.
+// Capacity returns the number of positions that can be appended to an empty cache.
 func (c *Cache) Capacity() int { return c.capacity }
 
-// head returns the keys and values [capacity, head_dim] of one KV head.
-func (c *Cache) head(layer, kv int) (keys, values []float32) {
-	n := c.capacity * c.headDim
-	return c.keys[layer][kv*n : (kv+1)*n], c.values[layer][kv*n : (kv+1)*n]
+// part returns how many tokens of a sequence the layer can take at a time, math.MaxInt if
+// it has space for all of them.
+func (c *Cache) part(layer int) int {
+	if c.layers[layer].size < c.capacity {
+		return windowPart
+	}
+	return math.MaxInt
+}
+
+// admit makes space in a layer for the positions [pos, pos+n), at most a part, by discarding
+// positions that none of them sees.
+func (c *Cache) admit(layer, pos, n int) {
+	l := &c.layers[layer]
+	if pos == 0 {
+		l.start = 0
+	}
+	if pos+n-l.start <= l.size {
+		return
+	}
+	start := firstKey(l.window, pos)
+	from, to := (start-l.start)*c.headDim, (pos-l.start)*c.headDim
+	l.start = start
+	for kv := range c.kvHeads {
+		at := kv * l.size * c.headDim
+		copy(l.keys[at:], l.keys[at+from:at+to])
+		copy(l.values[at:], l.values[at+from:at+to])
+	}
+}
+
+// head returns the keys and values [positions, head_dim] of one KV head from position pos
+// on.
+func (c *Cache) head(layer, kv, pos int) (keys, values []float32) {
+	l := &c.layers[layer]
+	at, end := (kv*l.size+pos-l.start)*c.headDim, (kv+1)*l.size*c.headDim
+	return l.keys[at:end], l.values[at:end]
 }

@@ -6,6 +6,7 @@ import (
 
 	"afmq/internal/kernel"
 	"afmq/pkg/compute"
+	"afmq/pkg/model"
 )
 
 // Segment is a run of tokens of one sequence: they follow what its cache holds,
@@ -46,7 +47,11 @@ type rowLoop struct {
 	dst, x, w []float32
 	batch     []Segment
 	layer     int
+	part      tokenRange
 }
+
+// tokenRange is the tokens [from, to) of every segment, as far as it has them.
+type tokenRange struct{ from, to int }
 
 // NewRunner returns a runner whose matrix products run on pool.
 func (m *Model) NewRunner(pool *compute.Pool) *Runner {
@@ -103,8 +108,7 @@ func (r *Runner) attentionOut(b *Block, batch []Segment, layer, n int) {
 	r.project(&b.Q, r.q, r.normed, n)
 	r.project(&b.K, r.k, r.normed, n)
 	r.project(&b.V, r.v, r.normed, n)
-	r.rotateAndStore(batch, layer, n)
-	r.attention(batch, layer)
+	r.attendAll(batch, layer, n)
 }
 
 // addAttention adds the attention's result to r.hidden.
@@ -238,27 +242,49 @@ func (r *Runner) normRow(i int) {
 	kernel.RMSNorm(l.dst[i*d:(i+1)*d], l.x[i*d:(i+1)*d], l.w, float32(r.model.Config.RMSNormEps))
 }
 
-// rotateAndStore norms the queries and keys of a layer where the family does,
+// attendAll computes the attention of a layer for the n projected tokens of the batch into
+// r.attn: at once, or in parts where a cache does not hold all positions of a sequence.
+func (r *Runner) attendAll(batch []Segment, layer, n int) {
+	longest, step := 0, math.MaxInt
+	for _, seg := range batch {
+		longest, step = max(longest, len(seg.Tokens)), min(step, seg.Cache.part(layer))
+	}
+	for from := 0; from < longest; from += step {
+		part := tokenRange{from, from + min(step, longest-from)}
+		for _, seg := range batch {
+			if tokens := min(part.to, len(seg.Tokens)) - from; tokens > 0 {
+				seg.Cache.admit(layer, seg.Cache.Len+from, tokens)
+			}
+		}
+		r.rotateAndStore(batch, layer, n, part)
+		r.attention(batch, layer, part)
+	}
+}
+
+// rotateAndStore norms the queries and keys of a part of the batch where the family does,
 // rotates them to their positions, and appends keys and values to the caches.
-func (r *Runner) rotateAndStore(batch []Segment, layer, n int) {
-	r.each(n, rowLoop{f: (*Runner).rotateRow, batch: batch, layer: layer})
+func (r *Runner) rotateAndStore(batch []Segment, layer, n int, part tokenRange) {
+	r.each(n, rowLoop{f: (*Runner).rotateRow, batch: batch, layer: layer, part: part})
 }
 
 func (r *Runner) rotateRow(i int) {
-	c, batch, layer := r.model.Config, r.loop.batch, r.loop.layer
+	c, layer, part := r.model.Config, r.loop.layer, r.loop.part
+	cache, pos := r.loop.batch[r.segmentOf[i]].Cache, r.posOf[i]
+	if t := pos - cache.Len; t < part.from || t >= part.to {
+		return
+	}
 	b := &r.model.Blocks[layer]
 	hd := c.HeadDim
 	q := r.q[i*c.Heads*hd : (i+1)*c.Heads*hd]
 	for h := range c.Heads {
 		r.turn(q[h*hd:(h+1)*hd], b.QNorm, i)
 	}
-	cache, pos := batch[r.segmentOf[i]].Cache, r.posOf[i]
 	for kv := range c.KVHeads {
 		at := (i*c.KVHeads + kv) * hd
 		r.turn(r.k[at:at+hd], b.KNorm, i)
-		keys, values := cache.head(layer, kv)
-		copy(keys[pos*hd:(pos+1)*hd], r.k[at:at+hd])
-		copy(values[pos*hd:(pos+1)*hd], r.v[at:at+hd])
+		keys, values := cache.head(layer, kv, pos)
+		copy(keys, r.k[at:at+hd])
+		copy(values, r.v[at:at+hd])
 	}
 }
 
@@ -292,33 +318,54 @@ const maxScores = 1 << 18
 // that the last one sees, which the others pay for in vain.
 const maxQueries = 64
 
-// attention computes causal grouped-query attention for every token of the batch
-// (Ainslie et al. 2023, arXiv:2305.13245) into r.attn.
-func (r *Runner) attention(batch []Segment, layer int) {
+// queryBlock returns how many tokens of a sequence of n make a task of attention.
+func queryBlock(c *model.Config, window, n int) int {
+	keys := n
+	if window > 0 {
+		keys = min(n, maxEarlier(window)+maxQueries)
+	}
+	return min(max(maxScores/(keys*c.Heads/c.KVHeads), 1), maxQueries)
+}
+
+// attention computes causal grouped-query attention (Ainslie et al. 2023,
+// arXiv:2305.13245), with the layer's sliding window if it has one (Beltagy et al. 2020,
+// arXiv:2004.05150), for every token of a part of the batch into r.attn.
+func (r *Runner) attention(batch []Segment, layer int, part tokenRange) {
 	c := r.model.Config
 	r.tasks = r.tasks[:0]
 	first := 0
 	for _, seg := range batch {
 		n := len(seg.Tokens)
-		visible := seg.Cache.Len + n
-		block := min(max(maxScores/(visible*c.Heads/c.KVHeads), 1), max(n, 1), maxQueries)
-		for start := 0; start < n; start += block {
+		end := min(n, part.to)
+		for start := part.from; start < end; {
+			length := min(queryBlock(c, c.Window(layer), seg.Cache.Len+n), end-start)
 			for kv := range c.KVHeads {
-				r.tasks = append(r.tasks, attentionTask{seg.Cache, layer, kv, first, start, min(block, n-start)})
+				r.tasks = append(r.tasks, attentionTask{seg.Cache, layer, kv, first, start, length})
 			}
+			start += length
 		}
 		first += n
 	}
 	r.pool.Run(len(r.tasks), r.taskLoop)
 }
 
+// attentionWeights turns a token's scores into the weights of the values. The token sees
+// the keys [from, to); the others get 0.
+func attentionWeights(scores []float32, from, to int, scale float32) {
+	kernel.Softmax(scores[from:to], scale)
+	clear(scores[:from])
+	clear(scores[to:])
+}
+
 func (r *Runner) attend(w *attentionScratch, t attentionTask) {
 	c, cache := r.model.Config, t.cache
 	hd, group := c.HeadDim, c.Heads/c.KVHeads
-	keys, values := cache.head(t.layer, t.kv)
 	base := cache.Len + t.start // position of the task's first token
-	visible := base + t.length  // keys that its last token sees
-	rows := t.length * group    // one per token and query head, token by token
+	window := c.Window(t.layer)
+	first := firstKey(window, base)
+	keys, values := cache.head(t.layer, t.kv, first)
+	visible := base + t.length - first // keys up to the last token's
+	rows := t.length * group           // one per token and query head, token by token
 	scale := float32(1 / math.Sqrt(float64(hd)))
 	width := group * hd
 
@@ -329,10 +376,8 @@ func (r *Runner) attend(w *attentionScratch, t attentionTask) {
 	}
 	w.mul.MulNT(rows, visible, hd, w.q, hd, keys, hd, w.scores, visible)
 	for row := range rows {
-		seen := base + row/group + 1
-		scores := w.scores[row*visible : (row+1)*visible]
-		kernel.Softmax(scores[:seen], scale)
-		clear(scores[seen:])
+		from, to := visibleKeys(window, base+row/group)
+		attentionWeights(w.scores[row*visible:(row+1)*visible], from-first, to-first, scale)
 	}
 	w.mul.MulNN(rows, hd, visible, w.scores, visible, values, hd, w.out, hd)
 	for i := range t.length {

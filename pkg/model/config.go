@@ -31,9 +31,14 @@ type Config struct {
 	OBias            bool
 	MLPBias          bool
 	Rope             Rope
-	BOS              []int32 // at most one
-	EOS              []int32 // that of config.json first, then what generation_config.json adds
-	Quantization     *Quantization
+	// SlidingWindow is how many positions a token attends to in the layers that Sliding
+	// marks, its own included: position i attends to j if i - SlidingWindow < j <= i. It is
+	// 0 if no layer slides.
+	SlidingWindow int
+	Sliding       []bool  // [layers]; nil if every layer attends to all earlier positions
+	BOS           []int32 // at most one
+	EOS           []int32 // that of config.json first, then what generation_config.json adds
+	Quantization  *Quantization
 }
 
 // Quantization is the quantization_config of an artifact.
@@ -86,9 +91,8 @@ const (
 // ParseConfig reads the config.json in data; file names it in errors.
 //
 // What the engine does not compute is refused by name: another model_type, a
-// mixture of experts, an unknown kind of rotary embedding, a sliding window that
-// a layer uses and that is shorter than max_position_embeddings, another
-// activation, weights quantized by another tool.
+// mixture of experts, an unknown kind of rotary embedding, a layer type other than
+// full and sliding attention, another activation, weights quantized by another tool.
 func ParseConfig(file string, data []byte) (*Config, error) {
 	f, err := parseFields(file, "", data)
 	if err != nil {
@@ -120,6 +124,7 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 		f.fail("bos_token_id", "names %d tokens; expected one", len(c.BOS))
 	}
 	c.Rope = readRope(f, fam, c)
+	c.readWindow(f, fam)
 	refuseUnsupported(f, fam, c)
 	c.Quantization = readQuantization(f)
 	if f.err != nil {

@@ -22,13 +22,14 @@ type family struct {
 	theta float64
 }
 
-// windowRule says which layers of a family may attend to a sliding window only.
+// windowRule says which layers of a family attend to a sliding window, as the config
+// classes and models of transformers 5 have it.
 type windowRule uint8
 
 const (
-	noWindow      windowRule = iota // only where layer_types says so
-	mistralWindow                   // all layers, unless sliding_window is null
-	qwenWindow                      // with use_sliding_window, layers from max_window_layers on
+	noWindow      windowRule = iota // no layer
+	mistralWindow                   // layer_types, or all layers; none if sliding_window is null
+	qwenWindow                      // layer_types, or those from max_window_layers on; none without use_sliding_window
 )
 
 var families = map[string]family{

@@ -108,14 +108,21 @@ func TestConfigRefuses(t *testing.T) {
 		"yarn, negative":       {with(llama, "rope_scaling", object{"type": "yarn", "factor": 4, "beta_fast": -1}), "beta_fast"},
 		"yarn without factor":  {with(llama, "rope_scaling", object{"type": "yarn"}), `"rope_scaling.factor" is missing`},
 		"rope not an object":   {with(llama, "rope_scaling", 3), "rope_scaling"},
-		"mistral window":       {with(mistral, "sliding_window", 256), "sliding_window"},
-		"qwen window":          {with(qwen2, "sliding_window", 256, "use_sliding_window", true, "max_window_layers", 2), "layer 2 uses it"},
-		"layer types":          {with(qwen3, "sliding_window", 256, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "layer 1 uses it"},
+		"mistral window of 0":  {with(mistral, "sliding_window", 0), `"sliding_window" is 0, but layer 0 uses it`},
+		"negative window":      {with(mistral, "sliding_window", -1), "sliding_window"},
+		"qwen window of 0":     {with(qwen2, "sliding_window", 0, "use_sliding_window", true, "max_window_layers", 2), "layer 2 uses it"},
+		"layer types, not on":  {with(qwen3, "sliding_window", 256, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "use_sliding_window"},
+		"layer types, null":    {with(qwen3, "use_sliding_window", true, "layer_types", []string{"full_attention", "full_attention", "sliding_attention"}), "for layer 2"},
+		"mistral, null":        {with(mistral, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "sliding_window is null"},
 		"unknown layer type":   {with(qwen3, "sliding_window", 256, "layer_types", []string{"linear_attention"}), "linear_attention"},
-		"mistral without key":  {without(with(mistral, "max_position_embeddings", 8192), "sliding_window"), "sliding_window"},
+		"chunked layer":        {with(mistral, "sliding_window", 256, "layer_types", []string{"sliding_attention", "chunked_attention", "full_attention"}), `"chunked_attention" for layer 1`},
+		"too few layer types":  {with(qwen3, "layer_types", []string{"full_attention"}), "has 1 entries; expected num_hidden_layers, 3"},
+		"no layer types":       {with(qwen3, "layer_types", []string{}), "has 0 entries"},
+		"too many layer types": {with(qwen3, "layer_types", slices.Repeat([]string{"full_attention"}, 4)), "has 4 entries"},
 		"window not a number":  {with(mistral, "sliding_window", "x"), "sliding_window"},
+		"window layers":        {with(qwen2, "sliding_window", 8, "use_sliding_window", true, "max_window_layers", "x"), "max_window_layers"},
 		"bool not a bool":      {with(llama, "tie_word_embeddings", "yes"), "true or false"},
-		"llama's layer types":  {with(llama, "sliding_window", 8, "layer_types", []string{"sliding_attention"}), "layer 0 uses it"},
+		"llama's layer types":  {with(llama, "sliding_window", 8, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "for layer 1, which a llama model"},
 		"layer types no list":  {with(qwen3, "sliding_window", 8, "layer_types", 7), "list of strings"},
 		"eos not an id":        {with(llama, "eos_token_id", "x"), "eos_token_id"},
 		"negative eos":         {with(llama, "eos_token_id", []int{-1}), "names token -1"},
@@ -138,19 +145,49 @@ func TestConfigRefuses(t *testing.T) {
 	}
 }
 
-// A window that no layer uses, or that is long enough, changes nothing.
-func TestConfigAcceptsIdleWindows(t *testing.T) {
-	for name, m := range map[string]map[string]any{
-		"mistral, long enough":   with(base("mistral"), "sliding_window", 512),
-		"mistral, full layers":   with(base("mistral"), "sliding_window", 16, "layer_types", []string{"full_attention"}),
-		"qwen, not used":         with(base("qwen2"), "sliding_window", 16),
-		"qwen, later layers":     with(base("qwen2"), "sliding_window", 16, "use_sliding_window", true),
-		"qwen, all layers full":  with(base("qwen3"), "sliding_window", 16, "layer_types", []string{"full_attention"}),
-		"llama has no windows":   with(base("llama"), "sliding_window", 16),
-		"qwen, window is absent": without(with(base("qwen2"), "use_sliding_window", true, "max_window_layers", 0), "sliding_window"),
+// Which layers slide, by the config classes of transformers 5.23. The golden logits hold
+// the usual cases to transformers itself.
+func TestConfigWindows(t *testing.T) {
+	const f, s = "full_attention", "sliding_attention"
+	qwen := with(base("qwen2"), "sliding_window", 16, "use_sliding_window", true)
+	for name, tc := range map[string]struct {
+		config map[string]any
+		want   []int // of each layer
+	}{
+		"mistral":                {with(base("mistral"), "sliding_window", 16), []int{16, 16, 16}},
+		"mistral, null":          {base("mistral"), []int{0, 0, 0}},
+		"mistral, no key":        {without(base("mistral"), "sliding_window"), []int{4096, 4096, 4096}},
+		"mistral, window of 1":   {with(base("mistral"), "sliding_window", 1), []int{1, 1, 1}},
+		"mistral, full layers":   {with(base("mistral"), "sliding_window", 16, "layer_types", []string{f, f, f}), []int{0, 0, 0}},
+		"mistral, null and full": {with(base("mistral"), "layer_types", []string{f, f, f}), []int{0, 0, 0}},
+		"mistral, layer types":   {with(base("mistral"), "sliding_window", 16, "layer_types", []string{s, f, s}), []int{16, 0, 16}},
+		"mistral, null types":    {with(base("mistral"), "sliding_window", 16, "layer_types", nil), []int{16, 16, 16}},
+		"qwen, not used":         {with(base("qwen2"), "sliding_window", 16, "max_window_layers", 0), []int{0, 0, 0}},
+		"qwen, 0 and not used":   {with(base("qwen2"), "sliding_window", 0, "max_window_layers", 0), []int{0, 0, 0}},
+		"qwen, later layers":     {qwen, []int{0, 0, 0}},
+		"qwen, all layers":       {with(qwen, "max_window_layers", 0), []int{16, 16, 16}},
+		"qwen, last layers":      {with(qwen, "max_window_layers", 1), []int{0, 16, 16}},
+		"qwen, no layers":        {with(qwen, "max_window_layers", 3), []int{0, 0, 0}},
+		"qwen, null":             {with(qwen, "sliding_window", nil, "max_window_layers", 0), []int{0, 0, 0}},
+		"qwen, no key":           {without(with(qwen, "max_window_layers", 0), "sliding_window"), []int{4096, 4096, 4096}},
+		"qwen, layer types":      {with(qwen, "max_window_layers", 0, "layer_types", []string{f, s, "attention"}), []int{0, 16, 0}},
+		"qwen, full layers":      {with(base("qwen3"), "sliding_window", 16, "layer_types", []string{f, f, f}), []int{0, 0, 0}},
+		"llama has no windows":   {with(base("llama"), "sliding_window", 16), []int{0, 0, 0}},
+		"llama, full layers":     {with(base("llama"), "sliding_window", 16, "layer_types", []string{f, f, f}), []int{0, 0, 0}},
 	} {
-		if _, err := parse(t, m); err != nil {
+		c, err := parse(t, tc.config)
+		if err != nil {
 			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got, sliding := []int{c.Window(0), c.Window(1), c.Window(2)}, 0
+		for _, w := range tc.want {
+			if w > 0 {
+				sliding++
+			}
+		}
+		if !slices.Equal(got, tc.want) || c.SlidingLayers() != sliding || c.SlidingWindow != slices.Max(tc.want) {
+			t.Errorf("%s: windows %v, %d layers, %d; expected %v", name, got, c.SlidingLayers(), c.SlidingWindow, tc.want)
 		}
 	}
 }
@@ -265,6 +302,8 @@ func FuzzParseConfig(f *testing.F) {
 		with(base("qwen3"), "quantization_config", object{"quant_method": "afmq", "version": 1, "bits": 4, "group_rows": 16, "modules": object{"lm_head": object{"bits": 2}}}),
 		with(base("llama"), "rope_scaling", object{"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 128}),
 		with(base("llama"), "rope_scaling", object{"type": "yarn", "factor": 4, "mscale": 1, "mscale_all_dim": 0.5}),
+		with(base("mistral"), "sliding_window", 8, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}),
+		with(base("qwen2"), "sliding_window", 8, "use_sliding_window", true, "max_window_layers", 1),
 		with(base("mistral"), "rope_parameters", object{"rope_type": "dynamic", "factor": 2, "rope_theta": 1e6}),
 	} {
 		data, err := json.Marshal(m)
@@ -283,6 +322,11 @@ func FuzzParseConfig(f *testing.F) {
 		}
 		if c.Layers > 64 {
 			return
+		}
+		for layer := range c.Layers {
+			if w := c.Window(layer); w < 0 || c.Sliding != nil && (w > 0) != c.Sliding[layer] {
+				t.Fatalf("layer %d has a window of %d: %+v", layer, w, c)
+			}
 		}
 		for _, s := range c.Tensors() {
 			n := int64(1)

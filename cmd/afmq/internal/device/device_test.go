@@ -93,6 +93,40 @@ func TestEstimateByHand(t *testing.T) {
 	}
 }
 
+// TestWindowByHand: one of the two layers sees 6 positions, so that a prompt of 10 has
+// 1+2+3+4+5+6+6+6+6+6 = 45 pairs in it.
+func TestWindowByHand(t *testing.T) {
+	c, layout := small(t, true)
+	c.SlidingWindow, c.Sliding = 6, []bool{false, true}
+	w := NewWork(c, layout)
+	if w.PairOps != 64 || w.KVValues != 32 || w.WindowPairOps != 64 || w.WindowKVValues != 32 || w.Window != 6 {
+		t.Fatalf("%+v", w)
+	}
+	p := &Profile{Bandwidth: Figure{Value: 1e6}, Compute: Figure{Value: 1e6}, Memory: Figure{Value: 1e9}, KVBits: 16}
+	for _, test := range []struct {
+		compute                  float64
+		use                      Use
+		kv                       int64
+		first, decode, whenWhole float64
+	}{
+		{1e6, Use{20, 10}, 64 * (20 + 6), 2 * (10*6144 + 1600 + (55+45)*64) / 1e6, 1e6 / (2 * (7744 + (11+6)*64)), 1e6 / (2 * (7744 + (20+6)*64))},
+		{1e12, Use{20, 10}, 64 * (20 + 6), 15648 / 1e6, 1e6 / (15648 + (10+5)*64.0), 1e6 / (15648 + (19+5)*64.0)},
+		{1e6, Use{5, 4}, 64 * (5 + 5), 2 * (4*6144 + 1600 + (10+10)*64) / 1e6, 1e6 / (2 * (7744 + (5+5)*64)), 1e6 / (2 * (7744 + (5+5)*64))},
+		{1e12, Use{5, 3}, 64 * (5 + 5), 15648 / 1e6, 1e6 / (15648 + (3+3)*64.0), 1e6 / (15648 + (4+4)*64.0)},
+	} {
+		p.Compute.Value = test.compute
+		e := p.Estimate(w, test.use)
+		if e.KVBytes != test.kv || e.TotalBytes != 15648+test.kv {
+			t.Errorf("%+v: keys and values take %d bytes of %d, expected %d", test.use, e.KVBytes, e.TotalBytes, test.kv)
+		}
+		for _, f := range [][2]float64{{e.FirstToken, test.first}, {e.Decode, test.decode}, {e.DecodeFull, test.whenWhole}} {
+			if math.Abs(f[0]/f[1]-1) > 1e-12 {
+				t.Errorf("%+v at %v FLOP/s: %v, expected %v", test.use, test.compute, f[0], f[1])
+			}
+		}
+	}
+}
+
 func TestUse(t *testing.T) {
 	c := &model.Config{MaxPositions: 1000}
 	for _, test := range []struct {

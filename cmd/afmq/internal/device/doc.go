@@ -5,8 +5,9 @@
 // measured, and the order of plans on one device does not depend on it.
 //
 // One token read or written (decode) reads every weight once, but of the embedding only
-// one row, and the keys and values of all tokens before it; it takes two operations for
-// each weight of a matrix, and four for each query head, dimension and earlier token. A
+// one row, and the keys and values of all tokens before it, or of those in its window in a
+// layer with a sliding window; it takes two operations for each weight of a matrix, and
+// four for each query head, dimension and token that it attends to. A
 // prompt (prefill) reads the weights once, takes two operations for each of its tokens and
 // each weight of the layers, the head for its last token alone, and attention over all
 // pairs of tokens.

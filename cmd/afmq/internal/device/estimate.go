@@ -44,8 +44,13 @@ type Work struct {
 	StepBytes   int64 // of weights read for one token
 	LayerOps    int64 // multiply-adds of the layers' matrices for one token
 	HeadOps     int64 // of the head
-	PairOps     int64 // multiply-adds of attention for a token and an earlier one
-	KVValues    int64 // numbers kept for one token
+	PairOps     int64 // multiply-adds of attention for a token and a position that it sees
+	KVValues    int64 // keys and values of a position, in numbers
+	// PairOps and KVValues are of the layers that attend to the whole context. These are
+	// the same of those with a sliding window, and the positions that it spans; 0 if there
+	// are none.
+	WindowPairOps, WindowKVValues int64
+	Window                        int
 }
 
 // NewWork adds up what a model stored like this takes; see infer.StoredLayout.
@@ -72,8 +77,11 @@ func NewWork(cfg *model.Config, layout []artifact.StoredTensor) Work {
 			}
 		}
 	}
-	w.PairOps = 2 * int64(cfg.Layers) * int64(cfg.Heads) * int64(cfg.HeadDim)
-	w.KVValues = 2 * int64(cfg.Layers) * int64(cfg.KVHeads) * int64(cfg.HeadDim)
+	sliding := int64(cfg.SlidingLayers())
+	full := int64(cfg.Layers) - sliding
+	pair, kv := 2*int64(cfg.Heads)*int64(cfg.HeadDim), 2*int64(cfg.KVHeads)*int64(cfg.HeadDim)
+	w.PairOps, w.KVValues = full*pair, full*kv
+	w.WindowPairOps, w.WindowKVValues, w.Window = sliding*pair, sliding*kv, cfg.SlidingWindow
 	return w
 }
 
@@ -102,16 +110,23 @@ type Estimate struct {
 
 // Estimate applies the roofline. The use must be resolved.
 func (p *Profile) Estimate(w Work, u Use) Estimate {
-	kv := w.KVValues * int64(p.KVBits) / 8
-	e := Estimate{WeightBytes: w.WeightBytes, KVBytes: kv * int64(u.Ctx)}
+	kv, windowKV := w.KVValues*int64(p.KVBits)/8, w.WindowKVValues*int64(p.KVBits)/8
+	e := Estimate{WeightBytes: w.WeightBytes, KVBytes: kv*int64(u.Ctx) + windowKV*int64(min(u.Ctx, w.Window))}
 	e.TotalBytes = e.WeightBytes + e.KVBytes
 	e.Fits = float64(e.TotalBytes) <= p.Memory.Value
-	n := float64(u.Prompt)
+	n, m := float64(u.Prompt), float64(min(u.Prompt, w.Window))
 	pairs := n * (n + 1) / 2 // a token attends to itself too
-	e.FirstToken, e.FirstTokenBound = p.time(2*(n*float64(w.LayerOps)+float64(w.HeadOps)+pairs*float64(w.PairOps)), float64(w.StepBytes))
+	windowPairs := m*(m+1)/2 + (n-m)*m
+	attention := pairs*float64(w.PairOps) + windowPairs*float64(w.WindowPairOps)
+	e.FirstToken, e.FirstTokenBound = p.time(2*(n*float64(w.LayerOps)+float64(w.HeadOps)+attention), float64(w.StepBytes))
 	step := func(earlier int) (float64, Bound) {
-		c := float64(earlier)
-		return p.time(2*(float64(w.LayerOps+w.HeadOps)+(c+1)*float64(w.PairOps)), float64(w.StepBytes)+c*float64(kv))
+		c, seen := float64(earlier), float64(min(earlier+1, w.Window))
+		attention := (c+1)*float64(w.PairOps) + seen*float64(w.WindowPairOps)
+		read := c * float64(kv)
+		if w.Window > 0 {
+			read += (seen - 1) * float64(windowKV)
+		}
+		return p.time(2*(float64(w.LayerOps+w.HeadOps)+attention), float64(w.StepBytes)+read)
 	}
 	t, bound := step(u.Prompt)
 	e.Decode, e.DecodeBound = 1/t, bound

@@ -1,0 +1,95 @@
+package model
+
+import "slices"
+
+// The values of layer_types that the engine has. transformers takes "attention" in older
+// files for "full_attention".
+const (
+	fullAttention    = "full_attention"
+	oldFullAttention = "attention"
+	slidingAttention = "sliding_attention"
+)
+
+// defaultWindow is sliding_window of the Mistral and Qwen config classes, for files that
+// lack the key; null there means none.
+const defaultWindow = 4096
+
+// readWindow reads which layers attend to a sliding window, and how long it is, by the
+// rules of the family's config class in transformers 5.
+func (c *Config) readWindow(f *fields, fam family) {
+	window := f.int("sliding_window", defaultWindow, 0, maxLength)
+	// A Qwen config drops the window without use_sliding_window; a Llama config has none.
+	given := fam.window != noWindow && !f.isNull("sliding_window")
+	if fam.window == qwenWindow {
+		given = f.bool("use_sliding_window", false) && given
+	}
+	sliding := c.readLayerTypes(f)
+	if sliding == nil && given {
+		// Without layer_types: every layer of Mistral, the last ones of Qwen.
+		first := 0
+		if fam.window == qwenWindow {
+			first = f.int("max_window_layers", 28, 0, maxLength)
+		}
+		sliding = make([]bool, c.Layers)
+		for i := min(first, c.Layers); i < c.Layers; i++ {
+			sliding[i] = true
+		}
+	}
+	layer := slices.Index(sliding, true)
+	switch {
+	case f.err != nil || layer < 0:
+	case fam.window == noWindow:
+		f.fail("layer_types", "has %q for layer %d, which a %s model does not support", slidingAttention, layer, c.ModelType)
+	case !given && fam.window == qwenWindow:
+		f.fail("layer_types", "has %q for layer %d, but use_sliding_window and sliding_window give no window", slidingAttention, layer)
+	case !given:
+		f.fail("layer_types", "has %q for layer %d, but sliding_window is null", slidingAttention, layer)
+	case window == 0:
+		f.fail("sliding_window", "is 0, but layer %d uses it; expected 1 or more, or null for no window", layer)
+	default:
+		c.SlidingWindow, c.Sliding = window, sliding
+	}
+}
+
+// readLayerTypes reads layer_types: for each layer whether it slides, nil if the key is
+// missing or null.
+func (c *Config) readLayerTypes(f *fields) []bool {
+	if !f.has("layer_types") {
+		return nil
+	}
+	types := f.strings("layer_types")
+	sliding := make([]bool, len(types))
+	for i, t := range types {
+		switch t {
+		case fullAttention, oldFullAttention:
+		case slidingAttention:
+			sliding[i] = true
+		default:
+			f.fail("layer_types", "has %q for layer %d, which is not supported", t, i)
+		}
+	}
+	if len(types) != c.Layers {
+		f.fail("layer_types", "has %d entries; expected num_hidden_layers, %d", len(types), c.Layers)
+	}
+	return sliding
+}
+
+// Window returns how many positions a token attends to in a layer, its own included; 0 if
+// it attends to all earlier ones.
+func (c *Config) Window(layer int) int {
+	if c.Sliding == nil || !c.Sliding[layer] {
+		return 0
+	}
+	return c.SlidingWindow
+}
+
+// SlidingLayers returns the number of layers with a sliding window.
+func (c *Config) SlidingLayers() int {
+	n := 0
+	for _, s := range c.Sliding {
+		if s {
+			n++
+		}
+	}
+	return n
+}
