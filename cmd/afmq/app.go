@@ -17,15 +17,15 @@ import (
 // version is the tool's version; the release build sets it.
 var version = "0.1.0-dev"
 
-// app is what all commands share: the streams and the global flags.
+// app holds what all commands share: the output streams and the global flags.
 type app struct {
 	stdout, stderr io.Writer
 	wantJSON       bool // --json
-	maybeJSON      bool // it is among the arguments, which may have failed to parse
+	maybeJSON      bool // --json is among the arguments, which may have failed to parse
 	quiet          bool
 	threads        int
 
-	started  bool // a command's own code runs; errors before it are wrong usage
+	started  bool // the command itself runs; an error before that is a usage error
 	pool     *compute.Pool
 	reporter *reporter
 }
@@ -33,18 +33,16 @@ type app struct {
 func newRootCommand(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "afmq",
-		Short: "Compress language models to 2 and 4 bits per weight, and prove what it cost",
+		Short: "Compress language models to 2 to 4 bits per weight and measure the loss",
 		Long: `afmq compresses a 16-bit Hugging Face checkpoint the way Apple compresses its
 on-device foundation model: every 16 rows of a projection share a k-means
 look-up table of 4 or 16 values (2 or 4 bits per weight; 1 to 8 on request), the
-embedding becomes 8 bit per row. The built-in inference engine then says what was
-lost.
+embedding becomes 8 bit per row. The built-in inference engine measures the loss.
 
 MODEL is a Hugging Face directory (config.json, model.safetensors or shards,
-tokenizer.json) of the Llama, Mistral, Qwen2 or Qwen3 kind in F16, BF16 or F32;
-ARTIFACT is the directory that ` + "`afmq quantize`" + ` makes of it; PATH is either.
-The way from one to the other, with text of yours to calibrate on and other text to
-judge by:
+tokenizer.json) of the Llama, Mistral, Qwen2 or Qwen3 family in F16, BF16 or F32.
+ARTIFACT is the directory that ` + "`afmq quantize`" + ` makes from it. PATH is either.
+A complete run, with one text to calibrate on and another to evaluate on:
 
   afmq quantize MODEL --out ARTIFACT --bpw 3.5 --calib calib.jsonl
   afmq verify ARTIFACT
@@ -53,19 +51,19 @@ judge by:
   afmq generate ARTIFACT --prompt "Once upon a time" --adapter ADAPTERS/rank-16
 
 Text is a .jsonl file with one {"text": …} a line, or any other file as one text.
-Counts take k, M or B (32k), sizes KB or MiB and the like (400MB). A long command that
-was interrupted goes on when it is given again; --out is never written over. No
-command uses the network.
+Counts take the suffixes k, M and B (32k), sizes KB, MB, KiB, MiB and so on (400MB).
+An interrupted command resumes when it is run again with the same arguments. An
+existing --out is never overwritten. No command uses the network.
 
-Results go to stdout, progress and errors to stderr. With --json, stdout is one
+Results go to stdout, progress and errors to stderr. With --json, stdout holds one
 versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists the exit codes.`,
-		Example: `  afmq demo                 # all of it, on a small model inside the program
+		Example: `  afmq demo                 # the complete run on a small built-in model
   afmq help quantize        # a command's flags and examples`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
 			}
-			err := fault.Usagef("there is no command %q", args[0])
+			err := fault.Usagef("unknown command %q", args[0])
 			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 				return err.WithHint("did you mean %q?", near[0])
 			}
@@ -85,17 +83,17 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 	}
 	root.SuggestionsMinimumDistance = 2
 	flags := root.PersistentFlags()
-	flags.BoolVar(&a.wantJSON, "json", false, "print one JSON object on stdout, also for an error")
-	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress; errors are still printed")
+	flags.BoolVar(&a.wantJSON, "json", false, "print one JSON object on stdout, for errors too")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print no progress, only results and errors")
 	flags.IntVar(&a.threads, "threads", 0, "`N` worker threads (default: all cores)")
-	cobra.EnableCommandSorting = false // they stand in the order of the work
+	cobra.EnableCommandSorting = false // keep the order in which they are used
 	root.AddGroup(commandGroups...)
 	for _, group := range []struct {
 		id       string
 		commands []*cobra.Command
 	}{
 		{compressGroup, []*cobra.Command{newQuantizeCommand(a), newSensitivityCommand(a), newPlanCommand(a), newRecoverCommand(a)}},
-		{judgeGroup, []*cobra.Command{newInspectCommand(a), newVerifyCommand(a), newEvalCommand(a), newGateCommand(a), newDiffCommand(a), newReportCommand(a), newDevicesCommand(a)}},
+		{evaluateGroup, []*cobra.Command{newInspectCommand(a), newVerifyCommand(a), newEvalCommand(a), newGateCommand(a), newDiffCommand(a), newReportCommand(a), newDevicesCommand(a)}},
 		{useGroup, []*cobra.Command{newGenerateCommand(a), newDequantizeCommand(a)}},
 		{programGroup, []*cobra.Command{newDemoCommand(a), newVersionCommand(a), newCompletionCommand(a)}},
 	} {
@@ -110,7 +108,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 	return root
 }
 
-// start checks the global flags, once a command line has parsed.
+// start checks the global flags after the command line has been parsed.
 func (a *app) start() error {
 	if a.threads < 0 {
 		return fault.Usagef("--threads %d is negative", a.threads)
@@ -142,9 +140,9 @@ func (a *app) close() {
 	}
 }
 
-// print writes a command's result: the JSON object, or what text writes.
+// print writes the result of a command: the object as JSON, or what text prints.
 func (a *app) print(object any, text func(w io.Writer) error) error {
-	if a.reporter != nil { // help is printed before any command starts
+	if a.reporter != nil { // nil while only help is printed
 		a.reporter.Done()
 	}
 	if !a.wantJSON {
@@ -156,7 +154,7 @@ func (a *app) print(object any, text func(w io.Writer) error) error {
 	return outputError(e.Encode(object))
 }
 
-// outputError says that a result could not be printed.
+// outputError classifies an error of writing to standard output.
 func outputError(err error) error {
 	return fault.Writing("standard output", err)
 }
@@ -192,13 +190,13 @@ func (a *app) fail(err error) int {
 	return a.report(d)
 }
 
-// interrupted reports that a signal ended the run; the exit code is the shell's.
+// interrupted reports that a signal ended the run. The exit code is 128 plus the signal.
 func (a *app) interrupted(sig caught) int {
 	return a.report(errorDetail{
 		Code:    interruptedCode,
 		Exit:    128 + int(sig.Signal),
 		Message: "stopped by " + sig.Error(),
-		Hint:    "the same command continues where it stopped, if it had saved anything",
+		Hint:    "run the same command again to resume from what it saved, if anything",
 	})
 }
 
@@ -210,12 +208,12 @@ func (a *app) report(d errorDetail) int {
 	if d.Hint != "" {
 		fmt.Fprintf(a.stderr, "hint: %s\n", d.Hint)
 	}
-	// A gate that failed has printed its result, which is the one object.
+	// A failed gate has printed its result already, which is the one object on stdout.
 	if (a.wantJSON || !a.started && a.maybeJSON) && d.Code != fault.Gate.String() {
 		e := json.NewEncoder(a.stdout)
 		e.SetEscapeHTML(false)
 		e.SetIndent("", "  ")
-		// stderr has the error already; with stdout gone there is nobody else to tell.
+		// The error is on stderr already.
 		_ = e.Encode(errorObject{Schema: "afmq.error/v1", Error: d})
 	}
 	return d.Exit

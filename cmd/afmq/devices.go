@@ -12,16 +12,16 @@ import (
 	"afmq/pkg/fault"
 )
 
-// deviceFlags are the flags of every command that estimates what devices make of a model.
+// deviceFlags are the flags of the commands that estimate memory and speed on devices.
 type deviceFlags struct {
 	names []string
 	use   device.Use
 }
 
 func (d *deviceFlags) register(f *pflag.FlagSet) {
-	f.StringArrayVar(&d.names, "device", nil, "estimate memory and speed on this `DEVICE`: a name that afmq devices lists, or a profile's file; repeatable")
-	f.IntVar(&d.use.Ctx, "ctx", 0, "with --device: `N` tokens of context (default: 4096, or what the model takes)")
-	f.IntVar(&d.use.Prompt, "prompt", 0, "with --device: `N` tokens of the prompt (default: a quarter of the context)")
+	f.StringArrayVar(&d.names, "device", nil, "estimate memory and speed on this `DEVICE`: a name from afmq devices, or a profile file; repeatable")
+	f.IntVar(&d.use.Ctx, "ctx", 0, "with --device: `N` tokens of context (default: 4096, or the model's maximum if less)")
+	f.IntVar(&d.use.Prompt, "prompt", 0, "with --device: `N` tokens in the prompt (default: a quarter of the context)")
 }
 
 // open reads the profiles.
@@ -45,11 +45,10 @@ type devicesObject struct {
 func newDevicesCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "devices [NAME]",
-		Short: "List the device profiles that plan and report know, or print one to edit",
-		Long: `Lists the profiles that this program carries: memory bandwidth, arithmetic and the memory
-that a model may take, each figure with its public source in the file. With NAME the
-profile itself is printed; save it, edit it, and give the file to --device of ` + "`afmq plan`" + `
-or ` + "`afmq report`" + `.`,
+		Short: "List the device profiles for plan and report, or print one to edit",
+		Long: `Lists the built-in device profiles: memory bandwidth, arithmetic throughput and the memory
+available to a model. Each figure has its public source in the profile. With NAME, prints
+that profile; edit a copy and pass the file to --device of ` + "`afmq plan`" + ` or ` + "`afmq report`" + `.`,
 		Example: `  afmq devices
   afmq devices raspberry-pi-5 > mine.json
   afmq plan scores.json --bpw 3.5 --out plan.json --device mine.json --ctx 2048 --prompt 512`,
@@ -73,7 +72,7 @@ func runDevices(a *app, args []string) error {
 	}
 	return a.print(devicesObject{"afmq.devices/v1", all}, func(w io.Writer) error {
 		return table(w, func(w io.Writer) {
-			fmt.Fprintf(w, "name\tdevice\tbandwidth\tarithmetic\tfor the model\n")
+			fmt.Fprintf(w, "name\tdevice\tbandwidth\tarithmetic\tmodel memory\n")
 			for _, p := range all {
 				fmt.Fprintf(w, "%s\t%s\t%.3g GB/s\t%.3g T op/s, %s\t%s\n", p.Name, p.Title, p.Bandwidth.Value/1e9, p.Compute.Value/1e12, p.Arithmetic, size(int64(p.Memory.Value)))
 			}
@@ -107,6 +106,6 @@ func printGuide(w io.Writer, g *device.Guide) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "\nfirst token of a prompt of %s tokens; tokens/s after it, and with the context full; what the\ndevice can do at best, see docs/devices.md\n", thousands(int64(g.Use.Prompt)))
+	_, err := fmt.Fprintf(w, "\nfirst token of a prompt of %s tokens; tokens/s after it, and with the context full; upper\nbounds of what the device can do, see docs/devices.md\n", thousands(int64(g.Use.Prompt)))
 	return err
 }

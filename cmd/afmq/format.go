@@ -18,10 +18,10 @@ func table(w io.Writer, rows func(w io.Writer)) error {
 	return t.Flush()
 }
 
-// size prints bytes as people read them, in powers of 1024.
+// size formats bytes for people, in powers of 1024.
 func size(n int64) string { return units.Size(n) }
 
-// amount prints n of a unit of progress.
+// amount formats n units of progress.
 func amount(n int64, unit string) string {
 	if unit == "B" {
 		return size(n)
@@ -29,7 +29,7 @@ func amount(n int64, unit string) string {
 	return fmt.Sprintf("%s %s", thousands(n), unit)
 }
 
-// thousands prints n with a separator every three digits.
+// thousands formats n with a separator every three digits.
 func thousands(n int64) string { return units.Thousands(n) }
 
 // parseCount reads a number with a suffix k, M or B: thousands, millions, billions.

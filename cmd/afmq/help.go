@@ -14,35 +14,36 @@ import (
 
 //go:generate go run ../../scripts/manual -markdown ../../docs/commands.md
 
-// helpObject is a command's help; package manual makes documents of it.
+// helpObject is a command's help, from which package manual makes docs/commands.md and man
+// pages.
 type helpObject struct {
 	Schema string `json:"schema"`
 	manual.Page
 }
 
-// Headings under which help lists the commands, in the order of the work.
+// Groups under which help lists the commands, in the order in which they are used.
 const (
 	compressGroup = "compress"
-	judgeGroup    = "judge"
+	evaluateGroup = "evaluate"
 	useGroup      = "use"
 	programGroup  = "program"
 )
 
 var commandGroups = []*cobra.Group{
 	{ID: compressGroup, Title: "Compress a model:"},
-	{ID: judgeGroup, Title: "See what it cost:"},
+	{ID: evaluateGroup, Title: "Evaluate the result:"},
 	{ID: useGroup, Title: "Use the result:"},
-	{ID: programGroup, Title: "The program itself:"},
+	{ID: programGroup, Title: "Other commands:"},
 }
 
-// setHelp gives root a help that is JSON where that is wanted. cobra has no place for the
-// error of printing it; run knows of what could not be printed.
+// setHelp makes help print JSON with --json. cobra's help function returns no error; run
+// checks standard output for a failed write.
 func (a *app) setHelp(root *cobra.Command) {
-	people := root.HelpFunc()
+	text := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		switch {
 		case !a.wantJSON:
-			people(cmd, args)
+			text(cmd, args)
 		case cmd.Name() == exitCodesTopic:
 			_ = a.print(exitCodesObject{"afmq.exit-codes/v1", exitTable}, nil)
 		default:
@@ -54,11 +55,11 @@ func (a *app) setHelp(root *cobra.Command) {
 		Use:     "help [COMMAND | TOPIC]",
 		Short:   "Help about a command or a topic",
 		GroupID: programGroup,
-		Long:    "Prints what a command does and which flags it has, or a topic.",
+		Long:    "Prints the description, flags and examples of a command, or the text of a topic.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return fault.Usagef("there is no command or topic %q", strings.Join(args, " "))
+				return fault.Usagef("unknown command or topic %q", strings.Join(args, " "))
 			}
 			found.InitDefaultHelpFlag()
 			return found.Help()
@@ -112,8 +113,8 @@ func newCompletionCommand(a *app) *cobra.Command {
 	plain := false
 	cmd := &cobra.Command{
 		Use:   "completion bash|zsh|fish|powershell",
-		Short: "Print a script that completes commands and flags in a shell",
-		Long: `Prints the completion script for a shell. To load it in a running one:
+		Short: "Print the completion script for a shell",
+		Long: `Prints the completion script for a shell. To load it into the running shell:
   bash        source <(afmq completion bash)
   zsh         source <(afmq completion zsh)
   fish        afmq completion fish | source
@@ -152,5 +153,5 @@ func writeCompletion(root *cobra.Command, w io.Writer, shell string, describe bo
 		}
 		return root.GenPowerShellCompletion(w)
 	}
-	return fault.Usagef("there is no completion for %q; there is for bash, zsh, fish and powershell", shell)
+	return fault.Usagef("unknown shell %q; supported are bash, zsh, fish and powershell", shell)
 }

@@ -1,6 +1,6 @@
 // Command afmq compresses language models the way Apple compresses its
 // on-device foundation model, for anyone's checkpoint. `afmq help` lists what
-// it can do, `afmq help exit-codes` what its exit codes mean.
+// the commands, `afmq help exit-codes` the exit codes.
 package main
 
 import (
@@ -20,12 +20,11 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the whole program: it executes the command line and returns the exit
-// code. It recovers a panic, whose exit code would otherwise mean wrong usage.
+// run executes the command line and returns the exit code. It recovers panics: Go's own
+// exit code for one, 2, would be taken for a usage error.
 func run(args []string, stdout, stderr io.Writer) (code int) {
-	// A file that may not grow (ulimit -f) is an error of its write, not the end.
-	// Likewise a stream that nobody reads any more (| head): the result that the run has
-	// made is not lost with it, nor its exit code with the line for people.
+	// A file size limit (ulimit -f) and a closed pipe (| head) are then errors of the write
+	// instead of the death of the process, which would lose the exit code and the message.
 	signal.Ignore(syscall.SIGXFSZ, syscall.SIGPIPE)
 	ctx, stop := interruptible()
 	defer stop()
@@ -44,7 +43,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	err := root.ExecuteContext(ctx)
 	a.close()
 	if err == nil {
-		err = outputError(out.err) // of what did not look: help
+		err = outputError(out.err) // help does not check its own writes
 	}
 	if err == nil {
 		return 0
@@ -56,7 +55,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	return a.fail(err)
 }
 
-// printed is standard output with the first error that writing to it met.
+// printed is standard output that remembers its first write error.
 type printed struct {
 	to  io.Writer
 	err error
@@ -90,8 +89,8 @@ func interruptible() (context.Context, func()) {
 	return ctx, func() { signal.Stop(signals); cancel(nil) }
 }
 
-// asksForJSON reports whether the arguments ask for JSON. It looks at the raw
-// arguments because an error in them is reported as JSON too.
+// asksForJSON reports whether the arguments ask for JSON. It reads the raw arguments
+// because an error in parsing them is reported as JSON too.
 func asksForJSON(args []string) bool {
 	wants := false
 	for _, arg := range args {

@@ -14,8 +14,8 @@ import (
 // plainInterval is the least time between two lines of plain progress.
 const plainInterval = 10 * time.Second
 
-// reporter shows progress on stderr: a bar with rate and time left on a
-// terminal, a plain line now and then elsewhere.
+// reporter shows progress on stderr: a bar with rate and time left on a terminal, else a
+// plain line at most every plainInterval.
 type reporter struct {
 	w        io.Writer
 	terminal bool
@@ -24,7 +24,7 @@ type reporter struct {
 	mu    sync.Mutex
 	bar   *progressbar.ProgressBar // on a terminal
 	name  string
-	state string // what Status said last
+	state string // the text of the last Status
 	unit  string
 	total int64
 	done  int64
@@ -74,7 +74,7 @@ func (r *reporter) Advance(n int64) {
 	}
 	r.done += n
 	if r.bar != nil {
-		// The bar's only error is that it cannot draw, which is no reason to stop.
+		// The only possible error is that the bar cannot be drawn; the job continues.
 		_ = r.bar.Add64(n)
 		return
 	}
@@ -96,7 +96,7 @@ func (r *reporter) Status(text string) {
 	}
 }
 
-// line prints one plain line: how far, how fast, how much longer.
+// line prints one plain line: share done, rate, time left.
 func (r *reporter) line(now time.Time) {
 	perSecond := rate(float64(r.done), now.Sub(r.begun))
 	left := "?"

@@ -32,23 +32,23 @@ func newReportCommand(a *app) *cobra.Command {
 	var o reportOptions
 	cmd := &cobra.Command{
 		Use:   "report ARTIFACT --out report.html",
-		Short: "Write one page about an artifact: size, bits, divergence, recovery, provenance",
-		Long: `Writes one HTML file that needs nothing but itself: no network, no script. It shows what
-the artifact takes, by part and against its source, the bits of every projection, and
-where it comes from; with the files given, also:
+		Short: "Write an HTML report on an artifact: size, bits, divergence, recovery, provenance",
+		Long: `Writes one self-contained HTML file, without scripts or network access. It shows the size
+of the artifact by part and against its source, the bits of every projection, and its
+provenance. These files add sections:
 
-  --scores FILE    how sensitive each layer is (afmq sensitivity)
-  --plan FILE      how the bits were chosen (afmq plan)
-  --eval FILE      divergence against size, and all figures; give one for this artifact
-                   and one for each to compare with (afmq eval-perplexity --json > FILE)
-  --recovery DIR   what adapters win back, and their training (afmq recover)
-  --device NAME    memory and speed on a device, with --scores also of the optimal plans
-                   with somewhat more and fewer bits (afmq devices lists the names)
+  --scores FILE    sensitivity of each layer (from afmq sensitivity)
+  --plan FILE      how the bits were allocated (from afmq plan)
+  --eval FILE      divergence against size, and all figures; repeat for each artifact to
+                   compare with (from afmq eval-perplexity --json)
+  --recovery DIR   adapters and their training (from afmq recover)
+  --device NAME    estimated memory and speed on a device; with --scores also of optimal
+                   plans with slightly more and fewer bits (afmq devices lists the names)
 
-A section without data names the command that makes it. Every file is held to the
-artifact: scores, plan and recovery of another are refused, and so is an evaluation of a
-model that was not made from the same checkpoint. Evaluations on different text,
-protocol, context or arithmetic are shown apart.`,
+A section without data names the command that produces it. Every file must belong to the
+artifact: scores, plans and recovery runs of another artifact are refused, and so are
+evaluations of a model made from another checkpoint. Evaluations on different text,
+protocol, context or arithmetic are shown separately.`,
 		Example: `  afmq report my-3.5bit --out report.html
   afmq report my-3.5bit --scores scores.json --plan plan.json --eval 3.5.json --eval 4.json --recovery recovered --out report.html`,
 		Args: cobra.ExactArgs(1),
@@ -58,11 +58,11 @@ protocol, context or arithmetic are shown apart.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.out, "out", "", "`FILE` to write; must not exist")
-	f.StringVar(&o.Scores, "scores", "", "`FILE` with scores of the model that the artifact was made from")
-	f.StringVar(&o.Plan, "plan", "", "`FILE` with the plan that the artifact follows")
-	f.StringArrayVar(&o.Evals, "eval", nil, "`FILE` with the JSON object of eval-perplexity; repeatable")
-	f.StringArrayVar(&o.Recoveries, "recovery", nil, "`DIR` of recover; repeatable")
+	f.StringVar(&o.out, "out", "", "`FILE` to write; it must not exist")
+	f.StringVar(&o.Scores, "scores", "", "scores `FILE` of the checkpoint that the artifact was made from")
+	f.StringVar(&o.Plan, "plan", "", "plan `FILE` that the artifact was made by")
+	f.StringArrayVar(&o.Evals, "eval", nil, "`FILE` with the JSON output of eval-perplexity; repeatable")
+	f.StringArrayVar(&o.Recoveries, "recovery", nil, "output `DIR` of recover; repeatable")
 	o.device.register(f)
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
@@ -73,7 +73,7 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 		return fault.Usagef("--out is empty; it names the file to write")
 	}
 	if _, err := os.Lstat(o.out); err == nil {
-		return &fault.Error{Kind: fault.Output, File: o.out, Msg: "is there already"}
+		return &fault.Error{Kind: fault.Output, File: o.out, Msg: "already exists"}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fault.Writing(o.out, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -102,5 +103,30 @@ func TestImportsPointDownward(t *testing.T) {
 	}
 	if !seen["cmd/afmq"] || !seen["pkg/infer"] {
 		t.Errorf("the walk missed packages; it saw %v", seen)
+	}
+}
+
+// CONTRIBUTING.md has a line for every package, and for none that does not exist.
+func TestContributingListsEveryPackage(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "CONTRIBUTING.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{}
+	for _, line := range strings.Split(string(text), "\n") {
+		dir, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if strings.HasPrefix(line, "    ") && strings.HasSuffix(dir, "/") {
+			listed[strings.TrimSuffix(dir, "/")] = true
+		}
+	}
+	for pkg := range allowed {
+		if !listed[pkg] && !strings.HasPrefix(pkg, "scripts/") {
+			t.Errorf("CONTRIBUTING.md does not list %s", pkg)
+		}
+	}
+	for pkg := range listed {
+		if _, ok := allowed[pkg]; !ok && pkg != "internal/arch" {
+			t.Errorf("CONTRIBUTING.md lists %s, which is not a package", pkg)
+		}
 	}
 }

@@ -50,7 +50,7 @@ func run(args, targets []string) error {
 	}
 	final := filepath.Join("dist", version)
 	if _, err := os.Lstat(final); err == nil {
-		return fmt.Errorf("%s is there already; remove it to make it again", final)
+		return fmt.Errorf("%s already exists; remove it to build it again", final)
 	}
 	if err := os.MkdirAll("dist", 0o755); err != nil {
 		return err
