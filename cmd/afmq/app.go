@@ -210,8 +210,9 @@ func (a *app) report(d errorDetail) int {
 	if d.Hint != "" {
 		fmt.Fprintf(a.stderr, "hint: %s\n", d.Hint)
 	}
-	// A gate that failed has printed its result, which is the one object.
-	if (a.wantJSON || !a.started && a.maybeJSON) && d.Code != fault.Gate.String() {
+	// A gate that did not pass has printed its result, which is the one object.
+	judged := d.Code == fault.Gate.String() || d.Code == fault.Inconclusive.String()
+	if (a.wantJSON || !a.started && a.maybeJSON) && !judged {
 		e := json.NewEncoder(a.stdout)
 		e.SetEscapeHTML(false)
 		e.SetIndent("", "  ")

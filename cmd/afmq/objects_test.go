@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"afmq/internal/device"
-	"afmq/internal/gate"
 	"afmq/internal/report"
+	"afmq/pkg/gate"
 	"afmq/pkg/infer"
 	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"

@@ -37,7 +37,7 @@ var allowed = map[string][]string{
 	"pkg/sensitivity":    {"pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/quantize":       {"pkg/sensitivity", "pkg/infer", "pkg/palettize", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
 	"pkg/recovery":       {"pkg/infer", "pkg/safetensors", "internal/tokenizer", "internal/kernel", "internal/stage"},
-	"internal/gate":      {"pkg/infer", "internal/stage"},
+	"pkg/gate":           {"pkg/infer", "internal/stage"},
 	"internal/device":    {"pkg/sensitivity", "pkg/infer"},
 	"internal/report":    {"pkg/recovery", "pkg/sensitivity", "pkg/infer", "internal/kernel", "internal/stage", "internal/chart", "internal/device"},
 	"scripts/testreport": {},
@@ -45,7 +45,7 @@ var allowed = map[string][]string{
 	"scripts/ciexamples": {"internal/demo"},
 	"scripts/manual":     {"internal/manual"},
 	"scripts/releasing":  {"internal/manual"},
-	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "internal/gate", "internal/report", "internal/device", "internal/demo", "internal/manual", "internal/kernel"},
+	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "pkg/gate", "internal/report", "internal/device", "internal/demo", "internal/manual", "internal/kernel"},
 }
 
 func TestImportsPointDownward(t *testing.T) {

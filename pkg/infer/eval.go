@@ -109,7 +109,7 @@ func Evaluate(ctx context.Context, pool *kernel.Pool, model, reference *Model, c
 	if err != nil {
 		return nil, err
 	}
-	r.Windows = windowScores(windows, e.nats, e.kl)
+	r.Windows = windowScores(windows, e.nats, e.refNats, e.kl)
 	return r, nil
 }
 
