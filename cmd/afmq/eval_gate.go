@@ -50,7 +50,7 @@ func (o *evalOptions) limits(f *pflag.FlagSet) (evalLimits, error) {
 		l.rise = &rise
 	}
 	if f.Changed("max-kl") {
-		if err := aboveZero("max-kl", o.maxKL, "nats per token"); err != nil {
+		if err := aboveZero("max-kl", o.maxKL); err != nil {
 			return l, err
 		}
 		l.kl = &o.maxKL

@@ -41,8 +41,6 @@ type gateObject struct {
 	// Accepted: --accept-worse replaced a baseline that the model was not shown to be no
 	// worse than.
 	Accepted bool `json:"accepted"`
-
-	uncompared bool // --accept-worse is to replace a baseline that cannot be compared with
 	*gate.Verdict
 	Setting gate.Setting `json:"setting"`
 	Model   gate.Subject `json:"model"`
@@ -58,6 +56,8 @@ type gateObject struct {
 	Overlap         *infer.Overlap `json:"calibration_overlap"`
 	Seconds         float64        `json:"seconds"`
 	TokensPerSecond float64        `json:"tokens_per_second"`
+
+	uncompared bool // there is a baseline, but it cannot be compared with
 }
 
 func newGateCommand(a *app) *cobra.Command {
@@ -126,24 +126,29 @@ context and stride that are not given are those of the baseline.`,
 // limits checks the flags and returns the limits.
 func (o *gateOptions) limits(f *pflag.FlagSet) (gate.Limits, error) {
 	l := gate.Limits{Nats: o.maxNats}
-	if err := aboveZero("max-nats", o.maxNats, "nats per token"); err != nil {
+	if err := aboveZero("max-nats", o.maxNats); err != nil {
 		return l, err
 	}
 	for _, x := range []struct {
 		flag  string
 		value *float64
-		unit  string
 		dst   **float64
 	}{
-		{"max-kl-rise", &o.maxKLRise, "nats per token", &l.KLRise}, {"max-kl", &o.maxKL, "nats per token", &l.KL}, {"max-bpw", &o.maxBPW, "bits per weight", &l.BPW},
+		{"max-kl-rise", &o.maxKLRise, &l.KLRise}, {"max-kl", &o.maxKL, &l.KL},
 	} {
 		if !f.Changed(x.flag) {
 			continue
 		}
-		if err := aboveZero(x.flag, *x.value, x.unit); err != nil {
+		if err := aboveZero(x.flag, *x.value); err != nil {
 			return l, err
 		}
 		*x.dst = x.value
+	}
+	if f.Changed("max-bpw") {
+		if !(o.maxBPW > 0) || math.IsInf(o.maxBPW, 0) {
+			return l, fault.Usagef("--max-bpw %v is not a number of bits per weight above 0", o.maxBPW)
+		}
+		l.BPW = &o.maxBPW
 	}
 	if o.maxBytes != "" {
 		n, err := parseSize("max-bytes", o.maxBytes)
@@ -163,12 +168,12 @@ func (o *gateOptions) limits(f *pflag.FlagSet) (gate.Limits, error) {
 	return l, nil
 }
 
-// aboveZero refuses a limit that no text can show to be kept, or that is no number.
-func aboveZero(flag string, value float64, unit string) error {
+// aboveZero refuses a limit of a mean that no text can show to be kept, or that is no number.
+func aboveZero(flag string, value float64) error {
 	if value > 0 && !math.IsInf(value, 0) {
 		return nil
 	}
-	return fault.Usagef("--%s %v is not a number of %s above 0", flag, value, unit).
+	return fault.Usagef("--%s %v is not a number of nats per token above 0", flag, value).
 		WithHint("a sample cannot show that a mean is at most 0; gate's default margin is %v nats per token, about 1 %% of perplexity", gate.DefaultNats)
 }
 
@@ -190,7 +195,11 @@ func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
 	if err != nil {
 		return err
 	}
-	outcome := o.deciding(out)
+	deciding := out.Checks
+	if o.acceptWorse {
+		deciding = limitsOf(out.Checks)
+	}
+	outcome := gate.Combine(deciding)
 	if o.update && outcome == gate.NoWorse {
 		if err := now.Write(o.baseline); err != nil {
 			return err
@@ -210,20 +219,11 @@ func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
 	if outcome == gate.NoWorse {
 		return nil
 	}
-	failed := gateFault(path, outcome, out.Failures())
+	failed := gateFault(path, outcome, (&gate.Verdict{Checks: deciding}).Failures())
 	if o.update && gate.Combine(limitsOf(out.Checks)) == gate.NoWorse {
 		failed = failed.WithHint("%s is left as it was; --accept-worse replaces it", o.baseline)
 	}
 	return failed
-}
-
-// deciding returns the outcome that the exit code follows: with --accept-worse that of the
-// limits alone.
-func (o *gateOptions) deciding(out *gateObject) gate.Outcome {
-	if o.acceptWorse {
-		return gate.Combine(limitsOf(out.Checks))
-	}
-	return out.Outcome
 }
 
 // limitsOf returns the checks that compare with no baseline.
@@ -233,7 +233,7 @@ func limitsOf(checks []gate.Check) []gate.Check {
 	})
 }
 
-// gateFault returns the error of a gate that did not pass, with the first of its failures.
+// gateFault returns the error of a gate that did not pass; its message is the first failure.
 func gateFault(file string, outcome gate.Outcome, failures []string) *fault.Error {
 	if outcome == gate.Inconclusive {
 		return &fault.Error{Kind: fault.Inconclusive, File: file, Msg: "gate inconclusive: " + failures[0]}

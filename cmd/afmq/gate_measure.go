@@ -32,8 +32,8 @@ func (o *gateOptions) previous(out *gateObject) (*gate.Baseline, error) {
 	return nil, o.incomparable(out, err)
 }
 
-// incomparable returns err, why a baseline cannot be compared with, or nil if --accept-worse
-// replaces it all the same.
+// incomparable returns err, the reason why a baseline cannot be compared with, or nil if
+// --accept-worse replaces it without a comparison.
 func (o *gateOptions) incomparable(out *gateObject, err error) error {
 	if o.acceptWorse {
 		out.uncompared = true

@@ -43,6 +43,7 @@ var allowed = map[string][]string{
 	"scripts/testreport": {},
 	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/infer", "internal/kernel"},
 	"scripts/ciexamples": {"internal/demo"},
+	"scripts/gatepower":  {"pkg/gate"},
 	"scripts/manual":     {"internal/manual"},
 	"scripts/releasing":  {"internal/manual"},
 	"cmd/afmq":           {"pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/infer", "pkg/gate", "internal/report", "internal/device", "internal/demo", "internal/manual", "internal/kernel"},

@@ -11,8 +11,8 @@ import (
 
 // The JUnit XML that continuous integration systems read: one suite with one test case for
 // each check. A check that is worse is a <failure>, one that is inconclusive an <error>: the
-// format's words for a test that failed and for one that could not be carried out. GitLab,
-// Jenkins and the usual actions for GitHub show both as not passed and tell them apart.
+// format's words for a test that failed and for one that could not be carried out. Systems
+// that read the format count both as not passed.
 type (
 	junitSuites struct {
 		XMLName  xml.Name   `xml:"testsuites"`
