@@ -208,8 +208,9 @@ func (a *app) report(d errorDetail) int {
 	if d.Hint != "" {
 		fmt.Fprintf(a.stderr, "hint: %s\n", d.Hint)
 	}
-	// A failed gate has printed its result already, which is the one object on stdout.
-	if (a.wantJSON || !a.started && a.maybeJSON) && d.Code != fault.Gate.String() {
+	// A gate that did not pass has printed its result, which is the one object.
+	judged := d.Code == fault.Gate.String() || d.Code == fault.Inconclusive.String()
+	if (a.wantJSON || !a.started && a.maybeJSON) && !judged {
 		e := json.NewEncoder(a.stdout)
 		e.SetEscapeHTML(false)
 		e.SetIndent("", "  ")

@@ -50,7 +50,7 @@ func checkPrinted(dir string, code int, printed []byte) error {
 	if err != nil {
 		return err
 	}
-	if failed := code != 0 && code != 5; failed != (name == "error-v1.json") {
+	if failed := code != 0 && code != 5 && code != 7; failed != (name == "error-v1.json") {
 		return fmt.Errorf("exit code %d with an object of %s", code, name)
 	}
 	if name == "error-v1.json" {
@@ -176,6 +176,7 @@ func TestContractIsChecked(t *testing.T) {
 	}{
 		{"a result", good, 0, ""},
 		{"a failed gate's result", good, 5, ""},
+		{"an inconclusive gate's result", good, 7, ""},
 		{"an error", failure, 2, ""},
 		{"nothing", "", 0, "not one JSON object"},
 		{"two objects", good + good, 0, "not one JSON object"},

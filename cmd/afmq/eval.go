@@ -21,7 +21,6 @@ type evalOptions struct {
 	ctx, stride    int
 	maxPPLIncrease string
 	maxKL          float64
-	hasMaxKL       bool
 	allowOverlap   bool
 	adapters       adapterFlags
 	compute        computeFlag
@@ -50,12 +49,6 @@ type adapterEvaluation struct {
 	*eval.Result
 }
 
-// gateResult says which limits were set and which were passed.
-type gateResult struct {
-	Passed   bool     `json:"passed"`
-	Failures []string `json:"failures,omitempty"`
-}
-
 func newEvalCommand(a *app) *cobra.Command {
 	var o evalOptions
 	cmd := &cobra.Command{
@@ -73,21 +66,24 @@ Protocols (figures of different ones cannot be compared):
 
 With --reference the text is run through both models, and the divergence is
 KL(reference ‖ model) in nats over the scored tokens. --max-ppl-increase and
---max-kl then make the command a gate: exit 5 if a limit is passed.
+--max-kl then make the command a gate, with the test of "afmq gate": a limit is
+kept only if the upper end of the 95 % interval over the windows is within it
+(exit 0) and exceeded if the lower end is above it (exit 5); if the text is too
+short to tell, the exit code is 7. At least 8 windows are needed; a smaller --ctx
+gives more.
 
 --compute says how products are computed. f32 has the same bits on every machine with
 vector instructions; auto, the default, takes what is fastest here and nearly as exact:
 split on AMX, i16 with AVX-512 VNNI. The output names what was taken; --reference-compute
 f32 with the model itself as --reference measures what that costs.
 
-Each --adapter is measured too, on the same base; the gate then looks at the model
-with each adapter, not at the one without.`,
+Each --adapter is measured too, on the same base; the limits then apply to the model
+with each adapter, not to the one without.`,
 		Example: `  afmq eval-perplexity my-4bit --data held-out.txt
   afmq eval-perplexity my-4bit --data held-out.txt --reference my-model --max-ppl-increase 2% --max-kl 0.02
   afmq eval-perplexity my-4bit --data held-out.txt --reference my-model --adapter r8=recovered/rank-8 --adapter r16=recovered/rank-16`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.hasMaxKL = cmd.Flags().Changed("max-kl")
 			return runEval(cmd, a, args[0], o)
 		},
 	}
@@ -97,8 +93,8 @@ with each adapter, not at the one without.`,
 	f.StringVar(&o.protocol, "protocol", "chunk", "`PROTOCOL`: chunk, llamacpp or stride")
 	f.IntVar(&o.ctx, "ctx", 0, "`N` tokens in a window (default: min(512, max_position_embeddings))")
 	f.IntVar(&o.stride, "stride", 0, "`N` tokens between windows, for protocol stride (default: ctx/2)")
-	f.StringVar(&o.maxPPLIncrease, "max-ppl-increase", "", "fail if perplexity rises by more than this `SHARE` of the reference's, such as 2%")
-	f.Float64Var(&o.maxKL, "max-kl", 0, "fail if the mean KL divergence is above this many `NATS`")
+	f.StringVar(&o.maxPPLIncrease, "max-ppl-increase", "", "limit of the rise of perplexity over the reference's, a `SHARE` above 0 such as 2%; judged by the interval's upper end")
+	f.Float64Var(&o.maxKL, "max-kl", 0, "limit of the mean KL divergence in `NATS` per token, above 0; judged by the interval's upper end")
 	o.adapters.register(f)
 	o.compute.register(f, "auto")
 	f.StringVar(&o.refCompute, "reference-compute", "", "`ARITHMETIC` of the reference's products (default: as --compute)")
@@ -115,33 +111,27 @@ func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
 	if o.ctx < 0 || o.stride < 0 || (cmd.Flags().Changed("ctx") && o.ctx == 0) || (cmd.Flags().Changed("stride") && o.stride == 0) {
 		return fault.Usagef("--ctx and --stride are positive numbers of tokens")
 	}
-	limit := -1.0
-	if o.maxPPLIncrease != "" {
-		if limit, err = parseShare("max-ppl-increase", o.maxPPLIncrease); err != nil {
-			return err
-		}
-	}
-	if o.hasMaxKL && !(o.maxKL >= 0) {
-		return fault.Usagef("--max-kl %v is not a number of nats", o.maxKL)
+	limits, err := o.limits(cmd.Flags())
+	if err != nil {
+		return err
 	}
 	if o.refCompute != "" && o.reference == "" {
 		return fault.Usagef("--reference-compute needs --reference")
-	}
-	if (limit >= 0 || o.hasMaxKL) && o.reference == "" {
-		return fault.Usagef("--max-ppl-increase and --max-kl need --reference")
 	}
 	out, err := evaluate(cmd, a, path, o, protocol)
 	if err != nil {
 		return err
 	}
-	if limit >= 0 || o.hasMaxKL {
-		out.Gate = o.gate(out, limit)
+	if limits.any() {
+		if out.Gate, err = judgeEvaluation(out, limits); err != nil {
+			return err
+		}
 	}
 	if err := a.print(out, func(w io.Writer) error { return printEvaluation(w, out) }); err != nil {
 		return err
 	}
 	if out.Gate != nil && !out.Gate.Passed {
-		return &fault.Error{Kind: fault.Gate, File: path, Msg: "gate failed: " + out.Gate.Failures[0]}
+		return gateFault(path, out.Gate.Outcome, out.Gate.Failures)
 	}
 	return nil
 }
@@ -251,30 +241,6 @@ func checkTrained(corpus *eval.Corpus, v variant, allow bool) error {
 		WithHint("score another text, or give --allow-overlap")
 }
 
-// gate holds the limits against the model, or against it with each adapter.
-func (o *evalOptions) gate(out *evalObject, limit float64) *gateResult {
-	g := &gateResult{Passed: true}
-	check := func(prefix string, e *eval.Result) {
-		fail := func(format string, args ...any) {
-			g.Passed = false
-			g.Failures = append(g.Failures, prefix+fmt.Sprintf(format, args...))
-		}
-		if rise := e.PerplexityRatio - 1; limit >= 0 && !(rise <= limit) {
-			fail("perplexity rose by %.4g %%, the limit is %.4g %%", 100*rise, 100*limit)
-		}
-		if o.hasMaxKL && !(e.KL.Mean <= o.maxKL) {
-			fail("mean KL divergence is %.6g nats, the limit is %.6g", e.KL.Mean, o.maxKL)
-		}
-	}
-	if len(out.Adapters) == 0 {
-		check("", out.Result)
-	}
-	for _, a := range out.Adapters {
-		check("adapter "+a.Name+": ", a.Result)
-	}
-	return g
-}
-
 func printEvaluation(w io.Writer, o *evalObject) error {
 	e := o.Result
 	return table(w, func(w io.Writer) {
@@ -293,19 +259,12 @@ func printEvaluation(w io.Writer, o *evalObject) error {
 			printFigures(w, a.Result, o.Compute)
 		}
 		if o.Gate != nil {
-			verdict := "passed"
-			if !o.Gate.Passed {
-				verdict = "FAILED"
-			}
-			fmt.Fprintf(w, "gate\t%s\n", verdict)
-			for _, f := range o.Gate.Failures {
-				fmt.Fprintf(w, "\t%s\n", f)
-			}
+			printEvalGate(w, o.Gate)
 		}
 	})
 }
 
-// printFigures prints what one model makes of the text.
+// printFigures prints the figures of one model.
 func printFigures(w io.Writer, e *eval.Result, compute string) {
 	fmt.Fprintf(w, "nats per token\t%.6f\n", e.NatsPerToken)
 	fmt.Fprintf(w, "perplexity\t%.4f ± %.4f\n", e.Perplexity, e.PerplexitySE)

@@ -30,8 +30,9 @@ var exitTable = []exitCode{
 	{2, fault.Usage.String(), "the command line is wrong", "nothing"},
 	{3, fault.Input.String(), "a file cannot be used; the message names it and says what is wrong where", "nothing"},
 	{4, fault.Infeasible.String(), "nothing can satisfy the request", "nothing"},
-	{5, fault.Gate.String(), "a limit such as --max-kl was passed, or --exit-code found a difference", "nothing; the result is printed"},
+	{5, fault.Gate.String(), "a limit such as --max-kl is exceeded, or --exit-code found a difference", "nothing; the result is printed"},
 	{6, fault.Output.String(), "the output cannot be written: not empty, read-only, no space", "what the same command continues from, if it saved anything"},
+	{7, fault.Inconclusive.String(), "the text is too short to tell whether a limit is kept", "nothing; the result is printed"},
 	{130, interruptedCode, "interrupted (SIGINT)", "what the same command continues from, if it saved anything"},
 	{143, interruptedCode, "terminated (SIGTERM)", "what the same command continues from, if it saved anything"},
 }
@@ -67,6 +68,6 @@ Exits 2, 3 and 4 leave nothing behind. After 1, 6, 130, 143 or a crash, the same
 command continues where it stopped; what it keeps for that lies in .NAME.afmq
 beside the output. With --json an error is one object with the keys "schema" and
 "error" {code, exit, file, message, hint} on stdout; the line for people stays
-on stderr. A gate that failed prints its result instead.`)
+on stderr. After 5 and 7 the result is printed instead.`)
 	return &cobra.Command{Use: exitCodesTopic, Short: "What the exit codes mean", Long: long.String()}
 }

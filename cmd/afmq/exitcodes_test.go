@@ -42,7 +42,7 @@ func TestExitCodesInDocs(t *testing.T) {
 // Every kind of error has the exit code that users rely on, and the help topic has them all.
 func TestExitCodes(t *testing.T) {
 	for kind, want := range map[fault.Kind]int{
-		fault.Unexpected: 1, fault.Usage: 2, fault.Input: 3, fault.Infeasible: 4, fault.Gate: 5, fault.Output: 6,
+		fault.Unexpected: 1, fault.Usage: 2, fault.Input: 3, fault.Infeasible: 4, fault.Gate: 5, fault.Output: 6, fault.Inconclusive: 7,
 	} {
 		if got := exitOf(kind); got != want {
 			t.Errorf("%v: exit code %d, not %d", kind, got, want)

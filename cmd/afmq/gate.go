@@ -1,23 +1,19 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"afmq/internal/gate"
-	"afmq/internal/infile"
-	"afmq/pkg/adapter"
-	"afmq/pkg/artifact"
-	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
+	"afmq/pkg/gate"
 )
 
 // gateOptions are the flags of gate.
@@ -30,7 +26,7 @@ type gateOptions struct {
 	maxKL, maxBPW             float64
 	maxBytes                  string
 	junit                     string
-	update                    bool
+	update, acceptWorse       bool
 	allowOverlap              bool
 	adapters                  adapterFlags
 }
@@ -42,6 +38,9 @@ type gateObject struct {
 	Data     string `json:"data"`
 	Baseline string `json:"baseline"`
 	Updated  bool   `json:"updated"` // the baseline was written
+	// Accepted: --accept-worse replaced a baseline that the model was not shown to be no
+	// worse than.
+	Accepted bool `json:"accepted"`
 	*gate.Verdict
 	Setting gate.Setting `json:"setting"`
 	Model   gate.Subject `json:"model"`
@@ -50,39 +49,52 @@ type gateObject struct {
 
 	NatsPerToken float64  `json:"nats_per_token"`
 	KLMean       *float64 `json:"kl_mean"`
-	// Those of the baseline that it was held against; null without one.
+	// Those of the baseline that it was compared with; null without one.
 	BaselineNats *float64 `json:"baseline_nats_per_token"`
 	BaselineKL   *float64 `json:"baseline_kl_mean"`
 
 	Overlap         *eval.Overlap `json:"calibration_overlap"`
 	Seconds         float64       `json:"seconds"`
 	TokensPerSecond float64       `json:"tokens_per_second"`
+
+	uncompared bool // there is a baseline, but it cannot be compared with
 }
 
 func newGateCommand(a *app) *cobra.Command {
 	var o gateOptions
 	cmd := &cobra.Command{
 		Use:   "gate ARTIFACT --baseline FILE --data FILE",
-		Short: "Pass or fail an artifact against a recorded baseline, with statistics",
-		Long: `Verifies ARTIFACT, scores the text with it, and holds it against the figures that the
-baseline recorded of a former model on each window of the same text. It fails, with exit
-code 5, if
+		Short: "Test that an artifact is no worse than a recorded baseline",
+		Long: `Verifies ARTIFACT, scores the text with it, and compares it, window by window, with the
+figures that the baseline recorded of an earlier model on the same text. The artifact
+passes only if the text shows that it is no worse: a test of non-inferiority.
 
-  --max-nats     the loss rose: the lower end of the 95 % interval of the mean rise, in
-                 nats per token, is above this (default 0: a rise that is no chance)
-  --max-kl-rise  the divergence from the reference rose, likewise
-  --max-kl       the mean divergence from the reference is above this, in nats per token
-  --max-bytes    model.safetensors is larger
-  --max-bpw      the projections take more bits per weight
+  --max-nats     margin for the rise of the loss over the baseline, in nats per token
+                 (default 0.01, about 1 % of perplexity)
+  --max-kl-rise  margin for the rise of the mean divergence from the reference
+  --max-kl       limit of the mean divergence from the reference
+  --max-bytes    limit of the size of model.safetensors
+  --max-bpw      limit of the bits per weight of the projections
 
-The rise is the mean over the windows of the difference in each, weighted by its scored
-tokens; the interval is Student's t over the windows, of which two are needed and which
-are taken as independent. Differences up to 1e-6 nats are rounding.
+A mean is judged by its 95 % interval over the windows; each end is a one-sided bound of
+97.5 %:
 
---update writes the baseline instead, if the other limits are kept. It records what the
-figures depend on: text, tokenizer, protocol, context, arithmetic, reference. Where one of
-these is another, nothing is compared: exit code 3. Protocol, context and stride that are
-not given are the baseline's.`,
+  no worse       exit 0  the upper end is within the limit
+  worse          exit 5  the lower end is above the limit
+  inconclusive   exit 7  the limit lies inside the interval: the text is too short to tell;
+                         the output estimates the length that would do
+
+A rise is the mean of the differences in each window, weighted by its scored tokens. Its
+standard error is that of batches of consecutive windows, because windows of one text depend
+on their neighbours. At least 8 windows are needed; limits of means must be above 0.
+
+--update records the baseline if the limits are kept. An existing baseline is replaced only
+by an artifact that is no worse than it; --accept-worse replaces it in any case and is needed
+where the two cannot be compared.
+
+The baseline records what the figures depend on: text, tokenizer, protocol, context,
+arithmetic, reference. If one of these differs, nothing is compared: exit code 3. Protocol,
+context and stride that are not given are those of the baseline.`,
 		Example: `  afmq gate my-4bit --baseline baseline.json --data held-out.txt --reference my-model --update
   afmq gate my-new --baseline baseline.json --data held-out.txt --reference my-model --max-nats 0.005 --max-bytes 400MB --junit gate.xml`,
 		Args: cobra.ExactArgs(1),
@@ -92,17 +104,18 @@ not given are the baseline's.`,
 	f.StringVar(&o.baseline, "baseline", "", "`FILE` with the recorded figures")
 	f.StringVar(&o.data, "data", "", "`FILE` of text to score (.jsonl or text)")
 	f.StringVar(&o.reference, "reference", "", "the 16-bit checkpoint `MODEL` to measure the divergence from")
-	f.StringVar(&o.protocol, "protocol", "chunk", "`PROTOCOL`: chunk, llamacpp or stride (default: the baseline's; chunk with --update)")
-	f.IntVar(&o.ctx, "ctx", 0, "`N` tokens in a window (default: the baseline's; min(512, max_position_embeddings) with --update)")
-	f.IntVar(&o.stride, "stride", 0, "`N` tokens between windows, for protocol stride (default: the baseline's; ctx/2 with --update)")
+	f.StringVar(&o.protocol, "protocol", "chunk", "`PROTOCOL`: chunk, llamacpp or stride (default: the baseline's; chunk without one)")
+	f.IntVar(&o.ctx, "ctx", 0, "`N` tokens in a window (default: the baseline's; min(512, max_position_embeddings) without one)")
+	f.IntVar(&o.stride, "stride", 0, "`N` tokens between windows, for protocol stride (default: the baseline's; ctx/2 without one)")
 	o.compute.register(f, "f32") // on which machines agree
-	f.Float64Var(&o.maxNats, "max-nats", 0, "fail if the loss rose by more than this many `NATS` per token")
-	f.Float64Var(&o.maxKLRise, "max-kl-rise", 0, "fail if the mean divergence rose by more than this many `NATS` per token")
-	f.Float64Var(&o.maxKL, "max-kl", 0, "fail if the mean divergence is above this many `NATS` per token")
-	f.StringVar(&o.maxBytes, "max-bytes", "", "fail if model.safetensors is larger than `SIZE`, such as 400MB or 1.5GiB")
-	f.Float64Var(&o.maxBPW, "max-bpw", 0, "fail if the projections take more than `BITS` per weight")
-	f.StringVar(&o.junit, "junit", "", "write the verdict as JUnit XML to `FILE`, too")
-	f.BoolVar(&o.update, "update", false, "write the baseline instead of comparing with it")
+	f.Float64Var(&o.maxNats, "max-nats", gate.DefaultNats, "margin for the rise of the loss in `NATS` per token, above 0; judged by the interval's upper end")
+	f.Float64Var(&o.maxKLRise, "max-kl-rise", 0, "margin for the rise of the mean divergence in `NATS` per token, above 0; judged by the interval's upper end")
+	f.Float64Var(&o.maxKL, "max-kl", 0, "limit of the mean divergence in `NATS` per token, above 0; judged by the interval's upper end")
+	f.StringVar(&o.maxBytes, "max-bytes", "", "limit of the size of model.safetensors: `SIZE`, such as 400MB or 1.5GiB")
+	f.Float64Var(&o.maxBPW, "max-bpw", 0, "limit of the `BITS` per weight of the projections")
+	f.StringVar(&o.junit, "junit", "", "also write the verdict as JUnit XML to `FILE`")
+	f.BoolVar(&o.update, "update", false, "record the baseline if the limits are kept and the artifact is no worse than the one there")
+	f.BoolVar(&o.acceptWorse, "accept-worse", false, "with --update, replace a baseline that the artifact is not shown to be no worse than")
 	f.BoolVar(&o.allowOverlap, "allow-overlap", false, "score a file that the artifact was calibrated on, or an adapter trained on")
 	o.adapters.register(f)
 	must(cmd.MarkFlagRequired("baseline"))
@@ -113,24 +126,29 @@ not given are the baseline's.`,
 // limits checks the flags and returns the limits.
 func (o *gateOptions) limits(f *pflag.FlagSet) (gate.Limits, error) {
 	l := gate.Limits{Nats: o.maxNats}
-	if math.IsNaN(o.maxNats) || math.IsInf(o.maxNats, 0) {
-		return l, fault.Usagef("--max-nats %v is not a number of nats", o.maxNats)
+	if err := aboveZero("max-nats", o.maxNats); err != nil {
+		return l, err
 	}
 	for _, x := range []struct {
 		flag  string
 		value *float64
-		least float64
 		dst   **float64
 	}{
-		{"max-kl-rise", &o.maxKLRise, math.Inf(-1), &l.KLRise}, {"max-kl", &o.maxKL, 0, &l.KL}, {"max-bpw", &o.maxBPW, 0, &l.BPW},
+		{"max-kl-rise", &o.maxKLRise, &l.KLRise}, {"max-kl", &o.maxKL, &l.KL},
 	} {
 		if !f.Changed(x.flag) {
 			continue
 		}
-		if !(*x.value >= x.least) || math.IsInf(*x.value, 0) {
-			return l, fault.Usagef("--%s %v is no limit", x.flag, *x.value)
+		if err := aboveZero(x.flag, *x.value); err != nil {
+			return l, err
 		}
 		*x.dst = x.value
+	}
+	if f.Changed("max-bpw") {
+		if !(o.maxBPW > 0) || math.IsInf(o.maxBPW, 0) {
+			return l, fault.Usagef("--max-bpw %v is not a number of bits per weight above 0", o.maxBPW)
+		}
+		l.BPW = &o.maxBPW
 	}
 	if o.maxBytes != "" {
 		n, err := parseSize("max-bytes", o.maxBytes)
@@ -142,12 +160,21 @@ func (o *gateOptions) limits(f *pflag.FlagSet) (gate.Limits, error) {
 	switch {
 	case (l.KL != nil || l.KLRise != nil) && o.reference == "":
 		return l, fault.Usagef("--max-kl and --max-kl-rise need --reference")
-	case o.update && (f.Changed("max-nats") || l.KLRise != nil):
-		return l, fault.Usagef("--max-nats and --max-kl-rise compare with a baseline; --update writes one")
+	case o.acceptWorse && !o.update:
+		return l, fault.Usagef("--accept-worse needs --update")
 	case len(o.adapters.list) > 1:
 		return l, fault.Usagef("a gate judges one adapter; %d are given", len(o.adapters.list))
 	}
 	return l, nil
+}
+
+// aboveZero refuses a limit of a mean that no text can show to be kept, or that is no number.
+func aboveZero(flag string, value float64) error {
+	if value > 0 && !math.IsInf(value, 0) {
+		return nil
+	}
+	return fault.Usagef("--%s %v is not a number of nats per token above 0", flag, value).
+		WithHint("a sample cannot show that a mean is at most 0; gate's default margin is %v nats per token, about 1 %% of perplexity", gate.DefaultNats)
 }
 
 func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
@@ -168,11 +195,17 @@ func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
 	if err != nil {
 		return err
 	}
-	if o.update && out.Passed {
+	deciding := out.Checks
+	if o.acceptWorse {
+		deciding = limitsOf(out.Checks)
+	}
+	outcome := gate.Combine(deciding)
+	if o.update && outcome == gate.NoWorse {
 		if err := now.Write(o.baseline); err != nil {
 			return err
 		}
 		out.Updated = true
+		out.Accepted = out.uncompared || !out.Passed
 	}
 	if o.junit != "" {
 		report := gate.Report{Artifact: path, Data: o.data, ContentHash: out.Model.Digest, Seconds: out.Seconds}
@@ -183,14 +216,32 @@ func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
 	if err := a.print(out, func(w io.Writer) error { return printGate(w, out) }); err != nil {
 		return err
 	}
-	if !out.Passed {
-		return &fault.Error{Kind: fault.Gate, File: path, Msg: "gate failed: " + out.Failures()[0]}
+	if outcome == gate.NoWorse {
+		return nil
 	}
-	return nil
+	failed := gateFault(path, outcome, (&gate.Verdict{Checks: deciding}).Failures())
+	if o.update && gate.Combine(limitsOf(out.Checks)) == gate.NoWorse {
+		failed = failed.WithHint("%s is left as it was; --accept-worse replaces it", o.baseline)
+	}
+	return failed
 }
 
-// canHold returns an error if there is no directory for a file: better now than after the
-// model has run.
+// limitsOf returns the checks that compare with no baseline.
+func limitsOf(checks []gate.Check) []gate.Check {
+	return slices.DeleteFunc(slices.Clone(checks), func(c gate.Check) bool {
+		return c.Name == gate.NatsRise || c.Name == gate.KLRise
+	})
+}
+
+// gateFault returns the error of a gate that did not pass; its message is the first failure.
+func gateFault(file string, outcome gate.Outcome, failures []string) *fault.Error {
+	if outcome == gate.Inconclusive {
+		return &fault.Error{Kind: fault.Inconclusive, File: file, Msg: "gate inconclusive: " + failures[0]}
+	}
+	return &fault.Error{Kind: fault.Gate, File: file, Msg: "gate failed: " + failures[0]}
+}
+
+// canHold returns an error if the directory of a file does not exist, before the model runs.
 func canHold(file string) error {
 	dir := filepath.Dir(file)
 	st, err := os.Stat(dir)
@@ -198,181 +249,4 @@ func canHold(file string) error {
 		err = fmt.Errorf("%s is not a directory", dir)
 	}
 	return fault.Writing(file, err)
-}
-
-// judge measures the model and returns what is printed, and the baseline that it makes.
-func (o *gateOptions) judge(cmd *cobra.Command, a *app, path string, limits gate.Limits) (*gateObject, *gate.Baseline, error) {
-	var base *gate.Baseline
-	if !o.update {
-		var err error
-		if base, err = gate.ReadBaseline(o.baseline); err != nil {
-			return nil, nil, err
-		}
-	}
-	compute, err := o.compute.choose(false)
-	if err != nil {
-		return nil, nil, err
-	}
-	setting, err := o.setting(cmd, a, path, compute, base)
-	if err != nil {
-		return nil, nil, err
-	}
-	subject, err := gateSubject(cmd.Context(), a, path)
-	if err != nil {
-		return nil, nil, err
-	}
-	if limits.BPW != nil && subject.BPW == nil {
-		return nil, nil, fault.Inputf(path, "is a plain checkpoint, which --max-bpw says nothing of")
-	}
-	out := &gateObject{Schema: "afmq.gate/v1", Artifact: path, Data: o.data, Baseline: o.baseline}
-	e, err := o.evaluate(cmd.Context(), a, setting, compute, out, &subject)
-	if err != nil {
-		return nil, nil, err
-	}
-	setting.Ctx, setting.Stride = e.Ctx, e.Stride
-	if base != nil {
-		out.BaselineNats, out.BaselineKL = &base.NatsPerToken, base.KLMean
-	}
-	now, err := gate.NewBaseline(o.data, version, setting, subject, e)
-	if err != nil {
-		return nil, nil, err
-	}
-	if out.Verdict, err = gate.Judge(o.baseline, base, e, subject, limits); err != nil {
-		return nil, nil, err
-	}
-	out.Setting, out.Model, out.Tokens, out.Windows = setting, subject, e.Tokens, len(e.Windows)
-	out.NatsPerToken, out.KLMean = now.NatsPerToken, now.KLMean
-	out.Seconds, out.TokensPerSecond = e.Seconds, e.TokensPerSecond
-	return out, now, nil
-}
-
-// setting returns what the figures will depend on, and refuses a baseline of another.
-func (o *gateOptions) setting(cmd *cobra.Command, a *app, path string, compute compute.Arithmetic, base *gate.Baseline) (s gate.Setting, err error) {
-	if s.Data, err = infile.Hash(o.data); err != nil {
-		return s, err
-	}
-	if s.Tokenizer, err = infile.Hash(filepath.Join(path, "tokenizer.json")); err != nil {
-		return s, err
-	}
-	if o.reference != "" {
-		digest, err := artifact.DigestCheckpoint(cmd.Context(), a.workers(), o.reference)
-		if err != nil {
-			return s, err
-		}
-		s.Reference = &digest
-	}
-	changed := cmd.Flags().Changed
-	if o.ctx < 0 || o.stride < 0 || changed("ctx") && o.ctx == 0 || changed("stride") && o.stride == 0 {
-		return s, fault.Usagef("--ctx and --stride are positive numbers of tokens")
-	}
-	if s.Protocol, err = eval.ParseProtocol(o.protocol); err != nil {
-		return s, err
-	}
-	s.Compute, s.Ctx, s.Stride = compute.String(), o.ctx, o.stride
-	if base == nil {
-		return s, nil
-	}
-	if !changed("protocol") {
-		s.Protocol = base.Protocol
-	}
-	if !changed("ctx") {
-		s.Ctx = base.Ctx
-	}
-	if !changed("stride") {
-		s.Stride = base.Stride
-	}
-	if d := base.Differs(&s); d != "" {
-		return s, fault.Inputf(o.baseline, "%s", d).WithHint("--update writes a new one")
-	}
-	return s, nil
-}
-
-// gateSubject verifies an artifact, or identifies a checkpoint.
-func gateSubject(ctx context.Context, a *app, path string) (gate.Subject, error) {
-	if artifact.IsArtifact(path) {
-		v, err := artifact.Verify(ctx, a.workers(), path, a.progress())
-		if err != nil {
-			return gate.Subject{}, err
-		}
-		return gate.Subject{Kind: "artifact", Digest: v.ContentHash, Bytes: v.Ledger.Total, BPW: &v.BPW.Projections}, nil
-	}
-	d, err := artifact.Describe(path)
-	if err != nil {
-		return gate.Subject{}, err
-	}
-	digest, err := artifact.DigestCheckpoint(ctx, a.workers(), path)
-	return gate.Subject{Kind: d.Kind, Digest: digest, Bytes: d.WeightBytes}, err
-}
-
-// evaluate scores the text, with the adapter where one is given.
-func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, compute compute.Arithmetic, out *gateObject, subject *gate.Subject) (*eval.Result, error) {
-	in, err := openSubjects(a, out.Artifact, o.reference, o.data, &o.adapters)
-	if err != nil {
-		return nil, err
-	}
-	model, variants, reference, corpus := in.model, in.variants, in.reference, in.corpus
-	if corpus.SHA256 != s.Data {
-		return nil, infile.Changed(o.data)
-	}
-	if out.Overlap, err = checkOverlap(a, out.Artifact, corpus, o.allowOverlap); err != nil {
-		return nil, err
-	}
-	for _, v := range variants { // one at most
-		if err := checkTrained(corpus, v, o.allowOverlap); err != nil {
-			return nil, err
-		}
-		digest, err := infile.Hash(filepath.Join(v.dir, adapter.WeightsFile))
-		if err != nil {
-			return nil, err
-		}
-		model, out.Adapter, subject.Adapter = v.model, v.dir, &digest
-	}
-	return eval.Run(ctx, a.workers().With(compute), model, reference, corpus, eval.Options{
-		Protocol: s.Protocol, Ctx: s.Ctx, Stride: s.Stride, Progress: a.progress(),
-	})
-}
-
-func printGate(w io.Writer, o *gateObject) error {
-	return table(w, func(w io.Writer) {
-		s := o.Setting
-		protocol := fmt.Sprintf("%s, ctx %d", s.Protocol, s.Ctx)
-		if s.Stride > 0 {
-			protocol += fmt.Sprintf(", stride %d", s.Stride)
-		}
-		fmt.Fprintf(w, "%s\t%s, %.16s…\n", o.Model.Kind, o.Artifact, o.Model.Digest)
-		fmt.Fprintf(w, "size\t%s", size(o.Model.Bytes))
-		if o.Model.BPW != nil {
-			fmt.Fprintf(w, ", %.4f bits per weight in projections", *o.Model.BPW)
-		}
-		fmt.Fprintf(w, "\nscored\t%s tokens in %s windows (%s, %s)\n", thousands(int64(o.Tokens)), thousands(int64(o.Windows)), protocol, s.Compute)
-		printRise(w, "nats per token", &o.NatsPerToken, o.BaselineNats, o.Nats)
-		printRise(w, "KL to reference, mean", o.KLMean, o.BaselineKL, o.KL)
-		if o.Updated {
-			fmt.Fprintf(w, "wrote\t%s\n", o.Baseline)
-		}
-		for _, c := range o.Checks {
-			verdict := "kept"
-			if !c.Passed {
-				verdict = "BROKEN"
-			}
-			fmt.Fprintf(w, "%s\t%s: %s\n", c.Name, verdict, c.Message)
-		}
-		verdict := "passed"
-		if !o.Passed {
-			verdict = "FAILED"
-		}
-		fmt.Fprintf(w, "gate\t%s\n", verdict)
-	})
-}
-
-// printRise prints a figure beside that of the baseline, where they are there.
-func printRise(w io.Writer, name string, now, then *float64, rise *eval.Interval) {
-	if now == nil {
-		return
-	}
-	fmt.Fprintf(w, "%s\t%.6f", name, *now)
-	if rise != nil {
-		fmt.Fprintf(w, ", baseline %.6f: %+.6f, %.0f %% interval %+.6f to %+.6f", *then, rise.Mean, 100*rise.Confidence, rise.Low, rise.High)
-	}
-	fmt.Fprintln(w)
 }

@@ -230,7 +230,7 @@ func TestHubCache(t *testing.T) {
 			t.Errorf("%s: other bytes: %s", name, d)
 		}
 		mustExecute(t, dir, "inspect", model)
-		mustExecute(t, dir, "eval-perplexity", model, "--data", "text.jsonl", "--ctx", "64", "--reference", "model", "--max-kl", "0", "--quiet")
+		mustExecute(t, dir, "eval-perplexity", model, "--data", "text.jsonl", "--ctx", "64", "--reference", "model", "--max-kl", "1", "--quiet")
 	}
 	artifact, adapter := asHubCache(t, filepath.Join(dir, "artifact")), asHubCache(t, adapterOf(t, dir))
 	mustExecute(t, dir, "verify", artifact)

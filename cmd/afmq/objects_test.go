@@ -9,8 +9,8 @@ import (
 
 	"afmq/cmd/afmq/internal/device"
 	"afmq/cmd/afmq/internal/report"
-	"afmq/internal/gate"
 	"afmq/pkg/artifact"
+	"afmq/pkg/gate"
 	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"
 )

@@ -103,7 +103,7 @@ func Run(ctx context.Context, pool *compute.Pool, model, reference *infer.Model,
 	if err != nil {
 		return nil, err
 	}
-	r.Windows = windowScores(windows, e.nats, e.kl)
+	r.Windows = windowScores(windows, e.nats, e.refNats, e.kl)
 	return r, nil
 }
 

@@ -1,68 +1,19 @@
 package eval
 
-import (
-	"fmt"
-	"math"
-
-	"gonum.org/v1/gonum/stat/distuv"
-)
-
-// WindowScore is what a model makes of one window of a text, as means over its scored
-// tokens.
+// WindowScore has the figures of one window of a text, as means over its scored tokens.
 type WindowScore struct {
 	Tokens int     `json:"tokens"` // scored in the window
 	Nats   float64 `json:"nats"`   // −ln p, nats per token
 	// KL is KL(reference ‖ model) in nats per token; nil without a reference.
 	KL *float64 `json:"kl,omitempty"`
+	// ReferenceNats is −ln p of the reference in nats per token; nil without one. It pairs
+	// the two models window by window and is not recorded in files.
+	ReferenceNats *float64 `json:"-"`
 }
 
-// Interval is a mean with a two-sided confidence interval.
-type Interval struct {
-	Mean       float64 `json:"mean"`
-	SE         float64 `json:"se"`         // standard error of the mean
-	Low        float64 `json:"low"`        // lower end
-	High       float64 `json:"high"`       // upper end
-	Confidence float64 `json:"confidence"` // of the interval, such as 0.95
-	Windows    int     `json:"windows"`    // independent observations
-}
-
-// MeanInterval returns the mean of x weighted by w, D = Σ w·x / Σ w, and its interval of
-// Student's t distribution with n−1 degrees of freedom around the standard error
-//
-//	√( n/(n−1) · Σ w²·(x−D)² ) / Σ w,
-//
-// that of a ratio of sums over a sample (Cochran, "Sampling Techniques", 3rd ed., 6.4), s/√n
-// for equal weights. It takes the x as independent draws of one distribution whose spread
-// may depend on the weight, and their mean as near to normal. Fewer than two values, and a
-// weight that is not positive, are errors.
-func MeanInterval(w, x []float64, confidence float64) (Interval, error) {
-	n := len(x)
-	if n < 2 || len(w) != n {
-		return Interval{}, fmt.Errorf("an interval needs 2 windows or more, each with a weight; there are %d with %d weights", n, len(w))
-	}
-	var sum, weight float64
-	for i, v := range x {
-		if !(w[i] > 0) || !finite(v) {
-			return Interval{}, fmt.Errorf("window %d has the value %v and the weight %v", i, v, w[i])
-		}
-		sum += w[i] * v
-		weight += w[i]
-	}
-	mean := sum / weight
-	var squares float64
-	for i, v := range x {
-		r := w[i] * (v - mean)
-		squares += r * r
-	}
-	out := Interval{Mean: mean, Confidence: confidence, Windows: n}
-	out.SE = math.Sqrt(float64(n)/float64(n-1)*squares) / weight
-	t := distuv.StudentsT{Sigma: 1, Nu: float64(n - 1)}.Quantile((1 + confidence) / 2)
-	out.Low, out.High = mean-t*out.SE, mean+t*out.SE
-	return out, nil
-}
-
-// windowScores cuts the figures of the tokens, in the order of the text, into windows.
-func windowScores(windows []window, nats, kl []float64) []WindowScore {
+// windowScores averages the figures of the tokens, in the order of the text, over the
+// windows. refNats and kl are nil without a reference.
+func windowScores(windows []window, nats, refNats, kl []float64) []WindowScore {
 	out := make([]WindowScore, 0, len(windows))
 	at := 0
 	for _, w := range windows {
@@ -74,7 +25,8 @@ func windowScores(windows []window, nats, kl []float64) []WindowScore {
 		s.Nats, _ = meanSD(nats[at : at+n])
 		if kl != nil {
 			mean, _ := meanSD(kl[at : at+n])
-			s.KL = &mean
+			refMean, _ := meanSD(refNats[at : at+n])
+			s.KL, s.ReferenceNats = &mean, &refMean
 		}
 		out = append(out, s)
 		at += n

@@ -21,12 +21,13 @@ import (
 type Kind uint8
 
 const (
-	Unexpected Kind = iota // exit 1: a bug or a failing machine
-	Usage                  // exit 2: the command line itself is wrong
-	Input                  // exit 3: a file given by the user cannot be used
-	Infeasible             // exit 4: a well-formed request that nothing can satisfy
-	Gate                   // exit 5: a limit the user set was passed
-	Output                 // exit 6: the result cannot be written
+	Unexpected   Kind = iota // exit 1: a bug or a failing machine
+	Usage                    // exit 2: the command line itself is wrong
+	Input                    // exit 3: a file given by the user cannot be used
+	Infeasible               // exit 4: a well-formed request that nothing can satisfy
+	Gate                     // exit 5: a limit that the user set is exceeded
+	Output                   // exit 6: the result cannot be written
+	Inconclusive             // exit 7: the text is too short to decide whether a limit is kept
 )
 
 // String returns the stable name that machine-readable errors carry as code.
@@ -42,6 +43,8 @@ func (k Kind) String() string {
 		return "gate_failed"
 	case Output:
 		return "cannot_write"
+	case Inconclusive:
+		return "inconclusive"
 	}
 	return "unexpected"
 }

@@ -53,7 +53,7 @@ type Work struct {
 	Window                        int
 }
 
-// NewWork adds up what a model stored like this takes; see infer.StoredLayout.
+// NewWork adds up what a model stored like this takes; see artifact.StoredLayout.
 func NewWork(cfg *model.Config, layout []artifact.StoredTensor) Work {
 	var w Work
 	for i := range layout {

@@ -17,10 +17,11 @@ import (
 	"afmq/pkg/fault"
 )
 
-// BaselineSchema is the version of a baseline that this package writes. It reads no other.
+// BaselineSchema is the version of the baselines that this package reads and writes.
 const BaselineSchema = "afmq.baseline/v1"
 
-// Baseline is what was recorded of a model on a text. It holds no time and no path.
+// Baseline records the figures of a model on every window of a text. It holds no time and
+// no path.
 type Baseline struct {
 	Schema      string `json:"schema"`
 	ToolVersion string `json:"tool_version"`
@@ -32,8 +33,8 @@ type Baseline struct {
 	Windows      []eval.WindowScore `json:"windows"` // in the order of the text
 }
 
-// Setting is all that figures depend on beside the model. Only figures of equal settings
-// can be compared.
+// Setting is everything besides the model that the figures depend on. Only figures of equal
+// settings can be compared.
 type Setting struct {
 	Data      string        `json:"data"`      // hex SHA-256 of the text's file
 	Tokenizer string        `json:"tokenizer"` // hex SHA-256 of tokenizer.json
@@ -53,9 +54,9 @@ type Subject struct {
 	BPW     *float64 `json:"bpw"`     // bits per weight of the projections; null for a checkpoint
 }
 
-// Differs says in what now differs from the setting of the baseline, the first difference
-// in the order of the fields; empty if figures can be compared. A reference that only one
-// of them has is no difference: divergences are then not compared.
+// Differs describes the first field, in their order, in which now differs from the setting
+// of the baseline; empty if the figures can be compared. A reference that only one of them
+// has is no difference: divergences are then not compared.
 func (b *Setting) Differs(now *Setting) string {
 	say := func(what string, then, now any) string {
 		return fmt.Sprintf("was made with %s %v; now it is %v", what, then, now)
@@ -79,8 +80,8 @@ func (b *Setting) Differs(now *Setting) string {
 	return ""
 }
 
-// NewBaseline records an evaluation. It needs two windows or more; file is what the error,
-// fault.Input, names.
+// NewBaseline records an evaluation, which must have [MinWindows] windows or more; file is
+// the text that the error, a fault.Input, names.
 func NewBaseline(file, toolVersion string, s Setting, m Subject, e *eval.Result) (*Baseline, error) {
 	b := &Baseline{
 		Schema: BaselineSchema, ToolVersion: toolVersion, Setting: s, Model: m,
@@ -89,14 +90,37 @@ func NewBaseline(file, toolVersion string, s Setting, m Subject, e *eval.Result)
 	if e.Comparison != nil {
 		b.KLMean = &e.KL.Mean
 	}
-	if len(b.Windows) < 2 {
-		return nil, fault.Inputf(file, "gives %d window of %d tokens; a gate needs 2 or more", len(b.Windows), s.Ctx).
-			WithHint("score a longer text, or take a smaller --ctx")
+	if n := len(b.Windows); n < MinWindows {
+		return nil, fault.Inputf(file, "gives %d of the %d windows that a gate needs, with %d tokens in a window", n, MinWindows, s.Ctx).
+			WithHint("%s", longer)
 	}
 	return b, nil
 }
 
-// Encode returns the bytes of the file: a window a line.
+// tokens returns the scored tokens of every window.
+func (b *Baseline) tokens() []int {
+	out := make([]int, len(b.Windows))
+	for i, w := range b.Windows {
+		out[i] = w.Tokens
+	}
+	return out
+}
+
+// column returns one figure of every window.
+func (b *Baseline) column(figure func(*eval.WindowScore) float64) []float64 {
+	out := make([]float64, len(b.Windows))
+	for i := range b.Windows {
+		out[i] = figure(&b.Windows[i])
+	}
+	return out
+}
+
+func windowNats(w *eval.WindowScore) float64 { return w.Nats }
+
+// windowKL needs a baseline with a mean divergence: every window then has one.
+func windowKL(w *eval.WindowScore) float64 { return *w.KL }
+
+// Encode returns the bytes of the file, with one window on a line.
 func (b *Baseline) Encode() ([]byte, error) {
 	head := *b
 	head.Windows = []eval.WindowScore{}
@@ -123,7 +147,7 @@ func (b *Baseline) Encode() ([]byte, error) {
 	return append(out, " ]\n}\n"...), nil
 }
 
-// Write writes the file whole or not at all; one that is there is replaced.
+// Write writes the file atomically and replaces an existing one.
 func (b *Baseline) Write(path string) error {
 	data, err := b.Encode()
 	if err != nil {
@@ -132,14 +156,14 @@ func (b *Baseline) Write(path string) error {
 	return stage.WriteFileAtomic(path, data)
 }
 
-// maxBaseline bounds what is read: a million windows take some 70 MB.
+// maxBaseline bounds the size of a file that is read: a million windows take about 70 MB.
 const maxBaseline = 256 << 20
 
 // ReadBaseline reads and checks a baseline. Errors are fault.Input.
 func ReadBaseline(path string) (*Baseline, error) {
 	data, err := infile.Read(path, maxBaseline)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.Inputf(path, "does not exist").WithHint("--update writes it")
+		return nil, fault.Inputf(path, "does not exist").WithHint("--update records it")
 	}
 	if err != nil {
 		return nil, err
@@ -147,11 +171,11 @@ func ReadBaseline(path string) (*Baseline, error) {
 	return ParseBaseline(path, data)
 }
 
-// ParseBaseline is ReadBaseline of bytes; file is what errors name. Keys that it does not
-// know are passed over: a later program may have added them.
+// ParseBaseline is ReadBaseline of bytes; file is the name in errors. Unknown keys are
+// ignored: a later version may have added them.
 func ParseBaseline(file string, data []byte) (*Baseline, error) {
 	bad := func(format string, args ...any) (*Baseline, error) {
-		return nil, fault.Inputf(file, "is no baseline: "+format, args...)
+		return nil, fault.Inputf(file, "is not a baseline: "+format, args...)
 	}
 	if !utf8.Valid(data) {
 		return bad("it is not valid UTF-8")
@@ -189,15 +213,15 @@ func (b *Baseline) check() error {
 		return fmt.Errorf("it has a context of %d, a stride of %d and compute %q", b.Ctx, b.Stride, b.Compute)
 	}
 	if len(b.Windows) < 2 {
-		return fmt.Errorf("it has %d windows; a gate needs 2 or more", len(b.Windows))
+		return fmt.Errorf("it has %d windows", len(b.Windows))
 	}
 	if (b.KLMean != nil) != (b.Reference != nil) {
-		return errors.New("it has a reference or a mean divergence, not both")
+		return errors.New("it has a reference without a mean divergence, or the reverse")
 	}
 	tokens, nats, kl := 0, 0.0, 0.0
 	for i, w := range b.Windows {
 		if w.Tokens < 1 || w.Tokens > b.Ctx || !(math.Abs(w.Nats) < 1e6) || (w.KL != nil) != (b.KLMean != nil) || w.KL != nil && !(*w.KL >= 0 && *w.KL < 1e6) {
-			return fmt.Errorf("window %d cannot be", i+1)
+			return fmt.Errorf("window %d has impossible figures", i+1)
 		}
 		tokens += w.Tokens
 		nats += float64(w.Tokens) * w.Nats
@@ -206,7 +230,7 @@ func (b *Baseline) check() error {
 		}
 	}
 	if tokens != b.Tokens || !near(nats/float64(tokens), b.NatsPerToken) || b.KLMean != nil && !near(kl/float64(tokens), *b.KLMean) {
-		return errors.New("its windows do not add up to its totals")
+		return errors.New("its totals are not those of its windows")
 	}
 	return nil
 }

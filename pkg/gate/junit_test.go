@@ -41,12 +41,14 @@ func (e *element) all(name string) (out []element) {
 
 // The report has the structure that GitLab, Jenkins and the actions for GitHub read:
 // testsuites, a testsuite that counts its cases, each with classname, name and a time in
-// seconds, and a failure with message and type in those that failed.
+// seconds, a failure with message and type in those that failed, and an error in those that
+// are undecided.
 func TestJUnit(t *testing.T) {
 	v := &Verdict{Checks: []Check{
-		{Name: "nats_rise", Unit: "nats per token", Value: 0.5, Limit: 0, Message: `rose by "0.5" < all & more`},
-		{Name: "bytes", Unit: "bytes", Value: 10, Limit: 20, Passed: true, Message: "10 bytes, the limit is 20"},
-		{Name: "bpw", Unit: "bits per weight", Value: 4, Limit: 3, Message: "bad \x00\x1b\xff bytes"},
+		{Name: NatsRise, Unit: "nats per token", Value: 0.5, Limit: 0.01, Outcome: Worse, Message: `rose by "0.5" < all & more`},
+		{Name: Bytes, Unit: "bytes", Value: 10, Limit: 20, Outcome: NoWorse, Passed: true, Message: "10 bytes, the limit is 20"},
+		{Name: BPW, Unit: "bits per weight", Value: 4, Limit: 3, Outcome: Worse, Message: "bad \x00\x1b\xff bytes"},
+		{Name: KLRise, Unit: "nats per token", Value: 0.5, Limit: 0.4, Outcome: Inconclusive, Message: "cannot tell"},
 	}}
 	path := filepath.Join(t.TempDir(), "gate.xml")
 	if err := v.WriteJUnit(path, Report{Artifact: "dir/\x01<q>", Data: "text & more.txt", ContentHash: hex64, Seconds: 1.25}); err != nil {
@@ -78,15 +80,20 @@ func TestJUnit(t *testing.T) {
 	}
 	failures := 0
 	for i, c := range cases {
-		if c.attr(t, "classname") != "afmq.gate" || c.attr(t, "name") != v.Checks[i].Name {
+		if c.attr(t, "classname") != "afmq.gate" || c.attr(t, "name") != string(v.Checks[i].Name) {
 			t.Errorf("case %d: %v", i, c.Attrs)
 		}
 		if seconds, err := strconv.ParseFloat(c.attr(t, "time"), 64); err != nil || seconds < 0 {
 			t.Errorf("case %d: %v", i, err)
 		}
-		f := c.all("failure")
-		if (len(f) == 1) == v.Checks[i].Passed {
-			t.Errorf("case %d: %d failures", i, len(f))
+		f, undecided := c.all("failure"), c.all("error")
+		if (len(f) == 1) != (v.Checks[i].Outcome == Worse) || (len(undecided) == 1) != (v.Checks[i].Outcome == Inconclusive) {
+			t.Errorf("case %d: %d failures, %d errors", i, len(f), len(undecided))
+		}
+		for _, e := range undecided {
+			if e.attr(t, "type") != "inconclusive" || e.attr(t, "message") != v.Checks[i].Message {
+				t.Errorf("case %d: %+v", i, e)
+			}
 		}
 		for _, f := range f {
 			failures++
@@ -96,7 +103,7 @@ func TestJUnit(t *testing.T) {
 		}
 	}
 	for _, e := range []element{root, s} {
-		for name, want := range map[string]int{"tests": 3, "failures": failures, "errors": 0} {
+		for name, want := range map[string]int{"tests": 4, "failures": failures, "errors": 1} {
 			if e.attr(t, name) != fmt.Sprint(want) {
 				t.Errorf("<%s> says %s %s, not %d", e.XMLName.Local, name, e.attr(t, name), want)
 			}

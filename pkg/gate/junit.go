@@ -9,8 +9,10 @@ import (
 	"afmq/internal/stage"
 )
 
-// The JUnit XML that continuous integration systems read: one suite, one test case a
-// limit.
+// The JUnit XML that continuous integration systems read: one suite with one test case for
+// each check. A check that is worse is a <failure>, one that is inconclusive an <error>: the
+// format's words for a test that failed and for one that could not be carried out. Systems
+// that read the format count both as not passed.
 type (
 	junitSuites struct {
 		XMLName  xml.Name   `xml:"testsuites"`
@@ -39,17 +41,18 @@ type (
 		Class   string        `xml:"classname,attr"`
 		Name    string        `xml:"name,attr"`
 		Time    string        `xml:"time,attr"`
-		Failure *junitFailure `xml:"failure"`
+		Failure *junitProblem `xml:"failure"`
+		Error   *junitProblem `xml:"error"`
 		Output  string        `xml:"system-out,omitempty"`
 	}
-	junitFailure struct {
+	junitProblem struct {
 		Message string `xml:"message,attr"`
 		Type    string `xml:"type,attr"`
 		Text    string `xml:",chardata"`
 	}
 )
 
-// Report is what a JUnit file says beside the verdict.
+// Report has what a JUnit file says besides the verdict.
 type Report struct {
 	Artifact, Data, ContentHash string
 	Seconds                     float64
@@ -62,23 +65,29 @@ func (v *Verdict) JUnit(r Report) ([]byte, error) {
 		{"artifact", clean(r.Artifact)}, {"data", clean(r.Data)}, {"content_hash", r.ContentHash},
 	}}
 	for i, c := range v.Checks {
-		j := junitCase{Class: "afmq.gate", Name: c.Name, Time: "0.000"}
+		j := junitCase{Class: "afmq.gate", Name: string(c.Name), Time: "0.000"}
 		if i == 0 {
-			j.Time = seconds // the evaluation serves all of them
+			j.Time = seconds // one evaluation serves all checks
 		}
-		if c.Passed {
+		problem := &junitProblem{Message: clean(c.Message), Type: "limit", Text: fmt.Sprintf("%s: %v %s, limit %v", c.Name, c.Value, c.Unit, c.Limit)}
+		switch c.Outcome {
+		case NoWorse:
 			j.Output = clean(c.Message)
-		} else {
+		case Worse:
 			s.Failures++
-			j.Failure = &junitFailure{Message: clean(c.Message), Type: "limit", Text: fmt.Sprintf("%s: %v %s, limit %v", c.Name, c.Value, c.Unit, c.Limit)}
+			j.Failure = problem
+		default:
+			s.Errors++
+			problem.Type = string(Inconclusive)
+			j.Error = problem
 		}
 		s.Cases = append(s.Cases, j)
 	}
-	data, err := xml.MarshalIndent(junitSuites{Name: s.Name, Tests: s.Tests, Failures: s.Failures, Time: seconds, Suite: s}, "", "  ")
+	data, err := xml.MarshalIndent(junitSuites{Name: s.Name, Tests: s.Tests, Failures: s.Failures, Errors: s.Errors, Time: seconds, Suite: s}, "", "  ")
 	return append([]byte(xml.Header), append(data, '\n')...), err
 }
 
-// WriteJUnit writes the file whole or not at all; one that is there is replaced.
+// WriteJUnit writes the file atomically and replaces an existing one.
 func (v *Verdict) WriteJUnit(path string, r Report) error {
 	data, err := v.JUnit(r)
 	if err != nil {
@@ -87,7 +96,7 @@ func (v *Verdict) WriteJUnit(path string, r Report) error {
 	return stage.WriteFileAtomic(path, data)
 }
 
-// clean replaces what XML 1.0 cannot hold; a path may have any byte.
+// clean replaces characters that XML 1.0 does not allow; a path may have any byte.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff {
