@@ -1,12 +1,11 @@
 package stage
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
+	"afmq/internal/disk"
 	"afmq/internal/fault"
 )
 
@@ -40,21 +39,7 @@ func WriteFileAtomic(path string, data []byte) (err error) {
 		return err
 	}
 	step("renamed")
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes a rename in dir survive a crash. Some file systems cannot sync a
-// directory; they say so with EINVAL or ENOTSUP.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	return nil
+	return disk.SyncDir(filepath.Dir(path))
 }
 
 // stagedBytes returns the size of the files in dir.

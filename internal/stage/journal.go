@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"afmq/internal/disk"
 	"afmq/internal/fault"
 )
 
@@ -39,7 +40,7 @@ func (d *Dir) Journal() (*Journal, error) {
 			return nil, fault.Writing(j.path, err)
 		}
 	}
-	if err := syncDir(d.root); err != nil {
+	if err := disk.SyncDir(d.root); err != nil {
 		j.file.Close()
 		return nil, fault.Writing(j.path, err)
 	}

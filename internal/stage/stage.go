@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"afmq/internal/disk"
 	"afmq/internal/fault"
 )
 
@@ -148,9 +149,9 @@ func (d *Dir) acquire() (made bool, err error) {
 		if info, err := os.Lstat(d.root); err == nil && !info.IsDir() {
 			return false, &fault.Error{Kind: fault.Output, File: d.root, Msg: "is in the way of the run's state, and no directory"}
 		}
-		lock, err := takeLock(d.sub(lockName))
+		lock, err := disk.OpenLock(d.sub(lockName))
 		switch {
-		case errors.Is(err, errLocked):
+		case errors.Is(err, disk.ErrLocked):
 			return false, d.outputf("is being made by another process")
 		case errors.Is(err, fs.ErrNotExist):
 			continue // another process finished and removed the root meanwhile
@@ -216,19 +217,9 @@ func (d *Dir) clear() error {
 	return nil
 }
 
-// checkSpace compares what is still needed with what the file system has.
+// checkSpace checks that what is still needed fits on the file system.
 func (d *Dir) checkSpace(need int64) error {
-	free, ok := freeBytes(d.root)
-	if !ok {
-		return nil // cannot tell; writing will
-	}
-	staged := stagedBytes(d.sub(outName))
-	if need-staged > free {
-		err := &fault.Error{Kind: fault.Output, File: d.target, Msg: fmt.Sprintf("no space: needs %d more bytes (%.2f GB), %d are free (%.2f GB)",
-			need-staged, float64(need-staged)/1e9, free, float64(free)/1e9)}
-		return err.WithHint("free some space, or choose another directory with --out")
-	}
-	return nil
+	return fault.Writing(d.target, disk.CheckFree(d.root, need-stagedBytes(d.sub(outName))))
 }
 
 // Resumed says that an earlier run of the same job left its state.
@@ -284,7 +275,7 @@ func (d *Dir) Commit() error {
 		return fault.Writing(d.target, err)
 	}
 	step("published")
-	if err := syncDir(filepath.Dir(d.target)); err != nil {
+	if err := disk.SyncDir(filepath.Dir(d.target)); err != nil {
 		return fault.Writing(d.target, err)
 	}
 	return d.Discard()
@@ -308,7 +299,7 @@ func finished(dir string) error {
 			}
 		}
 	}
-	return fault.Writing(dir, syncDir(dir))
+	return fault.Writing(dir, disk.SyncDir(dir))
 }
 
 // CommitFile publishes data as the target, a file, and ends the run. If it fails the run
@@ -335,7 +326,7 @@ func (d *Dir) CommitFile(data []byte) error {
 		return fault.Writing(d.target, err)
 	}
 	step("published")
-	if err := syncDir(filepath.Dir(d.target)); err != nil {
+	if err := disk.SyncDir(filepath.Dir(d.target)); err != nil {
 		return fault.Writing(d.target, err)
 	}
 	return d.Discard()

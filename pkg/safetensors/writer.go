@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"afmq/internal/disk"
 	"afmq/internal/fault"
 )
 
@@ -142,22 +143,9 @@ func (w *Writer) takeUp() error {
 
 func (w *Writer) staged() string { return w.path + Partial }
 
-// reserve makes sure that the whole file fits, before hours go into it.
+// reserve makes sure that the whole file fits before hours of work go into it.
 func (w *Writer) reserve() error {
-	err := reserve(w.file, w.total())
-	var short *shortError
-	if errors.As(err, &short) {
-		fe := &fault.Error{Kind: fault.Output, File: w.path, Msg: short.Error()}
-		return fe.WithHint("free some space, or choose another directory with --out")
-	}
-	return fault.Writing(w.staged(), err)
-}
-
-// shortError says that a file does not fit on its file system.
-type shortError struct{ need, free int64 }
-
-func (e *shortError) Error() string {
-	return fmt.Sprintf("no space: needs %d more bytes (%.2f GB), %d are free (%.2f GB)", e.need, float64(e.need)/1e9, e.free, float64(e.free)/1e9)
+	return fault.Writing(w.path, disk.Reserve(w.file, w.total()))
 }
 
 // write writes data at the end of what is there.
@@ -297,7 +285,7 @@ func (w *Writer) Close() error {
 	}
 	w.over = true
 	step("renamed")
-	return fault.Writing(w.path, syncDir(filepath.Dir(w.path)))
+	return fault.Writing(w.path, disk.SyncDir(filepath.Dir(w.path)))
 }
 
 // Abort closes and removes the staged file. After Close has published it, or a
@@ -316,17 +304,3 @@ func (w *Writer) Abort() error {
 
 // step is called at every point where a crash leaves another state; tests die there.
 var step = func(point string) {}
-
-// syncDir makes a rename in dir survive a crash. Some file systems cannot sync a
-// directory; they say so with EINVAL or ENOTSUP.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	return nil
-}
