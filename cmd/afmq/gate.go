@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"afmq/internal/disk"
 	"afmq/internal/fault"
 	"afmq/internal/gate"
 	"afmq/internal/infile"
@@ -155,10 +155,10 @@ func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
 		return err
 	}
 	if o.update {
-		err = canHold(o.baseline)
+		err = disk.CheckReplaceable(o.baseline)
 	}
 	if err == nil && o.junit != "" {
-		err = canHold(o.junit)
+		err = disk.CheckReplaceable(o.junit)
 	}
 	if err != nil {
 		return err
@@ -186,17 +186,6 @@ func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
 		return &fault.Error{Kind: fault.Gate, File: path, Msg: "gate failed: " + out.Failures()[0]}
 	}
 	return nil
-}
-
-// canHold returns an error if there is no directory for a file: better now than after the
-// model has run.
-func canHold(file string) error {
-	dir := filepath.Dir(file)
-	st, err := os.Stat(dir)
-	if err == nil && !st.IsDir() {
-		err = fmt.Errorf("%s is not a directory", dir)
-	}
-	return fault.Writing(file, err)
 }
 
 // judge measures the model and returns what is printed, and the baseline that it makes.

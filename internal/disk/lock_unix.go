@@ -4,7 +4,9 @@ package disk
 
 import (
 	"errors"
+	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,4 +28,10 @@ func tryLock(f *os.File) (held bool, err error) {
 		return false, nil
 	}
 	return false, err
+}
+
+// ownedByUser reports whether the file belongs to the user of this process.
+func ownedByUser(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -88,10 +89,13 @@ func escapeControls(s string) string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// cause drops the path that an *fs.PathError repeats: File has named it already.
+// cause drops the paths of an *fs.PathError or *os.LinkError: File names the path already.
 func cause(err error) string {
-	if pe, ok := err.(*fs.PathError); ok {
-		return pe.Err.Error()
+	switch e := err.(type) {
+	case *fs.PathError:
+		return e.Err.Error()
+	case *os.LinkError:
+		return e.Err.Error()
 	}
 	return err.Error()
 }

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"afmq/internal/disk"
 	"afmq/internal/fault"
 	"afmq/internal/infile"
-	"afmq/internal/stage"
 	"afmq/pkg/infer"
 )
 
@@ -129,7 +129,7 @@ func (b *Baseline) Write(path string) error {
 	if err != nil {
 		return err
 	}
-	return stage.WriteFileAtomic(path, data)
+	return disk.WriteFile(path, data)
 }
 
 // maxBaseline bounds what is read: a million windows take some 70 MB.

@@ -34,8 +34,10 @@ func (d *Dir) sameJob(job []byte) (bool, error) {
 		return false, fault.Inputf(d.root, "holds the state of an interrupted run of another job: %s", difference(old, job)).
 			WithHint("give the former command again to finish it, or --restart to discard it")
 	}
-	if _, err := os.Lstat(d.sub(outName)); errors.Is(err, fs.ErrNotExist) {
-		return false, nil // it had published
+	for _, name := range []string{outName, stateName} {
+		if info, err := os.Lstat(d.sub(name)); err != nil || !info.IsDir() {
+			return false, nil // without out/ it had published
+		}
 	}
 	return true, nil
 }

@@ -31,7 +31,7 @@ func (d *Dir) Journal() (*Journal, error) {
 		return nil, err
 	}
 	records, whole := parseJournal(data)
-	if j.file, err = os.OpenFile(j.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666); err != nil {
+	if j.file, err = disk.OpenAppend(j.path); err != nil {
 		return nil, fault.Writing(j.path, err)
 	}
 	if whole < len(data) {
@@ -77,7 +77,7 @@ func (j *Journal) Append(v any) error {
 	if _, err := j.file.Write(append(line, '\n')); err != nil {
 		return fault.Writing(j.path, err)
 	}
-	step("appended")
+	disk.Step("appended")
 	return fault.Writing(j.path, j.file.Sync())
 }
 

@@ -20,7 +20,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"afmq/internal/disk"
 	"afmq/internal/fault"
@@ -33,9 +32,6 @@ const (
 	stateName   = "state"
 	outName     = "out"
 )
-
-// step is called at every point where a crash leaves another state; tests die there.
-var step = func(point string) {}
 
 // Options say what a run needs.
 type Options struct {
@@ -103,9 +99,9 @@ func (d *Dir) checkTarget(file bool) error {
 	case err != nil:
 		return fault.Writing(d.target, err)
 	case file:
-		return d.outputf("is there already")
+		return d.outputf("already exists")
 	case !info.IsDir():
-		return d.outputf("is there already, and no directory")
+		return d.outputf("already exists and is not a directory")
 	}
 	entries, err := os.ReadDir(d.target)
 	if err != nil {
@@ -145,7 +141,7 @@ func (d *Dir) acquire() (made bool, err error) {
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return false, fault.Writing(d.target, err)
 		}
-		step("root")
+		disk.Step("root")
 		if info, err := os.Lstat(d.root); err == nil && !info.IsDir() {
 			return false, &fault.Error{Kind: fault.Output, File: d.root, Msg: "is in the way of the run's state, and no directory"}
 		}
@@ -161,14 +157,8 @@ func (d *Dir) acquire() (made bool, err error) {
 			}
 			return false, fault.Writing(d.root, err)
 		}
-		// The lock may be on a file that was removed before it was taken.
-		now, err := os.Lstat(d.sub(lockName))
-		held, err2 := lock.Stat()
-		if err == nil && err2 == nil && os.SameFile(now, held) {
-			d.lock = lock
-			return made, nil
-		}
-		lock.Close()
+		d.lock = lock
+		return made, nil
 	}
 	return false, d.outputf("is being made by other processes")
 }
@@ -200,9 +190,9 @@ func (d *Dir) prepare(job []byte, opts Options) error {
 		if err := os.Mkdir(d.sub(name), 0o777); err != nil {
 			return fault.Writing(d.sub(name), err)
 		}
-		step(name)
+		disk.Step(name)
 	}
-	return WriteFileAtomic(d.sub(jobName), job)
+	return disk.WriteFile(d.sub(jobName), job)
 }
 
 // clear removes everything from the root but the lock, job.json first: without it
@@ -212,14 +202,28 @@ func (d *Dir) clear() error {
 		if err := os.RemoveAll(d.sub(name)); err != nil {
 			return fault.Writing(d.root, err)
 		}
-		step("cleared " + name)
+		disk.Step("cleared " + name)
 	}
-	return nil
+	return fault.Writing(d.root, disk.RemoveTemps(d.root))
 }
 
 // checkSpace checks that what is still needed fits on the file system.
 func (d *Dir) checkSpace(need int64) error {
 	return fault.Writing(d.target, disk.CheckFree(d.root, need-stagedBytes(d.sub(outName))))
+}
+
+// stagedBytes returns the size of the files in dir.
+func stagedBytes(dir string) int64 {
+	n := int64(0)
+	filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			if info, err := e.Info(); err == nil {
+				n += info.Size()
+			}
+		}
+		return nil
+	})
+	return n
 }
 
 // Resumed says that an earlier run of the same job left its state.
@@ -241,11 +245,11 @@ func (d *Dir) WriteFile(name string, data []byte) error {
 	if name == "" || filepath.Base(name) != name || !filepath.IsLocal(name) {
 		return fmt.Errorf("stage: %q is no plain file name", name)
 	}
-	return WriteFileAtomic(d.Path(name), data)
+	return disk.WriteFile(d.Path(name), data)
 }
 
 // Mkdir makes the directory target/name to be, or takes up the one that is there. Its
-// files are written with [WriteFileAtomic] to paths under [Dir.Path].
+// files are written with [disk.WriteFile] to paths under [Dir.Path].
 func (d *Dir) Mkdir(name string) error {
 	if name == "" || filepath.Base(name) != name || !filepath.IsLocal(name) {
 		return fmt.Errorf("stage: %q is no plain name", name)
@@ -265,32 +269,29 @@ func (d *Dir) Commit() error {
 	if err := finished(out); err != nil {
 		return err
 	}
-	// An empty directory at the target makes way. One that has been filled
-	// meanwhile does not.
-	if err := os.Remove(d.target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := disk.PublishDir(out, d.target); err != nil {
 		return fault.Writing(d.target, err)
 	}
-	step("target removed")
-	if err := os.Rename(out, d.target); err != nil {
-		return fault.Writing(d.target, err)
-	}
-	step("published")
+	disk.Step("published")
 	if err := disk.SyncDir(filepath.Dir(d.target)); err != nil {
 		return fault.Writing(d.target, err)
 	}
 	return d.Discard()
 }
 
-// finished checks that no file in dir or below it is still being written, and makes the
-// directories survive a crash.
+// finished checks that no file in dir or below it is still being written, removes what
+// killed runs left there, and makes the directories survive a crash.
 func finished(dir string) error {
+	if err := disk.RemoveTemps(dir); err != nil {
+		return fault.Writing(dir, err)
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fault.Writing(dir, err)
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		if strings.HasSuffix(e.Name(), ".partial") {
+		if disk.IsStaged(e.Name()) {
 			return fmt.Errorf("stage: %s is not finished", path)
 		}
 		if e.IsDir() {
@@ -309,7 +310,7 @@ func (d *Dir) CommitFile(data []byte) error {
 		return errors.New("stage: the run has ended")
 	}
 	result := d.sub(stateName) + ".result"
-	if err := WriteFileAtomic(result, data); err != nil {
+	if err := disk.WriteFile(result, data); err != nil {
 		return err
 	}
 	// Without out/ the state counts as published: what is left of it after the next step
@@ -317,15 +318,12 @@ func (d *Dir) CommitFile(data []byte) error {
 	if err := os.RemoveAll(d.sub(outName)); err != nil {
 		return fault.Writing(d.root, err)
 	}
-	step("out removed")
-	err := os.Link(result, d.target) // unlike a rename it never replaces
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		err = os.Rename(result, d.target) // not every file system has links
-	}
-	if err != nil {
+	disk.Step("out removed")
+	if err := disk.PublishNew(result, d.target); err != nil {
+		os.Mkdir(d.sub(outName), 0o777) // so that the state can be taken up again
 		return fault.Writing(d.target, err)
 	}
-	step("published")
+	disk.Step("published")
 	if err := disk.SyncDir(filepath.Dir(d.target)); err != nil {
 		return fault.Writing(d.target, err)
 	}
@@ -344,7 +342,7 @@ func (d *Dir) Discard() error {
 	if e := os.Remove(d.sub(lockName)); err == nil && e != nil {
 		err = fault.Writing(d.root, e)
 	}
-	step("unlocked")
+	disk.Step("unlocked")
 	if e := os.Remove(d.root); err == nil && e != nil && !errors.Is(e, fs.ErrNotExist) {
 		err = fault.Writing(d.root, e)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"afmq/internal/disk"
 	"afmq/internal/fault"
 )
 
@@ -127,7 +128,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{filepath.Join(parent, "full"), "is not empty", fault.Output, Options{}},
 		{filepath.Join(parent, "full"), "is not empty", fault.Output, Options{Restart: true}},
-		{filepath.Join(parent, "full/x"), "no directory", fault.Output, Options{}},
+		{filepath.Join(parent, "full/x"), "is not a directory", fault.Output, Options{}},
 		{filepath.Join(parent, "no/such"), "parent directory does not exist", fault.Output, Options{}},
 		{filepath.Join(parent, "rooted"), "in the way", fault.Output, Options{}},
 		{filepath.Join(parent, "linked"), "in the way", fault.Output, Options{}},
@@ -281,11 +282,12 @@ func TestCommitRefuses(t *testing.T) {
 	target := filepath.Join(parent, "t")
 	d := open(t, target, Options{})
 	must(t, work(d))
-	must(t, os.WriteFile(d.Path("w.partial"), nil, 0o666))
-	if err := d.Commit(); err == nil || !strings.Contains(err.Error(), "w.partial is not finished") {
+	unfinished := disk.StagedPath(d.Path("w"))
+	must(t, os.WriteFile(unfinished, nil, 0o666))
+	if err := d.Commit(); err == nil || !strings.Contains(err.Error(), ".w.afmq-partial is not finished") {
 		t.Errorf("an unfinished file: %v", err)
 	}
-	must(t, os.Remove(d.Path("w.partial")))
+	must(t, os.Remove(unfinished))
 	must(t, os.Mkdir(target, 0o777))
 	must(t, os.WriteFile(filepath.Join(target, "x"), []byte("precious"), 0o666))
 	if err := d.End(nil); fault.KindOf(err) != fault.Output {
@@ -294,6 +296,94 @@ func TestCommitRefuses(t *testing.T) {
 	got := tree(t, parent)
 	if got["t/x"] != "precious" || got[".t.afmq/out/f1"] != "xx" {
 		t.Errorf("left is %q", got)
+	}
+}
+
+// Whatever took the target's name meanwhile stays, and the run can go on once it is gone.
+func TestTargetAppears(t *testing.T) {
+	for name, put := range map[string]func(target string) error{
+		"file": func(target string) error { return os.WriteFile(target, []byte("precious"), 0o666) },
+		"link": func(target string) error { return os.Symlink("nowhere", target) },
+	} {
+		for _, file := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, file %v", name, file), func(t *testing.T) {
+				parent := t.TempDir()
+				target := filepath.Join(parent, "t")
+				end := func(d *Dir) error {
+					if err := work(d); err != nil || !file {
+						return d.End(err)
+					}
+					return d.CommitFile([]byte("whole"))
+				}
+				d := open(t, target, Options{File: file})
+				must(t, put(target))
+				before := tree(t, parent)["t"]
+				err := end(d)
+				if fault.KindOf(err) != fault.Output || strings.Contains(err.Error(), "\n") {
+					t.Errorf("published: %v", err)
+				}
+				if file {
+					must(t, d.Keep())
+				}
+				if after := tree(t, parent)["t"]; after != before || before == "" {
+					t.Errorf("the target was %q and is %q", before, after)
+				}
+				must(t, os.Remove(target))
+				d = open(t, target, Options{File: file})
+				if !d.Resumed() {
+					t.Error("the work is lost")
+				}
+				must(t, end(d))
+				want := made
+				if file {
+					want = map[string]string{"t": "whole"}
+				}
+				wantTree(t, parent, want)
+			})
+		}
+	}
+}
+
+// Temporary files of killed runs are neither published nor in the way.
+func TestLeftovers(t *testing.T) {
+	const temp = ".f0.afmq-0123456789abcdef"
+	for _, commit := range []bool{true, false} {
+		parent := t.TempDir()
+		target := filepath.Join(parent, "t")
+		interrupted(t, target)
+		root := filepath.Join(parent, ".t.afmq")
+		for _, dir := range []string{root, filepath.Join(root, outName), filepath.Join(root, outName, "sub")} {
+			must(t, os.MkdirAll(dir, 0o777))
+			must(t, os.WriteFile(filepath.Join(dir, temp), []byte("torn"), 0o666))
+		}
+		d := open(t, target, Options{})
+		if commit {
+			must(t, d.End(work(d)))
+			must(t, os.Remove(filepath.Join(target, "sub")))
+			wantTree(t, parent, made)
+		} else {
+			must(t, d.Discard())
+			wantTree(t, parent, nil)
+		}
+	}
+}
+
+// A state with a link in it is not continued: nothing is written to where it leads.
+func TestLinkedState(t *testing.T) {
+	for _, name := range []string{outName, stateName} {
+		parent, elsewhere := t.TempDir(), t.TempDir()
+		target := filepath.Join(parent, "t")
+		interrupted(t, target)
+		must(t, os.WriteFile(filepath.Join(elsewhere, "f0"), []byte("precious"), 0o666))
+		must(t, os.RemoveAll(filepath.Join(parent, ".t.afmq", name)))
+		must(t, os.Symlink(elsewhere, filepath.Join(parent, ".t.afmq", name)))
+		d := open(t, target, Options{})
+		if d.Resumed() {
+			t.Errorf("continued with a link %s", name)
+		}
+		must(t, d.End(work(d)))
+		wantTree(t, parent, made)
+		wantTree(t, elsewhere, map[string]string{"f0": "precious"})
 	}
 }
 

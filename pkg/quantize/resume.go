@@ -78,7 +78,7 @@ func (j *job) takeOver(ctx context.Context, pool *kernel.Pool, dir *stage.Dir, l
 	}
 	e := earlier{}
 	path := dir.Path(infer.WeightsFile)
-	f, err := os.Open(path + ".partial")
+	f, err := os.Open(safetensors.StagedPath(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = os.Open(path) // the run got as far as closing the file
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"afmq/internal/disk"
 	"afmq/internal/fault"
 	"afmq/internal/infile"
 	"afmq/internal/kernel"
@@ -342,7 +343,7 @@ func (r *run) write(t *trainer, i int) (*AdapterResult, error) {
 // writeAdapter stores weights laid out as the student's in a directory.
 func (r *run) writeAdapter(dir string, s *student, weights []float32) error {
 	a := &infer.Adapter{Dir: dir, Config: *s.config, Base: r.manifest.ContentHash, Data: r.data.Files}
-	return infer.WriteAdapter(a, r.base.Config, r.opts.stored(), s.values(r.pool, weights), stage.WriteFileAtomic)
+	return infer.WriteAdapter(a, r.base.Config, r.opts.stored(), s.values(r.pool, weights), disk.WriteFile)
 }
 
 // rescue stores the best adapters so far beside the saved state, when a run cannot go on.

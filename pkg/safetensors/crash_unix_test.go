@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"afmq/internal/disk"
 	"afmq/internal/fault"
 )
 
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "crash": // dies at the nth step
 		left, _ := strconv.Atoi(os.Getenv("WRITER_STEP"))
-		step = func(string) {
+		disk.Step = func(string) {
 			if left--; left == 0 {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}

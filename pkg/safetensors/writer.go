@@ -15,8 +15,9 @@ import (
 	"afmq/internal/fault"
 )
 
-// Partial is what the name of a staged file has behind that of the finished one.
-const Partial = ".partial"
+// StagedPath returns the path of the staged file of path: of the unfinished file that a
+// Writer writes.
+func StagedPath(path string) string { return disk.StagedPath(path) }
 
 // Writer writes one safetensors file, tensor after tensor, and holds none of it.
 // It belongs to one goroutine. After an error, which is of kind fault.Output where
@@ -31,23 +32,23 @@ type Writer struct {
 	over bool  // published or aborted
 }
 
-// Create starts a file whose tensors will follow in the order of infos. It is
-// staged as path+".partial", over whatever is there, until Close; nobody else may
-// be writing it. The header is written, and the space for the whole file reserved,
-// before Create returns; a file that cannot fit is refused with nothing left
-// behind.
+// Create starts a file whose tensors will follow in the order of infos. Until Close it is
+// staged at StagedPath(path), in place of a staged file that another process left there.
+// A second writer of the same path is refused while this one is at work, except on a file
+// system without locks. The header is written and the space for the whole file reserved
+// before Create returns; a file that cannot fit is refused, and nothing is left of it.
 func Create(path string, infos []Info, metadata map[string]string) (*Writer, error) {
 	l, err := newLayout(infos, metadata)
 	if err != nil {
 		return nil, err
 	}
 	w := &Writer{path: path, layout: l}
-	file, err := os.OpenFile(w.staged(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	file, err := disk.CreateStaged(path)
 	if err != nil {
 		return nil, fault.Writing(w.staged(), err)
 	}
 	w.file = file
-	step("created")
+	disk.Step("created")
 	if err = w.reserve(); err == nil {
 		err = w.write(l.front)
 	}
@@ -55,7 +56,7 @@ func Create(path string, infos []Info, metadata map[string]string) (*Writer, err
 		w.Abort()
 		return nil, err
 	}
-	step("header")
+	disk.Step("header")
 	w.skipEmpty()
 	return w, nil
 }
@@ -77,14 +78,14 @@ func Resume(path string, infos []Info, metadata map[string]string, done int) (*W
 		return nil, fmt.Errorf("safetensors: cannot resume after %d of %d tensors", done, len(infos))
 	}
 	w := &Writer{path: path, layout: l, done: done, at: l.end(done)}
-	file, err := os.OpenFile(w.staged(), os.O_RDWR, 0)
+	file, err := disk.OpenLocked(w.staged())
 	if errors.Is(err, fs.ErrNotExist) {
-		if file, err = os.OpenFile(path, os.O_RDWR, 0); err == nil {
+		if file, err = disk.OpenLocked(path); err == nil {
 			if err = w.checkStaged(file, path); err != nil {
 				file.Close()
 				return nil, err
 			}
-			err = os.Rename(path, w.staged())
+			err = disk.PublishNew(path, w.staged())
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -141,7 +142,7 @@ func (w *Writer) takeUp() error {
 	return nil
 }
 
-func (w *Writer) staged() string { return w.path + Partial }
+func (w *Writer) staged() string { return StagedPath(w.path) }
 
 // reserve makes sure that the whole file fits before hours of work go into it.
 func (w *Writer) reserve() error {
@@ -239,7 +240,7 @@ func (w *Writer) Append(data []byte) error {
 		return w.err
 	}
 	w.skipEmpty()
-	step("appended")
+	disk.Step("appended")
 	return nil
 }
 
@@ -275,16 +276,19 @@ func (w *Writer) Close() error {
 	if w.done < len(w.infos) {
 		return fmt.Errorf("safetensors: %s: tensor %q is missing", w.path, w.infos[w.done].Name)
 	}
-	if w.err = w.Keep(); w.err != nil {
-		return w.err
+	if err := w.Sync(); err != nil {
+		return err
 	}
-	step("synced")
+	disk.Step("synced")
+	// Renamed before it is closed, which gives up the lock.
 	if err := os.Rename(w.staged(), w.path); err != nil {
 		w.err = fault.Writing(w.path, err)
 		return w.err
 	}
 	w.over = true
-	step("renamed")
+	disk.Step("renamed")
+	w.file.Close() // which has nothing left to write
+	w.file = nil
 	return fault.Writing(w.path, disk.SyncDir(filepath.Dir(w.path)))
 }
 
@@ -295,12 +299,10 @@ func (w *Writer) Abort() error {
 		return nil
 	}
 	w.over = true
+	err := os.Remove(w.staged())
 	if w.file != nil {
 		w.file.Close()
 		w.file = nil
 	}
-	return fault.Writing(w.staged(), os.Remove(w.staged()))
+	return fault.Writing(w.staged(), err)
 }
-
-// step is called at every point where a crash leaves another state; tests die there.
-var step = func(point string) {}

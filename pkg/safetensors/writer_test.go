@@ -126,7 +126,7 @@ func TestWriteOrder(t *testing.T) {
 	must(t, w.Write("c", planData(3)))
 	refuse("beyond the last", w.Append([]byte{1}))
 	refuse("a name beyond the last", w.Write("d", []byte{1}))
-	wantNames(t, dir, "w.partial")
+	wantNames(t, dir, ".w.afmq-partial")
 	must(t, w.Close())
 	refuse("after the end", w.Append([]byte{1}))
 	must(t, w.Abort())
@@ -172,7 +172,7 @@ func TestResume(t *testing.T) {
 			}
 			must(t, w.Keep())
 			if renamed {
-				must(t, os.Rename(path+Partial, path))
+				must(t, os.Rename(StagedPath(path), path))
 			}
 			w, err = Resume(path, plan, nil, done)
 			must(t, err)
@@ -188,6 +188,84 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// The staged file is the writer's own: a user's file of a similar name survives, a link is
+// not followed, and a second writer is refused.
+func TestStagedFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "w")
+	must(t, os.WriteFile(path+".partial", []byte("mine"), 0o666))
+	victim := filepath.Join(dir, "x")
+	must(t, os.WriteFile(victim, []byte("precious"), 0o666))
+	must(t, os.Symlink("x", StagedPath(path)))
+	if _, err := Create(path, plan, nil); fault.KindOf(err) != fault.Output || !strings.Contains(err.Error(), "is not a regular file") {
+		t.Errorf("a link at the staged path: %v", err)
+	}
+	must(t, os.Remove(StagedPath(path)))
+	must(t, os.Symlink("x", path))
+	w, err := Create(path, plan, nil)
+	must(t, err)
+	if _, err := Create(path, plan, nil); fault.KindOf(err) != fault.Output || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("a second writer: %v", err)
+	}
+	if _, err := Resume(path, plan, nil, 0); fault.KindOf(err) != fault.Output || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("a second writer that resumes: %v", err)
+	}
+	for i := range plan {
+		must(t, w.Write(plan[i].Name, planData(i)))
+	}
+	must(t, w.Close())
+	wantNames(t, dir, "w", "w.partial", "x")
+	if !bytes.Equal(read(t, path), wholePlan(t)) || string(read(t, path+".partial")) != "mine" || string(read(t, victim)) != "precious" {
+		t.Error("another file was written to")
+	}
+	// A finished file is taken back only if it is a file, not a link to one.
+	must(t, os.Rename(path, filepath.Join(dir, "y")))
+	must(t, os.Symlink("y", path))
+	if _, err := Resume(path, plan, nil, 1); fault.KindOf(err) != fault.Output {
+		t.Errorf("a link to a finished file: %v", err)
+	}
+	wantNames(t, dir, "w", "w.partial", "x", "y")
+}
+
+// Many writers of one path at once: the file is the whole data of one of them.
+func TestConcurrentWriters(t *testing.T) {
+	for range 20 {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "w")
+		errs := make(chan error)
+		for i := range 6 {
+			go func() {
+				data := bytes.Repeat([]byte{byte(i)}, 1<<16)
+				w, err := Create(path, []Info{{"a", U8, []int{len(data)}}}, nil)
+				for chunk := range 16 {
+					if err == nil {
+						err = w.Append(data[chunk<<12:][:1<<12])
+					}
+				}
+				if err == nil {
+					err = w.Close()
+				}
+				errs <- err
+			}()
+		}
+		done := 0
+		for range 6 {
+			err := <-errs
+			switch {
+			case err == nil:
+				done++
+			case fault.KindOf(err) != fault.Output || !strings.Contains(err.Error(), "in use by another process"):
+				t.Error(err)
+			}
+		}
+		wantNames(t, dir, "w")
+		data := read(t, path)
+		if body := data[len(data)-1<<16:]; done == 0 || bytes.Count(body, body[:1]) != len(body) {
+			t.Errorf("%d writers succeeded; the data is not that of one of them", done)
+		}
+	}
+}
+
 func TestResumeRefuses(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "w")
@@ -198,7 +276,7 @@ func TestResumeRefuses(t *testing.T) {
 	must(t, err)
 	must(t, w.Write("a", planData(0)))
 	must(t, w.Keep())
-	before := read(t, path+Partial)
+	before := read(t, StagedPath(path))
 	if _, err := Resume(path, plan, nil, 4); fault.KindOf(err) != fault.Input {
 		t.Errorf("shorter than the record says: %v", err)
 	}
@@ -210,7 +288,7 @@ func TestResumeRefuses(t *testing.T) {
 			t.Errorf("%d tensors done", n)
 		}
 	}
-	if !bytes.Equal(read(t, path+Partial), before) {
+	if !bytes.Equal(read(t, StagedPath(path)), before) {
 		t.Error("a refused file changed")
 	}
 }
