@@ -60,7 +60,7 @@ func wantNames(t *testing.T, dir string, want ...string) {
 
 func TestCreateRefuses(t *testing.T) {
 	for name, infos := range map[string][]Info{
-		"twice":     {{"a", U8, []int{1}}, {"a", U8, []int{1}}},
+		"duplicate": {{"a", U8, []int{1}}, {"a", U8, []int{1}}},
 		"metadata":  {{"__metadata__", U8, []int{1}}},
 		"no type":   {{"a", 0, []int{1}}},
 		"negative":  {{"a", U8, []int{-1}}},
@@ -95,8 +95,8 @@ func TestFileSize(t *testing.T) {
 	}
 }
 
-// A tensor out of order, of another size or beyond the end is refused, and a file
-// that lacks one is not published.
+// A tensor out of order, of the wrong size or after the last one is refused, and a file
+// without all its tensors is not published.
 func TestWriteOrder(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "w")
@@ -154,8 +154,8 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-// A file left after any number of tensors, with rubbish behind them or renamed
-// already, is finished to the same bytes.
+// A file left after any number of tensors, with garbage after them or already renamed, is
+// continued to the same bytes.
 func TestResume(t *testing.T) {
 	want := wholePlan(t)
 	for done := 0; done <= len(plan); done++ {
@@ -168,7 +168,7 @@ func TestResume(t *testing.T) {
 				must(t, w.Write(plan[i].Name, planData(i)))
 			}
 			if w.Done() < len(plan) {
-				must(t, w.Append([]byte{99, 99})) // the start of a tensor that no record is of
+				must(t, w.Append([]byte{99, 99})) // the start of a tensor without a record
 			}
 			must(t, w.Keep())
 			if renamed {
@@ -293,7 +293,7 @@ func TestResumeRefuses(t *testing.T) {
 	}
 }
 
-// checkpointFiles writes the files of a checkpoint, name to tensors, and an index.
+// checkpointFiles writes shards, given by file name, and an index if it is not empty.
 func checkpointFiles(t *testing.T, shards map[string][]Info, index string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -357,14 +357,14 @@ func TestCheckpointRefuses(t *testing.T) {
 		"missing shard":    {map[string][]Info{"1.safetensors": shardA}, goodIndex, "2.safetensors: shard is missing"},
 		"missing tensor":   {two, strings.Replace(goodIndex, `"c"`, `"d": "2.safetensors", "c"`, 1), `tensor "d" is missing`},
 		"not in the index": {two, strings.Replace(goodIndex, `"a": "1.safetensors", `, ``, 1), `tensor "a" is not in`},
-		"in both":          {map[string][]Info{"1.safetensors": shardA, "2.safetensors": {{"c", F32, []int{1}}, {"a", U8, []int{2}}}}, goodIndex, `tensor "a" is in 1.safetensors too`},
+		"in both":          {map[string][]Info{"1.safetensors": shardA, "2.safetensors": {{"c", F32, []int{1}}, {"a", U8, []int{2}}}}, goodIndex, `tensor "a" is also in 1.safetensors`},
 		"wrong shard":      {two, strings.Replace(goodIndex, `"a": "1`, `"a": "2`, 1), `tensor "a" is in 1.safetensors, not in 2.safetensors`},
 		"out of the way":   {two, strings.Replace(goodIndex, `"c": "2`, `"c": "../2`, 1), "not a plain file name"},
 		"absolute":         {two, strings.Replace(goodIndex, `"c": "2`, `"c": "/2`, 1), "not a plain file name"},
 		"no map":           {two, `{"metadata": {}}`, "no weight_map"},
 		"a list":           {two, `[]`, "expected '{'"},
 		"torn":             {two, goodIndex[:60], ""},
-		"twice":            {two, strings.Replace(goodIndex, `"c"`, `"a": "2.safetensors", "c"`, 1), "stands there twice"},
+		"twice":            {two, strings.Replace(goodIndex, `"c"`, `"a": "2.safetensors", "c"`, 1), "duplicate tensor"},
 	} {
 		dir := checkpointFiles(t, tc.shards, tc.index)
 		c, err := OpenCheckpoint(dir)
@@ -388,8 +388,8 @@ func TestCheckpointRefuses(t *testing.T) {
 	}
 }
 
-// A file that is cut while it is open is an error that names it, from every
-// goroutine that reads it, and never the end of the process.
+// A file that is truncated while it is mapped gives an error with its name in every
+// goroutine that reads it, and never ends the process.
 func TestTruncatedWhileOpen(t *testing.T) {
 	const n = 1 << 20
 	path := filepath.Join(t.TempDir(), "w")
@@ -412,8 +412,8 @@ func TestTruncatedWhileOpen(t *testing.T) {
 	}
 }
 
-// FuzzHeader: what is accepted can be read to the last byte, and written again
-// with the same tensors.
+// FuzzHeader: a file that is accepted can be read to the last byte and written again with
+// the same tensors.
 func FuzzHeader(f *testing.F) {
 	for _, v := range readVerdicts(f) {
 		if len(v.file) < 4096 {
@@ -459,7 +459,7 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-// FuzzIndex: an index that is accepted names plain files only.
+// FuzzIndex: an index that is accepted has only plain file names.
 func FuzzIndex(f *testing.F) {
 	f.Add([]byte(goodIndex))
 	f.Add([]byte(`{"weight_map": {"a": "..\\x"}}`))
