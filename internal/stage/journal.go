@@ -18,9 +18,9 @@ type Journal struct {
 	records []json.RawMessage
 }
 
-// Journal opens the run's journal; every call returns the same one. A last record
-// that was torn by a crash is dropped, as is everything from the first line on
-// that is not JSON.
+// Journal opens the journal of the run; every call returns the same one. Everything from
+// the first line that is not valid JSON is discarded, such as a record that a crash cut
+// short.
 func (d *Dir) Journal() (*Journal, error) {
 	if d.journal != nil {
 		return d.journal, nil
@@ -48,8 +48,8 @@ func (d *Dir) Journal() (*Journal, error) {
 	return j, nil
 }
 
-// parseJournal returns the records of the leading lines that are JSON, and how many
-// bytes those take.
+// parseJournal returns the records of the leading lines that are valid JSON, and the
+// length of these lines in bytes.
 func parseJournal(data []byte) (records []json.RawMessage, whole int) {
 	for {
 		n := bytes.IndexByte(data[whole:], '\n')
@@ -65,12 +65,12 @@ func parseJournal(data []byte) (records []json.RawMessage, whole int) {
 	}
 }
 
-// Records returns the records that earlier runs left, oldest first.
+// Records returns the records of earlier runs, oldest first.
 func (j *Journal) Records() []json.RawMessage { return j.records }
 
-// Append adds the JSON of v, on one line, and returns once it would survive a crash.
+// Append appends v as one line of JSON and syncs the journal.
 func (j *Journal) Append(v any) error {
-	line, err := json.Marshal(v) // which has no line breaks
+	line, err := json.Marshal(v) // contains no line breaks
 	if err != nil {
 		return err
 	}
