@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"afmq/internal/demo"
+	"afmq/internal/disk"
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
 	"afmq/pkg/eval"
@@ -173,7 +174,7 @@ func writeTraining(ctx context.Context, a *app, m *infer.Model, path string) err
 			return err
 		}
 	}
-	return outputError(os.WriteFile(path, b.Bytes(), 0o666))
+	return disk.WriteNewFile(path, b.Bytes())
 }
 
 // trainDemo trains an adapter of rank 8 and opens it.

@@ -53,8 +53,8 @@ func ownDisk(t *testing.T) bool {
 	return false
 }
 
-// disk mounts a tmpfs with these options.
-func disk(t *testing.T, options string) string {
+// mountTmpfs mounts a tmpfs with these options.
+func mountTmpfs(t *testing.T, options string) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
@@ -106,7 +106,7 @@ func testFullDisk(t *testing.T) {
 		}
 		failed := 0
 		for _, options := range disks {
-			parent := disk(t, options)
+			parent := mountTmpfs(t, options)
 			target := filepath.Join(parent, "t")
 			res := execute(t, dir, j.to(target)...)
 			if res.code == 0 {
@@ -142,7 +142,7 @@ func testDiskFillsUp(t *testing.T) {
 	dir := workplace(t)
 	for _, j := range jobs[:4] {
 		u := reference(t, dir, j)
-		parent := disk(t, "size=8m")
+		parent := mountTmpfs(t, "size=8m")
 		target := filepath.Join(parent, "t")
 		journal := filepath.Join(parent, ".t.afmq", "journal.jsonl")
 		wait, ended := start(program(t.Context(), dir, j.to(target)...))
@@ -206,7 +206,7 @@ func testReadOnly(t *testing.T) {
 	dir := workplace(t)
 	for i, j := range jobs {
 		u := reference(t, dir, j)
-		parent := disk(t, "size=64m")
+		parent := mountTmpfs(t, "size=64m")
 		target := filepath.Join(parent, "t")
 		if os.Getenv(crashRounds) == "" && j.name == "compensated" {
 			continue // takes long

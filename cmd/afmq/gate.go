@@ -1,16 +1,14 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"afmq/internal/disk"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 	"afmq/pkg/gate"
@@ -183,10 +181,10 @@ func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
 		return err
 	}
 	if o.update {
-		err = canHold(o.baseline)
+		err = disk.CheckReplaceable(o.baseline)
 	}
 	if err == nil && o.junit != "" {
-		err = canHold(o.junit)
+		err = disk.CheckReplaceable(o.junit)
 	}
 	if err != nil {
 		return err
@@ -239,14 +237,4 @@ func gateFault(file string, outcome gate.Outcome, failures []string) *fault.Erro
 		return &fault.Error{Kind: fault.Inconclusive, File: file, Msg: "gate inconclusive: " + failures[0]}
 	}
 	return &fault.Error{Kind: fault.Gate, File: file, Msg: "gate failed: " + failures[0]}
-}
-
-// canHold returns an error if the directory of a file does not exist, before the model runs.
-func canHold(file string) error {
-	dir := filepath.Dir(file)
-	st, err := os.Stat(dir)
-	if err == nil && !st.IsDir() {
-		err = fmt.Errorf("%s is not a directory", dir)
-	}
-	return fault.Writing(file, err)
 }

@@ -169,7 +169,7 @@ func TestMemoryOfClaims(t *testing.T) {
 		func() error { _, err := sensitivity.ReadPlan(path); return err },
 		func() error { _, _, err := sensitivity.ReadScores(path); return err },
 	} {
-		if err := read(); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "at most") {
+		if err := read(); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "the limit is") {
 			t.Errorf("a file of 1 TB: %v", err)
 		}
 	}

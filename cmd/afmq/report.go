@@ -1,15 +1,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"afmq/cmd/afmq/internal/report"
+	"afmq/internal/disk"
 	"afmq/pkg/fault"
 )
 
@@ -72,12 +70,10 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 	if o.out == "" {
 		return fault.Usagef("--out is empty; it names the file to write")
 	}
-	if _, err := os.Lstat(o.out); err == nil {
-		return &fault.Error{Kind: fault.Output, File: o.out, Msg: "already exists"}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return fault.Writing(o.out, err)
+	err := disk.CheckNew(o.out)
+	if err != nil {
+		return err
 	}
-	var err error
 	if o.Devices, err = o.device.open(cmd.Flags()); err != nil {
 		return err
 	}

@@ -1,11 +1,11 @@
-// Package infile opens and reads the files that a user names.
+// Package infile opens and reads input files that the user names.
 //
-// Such a file may be anything: a named pipe that nobody writes, which would hold the
-// program up for ever, a device that never ends, a directory, a file that grows while it is
-// read. Only regular files are read, through symbolic links, as the caches of model hubs
-// are made of them; no more is allocated than the file has bytes; and what was changed
-// meanwhile is an error. All errors are of kind fault.Input and name the file; that it does
-// not exist is errors.Is(err, fs.ErrNotExist).
+// Such a path may be a named pipe without a writer, which would block forever, an endless
+// device, a directory, or a file that grows while it is read. This package therefore reads
+// only regular files, allocates no more than the size of the file, and returns an error if
+// the file changes meanwhile. It follows symbolic links, which the caches of model hubs
+// consist of. All errors are of kind fault.Input and name the file; for a missing file
+// errors.Is(err, fs.ErrNotExist) is true.
 package infile
 
 import (
@@ -21,10 +21,10 @@ import (
 	"afmq/pkg/fault"
 )
 
-// Open opens the regular file at path for reading, and says what it is.
+// Open opens the regular file at path for reading and returns its state.
 func Open(path string) (*os.File, fs.FileInfo, error) {
-	// Opening a device can do something, and opening a pipe waits for its writer: look first,
-	// and do not wait if there is another file by then.
+	// Opening a device can have side effects, and opening a pipe waits for a writer. So check
+	// first, and open without blocking in case the path is replaced in between.
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
 		return nil, nil, fault.Inputf(path, "is not a regular file")
@@ -46,8 +46,8 @@ func Open(path string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// Read returns the content of the regular file at path, which may have limit bytes at
-// most.
+// Read returns the content of the regular file at path, which may have at most limit
+// bytes.
 func Read(path string, limit int64) ([]byte, error) {
 	f, info, err := Open(path)
 	if err != nil {
@@ -55,7 +55,7 @@ func Read(path string, limit int64) ([]byte, error) {
 	}
 	defer f.Close()
 	if info.Size() > limit || int64(int(info.Size())) != info.Size() {
-		return nil, fault.Inputf(path, "has %d bytes; at most %d are read", info.Size(), limit)
+		return nil, fault.Inputf(path, "has %d bytes; the limit is %d", info.Size(), limit)
 	}
 	data := make([]byte, info.Size())
 	if _, err := io.ReadFull(f, data); err == io.EOF || err == io.ErrUnexpectedEOF {
@@ -73,7 +73,7 @@ func Read(path string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// Hash returns the hex SHA-256 of the regular file at path.
+// Hash returns the SHA-256 of the regular file at path in hexadecimal.
 func Hash(path string) (string, error) {
 	f, before, err := Open(path)
 	if err != nil {
@@ -94,12 +94,12 @@ func Hash(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// Same reports whether two looks at a file saw the same file, not written to in between.
+// Same reports whether two states are of one file that was not written to in between.
 func Same(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// Changed is the error for a file that two looks at saw differently.
+// Changed returns the error for a file that changed while it was read.
 func Changed(path string) error {
 	return fault.Inputf(path, "was written to or replaced while it was being read")
 }

@@ -44,7 +44,7 @@ func TestRefused(t *testing.T) {
 		limit      int64
 	}{
 		{dir, "is not a regular file", 9},
-		{path, "has 5 bytes; at most 4 are read", 4},
+		{path, "has 5 bytes; the limit is 4", 4},
 		{filepath.Join(dir, "none"), "cannot be read", 9},
 		{filepath.Join(path, "below"), "cannot be read", 9},
 		{filepath.Join(dir, "a\x00b"), "cannot be read", 9},
@@ -55,16 +55,15 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	if _, err := Read(filepath.Join(dir, "none"), 9); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("what is not there: %v", err)
+		t.Errorf("a missing file: %v", err)
 	}
 }
 
-// Two looks at a file see a write to it, and another file in its place, even of the same
-// size.
+// Same detects a write to the file, and another file of the same size in its place.
 func TestSame(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
-	look := func(content string, at time.Time) fs.FileInfo {
+	state := func(content string, at time.Time) fs.FileInfo {
 		t.Helper()
 		if err := os.WriteFile(path, []byte(content), 0o666); err != nil {
 			t.Fatal(err)
@@ -79,18 +78,18 @@ func TestSame(t *testing.T) {
 		return info
 	}
 	then := time.Unix(1e9, 0)
-	first := look("one", then)
-	if !Same(first, look("one", then)) {
+	first := state("one", then)
+	if !Same(first, state("one", then)) {
 		t.Error("the same file differs")
 	}
-	if Same(first, look("longer", then)) || Same(first, look("two", then.Add(time.Millisecond))) {
+	if Same(first, state("longer", then)) || Same(first, state("two", then.Add(time.Millisecond))) {
 		t.Error("a write is not seen")
 	}
-	old := filepath.Join(dir, "old") // keeps the number of the file from being used again
+	old := filepath.Join(dir, "old") // keeps the inode number from being reused
 	if err := os.Rename(path, old); err != nil {
 		t.Fatal(err)
 	}
-	if Same(first, look("one", then)) {
+	if Same(first, state("one", then)) {
 		t.Error("another file is not seen")
 	}
 }

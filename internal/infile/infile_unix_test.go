@@ -11,7 +11,7 @@ import (
 	"afmq/pkg/fault"
 )
 
-// Nobody writes the pipe and the device has no end: to read either is to hang.
+// Reading a pipe without a writer or an endless device would block forever.
 func TestEndless(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o666); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"afmq/internal/disk"
 	"afmq/pkg/fault"
 )
 
@@ -17,9 +18,9 @@ type Journal struct {
 	records []json.RawMessage
 }
 
-// Journal opens the run's journal; every call returns the same one. A last record
-// that was torn by a crash is dropped, as is everything from the first line on
-// that is not JSON.
+// Journal opens the journal of the run; every call returns the same one. Everything from
+// the first line that is not valid JSON is discarded, such as a record that a crash cut
+// short.
 func (d *Dir) Journal() (*Journal, error) {
 	if d.journal != nil {
 		return d.journal, nil
@@ -30,7 +31,7 @@ func (d *Dir) Journal() (*Journal, error) {
 		return nil, err
 	}
 	records, whole := parseJournal(data)
-	if j.file, err = os.OpenFile(j.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666); err != nil {
+	if j.file, err = disk.OpenAppend(j.path); err != nil {
 		return nil, fault.Writing(j.path, err)
 	}
 	if whole < len(data) {
@@ -39,7 +40,7 @@ func (d *Dir) Journal() (*Journal, error) {
 			return nil, fault.Writing(j.path, err)
 		}
 	}
-	if err := syncDir(d.root); err != nil {
+	if err := disk.SyncDir(d.root); err != nil {
 		j.file.Close()
 		return nil, fault.Writing(j.path, err)
 	}
@@ -47,8 +48,8 @@ func (d *Dir) Journal() (*Journal, error) {
 	return j, nil
 }
 
-// parseJournal returns the records of the leading lines that are JSON, and how many
-// bytes those take.
+// parseJournal returns the records of the leading lines that are valid JSON, and the
+// length of these lines in bytes.
 func parseJournal(data []byte) (records []json.RawMessage, whole int) {
 	for {
 		n := bytes.IndexByte(data[whole:], '\n')
@@ -64,19 +65,19 @@ func parseJournal(data []byte) (records []json.RawMessage, whole int) {
 	}
 }
 
-// Records returns the records that earlier runs left, oldest first.
+// Records returns the records of earlier runs, oldest first.
 func (j *Journal) Records() []json.RawMessage { return j.records }
 
-// Append adds the JSON of v, on one line, and returns once it would survive a crash.
+// Append appends v as one line of JSON and syncs the journal.
 func (j *Journal) Append(v any) error {
-	line, err := json.Marshal(v) // which has no line breaks
+	line, err := json.Marshal(v) // contains no line breaks
 	if err != nil {
 		return err
 	}
 	if _, err := j.file.Write(append(line, '\n')); err != nil {
 		return fault.Writing(j.path, err)
 	}
-	step("appended")
+	disk.Step("appended")
 	return fault.Writing(j.path, j.file.Sync())
 }
 

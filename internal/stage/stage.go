@@ -1,17 +1,19 @@
-// Package stage builds an output directory beside its final place, so that a
-// reader sees all of it or none, and a run that was killed can go on.
+// Package stage builds an output directory, or a file that takes long to compute,
+// next to its final path. A reader sees all of it or nothing, and a run that was
+// killed can be resumed.
 //
-// A run that makes the directory PARENT/NAME works in PARENT/.NAME.afmq:
+// A run that creates PARENT/NAME works in the staging directory PARENT/.NAME.afmq:
 //
-//	lock            held by the process that is at work, released by its end
-//	job.json        what is being made; written last when the state is set up
-//	journal.jsonl   one JSON record for each piece of work done
+//	lock            locked by the running process until it ends
+//	job.json        describes the job; written last when the state is set up
+//	journal.jsonl   one JSON record for each completed piece of work
 //	state/          files of the run that are never published
-//	out/            the directory to be
+//	state.result    the output, if it is a file that is about to be published
+//	out/            the contents of the output directory
 //
-// [Dir.Commit] renames out/ to the target and removes the rest. At every moment
-// before that the target is not there and the state can be taken up again by the
-// same job; from then on the target is whole.
+// [Dir.Commit] renames out/ to the target and removes the rest. Until then the target
+// does not exist and the same job can resume from the staging directory; from then on
+// the target is complete.
 package stage
 
 import (
@@ -20,8 +22,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"afmq/internal/disk"
 	"afmq/pkg/fault"
 )
 
@@ -30,20 +32,18 @@ const (
 	jobName     = "job.json"
 	journalName = "journal.jsonl"
 	stateName   = "state"
+	resultName  = "state.result" // the file that CommitFile is about to publish
 	outName     = "out"
 )
 
-// step is called at every point where a crash leaves another state; tests die there.
-var step = func(point string) {}
-
-// Options say what a run needs.
+// Options configure Open.
 type Options struct {
-	NeedBytes int64 // free space that the whole output needs; what is staged already counts as there
+	NeedBytes int64 // size of the whole output in bytes; what is staged already is subtracted
 	Restart   bool  // discard the state of an earlier run
 	File      bool  // the target is a file, published by CommitFile
 }
 
-// Dir is an output directory in the making. It belongs to one goroutine.
+// Dir is an output directory under construction. It must not be used concurrently.
 type Dir struct {
 	target, root string
 	lock         *os.File
@@ -52,22 +52,22 @@ type Dir struct {
 	ended        bool
 }
 
-// Open starts, or continues, the making of target. job is a JSON object that says
-// what is made from what; only a run of an equal job goes on from what an earlier
-// one left.
+// Open starts or resumes the construction of target. job is a JSON object that
+// describes the output and its inputs; a run resumes only from the state of a run with
+// an equal job.
 //
-// A target that cannot be made, because it is there and not empty, its parent is
-// missing or read-only, another process is making it or there is too little space,
-// is an error of kind fault.Output; a target that is no name for a directory one
-// of kind fault.Usage; the state of another job one of kind fault.Input that names
-// the first difference. None of them changes anything.
+// Open returns an error of kind fault.Output if the target exists and is not empty, if
+// its parent directory is missing or read-only, if another process is writing the
+// target, or if there is not enough space. A target that cannot name an output is an
+// error of kind fault.Usage. The state of a different job is an error of kind
+// fault.Input that names the first difference. An error changes nothing on disk.
 func Open(target string, job []byte, opts Options) (*Dir, error) {
 	clean := filepath.Clean(target)
 	switch base := filepath.Base(clean); {
 	case target == "":
-		return nil, fault.Usagef("the name of the output directory is empty")
+		return nil, fault.Usagef("the name of the output is empty")
 	case base == "." || base == ".." || base == string(filepath.Separator):
-		return nil, fault.Usagef("%s cannot be replaced; name a directory to be made", target)
+		return nil, fault.Usagef("%s cannot be an output; name a new file or directory", target)
 	}
 	d := &Dir{target: clean, root: filepath.Join(filepath.Dir(clean), "."+filepath.Base(clean)+".afmq")}
 	if err := d.checkTarget(opts.File); err != nil {
@@ -89,22 +89,22 @@ func Open(target string, job []byte, opts Options) (*Dir, error) {
 	return d, nil
 }
 
-// checkTarget returns an error unless the target can be made.
+// checkTarget returns an error unless the target can be created.
 func (d *Dir) checkTarget(file bool) error {
 	info, err := os.Lstat(d.target)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		parent := filepath.Dir(d.target)
 		if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
-			return d.outputf("cannot be made: its parent directory does not exist")
+			return d.outputf("cannot be created: its parent directory does not exist")
 		}
 		return nil
 	case err != nil:
 		return fault.Writing(d.target, err)
 	case file:
-		return d.outputf("is there already")
+		return d.outputf("already exists")
 	case !info.IsDir():
-		return d.outputf("is there already, and no directory")
+		return d.outputf("already exists and is not a directory")
 	}
 	entries, err := os.ReadDir(d.target)
 	if err != nil {
@@ -120,8 +120,8 @@ func (d *Dir) outputf(format string, args ...any) error {
 	return &fault.Error{Kind: fault.Output, File: d.target, Msg: fmt.Sprintf(format, args...)}
 }
 
-// tidy removes the state of a run that was killed between publishing its target
-// and cleaning up: it has no out/ any more.
+// tidy removes the state of a run that was killed after it published its target and
+// before it removed its staging directory. Such a state has no out/.
 func (d *Dir) tidy() {
 	if _, err := os.Lstat(d.root); err != nil {
 		return
@@ -136,7 +136,7 @@ func (d *Dir) tidy() {
 	d.release()
 }
 
-// acquire makes the root if it is not there, and takes the lock.
+// acquire creates the staging directory if needed and takes its lock.
 func (d *Dir) acquire() (made bool, err error) {
 	for range 100 {
 		err := os.Mkdir(d.root, 0o777)
@@ -144,37 +144,31 @@ func (d *Dir) acquire() (made bool, err error) {
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return false, fault.Writing(d.target, err)
 		}
-		step("root")
+		disk.Step("root")
 		if info, err := os.Lstat(d.root); err == nil && !info.IsDir() {
-			return false, &fault.Error{Kind: fault.Output, File: d.root, Msg: "is in the way of the run's state, and no directory"}
+			return false, &fault.Error{Kind: fault.Output, File: d.root, Msg: "exists and is not a directory; the run needs this name for its state"}
 		}
-		lock, err := takeLock(d.sub(lockName))
+		lock, err := disk.OpenLock(d.sub(lockName))
 		switch {
-		case errors.Is(err, errLocked):
-			return false, d.outputf("is being made by another process")
+		case errors.Is(err, disk.ErrLocked):
+			return false, d.outputf("is being written by another process")
 		case errors.Is(err, fs.ErrNotExist):
-			continue // another process finished and removed the root meanwhile
+			continue // another process has just finished and removed the directory
 		case err != nil:
 			if made {
 				os.Remove(d.root)
 			}
 			return false, fault.Writing(d.root, err)
 		}
-		// The lock may be on a file that was removed before it was taken.
-		now, err := os.Lstat(d.sub(lockName))
-		held, err2 := lock.Stat()
-		if err == nil && err2 == nil && os.SameFile(now, held) {
-			d.lock = lock
-			return made, nil
-		}
-		lock.Close()
+		d.lock = lock
+		return made, nil
 	}
-	return false, d.outputf("is being made by other processes")
+	return false, d.outputf("is being written by other processes")
 }
 
 func (d *Dir) sub(name string) string { return filepath.Join(d.root, name) }
 
-// prepare takes up the state of an earlier run of the same job, or sets up a new one.
+// prepare resumes the state of an earlier run of the same job or sets up a new one.
 func (d *Dir) prepare(job []byte, opts Options) error {
 	resume := false
 	if !opts.Restart {
@@ -199,212 +193,72 @@ func (d *Dir) prepare(job []byte, opts Options) error {
 		if err := os.Mkdir(d.sub(name), 0o777); err != nil {
 			return fault.Writing(d.sub(name), err)
 		}
-		step(name)
+		disk.Step(name)
 	}
-	return WriteFileAtomic(d.sub(jobName), job)
+	return disk.WriteFile(d.sub(jobName), job)
 }
 
-// clear removes everything from the root but the lock, job.json first: without it
-// nothing of the rest counts.
+// clear removes everything but the lock from the staging directory. job.json goes first:
+// without it the rest is ignored.
 func (d *Dir) clear() error {
-	for _, name := range []string{jobName, journalName, stateName, stateName + ".result", outName} {
+	for _, name := range []string{jobName, journalName, stateName, resultName, outName} {
 		if err := os.RemoveAll(d.sub(name)); err != nil {
 			return fault.Writing(d.root, err)
 		}
-		step("cleared " + name)
+		disk.Step("cleared " + name)
 	}
-	return nil
+	return fault.Writing(d.root, disk.RemoveTemps(d.root))
 }
 
-// checkSpace compares what is still needed with what the file system has.
+// checkSpace checks that the rest of an output of need bytes fits on the file system.
 func (d *Dir) checkSpace(need int64) error {
-	free, ok := freeBytes(d.root)
-	if !ok {
-		return nil // cannot tell; writing will
-	}
-	staged := stagedBytes(d.sub(outName))
-	if need-staged > free {
-		err := &fault.Error{Kind: fault.Output, File: d.target, Msg: fmt.Sprintf("no space: needs %d more bytes (%.2f GB), %d are free (%.2f GB)",
-			need-staged, float64(need-staged)/1e9, free, float64(free)/1e9)}
-		return err.WithHint("free some space, or choose another directory with --out")
-	}
-	return nil
+	return fault.Writing(d.target, disk.CheckFree(d.root, need-stagedBytes(d.sub(outName))))
 }
 
-// Resumed says that an earlier run of the same job left its state.
+// stagedBytes returns the total size of the files in dir.
+func stagedBytes(dir string) int64 {
+	n := int64(0)
+	filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			if info, err := e.Info(); err == nil {
+				n += info.Size()
+			}
+		}
+		return nil
+	})
+	return n
+}
+
+// Resumed reports whether the run resumes from the state of an earlier one.
 func (d *Dir) Resumed() bool { return d.resumed }
 
-// Target returns the path of the directory to be published.
+// Target returns the path of the output.
 func (d *Dir) Target() string { return d.target }
 
-// Path returns where to write the file that will be published as target/name.
+// Path returns the path at which to write the file that is published as target/name.
 func (d *Dir) Path(name string) string { return filepath.Join(d.root, outName, name) }
 
-// StatePath returns a path for a file that belongs to the run and is never
-// published: an optimizer's state, a score.
+// StatePath returns the path of a file of the run that is never published, such as the
+// state of an optimizer.
 func (d *Dir) StatePath(name string) string { return filepath.Join(d.root, stateName, name) }
 
-// WriteFile writes target/name to be, whole or not at all. name is that of a file,
-// without a directory.
+// WriteFile atomically writes the file that is published as target/name. name is a plain
+// file name, without a directory.
 func (d *Dir) WriteFile(name string, data []byte) error {
 	if name == "" || filepath.Base(name) != name || !filepath.IsLocal(name) {
-		return fmt.Errorf("stage: %q is no plain file name", name)
+		return fmt.Errorf("stage: %q is not a plain file name", name)
 	}
-	return WriteFileAtomic(d.Path(name), data)
+	return disk.WriteFile(d.Path(name), data)
 }
 
-// Mkdir makes the directory target/name to be, or takes up the one that is there. Its
-// files are written with [WriteFileAtomic] to paths under [Dir.Path].
+// Mkdir creates the directory that is published as target/name, unless it exists. Its
+// files are written with [disk.WriteFile] to paths under [Dir.Path].
 func (d *Dir) Mkdir(name string) error {
 	if name == "" || filepath.Base(name) != name || !filepath.IsLocal(name) {
-		return fmt.Errorf("stage: %q is no plain name", name)
+		return fmt.Errorf("stage: %q is not a plain file name", name)
 	}
 	if err := os.Mkdir(d.Path(name), 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fault.Writing(d.Path(name), err)
 	}
 	return nil
-}
-
-// Commit publishes the directory as target. If it fails the state is as before.
-func (d *Dir) Commit() error {
-	if d.ended {
-		return errors.New("stage: the run has ended")
-	}
-	out := d.sub(outName)
-	if err := finished(out); err != nil {
-		return err
-	}
-	// An empty directory at the target makes way. One that has been filled
-	// meanwhile does not.
-	if err := os.Remove(d.target); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fault.Writing(d.target, err)
-	}
-	step("target removed")
-	if err := os.Rename(out, d.target); err != nil {
-		return fault.Writing(d.target, err)
-	}
-	step("published")
-	if err := syncDir(filepath.Dir(d.target)); err != nil {
-		return fault.Writing(d.target, err)
-	}
-	return d.Discard()
-}
-
-// finished checks that no file in dir or below it is still being written, and makes the
-// directories survive a crash.
-func finished(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fault.Writing(dir, err)
-	}
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		if strings.HasSuffix(e.Name(), ".partial") {
-			return fmt.Errorf("stage: %s is not finished", path)
-		}
-		if e.IsDir() {
-			if err := finished(path); err != nil {
-				return err
-			}
-		}
-	}
-	return fault.Writing(dir, syncDir(dir))
-}
-
-// CommitFile publishes data as the target, a file, and ends the run. If it fails the run
-// can be taken up again, or has to start anew.
-func (d *Dir) CommitFile(data []byte) error {
-	if d.ended {
-		return errors.New("stage: the run has ended")
-	}
-	result := d.sub(stateName) + ".result"
-	if err := WriteFileAtomic(result, data); err != nil {
-		return err
-	}
-	// Without out/ the state counts as published: what is left of it after the next step
-	// goes when somebody comes by.
-	if err := os.RemoveAll(d.sub(outName)); err != nil {
-		return fault.Writing(d.root, err)
-	}
-	step("out removed")
-	err := os.Link(result, d.target) // unlike a rename it never replaces
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		err = os.Rename(result, d.target) // not every file system has links
-	}
-	if err != nil {
-		return fault.Writing(d.target, err)
-	}
-	step("published")
-	if err := syncDir(filepath.Dir(d.target)); err != nil {
-		return fault.Writing(d.target, err)
-	}
-	return d.Discard()
-}
-
-// Discard removes everything that the run staged. After Commit it does nothing.
-func (d *Dir) Discard() error {
-	if d.ended {
-		return nil
-	}
-	d.ended = true
-	d.closeJournal()
-	err := d.clear()
-	// The lock goes last: while it is there nobody else starts.
-	if e := os.Remove(d.sub(lockName)); err == nil && e != nil {
-		err = fault.Writing(d.root, e)
-	}
-	step("unlocked")
-	if e := os.Remove(d.root); err == nil && e != nil && !errors.Is(e, fs.ErrNotExist) {
-		err = fault.Writing(d.root, e)
-	}
-	d.lock.Close()
-	return err
-}
-
-// Keep leaves the state for the next run of the same job, if there is anything in
-// it to go on from: a record in the journal or a file in the state.
-func (d *Dir) Keep() error {
-	if d.ended {
-		return nil
-	}
-	if !d.worthKeeping() {
-		return d.Discard()
-	}
-	d.release()
-	return nil
-}
-
-func (d *Dir) worthKeeping() bool {
-	if info, err := os.Stat(d.sub(journalName)); err == nil && info.Size() > 0 {
-		return true
-	}
-	entries, err := os.ReadDir(d.sub(stateName))
-	return err == nil && len(entries) > 0
-}
-
-// release gives up the lock and leaves everything else.
-func (d *Dir) release() {
-	d.ended = true
-	d.closeJournal()
-	d.lock.Close()
-}
-
-// End does what the outcome err of a run asks for: Commit for nil, Discard for an
-// error of kind Usage, Input or Infeasible, Keep for any other. It returns err, or
-// else the error of Commit.
-func (d *Dir) End(err error) error {
-	if err == nil {
-		if err = d.Commit(); err == nil {
-			return nil
-		}
-		d.Keep()
-		return err
-	}
-	switch fault.KindOf(err) {
-	case fault.Usage, fault.Input, fault.Infeasible:
-		d.Discard()
-	default:
-		d.Keep()
-	}
-	return err
 }

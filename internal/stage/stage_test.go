@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"afmq/internal/disk"
 	"afmq/pkg/fault"
 )
 
@@ -32,7 +33,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// tree returns the files under dir with their content; a directory ends in a slash.
+// tree returns the files under dir with their content. Names of directories end in a slash.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -63,7 +64,7 @@ func wantTree(t *testing.T, dir string, want map[string]string) {
 	}
 }
 
-// work does what a run does: two pieces of work with a record each, then commit.
+// work does the work of a run: two files, each with a record in the journal.
 func work(d *Dir) error {
 	j, err := d.Journal()
 	if err != nil {
@@ -106,7 +107,7 @@ func TestCommit(t *testing.T) {
 	}
 }
 
-// What cannot be made is refused with one line of the right kind, and nothing
+// A target that cannot be created is refused with one line of the right kind, and nothing
 // changes.
 func TestRefusals(t *testing.T) {
 	parent := t.TempDir()
@@ -127,15 +128,15 @@ func TestRefusals(t *testing.T) {
 	}{
 		{filepath.Join(parent, "full"), "is not empty", fault.Output, Options{}},
 		{filepath.Join(parent, "full"), "is not empty", fault.Output, Options{Restart: true}},
-		{filepath.Join(parent, "full/x"), "no directory", fault.Output, Options{}},
+		{filepath.Join(parent, "full/x"), "is not a directory", fault.Output, Options{}},
 		{filepath.Join(parent, "no/such"), "parent directory does not exist", fault.Output, Options{}},
-		{filepath.Join(parent, "rooted"), "in the way", fault.Output, Options{}},
-		{filepath.Join(parent, "linked"), "in the way", fault.Output, Options{}},
+		{filepath.Join(parent, "rooted"), "exists and is not a directory", fault.Output, Options{}},
+		{filepath.Join(parent, "linked"), "exists and is not a directory", fault.Output, Options{}},
 		{filepath.Join(parent, "large"), "no space", fault.Output, Options{NeedBytes: 1 << 60}},
 		{"", "empty", fault.Usage, Options{}},
-		{".", "cannot be replaced", fault.Usage, Options{}},
-		{"..", "cannot be replaced", fault.Usage, Options{}},
-		{"/", "cannot be replaced", fault.Usage, Options{}},
+		{".", "cannot be an output", fault.Usage, Options{}},
+		{"..", "cannot be an output", fault.Usage, Options{}},
+		{"/", "cannot be an output", fault.Usage, Options{}},
 	} {
 		d, err := Open(tc.target, []byte(job), tc.opts)
 		if err == nil {
@@ -160,7 +161,7 @@ func TestReadOnlyParent(t *testing.T) {
 	wantTree(t, parent, nil)
 }
 
-// interrupted leaves the state of a run that did one of two pieces of work.
+// interrupted leaves the state of a run that completed one of two pieces of work.
 func interrupted(t *testing.T, target string) {
 	t.Helper()
 	d := open(t, target, Options{})
@@ -176,10 +177,10 @@ func TestResume(t *testing.T) {
 	target := filepath.Join(parent, "t")
 	interrupted(t, target)
 
-	// Another job neither continues nor discards it.
+	// A different job neither resumes nor discards it.
 	_, err := Open(target, []byte(`{"bits":2,"files":{"config.json":"abc"}}`), Options{})
 	if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "bits was 4 and is now 2") {
-		t.Errorf("another job: %v", err)
+		t.Errorf("a different job: %v", err)
 	}
 	d := open(t, target, Options{})
 	j, err := d.Journal()
@@ -209,8 +210,8 @@ func TestRestart(t *testing.T) {
 	wantTree(t, parent, nil)
 }
 
-// A run whose files somebody removed, or that was killed before its job was
-// written, starts anew.
+// A run whose files were removed, or that was killed before it wrote its job, starts from
+// the beginning.
 func TestIncompleteState(t *testing.T) {
 	for _, missing := range []string{jobName, outName} {
 		parent := t.TempDir()
@@ -226,8 +227,8 @@ func TestIncompleteState(t *testing.T) {
 	}
 }
 
-// A run that was killed between publishing and cleaning up leaves a state without
-// out/; the next one removes it.
+// A run that was killed between publishing and removing its staging directory leaves a
+// state without out/. The next run removes it.
 func TestTidy(t *testing.T) {
 	parent := t.TempDir()
 	target := filepath.Join(parent, "t")
@@ -239,7 +240,7 @@ func TestTidy(t *testing.T) {
 	wantTree(t, parent, map[string]string{"t/": "", "t/f0": "x"})
 }
 
-// End keeps what can be gone on from and discards what cannot.
+// End keeps a state that can be resumed and discards one that cannot.
 func TestEnd(t *testing.T) {
 	for _, tc := range []struct {
 		err  error
@@ -274,18 +275,19 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// A target that came into being meanwhile is not touched, nor is an unfinished
-// file published.
+// A directory that was filled meanwhile is not touched, and an incomplete file is not
+// published.
 func TestCommitRefuses(t *testing.T) {
 	parent := t.TempDir()
 	target := filepath.Join(parent, "t")
 	d := open(t, target, Options{})
 	must(t, work(d))
-	must(t, os.WriteFile(d.Path("w.partial"), nil, 0o666))
-	if err := d.Commit(); err == nil || !strings.Contains(err.Error(), "w.partial is not finished") {
-		t.Errorf("an unfinished file: %v", err)
+	incomplete := disk.StagedPath(d.Path("w"))
+	must(t, os.WriteFile(incomplete, nil, 0o666))
+	if err := d.Commit(); err == nil || !strings.Contains(err.Error(), ".w.afmq-partial is incomplete") {
+		t.Errorf("an incomplete file: %v", err)
 	}
-	must(t, os.Remove(d.Path("w.partial")))
+	must(t, os.Remove(incomplete))
 	must(t, os.Mkdir(target, 0o777))
 	must(t, os.WriteFile(filepath.Join(target, "x"), []byte("precious"), 0o666))
 	if err := d.End(nil); fault.KindOf(err) != fault.Output {
@@ -294,6 +296,99 @@ func TestCommitRefuses(t *testing.T) {
 	got := tree(t, parent)
 	if got["t/x"] != "precious" || got[".t.afmq/out/f1"] != "xx" {
 		t.Errorf("left is %q", got)
+	}
+}
+
+// A file or link that appears at the target stays, and the run can be resumed once it is
+// removed.
+func TestTargetAppears(t *testing.T) {
+	for name, put := range map[string]func(target string) error{
+		"file": func(target string) error { return os.WriteFile(target, []byte("precious"), 0o666) },
+		"link": func(target string) error { return os.Symlink("nowhere", target) },
+	} {
+		for _, file := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, file %v", name, file), func(t *testing.T) {
+				parent := t.TempDir()
+				target := filepath.Join(parent, "t")
+				end := func(d *Dir) error {
+					if err := work(d); err != nil || !file {
+						return d.End(err)
+					}
+					return d.CommitFile([]byte("whole"))
+				}
+				d := open(t, target, Options{File: file})
+				must(t, put(target))
+				before := tree(t, parent)["t"]
+				err := end(d)
+				if fault.KindOf(err) != fault.Output || strings.Contains(err.Error(), "\n") {
+					t.Errorf("published: %v", err)
+				}
+				if file {
+					must(t, d.Keep())
+				}
+				if after := tree(t, parent)["t"]; after != before || before == "" {
+					t.Errorf("the target was %q and is %q", before, after)
+				}
+				if _, err := Open(target, []byte(job), Options{File: file}); fault.KindOf(err) != fault.Output {
+					t.Errorf("again: %v", err)
+				}
+				must(t, os.Remove(target))
+				d = open(t, target, Options{File: file})
+				if !d.Resumed() {
+					t.Error("the work is lost")
+				}
+				must(t, end(d))
+				want := made
+				if file {
+					want = map[string]string{"t": "whole"}
+				}
+				wantTree(t, parent, want)
+			})
+		}
+	}
+}
+
+// Temporary files of killed runs are not published and do not stop a later run.
+func TestLeftovers(t *testing.T) {
+	const temp = ".f0.afmq-0123456789abcdef"
+	for _, commit := range []bool{true, false} {
+		parent := t.TempDir()
+		target := filepath.Join(parent, "t")
+		interrupted(t, target)
+		root := filepath.Join(parent, ".t.afmq")
+		for _, dir := range []string{root, filepath.Join(root, outName), filepath.Join(root, outName, "sub")} {
+			must(t, os.MkdirAll(dir, 0o777))
+			must(t, os.WriteFile(filepath.Join(dir, temp), []byte("torn"), 0o666))
+		}
+		d := open(t, target, Options{})
+		if commit {
+			must(t, d.End(work(d)))
+			must(t, os.Remove(filepath.Join(target, "sub")))
+			wantTree(t, parent, made)
+		} else {
+			must(t, d.Discard())
+			wantTree(t, parent, nil)
+		}
+	}
+}
+
+// A state with a symbolic link in place of a directory is not resumed: nothing is written
+// through the link.
+func TestLinkedState(t *testing.T) {
+	for _, name := range []string{outName, stateName} {
+		parent, elsewhere := t.TempDir(), t.TempDir()
+		target := filepath.Join(parent, "t")
+		interrupted(t, target)
+		must(t, os.WriteFile(filepath.Join(elsewhere, "f0"), []byte("precious"), 0o666))
+		must(t, os.RemoveAll(filepath.Join(parent, ".t.afmq", name)))
+		must(t, os.Symlink(elsewhere, filepath.Join(parent, ".t.afmq", name)))
+		d := open(t, target, Options{})
+		if d.Resumed() {
+			t.Errorf("resumed with a link %s", name)
+		}
+		must(t, d.End(work(d)))
+		wantTree(t, parent, made)
+		wantTree(t, elsewhere, map[string]string{"f0": "precious"})
 	}
 }
 
@@ -307,7 +402,7 @@ func TestWriteFileNames(t *testing.T) {
 	}
 }
 
-// A torn or damaged end is dropped; records go on behind what is whole.
+// A damaged end of the journal is discarded, and new records follow the valid ones.
 func TestJournalDamage(t *testing.T) {
 	for name, tc := range map[string]struct {
 		damage string
@@ -357,7 +452,7 @@ func FuzzJournal(f *testing.F) {
 	})
 }
 
-// Whatever an old job file holds, the difference is one line.
+// The difference is one line, whatever the job file contains.
 func FuzzDifference(f *testing.F) {
 	f.Add([]byte(job), []byte(`{"bits":2}`))
 	f.Add([]byte(`{"a":{"b":null},"c":[1]}`), []byte("[]"))

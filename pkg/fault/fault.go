@@ -1,36 +1,36 @@
-// Package fault gives an error its place in the command line's contract: which
-// exit code it ends with, which file it is about, and what a person may try.
+// Package fault classifies errors: by the exit code that they end the program with, the
+// file that they concern, and a hint for the user.
 //
-// Every package returns ordinary errors; one that knows why an operation cannot
-// work returns, or wraps, an [*Error]. Only the command line turns a [Kind] into
-// an exit code, in one place.
+// All packages return ordinary errors. A package that knows the cause returns or wraps
+// an [*Error]. Only the command line maps a [Kind] to an exit code.
 package fault
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"unicode"
 )
 
-// Kind says whose problem an error is. The zero value means that nobody
-// classified it: a bug, or a failure of the machine.
+// Kind is the class of an error. The zero value is an unclassified error: a bug or a
+// failure of the machine.
 type Kind uint8
 
 const (
-	Unexpected   Kind = iota // exit 1: a bug or a failing machine
-	Usage                    // exit 2: the command line itself is wrong
-	Input                    // exit 3: a file given by the user cannot be used
-	Infeasible               // exit 4: a well-formed request that nothing can satisfy
-	Gate                     // exit 5: a limit that the user set is exceeded
-	Output                   // exit 6: the result cannot be written
-	Inconclusive             // exit 7: the text is too short to decide whether a limit is kept
+	Unexpected   Kind = iota // exit 1: a bug or a failure of the machine
+	Usage                    // exit 2: the command line is invalid
+	Input                    // exit 3: an input file cannot be used
+	Infeasible               // exit 4: a valid request that cannot be satisfied
+	Gate                     // exit 5: a limit set by the user was exceeded
+	Output                   // exit 6: the output cannot be written
+	Inconclusive             // exit 7: the text is too short to decide whether a limit is met
 )
 
-// String returns the stable name that machine-readable errors carry as code.
+// String returns the stable name that JSON errors have as code.
 func (k Kind) String() string {
 	switch k {
 	case Usage:
@@ -49,18 +49,18 @@ func (k Kind) String() string {
 	return "unexpected"
 }
 
-// Error is a classified error. Its text is one line: the file, then what is
-// wrong with it. The hint is for people and is not part of the text.
+// Error is a classified error. Its text is one line: the file, then the problem. The
+// hint is not part of the text.
 type Error struct {
 	Kind Kind
-	File string // the file or directory it is about; empty if none
-	Msg  string // what is wrong and where: tensor, key, offset; lower case, no final stop
-	Hint string // what to try; may be empty
+	File string // the file or directory concerned; may be empty
+	Msg  string // the problem and its location (tensor, key, offset); lower case, no final period
+	Hint string // what the user can do; may be empty
 	Err  error  // the cause; may be nil
 }
 
-// Error returns "FILE: MSG: CAUSE", leaving out what is empty. Control characters, which a
-// name or an expression that it quotes may hold, are escaped: it is one line.
+// Error returns "FILE: MSG: CAUSE" without the empty parts. Control characters, which a
+// quoted name may contain, are escaped, so that the text is one line.
 func (e *Error) Error() string {
 	s := e.Msg
 	if e.File != "" {
@@ -91,37 +91,40 @@ func escapeControls(s string) string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// cause drops the path that an *fs.PathError repeats: File has named it already.
+// cause drops the paths of an *fs.PathError or *os.LinkError: File names the path already.
 func cause(err error) string {
-	if pe, ok := err.(*fs.PathError); ok {
-		return pe.Err.Error()
+	switch e := err.(type) {
+	case *fs.PathError:
+		return e.Err.Error()
+	case *os.LinkError:
+		return e.Err.Error()
 	}
 	return err.Error()
 }
 
-// Inputf reports that file cannot be used as it is.
+// Inputf returns an error of kind Input about file.
 func Inputf(file, format string, args ...any) *Error {
 	return &Error{Kind: Input, File: file, Msg: fmt.Sprintf(format, args...)}
 }
 
-// Usagef reports a wrong command line.
+// Usagef returns an error of kind Usage.
 func Usagef(format string, args ...any) *Error {
 	return &Error{Kind: Usage, Msg: fmt.Sprintf(format, args...)}
 }
 
-// Infeasiblef reports a well-formed request that cannot be satisfied.
+// Infeasiblef returns an error of kind Infeasible.
 func Infeasiblef(format string, args ...any) *Error {
 	return &Error{Kind: Infeasible, Msg: fmt.Sprintf(format, args...)}
 }
 
-// Reading classifies err, met while reading file, as bad input. An error that is
-// classified already keeps its class; nil stays nil.
+// Reading returns err, which occurred while reading file, as an error of kind Input. A
+// classified error and nil are returned unchanged.
 func Reading(file string, err error) error {
 	return classify(Input, file, "cannot be read", err)
 }
 
-// Writing classifies err, met while writing file, as an output error. An error
-// that is classified already keeps its class; nil stays nil.
+// Writing returns err, which occurred while writing file, as an error of kind Output,
+// with a hint if the disk is full. A classified error and nil are returned unchanged.
 func Writing(file string, err error) error {
 	e := classify(Output, file, "cannot be written", err)
 	var fe *Error
@@ -139,7 +142,7 @@ func classify(k Kind, file, msg string, err error) error {
 	return &Error{Kind: k, File: file, Msg: msg, Err: err}
 }
 
-// KindOf returns the class of err, Unexpected if it has none.
+// KindOf returns the kind of err, Unexpected if it is not classified.
 func KindOf(err error) Kind {
 	var fe *Error
 	if errors.As(err, &fe) {
@@ -148,7 +151,7 @@ func KindOf(err error) Kind {
 	return Unexpected
 }
 
-// WithHint returns a copy of e that carries a hint for people.
+// WithHint returns a copy of e with a hint for the user.
 func (e *Error) WithHint(format string, args ...any) *Error {
 	c := *e
 	c.Hint = fmt.Sprintf(format, args...)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Whatever a message quotes, an error is one line.
+// An error is one line, whatever it quotes.
 func TestOneLine(t *testing.T) {
 	for _, tc := range []struct {
 		err  error

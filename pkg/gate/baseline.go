@@ -11,8 +11,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"afmq/internal/disk"
 	"afmq/internal/infile"
-	"afmq/internal/stage"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 )
@@ -153,7 +153,7 @@ func (b *Baseline) Write(path string) error {
 	if err != nil {
 		return err
 	}
-	return stage.WriteFileAtomic(path, data)
+	return disk.WriteFile(path, data)
 }
 
 // maxBaseline bounds the size of a file that is read: a million windows take about 70 MB.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"afmq/internal/stage"
+	"afmq/internal/disk"
 )
 
 // The JUnit XML that continuous integration systems read: one suite with one test case for
@@ -93,7 +93,7 @@ func (v *Verdict) WriteJUnit(path string, r Report) error {
 	if err != nil {
 		return err
 	}
-	return stage.WriteFileAtomic(path, data)
+	return disk.WriteFile(path, data)
 }
 
 // clean replaces characters that XML 1.0 does not allow; a path may have any byte.

@@ -87,7 +87,7 @@ func (pl *pipeline) openWriter(path string, e earlier) (err error) {
 	if err := pl.out.Sync(); err != nil {
 		return err
 	}
-	f, err := os.Open(path + ".partial")
+	f, err := os.Open(safetensors.StagedPath(path))
 	if err != nil {
 		return fault.Writing(path, err)
 	}
@@ -168,7 +168,7 @@ func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<
 // installTaken puts what an earlier run finished into the model that the calibration
 // text runs through. path is that of the file without its ending for being unfinished.
 func (pl *pipeline) installTaken(path string) error {
-	f, err := os.Open(path + safetensors.Partial)
+	f, err := os.Open(safetensors.StagedPath(path))
 	if err != nil {
 		return fault.Reading(path, err)
 	}

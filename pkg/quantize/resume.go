@@ -78,7 +78,7 @@ func (j *job) takeOver(ctx context.Context, pool *compute.Pool, dir *stage.Dir, 
 	}
 	e := earlier{}
 	path := dir.Path(artifact.WeightsFile)
-	f, err := os.Open(path + ".partial")
+	f, err := os.Open(safetensors.StagedPath(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = os.Open(path) // the run got as far as closing the file
 	}

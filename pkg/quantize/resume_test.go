@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"afmq/pkg/artifact"
@@ -116,13 +115,13 @@ func TestResumeFromDamagedState(t *testing.T) {
 	partial := func(out string) string {
 		found := ""
 		filepath.WalkDir(stateDir(out), func(path string, d os.DirEntry, err error) error {
-			if err == nil && filepath.Base(path) == artifact.WeightsFile+".partial" {
+			if err == nil && path == safetensors.StagedPath(filepath.Join(filepath.Dir(path), artifact.WeightsFile)) {
 				found = path
 			}
 			return nil
 		})
 		if found == "" {
-			t.Fatal("no partial file")
+			t.Fatal("no staged file")
 		}
 		return found
 	}
@@ -152,7 +151,7 @@ func TestResumeFromDamagedState(t *testing.T) {
 		}},
 		{"closed", func(t *testing.T, out string) { // no item lost, only the name is final
 			name := partial(out)
-			if err := os.Rename(name, strings.TrimSuffix(name, ".partial")); err != nil {
+			if err := os.Rename(name, filepath.Join(filepath.Dir(name), artifact.WeightsFile)); err != nil {
 				t.Fatal(err)
 			}
 		}},

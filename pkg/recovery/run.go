@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"afmq/internal/disk"
 	"afmq/internal/infile"
 	"afmq/internal/rss"
 	"afmq/internal/stage"
@@ -345,7 +346,7 @@ func (r *run) write(t *trainer, i int) (*AdapterResult, error) {
 // writeAdapter stores weights laid out as the student's in a directory.
 func (r *run) writeAdapter(dir string, s *student, weights []float32) error {
 	a := &adapter.Adapter{Dir: dir, Config: *s.config, Base: r.manifest.ContentHash, Data: r.data.Files, Modules: s.values(r.pool, weights)}
-	return adapter.Write(a, r.base.Config, r.opts.stored(), stage.WriteFileAtomic)
+	return adapter.Write(a, r.base.Config, r.opts.stored(), disk.WriteFile)
 }
 
 // rescue stores the best adapters so far beside the saved state, when a run cannot go on.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"afmq/internal/disk"
 	"afmq/pkg/fault"
 )
 
@@ -17,8 +18,8 @@ const (
 	indexName  = "model.safetensors.index.json"
 )
 
-// Checkpoint is a model's tensors, in one file or in shards. Like a File it may be
-// read from many goroutines.
+// Checkpoint holds the tensors of a model, in one file or in shards. Like a File it
+// may be read concurrently.
 type Checkpoint struct {
 	files []*File // sorted by name
 	index map[string]*Tensor
@@ -26,13 +27,11 @@ type Checkpoint struct {
 
 // OpenCheckpoint opens the tensors of a Hugging Face model directory:
 // model.safetensors, or else the shards that model.safetensors.index.json names.
-// Where both are there the single file wins and the index is not read, as in
-// transformers.
+// If both exist the single file is used and the index ignored, as in transformers.
 //
-// Index and shards must agree exactly: a shard that is missing, a tensor that its
-// shard does not have, one that a shard has and the index does not name, and one
-// that two shards have are errors. All are of kind fault.Input and name the file
-// and the tensor.
+// Index and shards must agree exactly. These are errors of kind fault.Input that
+// name the file and the tensor: a missing shard, a tensor that its shard lacks, a
+// tensor that the index lacks, and a tensor in two shards.
 func OpenCheckpoint(dir string) (*Checkpoint, error) {
 	if info, err := os.Stat(dir); err != nil {
 		return nil, fault.Reading(dir, err)
@@ -60,45 +59,46 @@ func OpenCheckpoint(dir string) (*Checkpoint, error) {
 	return openFiles(dir, x.shards, x)
 }
 
-// present says whether there is a file at path. A symbolic link to nothing is an
-// error: to go on as if it were not there would open another model.
+// present reports whether a file exists at path. A dangling symbolic link is an
+// error: treating it as absent could open a different model.
 func present(path string) (bool, error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return false, fault.Inputf(path, "is a symbolic link to a file that is not there")
+		return false, fault.Inputf(path, "is a dangling symbolic link")
 	} else if err != nil {
 		return false, fault.Reading(path, err)
 	}
 	return true, nil
 }
 
-// missing reports a directory without safetensors, and what it has instead.
+// missing returns the error for a directory without safetensors, with a hint from
+// what it has instead.
 func missing(dir string) error {
 	err := fault.Inputf(dir, "has neither %s nor %s", singleName, indexName)
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
 		name := e.Name()
 		switch {
-		case strings.HasSuffix(name, ".partial"):
-			return err.WithHint("%s is a download or a run that was not finished", name)
+		case strings.HasSuffix(name, ".partial"), disk.IsStaged(name):
+			return err.WithHint("%s is an unfinished download or output file", name)
 		case strings.HasPrefix(name, "pytorch_model") && strings.Contains(name, ".bin"), strings.HasSuffix(name, ".gguf"), strings.HasSuffix(name, ".pth"):
-			return err.WithHint("only safetensors are read, and %s is none; convert the model first", name)
+			return err.WithHint("%s is not a safetensors file; convert the model first", name)
 		case name == "adapter_model.safetensors":
 			return err.WithHint("this is an adapter, not a model")
 		}
 	}
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), ".safetensors") {
-			return err.WithHint("%s has another name: rename it to %s if it is the whole model, or add the index of its shards", e.Name(), singleName)
+			return err.WithHint("rename %s to %s if it is the whole model, or add the index of its shards", e.Name(), singleName)
 		}
 	}
 	return err
 }
 
-// openFiles opens the named files of dir and, if there is an index, holds them
-// against it.
+// openFiles opens the named files of dir and checks them against the index, if x is
+// not nil.
 func openFiles(dir string, names []string, x *index) (c *Checkpoint, err error) {
 	c = &Checkpoint{index: make(map[string]*Tensor)}
 	defer func() {
@@ -123,7 +123,7 @@ func openFiles(dir string, names []string, x *index) (c *Checkpoint, err error) 
 		c.files = append(c.files, f)
 		for _, t := range f.tensors {
 			if first, dup := c.index[t.Name]; dup {
-				return c, fault.Inputf(path, "tensor %q is in %s too", t.Name, filepath.Base(first.Path()))
+				return c, fault.Inputf(path, "tensor %q is also in %s", t.Name, filepath.Base(first.Path()))
 			}
 			if x != nil {
 				if _, named := x.shard[t.Name]; !named {
@@ -139,8 +139,8 @@ func openFiles(dir string, names []string, x *index) (c *Checkpoint, err error) 
 	return c, c.checkIndex(dir, x)
 }
 
-// checkIndex checks that every tensor of the index is in the shard it names, in
-// the order of the names, so that the same files always give the same error.
+// checkIndex checks that every tensor of the index is in the shard that the index
+// names. It goes by tensor name, so that the same files always give the same error.
 func (c *Checkpoint) checkIndex(dir string, x *index) error {
 	for _, name := range slices.Sorted(maps.Keys(x.shard)) {
 		shard := x.shard[name]
@@ -155,8 +155,8 @@ func (c *Checkpoint) checkIndex(dir string, x *index) error {
 	return nil
 }
 
-// Names returns the names of all tensors, by file in the order of Files, then by
-// the order of their data in it.
+// Names returns the names of all tensors: by file in the order of Files, within a
+// file in the order of their data.
 func (c *Checkpoint) Names() []string {
 	names := make([]string, 0, len(c.index))
 	for _, f := range c.files {
@@ -165,14 +165,14 @@ func (c *Checkpoint) Names() []string {
 	return names
 }
 
-// Tensor returns the tensor of that name, or false.
+// Tensor returns the named tensor, or false if there is none.
 func (c *Checkpoint) Tensor(name string) (*Tensor, bool) {
 	t, ok := c.index[name]
 	return t, ok
 }
 
-// Metadata returns the __metadata__ entries that all files have with the same
-// value, nil if there are none.
+// Metadata returns the __metadata__ entries that are equal in all files, nil if there
+// are none.
 func (c *Checkpoint) Metadata() map[string]string {
 	common := c.files[0].Metadata()
 	for _, f := range c.files[1:] {
@@ -197,7 +197,7 @@ func (c *Checkpoint) Files() []string {
 	return paths
 }
 
-// Bytes returns the size of all files together, headers included.
+// Bytes returns the total size of all files, headers included.
 func (c *Checkpoint) Bytes() int64 {
 	n := int64(0)
 	for _, f := range c.files {
@@ -206,7 +206,7 @@ func (c *Checkpoint) Bytes() int64 {
 	return n
 }
 
-// Check does what File.Check does for every file.
+// Check calls File.Check for every file.
 func (c *Checkpoint) Check() error {
 	for _, f := range c.files {
 		if err := f.Check(); err != nil {

@@ -8,12 +8,12 @@ import (
 
 // Float32 converts elements [start, start+len(dst)) in row-major order to float32.
 //
-// F32, F16, BF16, I8, U8, I16, U16 and BOOL (0 or 1) convert exactly; a NaN of F16
-// or BF16 keeps its sign and payload and becomes a quiet one. F64, I32, U32, I64 and
-// U64 are rounded to the nearest float32, ties to even, an F64 beyond the range of
-// float32 to an infinity.
+// F32, F16, BF16, I8, U8, I16, U16 and BOOL (0 or 1) convert exactly, except that a
+// signaling NaN in F16 or BF16 becomes a quiet NaN with the same sign and payload.
+// F64, I32, U32, I64 and U64 are rounded to the nearest float32, ties to even; an F64
+// beyond the range of float32 becomes an infinity.
 //
-// A range outside the tensor is an error.
+// A range that exceeds the tensor is an error.
 func (t *Tensor) Float32(dst []float32, start int) error {
 	if n := t.NumElements(); start < 0 || start > n || len(dst) > n-start {
 		return fmt.Errorf("safetensors: elements [%d,%d) of tensor %q, which has %d", start, start+len(dst), t.Name, n)
@@ -81,9 +81,10 @@ func (t *Tensor) Float32(dst []float32, start int) error {
 	return nil
 }
 
-// half converts the bits of an IEEE 754 binary16. Moved to a float32's place they
-// are the value times 2^-112, subnormal numbers included, so one exact product
-// does; infinity and NaN only need their exponent filled up.
+// half converts the bits of an IEEE 754 binary16. Shifted to the position of a
+// float32 they represent the value times 2^-112, subnormal numbers included, so one
+// exact multiplication converts them. Infinities and NaNs get the full exponent
+// instead.
 func half(h uint16) float32 {
 	bits := uint32(h&0x7fff) << 13
 	sign := uint32(h&0x8000) << 16
@@ -93,7 +94,7 @@ func half(h uint16) float32 {
 	return math.Float32frombits(sign | math.Float32bits(math.Float32frombits(bits)*0x1p112))
 }
 
-// quiet sets the quiet bit of a NaN, as the processor's conversions do.
+// quiet sets the quiet bit of a NaN, as conversions in hardware do.
 func quiet(bits uint32) uint32 {
 	if bits&0x7fffffff > 0x7f800000 {
 		bits |= 0x00400000

@@ -2,12 +2,12 @@ package safetensors
 
 import "fmt"
 
-// DType is the type of a tensor's elements. The zero value is no type.
+// DType is the element type of a tensor. The zero value is invalid.
 type DType uint8
 
-// The element types that this package reads and writes. The format knows more
-// (8-bit and smaller floats, complex numbers); a file that holds one of those is
-// refused by the type's name.
+// The element types that this package reads and writes. The format has more (floats
+// of 8 bits and fewer, complex numbers); a file with one of those is refused, and the
+// error names the type.
 const (
 	F64  DType = iota + 1 // IEEE 754 binary64
 	F32                   // IEEE 754 binary32
@@ -42,7 +42,7 @@ var dtypeOf = func() map[string]DType {
 	return m
 }()
 
-// String returns the type's name as files spell it ("BF16").
+// String returns the type's name in the file format, such as "BF16".
 func (d DType) String() string {
 	if d < F64 || d > BOOL {
 		return fmt.Sprintf("DType(%d)", uint8(d))
@@ -50,7 +50,7 @@ func (d DType) String() string {
 	return dtypes[d].name
 }
 
-// Size returns the bytes that one element takes, 0 for no type.
+// Size returns the size of one element in bytes, 0 for an invalid type.
 func (d DType) Size() int {
 	if d > BOOL {
 		return 0

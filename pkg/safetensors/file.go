@@ -6,8 +6,8 @@ import (
 	"afmq/internal/infile"
 )
 
-// File is one open safetensors file. Its methods may be called from many
-// goroutines; Close may not be called while tensors are in use.
+// File is an open safetensors file. Its methods may be called concurrently, except
+// that Close must not be called while tensors are in use.
 type File struct {
 	path    string
 	m       *mapping
@@ -16,8 +16,8 @@ type File struct {
 	index   map[string]*Tensor
 }
 
-// Open maps the file at path and checks its whole header. Every error names the
-// file, and the tensor where there is one, and is of kind fault.Input.
+// Open maps the file at path and checks its whole header. Errors are of kind
+// fault.Input and name the file and, where there is one, the tensor.
 func Open(path string) (*File, error) {
 	file, info, err := infile.Open(path)
 	if err != nil {
@@ -54,7 +54,7 @@ func (f *File) Names() []string {
 	return names
 }
 
-// Tensor returns the tensor of that name, or false.
+// Tensor returns the named tensor, or false if there is none.
 func (f *File) Tensor(name string) (*Tensor, bool) {
 	t, ok := f.index[name]
 	return t, ok
@@ -63,18 +63,18 @@ func (f *File) Tensor(name string) (*Tensor, bool) {
 // Metadata returns the header's __metadata__ entries, nil if it has none.
 func (f *File) Metadata() map[string]string { return maps.Clone(f.header.metadata) }
 
-// HeaderBytes returns the size of everything before the first tensor: the length
-// word, the JSON and its padding.
+// HeaderBytes returns the size of everything before the first tensor: the 8 bytes
+// of the length, the JSON and its padding.
 func (f *File) HeaderBytes() int64 { return f.header.size }
 
-// Bytes returns the file's size when it was opened.
+// Bytes returns the size of the file when it was opened.
 func (f *File) Bytes() int64 { return f.m.size }
 
-// Check returns an error of kind fault.Input if the file was truncated, or written
-// to in place, since it was opened: what was read from it is then worth nothing.
-// A file that was replaced by renaming another over it is not changed.
+// Check returns an error of kind fault.Input if the file was truncated or written to
+// since it was opened, in which case what was read from it is invalid. Renaming
+// another file over its path does not change the open file.
 func (f *File) Check() error { return f.m.check() }
 
-// Close unmaps the file. Every slice that came from it is dead afterwards: to read
-// one is a crash.
+// Close unmaps the file. Slices that were obtained from it must not be used
+// afterwards: reading one crashes.
 func (f *File) Close() error { return f.m.close() }

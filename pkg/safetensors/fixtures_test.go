@@ -19,8 +19,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// description is what scripts/make_safetensors_fixtures.py says about a file, and
-// what it wants to be told about one of ours.
+// description describes a file: in the fixtures that
+// scripts/make_safetensors_fixtures.py writes, and in those that it reads from the tests.
 type description struct {
 	Metadata map[string]string `json:"metadata"`
 	Tensors  []described       `json:"tensors"` // in the order of their data
@@ -73,7 +73,7 @@ func TestReadReference(t *testing.T) {
 	}
 }
 
-// unmappable makes every mapping fail for the length of the test.
+// unmappable makes every mapping fail for the duration of the test.
 func unmappable(t *testing.T) {
 	old := mapFile
 	mapFile = func(*os.File, int) ([]byte, error) { return nil, os.ErrPermission }
@@ -134,8 +134,8 @@ func testRead(t *testing.T, stem string, mapped bool) {
 	}
 }
 
-// A file written in the reference implementation's order is, byte for byte, the
-// one that it writes.
+// A file written in the reference implementation's order is identical to the one that
+// it writes.
 func TestWriteReference(t *testing.T) {
 	for _, stem := range stems {
 		t.Run(stem, func(t *testing.T) {
@@ -240,21 +240,21 @@ func writeDescribed(t *testing.T, stem string, d description) {
 	}
 }
 
-// stricter is what the package comment says is refused though the reference
-// implementation accepts it, with a piece of the error.
+// stricter lists the files that this package refuses although the reference
+// implementation accepts them (see the package comment), with a part of the error.
 var stricter = map[string]string{
 	"json/space-first":              "does not begin with '{'",
 	"tensor/as-array":               `expected '{'`,
-	"tensor/duplicate-name":         `key "w" stands there twice`,
-	"tensor/duplicate-name-escaped": `key "w" stands there twice`,
-	"tensor/duplicate-extra":        `tensor "w": at byte 63: key "x" stands there twice`,
-	"metadata/duplicate-key":        `key "a" stands there twice`,
+	"tensor/duplicate-name":         `duplicate key "w"`,
+	"tensor/duplicate-name-escaped": `duplicate key "w"`,
+	"tensor/duplicate-extra":        `tensor "w": at byte 63: duplicate key "x"`,
+	"metadata/duplicate-key":        `duplicate key "a"`,
 	"dtype/F8_E4M3":                 `dtype "F8_E4M3" is not supported`,
 	"dtype/C64":                     `dtype "C64" is not supported`,
 	"dtype/F4":                      `dtype "F4" is not supported`,
 }
 
-// Hostile and odd files meet the same verdict as in the reference implementation.
+// Malformed and unusual files are accepted or refused as by the reference implementation.
 func TestVerdicts(t *testing.T) {
 	for _, v := range readVerdicts(t) {
 		t.Run(v.Name, func(t *testing.T) {
@@ -315,7 +315,7 @@ func readVerdicts(t testing.TB) []verdict {
 	return vs
 }
 
-// walk reads everything that an open file offers.
+// walk reads all tensors of an open file and checks its sizes.
 func walk(t testing.TB, f *File) {
 	data := int64(0)
 	for _, name := range f.Names() {

@@ -12,14 +12,14 @@ import (
 	"afmq/pkg/fault"
 )
 
-// index is what a model.safetensors.index.json says: the shard of every tensor.
+// index is the content of model.safetensors.index.json: the shard of every tensor.
 type index struct {
 	shards []string          // plain file names, sorted
 	shard  map[string]string // tensor name to shard
 }
 
-// readIndex reads the index file at path. Memory is bounded by its size, which may
-// not exceed that of a header.
+// readIndex reads the index file at path. Memory is bounded by the size of the file,
+// which has the limit of a header.
 func readIndex(path string) (*index, error) {
 	text, err := infile.Read(path, maxHeader)
 	if err != nil {
@@ -33,8 +33,8 @@ func readIndex(path string) (*index, error) {
 }
 
 // parseIndex parses {"metadata": …, "weight_map": {TENSOR: SHARD, …}}. Keys other
-// than weight_map are ignored: the total_size that writers put into metadata is
-// often wrong, and nothing needs it.
+// than weight_map are ignored: the total_size in metadata is often wrong, and is not
+// needed.
 func parseIndex(text []byte) (*index, error) {
 	if !utf8.Valid(text) {
 		return nil, errors.New("not valid UTF-8")
@@ -45,7 +45,7 @@ func parseIndex(text []byte) (*index, error) {
 	s := &scanner{text: string(text)}
 	err := s.object(func(key string) error {
 		if keys[key] {
-			return s.errorf("key %q stands there twice", key)
+			return s.errorf("duplicate key %q", key)
 		}
 		keys[key] = true
 		if key != "weight_map" {
@@ -54,7 +54,7 @@ func parseIndex(text []byte) (*index, error) {
 		x.shard = make(map[string]string)
 		return s.object(func(name string) error {
 			if _, dup := x.shard[name]; dup {
-				return s.errorf("tensor %q stands there twice", name)
+				return s.errorf("duplicate tensor %q", name)
 			}
 			shard, err := s.str()
 			if err == nil {
@@ -84,8 +84,8 @@ func parseIndex(text []byte) (*index, error) {
 	return x, nil
 }
 
-// checkShardName refuses what would lead out of the index's directory. The file
-// of that name may well be a symbolic link: hub caches are made of them.
+// checkShardName refuses a name that leads out of the index's directory. The file
+// itself may be a symbolic link, as in the caches of model hubs.
 func checkShardName(name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\\\x00") || !filepath.IsLocal(name) {
 		return fmt.Errorf("shard %q is not a plain file name", name)

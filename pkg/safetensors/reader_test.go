@@ -106,14 +106,14 @@ func TestViewCopiesOnlyWhatIsUnaligned(t *testing.T) {
 func TestViewRefusesOtherTypes(t *testing.T) {
 	f := file(t, []Info{{"w", BF16, []int{4}}, {"b", BOOL, []int{3}}}, make([]byte, 8), []byte{0, 1, 2})
 	w, _ := f.Tensor("w")
-	if _, err := View[float32](w); err == nil || fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), `tensor "w": BF16 where float32 is expected`) {
+	if _, err := View[float32](w); err == nil || fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), `tensor "w": type is BF16, expected float32`) {
 		t.Error(err)
 	}
 	if _, err := View[int16](w); err == nil {
 		t.Error("BF16 seen as int16")
 	}
 	b, _ := f.Tensor("b")
-	if _, err := View[bool](b); err == nil || !strings.Contains(err.Error(), `tensor "b": element 2 is 2, no BOOL`) {
+	if _, err := View[bool](b); err == nil || !strings.Contains(err.Error(), `tensor "b": element 2 is 2; a BOOL is 0 or 1`) {
 		t.Error(err)
 	}
 	if v, err := View[uint8](b); err != nil || v[2] != 2 {
@@ -128,7 +128,7 @@ func TestSwap(t *testing.T) {
 	}
 }
 
-// Every half-precision number converts as an independent library converts it.
+// Every half-precision number converts as in an independent library.
 func TestHalf(t *testing.T) {
 	for i := range 1 << 16 {
 		got, want := half(uint16(i)), float16.Frombits(uint16(i)).Float32()

@@ -8,42 +8,41 @@ import (
 	"afmq/pkg/fault"
 )
 
-// Tensor is one tensor of an open file. It is immutable and holds no data of its
-// own: the slices it hands out are the mapped file.
+// Tensor is a tensor of an open file. It is immutable and has no data of its own: the
+// slices that it returns are parts of the mapped file.
 type Tensor struct {
 	Name  string
 	DType DType
 	Shape []int // row-major; empty for a scalar; an entry may be 0
 
 	file       *File
-	begin, end int64 // in the file
+	begin, end int64 // file offsets of the data
 }
 
-// NumElements returns the product of the shape, 1 for a scalar.
+// NumElements returns the number of elements, 1 for a scalar.
 func (t *Tensor) NumElements() int { return int(t.end-t.begin) / t.DType.Size() }
 
-// Path returns the path of the file that the tensor is in.
+// Path returns the path of the file that contains the tensor.
 func (t *Tensor) Path() string { return t.file.path }
 
-// Bytes returns the tensor's data, little-endian, row-major, as it lies in the
-// file: mapped, not copied, read-only (a write to it is a crash), valid until
-// Close.
+// Bytes returns the tensor's data as stored, little-endian and row-major. The slice is
+// the mapped file: it is read-only (writing to it crashes) and valid until Close.
 func (t *Tensor) Bytes() []byte { return t.file.m.data[t.begin:t.end:t.end] }
 
-// Element is the Go types that View offers. F16 and BF16 are seen as the uint16
-// of their bits, BOOL as bool or uint8.
+// Element lists the element types of View. F16 and BF16 are viewed as uint16 bit
+// patterns, BOOL as bool or uint8.
 type Element interface {
 	float64 | float32 | int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64 | bool
 }
 
-// View returns the tensor's elements, row-major: the mapped file itself, or a
-// copy where the data is not aligned for T. It is read-only and valid until
-// Close. A T that is not the tensor's type, and a BOOL byte that is neither 0 nor
-// 1, is an error of kind fault.Input.
+// View returns the tensor's elements, row-major. The slice is the mapped file, or a
+// copy if the data is not aligned for T; it is read-only and valid until Close. It is
+// an error of kind fault.Input if T does not match the tensor's type or a BOOL byte is
+// neither 0 nor 1.
 func View[T Element](t *Tensor) ([]T, error) {
 	kind := reflect.TypeFor[T]().Kind()
 	if !viewable(t.DType, kind) {
-		return nil, fault.Inputf(t.Path(), "tensor %q: %s where %s is expected", t.Name, t.DType, kind)
+		return nil, fault.Inputf(t.Path(), "tensor %q: type is %s, expected %s", t.Name, t.DType, kind)
 	}
 	b := t.Bytes()
 	n := t.NumElements()
@@ -53,7 +52,7 @@ func View[T Element](t *Tensor) ([]T, error) {
 	if kind == reflect.Bool {
 		for i, v := range b {
 			if v > 1 {
-				return nil, fault.Inputf(t.Path(), "tensor %q: element %d is %d, no BOOL", t.Name, i, v)
+				return nil, fault.Inputf(t.Path(), "tensor %q: element %d is %d; a BOOL is 0 or 1", t.Name, i, v)
 			}
 		}
 	}
@@ -71,10 +70,10 @@ func View[T Element](t *Tensor) ([]T, error) {
 	return v, nil
 }
 
-// little says that the machine orders bytes as files do.
+// little reports whether the machine is little-endian, as files are.
 var little = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
-// swap reverses the bytes of every element of the given size.
+// swap reverses the byte order of every element of the given size.
 func swap(b []byte, size int) {
 	for ; len(b) >= size; b = b[size:] {
 		for i, j := 0, size-1; i < j; i, j = i+1, j-1 {
@@ -83,7 +82,7 @@ func swap(b []byte, size int) {
 	}
 }
 
-// viewable says which Go types show a tensor's elements as they are.
+// viewable reports whether View offers elements of type d as Go type k.
 func viewable(d DType, k reflect.Kind) bool {
 	switch d {
 	case F64:
@@ -112,8 +111,8 @@ func viewable(d DType, k reflect.Kind) bool {
 	return false
 }
 
-// Release tells the system that the tensor's data was read and its memory may go;
-// it is read from the file again when it is needed again. Only pages that lie
-// wholly inside the tensor go. Mapped pages count as the process's memory, so a
-// program that walks a large file releases each tensor it is done with.
+// Release gives the memory of the tensor's data back to the system; the data is read
+// from the file again when it is next used. Only pages wholly inside the tensor are
+// released. Mapped pages count towards the process's resident memory, so a program
+// that reads a large file should release each tensor after use.
 func (t *Tensor) Release() { t.file.m.release(t.begin, t.end) }

@@ -11,42 +11,44 @@ import (
 	"syscall"
 	"unsafe"
 
+	"afmq/internal/disk"
 	"afmq/pkg/fault"
 )
 
-// Partial is what the name of a staged file has behind that of the finished one.
-const Partial = ".partial"
+// StagedPath returns the path of the staged file of path: of the unfinished file that a
+// Writer writes.
+func StagedPath(path string) string { return disk.StagedPath(path) }
 
-// Writer writes one safetensors file, tensor after tensor, and holds none of it.
-// It belongs to one goroutine. After an error, which is of kind fault.Output where
-// the disk is to blame, only Keep and Abort do anything.
+// Writer writes one safetensors file, tensor by tensor, without buffering. It must not
+// be used concurrently. Errors of the file system are of kind fault.Output. After an
+// error only Keep and Abort have an effect.
 type Writer struct {
 	path string   // of the finished file
-	file *os.File // the staged one; nil once closed
+	file *os.File // the staged file; nil once closed
 	*layout
-	done int   // tensors written whole
+	done int   // tensors completely written
 	at   int64 // offset of the next byte
-	err  error // the first one
+	err  error // the first error
 	over bool  // published or aborted
 }
 
-// Create starts a file whose tensors will follow in the order of infos. It is
-// staged as path+".partial", over whatever is there, until Close; nobody else may
-// be writing it. The header is written, and the space for the whole file reserved,
-// before Create returns; a file that cannot fit is refused with nothing left
-// behind.
+// Create starts a file whose tensors are written in the order of infos. Until Close it is
+// staged at StagedPath(path), in place of a staged file that another process left there.
+// A second writer of the same path is refused while this one is at work, except on a file
+// system without locks. The header is written and the space for the whole file reserved
+// before Create returns; a file that cannot fit is refused, and nothing is left of it.
 func Create(path string, infos []Info, metadata map[string]string) (*Writer, error) {
 	l, err := newLayout(infos, metadata)
 	if err != nil {
 		return nil, err
 	}
 	w := &Writer{path: path, layout: l}
-	file, err := os.OpenFile(w.staged(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	file, err := disk.CreateStaged(path)
 	if err != nil {
 		return nil, fault.Writing(w.staged(), err)
 	}
 	w.file = file
-	step("created")
+	disk.Step("created")
 	if err = w.reserve(); err == nil {
 		err = w.write(l.front)
 	}
@@ -54,19 +56,18 @@ func Create(path string, infos []Info, metadata map[string]string) (*Writer, err
 		w.Abort()
 		return nil, err
 	}
-	step("header")
+	disk.Step("header")
 	w.skipEmpty()
 	return w, nil
 }
 
 // Resume continues the staged file of an earlier Create with the same infos and
-// metadata, of which the first done tensors are known to be whole: a record of
-// them was written after Sync. What follows them is dropped. A finished file at
-// path, which Close had renamed before the record of that could be written, is
-// taken back and goes on as a staged one.
+// metadata. Its first done tensors must be complete, which the caller knows from a
+// record that it wrote after Sync; the rest of the file is discarded. If Close had
+// already renamed the file to path, Resume renames it back.
 //
-// A staged file that is missing, shorter than done tensors, or that starts with
-// another header is an error of kind fault.Input.
+// A staged file that is missing, is shorter than done tensors or has a different
+// header is an error of kind fault.Input.
 func Resume(path string, infos []Info, metadata map[string]string, done int) (*Writer, error) {
 	l, err := newLayout(infos, metadata)
 	if err != nil {
@@ -76,18 +77,18 @@ func Resume(path string, infos []Info, metadata map[string]string, done int) (*W
 		return nil, fmt.Errorf("safetensors: cannot resume after %d of %d tensors", done, len(infos))
 	}
 	w := &Writer{path: path, layout: l, done: done, at: l.end(done)}
-	file, err := os.OpenFile(w.staged(), os.O_RDWR, 0)
+	file, err := disk.OpenLocked(w.staged())
 	if errors.Is(err, fs.ErrNotExist) {
-		if file, err = os.OpenFile(path, os.O_RDWR, 0); err == nil {
+		if file, err = disk.OpenLocked(path); err == nil {
 			if err = w.checkStaged(file, path); err != nil {
 				file.Close()
 				return nil, err
 			}
-			err = os.Rename(path, w.staged())
+			err = disk.PublishNew(path, w.staged())
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.Inputf(w.staged(), "is missing, though %d of its tensors were written", done)
+		return nil, fault.Inputf(w.staged(), "is missing; %d of its tensors had been written", done)
 	}
 	if err != nil {
 		if file != nil {
@@ -104,26 +105,26 @@ func Resume(path string, infos []Info, metadata map[string]string, done int) (*W
 	return w, nil
 }
 
-// checkStaged checks that file starts with the header and holds the done tensors.
+// checkStaged checks that file begins with the header and contains the done tensors.
 func (w *Writer) checkStaged(file *os.File, path string) error {
 	info, err := file.Stat()
 	if err != nil {
 		return fault.Reading(path, err)
 	}
 	if info.Size() < w.at {
-		return fault.Inputf(path, "has %d bytes where its first %d tensors need %d", info.Size(), w.done, w.at)
+		return fault.Inputf(path, "has %d bytes; its first %d tensors need %d", info.Size(), w.done, w.at)
 	}
 	front := make([]byte, len(w.front))
 	if err := readFull(file, front, 0); err != nil {
 		return fault.Reading(path, err)
 	}
 	if !bytes.Equal(front, w.front) {
-		return fault.Inputf(path, "was started for other tensors or other metadata")
+		return fault.Inputf(path, "has the header of other tensors or other metadata")
 	}
 	return nil
 }
 
-// takeUp puts the staged file into the state that done tensors left it in.
+// takeUp restores the staged file to its state after done tensors.
 func (w *Writer) takeUp() error {
 	if err := w.checkStaged(w.file, w.staged()); err != nil {
 		return err
@@ -140,27 +141,14 @@ func (w *Writer) takeUp() error {
 	return nil
 }
 
-func (w *Writer) staged() string { return w.path + Partial }
+func (w *Writer) staged() string { return StagedPath(w.path) }
 
-// reserve makes sure that the whole file fits, before hours go into it.
+// reserve checks that the whole file fits, before hours are spent on its content.
 func (w *Writer) reserve() error {
-	err := reserve(w.file, w.total())
-	var short *shortError
-	if errors.As(err, &short) {
-		fe := &fault.Error{Kind: fault.Output, File: w.path, Msg: short.Error()}
-		return fe.WithHint("free some space, or choose another directory with --out")
-	}
-	return fault.Writing(w.staged(), err)
+	return fault.Writing(w.path, disk.Reserve(w.file, w.total()))
 }
 
-// shortError says that a file does not fit on its file system.
-type shortError struct{ need, free int64 }
-
-func (e *shortError) Error() string {
-	return fmt.Sprintf("no space: needs %d more bytes (%.2f GB), %d are free (%.2f GB)", e.need, float64(e.need)/1e9, e.free, float64(e.free)/1e9)
-}
-
-// write writes data at the end of what is there.
+// write appends data to the file.
 func (w *Writer) write(data []byte) error {
 	n, err := w.file.Write(data)
 	w.at += int64(n)
@@ -168,7 +156,7 @@ func (w *Writer) write(data []byte) error {
 		return nil
 	}
 	if errors.Is(err, syscall.EFAULT) {
-		// The system found no page behind data: a mapped file that was cut.
+		// The kernel could not read data: it is part of a mapped file that was truncated.
 		for i := range []int{0, 1} {
 			p := uintptr(unsafe.Pointer(unsafe.SliceData(data)))
 			if m := mappingAt(p + uintptr(i*max(len(data)-1, 0))); m != nil {
@@ -179,50 +167,49 @@ func (w *Writer) write(data []byte) error {
 	return fault.Writing(w.staged(), err)
 }
 
-// usable returns the error that an operation on w now has to end with.
+// usable returns the error of an operation on w that cannot be carried out.
 func (w *Writer) usable() error {
 	if w.err == nil && w.file == nil {
-		return fmt.Errorf("safetensors: %s: write after the end", w.path)
+		return fmt.Errorf("safetensors: %s: writer is closed", w.path)
 	}
 	return w.err
 }
 
-// skipEmpty passes over tensors that end where the next byte goes: the one just
-// made whole, and tensors
-// without data, which need no call and count as written.
+// skipEmpty counts the tensors that end at the current offset as written: the one just
+// completed and the tensors without data that follow it.
 func (w *Writer) skipEmpty() {
 	for w.done < len(w.ends) && w.ends[w.done] == w.at {
 		w.done++
 	}
 }
 
-// Done returns how many tensors, from the first, are written whole.
+// Done returns how many tensors are completely written.
 func (w *Writer) Done() int { return w.done }
 
-// Write writes the next tensor, which must be the one named, from its
-// little-endian bytes. For a tensor without data the call may be left out.
+// Write writes the next tensor, whose name must be name, from its little-endian bytes.
+// The call is optional for a tensor without data.
 func (w *Writer) Write(name string, data []byte) error {
 	if err := w.usable(); err != nil {
 		return err
 	}
 	if w.at != w.end(w.done) {
-		return fmt.Errorf("safetensors: %s: tensor %q comes before the end of %q", w.path, name, w.infos[w.done].Name)
+		return fmt.Errorf("safetensors: %s: tensor %q: tensor %q is incomplete", w.path, name, w.infos[w.done].Name)
 	}
 	if len(data) == 0 && w.isEmpty(name) {
 		return nil
 	}
 	switch {
 	case w.done == len(w.infos):
-		return fmt.Errorf("safetensors: %s: tensor %q comes behind the last one", w.path, name)
+		return fmt.Errorf("safetensors: %s: tensor %q: all tensors are written", w.path, name)
 	case w.infos[w.done].Name != name:
-		return fmt.Errorf("safetensors: %s: tensor %q comes where %q is due", w.path, name, w.infos[w.done].Name)
+		return fmt.Errorf("safetensors: %s: tensor %q: expected %q", w.path, name, w.infos[w.done].Name)
 	case w.ends[w.done]-w.at != int64(len(data)):
-		return fmt.Errorf("safetensors: %s: tensor %q: %d bytes where %d are due", w.path, name, len(data), w.ends[w.done]-w.at)
+		return fmt.Errorf("safetensors: %s: tensor %q: got %d bytes, expected %d", w.path, name, len(data), w.ends[w.done]-w.at)
 	}
 	return w.Append(data)
 }
 
-// isEmpty says that name is one of the tensors without data just passed over.
+// isEmpty reports whether name is a tensor without data at the current offset.
 func (w *Writer) isEmpty(name string) bool {
 	for i := w.done - 1; i >= 0 && w.end(i) == w.at; i-- {
 		if w.infos[i].Name == name {
@@ -232,8 +219,8 @@ func (w *Writer) isEmpty(name string) bool {
 	return false
 }
 
-// Append writes the next bytes of the tensor that is not whole yet, the first of
-// which is that of the next tensor. A chunk may not reach beyond the tensor's end.
+// Append writes the next bytes of the current tensor. A chunk must not extend beyond the
+// end of the tensor.
 func (w *Writer) Append(data []byte) error {
 	if err := w.usable(); err != nil {
 		return err
@@ -242,20 +229,20 @@ func (w *Writer) Append(data []byte) error {
 		return nil
 	}
 	if w.done == len(w.ends) {
-		return fmt.Errorf("safetensors: %s: %d bytes behind the last tensor", w.path, len(data))
+		return fmt.Errorf("safetensors: %s: %d bytes after the last tensor", w.path, len(data))
 	}
 	if left := w.ends[w.done] - w.at; int64(len(data)) > left {
-		return fmt.Errorf("safetensors: %s: tensor %q: %d bytes where %d are left", w.path, w.infos[w.done].Name, len(data), left)
+		return fmt.Errorf("safetensors: %s: tensor %q: got %d bytes, %d remain", w.path, w.infos[w.done].Name, len(data), left)
 	}
 	if w.err = w.write(data); w.err != nil {
 		return w.err
 	}
 	w.skipEmpty()
-	step("appended")
+	disk.Step("appended")
 	return nil
 }
 
-// Sync makes what was written so far survive a crash: Resume may count on it.
+// Sync makes everything written so far survive a crash, so that Resume can rely on it.
 func (w *Writer) Sync() error {
 	if err := w.usable(); err != nil {
 		return err
@@ -277,9 +264,9 @@ func (w *Writer) Keep() error {
 	return fault.Writing(w.staged(), err)
 }
 
-// Close publishes the file: it syncs, renames to the final path, over what is
-// there, and syncs the directory. A tensor that is missing is an error, and the
-// staged file stays for Resume or Abort.
+// Close publishes the file: it syncs it, renames it to the final path, replacing a file
+// there, and syncs the directory. A missing tensor is an error that leaves the staged
+// file for Resume or Abort.
 func (w *Writer) Close() error {
 	if err := w.usable(); err != nil {
 		return err
@@ -287,46 +274,33 @@ func (w *Writer) Close() error {
 	if w.done < len(w.infos) {
 		return fmt.Errorf("safetensors: %s: tensor %q is missing", w.path, w.infos[w.done].Name)
 	}
-	if w.err = w.Keep(); w.err != nil {
-		return w.err
+	if err := w.Sync(); err != nil {
+		return err
 	}
-	step("synced")
+	disk.Step("synced")
+	// Renamed before it is closed, because closing releases the lock.
 	if err := os.Rename(w.staged(), w.path); err != nil {
 		w.err = fault.Writing(w.path, err)
 		return w.err
 	}
 	w.over = true
-	step("renamed")
-	return fault.Writing(w.path, syncDir(filepath.Dir(w.path)))
+	disk.Step("renamed")
+	w.file.Close() // nothing is left to write after Sync
+	w.file = nil
+	return fault.Writing(w.path, disk.SyncDir(filepath.Dir(w.path)))
 }
 
-// Abort closes and removes the staged file. After Close has published it, or a
-// second time, it does nothing.
+// Abort closes and removes the staged file. After a successful Close or an earlier Abort
+// it does nothing.
 func (w *Writer) Abort() error {
 	if w.over {
 		return nil
 	}
 	w.over = true
+	err := os.Remove(w.staged())
 	if w.file != nil {
 		w.file.Close()
 		w.file = nil
 	}
-	return fault.Writing(w.staged(), os.Remove(w.staged()))
-}
-
-// step is called at every point where a crash leaves another state; tests die there.
-var step = func(point string) {}
-
-// syncDir makes a rename in dir survive a crash. Some file systems cannot sync a
-// directory; they say so with EINVAL or ENOTSUP.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	return nil
+	return fault.Writing(w.staged(), err)
 }

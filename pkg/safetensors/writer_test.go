@@ -60,7 +60,7 @@ func wantNames(t *testing.T, dir string, want ...string) {
 
 func TestCreateRefuses(t *testing.T) {
 	for name, infos := range map[string][]Info{
-		"twice":     {{"a", U8, []int{1}}, {"a", U8, []int{1}}},
+		"duplicate": {{"a", U8, []int{1}}, {"a", U8, []int{1}}},
 		"metadata":  {{"__metadata__", U8, []int{1}}},
 		"no type":   {{"a", 0, []int{1}}},
 		"negative":  {{"a", U8, []int{-1}}},
@@ -95,8 +95,8 @@ func TestFileSize(t *testing.T) {
 	}
 }
 
-// A tensor out of order, of another size or beyond the end is refused, and a file
-// that lacks one is not published.
+// A tensor out of order, of the wrong size or after the last one is refused, and a file
+// without all its tensors is not published.
 func TestWriteOrder(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "w")
@@ -126,7 +126,7 @@ func TestWriteOrder(t *testing.T) {
 	must(t, w.Write("c", planData(3)))
 	refuse("beyond the last", w.Append([]byte{1}))
 	refuse("a name beyond the last", w.Write("d", []byte{1}))
-	wantNames(t, dir, "w.partial")
+	wantNames(t, dir, ".w.afmq-partial")
 	must(t, w.Close())
 	refuse("after the end", w.Append([]byte{1}))
 	must(t, w.Abort())
@@ -154,8 +154,8 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-// A file left after any number of tensors, with rubbish behind them or renamed
-// already, is finished to the same bytes.
+// A file left after any number of tensors, with garbage after them or already renamed, is
+// continued to the same bytes.
 func TestResume(t *testing.T) {
 	want := wholePlan(t)
 	for done := 0; done <= len(plan); done++ {
@@ -168,11 +168,11 @@ func TestResume(t *testing.T) {
 				must(t, w.Write(plan[i].Name, planData(i)))
 			}
 			if w.Done() < len(plan) {
-				must(t, w.Append([]byte{99, 99})) // the start of a tensor that no record is of
+				must(t, w.Append([]byte{99, 99})) // the start of a tensor without a record
 			}
 			must(t, w.Keep())
 			if renamed {
-				must(t, os.Rename(path+Partial, path))
+				must(t, os.Rename(StagedPath(path), path))
 			}
 			w, err = Resume(path, plan, nil, done)
 			must(t, err)
@@ -188,6 +188,84 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// The staged file is the writer's own: a user's file of a similar name survives, a link is
+// not followed, and a second writer is refused.
+func TestStagedFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "w")
+	must(t, os.WriteFile(path+".partial", []byte("mine"), 0o666))
+	victim := filepath.Join(dir, "x")
+	must(t, os.WriteFile(victim, []byte("precious"), 0o666))
+	must(t, os.Symlink("x", StagedPath(path)))
+	if _, err := Create(path, plan, nil); fault.KindOf(err) != fault.Output || !strings.Contains(err.Error(), "is not a regular file") {
+		t.Errorf("a link at the staged path: %v", err)
+	}
+	must(t, os.Remove(StagedPath(path)))
+	must(t, os.Symlink("x", path))
+	w, err := Create(path, plan, nil)
+	must(t, err)
+	if _, err := Create(path, plan, nil); fault.KindOf(err) != fault.Output || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("a second writer: %v", err)
+	}
+	if _, err := Resume(path, plan, nil, 0); fault.KindOf(err) != fault.Output || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("a second writer that resumes: %v", err)
+	}
+	for i := range plan {
+		must(t, w.Write(plan[i].Name, planData(i)))
+	}
+	must(t, w.Close())
+	wantNames(t, dir, "w", "w.partial", "x")
+	if !bytes.Equal(read(t, path), wholePlan(t)) || string(read(t, path+".partial")) != "mine" || string(read(t, victim)) != "precious" {
+		t.Error("another file was written to")
+	}
+	// A finished file is taken back only if it is a file, not a link to one.
+	must(t, os.Rename(path, filepath.Join(dir, "y")))
+	must(t, os.Symlink("y", path))
+	if _, err := Resume(path, plan, nil, 1); fault.KindOf(err) != fault.Output {
+		t.Errorf("a link to a finished file: %v", err)
+	}
+	wantNames(t, dir, "w", "w.partial", "x", "y")
+}
+
+// Many writers of one path at once: the file is the whole data of one of them.
+func TestConcurrentWriters(t *testing.T) {
+	for range 20 {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "w")
+		errs := make(chan error)
+		for i := range 6 {
+			go func() {
+				data := bytes.Repeat([]byte{byte(i)}, 1<<16)
+				w, err := Create(path, []Info{{"a", U8, []int{len(data)}}}, nil)
+				for chunk := range 16 {
+					if err == nil {
+						err = w.Append(data[chunk<<12:][:1<<12])
+					}
+				}
+				if err == nil {
+					err = w.Close()
+				}
+				errs <- err
+			}()
+		}
+		done := 0
+		for range 6 {
+			err := <-errs
+			switch {
+			case err == nil:
+				done++
+			case fault.KindOf(err) != fault.Output || !strings.Contains(err.Error(), "in use by another process"):
+				t.Error(err)
+			}
+		}
+		wantNames(t, dir, "w")
+		data := read(t, path)
+		if body := data[len(data)-1<<16:]; done == 0 || bytes.Count(body, body[:1]) != len(body) {
+			t.Errorf("%d writers succeeded; the data is not that of one of them", done)
+		}
+	}
+}
+
 func TestResumeRefuses(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "w")
@@ -198,7 +276,7 @@ func TestResumeRefuses(t *testing.T) {
 	must(t, err)
 	must(t, w.Write("a", planData(0)))
 	must(t, w.Keep())
-	before := read(t, path+Partial)
+	before := read(t, StagedPath(path))
 	if _, err := Resume(path, plan, nil, 4); fault.KindOf(err) != fault.Input {
 		t.Errorf("shorter than the record says: %v", err)
 	}
@@ -210,12 +288,12 @@ func TestResumeRefuses(t *testing.T) {
 			t.Errorf("%d tensors done", n)
 		}
 	}
-	if !bytes.Equal(read(t, path+Partial), before) {
+	if !bytes.Equal(read(t, StagedPath(path)), before) {
 		t.Error("a refused file changed")
 	}
 }
 
-// checkpointFiles writes the files of a checkpoint, name to tensors, and an index.
+// checkpointFiles writes shards, given by file name, and an index if it is not empty.
 func checkpointFiles(t *testing.T, shards map[string][]Info, index string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -279,14 +357,14 @@ func TestCheckpointRefuses(t *testing.T) {
 		"missing shard":    {map[string][]Info{"1.safetensors": shardA}, goodIndex, "2.safetensors: shard is missing"},
 		"missing tensor":   {two, strings.Replace(goodIndex, `"c"`, `"d": "2.safetensors", "c"`, 1), `tensor "d" is missing`},
 		"not in the index": {two, strings.Replace(goodIndex, `"a": "1.safetensors", `, ``, 1), `tensor "a" is not in`},
-		"in both":          {map[string][]Info{"1.safetensors": shardA, "2.safetensors": {{"c", F32, []int{1}}, {"a", U8, []int{2}}}}, goodIndex, `tensor "a" is in 1.safetensors too`},
+		"in both":          {map[string][]Info{"1.safetensors": shardA, "2.safetensors": {{"c", F32, []int{1}}, {"a", U8, []int{2}}}}, goodIndex, `tensor "a" is also in 1.safetensors`},
 		"wrong shard":      {two, strings.Replace(goodIndex, `"a": "1`, `"a": "2`, 1), `tensor "a" is in 1.safetensors, not in 2.safetensors`},
 		"out of the way":   {two, strings.Replace(goodIndex, `"c": "2`, `"c": "../2`, 1), "not a plain file name"},
 		"absolute":         {two, strings.Replace(goodIndex, `"c": "2`, `"c": "/2`, 1), "not a plain file name"},
 		"no map":           {two, `{"metadata": {}}`, "no weight_map"},
 		"a list":           {two, `[]`, "expected '{'"},
 		"torn":             {two, goodIndex[:60], ""},
-		"twice":            {two, strings.Replace(goodIndex, `"c"`, `"a": "2.safetensors", "c"`, 1), "stands there twice"},
+		"twice":            {two, strings.Replace(goodIndex, `"c"`, `"a": "2.safetensors", "c"`, 1), "duplicate tensor"},
 	} {
 		dir := checkpointFiles(t, tc.shards, tc.index)
 		c, err := OpenCheckpoint(dir)
@@ -310,8 +388,8 @@ func TestCheckpointRefuses(t *testing.T) {
 	}
 }
 
-// A file that is cut while it is open is an error that names it, from every
-// goroutine that reads it, and never the end of the process.
+// A file that is truncated while it is mapped gives an error with its name in every
+// goroutine that reads it, and never ends the process.
 func TestTruncatedWhileOpen(t *testing.T) {
 	const n = 1 << 20
 	path := filepath.Join(t.TempDir(), "w")
@@ -334,8 +412,8 @@ func TestTruncatedWhileOpen(t *testing.T) {
 	}
 }
 
-// FuzzHeader: what is accepted can be read to the last byte, and written again
-// with the same tensors.
+// FuzzHeader: a file that is accepted can be read to the last byte and written again with
+// the same tensors.
 func FuzzHeader(f *testing.F) {
 	for _, v := range readVerdicts(f) {
 		if len(v.file) < 4096 {
@@ -381,7 +459,7 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-// FuzzIndex: an index that is accepted names plain files only.
+// FuzzIndex: an index that is accepted has only plain file names.
 func FuzzIndex(f *testing.F) {
 	f.Add([]byte(goodIndex))
 	f.Add([]byte(`{"weight_map": {"a": "..\\x"}}`))

@@ -1,14 +1,11 @@
 package sensitivity
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"math"
-	"os"
 
+	"afmq/internal/disk"
 	"afmq/internal/infile"
-	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
@@ -74,18 +71,13 @@ type Baseline struct {
 // Encode returns the bytes of a plan's file.
 func (p *Plan) Encode() ([]byte, error) { return encode(p) }
 
-// Write writes the plan to a file that must not exist.
+// Write writes the plan atomically to a file that must not exist.
 func (p *Plan) Write(path string) error {
-	if _, err := os.Lstat(path); err == nil {
-		return &fault.Error{Kind: fault.Output, File: path, Msg: "is there already"}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return fault.Writing(path, err)
-	}
 	data, err := p.Encode()
 	if err != nil {
 		return err
 	}
-	return stage.WriteFileAtomic(path, data)
+	return disk.WriteNewFile(path, data)
 }
 
 // ReadPlan reads a plan and checks it as far as that is possible without the model.

@@ -171,7 +171,7 @@ func TestEditedPlan(t *testing.T) {
 	if err := p.Write(path); err != nil {
 		t.Fatal(err)
 	}
-	wantFault(t, p.Write(path), fault.Output, "there already")
+	wantFault(t, p.Write(path), fault.Output, "already exists")
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

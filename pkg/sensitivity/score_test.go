@@ -342,7 +342,7 @@ func TestScoreRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, err := Score(bg, newPool(t, 1), out, false, options(t, Weight, 2))
-	wantFault(t, err, fault.Output, out, "there already")
+	wantFault(t, err, fault.Output, out, "already exists")
 }
 
 func TestCalibration(t *testing.T) {

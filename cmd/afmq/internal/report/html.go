@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"afmq/cmd/afmq/internal/chart"
-	"afmq/internal/stage"
+	"afmq/internal/disk"
 	"afmq/internal/units"
 )
 
@@ -56,13 +56,13 @@ func (r *Report) HTML() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Write writes the page to a file, whole or not at all, and returns its size.
+// Write writes the page atomically to a file that must not exist, and returns its size.
 func (r *Report) Write(path string) (int, error) {
 	data, err := r.HTML()
 	if err != nil {
 		return 0, err
 	}
-	return len(data), stage.WriteFileAtomic(path, data)
+	return len(data), disk.WriteNewFile(path, data)
 }
 
 // nats writes a divergence with the decimals that its size deserves.

@@ -15,12 +15,12 @@ import (
 	"afmq/pkg/fault"
 )
 
-// maxStateBytes bounds what is read of an earlier run's job and journal: they grow
+// maxStateBytes bounds the size of the job and the journal of an earlier run. They grow
 // with the number of tensors, not with their size.
 const maxStateBytes = 1 << 30
 
-// sameJob says whether the root holds the state of the same job. That of another
-// is an error; a state without a job, or without out/, is none.
+// sameJob reports whether the staging directory has the state of the same job. The state
+// of a different job is an error. A state without job.json or out/ is ignored.
 func (d *Dir) sameJob(job []byte) (bool, error) {
 	path := d.sub(jobName)
 	old, err := readBounded(path)
@@ -32,10 +32,16 @@ func (d *Dir) sameJob(job []byte) (bool, error) {
 	}
 	if !bytes.Equal(old, job) {
 		return false, fault.Inputf(d.root, "holds the state of an interrupted run of another job: %s", difference(old, job)).
-			WithHint("give the former command again to finish it, or --restart to discard it")
+			WithHint("repeat the former command to finish it, or add --restart to discard it")
 	}
-	if _, err := os.Lstat(d.sub(outName)); errors.Is(err, fs.ErrNotExist) {
-		return false, nil // it had published
+	if _, err := os.Lstat(d.sub(resultName)); err == nil {
+		// Killed just before CommitFile published its file.
+		os.Mkdir(d.sub(outName), 0o777)
+	}
+	for _, name := range []string{outName, stateName} {
+		if info, err := os.Lstat(d.sub(name)); err != nil || !info.IsDir() {
+			return false, nil // without out/ the earlier run had published
+		}
 	}
 	return true, nil
 }
@@ -48,18 +54,17 @@ func readBounded(path string) ([]byte, error) {
 	case !info.Mode().IsRegular():
 		return nil, fault.Inputf(path, "is not a regular file")
 	case info.Size() > maxStateBytes:
-		return nil, fault.Inputf(path, "has %d bytes, more than any run writes", info.Size())
+		return nil, fault.Inputf(path, "has %d bytes; the limit is %d", info.Size(), int64(maxStateBytes))
 	}
 	data, err := os.ReadFile(path)
 	return data, fault.Reading(path, err)
 }
 
-// difference says in which key, the first in the order of their names, two jobs
-// differ.
+// difference describes the first key, in alphabetical order, in which two jobs differ.
 func difference(old, now []byte) string {
 	a, b := map[string]string{}, map[string]string{}
 	if !flattenObject(old, a) || !flattenObject(now, b) {
-		return "its description cannot be read"
+		return "one of their descriptions is not a JSON object"
 	}
 	keys := make([]string, 0, len(a)+len(b))
 	for k := range a {
@@ -76,17 +81,18 @@ func difference(old, now []byte) string {
 		y, inNow := b[k]
 		switch {
 		case !inOld:
-			return fmt.Sprintf("%s was not there and is now %s", k, y)
+			return fmt.Sprintf("%s was absent and is now %s", k, y)
 		case !inNow:
-			return fmt.Sprintf("%s was %s and is not there now", k, x)
+			return fmt.Sprintf("%s was %s and is now absent", k, x)
 		case x != y:
 			return fmt.Sprintf("%s was %s and is now %s", k, x, y)
 		}
 	}
-	return "its description is written in another way"
+	return "their descriptions have equal values in different encodings"
 }
 
-// flattenObject puts the values of a JSON object into m, by dotted path.
+// flattenObject stores the values of a JSON object in m under their dotted paths. It
+// returns false if data is not an object.
 func flattenObject(data []byte, m map[string]string) bool {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()

@@ -7,13 +7,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth bounds how deep a value that this package has no use for may nest;
-// the reference implementation's JSON parser has the same bound.
+// maxDepth bounds the nesting of ignored values. It is the bound of the reference
+// implementation's JSON parser.
 const maxDepth = 128
 
-// scanner reads JSON (RFC 8259) value by value. encoding/json would not do: it
-// hides duplicate keys, replaces what is not UTF-8 and takes 1e3 for an integer.
-// The text must be valid UTF-8. An error names the offset in the text.
+// scanner reads JSON (RFC 8259) value by value. encoding/json is unsuitable: it
+// accepts duplicate keys, replaces invalid UTF-8 and accepts 1e3 as an integer. The
+// text must be valid UTF-8. Errors give the byte offset in the text.
 type scanner struct {
 	text string
 	pos  int
@@ -23,7 +23,7 @@ func (s *scanner) errorf(format string, args ...any) error {
 	return fmt.Errorf("at byte %d: %s", s.pos, fmt.Sprintf(format, args...))
 }
 
-// found says what stands at the current position, for an error.
+// found describes the current position for an error.
 func (s *scanner) found() string {
 	if s.pos >= len(s.text) {
 		return "the end"
@@ -52,7 +52,7 @@ func (s *scanner) peek() byte {
 	return s.text[s.pos]
 }
 
-// take skips space and the byte c, which must follow.
+// take skips space and then the byte c, which is required.
 func (s *scanner) take(c byte) error {
 	if s.peek() != c {
 		return s.errorf("expected %q, found %s", c, s.found())
@@ -61,17 +61,16 @@ func (s *scanner) take(c byte) error {
 	return nil
 }
 
-// end checks that only space is left.
+// end checks that nothing but space follows.
 func (s *scanner) end() error {
 	if s.space(); s.pos < len(s.text) {
-		return s.errorf("%s after the end of the JSON", s.found())
+		return s.errorf("trailing data after the JSON object: %s", s.found())
 	}
 	return nil
 }
 
-// object reads an object and calls member for each key, with the position at its
-// value, which member must consume. What no two keys may share is for member to
-// check.
+// object reads an object and calls member for each key, positioned at the value,
+// which member must consume. Rejecting duplicate keys is up to member.
 func (s *scanner) object(member func(key string) error) error {
 	if err := s.take('{'); err != nil {
 		return err
@@ -101,7 +100,7 @@ func (s *scanner) object(member func(key string) error) error {
 	}
 }
 
-// array reads an array and calls element at each value.
+// array reads an array and calls element at each value, which element must consume.
 func (s *scanner) array(element func() error) error {
 	if err := s.take('['); err != nil {
 		return err
@@ -124,20 +123,20 @@ func (s *scanner) array(element func() error) error {
 	}
 }
 
-// str reads a string. A lone surrogate and a raw control character are errors.
+// str reads a string. Lone surrogates and raw control characters are errors.
 func (s *scanner) str() (string, error) {
 	if err := s.take('"'); err != nil {
 		return "", err
 	}
 	var b strings.Builder
-	start := s.pos // of what b does not have yet
+	start := s.pos // of the text that is not in b yet
 	for s.pos < len(s.text) {
 		switch c := s.text[s.pos]; {
 		case c == '"':
 			tail := s.text[start:s.pos]
 			s.pos++
 			if b.Len() == 0 {
-				return strings.Clone(tail), nil // the text may be large: do not hold it
+				return strings.Clone(tail), nil // a copy, so that the whole text can be freed
 			}
 			b.WriteString(tail)
 			return b.String(), nil
@@ -202,7 +201,7 @@ func (s *scanner) hex4() (rune, error) {
 	return r, nil
 }
 
-// unsigned reads an integer ≥ 0 that fits in 64 bits.
+// unsigned reads a non-negative integer of at most 64 bits.
 func (s *scanner) unsigned() (uint64, error) {
 	c := s.peek()
 	if c < '0' || c > '9' {
@@ -216,24 +215,24 @@ func (s *scanner) unsigned() (uint64, error) {
 	for s.pos < len(s.text) && '0' <= s.text[s.pos] && s.text[s.pos] <= '9' {
 		d := uint64(s.text[s.pos] - '0')
 		if v > (1<<64-1-d)/10 {
-			return 0, s.errorf("number beyond 64 bits")
+			return 0, s.errorf("number exceeds 64 bits")
 		}
 		v = v*10 + d
 		s.pos++
 	}
 	if s.text[start] == '0' && s.pos > start+1 {
-		return 0, s.errorf("number with a leading zero")
+		return 0, s.errorf("number has a leading zero")
 	}
 	if s.pos < len(s.text) && strings.IndexByte(".eE", s.text[s.pos]) >= 0 {
-		return 0, s.errorf("number that is no integer")
+		return 0, s.errorf("number is not an integer")
 	}
 	return v, nil
 }
 
-// skip reads any value and drops it.
+// skip reads and discards a value of any kind at the given nesting depth.
 func (s *scanner) skip(depth int) error {
 	if depth > maxDepth {
-		return s.errorf("nested more than %d deep", maxDepth)
+		return s.errorf("nested deeper than %d levels", maxDepth)
 	}
 	switch c := s.peek(); {
 	case c == '{':
@@ -254,7 +253,7 @@ func (s *scanner) skip(depth int) error {
 	return s.errorf("expected a value, found %s", s.found())
 }
 
-// word consumes the literal w if it stands here.
+// word skips space and consumes the literal w if it follows.
 func (s *scanner) word(w string) bool {
 	s.space()
 	if !strings.HasPrefix(s.text[s.pos:], w) {
@@ -264,7 +263,7 @@ func (s *scanner) word(w string) bool {
 	return true
 }
 
-// number reads a number of any form.
+// number reads and discards any JSON number.
 func (s *scanner) number() error {
 	digits := func() int {
 		start := s.pos

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// mapFile always fails here, so that files are read into the heap.
+// mapFile always fails here; files are read into the heap.
 var mapFile = func(*os.File, int) ([]byte, error) { return nil, errors.ErrUnsupported }
 
 func unmapFile([]byte) error { return nil }

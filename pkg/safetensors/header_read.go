@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	lengthBytes = 8           // the header's length, a little-endian uint64
-	maxHeader   = 100_000_000 // the reference implementation's limit for the header
-	maxKeys     = 32          // that one tensor may have; the format knows three
+	lengthBytes = 8           // size of the header's length, a little-endian uint64
+	maxHeader   = 100_000_000 // bytes; the reference implementation's limit
+	maxKeys     = 32          // of one tensor's object; the format defines three
 	metadataKey = "__metadata__"
 )
 
-// header is what the front of a file says, checked against the file's size.
+// header is the parsed header of a file, checked against the size of the file.
 type header struct {
-	size     int64   // bytes before the data: length word, JSON, padding
+	size     int64   // bytes before the data: length, JSON, padding
 	entries  []entry // in the order of their data
 	metadata map[string]string
 }
 
-// entry is one tensor of a header; its data is [begin, end) from the header's end.
+// entry describes one tensor. Its data is [begin, end), relative to the end of the header.
 type entry struct {
 	name       string
 	dtype      DType
@@ -37,10 +37,10 @@ type entry struct {
 }
 
 // readHeader reads and checks the header of a file of the given size. Memory is
-// bounded by the header, which is bounded by the file.
+// bounded by the size of the header, which is bounded by that of the file.
 func readHeader(path string, r io.ReaderAt, size int64) (*header, error) {
 	if size < lengthBytes {
-		return nil, fault.Inputf(path, "%d bytes are too few for a safetensors file", size)
+		return nil, fault.Inputf(path, "file of %d bytes is too short for a safetensors header", size)
 	}
 	var word [lengthBytes]byte
 	if err := readFull(r, word[:], 0); err != nil {
@@ -49,9 +49,9 @@ func readHeader(path string, r io.ReaderAt, size int64) (*header, error) {
 	n := binary.LittleEndian.Uint64(word[:])
 	switch {
 	case n > maxHeader:
-		return nil, fault.Inputf(path, "header of %d bytes is larger than the %d that the format allows; not a safetensors file?", n, maxHeader)
+		return nil, fault.Inputf(path, "header of %d bytes exceeds the format's limit of %d; not a safetensors file?", n, maxHeader)
 	case int64(n) > size-lengthBytes:
-		return nil, fault.Inputf(path, "header of %d bytes ends behind the file's %d bytes; truncated?", n, size)
+		return nil, fault.Inputf(path, "header of %d bytes extends past the end of the file (%d bytes); truncated?", n, size)
 	}
 	text := make([]byte, n)
 	if err := readFull(r, text, lengthBytes); err != nil {
@@ -64,8 +64,7 @@ func readHeader(path string, r io.ReaderAt, size int64) (*header, error) {
 	return h, nil
 }
 
-// readFull fills p from offset off. A file that is shorter than it was a moment
-// ago is an error.
+// readFull fills p from offset off. A file that ends earlier is an error.
 func readFull(r io.ReaderAt, p []byte, off int64) error {
 	n, err := r.ReadAt(p, off)
 	if n == len(p) {
@@ -77,7 +76,7 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 	return err
 }
 
-// parseHeader parses the JSON of a header in front of dataSize bytes of data.
+// parseHeader parses the JSON of a header that is followed by dataSize bytes of data.
 func parseHeader(text []byte, dataSize int64) (*header, error) {
 	if !utf8.Valid(text) {
 		return nil, errors.New("not valid UTF-8")
@@ -90,7 +89,7 @@ func parseHeader(text []byte, dataSize int64) (*header, error) {
 	s := &scanner{text: string(text)}
 	err := s.object(func(name string) error {
 		if seen[name] {
-			return s.errorf("key %q stands there twice", name)
+			return s.errorf("duplicate key %q", name)
 		}
 		seen[name] = true
 		if name == metadataKey {
@@ -115,8 +114,8 @@ func parseHeader(text []byte, dataSize int64) (*header, error) {
 	return h, nil
 }
 
-// metadata reads the value of __metadata__: an object of strings, or null, which
-// the reference implementation takes for nothing.
+// metadata reads the value of __metadata__: an object of strings, or null, which the
+// reference implementation treats as absent.
 func (s *scanner) metadata(m *map[string]string) error {
 	if s.word("null") {
 		return nil
@@ -124,7 +123,7 @@ func (s *scanner) metadata(m *map[string]string) error {
 	*m = make(map[string]string)
 	err := s.object(func(key string) error {
 		if _, dup := (*m)[key]; dup {
-			return s.errorf("key %q stands there twice", key)
+			return s.errorf("duplicate key %q", key)
 		}
 		v, err := s.str()
 		if err != nil {
@@ -140,13 +139,13 @@ func (s *scanner) metadata(m *map[string]string) error {
 }
 
 // entry reads {"dtype": …, "shape": […], "data_offsets": [begin, end]}. Other keys
-// are ignored, as the reference implementation does.
+// are ignored, as in the reference implementation.
 func (s *scanner) entry(name string) (entry, error) {
 	e := entry{name: name}
-	keys := make([]string, 0, 3) // so few that a search beats a map
+	keys := make([]string, 0, 3) // at this size a search is faster than a map
 	err := s.object(func(key string) error {
 		if slices.Contains(keys, key) {
-			return s.errorf("key %q stands there twice", key)
+			return s.errorf("duplicate key %q", key)
 		}
 		if len(keys) == maxKeys {
 			return s.errorf("more than %d keys", maxKeys)
@@ -224,24 +223,24 @@ func (s *scanner) offsets(begin, end *int64) error {
 	return nil
 }
 
-// checkSpan checks that the shape takes exactly the bytes between the offsets.
+// checkSpan checks that the offsets span exactly the bytes that the shape needs.
 func (e *entry) checkSpan() error {
 	if e.end < e.begin {
-		return fmt.Errorf("data_offsets [%d,%d] run backwards", e.begin, e.end)
+		return fmt.Errorf("data_offsets [%d,%d]: the end is before the beginning", e.begin, e.end)
 	}
 	n, ok := product(e.shape, e.dtype)
 	if !ok {
 		return fmt.Errorf("shape %v overflows", e.shape)
 	}
 	if n != e.end-e.begin {
-		return fmt.Errorf("%s %v takes %d bytes, data_offsets [%d,%d] span %d", e.dtype, e.shape, n, e.begin, e.end, e.end-e.begin)
+		return fmt.Errorf("%s %v needs %d bytes, but data_offsets [%d,%d] span %d", e.dtype, e.shape, n, e.begin, e.end, e.end-e.begin)
 	}
 	return nil
 }
 
-// product returns the bytes of a tensor, false if they overflow. Like the
-// reference implementation it multiplies from the left, so that a 0 behind
-// factors that overflow does not make them good.
+// product returns the size of a tensor in bytes, false if it overflows. Like the
+// reference implementation it multiplies from the left, so that a dimension of 0
+// after factors that overflow is still an overflow.
 func product(shape []int, d DType) (int64, bool) {
 	n := uint64(1)
 	for _, dim := range append(shape[:len(shape):len(shape)], d.Size()) {
@@ -257,8 +256,8 @@ func product(shape []int, d DType) (int64, bool) {
 	return int64(n), n <= math.MaxInt64
 }
 
-// checkLayout sorts the entries by their data and checks that it fills dataSize
-// bytes without a gap or an overlap.
+// checkLayout sorts the entries by offset and checks that they fill dataSize bytes
+// without a gap or an overlap.
 func (h *header) checkLayout(dataSize int64) error {
 	sort.SliceStable(h.entries, func(i, j int) bool {
 		a, b := &h.entries[i], &h.entries[j]
@@ -276,12 +275,12 @@ func (h *header) checkLayout(dataSize int64) error {
 		case e.begin < at:
 			return fmt.Errorf("tensor %q: data_offsets [%d,%d] overlap tensor %q, which ends at %d", e.name, e.begin, e.end, h.entries[i-1].name, at)
 		case e.end > dataSize:
-			return fmt.Errorf("tensor %q: data_offsets [%d,%d] end behind the file's %d bytes of data; truncated?", e.name, e.begin, e.end, dataSize)
+			return fmt.Errorf("tensor %q: data_offsets [%d,%d] extend past the file's %d bytes of data; truncated?", e.name, e.begin, e.end, dataSize)
 		}
 		at = e.end
 	}
 	if at != dataSize {
-		return fmt.Errorf("%d bytes of data behind the last tensor", dataSize-at)
+		return fmt.Errorf("%d bytes of data after the last tensor", dataSize-at)
 	}
 	return nil
 }

@@ -14,10 +14,11 @@ import (
 	"syscall"
 	"testing"
 
+	"afmq/internal/disk"
 	"afmq/pkg/fault"
 )
 
-// TestMain lets the test binary be the process that is killed or out of space.
+// TestMain makes the test binary the process that is killed or out of space.
 func TestMain(m *testing.M) {
 	path := os.Getenv("WRITER_PATH")
 	switch os.Getenv("WRITER_ROLE") {
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "crash": // dies at the nth step
 		left, _ := strconv.Atoi(os.Getenv("WRITER_STEP"))
-		step = func(string) {
+		disk.Step = func(string) {
 			if left--; left == 0 {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}
@@ -72,8 +73,8 @@ func child(role, path string, n int) ([]byte, error) {
 	return c.CombinedOutput()
 }
 
-// A writer killed at any step leaves the old file or the whole new one, and a new
-// run ends with the new one alone.
+// A writer killed at any step leaves the old file or the whole new one, and the next run
+// ends with only the new one.
 func TestKill(t *testing.T) {
 	want := wholePlan(t)
 	for n := 1; ; n++ {

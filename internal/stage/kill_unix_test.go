@@ -14,10 +14,11 @@ import (
 	"syscall"
 	"testing"
 
+	"afmq/internal/disk"
 	"afmq/pkg/fault"
 )
 
-// TestMain lets the test binary be the process that is killed, locked out or out of
+// TestMain makes the test binary the process that is killed, holds the lock or is out of
 // space.
 func TestMain(m *testing.M) {
 	target := os.Getenv("STAGE_TARGET")
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "crash": // dies at the nth step
 		left, _ := strconv.Atoi(os.Getenv("STAGE_STEP"))
-		step = func(string) {
+		disk.Step = func(string) {
 			if left--; left == 0 {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}
@@ -80,8 +81,8 @@ func child(role, target string, n int) *exec.Cmd {
 	return c
 }
 
-// A run killed at any step leaves the target absent or whole, and the same run
-// again ends with the same, and nothing beside it.
+// A run killed at any step leaves the target absent or whole. The same run again creates
+// the target and leaves nothing else.
 func TestKill(t *testing.T) {
 	for n := 1; ; n++ {
 		if n > 200 {
@@ -120,7 +121,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// workFile makes a file in two pieces of work.
+// workFile creates a file in two pieces of work.
 func workFile(d *Dir) error {
 	j, err := d.Journal()
 	if err != nil {
@@ -134,8 +135,8 @@ func workFile(d *Dir) error {
 	return d.CommitFile([]byte("whole"))
 }
 
-// A run that makes a file, killed at any step, leaves it absent or whole, and the same
-// run again ends with the same, and nothing beside it once somebody comes by.
+// A run that creates a file, killed at any step, leaves it absent or whole. The same run
+// again creates the file and leaves nothing else.
 func TestKillFile(t *testing.T) {
 	for n := 1; ; n++ {
 		if n > 200 {
@@ -163,6 +164,11 @@ func TestKillFile(t *testing.T) {
 		}
 		d, err := Open(target, []byte(job), Options{File: true})
 		if err == nil {
+			j, jerr := d.Journal()
+			must(t, jerr)
+			if done := strings.Count(left[".t.afmq/"+journalName], "\n"); len(j.Records()) != done {
+				t.Errorf("step %d: resumed with %d records of %d", n, len(j.Records()), done)
+			}
 			err = workFile(d)
 		} else if _, there := left["t"]; there && fault.KindOf(err) == fault.Output {
 			err = nil // it was published

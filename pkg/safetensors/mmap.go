@@ -9,30 +9,31 @@ import (
 	"afmq/pkg/fault"
 )
 
-// mapping is the whole of one file in memory: mapped, or read into the heap where
-// that cannot be.
+// mapping is the content of one file: mapped into memory, or read into the heap where
+// the file cannot be mapped.
 type mapping struct {
 	path   string
 	data   []byte
 	mapped bool
-	file   *os.File // open as long as mapped, to see whether the file changes
+	file   *os.File // open while mapped, to detect changes; nil otherwise
 	size   int64
 	mtime  time.Time
 }
 
-// live is every mapping that is not closed: a fault inside one is the file's
-// failure, any other is a bug of the program.
+// live holds every open mapping. A memory fault inside one is caused by the file; any
+// other is a bug in the program.
 var live struct {
 	sync.Mutex
 	set map[*mapping]bool
 }
 
-// newMapping takes over file, of the given state, in every case.
+// newMapping maps file, whose state is info. It takes ownership of file, also when it
+// fails.
 func newMapping(path string, file *os.File, info os.FileInfo) (*mapping, error) {
 	m := &mapping{path: path, size: info.Size(), mtime: info.ModTime()}
 	if int64(int(m.size)) != m.size {
 		file.Close()
-		return nil, fault.Inputf(path, "%d bytes are more than this machine can address", m.size)
+		return nil, fault.Inputf(path, "file of %d bytes exceeds the address space", m.size)
 	}
 	if data, err := mapFile(file, int(m.size)); err == nil {
 		m.data, m.mapped, m.file = data, true, file
@@ -69,9 +70,9 @@ func (m *mapping) close() error {
 	return err
 }
 
-// check returns an error if the file is no longer the one that was mapped. A file
-// that shrank within its last page reads as zeros there, without any fault, and
-// one that was overwritten in place reads as a mixture.
+// check returns an error if the file was changed since it was mapped. A file that
+// shrank within its last page reads as zeros there, without a fault, and one that was
+// overwritten in place reads as a mixture of old and new data.
 func (m *mapping) check() error {
 	if !m.mapped {
 		return nil
@@ -93,12 +94,12 @@ func (m *mapping) changed() error {
 	return fault.Inputf(m.path, "was truncated or replaced while it was being read: had %d bytes", m.size)
 }
 
-// mappingAt returns the live mapping that holds the address, nil if none does.
+// mappingAt returns the open mapping that contains the address, nil if there is none.
 func mappingAt(addr uintptr) *mapping {
 	live.Lock()
 	defer live.Unlock()
 	for m := range live.set {
-		// A file's last page is mapped to its end.
+		// The last page is mapped as a whole.
 		base := uintptr(unsafe.Pointer(unsafe.SliceData(m.data)))
 		if addr >= base && addr-base < uintptr(roundUp(len(m.data), os.Getpagesize())) {
 			return m
@@ -109,7 +110,7 @@ func mappingAt(addr uintptr) *mapping {
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }
 
-// release gives the whole pages inside data[begin:end] back.
+// release gives the memory of the whole pages within data[begin:end] back.
 func (m *mapping) release(begin, end int64) {
 	page := int64(os.Getpagesize())
 	begin = (begin + page - 1) / page * page

@@ -10,14 +10,14 @@ import (
 	"unicode/utf8"
 )
 
-// Info says what a tensor to be written looks like.
+// Info describes a tensor to be written.
 type Info struct {
 	Name  string
 	DType DType
 	Shape []int // row-major; empty for a scalar; an entry may be 0
 }
 
-// Bytes returns the size of the tensor's data; an overflow is an error.
+// Bytes returns the size of the tensor's data in bytes. An overflow is an error.
 func (x Info) Bytes() (int64, error) {
 	if x.DType.Size() == 0 {
 		return 0, fmt.Errorf("safetensors: tensor %q has no type", x.Name)
@@ -29,8 +29,9 @@ func (x Info) Bytes() (int64, error) {
 	return n, nil
 }
 
-// FileSize returns the size in bytes of everything before the first tensor, and of
-// the whole file that Create would write. An error means that no such file can be.
+// FileSize returns the sizes in bytes of the header, which is everything before the
+// first tensor, and of the whole file that Create would write. It returns an error if
+// Create would refuse the arguments.
 func FileSize(infos []Info, metadata map[string]string) (header, total int64, err error) {
 	l, err := newLayout(infos, metadata)
 	if err != nil {
@@ -39,17 +40,16 @@ func FileSize(infos []Info, metadata map[string]string) (header, total int64, er
 	return int64(len(l.front)), l.total(), nil
 }
 
-// layout is a file to be written: the bytes of its front, and where each tensor
-// ends.
+// layout describes a file to be written: its header and the end of each tensor.
 type layout struct {
 	infos []Info
-	front []byte  // length word, JSON, padding
-	ends  []int64 // offset in the file behind each tensor
+	front []byte  // the encoded header: length, JSON, padding
+	ends  []int64 // file offset of the end of each tensor
 }
 
 func (l *layout) total() int64 { return l.end(len(l.ends)) }
 
-// end returns the offset behind the first n tensors.
+// end returns the file offset of the end of the first n tensors.
 func (l *layout) end(n int) int64 {
 	if n == 0 {
 		return int64(len(l.front))
@@ -57,10 +57,10 @@ func (l *layout) end(n int) int64 {
 	return l.ends[n-1]
 }
 
-// newLayout computes the header. Its bytes depend on nothing but the arguments:
-// metadata keys are sorted, tensors stand in the order given, and spaces fill the
-// front up to a multiple of 8 bytes. For tensors in the reference implementation's
-// order these are the bytes it writes.
+// newLayout encodes the header. The bytes depend only on the arguments: metadata keys
+// are sorted, tensors are in the given order, and spaces pad the header to a multiple
+// of 8 bytes. For tensors in the reference implementation's order it is the header
+// that the reference implementation writes.
 func newLayout(infos []Info, metadata map[string]string) (*layout, error) {
 	l := &layout{infos: infos, ends: make([]int64, len(infos))}
 	b := append(make([]byte, lengthBytes), '{')
@@ -83,11 +83,11 @@ func newLayout(infos []Info, metadata map[string]string) (*layout, error) {
 	for i, x := range infos {
 		switch {
 		case x.Name == metadataKey:
-			return nil, fmt.Errorf("safetensors: no tensor can be named %q", x.Name)
+			return nil, fmt.Errorf("safetensors: tensor name %q is reserved", x.Name)
 		case !utf8.ValidString(x.Name):
 			return nil, fmt.Errorf("safetensors: tensor name %q is not valid UTF-8", x.Name)
 		case seen[x.Name]:
-			return nil, fmt.Errorf("safetensors: tensor %q is listed twice", x.Name)
+			return nil, fmt.Errorf("safetensors: duplicate tensor %q", x.Name)
 		}
 		seen[x.Name] = true
 		n, err := x.Bytes()
@@ -120,7 +120,7 @@ func newLayout(infos []Info, metadata map[string]string) (*layout, error) {
 	}
 	size := len(b) - lengthBytes
 	if size > maxHeader {
-		return nil, fmt.Errorf("safetensors: header of %d bytes is larger than the %d that the format allows", size, maxHeader)
+		return nil, fmt.Errorf("safetensors: header of %d bytes exceeds the format's limit of %d", size, maxHeader)
 	}
 	binary.LittleEndian.PutUint64(b, uint64(size))
 	l.front = b
@@ -130,8 +130,8 @@ func newLayout(infos []Info, metadata map[string]string) (*layout, error) {
 	return l, nil
 }
 
-// appendString appends s as a JSON string, escaping only what must be, in the
-// shortest form there is, as the reference implementation does.
+// appendString appends s as a JSON string. Like the reference implementation it
+// escapes only what JSON requires, in the shortest form.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	for _, c := range []byte(s) {

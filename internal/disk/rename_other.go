@@ -1,0 +1,8 @@
+//go:build !(linux || darwin)
+
+package disk
+
+import "errors"
+
+// renameNoReplace is not known here.
+var renameNoReplace = func(from, to string) error { return errors.ErrUnsupported }
