@@ -41,8 +41,12 @@ type limits struct {
 
 // measureTiles is measurePeak for bfloat16 products on tiles.
 func (l *limits) measureTiles() {
+	var data [1024]uint16
+	for i := range data { // signs, exponents and fractions as activations have them
+		data[i] = uint16(i%3)<<14&0x8000 | 0x3e00 + uint16(i*37%0x200)
+	}
 	for range 20 {
-		l.tiles.time(func() { l.tileFlops = float64(peakTiles(1<<12) * l.pool.Threads()) })
+		l.tiles.time(func() { l.tileFlops = float64(peakTiles(tileConfig, &data, 1<<12) * l.pool.Threads()) })
 	}
 }
 
@@ -98,7 +102,7 @@ func benchThreads() []int {
 // matrix a form.
 func computesFor(w *Matrix) []Compute {
 	list := []Compute{F32}
-	if hasI16(currentISA()) && w.int16() != nil {
+	if hasVNNI(currentISA()) && w.int16() != nil {
 		list = append(list, I16)
 	}
 	if tilesInUse() {

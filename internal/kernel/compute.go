@@ -67,7 +67,7 @@ func (c Compute) available() bool {
 	case l == isaGeneric, c == F32, c == BF16:
 		return true
 	case c == I16:
-		return hasI16(l)
+		return hasVNNI(l)
 	}
 	return tilesInUse()
 }

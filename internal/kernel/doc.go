@@ -73,10 +73,11 @@ package kernel
 //go:generate go -C gen run ./gemm -out ../gemm_amd64.s -stubs ../gemm_amd64.go -pkg kernel
 //go:generate go -C gen run ./weights -out ../weights_amd64.s -stubs ../weights_amd64.go -pkg kernel
 //go:generate go -C gen run ./elementwise -out ../elementwise_amd64.s -stubs ../elementwise_amd64.go -pkg kernel
-//go:generate go -C gen run ./pairs -out ../pairs_amd64.s -stubs ../pairs_amd64.go -pkg kernel
-//go:generate go -C gen run ./tiles -out ../tiles_amd64.s -stubs ../tiles_amd64.go -pkg kernel
-//go:generate go -C gen run ./neon -dir ..
 //go:generate go -C gen run ./palette -out ../palette_amd64.s -stubs ../palette_amd64.go -pkg kernel
+//go:generate go -C gen run ./int16 -out ../int16_amd64.s -stubs ../int16_amd64.go -pkg kernel
+//go:generate go -C gen run ./amx -out ../amx_amd64.s -stubs ../amx_amd64.go -pkg kernel
+//go:generate go -C gen run ./neon -dir ..
+//go:generate go -C gen run ./dispatch -dir ..
 
 // PanelRows is the number of output rows that a packed weight matrix keeps side
 // by side, one in each lane of a 512-bit register.

@@ -1,5 +1,3 @@
-//go:build amd64 || arm64
-
 package kernel
 
 import "unsafe"
@@ -18,39 +16,15 @@ type fusedFunc func(kc int, x *float32, b *byte, ps int, table *float32, c *floa
 // fusedSet holds a format's kernels by log2 of panels.
 type fusedSet [nWide]fusedFunc
 
-// fusedLevel holds the kernels of one level.
-type fusedLevel struct {
-	f16, bf16, int8, lut4, lut2 fusedSet
-}
-
-// hasFused reports whether fused kernels of the level read the format.
-func hasFused(l isa, f format) bool {
-	return l != isaGeneric && f != formatF32 && f != formatLUT8
-}
-
-// set returns the kernels for the way w stores its weights.
-func (lv *fusedLevel) set(w *Matrix) *fusedSet {
-	switch w.format {
-	case formatF16:
-		return &lv.f16
-	case formatBF16:
-		return &lv.bf16
-	case formatInt8:
-		return &lv.int8
-	case formatLUT4:
-		return &lv.lut4
-	case formatLUT2:
-		return &lv.lut2
-	}
-	panic("kernel: no fused kernel for this format")
-}
+// hasFused reports whether kernels of the level multiply weights in the given stored form.
+func hasFused(l isa, f format) bool { return fusedKernels(l, f) != nil }
 
 // multiplyStored multiplies all rows of X with cols rows of W from panel p0 on as they are
 // stored. A few panels are read from end to end, so that the processor sees where reading
 // goes on, and once more from its cache for every further row of X. hasFused must hold.
 func (f *forward) multiplyStored(buf *workerBuf, p0, cols int) {
 	w := f.w
-	set := fusedKernels(f.lv).set(w)
+	set := fusedKernels(f.lv, w.format)
 	b, ps := w.stored(p0, panelsOf(cols), 0, w.cols)
 	_ = f.x[f.m*w.cols-1]
 	call := func(kernel fusedFunc, r, p int, c *float32) {

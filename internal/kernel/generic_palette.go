@@ -25,7 +25,7 @@ func intervalsGo(dst []uint8, x []float32, h *Thresholds, bits int) {
 	}
 }
 
-func lookupErrorGo(x []float32, index []uint8, value *[256]float32, total *lanes) {
+func lookupErrorGo(x []float32, index []uint8, value *[256]float32, _ int, total *lanes) {
 	index = index[:len(x)]
 	for i, v := range x {
 		d := float64(v) - float64(value[index[i]])

@@ -208,6 +208,15 @@ type gemmI16Func func(pairs int, a *int16, scale *float32, b *int16, ps int, c *
 // bytes apart; table is [np][tables][32], where the format has them.
 type fusedI16Func func(pairs int, x *int16, scale *float32, b *byte, ps int, table *int16, c *float32, add int)
 
+// fusedI16Set holds a format's kernels by log2 of panels.
+type fusedI16Set [nWide]fusedI16Func
+
+// fusedI16 reports whether a kernel of the level multiplies w in its stored form. Such kernels
+// read int8 columns in pairs.
+func (w *Matrix) fusedI16(l isa) bool {
+	return fusedKernelsI16(l, w.format) != nil && (w.format != formatInt8 || w.cols%2 == 0)
+}
+
 // gemmI16Set is the microkernels of one level, by rows and by log2 of panels.
 type gemmI16Set struct {
 	mr    int

@@ -17,6 +17,8 @@ const (
 	formatLUT4               // dwords [panel][⌈cols/8⌉][16], row r's 8 fields of 4 bits in dword r; table [panel][16]
 	formatLUT2               // dwords [panel][⌈cols/16⌉][16], the same with 16 fields of 2 bits; table [panel][16]
 	formatLUT8               // u8 [panel][col][16]; table [group][2^bits], base
+
+	formats // the number of formats
 )
 
 // Matrix is a weight matrix W [Rows, Cols] packed for Y = X·Wᵀ. It is made by one

@@ -28,7 +28,7 @@ func (p *Pool) mulTI16(ws *workspace, y, x []float32, m int, w *Matrix, form *in
 	*f = forwardI16{
 		lv: lv, set: set, st: st, y: y, x: x, m: m, w: w, form: form,
 		cols: roundedCols(w.cols), scales: scaleBlocks(w.cols),
-		fused: m <= fusedRowsI16 && hasFusedI16(lv, w),
+		fused: m <= fusedRowsI16 && w.fusedI16(lv),
 	}
 	var blocks int
 	f.per, blocks, f.groups = p.partition(m, w.panels(), st.n)
@@ -184,7 +184,7 @@ func (t *tilesI16) multiply(mr int, a []int16, scale []float32, b []int16, cols 
 func (t *tilesI16) fused(p0, cols int) {
 	f, w, form := t.f, t.f.w, t.f.form
 	b, ps := w.stored(p0, panelsOf(cols), 0, w.cols)
-	set := fusedI16Of(w.format)
+	set := fusedKernelsI16(f.lv, w.format)
 	call := func(kernel fusedI16Func, r, p int, c *float32) {
 		var table *int16
 		if form.tables > 0 {

@@ -74,7 +74,7 @@ func (p *Pool) mulTiles(ws *workspace, y, x []float32, m int, w *Matrix, back bo
 			f.parts = 2
 		}
 	}
-	f.mul = tileFuncOf(p.compute == Split, f.parts)
+	f.mul = tileKernel(p.compute == Split, f.parts)
 	f.steps = (f.in + tileCols - 1) / tileCols
 	size := f.strips * f.steps * tileStep
 	ws.hi = grow(ws.hi, size)
@@ -286,11 +286,11 @@ var tileConfig = func() *[64]byte {
 // The twins of the kernels: bfloat16, and X in two parts with W in one or two.
 var bf16Go, split2Go, split3Go = tileGo(1, 1), tileGo(2, 1), tileGo(2, 2)
 
-func genericTiles(split bool, parts int) tileFunc {
+func tileKernelGo(split bool, wParts int) tileFunc {
 	switch {
 	case !split:
 		return bf16Go
-	case parts == 1:
+	case wParts == 1:
 		return split2Go
 	}
 	return split3Go

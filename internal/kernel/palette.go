@@ -56,7 +56,7 @@ func LookupError(x []float32, index []uint8, value *[256]float32, bits int) floa
 	n := whole(len(x))
 	var total lanes
 	lookupError(currentISA(), x[:n], index[:n], value, bits, &total)
-	lookupErrorGo(x[n:], index[n:], value, &total)
+	lookupErrorGo(x[n:], index[n:], value, bits, &total)
 	return total.sum()
 }
 

@@ -1,4 +1,4 @@
-// Command pairs writes the kernels of the 16-bit integer arithmetic: rounding of
+// Command int16 writes the kernels of the 16-bit integer arithmetic: rounding of
 // activations to integers, widening of stored weights to pairs of integers, and the
 // products of both with VPDPWSSD, which adds two products to every sum at once.
 package main
@@ -41,9 +41,9 @@ func main() {
 
 // quantize rounds one row of activations to integers, a factor for each block.
 func quantize() {
-	TEXT("quantizeI16AVX512", NOSPLIT, "func(dst *int16, scale *float32, x *float32, n int, limit float32, order *uint16)")
+	TEXT("quantizeI16VNNI", NOSPLIT, "func(dst *int16, scale *float32, x *float32, n int, limit float32, order *uint16)")
 	Pragma("noescape")
-	Doc("quantizeI16AVX512 rounds n values, a positive multiple of 16; see quantizeI16Go.")
+	Doc("quantizeI16VNNI rounds n values, a positive multiple of 16; see quantizeI16Go.")
 	dst := Load(Param("dst"), GP64())
 	scale := Load(Param("scale"), GP64())
 	x := Load(Param("x"), GP64())
@@ -216,7 +216,7 @@ func (r *reader) take(n int, dst reg.VecVirtual) {
 
 // widen writes a panel of stored weights as pairs of int16.
 func widen(f stored) {
-	name := "widenI16" + f.name()
+	name := "widenI16" + f.name() + "VNNI"
 	TEXT(name, NOSPLIT, "func(dst *int16, src *byte, table *int16, loads int)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s widens loads of %d columns; see widenI16Go.", name, 2*f.pairs()))
@@ -290,7 +290,7 @@ func blocks(pairs, add, scale reg.Register, rows int, body func(count reg.Regist
 
 // fused multiplies one row with panels of stored weights.
 func fused(f stored, np int) {
-	name := fmt.Sprintf("fusedI16%s_%d", f.name(), np)
+	name := fmt.Sprintf("fusedI16%sVNNI_%d", f.name(), np)
 	TEXT(name, NOSPLIT, "func(pairs int, x *int16, scale *float32, b *byte, ps int, table *int16, c *float32, add int)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s is a fusedI16Func for %d panels.", name, np))
@@ -368,7 +368,7 @@ func fused(f stored, np int) {
 
 // microkernel multiplies a strip of rows with panels of pairs.
 func microkernel(mr, np int) {
-	name := fmt.Sprintf("gemmI16_%dx%d", mr, np)
+	name := fmt.Sprintf("gemmI16VNNI_%dx%d", mr, np)
 	TEXT(name, NOSPLIT, "func(pairs int, a *int16, scale *float32, b *int16, ps int, c *float32, ldc, add int)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s is a gemmI16Func: rows of A x panels of B.", name))

@@ -1,4 +1,4 @@
-// Command tiles writes the kernels of bfloat16 products: the conversion of activations and
+// Command amx writes the kernels of bfloat16 products: the conversion of activations and
 // of widened weights to halves of bfloat16, and the products on AMX tiles.
 package main
 
@@ -20,7 +20,7 @@ func main() {
 	for _, t := range simd.Targets {
 		round(t)
 	}
-	for _, k := range []tileKernel{{"amxBF16", 1, 1}, {"amxSplit2", 2, 1}, {"amxSplit3", 2, 2}} {
+	for _, k := range []tileKernel{{"tilesBF16AMX", 1, 1}, {"tilesSplit2AMX", 2, 1}, {"tilesSplit3AMX", 2, 2}} {
 		k.write()
 	}
 	tilePeak()

@@ -170,9 +170,9 @@ func (k tileKernel) write() {
 // tilePeak writes a loop of products on tiles alone. What is in them matters: a core
 // lowers its clock under real data, not under zeros.
 func tilePeak() {
-	TEXT("peakAMX", NOSPLIT, "func(config *byte, data *uint16, n int) (flops int)")
+	TEXT("peakTilesAMX", NOSPLIT, "func(config *byte, data *uint16, n int) (flops int)")
 	Pragma("noescape")
-	Doc("peakAMX does n rounds of four tile products of the 1024 bfloat16 at data and returns how many floating-point operations that were.")
+	Doc("peakTilesAMX does n rounds of four tile products of the 1024 bfloat16 at data and returns how many floating-point operations that were.")
 	Load(Param("config"), reg.RAX)
 	tileConfig(reg.RAX)
 	Load(Param("data"), reg.RSI)
