@@ -20,9 +20,9 @@ func (p *Pool) Cholesky(a []float32, n int) bool {
 	if len(a) < n*n {
 		panic(fmt.Sprintf("kernel: Cholesky: %d elements for n %d", len(a), n))
 	}
-	ws := p.takeWorkspace()
+	ws := p.getWorkspace()
 	ok := p.cholesky(ws, a, n)
-	p.giveWorkspace(ws) // not deferred: after a panic a worker may still hold it
+	p.putWorkspace(ws) // not deferred: after a panic a worker may still hold it
 	return ok
 }
 

@@ -92,4 +92,4 @@ func (p *Pool) Compute() Compute { return p.compute }
 // With returns a pool of the same workers whose products with matrices, [Pool.MulT] and
 // [Pool.Mul], run in the given arithmetic (I16 in MulT only). Small products stay in F32.
 // Closing one closes both.
-func (p *Pool) With(c Compute) *Pool { return &Pool{crew: p.crew, compute: c} }
+func (p *Pool) With(c Compute) *Pool { return &Pool{workers: p.workers, compute: c} }

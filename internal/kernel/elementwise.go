@@ -21,7 +21,7 @@ func (l *lanes) sum() float64 {
 
 // whole is the part of n elements that vector kernels take; the rest goes
 // through a padded buffer of 16.
-func whole(n int) int { return n &^ 15 }
+func vectorLen(n int) int { return n &^ 15 }
 
 var negInf = float32(math.Inf(-1))
 
@@ -43,7 +43,7 @@ func RMSNorm(dst, x, w []float32, eps float32) {
 	if len(x) == 0 {
 		return
 	}
-	lv, n := currentISA(), whole(len(x))
+	lv, n := currentISA(), vectorLen(len(x))
 	var sq lanes
 	sumSquares(lv, x[:n], &sq)
 	if n < len(x) {
@@ -62,7 +62,7 @@ func SiLUMul(dst, gate, up []float32) {
 	if len(dst) != len(gate) || len(up) != len(gate) {
 		panic(fmt.Sprintf("kernel: SiLUMul: lengths %d, %d, %d", len(dst), len(gate), len(up)))
 	}
-	lv, n := currentISA(), whole(len(gate))
+	lv, n := currentISA(), vectorLen(len(gate))
 	siluMul(lv, dst[:n], gate[:n], up[:n])
 	if n < len(gate) {
 		g, u := padded(gate[n:], 0), padded(up[n:], 0)
@@ -82,7 +82,7 @@ func Softmax(x []float32, scale float32) {
 	if len(x) == 0 {
 		return
 	}
-	lv, n := currentISA(), whole(len(x))
+	lv, n := currentISA(), vectorLen(len(x))
 	var tail [16]float32
 	var maxes [16]float32
 	for i := range maxes {
@@ -118,7 +118,7 @@ func Softmax(x []float32, scale float32) {
 //
 // It is −Inf for no elements or only −Inf, and NaN if any element is NaN or +Inf.
 func LogSumExp(x []float32) float64 {
-	lv, n := currentISA(), whole(len(x))
+	lv, n := currentISA(), vectorLen(len(x))
 	var maxes [16]float32
 	for i := range maxes {
 		maxes[i] = negInf
@@ -167,7 +167,7 @@ type klParams struct {
 // −Inf makes the result +Inf. NaN in an entry with P ≠ 0, or in lseP, gives NaN.
 func KL(p, q []float32, lseP, lseQ float64) float64 {
 	sameLength("KL", len(p), len(q))
-	lv, n := currentISA(), whole(len(p))
+	lv, n := currentISA(), vectorLen(len(p))
 	c := klParams{pHi: float32(lseP), qHi: float32(lseQ), delta: float32(lseP - lseQ)}
 	c.pLo, c.qLo = float32(lseP-float64(c.pHi)), float32(lseQ-float64(c.qHi))
 	var total lanes
@@ -187,7 +187,7 @@ func Rope(x []float32, cos, sin []float32) {
 	if len(sin) != half || len(x) != 2*half {
 		panic(fmt.Sprintf("kernel: Rope: %d elements with %d cosines and %d sines", len(x), len(cos), len(sin)))
 	}
-	n := whole(half)
+	n := vectorLen(half)
 	lo, hi := x[:half], x[half:]
 	rotate(currentISA(), lo[:n], hi[:n], cos[:n], sin[:n])
 	rotateGo(lo[n:], hi[n:], cos[n:], sin[n:])
@@ -196,7 +196,7 @@ func Rope(x []float32, cos, sin []float32) {
 // Add computes dst[i] += x[i], of equal lengths.
 func Add(dst, x []float32) {
 	sameLength("Add", len(dst), len(x))
-	n := whole(len(x))
+	n := vectorLen(len(x))
 	addTo(currentISA(), dst[:n], x[:n])
 	addToGo(dst[n:], x[n:])
 }

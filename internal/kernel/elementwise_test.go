@@ -415,14 +415,14 @@ func FuzzElementwise(f *testing.F) {
 			},
 			"subMul": func() []float32 {
 				y := append([]float32(nil), x...)
-				subMul(currentISA(), y[:whole(n)], w[:whole(n)], 0.3)
+				subMul(currentISA(), y[:vectorLen(n)], w[:vectorLen(n)], 0.3)
 				return y
 			},
 			"maxima": func() []float32 {
 				y := append([]float32(nil), x...)
 				var plain, scaled [16]float32
-				maxOf(currentISA(), y[:whole(n)], &plain)
-				scaleMax(currentISA(), y[:whole(n)], -0.3, &scaled)
+				maxOf(currentISA(), y[:vectorLen(n)], &plain)
+				scaleMax(currentISA(), y[:vectorLen(n)], -0.3, &scaled)
 				return append(append(y, plain[:]...), scaled[:]...)
 			},
 			"Dot": func() []float32 {
@@ -432,7 +432,7 @@ func FuzzElementwise(f *testing.F) {
 			},
 			"mulScalar": func() []float32 {
 				y := append([]float32(nil), x...)
-				mulScalar(currentISA(), y[:whole(n)], 0.3)
+				mulScalar(currentISA(), y[:vectorLen(n)], 0.3)
 				return y
 			},
 		}
@@ -443,7 +443,7 @@ func FuzzElementwise(f *testing.F) {
 			"exp": func() []float32 { return exps(x) },
 			"sumExp": func() []float32 {
 				var total lanes
-				sumExp(currentISA(), x[:whole(n)], 0, &total)
+				sumExp(currentISA(), x[:vectorLen(n)], 0, &total)
 				return []float32{float32(total.sum())}
 			},
 			"AddScaled": func() []float32 {

@@ -58,3 +58,10 @@ func storeGo(c []float32, add int, s0, s1, s2, s3 float32) {
 	}
 	c[0], c[1], c[2], c[3] = s0, s1, s2, s3
 }
+
+// gatherGo is the twin of the gather kernels.
+func gatherGo(dst []float32, step int, src []float32, ld, n int) {
+	for r := range n {
+		copy(dst[r*step:][:PanelRows], src[r*ld:])
+	}
+}

@@ -30,3 +30,27 @@ func widenLUT8Go(dst []float32, src []uint8, table []float32, base []int32, scal
 		dst[i] = table[int(base[r])+int(v)] * scale[r]
 	}
 }
+
+func widenF16Go(dst []float32, src []uint16) {
+	for i, h := range src {
+		dst[i] = halfToFloat(h)
+	}
+}
+
+func widenBF16Go(dst []float32, src []uint16) {
+	for i, b := range src {
+		dst[i] = bfloatToFloat(b)
+	}
+}
+
+func narrowF16Go(dst []uint16, src []float32) {
+	for i, f := range src {
+		dst[i] = floatToHalf(f)
+	}
+}
+
+func narrowBF16Go(dst []uint16, src []float32) {
+	for i, f := range src {
+		dst[i] = floatToBfloat(f)
+	}
+}

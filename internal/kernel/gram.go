@@ -16,13 +16,13 @@ func (p *Pool) AddGram(h, x []float32, n, d int) {
 	if n == 0 || d == 0 {
 		return
 	}
-	ws := p.takeWorkspace()
+	ws := p.getWorkspace()
 	p.Run((d+gramRows-1)/gramRows, func(worker, i int) {
 		r0 := i * gramRows
 		rows := min(gramRows, d-r0)
 		ws.workers[worker].scratch.MulTNAdd(rows, d-r0, n, x[r0:], d, x[r0:], d, h[r0*d+r0:], d)
 	})
-	p.giveWorkspace(ws)
+	p.putWorkspace(ws)
 }
 
 // AddCross adds AᵀB to h [da, db]; A is [n, da] and B [n, db], all row-major. Rows are
@@ -34,17 +34,17 @@ func (p *Pool) AddCross(h, a, b []float32, n, da, db int) {
 	if n == 0 || da == 0 || db == 0 {
 		return
 	}
-	ws := p.takeWorkspace()
+	ws := p.getWorkspace()
 	p.Run((da+gramRows-1)/gramRows, func(worker, i int) {
 		r0 := i * gramRows
 		ws.workers[worker].scratch.MulTNAdd(min(gramRows, da-r0), db, n, a[r0:], da, b, db, h[r0*db:], db)
 	})
-	p.giveWorkspace(ws)
+	p.putWorkspace(ws)
 }
 
 // Symmetrize copies the upper triangle of h [d, d] to the lower one.
 func Symmetrize(h []float32, d int) {
-	const block = 64 // a block of columns that stays in the cache while it is turned
+	const block = 64 // a block of columns that stays in the cache while it is transposed
 	for i0 := 0; i0 < d; i0 += block {
 		for j0 := 0; j0 <= i0; j0 += block {
 			for i := i0; i < min(i0+block, d); i++ {

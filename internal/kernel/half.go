@@ -99,27 +99,3 @@ func floatToBfloat(f float32) uint16 {
 	}
 	return uint16((u + 0x7fff + u>>16&1) >> 16)
 }
-
-func widenF16Go(dst []float32, src []uint16) {
-	for i, h := range src {
-		dst[i] = halfToFloat(h)
-	}
-}
-
-func widenBF16Go(dst []float32, src []uint16) {
-	for i, b := range src {
-		dst[i] = bfloatToFloat(b)
-	}
-}
-
-func narrowF16Go(dst []uint16, src []float32) {
-	for i, f := range src {
-		dst[i] = floatToHalf(f)
-	}
-}
-
-func narrowBF16Go(dst []uint16, src []float32) {
-	for i, f := range src {
-		dst[i] = floatToBfloat(f)
-	}
-}

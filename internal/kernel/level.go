@@ -69,24 +69,3 @@ func currentISA() isa { return min(isa(current.Load()), isaVectors) }
 
 // tilesInUse reports whether products may run on tiles.
 func tilesInUse() bool { return isa(current.Load()) > isaVectors }
-
-// gemmFunc multiplies a strip of mr rows of A with np neighbouring panels of B:
-//
-//	C[r][16·p+j] (+)= Σk A[k][r]·B[p][k][j],  r < mr, p < np, j < 16, k < kc
-//
-// a is [kc][mr]; panel p of B starts ps floats after panel p−1 and is [kc][16];
-// rows of C are ldc floats apart. add is 0 to store the block's sums, 1 to add
-// them to C. mr and np belong to the function.
-type gemmFunc func(kc int, a, b *float32, ps int, c *float32, ldc, add int)
-
-// maxStrip is the most rows that any level's microkernel takes at once.
-const maxStrip = 14
-
-// gemmSet is the microkernels of one level.
-type gemmSet struct {
-	mr    int                           // rows of its tallest microkernel
-	funcs [maxStrip + 1][nWide]gemmFunc // by rows, by log2 of panels; nil where there is none
-}
-
-// nWide counts the panel widths 1, 2, 4 and 8 of microkernels.
-const nWide = 4

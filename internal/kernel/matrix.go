@@ -3,7 +3,6 @@ package kernel
 import (
 	"fmt"
 	"sync"
-	"unsafe"
 )
 
 // format is how a packed matrix stores its weights.
@@ -39,11 +38,11 @@ type Matrix struct {
 	scale  []float32 // [panel·16] factor of each row; zero in rows that pad the last panel
 	scaled bool      // false if every row's factor is 1
 
-	once16 sync.Once
-	form16 *int16Form // of products in 16-bit integers, made when it is first asked for
+	int16Once sync.Once
+	int16Form *int16Form // of products in 16-bit integers, made when it is first asked for
 
-	onceTiles sync.Once
-	formTiles *tileForm // of products on tiles, the same
+	amxOnce sync.Once
+	amxForm *amxForm // of products on tiles, the same
 }
 
 // Rows returns the number of outputs, the rows of W.
@@ -161,14 +160,6 @@ func (w *Matrix) setScale(scale []float32) {
 	w.scaled = true
 }
 
-// field returns the width in bits of a packed index and how many a dword holds.
-func (w *Matrix) field() (bits, perDword int) {
-	if w.format == formatLUT2 {
-		return 2, 16
-	}
-	return 4, 8
-}
-
 // Row writes the float32 values of row r of W to dst, which has Cols elements:
 // an embedding that is also the output head is looked up in its packed form.
 func (w *Matrix) Row(dst []float32, r int) {
@@ -210,22 +201,4 @@ func (w *Matrix) Row(dst []float32, r int) {
 			dst[c] = w.table[int(w.base[r])+int(w.u8[at+c*PanelRows])] * w.scale[r]
 		}
 	}
-}
-
-// stored returns where columns [k0, k0+kc) of panels [p0, p0+np) begin, and the
-// bytes from one panel to the next.
-func (w *Matrix) stored(p0, np, k0, kc int) (b unsafe.Pointer, ps int) {
-	first, last := (p0*w.cols+k0)*PanelRows, ((p0+np-1)*w.cols+k0+kc)*PanelRows-1
-	switch w.format {
-	case formatF16, formatBF16:
-		_ = w.u16[last]
-		return unsafe.Pointer(&w.u16[first]), w.cols * PanelRows * 2
-	case formatInt8:
-		_ = w.i8[last]
-		return unsafe.Pointer(&w.i8[first]), w.cols * PanelRows
-	}
-	_, per := w.field()
-	blocks := (w.cols + per - 1) / per
-	_ = w.dwords[((p0+np-1)*blocks+(k0+kc+per-1)/per)*PanelRows-1]
-	return unsafe.Pointer(&w.dwords[(p0*blocks+k0/per)*PanelRows]), blocks * PanelRows * 4
 }

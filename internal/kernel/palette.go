@@ -10,7 +10,7 @@ import "fmt"
 // dst and x have equal lengths; nothing is said about NaN.
 func Cells(dst []uint16, x []float32, scale, offset float32) {
 	sameLength("Cells", len(dst), len(x))
-	n := whole(len(x))
+	n := vectorLen(len(x))
 	cells(currentISA(), dst[:n], x[:n], scale, offset)
 	cellsGo(dst[n:], x[n:], scale, offset)
 }
@@ -41,7 +41,7 @@ func Intervals(dst []uint8, x []float32, h *Thresholds, bits int) {
 	if bits < 1 || bits > 8 {
 		panic(fmt.Sprintf("kernel: Intervals: %d bits", bits))
 	}
-	n := whole(len(x))
+	n := vectorLen(len(x))
 	intervals(currentISA(), dst[:n], x[:n], h, bits)
 	intervalsGo(dst[n:], x[n:], h, bits)
 }
@@ -53,7 +53,7 @@ func LookupError(x []float32, index []uint8, value *[256]float32, bits int) floa
 	if bits < 1 || bits > 8 {
 		panic(fmt.Sprintf("kernel: LookupError: %d bits", bits))
 	}
-	n := whole(len(x))
+	n := vectorLen(len(x))
 	var total lanes
 	lookupError(currentISA(), x[:n], index[:n], value, bits, &total)
 	lookupErrorGo(x[n:], index[n:], value, bits, &total)
@@ -63,7 +63,7 @@ func LookupError(x []float32, index []uint8, value *[256]float32, bits int) floa
 // MaxMagnitude returns the bits of the largest |x[i]|, 0 for none. NaN and ±Inf give
 // 0x7f800000 or more.
 func MaxMagnitude(x []float32) uint32 {
-	n := whole(len(x))
+	n := vectorLen(len(x))
 	var most [16]uint32
 	maxMagnitude(currentISA(), x[:n], &most)
 	maxMagnitudeGo(x[n:], &most)

@@ -22,26 +22,26 @@ const spinFor = 30 * time.Microsecond
 //
 // A Pool also says in which arithmetic its products run: see [Pool.With].
 type Pool struct {
-	*crew
+	*workers
 	compute Compute
 }
 
-// crew is the workers, which the pools that With makes of one another share.
-type crew struct {
+// workers is the workers, which the pools that With makes of one another share.
+type workers struct {
 	threads int
 	spin    bool // false where a spinning worker would keep another from its core
 	helpers []*helper
 	busy    atomic.Bool
 	closed  atomic.Bool
 
-	mu   sync.Mutex
-	free []*workspace // buffers of products not under way
-	jobs []*job       // jobs that nobody looks at any more
+	mu    sync.Mutex
+	free  []*workspace // buffers of products not under way
+	loops []*loop      // jobs that nobody looks at any more
 }
 
 // helper is one worker goroutine, apart from the callers.
 type helper struct {
-	job    atomic.Pointer[job]
+	loop   atomic.Pointer[loop]
 	parked atomic.Bool
 	wake   chan struct{}
 	_      [64]byte // keeps the flags of two workers off one cache line
@@ -49,7 +49,7 @@ type helper struct {
 
 // job is one call of Run. It is used again once the caller and every helper that was
 // given it have let go of it, so that Run allocates nothing.
-type job struct {
+type loop struct {
 	users atomic.Int32 // the caller and the helpers that may still look at it
 	n     int
 	f     func(worker, i int)
@@ -69,7 +69,7 @@ func NewPool(threads int) *Pool {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	p := &Pool{crew: &crew{threads: threads, spin: threads <= min(runtime.GOMAXPROCS(0), runtime.NumCPU())}}
+	p := &Pool{workers: &workers{threads: threads, spin: threads <= min(runtime.GOMAXPROCS(0), runtime.NumCPU())}}
 	for range threads - 1 {
 		p.helpers = append(p.helpers, &helper{wake: make(chan struct{}, 1)})
 	}
@@ -89,7 +89,7 @@ func (p *Pool) Close() {
 		return
 	}
 	for _, h := range p.helpers {
-		h.kick()
+		h.signal()
 	}
 }
 
@@ -112,60 +112,60 @@ func (p *Pool) Run(n int, f func(worker, i int)) {
 		return
 	}
 	helpers := p.helpers[:min(len(p.helpers), n-1)]
-	j := p.takeJob(n, f, 1+len(helpers))
+	l := p.newLoop(n, f, 1+len(helpers))
 	for _, h := range helpers {
-		if late := h.job.Swap(j); late != nil {
+		if late := h.loop.Swap(l); late != nil {
 			p.release(late) // it never began, and its items are done
 		}
-		h.kick()
+		h.signal()
 	}
 	// The pool is free again even when f ends this goroutine (runtime.Goexit).
 	defer p.busy.Store(false)
-	j.run(0)
-	j.join(p.spin)
-	if j.panicked {
-		panic(j.panicVal)
+	l.run(0)
+	l.join(p.spin)
+	if l.panicked {
+		panic(l.panicVal)
 	}
-	p.release(j)
+	p.release(l)
 }
 
-// takeJob returns a job for so many users.
-func (p *Pool) takeJob(n int, f func(worker, i int), users int) *job {
+// newLoop returns a job for so many users.
+func (p *Pool) newLoop(n int, f func(worker, i int), users int) *loop {
 	p.mu.Lock()
-	var j *job
-	if last := len(p.jobs) - 1; last >= 0 {
-		j, p.jobs = p.jobs[last], p.jobs[:last]
+	var l *loop
+	if last := len(p.loops) - 1; last >= 0 {
+		l, p.loops = p.loops[last], p.loops[:last]
 	}
 	p.mu.Unlock()
-	if j == nil {
-		j = &job{done: make(chan struct{}, 1)}
+	if l == nil {
+		l = &loop{done: make(chan struct{}, 1)}
 	}
 	select {
-	case <-j.done: // sent to a caller that saw the end by itself
+	case <-l.done: // sent to a caller that saw the end by itself
 	default:
 	}
-	j.n, j.f = n, f
-	j.wait.Store(false)
-	j.next.Store(0)
-	j.left.Store(int64(n))
-	j.users.Store(int32(users))
-	return j
+	l.n, l.f = n, f
+	l.wait.Store(false)
+	l.next.Store(0)
+	l.left.Store(int64(n))
+	l.users.Store(int32(users))
+	return l
 }
 
 // release says that one of the job's users is done with it. A job of which a user
 // panicked or ended its goroutine is never released by all, and left to the collector.
-func (p *Pool) release(j *job) {
-	if j.users.Add(-1) != 0 || j.panicked {
+func (p *Pool) release(l *loop) {
+	if l.users.Add(-1) != 0 || l.panicked {
 		return
 	}
-	j.f = nil
+	l.f = nil
 	p.mu.Lock()
-	p.jobs = append(p.jobs, j)
+	p.loops = append(p.loops, l)
 	p.mu.Unlock()
 }
 
 // kick wakes a helper that is parked.
-func (h *helper) kick() {
+func (h *helper) signal() {
 	if h.parked.CompareAndSwap(true, false) {
 		h.wake <- struct{}{}
 	}
@@ -182,39 +182,39 @@ func (p *Pool) work(i int) {
 		}
 	}()
 	for {
-		j := p.await(h)
-		if j == nil {
+		l := p.await(h)
+		if l == nil {
 			ended = true
 			return
 		}
-		j.run(i + 1)
-		p.release(j)
+		l.run(i + 1)
+		p.release(l)
 	}
 }
 
 // await returns the helper's next job, or nil when the pool is closed.
-func (p *Pool) await(h *helper) *job {
+func (p *Pool) await(h *helper) *loop {
 	for {
 		if p.spin {
 			for start := time.Now(); time.Since(start) < spinFor; {
 				for range 64 {
-					if h.job.Load() != nil {
-						return h.job.Swap(nil)
+					if h.loop.Load() != nil {
+						return h.loop.Swap(nil)
 					}
 				}
 			}
 		}
 		// Announce the nap first and look again after: whoever comes later sees it.
 		h.parked.Store(true)
-		if h.job.Load() != nil || p.closed.Load() {
+		if h.loop.Load() != nil || p.closed.Load() {
 			if !h.parked.CompareAndSwap(true, false) {
 				<-h.wake // someone has kicked already
 			}
 		} else {
 			<-h.wake
 		}
-		if j := h.job.Swap(nil); j != nil {
-			return j
+		if l := h.loop.Swap(nil); l != nil {
+			return l
 		}
 		if p.closed.Load() {
 			return nil
@@ -223,18 +223,18 @@ func (p *Pool) await(h *helper) *job {
 }
 
 // run takes items until none is left.
-func (j *job) run(worker int) {
+func (l *loop) run(worker int) {
 	for {
-		i := int(j.next.Add(1)) - 1
-		if i >= j.n {
+		i := int(l.next.Add(1)) - 1
+		if i >= l.n {
 			return
 		}
-		j.call(worker, i)
+		l.call(worker, i)
 	}
 }
 
 // call runs one item and accounts for it however it ends.
-func (j *job) call(worker, i int) {
+func (l *loop) call(worker, i int) {
 	finished := false
 	defer func() {
 		if !finished {
@@ -242,48 +242,48 @@ func (j *job) call(worker, i int) {
 			if v == nil {
 				v = "kernel: Pool: f ended its goroutine"
 			}
-			j.fail(v)
+			l.fail(v)
 		}
-		j.finish(1)
+		l.finish(1)
 	}()
-	j.f(worker, i)
+	l.f(worker, i)
 	finished = true
 }
 
 // fail keeps the first panic and takes the items that nobody has started.
-func (j *job) fail(v any) {
-	j.mu.Lock()
-	if !j.panicked {
-		j.panicked, j.panicVal = true, v
+func (l *loop) fail(v any) {
+	l.mu.Lock()
+	if !l.panicked {
+		l.panicked, l.panicVal = true, v
 	}
-	j.mu.Unlock()
-	if first := int(j.next.Swap(int64(j.n))); first < j.n {
-		j.finish(j.n - first)
+	l.mu.Unlock()
+	if first := int(l.next.Swap(int64(l.n))); first < l.n {
+		l.finish(l.n - first)
 	}
 }
 
-func (j *job) finish(items int) {
-	if j.left.Add(-int64(items)) == 0 && j.wait.Load() {
+func (l *loop) finish(items int) {
+	if l.left.Add(-int64(items)) == 0 && l.wait.Load() {
 		select {
-		case j.done <- struct{}{}:
+		case l.done <- struct{}{}:
 		default:
 		}
 	}
 }
 
 // join returns when every item is finished.
-func (j *job) join(spin bool) {
+func (l *loop) join(spin bool) {
 	if spin {
 		for start := time.Now(); time.Since(start) < spinFor; {
 			for range 64 {
-				if j.left.Load() == 0 {
+				if l.left.Load() == 0 {
 					return
 				}
 			}
 		}
 	}
-	j.wait.Store(true)
-	if j.left.Load() != 0 {
-		<-j.done
+	l.wait.Store(true)
+	if l.left.Load() != 0 {
+		<-l.done
 	}
 }

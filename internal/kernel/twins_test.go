@@ -84,14 +84,14 @@ func FuzzWiden(f *testing.F) {
 			src := wide[:mr*cols]
 			got, want = make([]float32, cols*step+PanelRows), make([]float32, mr*cols)
 			transpose(lv, got, step, src, cols, mr, cols)
-			turned := make([]float32, 0, mr*cols)
+			transposed := make([]float32, 0, mr*cols)
 			for k := range cols {
-				turned = append(turned, got[k*step:][:mr]...)
+				transposed = append(transposed, got[k*step:][:mr]...)
 				for i := range mr {
 					want[k*mr+i] = src[i*cols+k]
 				}
 			}
-			sameBits(t, fmt.Sprintf("%s: transpose of %d rows, %d columns", level, mr, cols), turned, want)
+			sameBits(t, fmt.Sprintf("%s: transpose of %d rows, %d columns", level, mr, cols), transposed, want)
 
 			for _, field := range []int{2, 4} {
 				table := halfTable(half, field)

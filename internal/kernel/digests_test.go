@@ -156,7 +156,7 @@ func fixedElementwise() map[string]func() []float32 {
 		"SoftmaxBack": in(func(c []float32) { SoftmaxBack(c, y, 0.25) }),
 		"sums": func() []float32 {
 			var lse lanes
-			sumExp(currentISA(), x[:whole(n)], 3, &lse)
+			sumExp(currentISA(), x[:vectorLen(n)], 3, &lse)
 			return []float32{float32(Dot(x, y)), float32(KL(x, y, 34, 6)), float32(lse.sum())}
 		},
 	}

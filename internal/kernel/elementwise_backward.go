@@ -10,7 +10,7 @@ import (
 // AddScaled computes dst[i] += s·x[i] with one rounding, of equal lengths.
 func AddScaled(dst, x []float32, s float32) {
 	sameLength("AddScaled", len(dst), len(x))
-	n := whole(len(x))
+	n := vectorLen(len(x))
 	addScaled(currentISA(), dst[:n], x[:n], s)
 	addScaledGo(dst[n:], x[n:], s)
 }
@@ -20,7 +20,7 @@ func Scale(x []float32, s float32) {
 	if s == 1 {
 		return
 	}
-	n := whole(len(x))
+	n := vectorLen(len(x))
 	mulScalar(currentISA(), x[:n], s)
 	mulScalarGo(x[n:], s)
 }
@@ -28,7 +28,7 @@ func Scale(x []float32, s float32) {
 // Dot returns Σ x[i]·y[i], of equal lengths, summed in float64.
 func Dot(x, y []float32) float64 {
 	sameLength("Dot", len(x), len(y))
-	n := whole(len(x))
+	n := vectorLen(len(x))
 	var total lanes
 	dotSum(currentISA(), x[:n], y[:n], &total)
 	dotSumGo(x[n:], y[n:], &total)
@@ -38,7 +38,7 @@ func Dot(x, y []float32) float64 {
 // mulBy multiplies dst element by element with the first of x.
 func mulBy(lv isa, dst, x []float32) {
 	x = x[:len(dst)]
-	n := whole(len(dst))
+	n := vectorLen(len(dst))
 	mulTo(lv, dst[:n], x[:n])
 	mulToGo(dst[n:], x[n:])
 }
@@ -69,7 +69,7 @@ func SiLUMulBack(gate, up, grad []float32) {
 	if len(up) != len(gate) || len(grad) != len(gate) {
 		panic(fmt.Sprintf("kernel: SiLUMulBack: lengths %d, %d, %d", len(gate), len(up), len(grad)))
 	}
-	lv, n := currentISA(), whole(len(gate))
+	lv, n := currentISA(), vectorLen(len(gate))
 	siluMulBack(lv, gate[:n], up[:n], grad[:n])
 	if n < len(gate) {
 		g, u, d := padded(gate[n:], 0), padded(up[n:], 0), padded(grad[n:], 0)
@@ -84,7 +84,7 @@ func SiLUMulBack(gate, up, grad []float32) {
 // to its argument. Both have one length.
 func SoftmaxBack(grad, p []float32, scale float32) {
 	sameLength("SoftmaxBack", len(grad), len(p))
-	lv, n := currentISA(), whole(len(p))
+	lv, n := currentISA(), vectorLen(len(p))
 	mean := float32(Dot(grad, p))
 	subMul(lv, grad[:n], p[:n], mean)
 	subMulGo(grad[n:], p[n:], mean)
@@ -92,14 +92,14 @@ func SoftmaxBack(grad, p []float32, scale float32) {
 	mulScalarGo(grad[n:], scale)
 }
 
-// RopeBack turns a gradient back by the angles that [Rope] turned by: the transpose
+// RopeBack turns a gradient back by the angles that [Rope] transposed by: the transpose
 // of a rotation is its inverse.
 func RopeBack(x []float32, cos, sin []float32) {
 	half := len(cos)
 	if len(sin) != half || len(x) != 2*half {
 		panic(fmt.Sprintf("kernel: RopeBack: %d elements with %d cosines and %d sines", len(x), len(cos), len(sin)))
 	}
-	n := whole(half)
+	n := vectorLen(half)
 	lo, hi := x[:half], x[half:]
 	rotate(currentISA(), hi[:n], lo[:n], cos[:n], sin[:n])
 	rotateGo(hi[n:], lo[n:], cos[n:], sin[n:])

@@ -2,27 +2,13 @@ package kernel
 
 import "unsafe"
 
-// fusedFunc multiplies one row with np neighbouring panels of weights as they
-// are stored, so that decoding reads each weight once and writes none:
-//
-//	c[16·p+j] (+)= Σk x[k]·w[p][k][j],  p < np, j < 16, k < kc
-//
-// where the sums of blocks of 256 columns are added one after the other. b points to the first
-// panel's weights and panels are ps bytes apart; table is [np][16], where the format has one.
-// Factors of rows are left out. Its twin is widenPanel followed by gemmFuncs, which gives the
-// same bits.
-type fusedFunc func(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)
-
-// fusedSet holds a format's kernels by log2 of panels.
-type fusedSet [nWide]fusedFunc
-
 // hasFused reports whether kernels of the level multiply weights in the given stored form.
 func hasFused(l isa, f format) bool { return fusedKernels(l, f) != nil }
 
 // multiplyStored multiplies all rows of X with cols rows of W from panel p0 on as they are
 // stored. A few panels are read from end to end, so that the processor sees where reading
 // goes on, and once more from its cache for every further row of X. hasFused must hold.
-func (f *forward) multiplyStored(buf *workerBuf, p0, cols int) {
+func (f *f32Product) multiplyStored(buf *workerBuf, p0, cols int) {
 	w := f.w
 	set := fusedKernels(f.lv, w.format)
 	b, ps := w.stored(p0, panelsOf(cols), 0, w.cols)
@@ -54,4 +40,14 @@ func (f *forward) multiplyStored(buf *workerBuf, p0, cols int) {
 			copy(c, buf.tile[:])
 		}
 	}
+}
+
+// fusedRows is the most rows of X for which weights are multiplied in their
+// stored form, row after row while they are in the cache; for more rows it is
+// cheaper to widen them once. (Measured on Zen 4.)
+func fusedRows(f format) int {
+	if f == formatF16 || f == formatBF16 {
+		return 4
+	}
+	return 2
 }

@@ -5,20 +5,20 @@ package kernel
 // overlap X. The rows of W are summed over in blocks of 256 as MulT does it, so
 // that row i of Y has the same bits whatever m and the thread count.
 func (p *Pool) Mul(y, x []float32, m int, w *Matrix) {
-	p.inRows("Mul", y, x, m, w, w.rows, w.cols, false, p.mul)
+	p.inChunks("Mul", y, x, m, w, w.rows, w.cols, false, p.mul)
 }
 
 // MulAdd computes Y += X·W: as [Pool.Mul], with what Y holds in front of the sum.
 func (p *Pool) MulAdd(y, x []float32, m int, w *Matrix) {
-	p.inRows("MulAdd", y, x, m, w, w.rows, w.cols, true, p.mul)
+	p.inChunks("MulAdd", y, x, m, w, w.rows, w.cols, true, p.mul)
 }
 
 // mul is Mul for at most maxRows rows; add is 1 to add to Y, else 0. A job is a block of
 // 16·jobPanels columns of W, and a group of strips of X where these are too few for the
 // threads.
 func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
-	if p.onTiles() {
-		p.mulTiles(ws, y, x, m, w, true, add)
+	if p.usesAMX() {
+		p.mulAMX(ws, y, x, m, w, true, add)
 		return
 	}
 	lv, round := currentISA(), p.compute == BF16
@@ -42,8 +42,8 @@ func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 		s0, s1 := st.n*g/groups, st.n*(g+1)/groups
 		for b, k0 := 0, 0; k0 < w.rows; b, k0 = b+1, k0+blockK {
 			kc := min(blockK, w.rows-k0)
-			t := tiles{lv: lv, set: set, kc: kc, add: max(add, min(k0, 1)), tile: &buf.tile}
-			wide := w.turn(lv, buf, c0, cols, k0, kc)
+			t := blockProduct{lv: lv, set: set, kc: kc, add: max(add, min(k0, 1)), tile: &buf.tile}
+			wide := w.widenTransposed(lv, buf, c0, cols, k0, kc)
 			if round {
 				for c := 0; c < cols; c += PanelRows {
 					roundToBF16(lv, wide[c*blockK:][:kc*PanelRows])
@@ -55,32 +55,4 @@ func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 			}
 		}
 	})
-}
-
-// turn returns rows [k0, k0+kc) of columns [c0, c0+cols) as float32 panels of 16
-// columns, [panel][k][16], blockK·16 apart, with the factors of rows. c0 is a multiple of
-// 16, cols at most 16·jobPanels, k0 a multiple of 16 and kc at most blockK.
-func (w *Matrix) turn(lv isa, buf *workerBuf, c0, cols, k0, kc int) []float32 {
-	const ps = blockK * PanelRows
-	buf.wide = grow(buf.wide, jobPanels*ps+PanelRows)
-	if buf.panel == nil {
-		buf.panel = make([]float32, (jobPanels*PanelRows+PanelRows)*PanelRows)
-	}
-	for r := 0; r < kc; r += PanelRows {
-		panel := (k0 + r) / PanelRows
-		src := buf.panel
-		if w.format == formatF32 {
-			src = w.f32[(panel*w.cols+c0)*PanelRows:][:cols*PanelRows]
-		} else {
-			scale := unscaled[:]
-			if w.scaled {
-				scale = w.scale[panel*PanelRows:][:PanelRows]
-			}
-			w.widenPanel(lv, src, panel, c0, cols, scale)
-		}
-		for c := 0; c < cols; c += PanelRows {
-			transpose(lv, buf.wide[c*blockK+r*PanelRows:], PanelRows, src[c*PanelRows:], PanelRows, min(PanelRows, cols-c), PanelRows)
-		}
-	}
-	return buf.wide
 }

@@ -153,7 +153,7 @@ func TestNarrow(t *testing.T) {
 	r := newRand(33)
 	eachLevel(t, func(t *testing.T, _ string) {
 		for _, steps := range []int{1, 2, 7} {
-			for _, order := range []*[tileCols]uint16{tileNext, tileLUT4, tileLUT2} {
+			for _, order := range []*[tileCols]uint16{amxAdjacent, amxLUT4, amxLUT2} {
 				checkNarrow(t, anyFloats(r, steps*tileCols), order)
 			}
 		}
@@ -203,7 +203,7 @@ func FuzzNarrow(f *testing.F) {
 		for i := range len(data) / 4 {
 			x[i] = math.Float32frombits(uint32(data[4*i]) | uint32(data[4*i+1])<<8 | uint32(data[4*i+2])<<16 | uint32(data[4*i+3])<<24)
 		}
-		order := []*[tileCols]uint16{tileNext, tileLUT4, tileLUT2}[which%3]
+		order := []*[tileCols]uint16{amxAdjacent, amxLUT4, amxLUT2}[which%3]
 		before := Level()
 		defer selectLevel(t, before)
 		for _, lv := range Levels() {

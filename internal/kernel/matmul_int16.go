@@ -2,8 +2,8 @@ package kernel
 
 import "unsafe"
 
-// forwardI16 is one product Y = X·Wᵀ in 16-bit integers, of at most maxRows rows.
-type forwardI16 struct {
+// int16Product is one product Y = X·Wᵀ in 16-bit integers, of at most maxRows rows.
+type int16Product struct {
 	lv          isa
 	set         *gemmI16Set
 	st          strips
@@ -24,8 +24,8 @@ func (p *Pool) mulTI16(ws *workspace, y, x []float32, m int, w *Matrix, form *in
 	lv := currentISA()
 	set := gemmsI16(lv)
 	st := newStrips(set.mr, m)
-	f := &ws.fwd16
-	*f = forwardI16{
+	f := &ws.int16
+	*f = int16Product{
 		lv: lv, set: set, st: st, y: y, x: x, m: m, w: w, form: form,
 		cols: roundedCols(w.cols), scales: scaleBlocks(w.cols),
 		fused: m <= fusedRowsI16 && w.fusedI16(lv),
@@ -40,28 +40,28 @@ func (p *Pool) mulTI16(ws *workspace, y, x []float32, m int, w *Matrix, form *in
 	if f.fused || m == 1 { // a single row is its own packed form
 		ws.rounded, ws.factors = grow(ws.rounded, m*f.cols), grow(ws.factors, m*f.scales)
 		f.rounded, f.factors = ws.rounded, ws.factors
-		ready(m, ws.round)
+		ready(m, ws.roundI16)
 	} else {
 		kBlocks := (w.cols + blockK - 1) / blockK
 		ws.rounded, ws.factors = grow(ws.rounded, kBlocks*st.n*f.stride()), grow(ws.factors, st.n*f.scales*set.mr)
 		f.rounded, f.factors = ws.rounded, ws.factors
-		ready(st.n, ws.pack16)
+		ready(st.n, ws.packI16)
 	}
-	run(blocks*f.groups, ws.job16)
-	*f = forwardI16{} // it keeps neither X nor Y alive
+	run(blocks*f.groups, ws.runI16)
+	*f = int16Product{} // it keeps neither X nor Y alive
 }
 
 // stride is the elements of one packed strip of one block. As in newStrips, 16 dwords may be
 // written past it.
-func (f *forwardI16) stride() int { return f.set.mr*blockK + 2*PanelRows }
+func (f *int16Product) stride() int { return f.set.mr*blockK + 2*PanelRows }
 
 // round rounds row r of X.
-func (f *forwardI16) round(r int) {
+func (f *int16Product) round(r int) {
 	f.form.round(f.lv, f.rounded[r*f.cols:][:f.cols], f.factors[r*f.scales:][:f.scales], f.x[r*f.w.cols:][:f.w.cols])
 }
 
 // pack rounds the rows of strip s and packs them as the microkernels read them.
-func (f *forwardI16) pack(buf *workerBuf, s int) {
+func (f *int16Product) pack(buf *workerBuf, s int) {
 	first, h := f.st.rows(s)
 	buf.strip, buf.factors = grow(buf.strip, h*f.cols), grow(buf.factors, h*f.scales)
 	factors := f.factors[s*f.scales*f.set.mr:]
@@ -72,7 +72,7 @@ func (f *forwardI16) pack(buf *workerBuf, s int) {
 			factors[b*h+r] = buf.factors[b]
 		}
 	}
-	// Pairs are turned as float32 are: nothing looks at them as numbers.
+	// Pairs are transposed as float32 are: nothing looks at them as numbers.
 	rows := asDwords(buf.strip)
 	for b, k0 := 0, 0; k0 < f.cols; b, k0 = b+1, k0+blockK {
 		n := min(blockK, f.cols-k0) / 2
@@ -87,17 +87,17 @@ func asDwords(x []int16) []float32 {
 }
 
 // job computes one block of panels for one group of strips.
-func (f *forwardI16) job(buf *workerBuf, i int) {
+func (f *int16Product) run(buf *workerBuf, i int) {
 	w, st := f.w, f.st
 	p0, np, s0, s1 := share(i, f.per, f.groups, w.panels(), st.n)
 	cols := min(np*PanelRows, w.rows-p0*PanelRows)
 	if f.fused {
-		t := tilesI16{f: f, pairs: f.form.pairs(w.cols), tile: &buf.tile}
+		t := blockProductI16{f: f, pairs: f.form.pairs(w.cols), tile: &buf.tile}
 		t.fused(p0, cols)
 	}
 	for b, k0 := 0, 0; k0 < w.cols && !f.fused; b, k0 = b+1, k0+blockK {
 		kc := min(blockK, w.cols-k0)
-		t := tilesI16{f: f, pairs: f.form.pairs(kc), add: min(k0, 1), tile: &buf.tile}
+		t := blockProductI16{f: f, pairs: f.form.pairs(kc), add: min(k0, 1), tile: &buf.tile}
 		f.widen(buf, p0, np, k0, kc)
 		for s := s0; s < s1; s++ {
 			r0, mr := st.rows(s)
@@ -114,17 +114,17 @@ func (f *forwardI16) job(buf *workerBuf, i int) {
 	}
 }
 
-// panelPairs is the int16 of one panel of a block.
-const panelPairs = blockK * PanelRows
+// int16Panel is the int16 of one panel of a block.
+const int16Panel = blockK * PanelRows
 
 // widen writes np panels from p0 on, columns [k0, k0+kc), to buf.pairs.
-func (f *forwardI16) widen(buf *workerBuf, p0, np, k0, kc int) {
+func (f *int16Product) widen(buf *workerBuf, p0, np, k0, kc int) {
 	if buf.pairs == nil {
-		buf.pairs = make([]int16, jobPanels*panelPairs)
+		buf.pairs = make([]int16, jobPanels*int16Panel)
 	}
 	w, form := f.w, f.form
 	for p := range np {
-		dst := buf.pairs[p*panelPairs:][:panelPairs]
+		dst := buf.pairs[p*int16Panel:][:int16Panel]
 		b, _ := w.stored(p0+p, 1, k0, kc)
 		loads := kc / form.block
 		if form.tables > 0 {
@@ -145,16 +145,16 @@ func (f *forwardI16) widen(buf *workerBuf, p0, np, k0, kc int) {
 // tablesOf returns the tables from a panel on.
 func (f *int16Form) tablesOf(panel int) []int16 { return f.table[panel*f.tables*32:] }
 
-// tilesI16 multiplies packed strips with panels for one block of k.
-type tilesI16 struct {
-	f     *forwardI16
+// blockProductI16 multiplies packed strips with panels for one block of k.
+type blockProductI16 struct {
+	f     *int16Product
 	pairs int
 	add   int
 	tile  *[maxStrip * PanelRows]float32
 }
 
 // multiply computes cols columns of C, whose rows are ldc apart, for one strip.
-func (t *tilesI16) multiply(mr int, a []int16, scale []float32, b []int16, cols int, c []float32, ldc int) {
+func (t *blockProductI16) multiply(mr int, a []int16, scale []float32, b []int16, cols int, c []float32, ldc int) {
 	_ = a[2*t.pairs*mr-1]
 	_ = scale[(2*t.pairs+scaleCols-1)/scaleCols*mr-1]
 	_ = c[(mr-1)*ldc+cols-1]
@@ -166,7 +166,7 @@ func (t *tilesI16) multiply(mr int, a []int16, scale []float32, b []int16, cols 
 			continue
 		}
 		for ; p+np <= full; p += np {
-			f(t.pairs, &a[0], &scale[0], &b[p*panelPairs], panelPairs, &c[p*PanelRows], ldc, t.add)
+			f(t.pairs, &a[0], &scale[0], &b[p*int16Panel], int16Panel, &c[p*PanelRows], ldc, t.add)
 		}
 	}
 	if rest := cols % PanelRows; rest > 0 {
@@ -174,14 +174,14 @@ func (t *tilesI16) multiply(mr int, a []int16, scale []float32, b []int16, cols 
 		for r := 0; r < mr && t.add != 0; r++ { // blocks of a row add up one after the other
 			copy(t.tile[r*PanelRows:], c[r*ldc:][:rest])
 		}
-		funcs[0](t.pairs, &a[0], &scale[0], &b[full*panelPairs], panelPairs, &t.tile[0], PanelRows, t.add)
+		funcs[0](t.pairs, &a[0], &scale[0], &b[full*int16Panel], int16Panel, &t.tile[0], PanelRows, t.add)
 		copyTile(t.tile, 0, mr, rest, c, ldc)
 	}
 }
 
 // fused multiplies all rows of X with cols rows of W from panel p0 on as they are stored,
 // in the order of forward.multiplyStored.
-func (t *tilesI16) fused(p0, cols int) {
+func (t *blockProductI16) fused(p0, cols int) {
 	f, w, form := t.f, t.f.w, t.f.form
 	b, ps := w.stored(p0, panelsOf(cols), 0, w.cols)
 	set := fusedKernelsI16(f.lv, w.format)
