@@ -2,7 +2,7 @@
 
 package kernel
 
-// narrowRow1AVX512 converts 32 columns a step, to places tileBytes apart; see narrowRowGo.
+// narrowRow1AVX512 converts steps of 32 columns, written 2048 bytes apart; see narrowRowGo.
 //
 //go:noescape
 func narrowRow1AVX512(hi *uint16, lo *uint16, x *float32, steps int, order *uint16)
@@ -12,7 +12,7 @@ func narrowRow1AVX512(hi *uint16, lo *uint16, x *float32, steps int, order *uint
 //go:noescape
 func narrowPanel1AVX512(hi *uint16, lo *uint16, src *float32, pairs int)
 
-// narrowRow2AVX512 converts 32 columns a step, to places tileBytes apart; see narrowRowGo.
+// narrowRow2AVX512 converts steps of 32 columns, written 2048 bytes apart; see narrowRowGo.
 //
 //go:noescape
 func narrowRow2AVX512(hi *uint16, lo *uint16, x *float32, steps int, order *uint16)
@@ -47,7 +47,7 @@ func tilesSplit2AMX(config *byte, hi *uint16, lo *uint16, whi *uint16, wlo *uint
 //go:noescape
 func tilesSplit3AMX(config *byte, hi *uint16, lo *uint16, whi *uint16, wlo *uint16, ps int, c *float32, strips int, steps int, stride int, add int)
 
-// peakTilesAMX does n rounds of four tile products of the 1024 bfloat16 at data and returns how many floating-point operations that were.
+// peakTilesAMX executes n rounds of four tile products of the 1024 bfloat16 at data and returns the number of floating-point operations.
 //
 //go:noescape
 func peakTilesAMX(config *byte, data *uint16, n int) (flops int)

@@ -2,8 +2,8 @@ package kernel
 
 import "syscall"
 
-// allowTiles asks the kernel for the right to use tile registers, which a process must do
-// once (Linux, Documentation/arch/x86/xstate.rst).
+// allowTiles requests permission to use tile registers, which a Linux process must do once
+// (Documentation/arch/x86/xstate.rst in the Linux sources).
 func allowTiles() bool {
 	const (
 		archPrctl      = 158

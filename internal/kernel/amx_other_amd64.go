@@ -2,5 +2,5 @@
 
 package kernel
 
-// allowTiles reports false: no other system with tile registers is known to this package.
+// allowTiles returns false: AMX is supported on Linux only.
 func allowTiles() bool { return false }

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// digest is a short fingerprint of the bits of x.
+// digest returns a short hash of the bits of x.
 func digest(x []float32) string {
 	h := sha256.New()
 	for _, v := range x {
@@ -18,8 +18,8 @@ func digest(x []float32) string {
 	return fmt.Sprintf("%x", h.Sum(nil)[:8])
 }
 
-// fixedPoint returns n values between −4 and 4, made without floating-point arithmetic
-// that a compiler could round in its own way.
+// fixedPoint returns n values between −4 and 4. They are exact, so that their bits do not depend on
+// how a compiler rounds floating-point arithmetic.
 func fixedPoint(r *rand.Rand, n int) []float32 {
 	x := make([]float32, n)
 	for i := range x {
@@ -28,8 +28,8 @@ func fixedPoint(r *rand.Rand, n int) []float32 {
 	return x
 }
 
-// digests is what AVX2 and AVX-512 compute, which agree. A kernel that changes its order
-// of operations on purpose changes them too: the test prints those it finds.
+// digests holds the digests of the results of the AVX2 and AVX-512 levels, which agree. A deliberate
+// change of a kernel's order of operations changes them; the test prints the new ones.
 var digests = map[string]string{
 	"AddScaled":      "bf80e2f4e84605c4",
 	"Mul BF16":       "4e8963e3418ec1f7",
@@ -60,9 +60,9 @@ var digests = map[string]string{
 	"sums":           "3ec5932f6818ad44",
 }
 
-// TestSameBitsOnEveryMachine holds the vector levels of all architectures to the same
-// bits. Their exact sums have an oracle in TestMulTIsOneChain; here the digests of one
-// machine stand for what the others must compute.
+// TestSameBitsOnEveryMachine requires that the vector levels of all architectures give the same bits.
+// TestMulTIsOneChain checks the sums against exact arithmetic; here the digests of one machine are
+// the reference for the others.
 func TestSameBitsOnEveryMachine(t *testing.T) {
 	if len(vectorLevels()) == 0 {
 		t.Skip("this machine has no vector level")
@@ -127,7 +127,7 @@ func fixedMatrices(n, k int) map[string]*Matrix {
 	return m
 }
 
-// fixedElementwise returns the element-wise operations on fixed data.
+// fixedElementwise returns the element-wise operations, applied to fixed data.
 func fixedElementwise() map[string]func() []float32 {
 	const n = 1003
 	x, y, z := fixedPoint(newRand(31), n), fixedPoint(newRand(32), n), fixedPoint(newRand(33), n)

@@ -5,9 +5,9 @@ import (
 	"math"
 )
 
-// The gradients of the element-wise operations, for the backward pass.
+// The element-wise operations of the backward pass.
 
-// AddScaled computes dst[i] += s·x[i] with one rounding, of equal lengths.
+// AddScaled computes dst[i] += s·x[i] with one rounding. The lengths are equal.
 func AddScaled(dst, x []float32, s float32) {
 	sameLength("AddScaled", len(dst), len(x))
 	n := vectorLen(len(x))
@@ -25,7 +25,7 @@ func Scale(x []float32, s float32) {
 	mulScalarGo(x[n:], s)
 }
 
-// Dot returns Σ x[i]·y[i], of equal lengths, summed in float64.
+// Dot returns Σ x[i]·y[i], summed in float64. The lengths are equal.
 func Dot(x, y []float32) float64 {
 	sameLength("Dot", len(x), len(y))
 	n := vectorLen(len(x))
@@ -35,7 +35,7 @@ func Dot(x, y []float32) float64 {
 	return total.sum()
 }
 
-// mulBy multiplies dst element by element with the first of x.
+// mulBy multiplies dst by the first elements of x, element by element.
 func mulBy(lv isa, dst, x []float32) {
 	x = x[:len(dst)]
 	n := vectorLen(len(dst))
@@ -43,12 +43,12 @@ func mulBy(lv isa, dst, x []float32) {
 	mulToGo(dst[n:], x[n:])
 }
 
-// RMSNormBack computes the gradient with respect to x of [RMSNorm] with weights w
-// from grad, that with respect to its result, and adds it to dst:
+// RMSNormBack adds to dst the gradient with respect to x of [RMSNorm] with weights w, given grad, the
+// gradient with respect to its result:
 //
 //	dst[i] += r·w[i]·grad[i] - x[i]·r³/n·Σ w[j]·grad[j]·x[j],  r = 1/√(mean(x²)+eps).
 //
-// grad is overwritten. dst may not overlap the others.
+// grad is overwritten. dst must not overlap the other slices.
 func RMSNormBack(dst, grad, x, w []float32, eps float32) {
 	if len(dst) != len(x) || len(w) != len(x) || len(grad) != len(x) {
 		panic(fmt.Sprintf("kernel: RMSNormBack: lengths %d, %d, %d, %d", len(dst), len(grad), len(x), len(w)))
@@ -63,8 +63,8 @@ func RMSNormBack(dst, grad, x, w []float32, eps float32) {
 	AddScaled(dst, x, float32(-along))
 }
 
-// SiLUMulBack replaces gate and up by the gradients with respect to them of
-// [SiLUMul], given grad, that with respect to its result. All have one length.
+// SiLUMulBack replaces gate and up by the gradients of [SiLUMul] with respect to them, given grad, the
+// gradient with respect to its result. The lengths are equal.
 func SiLUMulBack(gate, up, grad []float32) {
 	if len(up) != len(gate) || len(grad) != len(gate) {
 		panic(fmt.Sprintf("kernel: SiLUMulBack: lengths %d, %d, %d", len(gate), len(up), len(grad)))
@@ -79,9 +79,9 @@ func SiLUMulBack(gate, up, grad []float32) {
 	}
 }
 
-// SoftmaxBack replaces grad, the gradient with respect to the result p of
-// [Softmax] with a scale, by scale·p[i]·(grad[i] - Σ p[j]·grad[j]), that with respect
-// to its argument. Both have one length.
+// SoftmaxBack replaces grad, the gradient with respect to the result p of [Softmax] with the given
+// scale, by scale·p[i]·(grad[i] - Σ p[j]·grad[j]), the gradient with respect to its argument. The
+// lengths are equal.
 func SoftmaxBack(grad, p []float32, scale float32) {
 	sameLength("SoftmaxBack", len(grad), len(p))
 	lv, n := currentISA(), vectorLen(len(p))
@@ -92,8 +92,8 @@ func SoftmaxBack(grad, p []float32, scale float32) {
 	mulScalarGo(grad[n:], scale)
 }
 
-// RopeBack turns a gradient back by the angles that [Rope] transposed by: the transpose
-// of a rotation is its inverse.
+// RopeBack rotates a gradient by the negated angles of [Rope]: the transpose of a rotation is its
+// inverse.
 func RopeBack(x []float32, cos, sin []float32) {
 	half := len(cos)
 	if len(sin) != half || len(x) != 2*half {

@@ -2,9 +2,10 @@ package kernel
 
 import "unsafe"
 
-// The twins of the kernels: bfloat16, and X in two parts with W in one or two.
+// The twins of the tile kernels: X and W in one part; X in two, W in one; both in two.
 var bf16Go, split2Go, split3Go = tileGo(1, 1), tileGo(2, 1), tileGo(2, 2)
 
+// tileKernelGo is the twin of tileKernel.
 func tileKernelGo(split bool, wParts int) tileFunc {
 	switch {
 	case !split:
@@ -15,7 +16,7 @@ func tileKernelGo(split bool, wParts int) tileFunc {
 	return split3Go
 }
 
-// tileGo returns the twin of the kernels for X and W in so many parts.
+// tileGo returns the twin of the kernel for the given numbers of parts.
 func tileGo(xParts, wParts int) tileFunc {
 	return func(_ *byte, hi, lo *uint16, whi, wlo *uint16, ps int, c *float32, strips, steps, stride, add int) {
 		size := steps*tileStep + stride
@@ -50,14 +51,15 @@ func tileGo(xParts, wParts int) tileFunc {
 	}
 }
 
+// roundBF16Go rounds x to bfloat16 in place.
 func roundBF16Go(x []float32) {
 	for i, v := range x {
 		x[i] = bfloatToFloat(floatToBfloat(v))
 	}
 }
 
-// narrowRowGo writes a row of X, 32 columns a step, as bfloat16 in the given order, to
-// places tileStep apart; with lo, also the small parts there.
+// narrowRowGo writes a row of X, in steps of 32 columns, as bfloat16 in the given order. The steps
+// are tileStep elements apart. If lo is not nil it writes the low parts there.
 func narrowRowGo(hi, lo []uint16, x []float32, order *[tileCols]uint16) {
 	for s := 0; s*tileCols < len(x); s++ {
 		for i, at := range order {
@@ -70,8 +72,8 @@ func narrowRowGo(hi, lo []uint16, x []float32, order *[tileCols]uint16) {
 	}
 }
 
-// narrowPanelGo writes columns [k][16] as pairs [k/2][16][2] of bfloat16; with lo, also the
-// small parts.
+// narrowPanelGo writes columns [k][16] as pairs [k/2][16][2] of bfloat16. If lo is not nil it writes
+// the low parts there.
 func narrowPanelGo(hi, lo []uint16, src []float32) {
 	for i, v := range src {
 		k, j := i/PanelRows, i%PanelRows

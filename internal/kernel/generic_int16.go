@@ -5,10 +5,10 @@ import (
 	"unsafe"
 )
 
-// quantizeI16Go rounds x, a multiple of 16 elements, to 16-bit integers: x ≈ scale·q
-// with one scale for every block of scaleCols, such that the magnitudes of a block sum to
-// at most limit. Where a value of a block is not finite its scale is not a number.
-// order says which of 16 values stands at each place.
+// quantizeI16Go rounds x, a multiple of 16 elements, to 16-bit integers q, x ≈ scale·q, with one
+// scale for each block of scaleCols elements. The sum of magnitudes of a block is at most limit
+// before rounding. The scale is NaN if an element of the block is not finite. order gives the source
+// of each of 16 elements.
 func quantizeI16Go(dst []int16, scale, x []float32, limit float32, order *[16]uint16) {
 	for b := 0; b*scaleCols < len(x); b++ {
 		block := x[b*scaleCols : min((b+1)*scaleCols, len(x))]
@@ -37,7 +37,7 @@ func quantizeI16Go(dst []int16, scale, x []float32, limit float32, order *[16]ui
 		for i := range block {
 			v := float32(block[i&^15+int(order[i%16])] * inv)
 			q := math.RoundToEven(float64(v))
-			if !(q > math.MinInt16 && q < 1<<31) { // conversion gives the most negative int for what it cannot
+			if !(q > math.MinInt16 && q < 1<<31) { // as VCVTPS2DQ: NaN and values out of range become the smallest integer
 				q = math.MinInt16
 			}
 			dst[b*scaleCols+i] = int16(min(q, math.MaxInt16))
@@ -45,7 +45,8 @@ func quantizeI16Go(dst []int16, scale, x []float32, limit float32, order *[16]ui
 	}
 }
 
-// widenI16Go writes loads of stored weights of one panel as pairs, [pair][16][2].
+// widenI16Go writes stored weights of one panel as pairs, [pair][16][2]. A load is one dword of packed
+// indices, or two int8 columns, for each of 16 rows.
 func widenI16Go(format format, dst []int16, src unsafe.Pointer, table []int16, loads int) {
 	if format == formatInt8 {
 		q := unsafe.Slice((*int8)(src), loads*2*PanelRows)
@@ -73,6 +74,7 @@ func widenI16Go(format format, dst []int16, src unsafe.Pointer, table []int16, l
 	}
 }
 
+// genericI16 holds the 16-bit integer microkernels in plain Go.
 var genericI16 = func() *gemmI16Set {
 	set := &gemmI16Set{mr: 4}
 	for mr := 1; mr <= set.mr; mr++ {
@@ -85,7 +87,7 @@ var genericI16 = func() *gemmI16Set {
 	return set
 }()
 
-// gemmI16Go is a microkernel for one panel.
+// gemmI16Go is a 16-bit integer microkernel for one panel.
 func gemmI16Go(mr int, a []int16, scale []float32, b []int16, c []float32, ldc, add int) {
 	pairs := len(b) / (2 * PanelRows)
 	for r := range mr {

@@ -1,10 +1,10 @@
 package kernel
 
-// The twins of the loops that measure a core: benchmarks give every figure as a
-// share of what these reach in the same run.
+// The twins of the loops that measure the peak rates of a core. Benchmarks report results relative
+// to the rates that these loops reach in the same run.
 
-// peakGo does n rounds of independent multiply-adds and returns the number of
-// floating-point operations. Go keeps eight such chains in registers.
+// peakGo executes n rounds of eight independent multiply-adds, whose sums fit in registers, and
+// returns the number of floating-point operations.
 func peakGo(n int) int {
 	var a, b, c, d, e, f, g, h float32
 	x := float32(n) * 0
@@ -21,7 +21,7 @@ func peakGo(n int) int {
 	return 16*n + int(a+b+c+d+e+f+g+h)
 }
 
-// streamGo reads b and returns something that depends on it.
+// streamGo reads b and returns a value that depends on every byte.
 func streamGo(b []byte, _ bool) (sum uint64) {
 	for _, v := range b {
 		sum |= uint64(v)
@@ -29,5 +29,5 @@ func streamGo(b []byte, _ bool) (sum uint64) {
 	return sum
 }
 
-// peakTilesGo counts nothing: without tiles there is no such limit.
+// peakTilesGo returns 0: there is no peak rate of tiles without tiles.
 func peakTilesGo(*[64]byte, *[1024]uint16, int) int { return 0 }

@@ -2,40 +2,41 @@ package kernel
 
 import "unsafe"
 
-// amxBlockK is the columns of a block on tiles: two panels of it stay in the first-level cache.
+// amxBlockK is the number of columns of a block: two panels of it fit in the first-level cache.
 const amxBlockK = 512
 
-// amxBlockStrips is how many strips of X pass by all panels of a job in turn: 256 KiB of each part
-// of a block, which stay in the second-level cache.
+// amxBlockStrips is the number of strips of X that are multiplied by all panels of a job before the
+// next strips: 256 KiB of each part of a block, which fit in the second-level cache.
 const amxBlockStrips = 8
 
-// amxPanel is the elements of one panel of a block, as pairs.
+// amxPanel is the number of elements of one panel of a block.
 const amxPanel = amxBlockK * PanelRows
 
-// amxSums is the elements of the four tiles of sums, [row half][panel][16][16].
+// amxSums is the number of elements of the four tiles of sums, [row half][panel][16][16].
 const amxSums = tileRows * 2 * PanelRows
 
-// amxProduct is one product on tiles, Y = X·Wᵀ or, if back is set, Y = X·W, of at most
-// maxRows rows.
+// amxProduct is one product on AMX tiles, Y = X·Wᵀ or, if back is set, Y = X·W, of at most maxRows
+// rows. An operand has one part, the nearest bfloat16, or two: the high part and the low part, which
+// is the nearest bfloat16 to the remainder.
 type amxProduct struct {
 	lv          isa
 	mul         tileFunc
 	y, x        []float32
-	hi, lo      []uint16 // parts of X, [strip][steps][32][32]; lo is nil for one
+	hi, lo      []uint16 // parts of X, [strip][steps][32][32]; lo is nil if X has one part
 	m           int
 	in, out     int // columns of X and of Y
 	strips      int
 	steps       int // of 32 columns of X
 	w           *Matrix
 	form        *amxForm
-	order       *[tileCols]uint16 // in which columns of X pair up
-	parts       int               // of W
+	order       *[tileCols]uint16 // order of the columns of X in pairs
+	parts       int               // number of parts of W
 	back        bool
 	add         int
 	per, groups int
 }
 
-// usesAMX reports whether the pool's products run on tiles, or on their twin.
+// usesAMX reports whether the pool's products run on tiles, or on the Go twin of the tile kernels.
 func (p *Pool) usesAMX() bool {
 	switch p.compute {
 	case Split:
@@ -46,7 +47,7 @@ func (p *Pool) usesAMX() bool {
 	return false
 }
 
-// mulAMX is mulT or, if back is set, mul, on tiles.
+// mulAMX is mulT or, if back is set, mul, on AMX tiles.
 func (p *Pool) mulAMX(ws *workspace, y, x []float32, m int, w *Matrix, back bool, add int) {
 	f := &ws.amx
 	*f = amxProduct{
@@ -60,7 +61,7 @@ func (p *Pool) mulAMX(ws *workspace, y, x []float32, m int, w *Matrix, back bool
 	}
 	if p.compute == Split {
 		f.parts = f.form.parts
-		if back { // the factors of rows are in these weights
+		if back { // the widened weights include the factors of rows
 			f.parts = 2
 		}
 	}
@@ -81,26 +82,26 @@ func (p *Pool) mulAMX(ws *workspace, y, x []float32, m int, w *Matrix, back bool
 	*f = amxProduct{}
 }
 
-// partitionAMX is partition for products on tiles. They are so quick that passing X by only a
-// few panels at a time would wait for memory: rather than making the blocks of panels
-// smaller, it cuts X, down to a few strips, and has weights widened more than once.
+// partitionAMX is partition for products on AMX tiles. Tiles are so fast that a block of a few
+// panels would be limited by the bandwidth of reading X. It therefore divides X, down to a few
+// strips, before it makes blocks smaller, although weights are then widened more than once.
 func (p *Pool) partitionAMX(panels, strips int) (per, blocks, groups int) {
-	const fewStrips = 4
-	most := (strips + fewStrips - 1) / fewStrips
+	const minStrips = 4
+	maxGroups := (strips + minStrips - 1) / minStrips
 	jobs := 1
 	if p.threads > 1 {
 		jobs = 4 * p.threads
 	}
 	for per = jobPanels; ; per /= 2 {
 		blocks = (panels + per - 1) / per
-		if per == 2 || blocks*most >= jobs {
+		if per == 2 || blocks*maxGroups >= jobs {
 			break
 		}
 	}
-	return per, blocks, min(most, max(1, (jobs+blocks-1)/blocks))
+	return per, blocks, min(maxGroups, max(1, (jobs+blocks-1)/blocks))
 }
 
-// pack converts strip s of X. Rows and columns beyond the last are zero.
+// pack converts strip s of X to bfloat16. Padding rows and columns are zero.
 func (f *amxProduct) pack(s int) {
 	size := f.steps * tileStep
 	hi := f.hi[s*size:][:size]
@@ -133,7 +134,7 @@ func (f *amxProduct) pack(s int) {
 	}
 }
 
-// from returns x[at:], nil of nil.
+// sliceFrom returns x[at:], or nil if x is nil.
 func sliceFrom(x []uint16, at int) []uint16 {
 	if x == nil {
 		return nil
@@ -141,11 +142,11 @@ func sliceFrom(x []uint16, at int) []uint16 {
 	return x[at:]
 }
 
-// job computes one block of panels for one group of strips.
+// run executes job i: one block of panels for one group of strips.
 func (f *amxProduct) run(buf *workerBuf, i int) {
 	p0, np, s0, s1 := share(i, f.per, f.groups, panelsOf(f.out), f.strips)
 	n := s1 - s0
-	panelPairs := (np + 1) / 2 // pairs of panels; a last one without a partner brings nothing of use
+	panelPairs := (np + 1) / 2 // an odd last panel is multiplied with unused data
 	buf.sums = grow(buf.sums, panelPairs*n*amxSums)
 	for part := range buf.parts {
 		buf.parts[part] = grow(buf.parts[part], jobPanels*amxPanel)
@@ -170,7 +171,7 @@ func (f *amxProduct) run(buf *workerBuf, i int) {
 	f.store(buf, p0, np, s0, n)
 }
 
-// store brings the sums of np panels and n strips to Y.
+// store writes the sums of np panels and n strips to Y.
 func (f *amxProduct) store(buf *workerBuf, p0, np, s0, n int) {
 	for r := s0 * tileRows; r < min((s0+n)*tileRows, f.m); r++ {
 		s, half, i := r/tileRows-s0, r%tileRows/PanelRows, r%PanelRows
@@ -196,8 +197,8 @@ func (f *amxProduct) store(buf *workerBuf, p0, np, s0, n int) {
 	}
 }
 
-// widen writes the parts of np panels of W (of Wᵀ, if back is set) from p0 on, columns
-// [k0, k0+kc) of X, to buf.parts. What is missing to whole steps is zero.
+// widen writes the parts of panels [p0, p0+np) of W (of Wᵀ, if back is set), columns [k0, k0+kc) of
+// X, to buf.parts, padded with zeros to whole steps.
 func (f *amxProduct) widen(buf *workerBuf, p0, np, k0, kc int) {
 	for k := 0; k < kc; k += blockK {
 		n := min(blockK, kc-k)
@@ -231,7 +232,7 @@ func (f *amxProduct) widen(buf *workerBuf, p0, np, k0, kc int) {
 	}
 }
 
-// pairs converts n widened columns, [n][16], to columns k on of panel p of buf.parts.
+// pairs converts n widened columns, [n][16], to columns [k, k+n) of panel p of buf.parts.
 func (f *amxProduct) pairs(buf *workerBuf, p, k, n int, wide []float32) {
 	if n%2 == 1 {
 		clear(wide[n*PanelRows:][:PanelRows])
@@ -245,8 +246,8 @@ func (f *amxProduct) pairs(buf *workerBuf, p, k, n int, wide []float32) {
 	narrowPanel(f.lv, hi, lo, wide[:n*PanelRows])
 }
 
-// look looks n columns of panel p0+p up, as columns k on of panel p of buf.parts. The
-// last load may reach beyond them: activations there are zero.
+// lookUp looks up the n columns of panel p0+p from k0+k on, as columns [k, k+n) of panel p of
+// buf.parts. The last load may extend past them; the activations there are zero.
 func (f *amxProduct) lookUp(buf *workerBuf, p0, p, k0, k, n int) {
 	_, per := f.w.field()
 	src, _ := f.w.stored(p0+p, 1, k0+k, n)
@@ -259,14 +260,14 @@ func (f *amxProduct) lookUp(buf *workerBuf, p0, p, k0, k, n int) {
 	}
 }
 
-// asInt16 returns bfloat16 as the int16 that have the same bits: look-ups move them only.
+// asInt16 returns bfloat16 as int16 with the same bits: a look-up only copies them.
 func asInt16(x []uint16) []int16 {
 	return unsafe.Slice((*int16)(unsafe.Pointer(unsafe.SliceData(x))), len(x))
 }
 
 // tileConfig configures all eight tiles as 16 rows of 64 bytes (Intel SDM, LDTILECFG).
 var tileConfig = func() *[64]byte {
-	c := &[64]byte{0: 1} // palette
+	c := &[64]byte{0: 1} // palette 1
 	for t := range 8 {
 		c[16+2*t], c[48+t] = 64, 16
 	}

@@ -1,7 +1,7 @@
 package kernel
 
-// Conversions to bfloat16 for products that use it. A part is one bfloat16; two parts sum
-// to a float32 of 16 significant bits.
+// Conversion of operands to bfloat16. A part is one bfloat16; a sum of two parts has 16 significant
+// bits.
 
 // roundToBF16 rounds x to bfloat16 in place.
 func roundToBF16(lv isa, x []float32) {
@@ -10,30 +10,30 @@ func roundToBF16(lv isa, x []float32) {
 	roundBF16Go(x[n:])
 }
 
-// parts returns the bfloat16 nearest to v and that nearest to what is left.
+// parts returns the bfloat16 nearest to v, and the one nearest to the remainder.
 func parts(v float32) (hi, lo uint16) {
 	hi = floatToBfloat(v)
 	return hi, floatToBfloat(v - bfloatToFloat(hi))
 }
 
-// tileRows and tileCols are the rows of X and the columns that one step of a product on
-// tiles takes: two tiles of 16 rows with 32 bfloat16 each.
+// tileRows and tileCols are the numbers of rows and columns of X in one step of a product on AMX
+// tiles: two tiles of 16 rows with 32 bfloat16 each.
 const (
 	tileRows = 32
 	tileCols = 32
 	tileStep = tileRows * tileCols // elements
 )
 
-// amxForm is how a matrix becomes pairs of bfloat16.
+// amxForm is the data of a matrix, in addition to its stored weights, for products on AMX tiles.
 type amxForm struct {
-	hi, lo []uint16 // [panel][tables][32] tables; nil where weights are widened to float32 first
+	hi, lo []uint16 // [panel][tables][32] parts of tables; nil if weights are widened to float32 first
 	tables int
-	parts  int               // 1 if every small part is zero
-	order  *[tileCols]uint16 // of a step's columns: twice the column, plus one
+	parts  int               // 1 if every low part is zero
+	order  *[tileCols]uint16 // source column c of each of 32 positions, as 2c+1
 }
 
-// The order of a step's 32 columns by that of 16. The kernel takes the upper half, an odd
-// word, of a float32.
+// The source columns of the 32 positions of a step, derived from those of 16 columns. The kernel
+// selects 16-bit words: the upper half of float32 c is word 2c+1.
 var (
 	amxAdjacent = amxOrder(orderAdjacent)
 	amxLUT4     = amxOrder(orderLUT4)
@@ -48,7 +48,7 @@ func amxOrder(order *[16]uint16) *[tileCols]uint16 {
 	return &o
 }
 
-// tiles returns the form of w.
+// amx returns the form of w.
 func (w *Matrix) amx() *amxForm {
 	w.amxOnce.Do(func() { w.amxForm = w.newAMXForm() })
 	return w.amxForm
@@ -71,7 +71,7 @@ func (w *Matrix) newAMXForm() *amxForm {
 	f.hi, f.lo = make([]uint16, n), make([]uint16, n)
 	for i := range n {
 		panel, table := i/(32*f.tables), i/32%f.tables
-		entry := i % 32 >> (table * 2) & 15 // as the tables of 16-bit integers
+		entry := i % 32 >> (table * 2) & 15 // as in newInt16Form
 		f.hi[i], f.lo[i] = parts(w.table[panel*PanelRows+entry])
 	}
 	return f

@@ -19,7 +19,7 @@ func backIn(c Compute, threads int, x []float32, m int, w *Matrix) []float32 {
 	return y
 }
 
-// tileFormats makes a matrix of each way to become pairs of bfloat16.
+// tileFormats lists a constructor for each way in which a matrix is converted to pairs of bfloat16.
 var tileFormats = append([]struct {
 	name string
 	make func(r *rand.Rand, n, k int) *Matrix
@@ -40,9 +40,8 @@ var tileFormats = append([]struct {
 
 var tileShapes = [][2]int{{1, 1}, {16, 16}, {5, 7}, {33, 31}, {48, 33}, {17, 129}, {130, 265}, {144, 320}, {40, 1030}}
 
-// checkProducts holds Y = X·Wᵀ and Y = X·W to float64 with the operands rounded by round,
-// relative to the sum of magnitudes, and requires that rows do not depend on those around
-// them.
+// checkProducts compares Y = X·Wᵀ and Y = X·W with float64 products of the operands rounded by round,
+// relative to the sum of magnitudes, and requires that a row does not depend on other rows.
 func checkProducts(t *testing.T, c Compute, tolerance float64, round func(float64) float64) {
 	eachLevelWith(t, c, func(t *testing.T, level string) {
 		r := newRand(31)
@@ -96,7 +95,7 @@ func checkProducts(t *testing.T, c Compute, tolerance float64, round func(float6
 }
 
 func TestSplitProducts(t *testing.T) {
-	// Two operands are off by up to 2^-17 each, and the product of their small parts is left out.
+	// Each operand has an error of up to 2^-17, and the product of the low parts is omitted.
 	checkProducts(t, Split, 0x1p-15, func(v float64) float64 { return v })
 }
 
@@ -104,7 +103,7 @@ func TestBF16Products(t *testing.T) {
 	checkProducts(t, BF16, 2e-5, func(v float64) float64 { return float64(bfloatToFloat(floatToBfloat(float32(v)))) })
 }
 
-// TestTileAdd: MulTAdd and MulAdd add the finished product to what is there.
+// TestTileAdd checks that MulTAdd and MulAdd add the finished product to Y.
 func TestTileAdd(t *testing.T) {
 	r := newRand(32)
 	const m, n, k = 35, 40, 140
@@ -136,7 +135,7 @@ func TestTileAdd(t *testing.T) {
 	}
 }
 
-// anyFloats returns n values of any kind, NaN and infinities among them.
+// anyFloats returns n values with arbitrary bits, including NaN and infinities.
 func anyFloats(r *rand.Rand, n int) []float32 {
 	x := make([]float32, n)
 	for i := range x {
@@ -148,7 +147,7 @@ func anyFloats(r *rand.Rand, n int) []float32 {
 	return x
 }
 
-// TestNarrow holds the conversions to their twins, bit by bit: NaN stay NaN.
+// TestNarrow compares the conversions with their twins bit by bit; NaN must stay NaN.
 func TestNarrow(t *testing.T) {
 	r := newRand(33)
 	eachLevel(t, func(t *testing.T, _ string) {
@@ -194,7 +193,7 @@ func checkNarrow(t *testing.T, x []float32, order *[tileCols]uint16) {
 	sameBits(t, "rounded", rounded, want)
 }
 
-// FuzzNarrow holds the conversions to their twins for any bits.
+// FuzzNarrow compares the conversions with their twins on arbitrary bits.
 func FuzzNarrow(f *testing.F) {
 	f.Add([]byte{0, 0, 0x80, 0x7f, 1, 0, 0x80, 0x7f, 0xff, 0xff, 0x7f, 0x7f, 0xff, 0x7f, 0, 0}, uint8(0))
 	f.Add([]byte{1, 0, 0, 0, 0, 0x80, 0, 0x3f, 0, 0x80, 1, 0x3f}, uint8(1))
@@ -213,7 +212,7 @@ func FuzzNarrow(f *testing.F) {
 	})
 }
 
-// FuzzTiles holds products on tiles, or their twins, to float64 for any sizes and formats.
+// FuzzTiles compares products on tiles, or of their twins, with float64 for arbitrary sizes and formats.
 func FuzzTiles(f *testing.F) {
 	for kind := range uint8(9) {
 		f.Add(kind, 3*kind+1, uint16(17*kind), uint16(67*kind), kind%2 == 0, uint64(kind))

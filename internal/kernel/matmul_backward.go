@@ -1,21 +1,20 @@
 package kernel
 
-// Mul computes Y = X·W: the product of a backward pass, where MulT is that of the
-// forward pass. X is [m, Rows] and Y is [m, Cols], both row-major; Y must not
-// overlap X. The rows of W are summed over in blocks of 256 as MulT does it, so
-// that row i of Y has the same bits whatever m and the thread count.
+// Mul computes Y = X·W, the product of a backward pass. X is [m, Rows] and Y is [m, Cols], both
+// row-major; Y must not overlap X. The sum over the rows of W has the order of [Pool.MulT], so
+// that the bits of row i of Y depend neither on m nor on the thread count.
 func (p *Pool) Mul(y, x []float32, m int, w *Matrix) {
 	p.inChunks("Mul", y, x, m, w, w.rows, w.cols, false, p.mul)
 }
 
-// MulAdd computes Y += X·W: as [Pool.Mul], with what Y holds in front of the sum.
+// MulAdd computes Y += X·W; otherwise it is like [Pool.Mul].
 func (p *Pool) MulAdd(y, x []float32, m int, w *Matrix) {
 	p.inChunks("MulAdd", y, x, m, w, w.rows, w.cols, true, p.mul)
 }
 
 // mul is Mul for at most maxRows rows; add is 1 to add to Y, else 0. A job is a block of
-// 16·jobPanels columns of W, and a group of strips of X where these are too few for the
-// threads.
+// 16·jobPanels columns of W for one group of strips of X; there is more than one group if the
+// blocks alone are too few for the threads.
 func (p *Pool) mul(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 	if p.usesAMX() {
 		p.mulAMX(ws, y, x, m, w, true, add)

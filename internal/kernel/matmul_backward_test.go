@@ -7,7 +7,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// transposed returns wᵀ of w [n, k].
+// transposed returns the transpose of w [n, k].
 func transposed(w []float32, n, k int) []float32 {
 	t := make([]float32, len(w))
 	for i := range n {
@@ -18,8 +18,8 @@ func transposed(w []float32, n, k int) []float32 {
 	return t
 }
 
-// TestMulIsMulTOfTheTranspose holds Mul to MulT bit by bit, for every way a weight
-// is stored, over sizes around every edge.
+// TestMulIsMulTOfTheTranspose compares Mul with MulT of the transpose bit by bit, for every format and
+// for sizes near every block boundary.
 func TestMulIsMulTOfTheTranspose(t *testing.T) {
 	eachLevel(t, func(t *testing.T, _ string) {
 		r := newRand(11)
@@ -74,8 +74,8 @@ func TestMulIsMulTOfTheTranspose(t *testing.T) {
 	})
 }
 
-// TestAddingProducts holds MulTAdd and MulAdd to the product and a sum after it, which
-// round alike as long as one block holds the summed dimension.
+// TestAddingProducts compares MulTAdd and MulAdd with a product followed by a sum. Both round equally
+// if the summed dimension is one block.
 func TestAddingProducts(t *testing.T) {
 	eachLevel(t, func(t *testing.T, _ string) {
 		r := newRand(12)

@@ -3,18 +3,18 @@ package kernel
 import "fmt"
 
 const (
-	// maxRows is the most rows of X that are packed at once: it bounds the memory
-	// of a product, and is enough to pay for widening the weights.
+	// maxRows is the maximum number of rows of X that are packed at once. It bounds the
+	// memory of a product, and is large enough to amortize the widening of weights.
 	maxRows = 1024
-	// jobPanels is the most weight panels that one job widens at a time: 128 KiB of
-	// float32, which stays in the second-level cache while strips of X pass by.
+	// jobPanels is the maximum number of weight panels in a job: 128 KiB of float32 for each
+	// block, which fit in the second-level cache while all strips of X are multiplied by them.
 	jobPanels = 8
-	// serialWork is the multiply-adds below which waking workers costs more than
-	// it saves.
+	// serialWork is the number of multiply-adds below which a product runs serially, because
+	// waking workers would cost more time than it saves.
 	serialWork = 32 << 10
 )
 
-// forward is one product Y = X·Wᵀ, or Y += with add 1, of at most maxRows rows.
+// f32Product is one product Y = X·Wᵀ, or Y += X·Wᵀ if add is 1, of at most maxRows rows.
 type f32Product struct {
 	lv           isa
 	set          *gemmSet
@@ -25,29 +25,28 @@ type f32Product struct {
 	add          int
 	per, groups  int // panels in a job, groups of strips
 	fused        bool
-	round        bool // operands to bfloat16
+	round        bool // round operands to bfloat16
 }
 
-// MulT computes Y = X·Wᵀ. X is [m, Cols] and Y is [m, Rows], both row-major; Y
-// must not overlap X. Row i of Y has the same bits whatever m, the thread count
-// and the rows around it; see the package comment for the order of sums.
+// MulT computes Y = X·Wᵀ, the product of a forward pass. X is [m, Cols] and Y is [m, Rows], both
+// row-major; Y must not overlap X. The bits of row i of Y depend neither on m, nor on the thread
+// count, nor on the other rows; the package comment defines the order of sums.
 //
-// A weight that is infinite or not a number gives, in F32, the outputs that IEEE
-// arithmetic gives.
+// In F32, infinite and NaN weights propagate as in IEEE arithmetic.
 func (p *Pool) MulT(y, x []float32, m int, w *Matrix) {
 	p.inChunks("MulT", y, x, m, w, w.cols, w.rows, false, p.mulT)
 }
 
-// MulTAdd computes Y += X·Wᵀ: as [Pool.MulT], with what Y holds in front of the sum.
+// MulTAdd computes Y += X·Wᵀ; otherwise it is like [Pool.MulT].
 func (p *Pool) MulTAdd(y, x []float32, m int, w *Matrix) {
 	p.inChunks("MulTAdd", y, x, m, w, w.cols, w.rows, true, p.mulT)
 }
 
-// inChunks computes the product of [m, in] rows of X, maxRows at a time.
+// inChunks computes a product of X [m, in] to Y [m, out], at most maxRows rows at a time.
 func (p *Pool) inChunks(name string, y, x []float32, m int, w *Matrix, in, out int, add bool,
 	mul func(ws *workspace, y, x []float32, m int, w *Matrix, add int)) {
 	if m < 0 || len(x) < m*in || len(y) < m*out {
-		panic(fmt.Sprintf("kernel: %s: x has %d elements and y %d for %d rows with a matrix [%d, %d]",
+		panic(fmt.Sprintf("kernel: %s: x has %d elements and y %d, for %d rows and a matrix [%d, %d]",
 			name, len(x), len(y), m, w.rows, w.cols))
 	}
 	if in == 0 && !add {
@@ -62,23 +61,23 @@ func (p *Pool) inChunks(name string, y, x []float32, m int, w *Matrix, in, out i
 	}
 	ws := p.getWorkspace()
 	parts := (m + maxRows - 1) / maxRows
-	most := ((m+parts-1)/parts + tileRows - 1) &^ (tileRows - 1)
-	for r := 0; r < m; r += most {
-		c := min(most, m-r)
+	chunk := ((m+parts-1)/parts + tileRows - 1) &^ (tileRows - 1)
+	for r := 0; r < m; r += chunk {
+		c := min(chunk, m-r)
 		mul(ws, y[r*out:(r+c)*out], x[r*in:(r+c)*in], c, w, first)
 	}
-	p.putWorkspace(ws) // not deferred: after a panic a worker may still hold it
+	p.putWorkspace(ws) // not deferred: after a panic a worker may still use it
 }
 
-// mulT is MulT for at most maxRows rows; add is 1 to add to Y, else 0. Jobs are blocks of
-// weight panels, and groups of strips of X where the panels alone are too few for the
-// threads.
+// mulT is MulT for at most maxRows rows; add is 1 to add to Y, else 0. A job is a block of weight
+// panels for one group of strips of X; there is more than one group if the blocks alone are too
+// few for the threads.
 func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 	var form *int16Form
 	if p.compute == I16 && I16.available() {
 		form = w.int16()
 	}
-	if add != 0 && (w.scaled || form != nil) { // the factors are not for what y holds
+	if add != 0 && (w.scaled || form != nil) { // the factors must not multiply the old values of y
 		ws.sum = grow(ws.sum, len(y))
 		p.mulT(ws, ws.sum, x, m, w, 0)
 		Add(y, ws.sum)
@@ -99,7 +98,7 @@ func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 	per, blocks, groups := p.partition(m, w.panels(), st.n)
 	run := p.runFor(m * w.rows * w.cols)
 
-	// A single row is its own packed form; fused kernels take rows as they are.
+	// A single row is its own packed form, and fused kernels read rows that are not packed.
 	f := &ws.f32
 	*f = f32Product{
 		lv: lv, set: set, st: st, y: y, x: x, packed: x, m: m, w: w, add: add, per: per, groups: groups,
@@ -123,13 +122,13 @@ func (p *Pool) mulT(ws *workspace, y, x []float32, m int, w *Matrix, add int) {
 		}
 	}
 	run(blocks*groups, ws.runF32)
-	*f = f32Product{} // it keeps neither X nor Y alive
+	*f = f32Product{} // so that the workspace does not keep X and Y alive
 }
 
 // pack packs strip s of X.
 func (f *f32Product) pack(s int) { f.st.packAll(f.lv, f.packed, f.x, f.w.cols, s, f.round) }
 
-// job computes one block of panels for one group of strips.
+// run executes job i: one block of panels for one group of strips.
 func (f *f32Product) run(buf *workerBuf, i int) {
 	w, st := f.w, f.st
 	p0, np, s0, s1 := share(i, f.per, f.groups, w.panels(), st.n)

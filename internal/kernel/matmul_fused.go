@@ -5,9 +5,9 @@ import "unsafe"
 // hasFused reports whether kernels of the level multiply weights in the given stored form.
 func hasFused(l isa, f format) bool { return fusedKernels(l, f) != nil }
 
-// multiplyStored multiplies all rows of X with cols rows of W from panel p0 on as they are
-// stored. A few panels are read from end to end, so that the processor sees where reading
-// goes on, and once more from its cache for every further row of X. hasFused must hold.
+// multiplyStored multiplies all rows of X by cols rows of W, from panel p0 on, in their stored form.
+// It reads a few panels from beginning to end, so that the hardware prefetcher follows, and
+// again from the cache for each further row of X. The level must have kernels for the format.
 func (f *f32Product) multiplyStored(buf *workerBuf, p0, cols int) {
 	w := f.w
 	set := fusedKernels(f.lv, w.format)
@@ -35,16 +35,15 @@ func (f *f32Product) multiplyStored(buf *workerBuf, p0, cols int) {
 	if rest := cols % PanelRows; rest > 0 {
 		for r := range f.m {
 			c := f.y[r*w.rows+(p0+full)*PanelRows:][:rest]
-			copy(buf.tile[:], c) // blocks of a row add up one after the other
+			copy(buf.tile[:], c) // the kernel adds to it
 			call(set[0], r, full, &buf.tile[0])
 			copy(c, buf.tile[:])
 		}
 	}
 }
 
-// fusedRows is the most rows of X for which weights are multiplied in their
-// stored form, row after row while they are in the cache; for more rows it is
-// cheaper to widen them once. (Measured on Zen 4.)
+// fusedRows is the maximum number of rows of X for which weights are multiplied in their stored
+// form, once for each row; for more rows it is faster to widen them once. (Measured on Zen 4.)
 func fusedRows(f format) int {
 	if f == formatF16 || f == formatBF16 {
 		return 4

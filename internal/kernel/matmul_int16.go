@@ -2,7 +2,7 @@ package kernel
 
 import "unsafe"
 
-// int16Product is one product Y = X·Wᵀ in 16-bit integers, of at most maxRows rows.
+// int16Product is one product Y = X·Wᵀ of 16-bit integers, of at most maxRows rows.
 type int16Product struct {
 	lv          isa
 	set         *gemmI16Set
@@ -10,8 +10,8 @@ type int16Product struct {
 	y, x        []float32
 	rounded     []int16   // rows [m][cols], or strips [block of k][strip][pair][rows of the strip]
 	factors     []float32 // [m][blocks], or [strip][blocks][rows of the strip]
-	cols        int       // of a rounded row
-	scales      int       // factors of a row
+	cols        int       // elements of a rounded row
+	scales      int       // factors of a rounded row
 	m           int
 	w           *Matrix
 	form        *int16Form
@@ -19,7 +19,7 @@ type int16Product struct {
 	fused       bool
 }
 
-// mulTI16 is mulT in 16-bit integers.
+// mulTI16 is mulT in arithmetic I16.
 func (p *Pool) mulTI16(ws *workspace, y, x []float32, m int, w *Matrix, form *int16Form) {
 	lv := currentISA()
 	set := gemmsI16(lv)
@@ -48,11 +48,11 @@ func (p *Pool) mulTI16(ws *workspace, y, x []float32, m int, w *Matrix, form *in
 		ready(st.n, ws.packI16)
 	}
 	run(blocks*f.groups, ws.runI16)
-	*f = int16Product{} // it keeps neither X nor Y alive
+	*f = int16Product{} // so that the workspace does not keep X and Y alive
 }
 
-// stride is the elements of one packed strip of one block. As in newStrips, 16 dwords may be
-// written past it.
+// stride is the distance between two packed strips of one block, in elements. It includes the 16
+// dwords past a strip that transposition may write, as in newStrips.
 func (f *int16Product) stride() int { return f.set.mr*blockK + 2*PanelRows }
 
 // round rounds row r of X.
@@ -60,7 +60,7 @@ func (f *int16Product) round(r int) {
 	f.form.round(f.lv, f.rounded[r*f.cols:][:f.cols], f.factors[r*f.scales:][:f.scales], f.x[r*f.w.cols:][:f.w.cols])
 }
 
-// pack rounds the rows of strip s and packs them as the microkernels read them.
+// pack rounds the rows of strip s and packs them in the layout of the microkernels.
 func (f *int16Product) pack(buf *workerBuf, s int) {
 	first, h := f.st.rows(s)
 	buf.strip, buf.factors = grow(buf.strip, h*f.cols), grow(buf.factors, h*f.scales)
@@ -72,7 +72,7 @@ func (f *int16Product) pack(buf *workerBuf, s int) {
 			factors[b*h+r] = buf.factors[b]
 		}
 	}
-	// Pairs are transposed as float32 are: nothing looks at them as numbers.
+	// A pair is moved as one float32: transposition does not interpret the values.
 	rows := asDwords(buf.strip)
 	for b, k0 := 0, 0; k0 < f.cols; b, k0 = b+1, k0+blockK {
 		n := min(blockK, f.cols-k0) / 2
@@ -81,12 +81,12 @@ func (f *int16Product) pack(buf *workerBuf, s int) {
 	}
 }
 
-// asDwords returns pairs of int16 as the float32 that have the same bits.
+// asDwords returns pairs of int16 as float32 with the same bits.
 func asDwords(x []int16) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(x))), len(x)/2)
 }
 
-// job computes one block of panels for one group of strips.
+// run executes job i: one block of panels for one group of strips.
 func (f *int16Product) run(buf *workerBuf, i int) {
 	w, st := f.w, f.st
 	p0, np, s0, s1 := share(i, f.per, f.groups, w.panels(), st.n)
@@ -114,10 +114,10 @@ func (f *int16Product) run(buf *workerBuf, i int) {
 	}
 }
 
-// int16Panel is the int16 of one panel of a block.
+// int16Panel is the number of int16 in one panel of a block.
 const int16Panel = blockK * PanelRows
 
-// widen writes np panels from p0 on, columns [k0, k0+kc), to buf.pairs.
+// widen writes columns [k0, k0+kc) of panels [p0, p0+np) to buf.pairs.
 func (f *int16Product) widen(buf *workerBuf, p0, np, k0, kc int) {
 	if buf.pairs == nil {
 		buf.pairs = make([]int16, jobPanels*int16Panel)
@@ -133,7 +133,7 @@ func (f *int16Product) widen(buf *workerBuf, p0, np, k0, kc int) {
 		if loads > 0 {
 			widenI16(f.lv, w.format, dst, b, form.tablesOf(p0+p), loads)
 		}
-		if form.tables == 0 && kc%2 == 1 { // the last int8 column has no neighbour
+		if form.tables == 0 && kc%2 == 1 { // the last int8 column is not half of a pair
 			last := w.i8[((p0+p)*w.cols+k0+kc-1)*PanelRows:]
 			for r := range PanelRows {
 				dst[(loads*PanelRows+r)*2], dst[(loads*PanelRows+r)*2+1] = int16(last[r]), 0
@@ -142,10 +142,10 @@ func (f *int16Product) widen(buf *workerBuf, p0, np, k0, kc int) {
 	}
 }
 
-// tablesOf returns the tables from a panel on.
+// tablesOf returns the tables of a panel and of those that follow.
 func (f *int16Form) tablesOf(panel int) []int16 { return f.table[panel*f.tables*32:] }
 
-// blockProductI16 multiplies packed strips with panels for one block of k.
+// blockProductI16 multiplies packed strips by panels for one block of k.
 type blockProductI16 struct {
 	f     *int16Product
 	pairs int
@@ -171,7 +171,7 @@ func (t *blockProductI16) multiply(mr int, a []int16, scale []float32, b []int16
 	}
 	if rest := cols % PanelRows; rest > 0 {
 		c = c[full*PanelRows:]
-		for r := 0; r < mr && t.add != 0; r++ { // blocks of a row add up one after the other
+		for r := 0; r < mr && t.add != 0; r++ { // the kernel adds to it
 			copy(t.tile[r*PanelRows:], c[r*ldc:][:rest])
 		}
 		funcs[0](t.pairs, &a[0], &scale[0], &b[full*int16Panel], int16Panel, &t.tile[0], PanelRows, t.add)
@@ -179,8 +179,8 @@ func (t *blockProductI16) multiply(mr int, a []int16, scale []float32, b []int16
 	}
 }
 
-// fused multiplies all rows of X with cols rows of W from panel p0 on as they are stored,
-// in the order of forward.multiplyStored.
+// fused multiplies all rows of X by cols rows of W, from panel p0 on, in their stored form, in the
+// order of f32Product.multiplyStored.
 func (t *blockProductI16) fused(p0, cols int) {
 	f, w, form := t.f, t.f.w, t.f.form
 	b, ps := w.stored(p0, panelsOf(cols), 0, w.cols)
@@ -212,5 +212,5 @@ func (t *blockProductI16) fused(p0, cols int) {
 	}
 }
 
-// fusedRowsI16 is the most rows of X for which weights are multiplied as they are stored.
+// fusedRowsI16 is fusedRows for arithmetic I16.
 const fusedRowsI16 = 2

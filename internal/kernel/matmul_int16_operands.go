@@ -4,37 +4,36 @@ import (
 	"math"
 )
 
-// scaleCols is the columns of a row of X that share one factor in 16-bit arithmetic.
+// scaleCols is the number of columns of a row of X with a common factor in arithmetic I16.
 const scaleCols = 128
 
-// tableMax is the largest magnitude of a table entry in 16-bit arithmetic. With 14 bits for
-// the weights and what sumLimit leaves for the activations of a block both lose about
-// the same.
+// tableMax is the largest magnitude of a table entry in arithmetic I16. With 14 bits for weights,
+// and activations limited by sumLimit, the rounding errors of both are about equal.
 const tableMax = 1<<13 - 1
 
-// sumLimit returns the most that the magnitudes of a block of activations may sum to, so that
-// no sum of products with weights of at most the given magnitude leaves 32 bits.
-// Rounding adds half a unit to each.
-func sumLimit(most int) float32 {
-	return float32(math.MaxInt32)/float32(most)*(1-1.0/1024) - scaleCols/2
+// sumLimit returns the upper bound of the sum of magnitudes of a block of rounded activations for
+// which every sum of products with weights of at most the given magnitude fits in 32 bits.
+// Rounding adds up to half a unit to each activation.
+func sumLimit(weight int) float32 {
+	return float32(math.MaxInt32)/float32(weight)*(1-1.0/1024) - scaleCols/2
 }
 
-// int16Form is what a matrix needs beside its indices for products in 16-bit integers.
+// int16Form is the data of a matrix, in addition to its stored weights, for arithmetic I16.
 //
-// Two columns of a row make a pair, one dword: a panel widens to [pair][16][2] int16, as
-// VPDPWSSD wants it. Which columns pair up follows from how indices are stored: in a dword of
-// 4-bit indices columns n and n+4, as these lie 16 bits apart, with 2 bits n and n+8.
-// int8 columns pair up with their neighbours. Activations are brought into the same order.
+// Two columns of a row form a pair, one dword: a panel is widened to [pair][16][2] int16, the
+// layout of VPDPWSSD. The storage of indices determines the pairs: in a dword of 4-bit indices,
+// columns n and n+4, which are 16 bits apart; of 2-bit indices, n and n+8. int8 columns form
+// pairs with their neighbours. Activations are permuted into the same order.
 type int16Form struct {
-	table  []int16     // [panel][tables][32], rounded; entries repeat, as kernels do not mask the bits above
-	tables int         // vectors of 32 entries for each panel
-	factor []float32   // [panel·16] multiplies the finished sum of a row
-	limit  float32     // most that the rounded magnitudes of a block of activations may sum to
-	order  *[16]uint16 // of 16 columns, which stands at each place
-	block  int         // columns in one load of indices
+	table  []int16     // [panel][tables][32], rounded; entries repeat because kernels do not mask the bits above an index
+	tables int         // vectors of 32 entries in a panel
+	factor []float32   // [panel·16], multiplies the finished sum of a row
+	limit  float32     // upper bound of the sum of rounded magnitudes of a block of activations
+	order  *[16]uint16 // source column of each of 16 positions
+	block  int         // columns in one load of stored weights
 }
 
-// Where each of 16 columns comes from, by how many columns lie between two of a pair.
+// The source column of each of 16 positions, by the distance between the columns of a pair.
 var (
 	orderAdjacent = pairOrder(1)
 	orderLUT4     = pairOrder(4)
@@ -50,8 +49,8 @@ func pairOrder(apart int) *[16]uint16 {
 	return &o
 }
 
-// int16 returns the form of w, or nil where it has none: dense weights, indices of more
-// than 4 bits, groups of rows that panels do not hold, and weights that are not finite.
+// int16 returns the form of w, or nil if it has none: for dense floating-point weights, indices of
+// more than 4 bits, tables that change within a panel, and weights that are not finite.
 func (w *Matrix) int16() *int16Form {
 	w.int16Once.Do(func() { w.int16Form = w.newInt16Form() })
 	return w.int16Form
@@ -75,42 +74,42 @@ func (w *Matrix) newInt16Form() *int16Form {
 	f.table = make([]int16, w.panels()*f.tables*32)
 	for p := range w.panels() {
 		table := w.table[p*PanelRows:][:PanelRows]
-		var most float64
+		var largest float64
 		for _, v := range table {
-			most = math.Max(most, math.Abs(float64(v)))
+			largest = math.Max(largest, math.Abs(float64(v)))
 		}
-		if math.IsInf(most, 0) || math.IsNaN(most) {
+		if math.IsInf(largest, 0) || math.IsNaN(largest) {
 			return nil
 		}
 		scale := 0.0
-		if most > 0 {
-			scale = tableMax / most
+		if largest > 0 {
+			scale = tableMax / largest
 		}
 		for i := range f.tables * 32 {
-			// The second table of 2-bit indices looks at the field above the lowest.
+			// The second table of 2-bit indices is looked up with the second field.
 			entry := i % 32 >> (i / 32 * 2) & 15
 			f.table[p*f.tables*32+i] = int16(math.RoundToEven(float64(table[entry]) * scale))
 		}
 		for r := range PanelRows {
-			if most > 0 {
-				f.factor[p*PanelRows+r] = float32(most / tableMax * float64(w.scale[p*PanelRows+r]))
+			if largest > 0 {
+				f.factor[p*PanelRows+r] = float32(largest / tableMax * float64(w.scale[p*PanelRows+r]))
 			}
 		}
 	}
 	return f
 }
 
-// pairs returns how many pairs the first kc columns of a block take.
+// pairs returns the number of pairs of the first kc columns of a block.
 func (f *int16Form) pairs(kc int) int { return (kc + f.block - 1) / f.block * (f.block / 2) }
 
-// roundedCols returns the elements of a row of X in 16-bit integers.
+// roundedCols returns the number of elements of a rounded row of X, padding included.
 func roundedCols(cols int) int { return (cols + 15) &^ 15 }
 
-// scaleBlocks returns the factors of a row of X.
+// scaleBlocks returns the number of factors of a row of X.
 func scaleBlocks(cols int) int { return (cols + scaleCols - 1) / scaleCols }
 
-// round writes a row of X as integers in the form's order, [roundedCols], and the
-// factors of its blocks.
+// round writes a row of X as integers in the order of the form, [roundedCols], and the factors of
+// its blocks.
 func (f *int16Form) round(lv isa, dst []int16, scale, x []float32) {
 	whole := len(x) / scaleCols * scaleCols
 	if whole > 0 {

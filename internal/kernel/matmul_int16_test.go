@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// productIn is product in another arithmetic.
+// productIn is product in the given arithmetic.
 func productIn(c Compute, threads int, x []float32, m int, w *Matrix) []float32 {
 	p := NewPool(threads)
 	defer p.Close()
@@ -19,7 +19,7 @@ func productIn(c Compute, threads int, x []float32, m int, w *Matrix) []float32 
 	return y
 }
 
-// eachLevelWith runs f at every level of this machine that has the arithmetic.
+// eachLevelWith runs f at every level of this machine that supports the arithmetic.
 func eachLevelWith(t *testing.T, c Compute, f func(t *testing.T, level string)) {
 	eachLevel(t, func(t *testing.T, level string) {
 		if c.available() {
@@ -28,7 +28,7 @@ func eachLevelWith(t *testing.T, c Compute, f func(t *testing.T, level string)) 
 	})
 }
 
-// int16Formats makes a matrix of each format that has products in 16-bit integers.
+// int16Formats lists a constructor for each format that I16 applies to.
 var int16Formats = []struct {
 	name string
 	make func(r *rand.Rand, n, k int) *Matrix
@@ -74,8 +74,8 @@ func errorOf(y, x []float32, m int, w *Matrix) float64 {
 	return math.Sqrt(wrong / size)
 }
 
-// TestInt16SameBits holds every level to the Go twin, bit by bit, over sizes around
-// every edge, whatever the number of threads and rows.
+// TestInt16SameBits compares every level with the Go twin bit by bit, for sizes near every block
+// boundary and for several numbers of threads and rows.
 func TestInt16SameBits(t *testing.T) {
 	before := Level()
 	defer selectLevel(t, before)
@@ -106,8 +106,8 @@ func TestInt16SameBits(t *testing.T) {
 	}
 }
 
-// TestInt16Error says how near 16-bit integers come, for normally distributed activations and
-// for those with a column a thousand times larger.
+// TestInt16Error bounds the error of I16, for normally distributed activations and for activations
+// with one column a thousand times larger.
 func TestInt16Error(t *testing.T) {
 	r := newRand(22)
 	const m, n, k = 8, 64, 1024
@@ -126,8 +126,8 @@ func TestInt16Error(t *testing.T) {
 	}
 }
 
-// TestInt16StaysIn32Bits gives the largest sums there can be: every product is the largest
-// of its block, with one sign.
+// TestInt16StaysIn32Bits computes the largest possible sums: all products of a block have the largest
+// magnitude and the same sign.
 func TestInt16StaysIn32Bits(t *testing.T) {
 	const n, k = 16, 512
 	eachLevelWith(t, I16, func(t *testing.T, _ string) {
@@ -137,7 +137,7 @@ func TestInt16StaysIn32Bits(t *testing.T) {
 				stored{rows: n, cols: k, bits: 2, group: 16, indices: make([]byte, n*k/4), lut: make([]uint16, 4)}.withLargest(0).pack(),
 				PackInt8(n, k, filled(n*k, int8(-128)), filled(n, float32(1))),
 			} {
-				// All equal, one alone, and one beside many small ones.
+				// All equal, a single one, and one among many small ones.
 				equal, one, most := filled(k, value), make([]float32, k), filled(k, value/32767)
 				one[5], most[5] = value, value
 				for _, x := range [][]float32{equal, one, most} {
@@ -150,7 +150,7 @@ func TestInt16StaysIn32Bits(t *testing.T) {
 	})
 }
 
-// withLargest sets one entry of the table to the largest half, the others to its negative.
+// withLargest sets one table entry to the largest half-precision value, the others to its negative.
 func (s stored) withLargest(entry int) stored {
 	for i := range s.lut {
 		s.lut[i] = 0xfbff
@@ -167,8 +167,8 @@ func filled[T any](n int, v T) []T {
 	return x
 }
 
-// TestInt16NotFinite: a value that is no number, or infinite, makes its own row no number and
-// leaves the others alone; a table that is not finite is multiplied in float32.
+// TestInt16NotFinite checks that NaN or an infinity in X makes its own row NaN and changes no other, and
+// that a matrix with a table that is not finite is multiplied in F32.
 func TestInt16NotFinite(t *testing.T) {
 	r := newRand(23)
 	const m, n, k = 3, 32, 300
@@ -194,7 +194,7 @@ func TestInt16NotFinite(t *testing.T) {
 	})
 }
 
-// TestInt16Add: MulTAdd adds the finished product.
+// TestInt16Add checks that MulTAdd adds the finished product.
 func TestInt16Add(t *testing.T) {
 	r := newRand(24)
 	const m, n, k = 5, 40, 140
@@ -213,7 +213,7 @@ func TestInt16Add(t *testing.T) {
 	})
 }
 
-// FuzzInt16 holds the kernels to their twins for any activations and sizes.
+// FuzzInt16 compares the kernels with their twins for arbitrary activations and sizes.
 func FuzzInt16(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8}, uint8(3), uint16(40), uint8(0))
 	f.Add([]byte{0, 0, 0x80, 0x7f, 0xff, 0xff, 0x7f, 0x7f}, uint8(17), uint16(300), uint8(2))

@@ -2,8 +2,8 @@ package kernel
 
 import "fmt"
 
-// Scratch holds the buffers of one worker's small products. The zero value is
-// ready; it grows to the largest product seen. It must not be used by two
+// Scratch multiplies small matrices, those of attention for example, and holds the buffers of one
+// worker. The zero value is ready to use; buffers grow as needed. It must not be used by two
 // goroutines at once.
 type Scratch struct {
 	a, b []float32
@@ -13,12 +13,12 @@ type Scratch struct {
 // MulNT computes C = A·Bᵀ on the caller's goroutine: A is [m, k] with rows lda
 // apart, B [n, k] with rows ldb apart, C [m, n] with rows ldc apart, all in
 // elements. C is overwritten and must not overlap A or B. The order of sums is
-// MulT's, so the same numbers give the same bits.
+// that of [Pool.MulT], so equal operands give equal bits.
 func (s *Scratch) MulNT(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
 	s.multiply(smallProduct{m: m, n: n, k: k, a: operand{a, lda, false}, b: operand{b, ldb, true}, c: c, ldc: ldc})
 }
 
-// MulNTAdd is MulNT with C += A·Bᵀ.
+// MulNTAdd computes C += A·Bᵀ; otherwise it is like [Scratch.MulNT].
 func (s *Scratch) MulNTAdd(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
 	s.multiply(smallProduct{m: m, n: n, k: k, a: operand{a, lda, false}, b: operand{b, ldb, true}, c: c, ldc: ldc, add: true})
 }
@@ -26,7 +26,7 @@ func (s *Scratch) MulNTAdd(m, n, k int, a []float32, lda int, b []float32, ldb i
 // MulNN computes C = A·B on the caller's goroutine: A is [m, k] with rows lda
 // apart, B [k, n] with rows ldb apart, C [m, n] with rows ldc apart, all in
 // elements. C is overwritten and must not overlap A or B. The order of sums is
-// MulT's, so the same numbers give the same bits.
+// that of [Pool.MulT], so equal operands give equal bits.
 func (s *Scratch) MulNN(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
 	s.multiply(smallProduct{m: m, n: n, k: k, a: operand{a, lda, false}, b: operand{b, ldb, false}, c: c, ldc: ldc})
 }
@@ -34,13 +34,13 @@ func (s *Scratch) MulNN(m, n, k int, a []float32, lda int, b []float32, ldb int,
 // MulTNAdd computes C += Aᵀ·B on the caller's goroutine: A is [k, m] with rows lda
 // apart, B [k, n] with rows ldb apart, C [m, n] with rows ldc apart, all in
 // elements. C must not overlap A or B. Each block of 256 of the summed dimension
-// is one chain, and the chains are added to C in order.
+// is one chain of multiply-adds, and the chains are added to C in order.
 func (s *Scratch) MulTNAdd(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
 	s.multiply(smallProduct{m: m, n: n, k: k, a: operand{a, lda, true}, b: operand{b, ldb, false}, c: c, ldc: ldc, add: true})
 }
 
-// operand is a matrix of a small product, row by row with rows ld apart, or what is given
-// by its transpose's rows. (Not a closure that packs: those would be allocated for every
+// operand is a matrix of a small product: x holds its rows, or the rows of its transpose if
+// transposed is set, ld elements apart. (A closure that packs would be allocated for every
 // product.)
 type operand struct {
 	x          []float32
@@ -48,8 +48,8 @@ type operand struct {
 	transposed bool
 }
 
-// strip writes columns [k0, k0+kc) of rows [first, first+height) as [k][height], and may
-// write 16 elements more.
+// strip writes columns [k0, k0+kc) of rows [first, first+height) as [k][height]. It may overwrite 16
+// further elements.
 func (o operand) strip(lv isa, dst []float32, first, height, k0, kc int) {
 	if !o.transposed {
 		transpose(lv, dst, height, o.x[first*o.ld+k0:], o.ld, height, kc)
@@ -67,13 +67,13 @@ func (o operand) panel(lv isa, dst []float32, j0, cols, k0, kc int) {
 	o.rows(lv, dst, PanelRows, cols, k0*o.ld+j0, kc)
 }
 
-// rows copies cols elements, at most 16, from each of n rows from element at on, to places step
-// apart. The lanes beyond cols may be overwritten with anything.
+// rows copies cols elements, at most 16, from each of n rows of x, the first at element at, to
+// positions step apart in dst. The values of lanes cols to 16 are unspecified.
 func (o operand) rows(lv isa, dst []float32, step, cols, at, n int) {
-	// Whole vectors where they do not reach beyond the matrix.
+	// Copy whole vectors as long as they do not extend past the end of the matrix.
 	whole := 0
-	if room := len(o.x) - at - PanelRows; room >= 0 {
-		whole = min(n, room/o.ld+1)
+	if last := len(o.x) - PanelRows - at; last >= 0 {
+		whole = min(n, last/o.ld+1)
 	}
 	gather(lv, dst, step, o.x[at:], o.ld, whole)
 	for r := whole; r < n; r++ {
@@ -81,7 +81,7 @@ func (o operand) rows(lv isa, dst []float32, step, cols, at, n int) {
 	}
 }
 
-// scratchPanels is how many panels of B a small product packs at a time.
+// scratchPanels is the number of panels of B that a small product packs at a time.
 const scratchPanels = 16
 
 // smallProduct is one product: C = A·B or C += A·B with A [m, k] and B [k, n].
@@ -93,7 +93,7 @@ type smallProduct struct {
 	add     bool
 }
 
-// multiply is the common loop of all small products.
+// multiply computes a small product.
 func (s *Scratch) multiply(p smallProduct) {
 	if p.m <= 0 || p.n <= 0 {
 		return
@@ -135,13 +135,13 @@ func (s *Scratch) multiply(p smallProduct) {
 	}
 }
 
-// MulTPart multiplies with a part of a packed float32 matrix on the caller's
-// goroutine: Y = X·W[row0:row0+rows, col0:col0+cols]ᵀ, or Y += with add. X is
+// MulTPart multiplies by a part of a packed float32 matrix on the caller's goroutine:
+// Y = X·W[row0:row0+rows, col0:col0+cols]ᵀ, or Y += with add. X is
 // [m, cols] with rows ldx apart, Y [m, rows] with rows ldy apart; row0 is a multiple
 // of [PanelRows]. The summed dimension is cut into blocks of 256 from col0 on.
 func (s *Scratch) MulTPart(m int, x []float32, ldx int, w *Matrix, row0, rows, col0, cols int, y []float32, ldy int, add bool) {
 	if w.format != formatF32 || row0%PanelRows != 0 || row0+rows > w.rows || col0+cols > w.cols {
-		panic(fmt.Sprintf("kernel: MulTPart: rows %d+%d, columns %d+%d of [%d, %d]", row0, rows, col0, cols, w.rows, w.cols))
+		panic(fmt.Sprintf("kernel: MulTPart: rows %d+%d and columns %d+%d of a matrix [%d, %d]", row0, rows, col0, cols, w.rows, w.cols))
 	}
 	if m <= 0 || rows <= 0 || cols <= 0 {
 		return
@@ -159,7 +159,7 @@ func (s *Scratch) MulTPart(m int, x []float32, ldx int, w *Matrix, row0, rows, c
 		for i := range st.n {
 			st.pack(lv, s.a[i*st.stride:][:st.stride], x, ldx, i, k0, kc)
 		}
-		// A few panels stay in the cache while the strips pass by.
+		// A few panels stay in the cache while all strips are multiplied by them.
 		for p := 0; p < rows; p += jobPanels * PanelRows {
 			n := min(jobPanels*PanelRows, rows-p)
 			b := w.f32[((row0+p)/PanelRows*w.cols+col0+k0)*PanelRows:]

@@ -1,14 +1,14 @@
 package kernel
 
-// strips cuts the m rows of A into strips of nearly equal height, none higher
-// than a microkernel, so that no strip is much slower per row than another.
+// strips divides the m rows of A into strips of nearly equal height, at most that of the tallest
+// microkernel, so that all strips take about the same time for each row.
 type strips struct {
 	m, n   int // rows, strips
-	stride int // floats kept for one packed strip of one block
+	stride int // floats from one packed strip of a block to the next
 }
 
 func newStrips(mr, m int) strips {
-	// A vectorised transposition writes up to 15 floats past its strip.
+	// A vectorized transposition writes up to 15 floats past its strip.
 	return strips{m: m, n: (m + mr - 1) / mr, stride: mr*blockK + PanelRows}
 }
 
@@ -18,15 +18,14 @@ func (st strips) rows(s int) (first, height int) {
 	return r0, r1 - r0
 }
 
-// pack writes columns [k0, k0+kc) of strip s of A, whose rows are lda apart, to
-// dst as [k][height].
+// pack writes columns [k0, k0+kc) of strip s of A, whose rows are lda apart, to dst as [k][height].
 func (st strips) pack(lv isa, dst, a []float32, lda, s, k0, kc int) {
 	r0, h := st.rows(s)
 	transpose(lv, dst, h, a[r0*lda+k0:], lda, h, kc)
 }
 
-// packAll packs strip s of A, with all its columns, to its places among the strips of every
-// block, [block of k][strip], rounded to bfloat16 if round is set.
+// packAll packs all columns of strip s of A into packed, [block of k][strip], rounded to bfloat16 if
+// round is set.
 func (st strips) packAll(lv isa, packed, a []float32, cols, s int, round bool) {
 	_, h := st.rows(s)
 	for b, k0 := 0, 0; k0 < cols; b, k0 = b+1, k0+blockK {
@@ -38,9 +37,9 @@ func (st strips) packAll(lv isa, packed, a []float32, cols, s int, round bool) {
 	}
 }
 
-// transpose writes dst[k·step+r] = src[r·ld+k] for r < rows ≤ 16 and k < n, where
-// step is rows or 16. dst has 16 elements beyond the last; they, and the lanes
-// that rows leaves free, may be overwritten with anything.
+// transpose writes dst[k·step+r] = src[r·ld+k] for r < rows ≤ 16 and k < n; step is rows or 16. dst
+// has 16 elements past the last. Their values, and those of lanes rows to step, are unspecified
+// afterwards.
 func transpose(lv isa, dst []float32, step int, src []float32, ld, rows, n int) {
 	k := transposeBlocks(lv, dst, step, src, ld, rows, n)
 	for ; k < n; k++ {
@@ -50,7 +49,7 @@ func transpose(lv isa, dst []float32, step int, src []float32, ld, rows, n int) 
 	}
 }
 
-// tiles multiplies packed strips with packed panels for one block of k.
+// blockProduct multiplies packed strips by packed panels for one block of k.
 type blockProduct struct {
 	lv   isa
 	set  *gemmSet
@@ -59,9 +58,9 @@ type blockProduct struct {
 	tile *[maxStrip * PanelRows]float32
 }
 
-// multiply computes cols columns of C, whose rows are ldc apart, for one strip.
-// Panels of b are ps floats apart. A last panel that is not whole goes through
-// the tile, so that nothing is written beyond the columns of C.
+// multiply computes cols columns of C, whose rows are ldc apart, for one strip. Panels of b are ps
+// floats apart. The sums of a partial last panel are computed in the tile and copied, so that
+// nothing is written past the columns of C.
 func (t *blockProduct) multiply(mr int, a, b []float32, ps, cols int, c []float32, ldc int) {
 	_ = a[t.kc*mr-1]
 	_ = c[(mr-1)*ldc+cols-1]
@@ -82,7 +81,7 @@ func (t *blockProduct) multiply(mr int, a, b []float32, ps, cols int, c []float3
 	}
 }
 
-// copyTile stores the first cols columns of the tile's mr rows, or adds them.
+// copyTile copies the first cols columns of mr rows of the tile to C, or adds them if add is 1.
 func copyTile(tile *[maxStrip * PanelRows]float32, add, mr, cols int, c []float32, ldc int) {
 	for r := range mr {
 		src, dst := tile[r*PanelRows:][:cols], c[r*ldc:][:cols]

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// fmaExact is a·b+c rounded once, by exact arithmetic.
+// fmaExact returns a·b+c rounded once, computed in exact arithmetic.
 func fmaExact(a, b, c float32) float32 {
 	f := func(x float32) *big.Float { return new(big.Float).SetPrec(600).SetFloat64(float64(x)) }
 	s := f(a)
@@ -17,8 +17,8 @@ func fmaExact(a, b, c float32) float32 {
 	return v
 }
 
-// chain is the sum that every product promises: for each block of 256 one chain
-// of fused multiply-adds, blocks added in order.
+// chain computes a sum in the documented order: one chain of fused multiply-adds for each block of 256,
+// and the blocks added in ascending order.
 func chain(x, w []float32) float32 {
 	var c float32
 	for k0 := 0; k0 < len(x); k0 += blockK {
@@ -41,7 +41,7 @@ func dot(x, w []float32) (sum, magnitude float64) {
 	return sum, magnitude
 }
 
-// product computes Y by one call of MulT on a pool of its own.
+// product computes Y = X·Wᵀ by one call of MulT on a new pool.
 func product(threads int, x []float32, m int, w *Matrix) []float32 {
 	p := NewPool(threads)
 	defer p.Close()
@@ -53,8 +53,8 @@ func product(threads int, x []float32, m int, w *Matrix) []float32 {
 	return y
 }
 
-// TestMulTIsOneChain holds every vector level to the documented order of sums,
-// computed in exact arithmetic, and the Go path to 1e-6 of it.
+// TestMulTIsOneChain compares every vector level bit by bit with the documented order of sums, computed
+// in exact arithmetic, and the generic level within 1e-6.
 func TestMulTIsOneChain(t *testing.T) {
 	const m, n, k = 3, 21, 2*blockK + 37
 	r := newRand(1)
@@ -81,7 +81,7 @@ func TestMulTIsOneChain(t *testing.T) {
 	})
 }
 
-// TestMulTSizes compares every path with float64 over sizes around every edge.
+// TestMulTSizes compares every level with float64 for sizes near every block boundary.
 func TestMulTSizes(t *testing.T) {
 	eachLevel(t, func(t *testing.T, _ string) {
 		r := newRand(2)
@@ -104,9 +104,8 @@ func TestMulTSizes(t *testing.T) {
 	})
 }
 
-// TestSameBitsEverywhere is the promise that decoding equals prefill: every row
-// has the same bits alone, in any batch, with any number of threads, at both
-// vector levels, and by MulNT and MulNN.
+// TestSameBitsEverywhere checks that decoding equals prefill: a row has the same bits alone, in any
+// batch, with any number of threads, at all vector levels, and by MulNT and MulNN.
 func TestSameBitsEverywhere(t *testing.T) {
 	before := Level()
 	defer selectLevel(t, before)
@@ -148,8 +147,8 @@ func TestSameBitsEverywhere(t *testing.T) {
 	}
 }
 
-// TestSmallProducts checks MulNT and MulNN with rows that are farther apart than
-// they are long, and that nothing between the rows of C is touched.
+// TestSmallProducts checks MulNT and MulNN with gaps between rows, and that the gaps between the rows of
+// C are not written.
 func TestSmallProducts(t *testing.T) {
 	eachLevel(t, func(t *testing.T, _ string) {
 		r := newRand(4)
@@ -198,7 +197,7 @@ func TestSmallProducts(t *testing.T) {
 	})
 }
 
-// TestMulTPropagates checks that infinities and NaN in one row of X stay there.
+// TestMulTPropagates checks that infinities and NaN in one row of X affect that row of Y only.
 func TestMulTPropagates(t *testing.T) {
 	eachLevel(t, func(t *testing.T, _ string) {
 		const m, n, k = 20, 40, 300
@@ -251,8 +250,8 @@ func TestMulTShapes(t *testing.T) {
 	}
 }
 
-// fuzzMatrix returns the matrix that a fuzz input stands for, the same without the
-// factors of its rows, and these.
+// fuzzMatrix returns the matrix of a fuzz input, the same matrix without the factors of its rows, and
+// the factors.
 func fuzzMatrix(kind uint8, n, k int, r *rand.Rand) (w, bare *Matrix, factors []float32) {
 	factors = make([]float32, n)
 	for i := range factors {
@@ -287,8 +286,7 @@ func fuzzMatrix(kind uint8, n, k int, r *rand.Rand) (w, bare *Matrix, factors []
 	return w, s.pack(), factors
 }
 
-// FuzzMulT holds the assembly of both levels and the Go path together, over all
-// formats and shapes.
+// FuzzMulT compares all levels for arbitrary formats and shapes.
 func FuzzMulT(f *testing.F) {
 	for kind := range uint8(20) {
 		f.Add(kind*13, uint8(1+kind), uint16(37*kind), uint16(90*kind), uint64(kind))

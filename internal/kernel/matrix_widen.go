@@ -2,12 +2,12 @@ package kernel
 
 import "unsafe"
 
-// unscaled is the factors of 16 rows that have none, or get theirs later.
+// unscaled holds factors of 1 for the 16 rows of a panel.
 var unscaled = [PanelRows]float32{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
 
-// widen returns np panels from p0 on, columns [k0, k0+kc), as float32 panels and
-// the distance between two of them, without the factors of rows; rounded to bfloat16 if
-// round is set. Only float32 weights that are not rounded are used in place.
+// widen returns columns [k0, k0+kc) of panels [p0, p0+np) as float32 panels, and the distance
+// between two of them. The factors of rows are not applied. The weights are rounded to bfloat16 if
+// round is set. float32 weights that are not rounded are returned in place, others in buf.
 func (w *Matrix) widen(lv isa, buf *workerBuf, p0, np, k0, kc int, round bool) (wide []float32, stride int) {
 	if w.format == formatF32 && !round {
 		return w.f32[(p0*w.cols+k0)*PanelRows:], w.cols * PanelRows
@@ -24,9 +24,9 @@ func (w *Matrix) widen(lv isa, buf *workerBuf, p0, np, k0, kc int, round bool) (
 	return buf.wide, ps
 }
 
-// widenPanel writes columns [k0, k0+kc) of one panel as [k][16] float32. k0 is a
-// multiple of 16; look-up formats write up to the next multiple of their 8 or 16
-// columns. scale holds the factors to apply, one for each row.
+// widenPanel writes columns [k0, k0+kc) of one panel as [k][16] float32, multiplied by the factors
+// in scale, one for each row. k0 is a multiple of 16. Packed indices are widened in whole dwords,
+// to the next multiple of 8 or 16 columns.
 func (w *Matrix) widenPanel(lv isa, dst []float32, panel, k0, kc int, scale []float32) {
 	at, n := (panel*w.cols+k0)*PanelRows, kc*PanelRows
 	switch w.format {
@@ -48,9 +48,9 @@ func (w *Matrix) widenPanel(lv isa, dst []float32, panel, k0, kc int, scale []fl
 	}
 }
 
-// turn returns rows [k0, k0+kc) of columns [c0, c0+cols) as float32 panels of 16
-// columns, [panel][k][16], blockK·16 apart, with the factors of rows. c0 is a multiple of
-// 16, cols at most 16·jobPanels, k0 a multiple of 16 and kc at most blockK.
+// widenTransposed returns rows [k0, k0+kc) of columns [c0, c0+cols) as float32 panels of 16 columns,
+// [panel][k][16], blockK·16 apart, with the factors of rows applied. c0 and k0 are multiples of 16,
+// cols is at most 16·jobPanels and kc at most blockK.
 func (w *Matrix) widenTransposed(lv isa, buf *workerBuf, c0, cols, k0, kc int) []float32 {
 	const ps = blockK * PanelRows
 	buf.wide = grow(buf.wide, jobPanels*ps+PanelRows)
@@ -76,7 +76,7 @@ func (w *Matrix) widenTransposed(lv isa, buf *workerBuf, c0, cols, k0, kc int) [
 	return buf.wide
 }
 
-// field returns the width in bits of a packed index and how many a dword holds.
+// field returns the width of a packed index in bits, and the number of indices in a dword.
 func (w *Matrix) field() (bits, perDword int) {
 	if w.format == formatLUT2 {
 		return 2, 16
@@ -84,8 +84,8 @@ func (w *Matrix) field() (bits, perDword int) {
 	return 4, 8
 }
 
-// stored returns where columns [k0, k0+kc) of panels [p0, p0+np) begin, and the
-// bytes from one panel to the next.
+// stored returns the address of the stored columns [k0, k0+kc) of panels [p0, p0+np), and the
+// distance between two panels in bytes.
 func (w *Matrix) stored(p0, np, k0, kc int) (b unsafe.Pointer, ps int) {
 	first, last := (p0*w.cols+k0)*PanelRows, ((p0+np-1)*w.cols+k0+kc)*PanelRows-1
 	switch w.format {

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestBuffersAreReused runs products of many shapes, formats and arithmetics on one pool,
-// whose buffers pass from one to the next, every fourth time filled with what is not a
-// number, and wants the bits of a pool of its own for each.
+// TestBuffersAreReused runs products of many shapes, formats and arithmetics on one pool, which reuses
+// its buffers. Before every fourth product the buffers are filled with NaN. Each product must have the
+// bits of one on a new pool.
 func TestBuffersAreReused(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level string) {
 		rounds := 400
@@ -65,7 +65,7 @@ func TestBuffersAreReused(t *testing.T) {
 	})
 }
 
-// TestInt16AddOfOthers: what I16 does not have is added to as in F32.
+// TestInt16AddOfOthers checks that MulTAdd in I16 uses F32 for a matrix without an I16 form.
 func TestInt16AddOfOthers(t *testing.T) {
 	r := newRand(42)
 	const m, n, k = 5, 40, 600

@@ -9,10 +9,10 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// Neither avo nor Go's assembler knows AMX, so its instructions are written as bytes
-// (Intel SDM volume 2, instruction formats of TILELOADD and so on), on fixed registers.
+// Neither avo nor Go's assembler supports AMX, so its instructions are written as bytes (Intel SDM
+// volume 2, instruction formats of TILELOADD and others), with fixed registers.
 
-// numbers gives the encoding of the registers used as addresses.
+// numbers maps the registers used in addresses to their encoding.
 var numbers = map[reg.Register]byte{
 	reg.RAX: 0, reg.RCX: 1, reg.RDX: 2, reg.RBX: 3, reg.RSI: 6, reg.RDI: 7,
 	reg.R8: 8, reg.R9: 9, reg.R10: 10, reg.R11: 11, reg.R12: 12, reg.R13: 13,
@@ -24,7 +24,7 @@ func bytes(code ...byte) {
 	}
 }
 
-// vex2 returns the second byte of a VEX prefix of the map 0F38 for a base and an index.
+// vex2 returns the second byte of a VEX prefix of map 0F38 for the given base and index.
 func vex2(base, index byte) byte {
 	b := byte(0xe2)
 	if index >= 8 {
@@ -36,7 +36,7 @@ func vex2(base, index byte) byte {
 	return b
 }
 
-// tileMemory writes an access of a tile at base+disp with rows index bytes apart.
+// tileMemory writes a load or store of a tile at base+disp with rows index bytes apart.
 func tileMemory(prefix byte, tile int, base, index reg.Register, disp int32) {
 	b, i := numbers[base], numbers[index]
 	bytes(0xc4, vex2(b, i), prefix, 0x4b, 0x84|byte(tile)<<3, i&7<<3|b&7,
@@ -50,7 +50,7 @@ func tileStore(tile int, base, index reg.Register, disp int32) {
 	tileMemory(0x7a, tile, base, index, disp)
 }
 
-// tileMultiply adds the products of a's rows with b's pairs to c (TDPBF16PS).
+// tileMultiply adds the products of the rows of a and the pairs of b to c (TDPBF16PS).
 func tileMultiply(c, a, b int) {
 	bytes(0xc4, 0xe2, 0x02|byte(^b&15)<<3, 0x5c, 0xc0|byte(c)<<3|byte(a))
 }
@@ -58,24 +58,24 @@ func tileMultiply(c, a, b int) {
 func tileZero(tile int) { bytes(0xc4, 0xe2, 0x7b, 0x49, 0xc0|byte(tile)<<3) }
 func tileRelease()      { bytes(0xc4, 0xe2, 0x78, 0x49, 0xc0) }
 
-// tileConfig configures the tiles from the 64 bytes at base.
+// tileConfig loads the tile configuration from the 64 bytes at base.
 func tileConfig(base reg.Register) {
 	n := numbers[base]
 	bytes(0xc4, vex2(n, 0), 0x78, 0x49, n&7)
 }
 
-// stepsAhead is how many steps before they are read strips of X are fetched. (On 16 threads
-// of a Xeon, two to a core, 5.0 to 5.3 TF/s with one step, 3.9 to 4.1 without.)
+// stepsAhead is the prefetch distance for strips of X, in steps. (On 16 threads of a Xeon, two for each
+// core: 5.0 to 5.3 TF/s with one step, 3.9 to 4.1 without prefetching.)
 const stepsAhead = 1
 
-// tileKernel is a product of X in so many parts with W in so many.
+// tileKernel is a product of X in x parts and W in w parts.
 type tileKernel struct {
 	name string
 	x, w int
 }
 
-// Tiles 0 to 3 are sums, [row half][panel]; 4 and 5 the halves of a strip of X, 6 and 7
-// the two panels.
+// write writes the kernel. Tiles 0 to 3 hold sums, [row half][panel]; 4 and 5 the row halves of a strip
+// of X; 6 and 7 the two panels.
 func (k tileKernel) write() {
 	TEXT(k.name, NOSPLIT, "func(config *byte, hi, lo *uint16, whi, wlo *uint16, ps int, c *float32, strips, steps, stride, add int)")
 	Pragma("noescape")
@@ -86,7 +86,7 @@ func (k tileKernel) write() {
 	Load(Param("lo"), reg.RDI)
 	Load(Param("c"), reg.RDX)
 	Load(Param("strips"), reg.R8)
-	MOVQ(U32(64), reg.R9) // bytes from row to row in all of them
+	MOVQ(U32(64), reg.R9) // distance of rows in every tile, in bytes
 	Load(Param("stride"), reg.R10)
 	ADDQ(reg.R10, reg.R10)
 	Label("strip")
@@ -116,7 +116,7 @@ func (k tileKernel) write() {
 		}
 	}
 	x := reg.RSI
-	if k.x == 2 { // the small part first, so that the large one is there for the weights' small part
+	if k.x == 2 { // the low part first, so that the high part is loaded for the low part of the weights
 		x = reg.RDI
 	}
 	fetch := func(base reg.Register, from, to int) {
@@ -158,7 +158,7 @@ func (k tileKernel) write() {
 		tileStore(t, reg.RDX, reg.R9, int32(t*1024))
 	}
 	ADDQ(I32(4096), reg.RDX)
-	// To the same steps of the next strip.
+	// Advance to the same steps of the next strip.
 	ADDQ(reg.R10, reg.RSI)
 	ADDQ(reg.R10, reg.RDI)
 	DECQ(reg.R8)
@@ -167,12 +167,12 @@ func (k tileKernel) write() {
 	RET()
 }
 
-// tilePeak writes a loop of products on tiles alone. What is in them matters: a core
-// lowers its clock under real data, not under zeros.
+// tilePeak writes a loop of products on tiles. The data must resemble real data: a core lowers its
+// clock under real data, but not under zeros.
 func tilePeak() {
 	TEXT("peakTilesAMX", NOSPLIT, "func(config *byte, data *uint16, n int) (flops int)")
 	Pragma("noescape")
-	Doc("peakTilesAMX does n rounds of four tile products of the 1024 bfloat16 at data and returns how many floating-point operations that were.")
+	Doc("peakTilesAMX executes n rounds of four tile products of the 1024 bfloat16 at data and returns the number of floating-point operations.")
 	Load(Param("config"), reg.RAX)
 	tileConfig(reg.RAX)
 	Load(Param("data"), reg.RSI)

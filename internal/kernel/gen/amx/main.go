@@ -1,5 +1,5 @@
-// Command amx writes the kernels of bfloat16 products: the conversion of activations and
-// of widened weights to halves of bfloat16, and the products on AMX tiles.
+// Command amx writes the amd64 kernels of bfloat16 products: the conversion of activations and of widened
+// weights to one or two parts of bfloat16, and the products on AMX tiles.
 package main
 
 import (
@@ -27,8 +27,8 @@ func main() {
 	Generate()
 }
 
-// rounder rounds float32 to bfloat16, to nearest even, in the upper half of each lane; a
-// NaN stays one. It works as narrowBF16 of the command weights does.
+// rounder rounds float32 to bfloat16, to nearest with ties to even, in the upper half of each lane; NaN
+// stays NaN. The method is that of narrowBF16 in command weights.
 type rounder struct {
 	half, one, quiet, upper reg.VecVirtual
 }
@@ -43,7 +43,7 @@ func newRounder() rounder {
 	return rounder{constant(0x7fff), constant(1), constant(0x400000), constant(0xffff0000)}
 }
 
-// round returns x rounded, with the lower halves of lanes unspecified.
+// round returns x rounded. The lower halves of lanes are unspecified.
 func (c rounder) round(x reg.VecVirtual) reg.VecVirtual {
 	r, odd, k := ZMM(), ZMM(), K()
 	VPSRLD(Imm(16), x, odd)
@@ -55,7 +55,7 @@ func (c rounder) round(x reg.VecVirtual) reg.VecVirtual {
 	return r
 }
 
-// rest returns what rounding x to r left over, x − r.
+// rest returns the remainder x − r of rounding x to r.
 func (c rounder) rest(x, r reg.VecVirtual) reg.VecVirtual {
 	v := ZMM()
 	VPANDD(c.upper, r, v)
@@ -63,12 +63,12 @@ func (c rounder) rest(x, r reg.VecVirtual) reg.VecVirtual {
 	return v
 }
 
-// activations writes a row of X as bfloat16, or as two of them that sum to it.
+// activations writes the kernel that converts a row of X to one or two parts.
 func activations(parts int) {
 	name := fmt.Sprintf("narrowRow%dAVX512", parts)
 	TEXT(name, NOSPLIT, "func(hi, lo *uint16, x *float32, steps int, order *uint16)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s converts 32 columns a step, to places tileBytes apart; see narrowRowGo.", name))
+	Doc(fmt.Sprintf("%s converts steps of 32 columns, written 2048 bytes apart; see narrowRowGo.", name))
 	hi := Load(Param("hi"), GP64())
 	lo := Load(Param("lo"), GP64())
 	x := Load(Param("x"), GP64())
@@ -100,10 +100,10 @@ func activations(parts int) {
 	RET()
 }
 
-// stripBytes is one step of a strip of X: 32 rows of 32 bfloat16.
+// stripBytes is the size of one step of a strip of X: 32 rows of 32 bfloat16.
 const stripBytes = 2048
 
-// weights writes a widened panel as pairs of bfloat16, or of halves.
+// weights writes the kernel that converts a widened panel to pairs of one or two parts.
 func weights(parts int) {
 	name := fmt.Sprintf("narrowPanel%dAVX512", parts)
 	TEXT(name, NOSPLIT, "func(hi, lo *uint16, src *float32, pairs int)")
@@ -140,7 +140,7 @@ func weights(parts int) {
 	RET()
 }
 
-// round writes rounding in place, for machines that multiply rounded float32.
+// round writes the kernel that rounds in place, for levels that multiply rounded float32.
 func round(t *simd.Target) {
 	name := "roundBF16" + t.Name
 	TEXT(name, NOSPLIT, "func(x *float32, n int)")

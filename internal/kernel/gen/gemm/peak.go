@@ -9,15 +9,15 @@ import (
 	"afmq/internal/kernel/gen/simd"
 )
 
-// peakChains is the number of independent multiply-adds in the peak loop: more
-// than latency times units of any core so far.
+// peakChains is the number of independent multiply-adds in the peak loop: more than the product of
+// latency and execution units of present cores.
 const peakChains = 12
 
-// peak writes a loop of multiply-adds on registers alone.
+// peak writes a loop of multiply-adds on registers.
 func peak(t *simd.Target) {
 	name := "peak" + t.Name
 	TEXT(name, NOSPLIT, "func(n int) (flops int)")
-	Doc(fmt.Sprintf("%s does n rounds of %d fused multiply-adds on registers and returns how many floating-point operations that were.", name, peakChains))
+	Doc(fmt.Sprintf("%s executes n rounds of %d fused multiply-adds on registers and returns the number of floating-point operations.", name, peakChains))
 	n := Load(Param("n"), GP64())
 	flops := GP64()
 	MOVQ(n, flops)
@@ -39,8 +39,8 @@ func peak(t *simd.Target) {
 	RET()
 }
 
-// stream writes a loop that reads memory and does next to nothing with it.
-// With fetch it fetches ahead, which some processors need and others do by themselves.
+// stream writes a loop that reads memory. With fetch it prefetches explicitly, which is faster on some
+// processors and slower on others.
 func stream(t *simd.Target, fetch bool) {
 	name := "stream" + t.Name
 	if fetch {

@@ -1,6 +1,6 @@
-// Command int16 writes the kernels of the 16-bit integer arithmetic: rounding of
-// activations to integers, widening of stored weights to pairs of integers, and the
-// products of both with VPDPWSSD, which adds two products to every sum at once.
+// Command int16 writes the AVX-512 VNNI kernels of arithmetic I16: rounding of activations to integers,
+// widening of stored weights to pairs of integers, and their products with VPDPWSSD, which adds two
+// products to every sum.
 package main
 
 import (
@@ -14,11 +14,11 @@ import (
 	"afmq/internal/kernel/gen/simd"
 )
 
-// scalePairs is the pairs of columns that share one factor of a row of activations:
-// half of the package's scaleCols.
+// scalePairs is the number of pairs of columns with a common factor: half of scaleCols of package
+// kernel.
 const scalePairs = 64
 
-// vector is the bytes of one pair of columns of a panel: 16 rows of two int16.
+// vector is the size in bytes of one pair of columns of a panel: 16 rows of two int16.
 const vector = 64
 
 func main() {
@@ -39,7 +39,7 @@ func main() {
 	Generate()
 }
 
-// quantize rounds one row of activations to integers, a factor for each block.
+// quantize rounds a row of activations to integers, with a factor for each block.
 func quantize() {
 	TEXT("quantizeI16VNNI", NOSPLIT, "func(dst *int16, scale *float32, x *float32, n int, limit float32, order *uint16)")
 	Pragma("noescape")
@@ -82,7 +82,7 @@ func quantize() {
 	fold(sum, func(a, b, dst reg.VecVirtual) { VADDPS(a, b, dst) })
 	fold(top, func(a, b, dst reg.VecVirtual) { VMAXPS(a, b, dst) })
 
-	// The factor that keeps every sum of products in 32 bits, and each value in 16.
+	// The factor for which every sum of products fits in 32 bits, and each value in 16.
 	inv, other := XMM(), XMM()
 	VDIVSS(sum.AsX(), limit, inv)
 	VDIVSS(top.AsX(), most, other)
@@ -90,7 +90,7 @@ func quantize() {
 	VMINSS(largest, inv, inv)
 	back, nan := XMM(), XMM()
 	VDIVSS(inv, lanes, back)
-	VSUBSS(sum.AsX(), sum.AsX(), nan) // zero, or not a number where the values are not finite
+	VSUBSS(sum.AsX(), sum.AsX(), nan) // zero, or NaN if a value is not finite
 	VADDSS(nan, back, back)
 	VMOVSS(back, Mem{Base: scale})
 	factor := ZMM()
@@ -114,7 +114,7 @@ func quantize() {
 	RET()
 }
 
-// constant is a register with x in every dword.
+// constant returns a register with x in every dword.
 func constant(x uint32) reg.VecVirtual {
 	g, v := GP32(), ZMM()
 	MOVL(U32(x), g)
@@ -122,7 +122,7 @@ func constant(x uint32) reg.VecVirtual {
 	return v
 }
 
-// fold combines the 16 lanes of v into the first: lane i with i+8, then i+4, i+2, i+1.
+// fold reduces the 16 lanes of v to lane 0: it combines lane i with i+8, then i+4, i+2 and i+1.
 func fold(v reg.VecVirtual, op func(a, b, dst reg.VecVirtual)) {
 	t := ZMM()
 	VSHUFF64X2(Imm(0x0e), v, v, t)
@@ -135,7 +135,7 @@ func fold(v reg.VecVirtual, op func(a, b, dst reg.VecVirtual)) {
 	op(t, v, v)
 }
 
-// stored is a way to store weights.
+// stored is a storage format of weights.
 type stored int
 
 const (
@@ -146,25 +146,25 @@ const (
 
 func (f stored) name() string { return [...]string{"LUT4", "LUT2", "Int8"}[f] }
 
-// bytes is what one load takes: 16 rows of a dword of indices, or of two int8.
+// bytes returns the size of one load: a dword of indices, or two int8, for each of 16 rows.
 func (f stored) bytes() int { return [...]int{64, 64, 32}[f] }
 
-// pairs is the pairs of columns in one load.
+// pairs returns the number of pairs of columns in one load.
 func (f stored) pairs() int { return [...]int{4, 8, 1}[f] }
 
-// tables is the vectors of int16 that a panel's look-ups need. The second one of 2-bit
-// indices looks at the field above the lowest, which saves every other shift.
+// tables returns the number of vectors of int16 in the tables of a panel. The second table of 2-bit
+// indices is for the second field, which saves every other shift.
 func (f stored) tables() int { return [...]int{1, 2, 0}[f] }
 
-// reader turns loads of one panel into pairs of weights.
+// reader converts loads of one panel to pairs of weights.
 type reader struct {
 	f     stored
 	table func(i int) Op
-	order reg.VecVirtual // int8: brings the two columns of a row together
+	order reg.VecVirtual // int8: permutation that makes the two columns of a row adjacent
 	idx   reg.VecVirtual
 }
 
-// newOrder returns what int8 weights are permuted by.
+// newOrder returns the permutation of int8 weights.
 func (f stored) newOrder() reg.VecVirtual {
 	if f != int8 {
 		return nil
@@ -176,7 +176,7 @@ func (f stored) newOrder() reg.VecVirtual {
 
 var orderData *Mem
 
-// orderInt8 is the words 0, 16, 1, 17 ... 15, 31.
+// orderInt8 holds the words 0, 16, 1, 17 ... 15, 31.
 func orderInt8() Mem {
 	if orderData == nil {
 		m := GLOBL("orderInt8", RODATA|NOPTR)
@@ -196,7 +196,7 @@ func (r *reader) load(m Mem) {
 	VMOVDQU16(m, r.idx)
 }
 
-// take writes pair n of the load, in ascending order of n.
+// take returns pair n of the load. It must be called in ascending order of n.
 func (r *reader) take(n int, dst reg.VecVirtual) {
 	switch {
 	case r.f == int8:
@@ -247,8 +247,8 @@ func widen(f stored) {
 	RET()
 }
 
-// sums ends the products of one block of columns: acc becomes float32, takes the factor
-// at scale, and is stored to c or added to what is there.
+// sums ends the products of one block of columns: it converts acc to float32, multiplies it by the factor
+// at scale, and stores it in c or adds it to c.
 func sums(acc []reg.VecVirtual, factor reg.VecVirtual, c reg.Register, add bool) {
 	for v := range acc {
 		m := Mem{Base: c, Disp: v * vector}
@@ -261,8 +261,8 @@ func sums(acc []reg.VecVirtual, factor reg.VecVirtual, c reg.Register, add bool)
 	}
 }
 
-// blocks writes a loop over blocks of scalePairs pairs, the last of which may be shorter.
-// body multiplies count pairs, end stores with the given add.
+// blocks writes a loop over blocks of scalePairs pairs, of which the last may be shorter. body writes
+// the multiplication of count pairs, end the storing of the sums.
 func blocks(pairs, add, scale reg.Register, rows int, body func(count reg.Register), end func(add bool)) {
 	count := GP64()
 	Label("block")
@@ -288,7 +288,7 @@ func blocks(pairs, add, scale reg.Register, rows int, body func(count reg.Regist
 	RET()
 }
 
-// fused multiplies one row with panels of stored weights.
+// fused multiplies one row by panels of stored weights.
 func fused(f stored, np int) {
 	name := fmt.Sprintf("fusedI16%sVNNI_%d", f.name(), np)
 	TEXT(name, NOSPLIT, "func(pairs int, x *int16, scale *float32, b *byte, ps int, table *int16, c *float32, add int)")
@@ -309,8 +309,8 @@ func fused(f stored, np int) {
 			return Mem{Base: table, Disp: (p*f.tables() + i) * vector}
 		}}
 	}
-	// Integers may be summed in any order: several sums for each panel, so that one addition
-	// need not wait for the other.
+	// Integers may be summed in any order: several sums for each panel make additions
+	// independent of each other.
 	sumsOf := max(1, 4/np)
 	acc := simd.AVX512.Vectors(np * sumsOf)
 	bc := ZMM()
@@ -366,7 +366,7 @@ func fused(f stored, np int) {
 	})
 }
 
-// microkernel multiplies a strip of rows with panels of pairs.
+// microkernel multiplies a strip of rows by panels of pairs.
 func microkernel(mr, np int) {
 	name := fmt.Sprintf("gemmI16VNNI_%dx%d", mr, np)
 	TEXT(name, NOSPLIT, "func(pairs int, a *int16, scale *float32, b *int16, ps int, c *float32, ldc, add int)")

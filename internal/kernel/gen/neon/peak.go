@@ -2,14 +2,14 @@ package main
 
 import "fmt"
 
-// peakChains is the number of independent multiply-adds in the peak loop: latency
-// times units of the widest core so far.
+// peakChains is the number of independent multiply-adds in the peak loop: the product of latency and
+// execution units of the widest present cores.
 const peakChains = 16
 
-// peak writes a loop of multiply-adds on registers alone.
+// peak writes a loop of multiply-adds on registers.
 func peak(o *file) {
 	fn := o.begin("peakNEON", "n int", "flops int", fmt.Sprintf(
-		"does n rounds of %d fused multiply-adds on registers and returns how many\n// floating-point operations that were.", peakChains))
+		"executes n rounds of %d fused multiply-adds on registers and returns the number of\n// floating-point operations.", peakChains))
 	n, flops := fn.arg("n"), fn.reg()
 	fn.op("LSL", imm(7), n, flops) // 16 chains of 4 lanes, two operations each
 	acc := fn.zeros(peakChains)
@@ -23,7 +23,7 @@ func peak(o *file) {
 	fn.ret()
 }
 
-// stream writes a loop that reads memory and does next to nothing with it.
+// stream writes a loop that reads memory.
 func stream(o *file) {
 	fn := o.begin("streamNEON", "p *byte, n int", "sum uint64",
 		"reads n bytes, a multiple of 512, and returns a sum of some of their bits.")
