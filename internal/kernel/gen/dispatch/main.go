@@ -7,6 +7,7 @@ package main
 import (
 	"flag"
 	"log"
+	"maps"
 	"os"
 	"path/filepath"
 )
@@ -14,15 +15,20 @@ import (
 func main() {
 	dir := flag.String("dir", ".", "folder of the declarations of kernels and of the result")
 	flag.Parse()
-	for _, arch := range []string{"amd64", "arm64", "other"} {
-		kernels := stubs{}
-		if arch != "other" {
-			var err error
-			if kernels, err = readStubs(*dir, arch); err != nil {
-				log.Fatal(err)
-			}
+	kernels, all := map[string]stubs{}, stubs{}
+	for _, arch := range []string{"amd64", "arm64"} {
+		found, err := readStubs(*dir, arch)
+		if err != nil {
+			log.Fatal(err)
 		}
-		text, err := dispatch(arch, kernels)
+		kernels[arch] = found
+		maps.Copy(all, found)
+	}
+	if err := checkTable(all); err != nil {
+		log.Fatal(err)
+	}
+	for _, arch := range []string{"amd64", "arm64", "other"} {
+		text, err := dispatch(arch, kernels[arch])
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -62,6 +62,31 @@ func dispatch(arch string, kernels stubs) ([]byte, error) {
 	return format.Source(w.Bytes())
 }
 
+// checkTable returns an error if no architecture has a kernel for some variant of a function: the
+// name in the table is wrong then, or the kernel is gone.
+func checkTable(all stubs) error {
+	for _, f := range functions {
+		for _, v := range f.variants() {
+			found := false
+			for _, l := range levels {
+				found = found || all[v.kernel+l.suffix] != nil
+			}
+			if !found {
+				return fmt.Errorf("table.go: %s: no level has a kernel %s", f.name, v.kernel)
+			}
+		}
+	}
+	return nil
+}
+
+// variants lists the variants of f; a function without any is its own.
+func (f *function) variants() []variant {
+	if f.variant == nil {
+		return []variant{{kernel: f.name}}
+	}
+	return f.variant
+}
+
 // branch is one case of a function: a kernel and when to use it.
 type branch struct {
 	level  level
@@ -71,13 +96,9 @@ type branch struct {
 
 // branches lists the kernels that a function chooses from.
 func (w *writer) branches(f *function) []branch {
-	variants := f.variant
-	if variants == nil {
-		variants = []variant{{kernel: f.name}}
-	}
 	var list []branch
 	for _, l := range w.levels {
-		for _, v := range variants {
+		for _, v := range f.variants() {
 			if name := v.kernel + l.suffix; w.kernels[name] != nil {
 				list = append(list, branch{l, v, name})
 				w.used[name] = true
