@@ -1,8 +1,6 @@
 package kernel
 
-import (
-	"math"
-)
+import "math"
 
 // scaleCols is the number of columns of a row of X with a common factor in arithmetic I16.
 const scaleCols = 128
@@ -11,9 +9,9 @@ const scaleCols = 128
 // and activations limited by sumLimit, the rounding errors of both are about equal.
 const tableMax = 1<<13 - 1
 
-// sumLimit returns the upper bound of the sum of magnitudes of a block of rounded activations for
-// which every sum of products with weights of at most the given magnitude fits in 32 bits.
-// Rounding adds up to half a unit to each activation.
+// sumLimit returns the upper bound of the sum of magnitudes of a block of scaled activations for which
+// every sum of products with weights of at most the given magnitude fits in 32 bits. It allows for the
+// half unit that rounding may add to each activation.
 func sumLimit(weight int) float32 {
 	return float32(math.MaxInt32)/float32(weight)*(1-1.0/1024) - scaleCols/2
 }
@@ -28,7 +26,7 @@ type int16Form struct {
 	table  []int16     // [panel][tables][32], rounded; entries repeat because kernels do not mask the bits above an index
 	tables int         // vectors of 32 entries in a panel
 	factor []float32   // [panel·16], multiplies the finished sum of a row
-	limit  float32     // upper bound of the sum of rounded magnitudes of a block of activations
+	limit  float32     // upper bound of the sum of magnitudes of a block of scaled activations
 	order  *[16]uint16 // source column of each of 16 positions
 	block  int         // columns in one load of stored weights
 }
@@ -40,6 +38,7 @@ var (
 	orderLUT2     = pairOrder(8)
 )
 
+// pairOrder returns the order in which columns the given distance apart form pairs.
 func pairOrder(apart int) *[16]uint16 {
 	var o [16]uint16
 	for i := range o {
