@@ -2,8 +2,8 @@ package kernel
 
 import "testing"
 
-// TestDecodeAllocatesNothing holds a product of one row, what a decoded token is made of,
-// to no allocation once its buffers are there.
+// TestDecodeAllocatesNothing requires that a product of one row, as decoding computes it, allocates
+// nothing after the first.
 func TestDecodeAllocatesNothing(t *testing.T) {
 	const n, k = 512, 512
 	for _, threads := range []int{1, 2} {

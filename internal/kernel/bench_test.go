@@ -8,10 +8,9 @@ import (
 	"time"
 )
 
-// Benchmarks give the best of their iterations, as a share of what the same
-// threads reach in the same run: of register-only multiply-adds (%peak) or of
-// plain reading of memory (%stream). Both limits are the best of several tries,
-// before and after.
+// Benchmarks report the fastest iteration, relative to rates that the same threads reach in the same
+// run: multiply-adds on registers (%peak), tile products (%tiles) or reading memory (%stream). These
+// rates are the best of several measurements, before and after.
 //
 //	go test -run '^$' -bench . ./internal/kernel
 //	AFMQ_CPU=avx2 go test -run '^$' -bench MulT ./internal/kernel
@@ -29,7 +28,7 @@ func (f *fastest) time(g func()) {
 
 func (f *fastest) per(work float64) float64 { return work / time.Duration(*f).Seconds() }
 
-// limits is what a pool's threads reach together.
+// limits holds the peak rates of all threads of a pool.
 type limits struct {
 	pool           *Pool
 	memory         []byte
@@ -39,15 +38,19 @@ type limits struct {
 	tileFlops      float64
 }
 
-// measureTiles is measurePeak for bfloat16 products on tiles.
+// measureTiles is measurePeak for bfloat16 products on AMX tiles.
 func (l *limits) measureTiles() {
+	var data [1024]uint16
+	for i := range data { // signs, exponents and fractions like those of activations
+		data[i] = uint16(i%3)<<14&0x8000 | 0x3e00 + uint16(i*37%0x200)
+	}
 	for range 20 {
-		l.tiles.time(func() { l.tileFlops = float64(peakTiles(1<<12) * l.pool.Threads()) })
+		l.tiles.time(func() { l.tileFlops = float64(peakTiles(tileConfig, &data, 1<<12) * l.pool.Threads()) })
 	}
 }
 
-// measurePeak takes one core's rate times the threads: on a shared machine two
-// cores are rarely idle at once for as long as it takes to measure both.
+// measurePeak measures one core and multiplies by the number of threads: on a shared machine two cores
+// are rarely idle at the same time for long enough to measure both.
 func (l *limits) measurePeak() {
 	for range 20 {
 		l.compute.time(func() { l.flops = float64(peak(currentISA(), 1<<16) * l.pool.Threads()) })
@@ -71,7 +74,7 @@ func (l *limits) measureStream() {
 	l.touched = float64(len(l.memory))
 }
 
-// benchFormats makes a matrix of each format.
+// benchFormats lists a constructor for a matrix of each format.
 var benchFormats = []struct {
 	name string
 	make func(n, k int) *Matrix
@@ -86,7 +89,7 @@ var benchFormats = []struct {
 	{"LUT8", func(n, k int) *Matrix { return benchLUT(n, k, 8, false) }},
 }
 
-// benchThreads is one thread, and all.
+// benchThreads returns the thread counts to measure: one, and all.
 func benchThreads() []int {
 	if n := runtime.GOMAXPROCS(0); n > 1 {
 		return []int{1, n}
@@ -94,11 +97,10 @@ func benchThreads() []int {
 	return []int{1}
 }
 
-// computesFor returns the arithmetics that this machine has kernels for, and the
-// matrix a form.
+// computesFor returns the arithmetics that both the level in use and the matrix support.
 func computesFor(w *Matrix) []Compute {
 	list := []Compute{F32}
-	if hasI16(currentISA()) && w.int16() != nil {
+	if hasVNNI(currentISA()) && w.int16() != nil {
 		list = append(list, I16)
 	}
 	if tilesInUse() {
@@ -127,7 +129,7 @@ func benchLUT(n, k, bits int, scaled bool) *Matrix {
 	return s.pack()
 }
 
-// BenchmarkLimits is the limits themselves, for others to compare with.
+// BenchmarkLimits reports the peak rates themselves.
 func BenchmarkLimits(b *testing.B) {
 	l := limits{pool: NewPool(0)}
 	defer l.pool.Close()
@@ -143,7 +145,7 @@ func BenchmarkLimits(b *testing.B) {
 	b.ReportMetric(l.read.per(l.touched)/1e9, "stream-GB/s")
 }
 
-// BenchmarkMulT is prefill: the arithmetic is the limit.
+// BenchmarkMulT measures the products of prefill, which are compute-bound.
 func BenchmarkMulT(b *testing.B) {
 	for _, threads := range benchThreads() {
 		l := limits{pool: NewPool(threads)}
@@ -176,8 +178,8 @@ func BenchmarkMulT(b *testing.B) {
 	}
 }
 
-// BenchmarkDecode is one or a few rows against weights that no cache holds:
-// memory is the limit.
+// BenchmarkDecode measures products of one or a few rows with weights larger than the caches, which
+// are limited by memory bandwidth.
 func BenchmarkDecode(b *testing.B) {
 	const n, k = 4096, 4096
 	for _, threads := range benchThreads() {
@@ -216,7 +218,7 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkAttention is the two small products of one head.
+// BenchmarkAttention measures the two small products of one attention head.
 func BenchmarkAttention(b *testing.B) {
 	const m, ctx, head = 256, 256, 64
 	l := limits{pool: NewPool(1)}
@@ -240,7 +242,7 @@ func BenchmarkAttention(b *testing.B) {
 	}
 }
 
-// BenchmarkElementwise reports how many elements pass per second.
+// BenchmarkElementwise reports elements per second.
 func BenchmarkElementwise(b *testing.B) {
 	const n = 4096
 	x, w, y, h := scaled(n, 1, 1), scaled(n, 1, 2), make([]float32, n), halves(n)
@@ -272,7 +274,7 @@ func BenchmarkElementwise(b *testing.B) {
 	}
 }
 
-// BenchmarkPack is the loading of weights.
+// BenchmarkPack measures the packing of weights.
 func BenchmarkPack(b *testing.B) {
 	const n, k = 2048, 2048
 	h := halves(n * k)
@@ -293,7 +295,7 @@ func BenchmarkPack(b *testing.B) {
 	}
 }
 
-// BenchmarkCholesky and BenchmarkGram give the share of the multiply-add peak.
+// BenchmarkCholesky and BenchmarkGram report the rate relative to the multiply-add peak.
 func BenchmarkCholesky(b *testing.B) {
 	const n = 3072
 	benchmarkBlas(b, n*n*n/3, func(p *Pool, x, h, a []float32) { copy(a, h); p.Cholesky(a, n) })
@@ -310,8 +312,8 @@ func BenchmarkMul(b *testing.B) {
 	benchmarkBlas(b, 2*256*n*n, func(p *Pool, x, h, a []float32) { p.Mul(a, x, 256, w) })
 }
 
-// benchmarkBlas runs f with x [1024, 3072], a positive definite h [3072, 3072] and room
-// for another.
+// benchmarkBlas runs f with x [1024, 3072], a positive definite h [3072, 3072] and a buffer of the
+// size of h.
 func benchmarkBlas(b *testing.B, flops float64, f func(p *Pool, x, h, a []float32)) {
 	const n = 3072
 	p := NewPool(0)

@@ -5,24 +5,23 @@ import (
 	"math"
 )
 
-// cholBlock is how many columns are factored at a time.
+// cholBlock is the number of columns that are factored at a time.
 const cholBlock = 128
 
-// Cholesky replaces the lower triangle of the symmetric matrix a [n, n], row-major,
-// by the factor L of a = L·Lᵀ; it does not read the part above the diagonal, and
-// leaves arbitrary values there in the blocks along it. It is the blocked
-// right-looking algorithm (Golub and Van Loan, "Matrix Computations", 4.2.9): blocks
-// on the diagonal in float64, all else as float32 products.
+// Cholesky replaces the lower triangle of the symmetric matrix a [n, n], row-major, by its Cholesky
+// factor L, a = L·Lᵀ. The part above the diagonal is not read; within the diagonal blocks it is
+// unspecified afterwards. The algorithm is the blocked right-looking one (Golub and Van Loan,
+// "Matrix Computations", 4.2.9): diagonal blocks in float64, the rest as float32 products.
 //
-// It returns false, with a in an unspecified state, if a pivot is not positive: the
-// matrix is not positive definite, or too close to not being so for float32.
+// It returns false, and leaves a unspecified, if a pivot is not positive: the matrix is not positive
+// definite, or not numerically so in float32.
 func (p *Pool) Cholesky(a []float32, n int) bool {
 	if len(a) < n*n {
-		panic(fmt.Sprintf("kernel: Cholesky: %d elements for n %d", len(a), n))
+		panic(fmt.Sprintf("kernel: Cholesky: a has %d elements, for n %d", len(a), n))
 	}
-	ws := p.takeWorkspace()
+	ws := p.getWorkspace()
 	ok := p.cholesky(ws, a, n)
-	p.giveWorkspace(ws) // not deferred: after a panic a worker may still hold it
+	p.putWorkspace(ws) // not deferred: after a panic a worker may still use it
 	return ok
 }
 
@@ -53,7 +52,7 @@ func (p *Pool) cholesky(ws *workspace, a []float32, n int) bool {
 			}
 		})
 		p.Run(jobs, func(worker, i int) {
-			i = jobs - 1 - i // the longest first
+			i = jobs - 1 - i // the longest job first
 			r0 := i * gramRows
 			rows := min(gramRows, rest-r0)
 			ws.workers[worker].scratch.MulNTAdd(rows, r0+rows, kb, minus[r0*kb:], kb, below[k:], n, below[r0*n+k+kb:], n)
@@ -62,11 +61,11 @@ func (p *Pool) cholesky(ws *workspace, a []float32, n int) bool {
 	return true
 }
 
-// diagonal factors one block on the diagonal.
+// diagonal holds the factor of a diagonal block and its inverse.
 type diagonal struct {
 	l       [cholBlock * cholBlock]float64
 	inv     [cholBlock * cholBlock]float64
-	inverse [cholBlock * cholBlock]float32 // of L, [kb, kb]
+	inverse [cholBlock * cholBlock]float32 // of L, in float32, [kb, kb]
 }
 
 // factor replaces the lower triangle of a [n, n], whose rows are ld apart, by L, and

@@ -1,89 +1,92 @@
-// Package kernel holds the arithmetic that everything else waits for: products
-// with weight matrices, small products for attention, and the element-wise
-// operations of a transformer. When the program starts it chooses the widest level that
-// the machine has: amx, avx512 or avx2 on amd64, neon on arm64, or generic, which is plain
-// Go; amx is avx512 with tiles for those arithmetics that use bfloat16. Every assembly
-// kernel has a twin in Go beside it.
+// Package kernel implements the arithmetic that dominates the running time: products with
+// weight matrices, small products for attention, and the element-wise operations of a
+// transformer. At start-up it selects the widest level that the machine supports: amx, avx512
+// or avx2 on amd64, neon on arm64, or generic, which is plain Go. Level amx is avx512 with AMX
+// tiles for the arithmetics that use bfloat16.
+//
+// Every assembly kernel has a twin in Go, in the generic_*.go files, that defines its result.
+// The generators in gen write the kernels, and the dispatch_*.go files that call the kernel of
+// the level in use.
 //
 // # Weights
 //
-// A weight matrix W is [Rows, Cols] as checkpoints store it: one row for each
-// output. It is packed once, at load, into panels of [PanelRows] output rows,
-// [panel][col][16], and keeps its own type there: a fp16 matrix stays fp16 in
-// memory, a palettized one stays indices and look-up tables. Every format is
-// widened to exactly the float32 that its stored form denotes:
+// A weight matrix W is [Rows, Cols] as in a checkpoint: one row for each output. It is packed
+// once, at load time, into panels of [PanelRows] output rows, [panel][col][16], and keeps its
+// type: a fp16 matrix stays fp16 in memory, a palettized one stays indices and look-up tables.
+// Every format is widened to exactly the float32 that its stored form denotes:
 //
 //   - F32, F16, BF16: the value itself;
 //   - Int8: float32(q);
 //   - LUT: float32(lut[group][index]).
 //
-// The factor of a row, which Int8 has and LUT may have, multiplies the finished sum of
-// that row in MulT, rounded once, so that it costs nothing for each weight. Row, and Mul,
-// which sums over rows, widen to q·scale and lut·rowScale, rounded once to float32.
+// Int8 has, and LUT may have, a factor for each row. MulT multiplies the finished sum of the
+// row by it, rounded once, so that the factor costs nothing for each weight. Row, and Mul, which
+// sums over rows, widen to q·scale and lut·rowScale, rounded once to float32.
 //
 // # Arithmetics
 //
-// A [Pool] has a [Compute] in which its products with matrices run; small products and
-// element-wise operations are always F32. In all of them row i of Y has the same bits
-// whatever m, the rows around it and the thread count.
+// The [Compute] of a [Pool] is the arithmetic of its products with matrices. Small products and
+// element-wise operations are always F32. In every arithmetic the bits of row i of Y depend
+// neither on m, nor on the other rows, nor on the thread count.
 //
-//   - F32 multiplies the widened weights; see the next section. The same bits on every
-//     vector level.
-//   - I16, MulT only, and only palettes of up to 4 bits with finite tables and Int8: rows of
-//     X are rounded to 16 bits with a factor for each 128 columns, tables with one for each
-//     panel. The factor is such that no sum of a block can leave 32 bits, so these sums are
-//     exact; each is rounded to float32, multiplied with its factor and added to those
-//     before. The same bits on every level that has it: AVX-512 VNNI, and generic.
-//   - Split takes each operand as the sum of two bfloat16 and leaves out the product of the
-//     small parts; sums are in float32, in the order of the tiles. Operands of more than 16
-//     significant bits are off by up to 2^-17. It needs tiles, or is generic.
+//   - F32 multiplies the widened weights, in the order of sums of the next section. All vector
+//     levels give the same bits.
+//   - I16 is implemented by MulT, for Int8 and for palettes of up to 4 bits with finite tables.
+//     Rows of X are rounded to 16-bit integers with a factor for each 128 columns, tables with a
+//     factor for each panel. The factors are small enough that the sum of a block fits in 32
+//     bits, so that it is exact. It is then rounded to float32, multiplied by its factor and added
+//     to the sums of the blocks before. The levels that have it, AVX-512 VNNI and generic, give
+//     the same bits.
+//   - Split represents each operand as the sum of two bfloat16 and omits the product of the two
+//     low parts. Sums are in float32, in the order of the tiles. An operand with more than 16
+//     significant bits has a relative error of up to 2^-17. Only amx and generic have it.
 //   - BF16 rounds both operands to bfloat16 and sums in float32: on tiles in their order,
-//     elsewhere in that of F32, so that machines agree only within the rounding of sums.
+//     elsewhere in the order of F32. Machines therefore agree only within the rounding of sums.
 //
-// What is said below of values that are not finite holds for F32. In I16 such a value in X
-// makes its row NaN; Split and BF16 give NaN where F32 may give an infinity.
+// The statements below about values that are not finite hold for F32. In I16 such a value in X
+// makes its row of Y NaN. Split and BF16 give NaN where F32 may give an infinity.
 //
-// # One chain of sums
+// # Order of sums
 //
-// Every element of every F32 product is summed in the same way. The summed dimension
-// is cut into blocks of 256; in a block a single chain of fused multiply-adds
-// runs over ascending k from zero; block results are added in ascending order.
-// Nothing else takes part in the result: not the number of rows m, not the
-// position in a tile, not the thread count. So prefill and decode agree to the
-// last bit, MulT, MulNT and MulNN agree with each other, and AVX2 agrees with
-// AVX-512 and with NEON. The plain Go path keeps the order but rounds products on
-// their own (Go has no float32 FMA), and so agrees within about 1e-6 relative.
+// Every element of every F32 product is summed in the same order. The summed dimension is cut
+// into blocks of 256. In a block a single chain of fused multiply-adds runs over ascending k,
+// starting from zero; the results of the blocks are added in ascending order. The result is
+// independent of the number of rows m, the position in a tile and the thread count. Therefore
+// prefill and decode agree to the last bit, MulT, MulNT and MulNN agree with each other, and
+// AVX2, AVX-512 and NEON agree. The generic level keeps the order but rounds each product, as Go
+// has no float32 FMA; it agrees within about 1e-6 relative.
 //
-// Sums of the element-wise operations (softmax, RMSNorm, log-sum-exp, KL) run in
-// sixteen float64 lanes, element i in lane i mod 16, combined in a fixed order:
-// elements that contribute zero change nothing wherever they stand.
+// Reductions of the element-wise operations (softmax, RMSNorm, log-sum-exp, KL) use sixteen
+// float64 lanes, element i in lane i mod 16, combined in a fixed order. Elements that contribute
+// zero change no bit, whatever their position.
 //
 // # Threads
 //
-// A [Pool] is the only thing here that starts goroutines. Everything that is not
-// a method of Pool runs on the caller's goroutine.
+// Only a [Pool] starts goroutines. Everything that is not a method of Pool runs on the caller's
+// goroutine.
 //
 // # Misuse
 //
-// Shapes are the caller's promise: slices that are too short panic, with a line
-// that says which. No function here reads files or returns an error, apart from
-// [SelectLevel] and [LevelError].
+// The caller guarantees the shapes: a slice that is too short panics with a message that names
+// it. No function here reads files, and only [SelectLevel], [LevelError] and [ParseCompute] return
+// errors.
 package kernel
 
 //go:generate go -C gen run ./gemm -out ../gemm_amd64.s -stubs ../gemm_amd64.go -pkg kernel
 //go:generate go -C gen run ./weights -out ../weights_amd64.s -stubs ../weights_amd64.go -pkg kernel
 //go:generate go -C gen run ./elementwise -out ../elementwise_amd64.s -stubs ../elementwise_amd64.go -pkg kernel
-//go:generate go -C gen run ./pairs -out ../pairs_amd64.s -stubs ../pairs_amd64.go -pkg kernel
-//go:generate go -C gen run ./tiles -out ../tiles_amd64.s -stubs ../tiles_amd64.go -pkg kernel
-//go:generate go -C gen run ./neon -dir ..
 //go:generate go -C gen run ./palette -out ../palette_amd64.s -stubs ../palette_amd64.go -pkg kernel
+//go:generate go -C gen run ./int16 -out ../int16_amd64.s -stubs ../int16_amd64.go -pkg kernel
+//go:generate go -C gen run ./amx -out ../amx_amd64.s -stubs ../amx_amd64.go -pkg kernel
+//go:generate go -C gen run ./neon -dir ..
+//go:generate go -C gen run ./dispatch -dir ..
 
-// PanelRows is the number of output rows that a packed weight matrix keeps side
-// by side, one in each lane of a 512-bit register.
+// PanelRows is the number of output rows in a panel of a packed weight matrix: one for each
+// lane of a 512-bit register.
 const PanelRows = 16
 
-// blockK is the length of one chain of multiply-adds. A block of one panel is
-// 16 KiB of float32; two of them and a strip of activations stay near the core.
+// blockK is the length of one chain of multiply-adds. A block of one panel is 16 KiB of float32;
+// two of them and a strip of activations fit in the first-level cache.
 const blockK = 256
 
 // SumBlock is the length of one chain of multiply-adds. A product whose first k terms are

@@ -2,162 +2,162 @@
 
 package kernel
 
-// maxOfAVX512 works on n elements, a positive multiple of 16; see maxOfGo.
+// maxOfAVX512 processes n elements, a positive multiple of 16; see maxOfGo.
 //
 //go:noescape
 func maxOfAVX512(x *float32, n int, maxes *[16]float32)
 
-// scaleMaxAVX512 works on n elements, a positive multiple of 16; see scaleMaxGo.
+// scaleMaxAVX512 processes n elements, a positive multiple of 16; see scaleMaxGo.
 //
 //go:noescape
 func scaleMaxAVX512(x *float32, scale float32, n int, maxes *[16]float32)
 
-// expSumAVX512 works on n elements, a positive multiple of 16; see expSumGo.
+// expSumAVX512 processes n elements, a positive multiple of 16; see expSumGo.
 //
 //go:noescape
 func expSumAVX512(x *float32, sub float32, n int, total *[16]float64)
 
-// sumExpAVX512 works on n elements, a positive multiple of 16; see sumExpGo.
+// sumExpAVX512 processes n elements, a positive multiple of 16; see sumExpGo.
 //
 //go:noescape
 func sumExpAVX512(x *float32, sub float32, n int, total *[16]float64)
 
-// klSumAVX512 works on n elements, a positive multiple of 16; see klSumGo.
+// klSumAVX512 processes n elements, a positive multiple of 16; see klSumGo.
 //
 //go:noescape
 func klSumAVX512(p *float32, q *float32, c *float32, n int, total *[16]float64)
 
-// sumSquaresAVX512 works on n elements, a positive multiple of 16; see sumSquaresGo.
+// sumSquaresAVX512 processes n elements, a positive multiple of 16; see sumSquaresGo.
 //
 //go:noescape
 func sumSquaresAVX512(x *float32, n int, total *[16]float64)
 
-// mulScalarAVX512 works on n elements, a positive multiple of 16; see mulScalarGo.
+// mulScalarAVX512 processes n elements, a positive multiple of 16; see mulScalarGo.
 //
 //go:noescape
 func mulScalarAVX512(x *float32, s float32, n int)
 
-// normMulAVX512 works on n elements, a positive multiple of 16; see normMulGo.
+// normMulAVX512 processes n elements, a positive multiple of 16; see normMulGo.
 //
 //go:noescape
 func normMulAVX512(dst *float32, x *float32, w *float32, inv float32, n int)
 
-// siluMulAVX512 works on n elements, a positive multiple of 16; see siluMulGo.
+// siluMulAVX512 processes n elements, a positive multiple of 16; see siluMulGo.
 //
 //go:noescape
 func siluMulAVX512(dst *float32, gate *float32, up *float32, n int)
 
-// rotateAVX512 works on n elements, a positive multiple of 16; see rotateGo.
+// rotateAVX512 processes n elements, a positive multiple of 16; see rotateGo.
 //
 //go:noescape
 func rotateAVX512(lo *float32, hi *float32, cos *float32, sin *float32, n int)
 
-// addToAVX512 works on n elements, a positive multiple of 16; see addToGo.
+// addToAVX512 processes n elements, a positive multiple of 16; see addToGo.
 //
 //go:noescape
 func addToAVX512(dst *float32, x *float32, n int)
 
-// addScaledAVX512 works on n elements, a positive multiple of 16; see addScaledGo.
+// addScaledAVX512 processes n elements, a positive multiple of 16; see addScaledGo.
 //
 //go:noescape
 func addScaledAVX512(dst *float32, x *float32, s float32, n int)
 
-// siluMulBackAVX512 works on n elements, a positive multiple of 16; see siluMulBackGo.
+// siluMulBackAVX512 processes n elements, a positive multiple of 16; see siluMulBackGo.
 //
 //go:noescape
 func siluMulBackAVX512(gate *float32, up *float32, grad *float32, n int)
 
-// dotSumAVX512 works on n elements, a positive multiple of 16; see dotSumGo.
+// dotSumAVX512 processes n elements, a positive multiple of 16; see dotSumGo.
 //
 //go:noescape
 func dotSumAVX512(x *float32, y *float32, n int, total *[16]float64)
 
-// mulToAVX512 works on n elements, a positive multiple of 16; see mulToGo.
+// mulToAVX512 processes n elements, a positive multiple of 16; see mulToGo.
 //
 //go:noescape
 func mulToAVX512(dst *float32, x *float32, n int)
 
-// subMulAVX512 works on n elements, a positive multiple of 16; see subMulGo.
+// subMulAVX512 processes n elements, a positive multiple of 16; see subMulGo.
 //
 //go:noescape
 func subMulAVX512(dst *float32, x *float32, s float32, n int)
 
-// maxOfAVX2 works on n elements, a positive multiple of 16; see maxOfGo.
+// maxOfAVX2 processes n elements, a positive multiple of 16; see maxOfGo.
 //
 //go:noescape
 func maxOfAVX2(x *float32, n int, maxes *[16]float32)
 
-// scaleMaxAVX2 works on n elements, a positive multiple of 16; see scaleMaxGo.
+// scaleMaxAVX2 processes n elements, a positive multiple of 16; see scaleMaxGo.
 //
 //go:noescape
 func scaleMaxAVX2(x *float32, scale float32, n int, maxes *[16]float32)
 
-// expSumAVX2 works on n elements, a positive multiple of 16; see expSumGo.
+// expSumAVX2 processes n elements, a positive multiple of 16; see expSumGo.
 //
 //go:noescape
 func expSumAVX2(x *float32, sub float32, n int, total *[16]float64)
 
-// sumExpAVX2 works on n elements, a positive multiple of 16; see sumExpGo.
+// sumExpAVX2 processes n elements, a positive multiple of 16; see sumExpGo.
 //
 //go:noescape
 func sumExpAVX2(x *float32, sub float32, n int, total *[16]float64)
 
-// klSumAVX2 works on n elements, a positive multiple of 16; see klSumGo.
+// klSumAVX2 processes n elements, a positive multiple of 16; see klSumGo.
 //
 //go:noescape
 func klSumAVX2(p *float32, q *float32, c *float32, n int, total *[16]float64)
 
-// sumSquaresAVX2 works on n elements, a positive multiple of 16; see sumSquaresGo.
+// sumSquaresAVX2 processes n elements, a positive multiple of 16; see sumSquaresGo.
 //
 //go:noescape
 func sumSquaresAVX2(x *float32, n int, total *[16]float64)
 
-// mulScalarAVX2 works on n elements, a positive multiple of 16; see mulScalarGo.
+// mulScalarAVX2 processes n elements, a positive multiple of 16; see mulScalarGo.
 //
 //go:noescape
 func mulScalarAVX2(x *float32, s float32, n int)
 
-// normMulAVX2 works on n elements, a positive multiple of 16; see normMulGo.
+// normMulAVX2 processes n elements, a positive multiple of 16; see normMulGo.
 //
 //go:noescape
 func normMulAVX2(dst *float32, x *float32, w *float32, inv float32, n int)
 
-// siluMulAVX2 works on n elements, a positive multiple of 16; see siluMulGo.
+// siluMulAVX2 processes n elements, a positive multiple of 16; see siluMulGo.
 //
 //go:noescape
 func siluMulAVX2(dst *float32, gate *float32, up *float32, n int)
 
-// rotateAVX2 works on n elements, a positive multiple of 16; see rotateGo.
+// rotateAVX2 processes n elements, a positive multiple of 16; see rotateGo.
 //
 //go:noescape
 func rotateAVX2(lo *float32, hi *float32, cos *float32, sin *float32, n int)
 
-// addToAVX2 works on n elements, a positive multiple of 16; see addToGo.
+// addToAVX2 processes n elements, a positive multiple of 16; see addToGo.
 //
 //go:noescape
 func addToAVX2(dst *float32, x *float32, n int)
 
-// addScaledAVX2 works on n elements, a positive multiple of 16; see addScaledGo.
+// addScaledAVX2 processes n elements, a positive multiple of 16; see addScaledGo.
 //
 //go:noescape
 func addScaledAVX2(dst *float32, x *float32, s float32, n int)
 
-// siluMulBackAVX2 works on n elements, a positive multiple of 16; see siluMulBackGo.
+// siluMulBackAVX2 processes n elements, a positive multiple of 16; see siluMulBackGo.
 //
 //go:noescape
 func siluMulBackAVX2(gate *float32, up *float32, grad *float32, n int)
 
-// dotSumAVX2 works on n elements, a positive multiple of 16; see dotSumGo.
+// dotSumAVX2 processes n elements, a positive multiple of 16; see dotSumGo.
 //
 //go:noescape
 func dotSumAVX2(x *float32, y *float32, n int, total *[16]float64)
 
-// mulToAVX2 works on n elements, a positive multiple of 16; see mulToGo.
+// mulToAVX2 processes n elements, a positive multiple of 16; see mulToGo.
 //
 //go:noescape
 func mulToAVX2(dst *float32, x *float32, n int)
 
-// subMulAVX2 works on n elements, a positive multiple of 16; see subMulGo.
+// subMulAVX2 processes n elements, a positive multiple of 16; see subMulGo.
 //
 //go:noescape
 func subMulAVX2(dst *float32, x *float32, s float32, n int)

@@ -18,8 +18,8 @@ func scaled(n int, s float32, seed uint64) []float32 {
 	return x
 }
 
-// sameAcrossLevels runs f at every level: the vector levels must give the same
-// bits, plain Go must be within tol relative (0: the same bits too).
+// sameAcrossLevels runs f at every level. The vector levels must give the same bits; the generic level
+// must agree within tol relative, or have the same bits if tol is 0.
 func sameAcrossLevels(t *testing.T, what string, tol float64, f func() []float32) {
 	t.Helper()
 	before := Level()
@@ -49,8 +49,7 @@ func sameAcrossLevels(t *testing.T, what string, tol float64, f func() []float32
 	}
 }
 
-// exps returns e^x by the kernel in use: softmax's exponential with nothing
-// subtracted.
+// exps returns e^x, computed by the softmax kernel of the level in use without a subtraction.
 func exps(x []float32) []float32 {
 	y := append([]float32(nil), x...)
 	for len(y)%16 != 0 {
@@ -92,7 +91,7 @@ func TestExp(t *testing.T) {
 			t.Errorf("e^{0, +Inf, -Inf, NaN} = %v", special)
 		}
 	})
-	// The Go twin emulates the fused operations: one unit in the last place at most.
+	// The Go twin emulates fused operations, with an error of at most one unit in the last place.
 	sameAcrossLevels(t, "exp", 1.2e-7, func() []float32 { return exps(x) })
 }
 
@@ -128,8 +127,8 @@ func TestSoftmax(t *testing.T) {
 	}
 }
 
-// TestSoftmaxMasked is the property that causal attention needs: entries of −Inf
-// after, before and between the others change no bit of them.
+// TestSoftmaxMasked checks a property that causal attention needs: entries of −Inf after, before and
+// between the others change no bit of them.
 func TestSoftmaxMasked(t *testing.T) {
 	eachLevel(t, func(t *testing.T, _ string) {
 		r := newRand(20)
@@ -207,11 +206,11 @@ func TestLogSumExp(t *testing.T) {
 	})
 }
 
-// klExact is the divergence of the softmax of q from that of p with 200 bits.
+// klExact returns the divergence of the softmax of q from that of p, computed with 200 bits.
 func klExact(p, q []float32) float64 {
-	// In float64, with what cancels written so that it does not: with
-	// d = p−q, KL = Σ P·d + log Σ P·e^−d, where the logarithm of a sum near one
-	// is taken by log1p(Σ P·expm1(−d)).
+	// In float64, in a form that avoids cancellation: with d = p−q,
+	// KL = Σ P·d + log Σ P·e^−d, where the logarithm of a sum near one is
+	// log1p(Σ P·expm1(−d)).
 	n := len(p)
 	sum := new(big.Float).SetPrec(200)
 	ps := make([]float64, n)
@@ -246,7 +245,7 @@ func TestKL(t *testing.T) {
 				if d := math.Abs(got - want); !(d <= 3e-6*want+2e-12) {
 					t.Errorf("n %d, noise %v: %.10g, want %.10g", n, noise, got, want)
 				}
-				// Normalizers that are off by 1e-6 must not matter where p and q agree.
+				// Errors of 1e-6 in the log-sum-exps must have no effect where p and q agree.
 				if off := KL(p, q, LogSumExp(p)+1e-6, LogSumExp(q)-1e-6); math.Abs(off-got) > 1e-5*got+1e-11 {
 					t.Errorf("n %d, noise %v: %.10g with inexact normalizers, %.10g without", n, noise, off, got)
 				}
@@ -352,8 +351,8 @@ func TestRope(t *testing.T) {
 	})
 }
 
-// slopesAgree holds the levels of SiLUMulBack together. Where the slope of silu is near
-// zero its terms cancel, so that errors are relative to what the factors beside it make.
+// slopesAgree requires that the levels of SiLUMulBack agree. Where the derivative of silu is near zero
+// its terms cancel, so that the error is taken relative to the product of the other factors.
 func slopesAgree(t *testing.T, gate, up []float32) {
 	t.Helper()
 	before := Level()
@@ -380,7 +379,7 @@ func slopesAgree(t *testing.T, gate, up []float32) {
 	}
 }
 
-// FuzzElementwise holds the levels together on arbitrary bits.
+// FuzzElementwise compares the levels on arbitrary bits.
 func FuzzElementwise(f *testing.F) {
 	f.Add(uint32(0x3f800000), uint32(0x00012345), uint16(40))
 	f.Add(uint32(0x7f7fffff), uint32(0x01000001), uint16(17))
@@ -415,24 +414,24 @@ func FuzzElementwise(f *testing.F) {
 			},
 			"subMul": func() []float32 {
 				y := append([]float32(nil), x...)
-				subMul(currentISA(), y[:whole(n)], w[:whole(n)], 0.3)
+				subMul(currentISA(), y[:vectorLen(n)], w[:vectorLen(n)], 0.3)
 				return y
 			},
 			"maxima": func() []float32 {
 				y := append([]float32(nil), x...)
 				var plain, scaled [16]float32
-				maxOf(currentISA(), y[:whole(n)], &plain)
-				scaleMax(currentISA(), y[:whole(n)], -0.3, &scaled)
+				maxOf(currentISA(), y[:vectorLen(n)], &plain)
+				scaleMax(currentISA(), y[:vectorLen(n)], -0.3, &scaled)
 				return append(append(y, plain[:]...), scaled[:]...)
 			},
 			"Dot": func() []float32 {
-				// As two parts, so that no bit of the sum goes unseen.
+				// As two float32, so that every bit of the sum is compared.
 				d := Dot(x, w)
 				return []float32{float32(d), float32(d - float64(float32(d)))}
 			},
 			"mulScalar": func() []float32 {
 				y := append([]float32(nil), x...)
-				mulScalar(currentISA(), y[:whole(n)], 0.3)
+				mulScalar(currentISA(), y[:vectorLen(n)], 0.3)
 				return y
 			},
 		}
@@ -443,7 +442,7 @@ func FuzzElementwise(f *testing.F) {
 			"exp": func() []float32 { return exps(x) },
 			"sumExp": func() []float32 {
 				var total lanes
-				sumExp(currentISA(), x[:whole(n)], 0, &total)
+				sumExp(currentISA(), x[:vectorLen(n)], 0, &total)
 				return []float32{float32(total.sum())}
 			},
 			"AddScaled": func() []float32 {

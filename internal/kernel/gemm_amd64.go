@@ -239,7 +239,7 @@ func transposeAVX2(dst *float32, step int, src *float32, ld int, rows int, block
 //go:noescape
 func gatherAVX512(dst *float32, step int, src *float32, ld int, n int)
 
-// peakAVX512 does n rounds of 12 fused multiply-adds on registers and returns how many floating-point operations that were.
+// peakAVX512 executes n rounds of 12 fused multiply-adds on registers and returns the number of floating-point operations.
 func peakAVX512(n int) (flops int)
 
 // streamAVX512 reads n bytes, a multiple of 512, and returns a sum of some of their bits.
@@ -257,7 +257,7 @@ func fetchAVX512(p *byte, n int) (sum uint64)
 //go:noescape
 func gatherAVX2(dst *float32, step int, src *float32, ld int, n int)
 
-// peakAVX2 does n rounds of 12 fused multiply-adds on registers and returns how many floating-point operations that were.
+// peakAVX2 executes n rounds of 12 fused multiply-adds on registers and returns the number of floating-point operations.
 func peakAVX2(n int) (flops int)
 
 // streamAVX2 reads n bytes, a multiple of 512, and returns a sum of some of their bits.

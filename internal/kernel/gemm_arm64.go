@@ -71,8 +71,8 @@ func transposeNEON8(dst *float32, step int, src *float32, ld, rows, blocks int)
 //go:noescape
 func gatherNEON(dst *float32, step int, src *float32, ld, n int)
 
-// peakNEON does n rounds of 16 fused multiply-adds on registers and returns how many
-// floating-point operations that were.
+// peakNEON executes n rounds of 16 fused multiply-adds on registers and returns the number of
+// floating-point operations.
 //
 //go:noescape
 func peakNEON(n int) (flops int)

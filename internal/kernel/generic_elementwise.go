@@ -2,13 +2,12 @@ package kernel
 
 import "math"
 
-// The twins of elementwise_amd64.s. Lengths are multiples of 16 where a lane sum
-// takes part; any length elsewhere. Products that a sum follows are converted to
-// their type first, which forbids fusing them: the vector kernels fuse only where
-// fma32 stands here.
+// The twins of the element-wise kernels. Lengths are arbitrary. A product that is an operand of a sum
+// is converted to its own type, which prevents the compiler from fusing them: the vector kernels fuse
+// exactly where fma32 is called here.
 
 // Constants of the exponential: e^x = 2^n·e^r with n = round(x/ln 2), |r| ≤ ln 2/2,
-// and e^r = 1 + r + r²·(c2 + c3·r + … + c6·r⁴). The coefficients minimise the
+// and e^r = 1 + r + r²·(c2 + c3·r + … + c6·r⁴). The coefficients minimize the
 // largest relative error, 4e-9, with the first two terms fixed, so that e^0 is 1.
 const (
 	expMin   = -104 // e^-104 rounds to zero
@@ -24,14 +23,14 @@ const (
 	expC6 = 0.0013814540579915047
 )
 
-// fma32 is a·b+c with one rounding, apart from one case in 2^29 or so where
-// rounding to float64 in between shows.
+// fma32 is a·b+c with one rounding, except in about one case of 2^29, in which the intermediate
+// rounding to float64 changes the result.
 func fma32(a, b, c float32) float32 {
 	return float32(float64(a)*float64(b) + float64(c))
 }
 
-// exp32 is the exponential of every level: about one unit in the last place,
-// gradual underflow included; NaN stays NaN.
+// exp32 is the exponential function of every level. Its error is about one unit in the last place,
+// including subnormal results; NaN stays NaN.
 func exp32(x float32) float32 {
 	if x != x {
 		return x
@@ -45,11 +44,12 @@ func exp32(x float32) float32 {
 	q = fma32(q, r, expC3)
 	q = fma32(q, r, expC2)
 	e := 1 + fma32(q, float32(r*r), r)
-	// Two factors: 2^n itself may be beyond float32 where the result is not.
+	// Two factors, because 2^n may overflow or underflow where the result does not.
 	i := int32(n)
 	return e * pow2(i>>1) * pow2(i-i>>1)
 }
 
+// pow2 returns 2^n, for n from -126 to 127.
 func pow2(n int32) float32 { return math.Float32frombits(uint32(n+127) << 23) }
 
 func maxOfGo(x []float32, maxes *[16]float32) {
@@ -67,7 +67,7 @@ func scaleMaxGo(x []float32, scale float32, maxes *[16]float32) {
 	maxOfGo(x, maxes)
 }
 
-// expSumGo replaces x by e^(x−sub) and adds to the lanes.
+// expSumGo replaces x by e^(x−sub) and adds it to the lanes.
 func expSumGo(x []float32, sub float32, total *lanes) {
 	for i, v := range x {
 		e := exp32(v - sub)
@@ -76,7 +76,7 @@ func expSumGo(x []float32, sub float32, total *lanes) {
 	}
 }
 
-// sumExpGo is expSumGo without the replacement.
+// sumExpGo adds e^(x−sub) to the lanes and leaves x unchanged.
 func sumExpGo(x []float32, sub float32, total *lanes) {
 	for i, v := range x {
 		total[i&15] += float64(exp32(v - sub))
@@ -89,8 +89,8 @@ func mulScalarGo(x []float32, s float32) {
 	}
 }
 
-// Where |d| is at most klSeries a term of KL is P·d²·(1/2! − d/3! + … − d⁷/9!),
-// elsewhere P·(d−1) + Q.
+// klSeries is the limit of |d| up to which a term of KL is P·d²·(1/2! − d/3! + … − d⁷/9!); above it
+// the term is P·(d−1) + Q.
 const klSeries = 0.5
 
 func klSumGo(p, q []float32, c *klParams, total *lanes) {
@@ -154,8 +154,7 @@ func addScaledGo(dst, x []float32, s float32) {
 	}
 }
 
-// siluMulBackGo replaces gate and up by the gradients with respect to them; see
-// SiLUMulBack.
+// siluMulBackGo is SiLUMulBack.
 func siluMulBackGo(gate, up, grad []float32) {
 	for i, g := range gate {
 		sig := 1 / (1 + exp32(-g))

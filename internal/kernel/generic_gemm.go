@@ -2,7 +2,7 @@ package kernel
 
 import "unsafe"
 
-// genericGemms is the microkernels in plain Go: the twin of gemm_amd64.s.
+// genericGemms holds the microkernels in plain Go, the twins of those in gemm_*.s.
 var genericGemms = func() *gemmSet {
 	set := &gemmSet{mr: 4}
 	for mr := 1; mr <= set.mr; mr++ {
@@ -14,9 +14,9 @@ var genericGemms = func() *gemmSet {
 	return set
 }()
 
-// gemmGo is a microkernel for one panel. Four columns and two rows at a time
-// keep the sums in registers. The conversions forbid fusing a product with its
-// sum, which some compilers do and others do not.
+// gemmGo is a microkernel for one panel. It computes two rows of four columns at a time, whose sums
+// fit in registers. The conversions forbid fusing a product with its sum, which the Go compiler does
+// on some architectures only.
 func gemmGo(mr int, a, b, c []float32, ldc, add int) {
 	for j := 0; j < PanelRows; j += 4 {
 		r := 0
@@ -52,9 +52,17 @@ func gemmGo(mr int, a, b, c []float32, ldc, add int) {
 	}
 }
 
+// storeGo stores four sums in c, or adds them if add is not 0.
 func storeGo(c []float32, add int, s0, s1, s2, s3 float32) {
 	if add != 0 {
 		s0, s1, s2, s3 = c[0]+s0, c[1]+s1, c[2]+s2, c[3]+s3
 	}
 	c[0], c[1], c[2], c[3] = s0, s1, s2, s3
+}
+
+// gatherGo is the twin of the gather kernels.
+func gatherGo(dst []float32, step int, src []float32, ld, n int) {
+	for r := range n {
+		copy(dst[r*step:][:PanelRows], src[r*ld:])
+	}
 }

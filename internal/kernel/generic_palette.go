@@ -2,6 +2,8 @@ package kernel
 
 import "math"
 
+// The twins of the kernels that fit palettes.
+
 func cellsGo(dst []uint16, x []float32, scale, offset float32) {
 	dst = dst[:len(x)]
 	for i, v := range x {
@@ -14,7 +16,7 @@ func intervalsGo(dst []uint8, x []float32, h *Thresholds, bits int) {
 	for i, v := range x {
 		at := uint(1)
 		for range bits {
-			// The comparison is a number and not a jump, which would be hard to predict.
+			// Computed without a branch, which would be mispredicted often.
 			above := uint(0)
 			if v > h[at&255] {
 				above = 1
@@ -25,7 +27,7 @@ func intervalsGo(dst []uint8, x []float32, h *Thresholds, bits int) {
 	}
 }
 
-func lookupErrorGo(x []float32, index []uint8, value *[256]float32, total *lanes) {
+func lookupErrorGo(x []float32, index []uint8, value *[256]float32, _ int, total *lanes) {
 	index = index[:len(x)]
 	for i, v := range x {
 		d := float64(v) - float64(value[index[i]])

@@ -5,8 +5,8 @@ import (
 	"math"
 )
 
-// F16ToF32 widens bits of IEEE half precision. The result is exact; a signalling
-// NaN becomes a quiet one with the same payload. dst and src have equal lengths.
+// F16ToF32 widens bits of IEEE half precision. The result is exact; a signalling NaN becomes a quiet
+// NaN with the same payload. dst and src have equal lengths.
 func F16ToF32(dst []float32, src []uint16) {
 	sameLength("F16ToF32", len(dst), len(src))
 	n := len(src) &^ 15
@@ -17,8 +17,7 @@ func F16ToF32(dst []float32, src []uint16) {
 	}
 }
 
-// BF16ToF32 widens bits of bfloat16. The result is exact. dst and src have equal
-// lengths.
+// BF16ToF32 widens bits of bfloat16. The result is exact. dst and src have equal lengths.
 func BF16ToF32(dst []float32, src []uint16) {
 	sameLength("BF16ToF32", len(dst), len(src))
 	n := len(src) &^ 15
@@ -29,9 +28,8 @@ func BF16ToF32(dst []float32, src []uint16) {
 	}
 }
 
-// F32ToF16 rounds to IEEE half precision, to nearest with ties to even. Values
-// of 65520 and beyond become infinite; a NaN stays one. dst and src have equal
-// lengths.
+// F32ToF16 rounds to IEEE half precision, to nearest with ties to even. Magnitudes of 65520 or more
+// become infinite; NaN stays NaN. dst and src have equal lengths.
 func F32ToF16(dst []uint16, src []float32) {
 	sameLength("F32ToF16", len(dst), len(src))
 	n := len(src) &^ 15
@@ -39,8 +37,8 @@ func F32ToF16(dst []uint16, src []float32) {
 	narrowF16Go(dst[n:], src[n:])
 }
 
-// F32ToBF16 rounds to bfloat16, to nearest with ties to even; a NaN stays one.
-// dst and src have equal lengths.
+// F32ToBF16 rounds to bfloat16, to nearest with ties to even; NaN stays NaN. dst and src have equal
+// lengths.
 func F32ToBF16(dst []uint16, src []float32) {
 	sameLength("F32ToBF16", len(dst), len(src))
 	n := len(src) &^ 15
@@ -48,6 +46,7 @@ func F32ToBF16(dst []uint16, src []float32) {
 	narrowBF16Go(dst[n:], src[n:])
 }
 
+// sameLength panics unless the two lengths of operation name are equal.
 func sameLength(name string, dst, src int) {
 	if dst != src {
 		panic(fmt.Sprintf("kernel: %s: dst has %d elements, src %d", name, dst, src))
@@ -80,8 +79,8 @@ func floatToHalf(f float32) uint16 {
 	case mag >= 0x477ff000: // 65520 rounds up to 2^16
 		return sign | 0x7c00
 	case mag < 0x38800000:
-		// Below 2^-14 the last place is 2^-24: adding 0.5 leaves it at the end of
-		// the significand, rounded by the addition itself.
+		// Below 2^-14 the last place is 2^-24, which is that of float32 values in [0.5, 1): adding
+		// 0.5 rounds to it.
 		sum := math.Float32frombits(mag) + 0.5
 		return sign | uint16(math.Float32bits(sum)-0x3f000000)
 	}
@@ -89,37 +88,14 @@ func floatToHalf(f float32) uint16 {
 	return sign | uint16((mag-(127-15)<<23)>>13)
 }
 
+// bfloatToFloat is BF16ToF32 for one value.
 func bfloatToFloat(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }
 
 // floatToBfloat is F32ToBF16 for one value.
 func floatToBfloat(f float32) uint16 {
 	u := math.Float32bits(f)
 	if u&0x7fffffff > 0x7f800000 {
-		return uint16(u>>16) | 0x40 // quiet: the payload that is cut off may have been all of it
+		return uint16(u>>16) | 0x40 // set the quiet bit: truncation may leave no other bit of the payload
 	}
 	return uint16((u + 0x7fff + u>>16&1) >> 16)
-}
-
-func widenF16Go(dst []float32, src []uint16) {
-	for i, h := range src {
-		dst[i] = halfToFloat(h)
-	}
-}
-
-func widenBF16Go(dst []float32, src []uint16) {
-	for i, b := range src {
-		dst[i] = bfloatToFloat(b)
-	}
-}
-
-func narrowF16Go(dst []uint16, src []float32) {
-	for i, f := range src {
-		dst[i] = floatToHalf(f)
-	}
-}
-
-func narrowBF16Go(dst []uint16, src []float32) {
-	for i, f := range src {
-		dst[i] = floatToBfloat(f)
-	}
 }

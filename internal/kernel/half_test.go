@@ -7,7 +7,7 @@ import (
 	"github.com/x448/float16"
 )
 
-// TestHalfExhaustive checks all 65,536 halves against an independent library.
+// TestHalfExhaustive compares all 65,536 half-precision values with an independent library.
 func TestHalfExhaustive(t *testing.T) {
 	src := make([]uint16, 1<<16)
 	want := make([]float32, 1<<16)
@@ -39,8 +39,8 @@ func TestHalfExhaustive(t *testing.T) {
 	})
 }
 
-// roundingCases returns float32 values around every value of a 16-bit type, the
-// middle between it and the next, and NaN and infinities.
+// roundingCases returns float32 values next to every value of a 16-bit type and next to every midpoint
+// of two of them, and NaN and infinities.
 func roundingCases(widen func(uint16) float32) []float32 {
 	var x []float32
 	for i := range 1 << 16 {
@@ -68,8 +68,8 @@ func TestHalfRounding(t *testing.T) {
 	})
 }
 
-// TestBfloat holds rounding against its definition: the nearer neighbour, the
-// even one if both are as near.
+// TestBfloat checks rounding against its definition: the nearer neighbour, or the even one of two
+// equally near ones.
 func TestBfloat(t *testing.T) {
 	src := roundingCases(bfloatToFloat)
 	eachLevel(t, func(t *testing.T, _ string) {

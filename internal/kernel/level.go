@@ -10,16 +10,15 @@ import (
 // EnvLevel is the environment variable that forces a level.
 const EnvLevel = "AFMQ_CPU"
 
-// isa is an instruction set that kernels are written for. Higher is wider. The list
-// of an architecture, isaNames, stands in its level_*.go, with the last of them that
-// has no tiles, isaVectors.
+// isa is an instruction set with kernels. A higher value is a wider set. The level_*.go file
+// of an architecture has their names, isaNames, and the widest without tiles, isaVectors.
 type isa uint8
 
 const isaGeneric isa = 0
 
 var (
 	current  atomic.Uint32 // the isa in use
-	levelErr error         // why AFMQ_CPU could not be honoured
+	levelErr error         // error of the level that AFMQ_CPU names
 )
 
 func init() {
@@ -31,62 +30,38 @@ func init() {
 	}
 }
 
-// Level returns the name of the kernels in use: "amx", "avx512" or "avx2" on amd64,
-// "neon" on arm64, or "generic". In F32 the vector levels give the same bits; generic
-// agrees within 1e-6.
+// Level returns the name of the level in use: "amx", "avx512" or "avx2" on amd64, "neon" on
+// arm64, or "generic". In F32 the vector levels give the same bits, and generic agrees with them
+// within about 1e-6 relative.
 func Level() string { return isaNames[current.Load()] }
 
-// LevelError reports that the environment variable AFMQ_CPU asks for a level
-// that does not exist or that this machine lacks, and nil otherwise. In that case
-// the best level of the machine is in use. A main program checks it before it
-// does anything else, so that a forced level is never ignored in silence.
+// LevelError returns an error if the environment variable AFMQ_CPU names a level that does not
+// exist or that this machine does not support; the best level is in use then. A main program
+// checks it first, so that a request for a level is never silently ignored.
 func LevelError() error { return levelErr }
 
-// SelectLevel switches to the named level, "generic" or another of its architecture,
-// for every call that starts afterwards. An unknown name, or a level whose
-// instructions this machine lacks, is an error and changes nothing.
+// SelectLevel selects the named level, one of [Levels], for every call that starts afterwards. A
+// level that is unknown, or that this machine does not support, is an error and changes nothing.
 func SelectLevel(name string) error {
 	for l, n := range isaNames {
 		if n != name {
 			continue
 		}
 		if isa(l) > bestISA() {
-			return fmt.Errorf("this machine lacks the instructions of level %q; it has %s",
+			return fmt.Errorf("this machine lacks the instructions of level %q; choose one of %s",
 				name, strings.Join(Levels(), ", "))
 		}
 		current.Store(uint32(l))
 		return nil
 	}
-	return fmt.Errorf("unknown level %q; this machine has %s", name, strings.Join(Levels(), ", "))
+	return fmt.Errorf("unknown level %q; choose one of %s", name, strings.Join(Levels(), ", "))
 }
 
-// Levels returns the names of the levels that this machine can run, narrowest
-// first.
+// Levels returns the names of the levels that this machine supports, narrowest first.
 func Levels() []string { return append([]string(nil), isaNames[:bestISA()+1]...) }
 
-// currentISA returns the instruction set for all that does not run on tiles.
+// currentISA returns the instruction set of everything but tiles.
 func currentISA() isa { return min(isa(current.Load()), isaVectors) }
 
-// tilesInUse reports whether products may run on tiles.
+// tilesInUse reports whether the level in use has AMX tiles.
 func tilesInUse() bool { return isa(current.Load()) > isaVectors }
-
-// gemmFunc multiplies a strip of mr rows of A with np neighbouring panels of B:
-//
-//	C[r][16·p+j] (+)= Σk A[k][r]·B[p][k][j],  r < mr, p < np, j < 16, k < kc
-//
-// a is [kc][mr]; panel p of B starts ps floats after panel p−1 and is [kc][16];
-// rows of C are ldc floats apart. add is 0 to store the block's sums, 1 to add
-// them to C. mr and np belong to the function.
-type gemmFunc func(kc int, a, b *float32, ps int, c *float32, ldc, add int)
-
-// maxStrip is the most rows that any level's microkernel takes at once.
-const maxStrip = 14
-
-// gemmSet is the microkernels of one level.
-type gemmSet struct {
-	mr    int                           // rows of its tallest microkernel
-	funcs [maxStrip + 1][nWide]gemmFunc // by rows, by log2 of panels; nil where there is none
-}
-
-// nWide counts the panel widths 1, 2, 4 and 8 of microkernels.
-const nWide = 4

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// eachLevel runs f at every level this machine has, and then puts the level back.
+// eachLevel runs f at every level of this machine, and then restores the level.
 func eachLevel(t *testing.T, f func(t *testing.T, level string)) {
 	t.Helper()
 	before := Level()
@@ -27,12 +27,12 @@ func selectLevel(tb testing.TB, name string) {
 	}
 }
 
-// vectorLevels is the levels that promise identical bits.
+// vectorLevels returns the levels that must give identical bits.
 func vectorLevels() []string { return Levels()[1:] }
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
-// normals returns n values of a normal distribution.
+// normals returns n normally distributed values.
 func normals(r *rand.Rand, n int) []float32 {
 	x := make([]float32, n)
 	for i := range x {
@@ -41,7 +41,7 @@ func normals(r *rand.Rand, n int) []float32 {
 	return x
 }
 
-// sameBits fails unless a and b agree to the last bit; any two NaN agree.
+// sameBits fails unless a and b have the same bits; any two NaN are equal.
 func sameBits(t *testing.T, what string, a, b []float32) {
 	t.Helper()
 	if len(a) != len(b) {

@@ -3,10 +3,9 @@ package kernel
 import (
 	"fmt"
 	"sync"
-	"unsafe"
 )
 
-// format is how a packed matrix stores its weights.
+// format is the storage format of a packed matrix.
 type format uint8
 
 const (
@@ -14,14 +13,15 @@ const (
 	formatF16                // u16 [panel][col][16]
 	formatBF16               // u16 [panel][col][16]
 	formatInt8               // i8 [panel][col][16], scale
-	formatLUT4               // dwords [panel][⌈cols/8⌉][16], row r's 8 fields of 4 bits in dword r; table [panel][16]
-	formatLUT2               // dwords [panel][⌈cols/16⌉][16], the same with 16 fields of 2 bits; table [panel][16]
+	formatLUT4               // dwords [panel][⌈cols/8⌉][16], dword r has 8 fields of 4 bits of row r; table [panel][16]
+	formatLUT2               // dwords [panel][⌈cols/16⌉][16], dword r has 16 fields of 2 bits of row r; table [panel][16]
 	formatLUT8               // u8 [panel][col][16]; table [group][2^bits], base
+
+	formats // the number of formats
 )
 
-// Matrix is a weight matrix W [Rows, Cols] packed for Y = X·Wᵀ. It is made by one
-// of the Pack functions, is never changed afterwards, and may be used by any
-// number of goroutines at once.
+// Matrix is a weight matrix W [Rows, Cols] packed for Y = X·Wᵀ. The Pack functions make it. It is
+// immutable and safe for concurrent use.
 type Matrix struct {
 	rows, cols int
 	format     format
@@ -33,15 +33,15 @@ type Matrix struct {
 	dwords []uint32
 
 	table  []float32 // look-up tables, widened
-	base   []int32   // formatLUT8: [panel·16] where each row's table starts
-	scale  []float32 // [panel·16] factor of each row; zero in rows that pad the last panel
+	base   []int32   // formatLUT8: [panel·16], index in table of the first entry of each row
+	scale  []float32 // [panel·16], factor of each row; zero in padding rows
 	scaled bool      // false if every row's factor is 1
 
-	once16 sync.Once
-	form16 *int16Form // of products in 16-bit integers, made when it is first asked for
+	int16Once sync.Once
+	int16Form *int16Form // for arithmetic I16, made on first use
 
-	onceTiles sync.Once
-	formTiles *tileForm // of products on tiles, the same
+	amxOnce sync.Once
+	amxForm *amxForm // for products on AMX tiles, made on first use
 }
 
 // Rows returns the number of outputs, the rows of W.
@@ -50,8 +50,7 @@ func (w *Matrix) Rows() int { return w.rows }
 // Cols returns the number of inputs, the columns of W.
 func (w *Matrix) Cols() int { return w.cols }
 
-// Bytes returns the memory that the packed weights take, tables and padding
-// included.
+// Bytes returns the size of the packed weights in memory, including tables and padding.
 func (w *Matrix) Bytes() int64 {
 	return 4*int64(len(w.f32)) + 2*int64(len(w.u16)) + int64(len(w.i8)) + int64(len(w.u8)) +
 		4*int64(len(w.dwords)) + 4*int64(len(w.table)) + 4*int64(len(w.base)) + 4*int64(len(w.scale))
@@ -70,12 +69,12 @@ func newMatrix(name string, rows, cols int, f format) *Matrix {
 
 func mustHave(name, what string, got, want int) {
 	if got != want {
-		panic(fmt.Sprintf("kernel: %s: %s has %d elements, not %d", name, what, got, want))
+		panic(fmt.Sprintf("kernel: %s: %s has %d elements, want %d", name, what, got, want))
 	}
 }
 
-// packRows copies rows of [rows, cols] into panels [panel][col][16]; rows that
-// pad the last panel stay zero.
+// packRows copies src, [rows, cols], into panels [panel][col][16]. Padding rows of the last panel are
+// not written.
 func packRows[T any](dst, src []T, rows, cols int) {
 	for r := 0; r < rows; {
 		panel := dst[r/PanelRows*PanelRows*cols:][:PanelRows*cols]
@@ -87,7 +86,7 @@ func packRows[T any](dst, src []T, rows, cols int) {
 			r++
 			continue
 		}
-		// Four rows at once: their elements are neighbours in the panel.
+		// Copy four rows at once, because their elements are adjacent in the panel.
 		r0 := src[r*cols:][:cols]
 		r1, r2, r3 := src[(r+1)*cols:][:len(r0)], src[(r+2)*cols:][:len(r0)], src[(r+3)*cols:][:len(r0)]
 		for c := range r0 {
@@ -107,7 +106,7 @@ func PackF32(rows, cols int, w []float32) *Matrix {
 	return p
 }
 
-// PackF32 is the function of that name with the pool's workers.
+// PackF32 is the function [PackF32] in parallel.
 func (p *Pool) PackF32(rows, cols int, w []float32) *Matrix {
 	m := newMatrix("PackF32", rows, cols, formatF32)
 	mustHave("PackF32", "w", len(w), rows*cols)
@@ -121,8 +120,7 @@ func (p *Pool) PackF32(rows, cols int, w []float32) *Matrix {
 	return m
 }
 
-// PackF16 packs w, [rows, cols] row-major as bits of IEEE half precision, and
-// keeps it in that type.
+// PackF16 packs w, [rows, cols] row-major as bits of IEEE half precision, without widening it.
 func PackF16(rows, cols int, w []uint16) *Matrix {
 	p := newMatrix("PackF16", rows, cols, formatF16)
 	mustHave("PackF16", "w", len(w), rows*cols)
@@ -131,8 +129,7 @@ func PackF16(rows, cols int, w []uint16) *Matrix {
 	return p
 }
 
-// PackBF16 packs w, [rows, cols] row-major as bits of bfloat16, and keeps it in
-// that type.
+// PackBF16 packs w, [rows, cols] row-major as bits of bfloat16, without widening it.
 func PackBF16(rows, cols int, w []uint16) *Matrix {
 	p := newMatrix("PackBF16", rows, cols, formatBF16)
 	mustHave("PackBF16", "w", len(w), rows*cols)
@@ -141,8 +138,8 @@ func PackBF16(rows, cols int, w []uint16) *Matrix {
 	return p
 }
 
-// PackInt8 packs symmetric 8-bit weights q, [rows, cols] row-major, with one
-// factor per row: the weight is float32(q)·scale[row].
+// PackInt8 packs symmetric 8-bit weights q, [rows, cols] row-major, with one factor for each row: a
+// weight is float32(q)·scale[row].
 func PackInt8(rows, cols int, q []int8, scale []float32) *Matrix {
 	p := newMatrix("PackInt8", rows, cols, formatInt8)
 	mustHave("PackInt8", "q", len(q), rows*cols)
@@ -159,19 +156,11 @@ func (w *Matrix) setScale(scale []float32) {
 	w.scaled = true
 }
 
-// field returns the width in bits of a packed index and how many a dword holds.
-func (w *Matrix) field() (bits, perDword int) {
-	if w.format == formatLUT2 {
-		return 2, 16
-	}
-	return 4, 8
-}
-
-// Row writes the float32 values of row r of W to dst, which has Cols elements:
-// an embedding that is also the output head is looked up in its packed form.
+// Row writes the float32 values of row r of W to dst, which has Cols elements. It looks up an
+// embedding in a matrix that is also the output head.
 func (w *Matrix) Row(dst []float32, r int) {
 	if r < 0 || r >= w.rows {
-		panic(fmt.Sprintf("kernel: Row: row %d of %d", r, w.rows))
+		panic(fmt.Sprintf("kernel: Row: row %d of a matrix with %d rows", r, w.rows))
 	}
 	mustHave("Row", "dst", len(dst), w.cols)
 	if w.cols == 0 {
@@ -208,22 +197,4 @@ func (w *Matrix) Row(dst []float32, r int) {
 			dst[c] = w.table[int(w.base[r])+int(w.u8[at+c*PanelRows])] * w.scale[r]
 		}
 	}
-}
-
-// stored returns where columns [k0, k0+kc) of panels [p0, p0+np) begin, and the
-// bytes from one panel to the next.
-func (w *Matrix) stored(p0, np, k0, kc int) (b unsafe.Pointer, ps int) {
-	first, last := (p0*w.cols+k0)*PanelRows, ((p0+np-1)*w.cols+k0+kc)*PanelRows-1
-	switch w.format {
-	case formatF16, formatBF16:
-		_ = w.u16[last]
-		return unsafe.Pointer(&w.u16[first]), w.cols * PanelRows * 2
-	case formatInt8:
-		_ = w.i8[last]
-		return unsafe.Pointer(&w.i8[first]), w.cols * PanelRows
-	}
-	_, per := w.field()
-	blocks := (w.cols + per - 1) / per
-	_ = w.dwords[((p0+np-1)*blocks+(k0+kc+per-1)/per)*PanelRows-1]
-	return unsafe.Pointer(&w.dwords[(p0*blocks+k0/per)*PanelRows]), blocks * PanelRows * 4
 }

@@ -7,12 +7,12 @@ import (
 
 // PackLUT packs a palettized matrix from its stored form: indices
 // [rows, ⌈cols·bits/8⌉] packed LSB first in each row, lut [⌈rows/groupRows⌉, 2^bits]
-// and rowScale [rows] as bits of half precision; rowScale may be nil, which
-// stands for ones. bits is 1 to 8.
+// and rowScale [rows] as bits of half precision; a nil rowScale means factors
+// of 1. bits is 1 to 8.
 //
-// Where every panel of 16 rows has one table (groupRows a multiple of 16, or a
-// single group) the indices stay packed: 4 bits each for 3 and 4 bit, 2 bits each
-// for 1 and 2 bit. Wider indices and odd groups take one byte each.
+// If every panel of 16 rows has one table (groupRows is a multiple of 16, or there is a single
+// group), indices stay packed: 3- and 4-bit indices in 4 bits, 1- and 2-bit indices in 2 bits.
+// Wider indices, and those of other groups, take one byte each.
 func PackLUT(rows, cols, bits, groupRows int, indices []byte, lut, rowScale []uint16) *Matrix {
 	const name = "PackLUT"
 	if bits < 1 || bits > 8 || groupRows < 1 {
@@ -38,7 +38,7 @@ func PackLUT(rows, cols, bits, groupRows int, indices []byte, lut, rowScale []ui
 	p.scaled = rowScale != nil
 
 	if cols == 0 {
-		return p // nothing is ever looked up
+		return p // there are no indices
 	}
 	oneTable := groupRows%PanelRows == 0 || groups <= 1
 	switch {
@@ -52,7 +52,7 @@ func PackLUT(rows, cols, bits, groupRows int, indices []byte, lut, rowScale []ui
 		p.table = make([]float32, p.panels()*PanelRows)
 		for panel := range p.panels() {
 			t := lut[panel*PanelRows/groupRows<<bits:][:1<<bits]
-			for i := range 16 { // repeated, as kernels do not mask the bits above
+			for i := range 16 { // repeated, because kernels do not mask the bits above an index
 				p.table[panel*16+i] = halfToFloat(t[i&(len(t)-1)])
 			}
 		}
@@ -66,9 +66,8 @@ func PackLUT(rows, cols, bits, groupRows int, indices []byte, lut, rowScale []ui
 	return p
 }
 
-// packDwords lays indices of the given width out as fields of 2 or 4 bits, 32
-// bits of one row at a time. Where the widths agree a dword of the panel is four
-// bytes of the row.
+// packDwords stores indices of the given width as fields of 2 or 4 bits, in dwords of one row each.
+// If the widths are equal, a dword of the panel is four bytes of the row.
 func (w *Matrix) packDwords(indices []byte, rowBytes, bits, field int) {
 	perDword := 32 / field
 	blocks := (w.cols + perDword - 1) / perDword
@@ -97,7 +96,7 @@ func (w *Matrix) packDwords(indices []byte, rowBytes, bits, field int) {
 	}
 }
 
-// packBytes lays indices out one byte each, with the place of each row's table.
+// packBytes stores indices one byte each, and the position of each row's table.
 func (w *Matrix) packBytes(indices []byte, rowBytes, bits, groupRows int) {
 	w.u8 = make([]uint8, w.panels()*PanelRows*w.cols)
 	w.base = make([]int32, w.panels()*PanelRows)

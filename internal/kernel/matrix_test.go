@@ -28,8 +28,8 @@ func (s stored) scales() []float32 {
 	return f
 }
 
-// plain is the definition of the stored form, but for the factors of rows, written
-// without regard to how the package reads it.
+// plain returns the weights by the definition of the stored form, without the factors of rows. It is
+// independent of the code of the package.
 func (s stored) plain() []float32 {
 	rowBytes := (s.cols*s.bits + 7) / 8
 	out := make([]float32, 0, s.rows*s.cols)
@@ -59,9 +59,9 @@ func randomLUT(r *rand.Rand, rows, cols, bits, group int) stored {
 	return s
 }
 
-// checkMatrix requires that w stands for exactly the values plain[r][c]·scale[r]: by
-// Row, and by products that have the bits of the plain values packed as float32, times
-// the scale. No scale is ones.
+// checkMatrix requires that w denotes exactly the values plain[r][c]·scale[r]: in Row, and in products,
+// which must have the bits of the product with plain packed as float32, times the scale. A nil scale
+// means factors of 1.
 func checkMatrix(t *testing.T, what string, w *Matrix, plain, scale []float32) {
 	t.Helper()
 	rows, cols := w.Rows(), w.Cols()
@@ -126,7 +126,7 @@ func TestLUTFormats(t *testing.T) {
 	})
 }
 
-// TestLUTMemory guards the reason for the packed layouts.
+// TestLUTMemory checks the size in memory of the packed layouts.
 func TestLUTMemory(t *testing.T) {
 	const rows, cols = 256, 1024
 	for bits, limit := range map[int]float64{1: 2.2, 2: 2.2, 3: 4.2, 4: 4.2, 8: 8.7} {
@@ -137,8 +137,8 @@ func TestLUTMemory(t *testing.T) {
 	}
 }
 
-// TestWidenTwins holds each widening kernel to its Go twin, infinities and NaN
-// in the tables included.
+// TestWidenTwins compares each widening kernel with its Go twin, including infinities and NaN in the
+// tables.
 func TestWidenTwins(t *testing.T) {
 	eachLevel(t, func(t *testing.T, _ string) {
 		lv := currentISA()
@@ -185,8 +185,8 @@ func TestWidenTwins(t *testing.T) {
 	})
 }
 
-// TestTransposeTwin compares the packing of strips and panels with its definition
-// and checks that it stays within its buffer.
+// TestTransposeTwin compares the packing of strips and panels with its definition, and checks that it
+// writes within its buffer only.
 func TestTransposeTwin(t *testing.T) {
 	eachLevel(t, func(t *testing.T, _ string) {
 		lv := currentISA()

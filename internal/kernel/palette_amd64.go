@@ -2,42 +2,42 @@
 
 package kernel
 
-// cellsAVX512 works on n elements, a positive multiple of 16; see cellsGo.
+// cellsAVX512 processes n elements, a positive multiple of 16; see cellsGo.
 //
 //go:noescape
 func cellsAVX512(dst *uint16, x *float32, scale float32, offset float32, n int)
 
-// intervalsAVX512 works on n elements, a positive multiple of 16; see intervalsGo.
+// intervalsAVX512 processes n elements, a positive multiple of 16; see intervalsGo.
 //
 //go:noescape
 func intervalsAVX512(dst *uint8, x *float32, h *[256]float32, bits int, n int)
 
-// lookupErrorAVX512 works on n elements, a positive multiple of 16; see lookupErrorGo.
+// lookupErrorAVX512 processes n elements, a positive multiple of 16; see lookupErrorGo.
 //
 //go:noescape
 func lookupErrorAVX512(x *float32, index *uint8, value *[256]float32, bits int, n int, total *[16]float64)
 
-// maxMagnitudeAVX512 works on n elements, a positive multiple of 16; see maxMagnitudeGo.
+// maxMagnitudeAVX512 processes n elements, a positive multiple of 16; see maxMagnitudeGo.
 //
 //go:noescape
 func maxMagnitudeAVX512(x *float32, n int, most *[16]uint32)
 
-// cellsAVX2 works on n elements, a positive multiple of 16; see cellsGo.
+// cellsAVX2 processes n elements, a positive multiple of 16; see cellsGo.
 //
 //go:noescape
 func cellsAVX2(dst *uint16, x *float32, scale float32, offset float32, n int)
 
-// intervalsAVX2 works on n elements, a positive multiple of 16; see intervalsGo.
+// intervalsAVX2 processes n elements, a positive multiple of 16; see intervalsGo.
 //
 //go:noescape
 func intervalsAVX2(dst *uint8, x *float32, h *[256]float32, bits int, n int)
 
-// lookupErrorAVX2 works on n elements, a positive multiple of 16; see lookupErrorGo.
+// lookupErrorAVX2 processes n elements, a positive multiple of 16; see lookupErrorGo.
 //
 //go:noescape
 func lookupErrorAVX2(x *float32, index *uint8, value *[256]float32, bits int, n int, total *[16]float64)
 
-// maxMagnitudeAVX2 works on n elements, a positive multiple of 16; see maxMagnitudeGo.
+// maxMagnitudeAVX2 processes n elements, a positive multiple of 16; see maxMagnitudeGo.
 //
 //go:noescape
 func maxMagnitudeAVX2(x *float32, n int, most *[16]uint32)

@@ -22,7 +22,7 @@ func thresholdsOf(bits int, seed uint64) ([]float32, *Thresholds) {
 	return t, h
 }
 
-// Cells are those of the definition in float32, at every level.
+// TestCells compares Cells with its definition in float32, at every level.
 func TestCells(t *testing.T) {
 	for _, n := range sizes {
 		x := append(scaled(n, 1, uint64(n)), 0, float32(math.Copysign(0, -1)), 1e30, -1e30)
@@ -41,7 +41,7 @@ func TestCells(t *testing.T) {
 	}
 }
 
-// Intervals counts the thresholds below a value.
+// TestIntervals compares Intervals with a count of the thresholds below each value.
 func TestIntervals(t *testing.T) {
 	for bits := 1; bits <= 8; bits++ {
 		thresholds, h := thresholdsOf(bits, uint64(bits))
@@ -73,7 +73,7 @@ func TestIntervals(t *testing.T) {
 	}
 }
 
-// LookupError is the sum of its definition, and the same at every level.
+// TestLookupError compares LookupError with its definition, and its levels with each other.
 func TestLookupError(t *testing.T) {
 	var value [256]float32
 	copy(value[:], normals(newRand(9), 256))
@@ -139,7 +139,7 @@ func TestPaletteMisuse(t *testing.T) {
 	}
 }
 
-// FuzzPalette holds all levels to the plain Go twins, bit by bit, on any floats.
+// FuzzPalette compares all levels with the Go twins bit by bit, on arbitrary floats.
 func FuzzPalette(f *testing.F) {
 	f.Add([]byte("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123"), uint8(4), float32(100), float32(2048))
 	f.Add([]byte{0, 0, 128, 127, 0, 0, 192, 255}, uint8(8), float32(1), float32(0))

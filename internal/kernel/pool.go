@@ -8,68 +8,68 @@ import (
 	"time"
 )
 
-// spinFor is how long an idle worker looks for the next job before it parks, and
-// a caller for the last item before it blocks. The gaps between the products of
-// one decoded token are shorter than this; longer ones give the core away.
+// spinFor is how long an idle worker polls for the next loop before it parks, and a caller for
+// the end of the last item before it blocks. The gaps between the products of one decoded token
+// are shorter; in longer gaps the core is released.
 const spinFor = 30 * time.Microsecond
 
-// Pool is a set of workers that share loops. The goroutine that calls Run is one
-// of them, so a pool of one thread starts none. Idle workers park.
+// Pool is a set of workers that execute loops in parallel. The goroutine that calls Run is one of
+// them, so a pool of one thread starts no goroutine. Idle workers park.
 //
-// A Pool is safe for use by several goroutines. It serves one Run at a time: a
-// Run that starts while another is under way, be it from another goroutine or
-// from inside f, runs on its own goroutine alone, as worker 0.
+// A Pool is safe for concurrent use. It executes one Run in parallel at a time: a Run that starts
+// during another one, from another goroutine or from inside f, runs serially on its own
+// goroutine, as worker 0.
 //
-// A Pool also says in which arithmetic its products run: see [Pool.With].
+// A Pool also has the arithmetic of its products: see [Pool.With]. [NewPool] makes a Pool.
 type Pool struct {
-	*crew
+	*workers
 	compute Compute
 }
 
-// crew is the workers, which the pools that With makes of one another share.
-type crew struct {
+// workers holds the goroutines and buffers of a pool. The pools that With returns share it.
+type workers struct {
 	threads int
-	spin    bool // false where a spinning worker would keep another from its core
+	spin    bool // poll before parking; false if there are more workers than cores
 	helpers []*helper
 	busy    atomic.Bool
 	closed  atomic.Bool
 
-	mu   sync.Mutex
-	free []*workspace // buffers of products not under way
-	jobs []*job       // jobs that nobody looks at any more
+	mu    sync.Mutex
+	free  []*workspace // workspaces that no product uses
+	loops []*loop      // loops without users
 }
 
-// helper is one worker goroutine, apart from the callers.
+// helper is one worker goroutine. The caller of Run is a worker but not a helper.
 type helper struct {
-	job    atomic.Pointer[job]
+	loop   atomic.Pointer[loop]
 	parked atomic.Bool
 	wake   chan struct{}
-	_      [64]byte // keeps the flags of two workers off one cache line
+	_      [64]byte // keeps the flags of two helpers on different cache lines
 }
 
-// job is one call of Run. It is used again once the caller and every helper that was
-// given it have let go of it, so that Run allocates nothing.
-type job struct {
-	users atomic.Int32 // the caller and the helpers that may still look at it
+// loop is one call of Run. It is reused when the caller and every helper that received it have
+// released it, so that Run allocates nothing.
+type loop struct {
+	users atomic.Int32 // the caller and the helpers that may still read it
 	n     int
 	f     func(worker, i int)
-	next  atomic.Int64 // first item that nobody has taken
-	left  atomic.Int64 // items that are not finished
+	next  atomic.Int64 // next item to start
+	left  atomic.Int64 // unfinished items
 	done  chan struct{}
-	wait  atomic.Bool // the caller sleeps on done
+	wait  atomic.Bool // the caller blocks on done
 
 	mu       sync.Mutex
 	panicked bool
 	panicVal any
 }
 
-// NewPool starts a pool of the given number of threads, the caller's included;
-// 0 or less means GOMAXPROCS. More threads than cores are legal, and slow.
+// NewPool starts a pool of the given number of threads, the caller's included; 0 or less means
+// GOMAXPROCS. More threads than cores are allowed but slow.
 func NewPool(threads int) *Pool {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	p := &Pool{crew: &crew{threads: threads, spin: threads <= min(runtime.GOMAXPROCS(0), runtime.NumCPU())}}
+	p := &Pool{workers: &workers{threads: threads, spin: threads <= min(runtime.GOMAXPROCS(0), runtime.NumCPU())}}
 	for range threads - 1 {
 		p.helpers = append(p.helpers, &helper{wake: make(chan struct{}, 1)})
 	}
@@ -82,25 +82,25 @@ func NewPool(threads int) *Pool {
 // Threads returns the number of workers, at least 1.
 func (p *Pool) Threads() int { return p.threads }
 
-// Close ends the workers. A Run that is under way finishes; a Run that starts
-// afterwards works on the caller's goroutine alone.
+// Close ends the workers. A Run in progress finishes; a Run that starts afterwards runs serially on
+// the caller's goroutine.
 func (p *Pool) Close() {
 	if p.closed.Swap(true) {
 		return
 	}
 	for _, h := range p.helpers {
-		h.kick()
+		h.signal()
 	}
 }
 
-// Run calls f once for each i in [0, n) and returns when all calls have
-// returned. Calls run at the same time on up to Threads() goroutines; worker, in
-// [0, Threads()), says which, so that f can keep a buffer for each. Such buffers
-// must belong to one call of Run: see Pool for nested and concurrent ones.
+// Run calls f once for each i in [0, n) and returns when all calls have returned. Up to
+// Threads() goroutines make the calls; worker, in [0, Threads()), identifies the goroutine, so
+// that f can use one buffer for each. Such buffers must belong to one call of Run: see Pool for
+// nested and concurrent calls.
 //
-// If a call of f panics, the remaining items are skipped and Run panics with the
-// value of the first panic once every call under way has returned. Workers turn
-// memory faults into panics, as a mapped file that shrinks causes them.
+// If a call of f panics, the items that have not started are skipped, and Run panics with the
+// value of the first panic once every started call has returned. Workers turn memory faults into
+// panics, because reading a mapped file that was truncated causes them.
 func (p *Pool) Run(n int, f func(worker, i int)) {
 	if n <= 0 {
 		return
@@ -112,109 +112,109 @@ func (p *Pool) Run(n int, f func(worker, i int)) {
 		return
 	}
 	helpers := p.helpers[:min(len(p.helpers), n-1)]
-	j := p.takeJob(n, f, 1+len(helpers))
+	l := p.newLoop(n, f, 1+len(helpers))
 	for _, h := range helpers {
-		if late := h.job.Swap(j); late != nil {
-			p.release(late) // it never began, and its items are done
+		if late := h.loop.Swap(l); late != nil {
+			p.release(late) // the helper never started it, and its items are finished
 		}
-		h.kick()
+		h.signal()
 	}
-	// The pool is free again even when f ends this goroutine (runtime.Goexit).
+	// Deferred, so that it also happens if f ends this goroutine (runtime.Goexit).
 	defer p.busy.Store(false)
-	j.run(0)
-	j.join(p.spin)
-	if j.panicked {
-		panic(j.panicVal)
+	l.run(0)
+	l.join(p.spin)
+	if l.panicked {
+		panic(l.panicVal)
 	}
-	p.release(j)
+	p.release(l)
 }
 
-// takeJob returns a job for so many users.
-func (p *Pool) takeJob(n int, f func(worker, i int), users int) *job {
+// newLoop returns a loop over n items with the given number of users.
+func (p *Pool) newLoop(n int, f func(worker, i int), users int) *loop {
 	p.mu.Lock()
-	var j *job
-	if last := len(p.jobs) - 1; last >= 0 {
-		j, p.jobs = p.jobs[last], p.jobs[:last]
+	var l *loop
+	if last := len(p.loops) - 1; last >= 0 {
+		l, p.loops = p.loops[last], p.loops[:last]
 	}
 	p.mu.Unlock()
-	if j == nil {
-		j = &job{done: make(chan struct{}, 1)}
+	if l == nil {
+		l = &loop{done: make(chan struct{}, 1)}
 	}
 	select {
-	case <-j.done: // sent to a caller that saw the end by itself
+	case <-l.done: // sent to a caller that had seen the end by polling
 	default:
 	}
-	j.n, j.f = n, f
-	j.wait.Store(false)
-	j.next.Store(0)
-	j.left.Store(int64(n))
-	j.users.Store(int32(users))
-	return j
+	l.n, l.f = n, f
+	l.wait.Store(false)
+	l.next.Store(0)
+	l.left.Store(int64(n))
+	l.users.Store(int32(users))
+	return l
 }
 
-// release says that one of the job's users is done with it. A job of which a user
-// panicked or ended its goroutine is never released by all, and left to the collector.
-func (p *Pool) release(j *job) {
-	if j.users.Add(-1) != 0 || j.panicked {
+// release ends the use of l by one user. A loop in which f panicked or ended its goroutine is not
+// reused but left to the garbage collector.
+func (p *Pool) release(l *loop) {
+	if l.users.Add(-1) != 0 || l.panicked {
 		return
 	}
-	j.f = nil
+	l.f = nil
 	p.mu.Lock()
-	p.jobs = append(p.jobs, j)
+	p.loops = append(p.loops, l)
 	p.mu.Unlock()
 }
 
-// kick wakes a helper that is parked.
-func (h *helper) kick() {
+// signal wakes the helper if it is parked.
+func (h *helper) signal() {
 	if h.parked.CompareAndSwap(true, false) {
 		h.wake <- struct{}{}
 	}
 }
 
-// work is the life of helper i, worker i+1.
+// work is the goroutine of helper i, which is worker i+1.
 func (p *Pool) work(i int) {
 	debug.SetPanicOnFault(true)
 	h := p.helpers[i]
 	ended := false
 	defer func() {
-		if !ended { // f called runtime.Goexit: the pool keeps its size
+		if !ended { // f called runtime.Goexit: replace the goroutine
 			go p.work(i)
 		}
 	}()
 	for {
-		j := p.await(h)
-		if j == nil {
+		l := p.await(h)
+		if l == nil {
 			ended = true
 			return
 		}
-		j.run(i + 1)
-		p.release(j)
+		l.run(i + 1)
+		p.release(l)
 	}
 }
 
-// await returns the helper's next job, or nil when the pool is closed.
-func (p *Pool) await(h *helper) *job {
+// await returns the helper's next loop, or nil when the pool is closed.
+func (p *Pool) await(h *helper) *loop {
 	for {
 		if p.spin {
 			for start := time.Now(); time.Since(start) < spinFor; {
 				for range 64 {
-					if h.job.Load() != nil {
-						return h.job.Swap(nil)
+					if h.loop.Load() != nil {
+						return h.loop.Swap(nil)
 					}
 				}
 			}
 		}
-		// Announce the nap first and look again after: whoever comes later sees it.
+		// Set parked before the last check: whoever stores a loop afterwards sees it set.
 		h.parked.Store(true)
-		if h.job.Load() != nil || p.closed.Load() {
+		if h.loop.Load() != nil || p.closed.Load() {
 			if !h.parked.CompareAndSwap(true, false) {
-				<-h.wake // someone has kicked already
+				<-h.wake // signal has already cleared parked
 			}
 		} else {
 			<-h.wake
 		}
-		if j := h.job.Swap(nil); j != nil {
-			return j
+		if l := h.loop.Swap(nil); l != nil {
+			return l
 		}
 		if p.closed.Load() {
 			return nil
@@ -222,68 +222,69 @@ func (p *Pool) await(h *helper) *job {
 	}
 }
 
-// run takes items until none is left.
-func (j *job) run(worker int) {
+// run executes items until none is left.
+func (l *loop) run(worker int) {
 	for {
-		i := int(j.next.Add(1)) - 1
-		if i >= j.n {
+		i := int(l.next.Add(1)) - 1
+		if i >= l.n {
 			return
 		}
-		j.call(worker, i)
+		l.call(worker, i)
 	}
 }
 
-// call runs one item and accounts for it however it ends.
-func (j *job) call(worker, i int) {
+// call executes one item and counts it as finished, even if f panics.
+func (l *loop) call(worker, i int) {
 	finished := false
 	defer func() {
 		if !finished {
 			v := recover() // nil if f called runtime.Goexit
 			if v == nil {
-				v = "kernel: Pool: f ended its goroutine"
+				v = "kernel: Pool.Run: f ended its goroutine"
 			}
-			j.fail(v)
+			l.fail(v)
 		}
-		j.finish(1)
+		l.finish(1)
 	}()
-	j.f(worker, i)
+	l.f(worker, i)
 	finished = true
 }
 
-// fail keeps the first panic and takes the items that nobody has started.
-func (j *job) fail(v any) {
-	j.mu.Lock()
-	if !j.panicked {
-		j.panicked, j.panicVal = true, v
+// fail records the first panic and skips the items that have not started.
+func (l *loop) fail(v any) {
+	l.mu.Lock()
+	if !l.panicked {
+		l.panicked, l.panicVal = true, v
 	}
-	j.mu.Unlock()
-	if first := int(j.next.Swap(int64(j.n))); first < j.n {
-		j.finish(j.n - first)
+	l.mu.Unlock()
+	if first := int(l.next.Swap(int64(l.n))); first < l.n {
+		l.finish(l.n - first)
 	}
 }
 
-func (j *job) finish(items int) {
-	if j.left.Add(-int64(items)) == 0 && j.wait.Load() {
+// finish counts items as finished and wakes the caller after the last.
+func (l *loop) finish(items int) {
+	if l.left.Add(-int64(items)) == 0 && l.wait.Load() {
 		select {
-		case j.done <- struct{}{}:
+		case l.done <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// join returns when every item is finished.
-func (j *job) join(spin bool) {
+// join waits until every item is finished.
+func (l *loop) join(spin bool) {
 	if spin {
 		for start := time.Now(); time.Since(start) < spinFor; {
 			for range 64 {
-				if j.left.Load() == 0 {
+				if l.left.Load() == 0 {
 					return
 				}
 			}
 		}
 	}
-	j.wait.Store(true)
-	if j.left.Load() != 0 {
-		<-j.done
+	l.wait.Store(true)
+	if l.left.Load() != 0 {
+		<-l.done
 	}
 }

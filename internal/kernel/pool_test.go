@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// within fails the test if f has not returned after a generous time: the pool's
-// faults are hangs.
+// within fails the test if f does not return within a generous time, because defects of the pool show
+// as deadlocks.
 func within(t *testing.T, what string, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -52,8 +52,8 @@ func TestPoolCallsEachOnce(t *testing.T) {
 	}
 }
 
-// TestPoolWorkerIsExclusive checks that one worker's calls never overlap, as
-// buffers of a worker rely on it.
+// TestPoolWorkerIsExclusive checks that the calls of one worker never overlap, which the buffers of a
+// worker require.
 func TestPoolWorkerIsExclusive(t *testing.T) {
 	p := NewPool(4)
 	defer p.Close()
@@ -71,7 +71,7 @@ func TestPoolWorkerIsExclusive(t *testing.T) {
 	})
 }
 
-// TestPoolShares needs both workers inside f at once.
+// TestPoolShares checks that two workers are inside f at the same time.
 func TestPoolShares(t *testing.T) {
 	p := NewPool(2)
 	defer p.Close()
@@ -157,7 +157,7 @@ func TestPoolPanics(t *testing.T) {
 	}
 }
 
-// TestPoolGoexit lets f end a worker's goroutine, as testing's FailNow does.
+// TestPoolGoexit checks that Run survives an f that ends its goroutine, as testing.T.FailNow does.
 func TestPoolGoexit(t *testing.T) {
 	p := NewPool(2)
 	defer p.Close()
@@ -215,7 +215,7 @@ func TestPoolClose(t *testing.T) {
 	t.Errorf("%d goroutines remain of %d before", runtime.NumGoroutine(), before)
 }
 
-// TestPoolOneProcessor has more threads than may run at once.
+// TestPoolOneProcessor uses more threads than processors.
 func TestPoolOneProcessor(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	p := NewPool(6)

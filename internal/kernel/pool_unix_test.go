@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestPoolFault reads memory that is not there, as a mapped file that has shrunk
-// has it, in every worker: the fault must arrive at the caller as a panic.
+// TestPoolFault reads unmapped memory in every worker, as happens when a mapped file is truncated. The
+// fault must reach the caller as a panic.
 func TestPoolFault(t *testing.T) {
 	page, err := unix.Mmap(-1, 0, unix.Getpagesize(), unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {

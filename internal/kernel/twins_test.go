@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// halfTable returns n values of half precision, as look-up tables hold them; those of
-// a 2-bit table are repeated as packing repeats them.
+// halfTable returns a packed look-up table of half-precision values. The entries of a 2-bit table are
+// repeated, as packing does.
 func halfTable(src []uint16, field int) []float32 {
 	tab := make([]float32, PanelRows)
 	for i := range tab {
@@ -17,8 +17,8 @@ func halfTable(src []uint16, field int) []float32 {
 	return tab
 }
 
-// FuzzWiden holds the kernels that read stored weights, and those that move rows, to
-// their Go twins on arbitrary bits. Any number of columns and rows is allowed.
+// FuzzWiden compares the kernels that widen stored weights, gather and transpose with their Go twins on
+// arbitrary bits, for arbitrary numbers of columns and rows.
 func FuzzWiden(f *testing.F) {
 	for i := range uint64(12) {
 		f.Add(i, uint8(i*7), uint8(i))
@@ -84,14 +84,14 @@ func FuzzWiden(f *testing.F) {
 			src := wide[:mr*cols]
 			got, want = make([]float32, cols*step+PanelRows), make([]float32, mr*cols)
 			transpose(lv, got, step, src, cols, mr, cols)
-			turned := make([]float32, 0, mr*cols)
+			transposed := make([]float32, 0, mr*cols)
 			for k := range cols {
-				turned = append(turned, got[k*step:][:mr]...)
+				transposed = append(transposed, got[k*step:][:mr]...)
 				for i := range mr {
 					want[k*mr+i] = src[i*cols+k]
 				}
 			}
-			sameBits(t, fmt.Sprintf("%s: transpose of %d rows, %d columns", level, mr, cols), turned, want)
+			sameBits(t, fmt.Sprintf("%s: transpose of %d rows, %d columns", level, mr, cols), transposed, want)
 
 			for _, field := range []int{2, 4} {
 				table := halfTable(half, field)
@@ -104,9 +104,9 @@ func FuzzWiden(f *testing.F) {
 	})
 }
 
-// TestFusedTails multiplies one row with the stored weights of every format, for every
-// number of columns up to some blocks and with panels of every width and a part of
-// one, and wants the bits of the widened weights.
+// TestFusedTails multiplies one row by the stored weights of every format, for many numbers of columns,
+// with kernels of every width and a partial panel. The product must have the bits of the product with
+// widened weights.
 func TestFusedTails(t *testing.T) {
 	const rows = 7*PanelRows + 5
 	eachLevel(t, func(t *testing.T, level string) {
@@ -135,7 +135,7 @@ func TestFusedTails(t *testing.T) {
 	})
 }
 
-// TestLimits checks that the loops which measure a core count and read what they say.
+// TestLimits checks that the loops that measure peak rates count their operations and read all memory.
 func TestLimits(t *testing.T) {
 	eachLevel(t, func(t *testing.T, _ string) {
 		one := peak(currentISA(), 1)

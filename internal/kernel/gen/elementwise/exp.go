@@ -10,8 +10,8 @@ import (
 	"afmq/internal/kernel/gen/simd"
 )
 
-// The constants, each sixteen times in memory so that it can be an operand of
-// either width. Their meaning is with the Go twin, exp32 and klSumGo.
+// The constants. Each is sixteen times in memory, so that it can be an operand of either width. The Go
+// twins, exp32 and klSumGo, document their meaning.
 const (
 	expMin = iota
 	expMax
@@ -54,7 +54,7 @@ var table Mem
 // constant returns an operand with the constant in every lane.
 func constant(c int) Mem { return table.Offset(c * 64) }
 
-// writeConstants puts the table into the file; it comes before any kernel.
+// writeConstants writes the table of constants. It must precede the kernels.
 func writeConstants() {
 	table = GLOBL("elementwiseConstants", RODATA|NOPTR)
 	for c := range len(constants) {
@@ -67,7 +67,7 @@ func writeConstants() {
 // exp replaces x by its exponential; see exp32.
 func exp(t *simd.Target, x reg.VecVirtual) {
 	n, q, s := t.Vec(), t.Vec(), t.Vec()
-	// Of two operands, one of them NaN, these return the one that Go writes first.
+	// If one operand is NaN, these return the operand that Go assembly writes first.
 	VMAXPS(x, loaded(t, expMin), x)
 	VMINPS(x, loaded(t, expMax), x)
 	VMULPS(constant(log2e), x, n)
@@ -85,7 +85,7 @@ func exp(t *simd.Target, x reg.VecVirtual) {
 	VMULPS(x, x, s)
 	VFMADD213PS(x, s, q)
 	VADDPS(constant(one), q, q)
-	// 2^n in two factors, made from their exponents.
+	// 2^n as two factors, whose exponent bits are computed.
 	i := t.Vec()
 	VCVTPS2DQ(n, n)
 	VPSRAD(Imm(1), n, i)
@@ -98,8 +98,7 @@ func exp(t *simd.Target, x reg.VecVirtual) {
 	VMULPS(n, q, x)
 }
 
-// loaded returns a constant in a register, for an instruction that needs its
-// other operand in memory's place.
+// loaded returns a constant in a register, for instructions whose other operand may be in memory.
 func loaded(t *simd.Target, c int) reg.VecVirtual {
 	v := t.Vec()
 	VMOVUPS(constant(c), v)

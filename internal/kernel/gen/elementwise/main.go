@@ -1,6 +1,6 @@
-// Command elementwise writes the vector kernels of softmax, log-sum-exp, KL,
-// RMSNorm, SwiGLU, rotary embedding and addition. Every kernel works on groups of
-// 16 elements, in the order of operations of its Go twin.
+// Command elementwise writes the amd64 kernels of softmax, log-sum-exp, KL, RMSNorm, SwiGLU, rotary
+// embedding and addition. Every kernel processes groups of 16 elements, in the order of operations of
+// its Go twin.
 package main
 
 import (
@@ -34,19 +34,18 @@ func main() {
 	Generate()
 }
 
-// group is what a kernel knows while it runs over groups of 16 elements.
+// group is a kernel that processes groups of 16 elements.
 type group struct {
 	t    *simd.Target
 	ptrs []reg.Register
 	n    reg.Register
 }
 
-// begin starts a kernel whose slices, given by their pointers' names, have n
-// elements each.
+// begin starts a kernel over slices of n elements each, given by the names of their pointers.
 func begin(t *simd.Target, name, params string, slices ...string) group {
 	TEXT(name+t.Name, NOSPLIT, "func("+params+")")
 	Pragma("noescape")
-	Doc(name + t.Name + " works on n elements, a positive multiple of 16; see " + name + "Go.")
+	Doc(name + t.Name + " processes n elements, a positive multiple of 16; see " + name + "Go.")
 	g := group{t: t}
 	for _, s := range slices {
 		g.ptrs = append(g.ptrs, Load(Param(s), GP64()))
@@ -55,7 +54,7 @@ func begin(t *simd.Target, name, params string, slices ...string) group {
 	return g
 }
 
-// each writes the loop: body gets the offset in bytes of each vector of a group.
+// each writes the loop over groups. body receives the index and the byte offset of each vector.
 func (g group) each(body func(i, disp int)) {
 	Label("loop")
 	for i := range g.t.PerPanel() {
@@ -82,8 +81,8 @@ func end() {
 	RET()
 }
 
-// everywhere returns a float32 parameter, or a field of one, in every lane.
-func everywhere(t *simd.Target, m Mem) reg.VecVirtual {
+// broadcast returns the float32 at m in every lane.
+func broadcast(t *simd.Target, m Mem) reg.VecVirtual {
 	v := t.Vec()
 	VBROADCASTSS(m, v)
 	return v
@@ -106,7 +105,7 @@ func maxima(t *simd.Target, at reg.Register) []reg.VecVirtual {
 	return top
 }
 
-// raise keeps the larger of a lane's maximum and x; a NaN in x is passed over.
+// raise replaces top by the larger of top and x in each lane; a NaN in x is ignored.
 func raise(x, top reg.VecVirtual) { VMAXPS(top, x, top) }
 
 func storeMaxima(t *simd.Target, top []reg.VecVirtual, at reg.Register) {
@@ -128,7 +127,7 @@ func scaleMax(t *simd.Target) {
 	g := begin(t, "scaleMax", "x *float32, scale float32, n int, maxes *[16]float32", "x")
 	at := Load(Param("maxes"), GP64())
 	top := maxima(t, at)
-	scale := everywhere(t, param("scale"))
+	scale := broadcast(t, param("scale"))
 	g.each(func(i, disp int) {
 		x := g.load(0, disp)
 		VMULPS(scale, x, x)
@@ -146,7 +145,7 @@ func expSum(t *simd.Target, store bool) {
 	}
 	g := begin(t, name, "x *float32, sub float32, n int, total *[16]float64", "x")
 	sum := newSums(t)
-	sub := everywhere(t, param("sub"))
+	sub := broadcast(t, param("sub"))
 	g.each(func(i, disp int) {
 		x := g.load(0, disp)
 		VSUBPS(sub, x, x)
@@ -170,7 +169,7 @@ func sumSquares(t *simd.Target) {
 
 func mulScalar(t *simd.Target) {
 	g := begin(t, "mulScalar", "x *float32, s float32, n int", "x")
-	s := everywhere(t, param("s"))
+	s := broadcast(t, param("s"))
 	g.each(func(_, disp int) {
 		x := g.load(0, disp)
 		VMULPS(s, x, x)
@@ -181,7 +180,7 @@ func mulScalar(t *simd.Target) {
 
 func normMul(t *simd.Target) {
 	g := begin(t, "normMul", "dst, x, w *float32, inv float32, n int", "dst", "x", "w")
-	inv := everywhere(t, param("inv"))
+	inv := broadcast(t, param("inv"))
 	g.each(func(_, disp int) {
 		x := g.load(1, disp)
 		VMULPS(inv, x, x)
@@ -235,7 +234,7 @@ func addTo(t *simd.Target) {
 
 func addScaled(t *simd.Target) {
 	g := begin(t, "addScaled", "dst, x *float32, s float32, n int", "dst", "x")
-	s := everywhere(t, param("s"))
+	s := broadcast(t, param("s"))
 	g.each(func(_, disp int) {
 		v := g.load(0, disp)
 		VFMADD231PS(g.at(1, disp), s, v)
@@ -244,7 +243,7 @@ func addScaled(t *simd.Target) {
 	end()
 }
 
-// siluMulBack needs s = 1/(1+e^-g) and silu' = s·(1 + g·(1-s)).
+// siluMulBack uses s = 1/(1+e^-g) and silu' = s·(1 + g·(1-s)).
 func siluMulBack(t *simd.Target) {
 	g := begin(t, "siluMulBack", "gate, up, grad *float32, n int", "gate", "up", "grad")
 	g.each(func(_, disp int) {
@@ -290,7 +289,7 @@ func mulTo(t *simd.Target) {
 
 func subMul(t *simd.Target) {
 	g := begin(t, "subMul", "dst, x *float32, s float32, n int", "dst", "x")
-	s := everywhere(t, param("s"))
+	s := broadcast(t, param("s"))
 	g.each(func(_, disp int) {
 		v := g.load(0, disp)
 		VSUBPS(s, v, v)

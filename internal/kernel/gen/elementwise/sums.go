@@ -8,7 +8,7 @@ import (
 	"afmq/internal/kernel/gen/simd"
 )
 
-// sums is the sixteen float64 lanes of a reduction, in registers.
+// sums holds the sixteen float64 lanes of a reduction in registers.
 type sums struct {
 	t   *simd.Target
 	at  reg.Register
@@ -74,7 +74,7 @@ func klSum(t *simd.Target) {
 	g := begin(t, "klSum", "p, q *float32, c *float32, n int, total *[16]float64", "p", "q")
 	sum := newSums(t)
 	c := Load(Param("c"), GP64())
-	field := func(i int) reg.VecVirtual { return everywhere(t, Mem{Base: c, Disp: 4 * i}) }
+	field := func(i int) reg.VecVirtual { return broadcast(t, Mem{Base: c, Disp: 4 * i}) }
 	g.each(func(i, disp int) {
 		ep, eq := g.load(0, disp), g.load(1, disp)
 		d := t.Vec()

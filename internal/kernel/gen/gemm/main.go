@@ -1,5 +1,5 @@
-// Command gemm writes the microkernels of the matrix products, the transposition
-// that packs their operands, and the loops that measure what a core can do.
+// Command gemm writes the amd64 microkernels of the matrix products, the transposition that packs their
+// operands, and the loops that measure the peak rates of a core.
 package main
 
 import (
@@ -63,7 +63,7 @@ func microkernel(t *simd.Target, mr, np int) {
 	}
 	bv := t.Vectors(nv)
 	if mr == 1 {
-		bv = nil // used once: an operand in memory
+		bv = nil // used once: a memory operand
 	}
 	bc := t.Vec()
 	step := func(u int) {

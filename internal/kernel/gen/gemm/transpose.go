@@ -10,8 +10,8 @@ import (
 
 const transposeSignature = "func(dst *float32, step int, src *float32, ld, rows, blocks int)"
 
-// transposeAVX512 turns 16x16 blocks. A row beyond the last repeats
-// the address before it, so that nothing outside the matrix is read.
+// transposeAVX512 transposes 16x16 blocks. The addresses of rows past the last are that of the last, so
+// that nothing outside the matrix is read.
 func transposeAVX512() {
 	TEXT("transposeAVX512", NOSPLIT, transposeSignature)
 	Pragma("noescape")
@@ -40,7 +40,7 @@ func transposeAVX512() {
 			CMOVQGT(next, row)
 		}
 	}
-	// Pairs of rows, then of pairs, in the four 128-bit quarters; then the quarters.
+	// Interleave rows, then pairs of rows, in each 128-bit quarter; then exchange quarters.
 	t := simd.AVX512.Vectors(16)
 	for i := 0; i < 16; i += 2 {
 		VUNPCKLPS(in[i+1], in[i], t[i])
@@ -58,7 +58,7 @@ func transposeAVX512() {
 		lo, hi, lo2, hi2 := ZMM(), ZMM(), ZMM(), ZMM()
 		VSHUFF32X4(Imm(0x44), u[4+j], u[j], lo)     // columns j, j+4 of rows 0-3, 4-7
 		VSHUFF32X4(Imm(0xee), u[4+j], u[j], hi)     // columns j+8, j+12
-		VSHUFF32X4(Imm(0x44), u[12+j], u[8+j], lo2) // the same of rows 8-15
+		VSHUFF32X4(Imm(0x44), u[12+j], u[8+j], lo2) // the same for rows 8-15
 		VSHUFF32X4(Imm(0xee), u[12+j], u[8+j], hi2)
 		for q := range 4 {
 			out[j+4*q] = ZMM()
@@ -79,7 +79,7 @@ func transposeAVX512() {
 	RET()
 }
 
-// transposeAVX2 turns 8x8 blocks, the lower eight rows first.
+// transposeAVX2 transposes 8x8 blocks.
 func transposeAVX2() {
 	TEXT("transposeAVX2", NOSPLIT, transposeSignature)
 	Pragma("noescape")
@@ -134,7 +134,7 @@ func transposeAVX2() {
 	RET()
 }
 
-// gather writes panels of a matrix whose rows already run the right way.
+// gather writes the kernel that packs a matrix without transposing it.
 func gather(t *simd.Target) {
 	name := "gather" + t.Name
 	TEXT(name, NOSPLIT, "func(dst *float32, step int, src *float32, ld, n int)")

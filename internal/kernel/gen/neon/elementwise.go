@@ -1,6 +1,6 @@
 package main
 
-// group is a kernel that runs over groups of 16 elements, four vectors.
+// group is a kernel that processes groups of 16 elements, which are four vectors.
 type group struct {
 	*function
 	ptrs  []R
@@ -8,8 +8,7 @@ type group struct {
 	table R // the constants, after useConstants
 }
 
-// beginGroup starts a kernel whose slices, given by their pointers' names, have n
-// elements each.
+// beginGroup starts a kernel over slices of n elements each, given by the names of their pointers.
 func beginGroup(o *file, name, params string, slices ...string) *group {
 	g := &group{function: o.begin(name+"NEON", params, "",
 		"works on n elements, a positive multiple of 16; see "+name+"Go.")}
@@ -26,7 +25,7 @@ func (g *group) useConstants() {
 	g.op("MOVD", "$"+constantTable+"(SB)", g.table)
 }
 
-// each writes the loop; body treats one group.
+// each writes the loop over groups; body writes the code for one group.
 func (g *group) each(body func()) {
 	g.loop("loop", g.n, 16, func() {
 		body()
@@ -34,7 +33,7 @@ func (g *group) each(body func()) {
 	})
 }
 
-// read loads the group of slice ptr.
+// read loads the current group of slice ptr.
 func (g *group) read(ptr int) []V {
 	v := g.vecs(4)
 	g.loads(v, g.ptrs[ptr], 0)
@@ -43,7 +42,7 @@ func (g *group) read(ptr int) []V {
 
 func (g *group) write(v []V, ptr int) { g.stores(v, g.ptrs[ptr], 0) }
 
-// maxima is the running maxima of the 16 lanes.
+// maxima holds the running maxima of the 16 lanes.
 type maxima struct {
 	g   *group
 	at  R
@@ -57,7 +56,7 @@ func newMaxima(g *group) maxima {
 	return m
 }
 
-// raise keeps the larger of a lane's maximum and x; a NaN in x is passed over.
+// raise replaces the maxima by the larger of themselves and x; a NaN in x is ignored.
 func (m maxima) raise(x []V) {
 	for i, v := range x {
 		m.g.fcmgt(m.is, v, m.top[i])
@@ -82,7 +81,7 @@ func maxOf(o *file) {
 func scaleMax(o *file) {
 	g := beginGroup(o, "scaleMax", "x *float32, scale float32, n int, maxes *[16]float32", "x")
 	m := newMaxima(g)
-	scale := g.everywhere("scale")
+	scale := g.broadcast("scale")
 	g.each(func() {
 		x := g.read(0)
 		for _, v := range x {
@@ -103,7 +102,7 @@ func expSum(o *file, keep bool) {
 	g := beginGroup(o, name, "x *float32, sub float32, n int, total *[16]float64", "x")
 	g.useConstants()
 	sum := newSums(g)
-	sub := g.everywhere("sub")
+	sub := g.broadcast("sub")
 	g.each(func() {
 		x := g.read(0)
 		for _, v := range x {
@@ -146,13 +145,13 @@ func dotSum(o *file) {
 	g.ret()
 }
 
-// inPlace writes a kernel that changes its first slice element by element. op gets
-// vectors of the slices, of which it changes the first, and the factor's register.
+// inPlace writes a kernel that modifies its first slice element by element. op receives vectors of the
+// slices, of which it modifies the first, and the register of the factor.
 func inPlace(o *file, name, params, factor string, slices []string, op func(g *group, v []V, factor V)) {
 	g := beginGroup(o, name, params, slices...)
 	var f V
 	if factor != "" {
-		f = g.everywhere(factor)
+		f = g.broadcast(factor)
 	}
 	g.each(func() {
 		var read [][]V
@@ -201,7 +200,7 @@ func subMul(o *file) {
 
 func normMul(o *file) {
 	g := beginGroup(o, "normMul", "dst, x, w *float32, inv float32, n int", "dst", "x", "w")
-	inv := g.everywhere("inv")
+	inv := g.broadcast("inv")
 	g.each(func() {
 		x, w := g.read(1), g.read(2)
 		for i := range x {
@@ -232,7 +231,7 @@ func rotate(o *file) {
 	g.ret()
 }
 
-// onePlusExpMinus returns 1 + e^−x for each of x, and a register that holds one.
+// onePlusExpMinus returns 1 + e^−x for each of x, and a register with 1 in every lane.
 func (g *group) onePlusExpMinus(x []V) (s []V, unit V) {
 	s = g.vecs(len(x))
 	for i, v := range x {
@@ -262,7 +261,7 @@ func siluMul(o *file) {
 	g.ret()
 }
 
-// siluMulBack needs s = 1/(1+e^-g) and silu' = s·(1 + g·(1-s)).
+// siluMulBack uses s = 1/(1+e^-g) and silu' = s·(1 + g·(1-s)).
 func siluMulBack(o *file) {
 	g := beginGroup(o, "siluMulBack", "gate, up, grad *float32, n int", "gate", "up", "grad")
 	g.useConstants()

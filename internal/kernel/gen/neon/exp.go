@@ -5,8 +5,7 @@ import (
 	"math"
 )
 
-// The constants, each four times in memory. Their meaning is with the Go twin, exp32
-// and klSumGo.
+// The constants, each four times in memory. The Go twins, exp32 and klSumGo, document their meaning.
 const (
 	expMin = iota
 	expMax
@@ -43,7 +42,7 @@ var constants = map[int]float32{
 
 const constantTable = "elementwiseConstants<>"
 
-// writeConstants puts the table into the file.
+// writeConstants writes the table of constants.
 func (f *file) writeConstants() {
 	fmt.Fprintln(&f.text)
 	for c := range len(constants) {
@@ -61,8 +60,8 @@ func (g *group) constant(v V, c int) V {
 	return v
 }
 
-// exp replaces all of x by their exponentials, one instruction for all before the next;
-// see exp32.
+// exp replaces all of x by their exponentials, with the instructions of the vectors interleaved; see
+// exp32.
 func (g *group) exp(x []V) {
 	n, q, s := g.vecs(len(x)), g.vecs(len(x)), g.vecs(len(x))
 	c := g.vec()
@@ -96,7 +95,7 @@ func (g *group) exp(x []V) {
 	})
 	g.constant(c, one)
 	each(func(i int) { g.fadd(x[i], x[i], c) })
-	// 2^n in two factors, made from their exponents.
+	// 2^n as two factors, whose exponent bits are computed.
 	g.constant(c, bias)
 	each(func(i int) {
 		g.fcvtns(n[i], n[i])

@@ -11,8 +11,8 @@ type V int
 // R is a general register.
 type R int
 
-// usable is the general registers that a kernel may use: R18 belongs to the
-// platform, R27 to the assembler, R26 and R28 to R30 to Go.
+// usable lists the general registers that a kernel may use: R18 is reserved by the platform, R27 by the
+// assembler, R26 and R28 to R30 by Go.
 var usable = []R{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21, 22, 23, 24, 25}
 
 // param is a parameter, or a result, in the caller's frame.
@@ -21,7 +21,7 @@ type param struct {
 	offset    int
 }
 
-// function is one kernel while it is written.
+// function is a kernel under construction.
 type function struct {
 	f      *file
 	params []param
@@ -29,7 +29,7 @@ type function struct {
 	rBusy  map[R]bool
 }
 
-// begin starts a function. params and results are lists as Go writes them.
+// begin starts a function. params and result are lists in Go syntax.
 func (f *file) begin(name, params, result, doc string) *function {
 	fn := &function{f: f, rBusy: map[R]bool{}}
 	size := fn.layout(params, 0)
@@ -44,11 +44,11 @@ func (f *file) begin(name, params, result, doc string) *function {
 	return fn
 }
 
-// layout gives parameters their offsets, by Go's stack-based calling convention.
+// layout assigns offsets to parameters by Go's stack-based calling convention (ABI0).
 func (fn *function) layout(list string, offset int) (end int) {
 	items := strings.Split(list, ", ")
 	typ := ""
-	for i := len(items) - 1; i >= 0; i-- { // "a, b *float32": the type follows
+	for i := len(items) - 1; i >= 0; i-- { // in "a, b *float32" the type follows
 		name, t, ok := strings.Cut(items[i], " ")
 		if ok {
 			typ = t
@@ -77,7 +77,7 @@ func (fn *function) at(name string) string {
 	panic("no parameter " + name)
 }
 
-// op writes an instruction, operands in the assembler's order.
+// op writes an instruction with operands in the order of Go assembly.
 func (fn *function) op(name string, operands ...any) {
 	s := make([]string, len(operands))
 	for i, o := range operands {
@@ -92,10 +92,10 @@ func (fn *function) op(name string, operands ...any) {
 
 func (fn *function) label(name string) { fmt.Fprintf(&fn.f.text, "\n%s:\n", name) }
 
-// vec takes a free vector register.
+// vec allocates a vector register.
 func (fn *function) vec() V { return fn.vecs(1)[0] }
 
-// vecs takes n vector registers that follow each other.
+// vecs allocates n consecutive vector registers.
 func (fn *function) vecs(n int) []V {
 	for first := 0; first+n <= len(fn.vBusy); first++ {
 		v := make([]V, 0, n)
@@ -112,7 +112,7 @@ func (fn *function) vecs(n int) []V {
 	panic("no vector registers left")
 }
 
-// drop gives vector registers back.
+// drop frees vector registers.
 func (fn *function) drop(v ...V) {
 	for _, r := range v {
 		fn.vBusy[r] = false
@@ -127,7 +127,7 @@ func (fn *function) zeros(n int) []V {
 	return v
 }
 
-// reg takes a free general register.
+// reg allocates a general register.
 func (fn *function) reg() R {
 	for _, r := range usable {
 		if !fn.rBusy[r] {
@@ -145,8 +145,8 @@ func (fn *function) arg(name string) R {
 	return r
 }
 
-// everywhere loads a float32 parameter into every lane.
-func (fn *function) everywhere(name string) V {
+// broadcast loads a float32 parameter into every lane.
+func (fn *function) broadcast(name string) V {
 	v := fn.vec()
 	fn.op("FMOVS", fn.at(name), v.f())
 	fn.dup(v, v, 0)
@@ -176,8 +176,7 @@ func (fn *function) add(n int, regs ...R) {
 	}
 }
 
-// loop writes body, and again as long as count, which loses step in each round, is not
-// zero after it.
+// loop writes a loop that executes body and subtracts step from count until count is zero.
 func (fn *function) loop(name string, count R, step int, body func()) {
 	fn.label(name)
 	body()

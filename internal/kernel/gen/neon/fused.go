@@ -2,15 +2,15 @@ package main
 
 import "fmt"
 
-// blockK is the length of one chain of multiply-adds: a multiple of what the loops
-// below unroll to, so that only a last block has a rest.
+// blockK is the length of one chain of multiply-adds. It is a multiple of the unrolling of the loops
+// below, so that only the last block has a remainder.
 const blockK = 256
 
-// frame is what the two kinds of fused kernel have in common: the loop over blocks.
+// frame is the part common to the two kinds of fused kernels: the loop over blocks.
 type frame struct {
 	*function
 	left, kc, x R // columns after this block, in this block; X
-	c, sum      R // sum is zero where the block's sums are the first
+	c, sum      R // sum is zero for the first block
 	panels      []R
 	acc         []V // [np·perPanel]
 }
@@ -25,7 +25,7 @@ func newFrame(o *file, format string, np int) frame {
 	}
 }
 
-// blocks writes the loop over blocks of columns; body jumps to store, or ends there.
+// blocks writes the loop over blocks of columns; the code of body jumps or falls through to store.
 func (f frame) blocks(tmp []V, body func()) {
 	f.label("next")
 	for _, v := range f.acc {
@@ -57,7 +57,7 @@ func (f frame) multiply(panel int, w []V, x V, lane int) {
 	}
 }
 
-// fusedDense multiplies one row with panels of dense weights.
+// fusedDense multiplies one row by panels of dense weights.
 func fusedDense(o *file, d dense, np int) {
 	f := newFrame(o, d.name(), np)
 	r, w, x := newReader(f.function, d), f.vecs(4), f.vec()
@@ -93,7 +93,7 @@ func fusedDense(o *file, d dense, np int) {
 	})
 }
 
-// fusedLUT multiplies one row with panels of packed indices.
+// fusedLUT multiplies one row by panels of packed indices.
 func fusedLUT(o *file, field, np int) {
 	f := newFrame(o, fmt.Sprintf("LUT%d", field), np)
 	table := f.arg("table")
@@ -137,7 +137,7 @@ func fusedLUT(o *file, field, np int) {
 		f.label("rest")
 		f.op("ADDS", imm(columns), f.kc)
 		f.op("BEQ", "store")
-		load() // the last block is not full
+		load() // the last block of columns is partial
 		for c := range columns - 1 {
 			f.loadLane(x, f.x, 4*c)
 			column(c, 0)

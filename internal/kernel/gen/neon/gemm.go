@@ -3,9 +3,9 @@ package main
 import "fmt"
 
 const (
-	panelRows = 16            // weight rows side by side in a panel
+	panelRows = 16            // weight rows in a panel
 	perPanel  = 4             // vectors in one row of a panel
-	panelStep = 4 * panelRows // bytes in it
+	panelStep = 4 * panelRows // bytes in one row of a panel
 	tallest   = 6             // rows of the tallest microkernel: 24 of 32 registers hold sums
 )
 
@@ -44,7 +44,7 @@ func microkernel(o *file, mr, np int) {
 	fn.op("SUBS", imm(unroll), kc)
 	fn.op("BLT", "rest")
 	fn.label("unrolled")
-	read := 0 // vectors of A so far
+	read := 0 // number of vectors of A read
 	for u := range unroll {
 		step(u, func(r int) (V, int) {
 			e := u*mr + r
@@ -72,8 +72,8 @@ func microkernel(o *file, mr, np int) {
 	fn.storeSums(acc, bv[:2], c, ldc)
 }
 
-// storeSums ends a product: rows of acc go to rows of C that are ldc floats apart,
-// added to what is there unless the parameter add is zero.
+// storeSums ends a product: it stores the rows of acc in rows of C that are ldc floats apart, or adds
+// them to C if the parameter add is not zero.
 func (fn *function) storeSums(acc [][]V, tmp []V, c, ldc R) {
 	write := func(sum bool) {
 		for r := range acc {

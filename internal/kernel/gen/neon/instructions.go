@@ -2,8 +2,8 @@ package main
 
 import "fmt"
 
-// The instructions that Go's assembler has. As in Arm's manuals the destination comes
-// first; the assembler wants it last.
+// The instructions that Go's assembler has. As in Arm's manuals the destination is the first parameter;
+// in Go assembly it is the last operand.
 
 func (v V) f() string                    { return fmt.Sprintf("F%d", v) }
 func (v V) b() string                    { return v.as("B16") }
@@ -19,7 +19,7 @@ func (fn *function) load(v V, base R, offset int) { fn.op("FMOVQ", mem(base, off
 
 func (fn *function) store(v V, base R, offset int) { fn.op("FMOVQ", v.f(), mem(base, offset)) }
 
-// loads reads vectors that lie side by side, two at a time.
+// loads reads adjacent vectors, two at a time.
 func (fn *function) loads(v []V, base R, offset int) {
 	for i := 0; i < len(v); i += 2 {
 		if i+1 == len(v) {
@@ -50,7 +50,7 @@ func (fn *function) dup(d, n V, lane int) {
 	fn.op("VDUP", fmt.Sprintf("V%d.S[%d]", n, lane), d.s())
 }
 
-// dupImm puts a 32-bit constant into all lanes.
+// dupImm copies a 32-bit constant to all lanes.
 func (fn *function) dupImm(d V, x uint32) {
 	r := fn.reg()
 	fn.op("MOVW", fmt.Sprintf("$%#x", x), r)
@@ -64,10 +64,10 @@ func (fn *function) eor(d, n, m V) { fn.op("VEOR", m.b(), n.b(), d.b()) }
 func (fn *function) orr(d, n, m V) { fn.op("VORR", m.b(), n.b(), d.b()) }
 func (fn *function) and(d, n, m V) { fn.op("VAND", m.b(), n.b(), d.b()) }
 
-// bsl takes the bits of n where d has ones, and those of m elsewhere.
+// bsl selects the bits of n where d has ones, and those of m elsewhere.
 func (fn *function) bsl(d, n, m V) { fn.op("VBSL", m.b(), n.b(), d.b()) }
 
-// bit takes the bits of n where m has ones, and leaves the others.
+// bit copies the bits of n where m has ones, and keeps the others.
 func (fn *function) bit(d, n, m V) { fn.op("VBIT", m.b(), n.b(), d.b()) }
 
 func (fn *function) addInt(d, n, m V) { fn.op("VADD", m.s(), n.s(), d.s()) }
@@ -82,7 +82,7 @@ func (fn *function) fmla(d, n, m V)  { fn.op("VFMLA", m.s(), n.s(), d.s()) }
 func (fn *function) fmls(d, n, m V)  { fn.op("VFMLS", m.s(), n.s(), d.s()) }
 func (fn *function) fmla2(d, n, m V) { fn.op("VFMLA", m.d(), n.d(), d.d()) } // float64
 
-// tbl looks the bytes of m up in the 16 bytes of n; an index beyond gives zero.
+// tbl looks up the bytes of m in the 16 bytes of n; an index above 15 gives zero.
 func (fn *function) tbl(d, n, m V) {
 	fn.op("VTBL", m.b(), "["+n.b()+"]", d.b())
 }

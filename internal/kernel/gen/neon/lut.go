@@ -2,13 +2,13 @@ package main
 
 import "fmt"
 
-// lookup turns packed indices into float32 weights. Values of a table are those of
-// half precision (PackLUT makes them so), and its 16 values are kept as two vectors of
-// their lower and upper bytes: one instruction looks up a byte for all 16 rows.
+// lookup converts packed indices to float32 weights. Table entries are half-precision values (PackLUT
+// ensures it), and the 16 entries are two vectors of their lower and upper bytes: one instruction looks
+// up a byte for all 16 rows.
 //
-// A block of a panel is 16 dwords, one of each row. Read as planes, byte i of every
-// row is one vector, and its fields of 2 or 4 bits are indices as they stand. Those
-// of 2 bits need no more than the bits above 4 cleared, as their table is repeated.
+// A block of a panel is 16 dwords, one for each row. Read as planes, byte i of all rows is one vector
+// whose fields of 2 or 4 bits are indices. For indices of 2 bits it suffices to clear the bits above
+// 4, because their table is repeated.
 type lookup struct {
 	fn     *function
 	field  int // bits of an index, 2 or 4
@@ -27,7 +27,7 @@ func newLookup(fn *function, field int, table R, offset int) lookup {
 	return l
 }
 
-// columns returns how many columns a dword holds.
+// columns returns the number of columns in a dword.
 func (l lookup) columns() int { return 32 / l.field }
 
 // take writes the 16 weights of column c of a block to w. mask has 15 in every byte.
@@ -77,8 +77,8 @@ func widenLUT(o *file, field int) {
 	fn.ret()
 }
 
-// widenBytes writes a panel of one-byte indices as float32, one by one: there is no
-// gathering load. The 16 tables' addresses and the factors of rows sit in registers.
+// widenBytes writes a panel of one-byte indices as float32, one at a time, because NEON has no gather.
+// The addresses of the 16 tables and the factors of rows are in registers.
 func widenBytes(o *file) {
 	fn := o.begin("widenLUT8NEON", "dst *float32, src *uint8, table *float32, base *int32, scale *float32, cols int", "",
 		"widens one panel of byte indices; see widenLUT8Go.")

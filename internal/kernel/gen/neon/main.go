@@ -1,6 +1,6 @@
-// Command neon writes the kernels for arm64: what the generators beside it, which
-// build on avo, write for amd64. Every kernel keeps the order of operations of its
-// Go twin and of the amd64 kernels, so that all vector levels give the same bits.
+// Command neon writes the kernels for arm64, as the other generators, which use avo, do for amd64. Every
+// kernel has the order of operations of its Go twin and of the amd64 kernels, so that all vector levels
+// give the same bits.
 package main
 
 import (
@@ -84,7 +84,7 @@ func elementwiseFile() *file {
 	return f
 }
 
-// file is one pair of an assembly file and the Go declarations of its functions.
+// file is an assembly file and the Go file with the declarations of its functions.
 type file struct {
 	name       string
 	text, decl strings.Builder

@@ -1,6 +1,6 @@
 package main
 
-// sums is the sixteen float64 lanes of a reduction, in registers.
+// sums holds the sixteen float64 lanes of a reduction in registers.
 type sums struct {
 	g   *group
 	at  R
@@ -45,8 +45,8 @@ func (s sums) addProducts(i int, x, y V) {
 
 func (s sums) store() { s.g.stores(s.acc, s.at, 0) }
 
-// klSum adds the terms of the Kullback-Leibler divergence; see klSumGo. It takes two
-// vectors of p and q at a time, which is what registers are left for.
+// klSum adds the terms of the Kullback-Leibler divergence; see klSumGo. It processes
+// two vectors of p and q at a time, because there are no registers for more.
 func klSum(o *file) {
 	g := beginGroup(o, "klSum", "p, q *float32, c *float32, n int, total *[16]float64", "p", "q")
 	g.useConstants()

@@ -2,9 +2,8 @@ package main
 
 import "fmt"
 
-// transpose writes the turning of blocks of 4 columns of up to 4 or 8 rows. A row
-// beyond the last has the address of the one before it, so that nothing outside the
-// matrix is read.
+// transpose writes the transposition of blocks of 4 columns of up to 4 or 8 rows. The addresses of rows
+// past the last are that of the last, so that nothing outside the matrix is read.
 func transpose(o *file, lanes int) {
 	fn := o.begin(fmt.Sprintf("transposeNEON%d", lanes), "dst *float32, step int, src *float32, ld, rows, blocks int", "",
 		fmt.Sprintf(`writes dst[k*step+r] = src[r*ld+k] for r < rows <= %d and
@@ -47,7 +46,7 @@ func transpose(o *file, lanes int) {
 	fn.ret()
 }
 
-// gather writes panels of a matrix whose rows already run the right way.
+// gather writes the kernel that packs a matrix without transposing it.
 func gather(o *file) {
 	fn := o.begin("gatherNEON", "dst *float32, step int, src *float32, ld, n int", "", "copies 16 floats from each of n rows, ld apart, to places step apart in ascending order.")
 	dst, step, src, ld, n := fn.arg("dst"), fn.arg("step"), fn.arg("src"), fn.arg("ld"), fn.arg("n")

@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// dense is a format that stores each weight on its own.
+// dense is a format without look-up tables.
 type dense int
 
 const (
@@ -21,7 +21,7 @@ type reader struct {
 	fn    *function
 	dense dense
 	raw   []V
-	aside []V // bf16: zeros; int8: where the bytes of each vector come from
+	aside []V // bf16: zeros; int8: the source bytes of each vector
 }
 
 func newReader(fn *function, d dense) reader {
@@ -32,8 +32,8 @@ func newReader(fn *function, d dense) reader {
 	case bf16:
 		r.raw, r.aside = fn.vecs(2), fn.zeros(1)
 	case int8:
-		// A byte moves to the top of its lane, the others become zero, and the
-		// conversion takes it for an integer with 24 bits behind the point.
+		// Move a byte to the top of its lane, clear the other bytes, and convert the lane as a
+		// fixed-point integer with 24 fraction bits.
 		r.raw, r.aside = fn.vecs(1), fn.vecs(4)
 		for i, v := range r.aside {
 			fn.dupImm(v, 0x00ffffff)
@@ -48,7 +48,7 @@ func newReader(fn *function, d dense) reader {
 	return r
 }
 
-// read widens 16 weights to the four vectors w; Int8 leaves the row's factor out.
+// read widens 16 weights to the four vectors w, without the factors of rows.
 func (r reader) read(w []V, base R, offset int) {
 	fn := r.fn
 	fn.loads(r.raw, base, offset)
@@ -127,8 +127,8 @@ func (fn *function) narrowHalves(h, v []V) {
 	}
 }
 
-// narrowBF16 rounds to bfloat16 with integer arithmetic: half of the last place,
-// less one where it is even, carries into the upper half.
+// narrowBF16 rounds to bfloat16 with integer arithmetic: it adds 0x7fff, plus 1 if the last bit that
+// stays is odd, and takes the upper half.
 func narrowBF16(o *file) {
 	fn := o.begin("narrowBF16NEON", "dst *uint16, src *float32, n int", "",
 		"rounds n values, a positive multiple of 16; see narrowBF16Go.")

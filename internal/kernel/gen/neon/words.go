@@ -2,8 +2,8 @@ package main
 
 import "fmt"
 
-// The instructions that Go's assembler lacks, as words whose comment says in Arm's
-// syntax what they are. TestWordsAgreeWithAssembler assembles the comments.
+// The instructions that Go's assembler lacks, written as words with the instruction in Arm syntax as a
+// comment. TestWordsAgreeWithAssembler assembles the comments.
 
 // word writes an instruction of the given bits.
 func (fn *function) word(bits uint32, format string, operands ...any) {
@@ -32,11 +32,11 @@ func (fn *function) fsub(d, n, m V)  { fn.three(0x4ea0d400, "fsub", "4s", d, n, 
 func (fn *function) fmul(d, n, m V)  { fn.three(0x6e20dc00, "fmul", "4s", d, n, m) }
 func (fn *function) fdiv(d, n, m V)  { fn.three(0x6e20fc00, "fdiv", "4s", d, n, m) }
 
-// fmax and fmin give NaN if either operand is one.
+// fmax and fmin return NaN if either operand is NaN.
 func (fn *function) fmax(d, n, m V) { fn.three(0x4e20f400, "fmax", "4s", d, n, m) }
 func (fn *function) fmin(d, n, m V) { fn.three(0x4ea0f400, "fmin", "4s", d, n, m) }
 
-// Comparisons give ones where they hold, which they never do for NaN.
+// A comparison sets all bits of a lane where it holds. It never holds for NaN.
 func (fn *function) fcmeq(d, n, m V) { fn.three(0x4e20e400, "fcmeq", "4s", d, n, m) }
 func (fn *function) fcmge(d, n, m V) { fn.three(0x6e20e400, "fcmge", "4s", d, n, m) }
 func (fn *function) fcmgt(d, n, m V) { fn.three(0x6ea0e400, "fcmgt", "4s", d, n, m) }
@@ -54,7 +54,8 @@ func (fn *function) fcvtns(d, n V) { fn.two(0x4e21a800, "fcvtns", d, "4s", n, "4
 func (fn *function) fcvtlHalf(d, n V)  { fn.two(0x0e217800, "fcvtl", d, "4s", n, "4h") }
 func (fn *function) fcvtl2Half(d, n V) { fn.two(0x4e217800, "fcvtl2", d, "4s", n, "8h") }
 
-// fcvtnHalf rounds to float16 and clears the upper half, fcvtn2Half keeps the lower.
+// fcvtnHalf rounds to float16 and clears the upper half; fcvtn2Half writes the upper half and keeps the
+// lower.
 func (fn *function) fcvtnHalf(d, n V)  { fn.two(0x0e216800, "fcvtn", d, "4h", n, "4s") }
 func (fn *function) fcvtn2Half(d, n V) { fn.two(0x4e216800, "fcvtn2", d, "8h", n, "4s") }
 
@@ -62,12 +63,12 @@ func (fn *function) fcvtn2Half(d, n V) { fn.two(0x4e216800, "fcvtn2", d, "8h", n
 func (fn *function) fcvtl(d, n V)  { fn.two(0x0e617800, "fcvtl", d, "2d", n, "2s") }
 func (fn *function) fcvtl2(d, n V) { fn.two(0x4e617800, "fcvtl2", d, "2d", n, "4s") }
 
-// fromFixed converts integers with the given number of bits behind the point.
+// fromFixed converts fixed-point integers with the given number of fraction bits.
 func (fn *function) fromFixed(d, n V, bits int) {
 	fn.word(0x4f00e400|uint32(64-bits)<<16|uint32(n)<<5|uint32(d), "scvtf v%d.4s, v%d.4s, #%d", d, n, bits)
 }
 
-// sshr shifts to the right and keeps the sign.
+// sshr shifts right arithmetically.
 func (fn *function) sshr(d, n V, bits int) {
 	fn.word(0x4f000400|uint32(64-bits)<<16|uint32(n)<<5|uint32(d), "sshr v%d.4s, v%d.4s, #%d", d, n, bits)
 }

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// TestWordsAgreeWithAssembler holds every instruction that is written as a word to
-// what GNU as makes of the comment beside it.
+// TestWordsAgreeWithAssembler compares every instruction that is written as a word with the encoding
+// that GNU as gives for its comment.
 func TestWordsAgreeWithAssembler(t *testing.T) {
 	as, err := exec.LookPath("aarch64-linux-gnu-as")
 	if err != nil {

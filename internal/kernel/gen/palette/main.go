@@ -1,6 +1,5 @@
-// Command palette writes the vector kernels of fitting palettes: the cells of a
-// histogram, the search for the nearest of some values, the error that they leave, and
-// the largest magnitude. Every kernel works on groups of 16 elements.
+// Command palette writes the amd64 kernels that fit palettes: histogram cells, the search for the nearest
+// value, the squared error, and the largest magnitude. Every kernel processes groups of 16 elements.
 package main
 
 import (
@@ -23,14 +22,14 @@ func main() {
 	Generate()
 }
 
-// begin starts a kernel whose last parameters are told by rest.
+// begin starts a kernel with the given parameters.
 func begin(t *simd.Target, name, params string) {
 	TEXT(name+t.Name, NOSPLIT, "func("+params+")")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s%s works on n elements, a positive multiple of 16; see %sGo.", name, t.Name, name))
+	Doc(fmt.Sprintf("%s%s processes n elements, a positive multiple of 16; see %sGo.", name, t.Name, name))
 }
 
-// loop runs body for every 16 elements until n is used up.
+// loop writes a loop that executes body for each 16 of n elements.
 func loop(label string, n reg.Register, body func()) {
 	Label(label)
 	body()
@@ -38,7 +37,7 @@ func loop(label string, n reg.Register, body func()) {
 	JNZ(LabelRef(label))
 }
 
-// end returns.
+// end writes the return.
 func end() {
 	VZEROUPPER()
 	RET()
@@ -72,7 +71,7 @@ func param(name string) Op {
 	return b.Addr
 }
 
-// narrow16 stores 16 integers as 16-bit ones; those of 65536 and above must not occur.
+// narrow16 stores 16 integers below 65536 as 16-bit integers.
 func narrow16(t *simd.Target, v []reg.VecVirtual, to Mem) {
 	if t == simd.AVX512 {
 		VPMOVDW(v[0], to)
@@ -93,7 +92,7 @@ func narrow8(t *simd.Target, v []reg.VecVirtual, to Mem) {
 	VMOVDQU(upper, to)
 }
 
-// packed is two vectors of 8 integers as one of 16-bit integers.
+// packed returns two vectors of 8 integers as one vector of 16-bit integers.
 func packed(v []reg.VecVirtual) reg.VecVirtual {
 	w := YMM()
 	VPACKUSDW(v[1], v[0], w) // quarters 0, 2, 1, 3
@@ -151,9 +150,8 @@ func maxMagnitude(t *simd.Target) {
 	end()
 }
 
-// fetch reads table entries, at element first of the table and beyond, by the indices of
-// idx, all below 2^bits: by a permutation where the entries fit a register or, on AVX2,
-// two of them, and by a gather where they do not.
+// fetch looks up entries of a table that starts at element first, by indices below 2^bits. It uses a
+// permutation if the entries fit in one register or, with AVX2, two; else a gather.
 type fetch struct {
 	t     *simd.Target
 	table reg.Register
@@ -191,7 +189,7 @@ func (f fetch) at(idx reg.VecVirtual) reg.VecVirtual {
 		}
 	case 1:
 		VPERMPS(f.held[0], idx, v)
-	case 2: // bit 3 of the index chooses
+	case 2: // bit 3 of the index selects the half
 		upper, which := f.t.Vec(), f.t.Vec()
 		VPERMPS(f.held[0], idx, v)
 		VPERMPS(f.held[1], idx, upper)
@@ -201,7 +199,7 @@ func (f fetch) at(idx reg.VecVirtual) reg.VecVirtual {
 	return v
 }
 
-// byBits writes a loop for each width and jumps to the one that the parameter bits names.
+// byBits writes one loop for each width, and the jump to the loop for the parameter bits.
 func byBits(write func(label string, bits int)) {
 	bits := Load(Param("bits"), GP64())
 	for b := 1; b < 8; b++ {
@@ -214,7 +212,7 @@ func byBits(write func(label string, bits int)) {
 	}
 }
 
-// intervals walks down the tree; the place among the nodes of a level is the index.
+// intervals descends the tree; the position in a level is the index.
 func intervals(t *simd.Target) {
 	begin(t, "intervals", "dst *uint8, x *float32, h *[256]float32, bits, n int")
 	dst, x := Load(Param("dst"), GP64()), Load(Param("x"), GP64())
@@ -260,7 +258,7 @@ func intervals(t *simd.Target) {
 	})
 }
 
-// lookupError sums squares in sixteen float64 lanes, products rounded by themselves.
+// lookupError sums squares in sixteen float64 lanes. Each square is rounded before the addition.
 func lookupError(t *simd.Target) {
 	begin(t, "lookupError", "x *float32, index *uint8, value *[256]float32, bits, n int, total *[16]float64")
 	x, index := Load(Param("x"), GP64()), Load(Param("index"), GP64())

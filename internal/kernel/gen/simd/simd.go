@@ -1,4 +1,4 @@
-// Package simd is what the generators share: the two instruction sets, and the
+// Package simd has the code common to the generators for amd64: the two instruction sets, and the
 // addressing of panels of weights.
 package simd
 
@@ -8,15 +8,15 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// PanelRows is the number of weight rows side by side in a panel.
+// PanelRows is the number of weight rows in a panel.
 const PanelRows = 16
 
-// Ahead is how many bytes before they are read the weights of a row's product are fetched:
-// as panels are read side by side, the processor alone does not see early enough where
-// reading goes on. (Measured on a Xeon: 82 % of plain reading without, 105 % with it.)
+// Ahead is the prefetch distance, in bytes, for weights in the product of one row: the kernel reads
+// several panels at the same time, which the hardware prefetcher follows too late. (Measured on a
+// Xeon: 82 % of the rate of a read loop without prefetching, 105 % with it.)
 const Ahead = 1024
 
-// Target is an instruction set to write for.
+// Target is an instruction set.
 type Target struct {
 	Name  string
 	Bytes int // of a vector
@@ -29,7 +29,7 @@ var (
 	AVX2   = &Target{"AVX2", 32, YMM}
 )
 
-// Targets is all of them.
+// Targets lists all targets.
 var Targets = []*Target{AVX512, AVX2}
 
 // Lanes returns how many float32 a vector holds.
@@ -47,7 +47,7 @@ func (t *Target) Vectors(n int) []reg.VecVirtual {
 	return v
 }
 
-// Zero clears v.
+// Zero sets v to zero.
 func (t *Target) Zero(v reg.VecVirtual) {
 	if t == AVX512 {
 		VPXORD(v, v, v)
@@ -56,7 +56,7 @@ func (t *Target) Zero(v reg.VecVirtual) {
 	}
 }
 
-// Zeros returns n registers that are zero.
+// Zeros returns n registers set to zero.
 func (t *Target) Zeros(n int) []reg.VecVirtual {
 	v := t.Vectors(n)
 	for _, r := range v {
@@ -65,14 +65,14 @@ func (t *Target) Zeros(n int) []reg.VecVirtual {
 	return v
 }
 
-// Strided addresses panels that lie ps bytes apart from one moving base. The odd
-// multiples of ps, which scaled indices cannot reach, have registers.
+// Strided addresses panels that are ps bytes apart, relative to one moving base. The odd multiples of
+// ps, which scaled indices cannot express, are in registers.
 type Strided struct {
 	base reg.Register
 	odd  [8]reg.Register
 }
 
-// NewStrided prepares for the given number of panels, at most 8.
+// NewStrided returns the addressing of the given number of panels, at most 8.
 func NewStrided(base, ps reg.Register, panels int) Strided {
 	s := Strided{base: base}
 	s.odd[1] = ps
@@ -84,7 +84,7 @@ func NewStrided(base, ps reg.Register, panels int) Strided {
 	return s
 }
 
-// At is the operand disp bytes into what base points to, in the given panel.
+// At returns the operand disp bytes from the base, in the given panel.
 func (s Strided) At(panel, disp int) Mem {
 	if panel == 0 {
 		return Mem{Base: s.base, Disp: disp}
@@ -96,8 +96,8 @@ func (s Strided) At(panel, disp int) Mem {
 	return Mem{Base: s.base, Index: s.odd[panel], Scale: uint8(scale), Disp: disp}
 }
 
-// StoreSums ends a product: rows of acc go to rows of C that are ldc bytes
-// apart (ldc may be nil for one row), added to what is there unless add is zero.
+// StoreSums ends a product: it stores the rows of acc in rows of C that are ldc bytes apart (ldc may be
+// nil for one row), or adds them to C if add is not zero.
 func (t *Target) StoreSums(acc [][]reg.VecVirtual, c, ldc, add reg.Register) {
 	store := func(sum bool) {
 		for r := range acc {

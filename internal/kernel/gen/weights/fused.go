@@ -12,16 +12,16 @@ import (
 
 const fusedSignature = "func(kc int, x *float32, b *byte, ps int, table *float32, c *float32, add int)"
 
-// frame is what the two kinds of fused kernel have in common.
+// frame is the part common to the two kinds of fused kernels.
 type frame struct {
 	t      *simd.Target
 	np     int
-	kc     reg.Register // columns of the block that are left
+	kc     reg.Register // remaining columns of the block
 	left   reg.Register // columns of later blocks
 	x, b   reg.Register
 	panels simd.Strided
 	acc    [][]reg.VecVirtual // one row: [0][np·perPanel]
-	bc     reg.VecVirtual     // the current element of x everywhere
+	bc     reg.VecVirtual     // current element of x, in every lane
 }
 
 func newFrame(t *simd.Target, name string, np int) frame {
@@ -39,10 +39,10 @@ func newFrame(t *simd.Target, name string, np int) frame {
 	return f
 }
 
-// blockCols is the columns of one chain of multiply-adds, the package's blockK.
+// blockCols is the number of columns of one chain of multiply-adds, blockK of package kernel.
 const blockCols = 256
 
-// begin starts a block: a chain of its own, whose sums finish adds up.
+// begin starts a block, which is one chain of multiply-adds.
 func (f frame) begin() {
 	Label("chain")
 	MOVQ(f.left, f.kc)
@@ -59,7 +59,7 @@ func (f frame) begin() {
 // multiply adds x[k]·w to sum v.
 func (f frame) multiply(v int, w reg.VecVirtual) { VFMADD231PS(f.bc, w, f.acc[0][v]) }
 
-// finish stores the block's sums, or adds them to what is there, and goes on to the next.
+// finish stores the sums of the block, or adds them to C, and continues with the next block.
 func (f frame) finish(add reg.Register) {
 	Label("store")
 	c := Load(Param("c"), GP64())
@@ -86,7 +86,7 @@ func (f frame) finish(add reg.Register) {
 	RET()
 }
 
-// fusedDense multiplies one row with panels of dense weights.
+// fusedDense multiplies one row by panels of dense weights.
 func fusedDense(t *simd.Target, d dense, np int) {
 	f := newFrame(t, fmt.Sprintf("fused%s%s_%d", d.name(), t.Name, np), np)
 	row := simd.PanelRows * d.bytes()
@@ -127,7 +127,7 @@ func fusedDense(t *simd.Target, d dense, np int) {
 	f.finish(add)
 }
 
-// fusedLUT multiplies one row with panels of packed indices.
+// fusedLUT multiplies one row by panels of packed indices.
 func fusedLUT(t *simd.Target, field, np int) {
 	f := newFrame(t, fmt.Sprintf("fusedLUT%d%s_%d", field, t.Name, np), np)
 	table := Load(Param("table"), GP64())
@@ -167,7 +167,7 @@ func fusedLUT(t *simd.Target, field, np int) {
 	Label("rest")
 	ADDQ(Imm(uint64(columns)), f.kc)
 	JZ(LabelRef("store"))
-	load() // the last block is not full
+	load() // the last block of columns is partial
 	Label("loop")
 	VBROADCASTSS(Mem{Base: f.x}, f.bc)
 	for v := range idx {

@@ -10,16 +10,15 @@ import (
 	"afmq/internal/kernel/gen/simd"
 )
 
-// lookup turns dwords of packed indices, one row in each, into float32 weights.
-// The 16 values of a table sit in registers. Permutations look at the lowest 4
-// (AVX-512) or 3 bits (AVX2) of a lane, so that no mask is needed: tables of 4
-// values are repeated, and AVX2 takes both halves of one of 16 and picks by the
-// fourth bit.
+// lookup converts dwords of packed indices, one row in each, to float32 weights. The 16 entries of a
+// table are in registers. A permutation uses the lowest 4 (AVX-512) or 3 bits (AVX2) of a lane, so that
+// no mask is needed: tables of 4 entries are repeated, and AVX2 looks up both halves of a table of 16
+// and selects by the fourth bit.
 type lookup struct {
 	t     *simd.Target
 	field int              // bits of an index, 2 or 4
-	table []reg.VecVirtual // 16 values, or the first 8, or both halves
-	above reg.VecVirtual   // AVX-512, 2 bits: by the field above the lowest; nil elsewhere
+	table []reg.VecVirtual // 16 entries, or the first 8, or both halves of 8
+	above reg.VecVirtual   // AVX-512, 2 bits: table for the second field; else nil
 }
 
 func newLookup(t *simd.Target, field int, at Mem) lookup {
@@ -43,7 +42,7 @@ func newLookup(t *simd.Target, field int, at Mem) lookup {
 
 var secondData *Mem
 
-// secondFields is the dwords 0, 0, 0, 0, 1, ... 3: the second 2-bit field of a 4-bit number.
+// secondFields holds the dwords 0, 0, 0, 0, 1, ... 3: the second 2-bit field of each 4-bit number.
 func secondFields() Mem {
 	if secondData == nil {
 		m := GLOBL("secondFields", RODATA|NOPTR)
@@ -55,8 +54,8 @@ func secondFields() Mem {
 	return *secondData
 }
 
-// takeNth writes the weights of field n of a fresh idx to dst, in ascending order of n: where
-// there is a table for the field above the lowest, every other shift is saved.
+// takeNth writes the weights of field n of idx to dst. It must be called in ascending order of n. A
+// table for the second field saves every other shift.
 func (l lookup) takeNth(n int, idx, dst reg.VecVirtual) {
 	switch {
 	case l.above == nil:
@@ -74,7 +73,7 @@ func (l lookup) takeNth(n int, idx, dst reg.VecVirtual) {
 	}
 }
 
-// columns returns how many columns a dword holds.
+// columns returns the number of columns in a dword.
 func (l lookup) columns() int { return 32 / l.field }
 
 // take writes the weights of the lowest field of idx to dst.
@@ -89,7 +88,7 @@ func (l lookup) take(idx, dst reg.VecVirtual) {
 	VBLENDVPS(pick, upper, dst, dst)
 }
 
-// next moves on to the next field.
+// next shifts the next field to the lowest bits.
 func (l lookup) next(idx reg.VecVirtual) { VPSRLD(Imm(uint64(l.field)), idx, idx) }
 
 // widenLUT writes a panel of packed indices as float32.

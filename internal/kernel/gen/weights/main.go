@@ -1,6 +1,6 @@
-// Command weights writes the kernels that read stored weights: widening of a
-// panel to float32, the product of one row with panels as they are stored, and
-// the conversions between 16-bit floats and float32.
+// Command weights writes the amd64 kernels that read stored weights: widening of a panel to float32,
+// the product of one row with panels in their stored form, and the conversions between 16-bit floats
+// and float32.
 package main
 
 import (
@@ -36,7 +36,7 @@ func main() {
 		for _, np := range lutWidths {
 			for _, field := range []int{4, 2} {
 				if field == 2 && np == 8 {
-					continue // the registers hold two tables for each of four panels
+					continue // the registers suffice for the two tables of four panels
 				}
 				fusedLUT(t, field, np)
 			}
@@ -45,7 +45,7 @@ func main() {
 	Generate()
 }
 
-// dense is a format that stores each weight on its own.
+// dense is a format without look-up tables.
 type dense int
 
 const (
@@ -59,7 +59,7 @@ func (f dense) name() string { return [...]string{"F16", "BF16", "Int8"}[f] }
 // bytes returns the size of one weight.
 func (f dense) bytes() int { return [...]int{2, 2, 1}[f] }
 
-// load widens the vector of weights at m; Int8 leaves the row's factor out.
+// load widens the vector of weights at m, without the factors of rows.
 func (f dense) load(m Op, v reg.VecVirtual) {
 	switch f {
 	case f16:
@@ -136,8 +136,8 @@ func narrowF16(t *simd.Target) {
 	RET()
 }
 
-// narrowBF16 rounds to bfloat16 with integer arithmetic: half of the last place,
-// less one where it is even, carries into the upper half.
+// narrowBF16 rounds to bfloat16 with integer arithmetic: it adds 0x7fff, plus 1 if the last bit that
+// stays is odd, and takes the upper half.
 func narrowBF16(t *simd.Target) {
 	name := "narrowBF16" + t.Name
 	TEXT(name, NOSPLIT, "func(dst *uint16, src *float32, n int)")
