@@ -1,0 +1,58 @@
+package eval
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"afmq/pkg/artifact"
+)
+
+// A text that lists its parts again is found, at whatever offset they come; running text and
+// a few common phrases are not. The figure is that of a count by brute force.
+func TestRepetition(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	text := func(n int) []int32 {
+		ids := make([]int32, n)
+		for i := range ids {
+			ids[i] = int32(rng.IntN(50))
+		}
+		return ids
+	}
+	a, b := text(700), text(333)
+	zeros := make([]int32, 300)
+	for name, c := range map[string]struct {
+		ids  []int32
+		want float64
+	}{
+		"nothing":       {nil, 0},
+		"short":         {a[:10], 0},
+		"new":           {a, 0},
+		"twice":         {slices.Concat(a, a), 677.0 / 1377},
+		"with a gap":    {slices.Concat(a, b, a), 677.0 / 1710},
+		"ten times":     {slices.Concat(b, b, b, b, b, b, b, b, b, b), 1 - 333.0/3307},
+		"one token":     {zeros, 1 - 24.0/277},
+		"common phrase": {slices.Concat(a, a[100:110], b, a[100:110]), 0},
+	} {
+		got := (&Corpus{IDs: c.ids}).Repetition()
+		if math.Abs(got-c.want) > 1e-12 || math.Abs(got-slowRepetition(c.ids)) > 1e-12 {
+			t.Errorf("%s: %v, want %v, by brute force %v", name, got, c.want, slowRepetition(c.ids))
+		}
+	}
+}
+
+func slowRepetition(ids []int32) float64 {
+	const n = artifact.PassageTokens
+	repeated, runs := 0, 0
+	for i := 0; i+n <= len(ids); i++ {
+		runs++
+		for j := 0; j+n <= i; j++ {
+			if slices.Equal(ids[i:i+n], ids[j:j+n]) {
+				repeated++
+				break
+			}
+		}
+	}
+	return float64(repeated) / float64(max(runs, 1))
+}
