@@ -28,7 +28,7 @@
 //     Klawe, Moran, Shor and Wilber, 1987) solves the k-layer recurrence with
 //     cluster costs evaluated in twice the precision of float64.
 //
-// [Solver] is that algorithm by itself, for callers with values of their own.
+// [KMeans] is that algorithm by itself, for callers with values of their own.
 //
 // The optimal centroids are then rounded to fp16 (to nearest, ties to even) and
 // every weight is assigned again to the nearest rounded entry, a tie going to the
@@ -50,7 +50,7 @@
 // # Error compensation
 //
 // [Compensate] has the error of the output in mind instead, over calibration inputs
-// whose second moment H is given as a [Factor]. Columns are quantized one after another
+// whose second moment H is given as a [HessianFactor]. Columns are quantized one after another
 // and the error of each is made up for in those that follow (GPTQ); then tables and row
 // scales are fitted to the indices in the norm of H, and the indices chosen anew, in
 // turn. All heavy work is products with H or its Cholesky factor.

@@ -46,7 +46,7 @@ type pipeline struct {
 	taken    int       // of them taken over from an earlier run
 	unsynced int64
 	hashers  sync.WaitGroup
-	text     *calibrated // nil without compensation
+	text     *calibrator // nil without compensation
 }
 
 // pending is an item on its way to the file.
@@ -60,7 +60,7 @@ type pending struct {
 	outErr float64 // share of the output's error that compensation left; 0 without
 	note   string  // why a module was not compensated
 
-	sourceDone, outsDone *task
+	sourceDone, outsDone *future
 }
 
 // openWriter starts model.safetensors, or goes on with it after what e holds.
@@ -197,7 +197,7 @@ func (pl *pipeline) installTaken(path string) error {
 	return nil
 }
 
-func (pl *pipeline) hash(f func() error) *task {
+func (pl *pipeline) hash(f func() error) *future {
 	pl.hashers.Add(1)
 	return start(func() error {
 		defer pl.hashers.Done()

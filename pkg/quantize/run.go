@@ -18,15 +18,15 @@ import (
 
 // Result is what Run made.
 type Result struct {
-	BPW            artifact.BitsPerWeight `json:"bpw"`             //
-	Bytes          int64                  `json:"bytes"`           // of model.safetensors
-	DirectoryBytes int64                  `json:"directory_bytes"` // of all files
-	SourceBytes    int64                  `json:"source_bytes"`    // of the checkpoint's safetensors files
-	Ledger         artifact.Ledger        `json:"ledger"`          // adds up to Bytes
-	ContentHash    string                 `json:"content_hash"`    // hex; see infer.ContentHash
-	Layers         []artifact.PlanModule  `json:"layers"`          // every matrix in canonical order
-	Plan           *sensitivity.Plan      `json:"plan,omitempty"`  // that the bits come from; nil without one
-	ResumedModules int                    `json:"resumed_modules"` // tensors of the model taken over from an interrupted run
+	BPW            artifact.BitsPerWeight  `json:"bpw"`             //
+	Bytes          int64                   `json:"bytes"`           // of model.safetensors
+	DirectoryBytes int64                   `json:"directory_bytes"` // of all files
+	SourceBytes    int64                   `json:"source_bytes"`    // of the checkpoint's safetensors files
+	Ledger         artifact.Ledger         `json:"ledger"`          // adds up to Bytes
+	ContentHash    string                  `json:"content_hash"`    // hex; see infer.ContentHash
+	Layers         []artifact.ModuleRecord `json:"layers"`          // every matrix in canonical order
+	Plan           *sensitivity.Plan       `json:"plan,omitempty"`  // that the bits come from; nil without one
+	ResumedModules int                     `json:"resumed_modules"` // tensors of the model taken over from an interrupted run
 	// CalibrationTokens is how much text was looked at; 0 without any.
 	CalibrationTokens int     `json:"calibration_tokens,omitempty"`
 	Seconds           float64 `json:"seconds"`
@@ -176,7 +176,7 @@ func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) 
 	defer p.Done()
 	pl := &pipeline{job: j, pool: pool, progress: p, journal: journal}
 	if j.opts.Compensate == artifact.GPTQ {
-		pl.text = newCalibrated(pool, j.opts.Compute, j.src.Config, j.text)
+		pl.text = newCalibrator(pool, j.opts.Compute, j.src.Config, j.text)
 	}
 	weights, err := pl.makeWeights(ctx, dir, e)
 	if err == nil {
@@ -262,7 +262,7 @@ func (j *job) manifest(records []record, weights artifact.FileDigest) (*artifact
 	m := &artifact.Manifest{
 		Schema: artifact.ManifestSchema, ToolVersion: j.opts.ToolVersion, Arithmetic: j.opts.Compute.String(),
 		Tokenizer: j.src.TokenizerDigest(),
-		Plan: artifact.Plan{
+		Plan: artifact.QuantizationRecord{
 			Bits: j.opts.Bits, GroupRows: j.opts.GroupRows, RowScale: j.opts.RowScale, Compensation: j.opts.Compensate,
 		},
 		Files: append([]artifact.FileDigest{
@@ -288,7 +288,7 @@ func (j *job) manifest(records []record, weights artifact.FileDigest) (*artifact
 	for i := range layout {
 		if st := &layout[i]; len(st.Spec.Shape) == 2 {
 			r := byName[st.Spec.Name]
-			pm := artifact.NewPlanModule(st, relativeError(r.SquaredError, r.SquaredNorm))
+			pm := artifact.NewModuleRecord(st, relativeError(r.SquaredError, r.SquaredNorm))
 			pm.OutputError, pm.Warning = r.OutputError, r.Warning
 			m.Plan.Modules = append(m.Plan.Modules, pm)
 		}

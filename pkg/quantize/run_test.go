@@ -121,7 +121,7 @@ func TestRunValues(t *testing.T) {
 			}
 			defer ckpt.Close()
 			a := openArtifact(t, out)
-			layers := map[string]artifact.PlanModule{}
+			layers := map[string]artifact.ModuleRecord{}
 			for _, l := range res.Layers {
 				layers[l.Name] = l
 			}

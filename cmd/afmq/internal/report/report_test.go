@@ -131,7 +131,7 @@ func TestFiguresAreThoseOfTheFiles(t *testing.T) {
 			t.Errorf("layer %d has %d modules", l.Layer, len(l.Modules))
 		}
 		for _, mod := range l.Modules {
-			i := slices.IndexFunc(m.Plan.Modules, func(p artifact.PlanModule) bool { return p.Name == mod.Name })
+			i := slices.IndexFunc(m.Plan.Modules, func(p artifact.ModuleRecord) bool { return p.Name == mod.Name })
 			if i < 0 || m.Plan.Modules[i].Bits != mod.Bits || !strings.Contains(mod.Name, fmt.Sprintf("layers.%d.", l.Layer)) {
 				t.Errorf("layer %d: %+v", l.Layer, mod)
 			}

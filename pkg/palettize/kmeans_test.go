@@ -154,7 +154,7 @@ func plainOptimum(s sample, k int) float64 {
 
 // smawkOptimum returns the least squared error by the precise solver alone.
 func smawkOptimum(smp sample, k int) float64 {
-	var s Solver
+	var s KMeans
 	scale, weightScale := powerBelow(smp.values), powerBelow(smp.weights)
 	s.load(smp.values, smp.weights, scale, weightScale)
 	if s.n <= k {
@@ -197,7 +197,7 @@ func TestSMAWKAgreesWithThePlainRecurrence(t *testing.T) {
 
 func TestSolveIsOptimal(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	var s Solver
+	var s KMeans
 	fast, precise := 0, 0
 	for _, n := range []int{1, 2, 3, 5, 17, 60, 1500} {
 		for _, smp := range samples(r, n) {
@@ -231,7 +231,7 @@ func TestSolveIsOptimalOnManyPoints(t *testing.T) {
 		smp.values[i] = f16Value(h)
 	}
 	slices.Sort(smp.values)
-	var s Solver
+	var s KMeans
 	for _, k := range []int{4, 16} {
 		checkSolve(t, &s, smp, k, smawkOptimum(smp, k))
 		if s.fell {
@@ -240,7 +240,7 @@ func TestSolveIsOptimalOnManyPoints(t *testing.T) {
 	}
 }
 
-func checkSolve(t *testing.T, s *Solver, smp sample, k int, want float64) {
+func checkSolve(t *testing.T, s *KMeans, smp sample, k int, want float64) {
 	t.Helper()
 	c := make([]float64, k)
 	claimed := s.Solve(smp.values, smp.weights, k, c)
@@ -258,7 +258,7 @@ func checkSolve(t *testing.T, s *Solver, smp sample, k int, want float64) {
 }
 
 func TestSolveDegenerateSets(t *testing.T) {
-	var s Solver
+	var s KMeans
 	for _, tc := range []struct {
 		name                  string
 		values, weights, want []float64
@@ -300,6 +300,6 @@ func FuzzSolve(f *testing.F) {
 		}
 		smp.name = fmt.Sprintf("%v", points)
 		clusters := 1 + int(k)%20
-		checkSolve(t, new(Solver), smp, clusters, plainOptimum(smp, clusters))
+		checkSolve(t, new(KMeans), smp, clusters, plainOptimum(smp, clusters))
 	})
 }

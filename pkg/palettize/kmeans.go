@@ -7,10 +7,10 @@ import (
 	"sort"
 )
 
-// Solver finds optimal one-dimensional k-means clusterings. It keeps its buffers
-// from one call to the next; the zero value is ready to use. A Solver must not be
+// KMeans finds optimal one-dimensional k-means clusterings. It keeps its buffers
+// from one call to the next; the zero value is ready to use. A KMeans must not be
 // used by two goroutines at once.
-type Solver struct {
+type KMeans struct {
 	points
 	bounds  []int32 // [k+1], the last clustering: cluster c is points bounds[c] to bounds[c+1]-1
 	pass    lwsPass
@@ -46,7 +46,7 @@ type points struct {
 // the remaining centroids repeat the last one; with none, all are 0.
 //
 // It panics when k < 1 or the lengths do not fit.
-func (s *Solver) Solve(values, weights []float64, k int, centroids []float64) (sse float64) {
+func (s *KMeans) Solve(values, weights []float64, k int, centroids []float64) (sse float64) {
 	if k < 1 || len(centroids) < k || weights != nil && len(weights) != len(values) {
 		panic(fmt.Sprintf("palettize: %d clusters of %d values with %d weights into %d centroids", k, len(values), len(weights), len(centroids)))
 	}
@@ -181,7 +181,7 @@ func (p *points) loadCounts(values, counts []float64, total float64) bool {
 }
 
 // cluster finds the optimal partition into min(k, n) runs and leaves it in bounds.
-func (s *Solver) cluster(k int) {
+func (s *KMeans) cluster(k int) {
 	s.passes, s.fell, s.fewer = 0, false, 0
 	if k >= s.n {
 		s.bounds = grow(s.bounds, s.n+1)
@@ -215,7 +215,7 @@ const roughPasses = 16
 
 // search looks for a multiplier for which k clusters are optimal, beginning with
 // lambda, and leaves the partition in bounds.
-func (s *Solver) search(k int, lambda float64) bool {
+func (s *KMeans) search(k int, lambda float64) bool {
 	br := newBracket(k, lambda)
 	most := maxPasses
 	if s.rough {
@@ -244,7 +244,7 @@ const resolution = 1e-9
 
 // noise estimates the rounding error of the fast path on the partition that it
 // found and reports whether it is too large to call the partition optimal.
-func (s *Solver) noise(k int) bool {
+func (s *KMeans) noise(k int) bool {
 	explained, scale, largest := 0.0, 0.0, 0.0
 	for c := range k {
 		j, i := s.bounds[c], s.bounds[c+1]
@@ -263,7 +263,7 @@ func (s *Solver) noise(k int) bool {
 // means writes the mean of every cluster of bounds, in scaled units, and repeats
 // the last one to the end of dst. No mean leaves the range of its cluster, not by
 // rounding either, so they ascend.
-func (s *Solver) means(dst []float64) {
+func (s *KMeans) means(dst []float64) {
 	last := 0.0
 	for c := range dst {
 		if c+1 < len(s.bounds) {

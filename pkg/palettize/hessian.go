@@ -24,11 +24,11 @@ const maxDamping = 10
 // into kernel's panels.
 const solveBlock = 128
 
-// Factor is what error compensation needs to know of the inputs of a module: their
+// HessianFactor is what error compensation needs to know of the inputs of a module: their
 // second moment H = Σ x·xᵀ over the calibration tokens, damped, in the order in which
 // columns are quantized, and its Cholesky factor. Modules with the same input share
 // one. It is not changed by use.
-type Factor struct {
+type HessianFactor struct {
 	n       int
 	order   []int32        // [n] column at each position; the last is quantized first
 	hessian *kernel.Matrix // H [n, n] by position
@@ -45,12 +45,12 @@ type Factor struct {
 	Damping float64
 }
 
-// NewFactor damps and factors h [n, n], a symmetric matrix, row-major by column, which it
+// NewHessianFactor damps and factors h [n, n], a symmetric matrix, row-major by column, which it
 // overwrites. Columns are quantized in the order of falling diagonal (activation order,
 // Frantar et al., "GPTQ", 2022). Where the matrix is not positive definite, the damping is
 // raised tenfold, up to ten times the diagonal; after that, and for a matrix that is not
 // finite, it is an error.
-func NewFactor(pool *compute.Pool, h []float32, n int, damping float64) (*Factor, error) {
+func NewHessianFactor(pool *compute.Pool, h []float32, n int, damping float64) (*HessianFactor, error) {
 	if len(h) != n*n || n < 1 {
 		return nil, fmt.Errorf("a Hessian of %d elements for %d columns", len(h), n)
 	}
@@ -61,7 +61,7 @@ func NewFactor(pool *compute.Pool, h []float32, n int, damping float64) (*Factor
 	if !(mean > 0) || math.IsInf(mean, 1) {
 		return nil, fmt.Errorf("the Hessian's diagonal has mean %v", mean)
 	}
-	f := &Factor{n: n, order: make([]int32, n)}
+	f := &HessianFactor{n: n, order: make([]int32, n)}
 	for i := range f.order {
 		f.order[i] = int32(i)
 	}
@@ -93,13 +93,13 @@ func NewFactor(pool *compute.Pool, h []float32, n int, damping float64) (*Factor
 }
 
 // keepHessian packs H.
-func (f *Factor) keepHessian(pool *compute.Pool, h []float32) {
+func (f *HessianFactor) keepHessian(pool *compute.Pool, h []float32) {
 	f.hessian = (*kernel.Matrix)(pool.PackF32(f.n, f.n, h))
 	f.hBlocks, f.hDiag = diagonalBlocks(h, f.n)
 }
 
 // keepLower packs L and Lᵀ, with t as room.
-func (f *Factor) keepLower(pool *compute.Pool, t, l []float32) {
+func (f *HessianFactor) keepLower(pool *compute.Pool, t, l []float32) {
 	n := f.n
 	f.blocks, f.diag = diagonalBlocks(l, n)
 	const tile = 64
@@ -126,7 +126,7 @@ func (f *Factor) keepLower(pool *compute.Pool, t, l []float32) {
 }
 
 // Solve replaces m [rows, columns], row-major, by m·H⁻¹, H damped.
-func (f *Factor) Solve(pool *compute.Pool, m []float32, rows int) {
+func (f *HessianFactor) Solve(pool *compute.Pool, m []float32, rows int) {
 	const per = 64
 	n := f.n
 	type scratch struct {
@@ -205,7 +205,7 @@ func diagonalBlocks(a []float32, n int) (blocks [][]float32, diag []float64) {
 // importance returns what an error in each column costs where those in the columns
 // quantized after it can make up for it: the squares of L's diagonal, which are the
 // 1/U² of the factor of the inverse.
-func (f *Factor) importance() []float32 {
+func (f *HessianFactor) importance() []float32 {
 	out := make([]float32, f.n)
 	largest := slices.Max(f.diag)
 	for i, c := range f.order {

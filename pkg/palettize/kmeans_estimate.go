@@ -15,7 +15,7 @@ const (
 
 // estimate returns a multiplier for which about k clusters are optimal, 1 < k < n.
 // Whatever it returns, the search that follows is exact.
-func (s *Solver) estimate(k int) float64 {
+func (s *KMeans) estimate(k int) float64 {
 	sse := s.roughError(k)
 	// With an error of C/k², one cluster fewer costs 2C/k³.
 	br := newBracket(k, 2*sse/float64(k))
@@ -37,7 +37,7 @@ func (s *Solver) estimate(k int) float64 {
 // Panter and Dite ("Quantization distortion in pulse-count modulation with
 // nonuniform spacing of levels", 1951): (∫ density^(1/3))³ / 12k², with the density
 // taken over runs of a few points.
-func (s *Solver) roughError(k int) float64 {
+func (s *KMeans) roughError(k int) float64 {
 	sum := 0.0
 	for i := 0; i < s.n; i += densityRun {
 		end := min(i+densityRun, s.n)
@@ -49,7 +49,7 @@ func (s *Solver) roughError(k int) float64 {
 }
 
 // merge makes the coarse points: runs of points no wider than width.
-func (s *Solver) merge(width float64) {
+func (s *KMeans) merge(width float64) {
 	c := &s.coarse
 	c.s0, c.s1 = append(c.s0[:0], s.s0[0]), append(c.s1[:0], s.s1[0])
 	const skip = 16 // where points are dense, look far ahead first

@@ -29,7 +29,7 @@ type CompensationReport struct {
 // Compensate palettizes src, a matrix [rows, f's columns], so that the squared error of
 // its output over the calibration tokens is small, where [Palettize] has that of the
 // weights in mind. Each group starts from the optimal table for its weights with the
-// importance of [Factor]. Then columns are quantized one after another, and each
+// importance of [HessianFactor]. Then columns are quantized one after another, and each
 // column's error is made up for in those that follow (GPTQ, Frantar et al. 2022; in the
 // form of LDLQ, Chee et al., "QuIP", 2023: feedback by a Cholesky factor, which needs no
 // inverse). Last, in rounds, table entries and row scales are fitted to the indices in
@@ -38,7 +38,7 @@ type CompensationReport struct {
 //
 // Options are those of Palettize, without Importance. The result does not depend on the
 // number of threads.
-func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *Factor, c Compensation) (*Matrix, CompensationReport, error) {
+func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *HessianFactor, c Compensation) (*Matrix, CompensationReport, error) {
 	if cols != f.n {
 		return nil, CompensationReport{}, fmt.Errorf("%d columns with a Hessian of %d", cols, f.n)
 	}
@@ -86,7 +86,7 @@ func chunkRows(rows, group int) int {
 // factor's order. Slices are [rows, n] unless it says otherwise.
 type compensator struct {
 	m      *Matrix
-	f      *Factor
+	f      *HessianFactor
 	src    Source
 	rounds int
 	mul    kernel.Scratch

@@ -14,12 +14,12 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// calibrated runs the calibration text through the model as it is quantized: each
+// calibrator runs the calibration text through the model as it is quantized: each
 // module sees what the quantized modules before it make of the text. Beside it the
 // 16-bit model runs the same text, so that each module can make up for what those
 // before it did to its input and to the residual stream. It holds the weights of one
 // layer of each.
-type calibrated struct {
+type calibrator struct {
 	pool      *compute.Pool
 	text      *sensitivity.Calibration
 	quantized side
@@ -39,16 +39,16 @@ type side struct {
 // moments is what the text says about one input, of n columns: x as the quantized model
 // has it, y as the original has it.
 type moments struct {
-	factor *palettize.Factor // of Σ x·xᵀ; nil where it cannot be factored
-	reason error             // why there is none
-	shift  *compute.Matrix   // Σ x·(y-x)ᵀ [n, n]
+	factor *palettize.HessianFactor // of Σ x·xᵀ; nil where it cannot be factored
+	reason error                    // why there is none
+	shift  *compute.Matrix          // Σ x·(y-x)ᵀ [n, n]
 }
 
-func newCalibrated(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Config, text *sensitivity.Calibration) *calibrated {
+func newCalibrator(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Config, text *sensitivity.Calibration) *calibrator {
 	newSide := func() side {
 		return side{model: &infer.Model{Config: cfg, Blocks: make([]infer.Block, cfg.Layers)}, compute: compute}
 	}
-	return &calibrated{pool: pool, text: text, quantized: newSide(), original: newSide()}
+	return &calibrator{pool: pool, text: text, quantized: newSide(), original: newSide()}
 }
 
 // advance takes the text to a layer; -1 is what follows the last one.
@@ -91,7 +91,7 @@ const shiftShare = 0.7
 
 // look computes the moments of the input of a projection or a head. Everything before it
 // in the order of the forward pass must have been installed.
-func (c *calibrated) look(ctx context.Context, spec model.TensorSpec) error {
+func (c *calibrator) look(ctx context.Context, spec model.TensorSpec) error {
 	step := inputOf(spec)
 	if step == c.step {
 		return nil
@@ -119,7 +119,7 @@ func (c *calibrated) look(ctx context.Context, spec model.TensorSpec) error {
 	}
 	kernel.Symmetrize(h, n)
 	c.moments.shift = c.pool.PackF32(n, n, shift)
-	c.moments.factor, c.moments.reason = palettize.NewFactor(c.pool, h, n, palettize.DefaultDamping)
+	c.moments.factor, c.moments.reason = palettize.NewHessianFactor(c.pool, h, n, palettize.DefaultDamping)
 	c.step = step
 	return nil
 }
@@ -137,7 +137,7 @@ func minus(a, b []float32) []float32 {
 // on the quantized model's input, added to the quantized residual stream, comes near to
 // that of the original on its own: W + share·(W·Σ(y-x)xᵀ + Σ r·xᵀ)·(Σ x·xᵀ)⁻¹, with r what
 // the residual stream lost before.
-func (c *calibrated) target(it *item) ([]float32, error) {
+func (c *calibrator) target(it *item) ([]float32, error) {
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
 	w, m := make([]float32, rows*cols), make([]float32, rows*cols)
 	// A weight that is no number would spread over its row, and be reported elsewhere.
@@ -158,7 +158,7 @@ func (c *calibrated) target(it *item) ([]float32, error) {
 
 // install puts a finished tensor of the model into its place on both sides: as the
 // artifact has it, and as the checkpoint has it.
-func (c *calibrated) install(it *item, data [][]byte, opts *Options) error {
+func (c *calibrator) install(it *item, data [][]byte, opts *Options) error {
 	return safetensors.Guard(it.Tensor.Path(), func() error {
 		if len(it.Spec.Shape) == 1 {
 			v := make([]float32, it.Spec.Shape[0])

@@ -47,7 +47,7 @@ func BenchmarkCompensate(b *testing.B) {
 	for b.Loop() {
 		again := append([]float32(nil), h...)
 		start := time.Now()
-		f, err := NewFactor(pool, again, n, DefaultDamping)
+		f, err := NewHessianFactor(pool, again, n, DefaultDamping)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func BenchmarkCompensate(b *testing.B) {
 }
 
 // eachChunk prepares a compensator for every chunk of the matrix and calls f.
-func eachChunk(pool *compute.Pool, f *Factor, m *Matrix, w []float32, do func(s *compensator)) {
+func eachChunk(pool *compute.Pool, f *HessianFactor, m *Matrix, w []float32, do func(s *compensator)) {
 	solvers := make([]*compensator, pool.Threads())
 	per := chunkRows(m.Rows, m.GroupRows)
 	pool.Run((m.Rows+per-1)/per, func(id, i int) {

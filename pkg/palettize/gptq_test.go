@@ -69,8 +69,8 @@ func TestCompensate(t *testing.T) {
 		for i := range w {
 			w[i] = float32(r.NormFloat64() * (1 + float64(i/c.cols%5)))
 		}
-		factor := func() *Factor {
-			f, err := NewFactor(pool, append([]float32(nil), h...), c.cols, DefaultDamping)
+		factor := func() *HessianFactor {
+			f, err := NewHessianFactor(pool, append([]float32(nil), h...), c.cols, DefaultDamping)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -125,14 +125,14 @@ func TestCompensate(t *testing.T) {
 	}
 }
 
-// TestSolve holds Factor.Solve to its definition.
+// TestSolve holds HessianFactor.Solve to its definition.
 func TestSolve(t *testing.T) {
 	pool := compute.NewPool(2)
 	defer pool.Close()
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, n := range []int{2, 30, 128, 300} {
 		h := correlated(pool, r, 4*n, n)
-		f, err := NewFactor(pool, append([]float32(nil), h...), n, DefaultDamping)
+		f, err := NewHessianFactor(pool, append([]float32(nil), h...), n, DefaultDamping)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +160,7 @@ func TestSolve(t *testing.T) {
 	}
 }
 
-func TestFactorRefuses(t *testing.T) {
+func TestHessianFactorRefuses(t *testing.T) {
 	pool := compute.NewPool(1)
 	defer pool.Close()
 	nan := float32(math.NaN())
@@ -171,12 +171,12 @@ func TestFactorRefuses(t *testing.T) {
 		"indefinite": {1, 50, 50, 1},
 		"too short":  {1},
 	} {
-		if _, err := NewFactor(pool, h, 2, DefaultDamping); err == nil {
+		if _, err := NewHessianFactor(pool, h, 2, DefaultDamping); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
 	// A matrix that is only just indefinite is damped until it can be factored.
-	f, err := NewFactor(pool, []float32{1, 1.5, 1.5, 1}, 2, DefaultDamping)
+	f, err := NewHessianFactor(pool, []float32{1, 1.5, 1.5, 1}, 2, DefaultDamping)
 	if err != nil || f.Damping <= DefaultDamping {
 		t.Errorf("an indefinite matrix: %v, %+v", err, f)
 	}

@@ -7,7 +7,7 @@ type worker struct {
 	m          *Matrix
 	src        Source
 	importance []float32
-	solver     Solver
+	solver     KMeans
 	hist       histogram
 	entries    palette
 	centroids  [1 << MaxBits]float64

@@ -137,7 +137,7 @@ func TestRowScaleCells(t *testing.T) {
 		for _, i := range order {
 			values, weights = append(values, float64(ratio[i])), append(weights, float64(weight[i]))
 		}
-		least := new(Solver).Solve(values, weights, len(lut), make([]float64, len(lut)))
+		least := new(KMeans).Solve(values, weights, len(lut), make([]float64, len(lut)))
 		sse := 0.0
 		for i, v := range values {
 			d := math.Inf(1)
