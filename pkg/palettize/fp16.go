@@ -67,3 +67,14 @@ func valuesF16(dst []float64, codes []uint16) {
 		dst[i] = math.Float64frombits(b | sign)
 	}
 }
+
+func compareF16(a, b uint16) int {
+	x, y := f16Value(a), f16Value(b)
+	switch {
+	case x < y:
+		return -1
+	case x > y:
+		return 1
+	}
+	return 0
+}

@@ -218,14 +218,3 @@ func (s *compensator) apply(g int, change []float64) {
 		s.index[r0*n+i] = to[c]
 	}
 }
-
-func compareF16(a, b uint16) int {
-	x, y := f16Value(a), f16Value(b)
-	switch {
-	case x < y:
-		return -1
-	case x > y:
-		return 1
-	}
-	return 0
-}

@@ -113,3 +113,49 @@ func lookupRow(dst []float32, src []byte, bits int, table *[1 << MaxBits]float32
 		dst, src = dst[n:], src[(n*bits+7)/8:]
 	}
 }
+
+// packCodes packs the indices of 16-bit weights [rows, cols] into out [rows,
+// ceil(cols·bits/8)].
+func packCodes(out []byte, codes []uint16, cols, bits int, index *[1 << 16]uint8) {
+	rb := rowBytes(cols, bits)
+	for ; len(codes) > 0; codes, out = codes[cols:], out[rb:] {
+		src, dst := codes[:cols], out[:rb]
+		switch bits {
+		case 2:
+			for len(src) >= 16 {
+				s := src[:16:16]
+				lo := uint32(index[s[0]]) | uint32(index[s[1]])<<2 | uint32(index[s[2]])<<4 | uint32(index[s[3]])<<6 |
+					uint32(index[s[4]])<<8 | uint32(index[s[5]])<<10 | uint32(index[s[6]])<<12 | uint32(index[s[7]])<<14
+				hi := uint32(index[s[8]]) | uint32(index[s[9]])<<2 | uint32(index[s[10]])<<4 | uint32(index[s[11]])<<6 |
+					uint32(index[s[12]])<<8 | uint32(index[s[13]])<<10 | uint32(index[s[14]])<<12 | uint32(index[s[15]])<<14
+				binary.LittleEndian.PutUint32(dst, lo|hi<<16)
+				src, dst = src[16:], dst[4:]
+			}
+		case 4:
+			for len(src) >= 8 {
+				s := src[:8:8]
+				v := uint32(index[s[0]]) | uint32(index[s[1]])<<4 | uint32(index[s[2]])<<8 | uint32(index[s[3]])<<12 |
+					uint32(index[s[4]])<<16 | uint32(index[s[5]])<<20 | uint32(index[s[6]])<<24 | uint32(index[s[7]])<<28
+				binary.LittleEndian.PutUint32(dst, v)
+				src, dst = src[8:], dst[4:]
+			}
+		case 8:
+			for i, c := range src {
+				dst[i] = index[c]
+			}
+			continue
+		}
+		for len(src) > 0 {
+			n := min(8, len(src))
+			v := uint64(0)
+			for i, c := range src[:n] {
+				v |= uint64(index[c]) << (i * bits)
+			}
+			bytes := (n*bits + 7) / 8
+			for i := range bytes {
+				dst[i] = byte(v >> (8 * i))
+			}
+			src, dst = src[n:], dst[bytes:]
+		}
+	}
+}
