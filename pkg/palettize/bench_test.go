@@ -35,7 +35,7 @@ func BenchmarkPalettize(b *testing.B) {
 				defer pool.Close()
 				b.SetBytes(2 * rows * cols)
 				for b.Loop() {
-					if _, _, err := Palettize(pool, Source{F16: w}, rows, cols, Options{Bits: bits}); err != nil {
+					if _, _, err := Palettize(pool, Source{F16: w}, rows, cols, Options{Bits: bits, NoRowScale: true}); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -54,7 +54,7 @@ func BenchmarkPalettizeRowScale(b *testing.B) {
 		b.Run(fmt.Sprintf("bits=%d", bits), func(b *testing.B) {
 			b.SetBytes(2 * rows * cols)
 			for b.Loop() {
-				if _, _, err := Palettize(pool, Source{F16: w}, rows, cols, Options{Bits: bits, RowScale: true}); err != nil {
+				if _, _, err := Palettize(pool, Source{F16: w}, rows, cols, Options{Bits: bits}); err != nil {
 					b.Fatal(err)
 				}
 			}

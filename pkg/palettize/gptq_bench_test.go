@@ -52,7 +52,7 @@ func BenchmarkCompensate(b *testing.B) {
 			b.Fatal(err)
 		}
 		factor = min(factor, time.Since(start))
-		opt := Options{Bits: 4, RowScale: true}
+		opt := Options{Bits: 4}
 		plain := opt
 		plain.Importance = f.importance()
 		start = time.Now()

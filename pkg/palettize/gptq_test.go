@@ -76,7 +76,7 @@ func TestCompensate(t *testing.T) {
 			}
 			return f
 		}
-		opt := Options{Bits: c.bits, GroupRows: c.group, RowScale: c.scale}
+		opt := Options{Bits: c.bits, GroupRows: c.group, NoRowScale: !c.scale}
 		plain, _, err := Palettize(pool, Source{F32: w}, c.rows, c.cols, opt)
 		if err != nil {
 			t.Fatal(err)

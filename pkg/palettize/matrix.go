@@ -8,9 +8,11 @@ import (
 // MaxBits is the widest index: a look-up table of 256 entries.
 const MaxBits = 8
 
-// DefaultGroupRows is the number of rows that share a look-up table unless the
-// caller asks for another.
-const DefaultGroupRows = 16
+// Defaults of [Options].
+const (
+	DefaultBits      = 4  // bits per index: look-up tables of 16 entries
+	DefaultGroupRows = 16 // rows that share a look-up table
+)
 
 // Matrix is a palettized weight matrix W [Rows, Cols] in its stored form. Weight
 // (r, c) is LUT[r/GroupRows · 2^Bits + i] · RowScale[r], with i the Bits-wide

@@ -17,18 +17,19 @@ type Source struct {
 
 // Options say how to compress a matrix.
 type Options struct {
-	Bits      int // width of an index, 1 to 8
-	GroupRows int // rows that share a look-up table; 0 means DefaultGroupRows
+	Bits      int // bits per index, 1 to 8; 0 for DefaultBits
+	GroupRows int // rows that share a look-up table; 0 for DefaultGroupRows
 
 	// Importance [cols] is what a squared error in each column costs: finite, not
 	// negative; nil means 1 everywhere. A group all of whose weights stand in
 	// columns of importance 0 is fitted as if it were nil.
 	Importance []float32
 
-	// RowScale gives every row a factor of its own, 16 bits, so that rows of
-	// different range can share a table. The tables are then the best for the
-	// factors, and the factors for the tables, but not both at once.
-	RowScale bool
+	// NoRowScale omits the row scales: the fp16 factor of each row, with which rows of
+	// different range share a table. Without them the tables are optimal before they are
+	// rounded; with them the fit alternates between scales and tables and ends at a local
+	// optimum. The package comment says what is exact.
+	NoRowScale bool
 }
 
 // Report says how much a matrix lost. Both figures count every weight once,
@@ -81,17 +82,19 @@ const maxGroup = 1<<31 - 1
 // several, the one in the first group is reported, and of those in a group the
 // first in row-major order. Sizes and options that do not fit are plain errors.
 func Palettize(pool *compute.Pool, src Source, rows, cols int, opt Options) (*Matrix, Report, error) {
-	group := opt.GroupRows
-	if group == 0 {
-		group = DefaultGroupRows
+	if opt.Bits == 0 {
+		opt.Bits = DefaultBits
 	}
-	if err := checkArguments(src, rows, cols, group, opt); err != nil {
+	if opt.GroupRows == 0 {
+		opt.GroupRows = DefaultGroupRows
+	}
+	if err := checkArguments(src, rows, cols, opt.GroupRows, opt); err != nil {
 		return nil, Report{}, err
 	}
-	m := &Matrix{Rows: rows, Cols: cols, Bits: opt.Bits, GroupRows: group}
+	m := &Matrix{Rows: rows, Cols: cols, Bits: opt.Bits, GroupRows: opt.GroupRows}
 	m.Indices = make([]byte, rows*m.RowBytes())
 	m.LUT = make([]uint16, m.Groups()<<m.Bits)
-	if opt.RowScale {
+	if !opt.NoRowScale {
 		m.RowScale = make([]uint16, rows)
 	}
 	reports := make([]Report, m.Groups())

@@ -58,11 +58,11 @@ func TestRowScale(t *testing.T) {
 	}
 	for bits := 1; bits <= 8; bits++ {
 		for _, imp := range [][]float32{nil, importance} {
-			plain, _, err := Palettize(pool, Source{F32: w}, rows, cols, Options{Bits: bits, Importance: imp})
+			plain, _, err := Palettize(pool, Source{F32: w}, rows, cols, Options{Bits: bits, Importance: imp, NoRowScale: true})
 			if err != nil {
 				t.Fatal(err)
 			}
-			m, report, err := Palettize(pool, Source{F32: w}, rows, cols, Options{Bits: bits, Importance: imp, RowScale: true})
+			m, report, err := Palettize(pool, Source{F32: w}, rows, cols, Options{Bits: bits, Importance: imp})
 			if err == nil {
 				err = m.Validate()
 			}
@@ -91,7 +91,7 @@ func TestRowScale(t *testing.T) {
 func TestRowScaleIndices(t *testing.T) {
 	const rows, cols = 20, 333
 	w := uneven(rows, cols)
-	m, _, err := Palettize(poolOf(t, 1), Source{F32: w}, rows, cols, Options{Bits: 3, RowScale: true})
+	m, _, err := Palettize(poolOf(t, 1), Source{F32: w}, rows, cols, Options{Bits: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestRowScaleExact(t *testing.T) {
 		w[i] = []float32{-1, -0.25, 0.125, 0.75}[i*7%64%4] * float32(int(1)<<(i/cols%8))
 	}
 	for _, bits := range []int{2, 4} {
-		m, report, err := Palettize(poolOf(t, 1), Source{F32: w}, rows, cols, Options{Bits: bits, RowScale: true})
+		m, report, err := Palettize(poolOf(t, 1), Source{F32: w}, rows, cols, Options{Bits: bits})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +187,7 @@ func TestRowScaleNearConvergence(t *testing.T) {
 		w[i] = float32(f16Value(c))
 	}
 	for _, bits := range []int{2, 3, 4} {
-		_, report, err := Palettize(poolOf(t, 1), Source{F16: codes}, rows, cols, Options{Bits: bits, RowScale: true})
+		_, report, err := Palettize(poolOf(t, 1), Source{F16: codes}, rows, cols, Options{Bits: bits})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,7 +275,7 @@ func TestRowScaleLevels(t *testing.T) {
 				if err := kernel.SelectLevel(level); err != nil {
 					t.Fatal(err)
 				}
-				m, report, err := Palettize(poolOf(t, 2), Source{F16: codes}, rows, cols, Options{Bits: bits, RowScale: true, Importance: imp})
+				m, report, err := Palettize(poolOf(t, 2), Source{F16: codes}, rows, cols, Options{Bits: bits, Importance: imp})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -299,7 +299,7 @@ func TestRowScaleOddRows(t *testing.T) {
 		w[5*cols+c] = -0.75 // a constant row
 		w[7*cols+c] = 1e-9  // below what an fp16 scale can say
 	}
-	m, _, err := Palettize(pool, Source{F32: w}, rows, cols, Options{Bits: 4, RowScale: true})
+	m, _, err := Palettize(pool, Source{F32: w}, rows, cols, Options{Bits: 4})
 	if err == nil {
 		err = m.Validate()
 	}
@@ -313,14 +313,14 @@ func TestRowScaleOddRows(t *testing.T) {
 			t.Errorf("column %d: %v, %v, %v", c, got[3*cols+c], got[5*cols+c], got[7*cols+c])
 		}
 	}
-	zeros, report, err := Palettize(pool, Source{F32: make([]float32, 32)}, 4, 8, Options{Bits: 2, RowScale: true})
+	zeros, report, err := Palettize(pool, Source{F32: make([]float32, 32)}, 4, 8, Options{Bits: 2})
 	if err != nil || zeros.Validate() != nil || report.SquaredError != 0 {
 		t.Errorf("zeros: %+v, %v", report, err)
 	}
 	for at, bad := range map[int]float32{25: float32(math.NaN()), 100: float32(math.Inf(-1)), 50: 3e38} {
 		spoilt := slices.Clone(w)
 		spoilt[at] = bad
-		_, _, err := Palettize(pool, Source{F32: spoilt}, rows, cols, Options{Bits: 4, RowScale: true})
+		_, _, err := Palettize(pool, Source{F32: spoilt}, rows, cols, Options{Bits: 4})
 		var ve *ValueError
 		if !errors.As(err, &ve) || ve.Row != at/cols || ve.Col != at%cols {
 			t.Errorf("%v at %d: %v", bad, at, err)
@@ -335,11 +335,11 @@ func TestRowScaleThreadsAndTypes(t *testing.T) {
 	for i, c := range codes {
 		values[i] = float32(f16Value(c))
 	}
-	one, _, err := Palettize(poolOf(t, 1), Source{F16: codes}, rows, cols, Options{Bits: 4, RowScale: true})
+	one, _, err := Palettize(poolOf(t, 1), Source{F16: codes}, rows, cols, Options{Bits: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
-	three, _, err := Palettize(poolOf(t, 3), Source{F32: values}, rows, cols, Options{Bits: 4, RowScale: true})
+	three, _, err := Palettize(poolOf(t, 3), Source{F32: values}, rows, cols, Options{Bits: 4})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func BenchmarkRun(b *testing.B) {
 		for _, cores := range []int{1, runtime.GOMAXPROCS(0)} {
 			for _, scaled := range []bool{true, false} {
 				b.Run(fmt.Sprintf("bits=%d/cores=%d/rowscale=%v", bits, cores, scaled), func(b *testing.B) {
-					benchmarkRun(b, cores, Options{Model: model, Bits: bits, RowScale: scaled})
+					benchmarkRun(b, cores, Options{Model: model, Bits: bits, NoRowScale: !scaled})
 				})
 			}
 		}
@@ -79,7 +79,7 @@ func benchmarkRun(b *testing.B, cores int, opt Options) {
 	opt.Out, opt.ToolVersion = filepath.Join(b.TempDir(), "out"), "test"
 	var source, peak int64
 	for b.Loop() {
-		res, err := Run(bg, pool, opt)
+		res, err := runOn(bg, pool, opt)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -103,7 +103,7 @@ func BenchmarkRunCalibrated(b *testing.B) {
 		b.Skip("AFMQ_SHARED names no directory")
 	}
 	benchmarkRun(b, runtime.GOMAXPROCS(0), Options{
-		Model: filepath.Join(dir, "models", "afm-mini"), Bits: 4, RowScale: true,
+		Model: filepath.Join(dir, "models", "afm-mini"), Bits: 4,
 		Calibration: sensitivity.CalibrationOptions{Files: []string{filepath.Join(dir, "corpora", "calib.jsonl")}, Tokens: 16384},
 	})
 }

@@ -77,7 +77,7 @@ func divergence(t *testing.T, out, model string) float64 {
 // Compensation lowers the divergence on other text, the manifest says what was done, the
 // artifact is whole, and the bytes depend on neither threads nor interruptions.
 func TestCompensation(t *testing.T) {
-	opts := Options{Model: tinyModel, Bits: 2, RowScale: true, Overrides: []sensitivity.Override{{Pattern: `layers\.1\..*up_proj`, Bits: 16}}}
+	opts := Options{Model: tinyModel, Bits: 2, Overrides: []sensitivity.Override{{Pattern: `layers\.1\..*up_proj`, Bits: 16}}}
 	plain, _ := run(t, newPool(t, 2), opts)
 	opts.Calibration = calibration(t)
 	opts.Calibration.Files, opts.Calibration.Tokens = []string{sampled(t)}, 3072
@@ -119,7 +119,7 @@ func TestCompensationFallsBack(t *testing.T) {
 	s := newSynthetic(safetensors.F32, true)
 	norm := s.tensor("model.layers.1.post_attention_layernorm.weight")
 	norm.data = make([]byte, len(norm.data)) // gate and up of layer 1 see zeros, and so does down
-	opts := Options{Model: s.write(t, 1), Calibration: calibration(t)}
+	opts := Options{Model: s.write(t, 1), Calibration: calibration(t), NoRowScale: true}
 	opts.Calibration.SeqLen = 32
 	out, res := run(t, newPool(t, 2), opts)
 	for _, l := range res.Layers {
@@ -131,7 +131,7 @@ func TestCompensationFallsBack(t *testing.T) {
 	if _, err := artifact.Verify(bg, newPool(t, 1), out, nil); err != nil {
 		t.Error(err)
 	}
-	plain, _ := run(t, newPool(t, 1), Options{Model: opts.Model})
+	plain, _ := run(t, newPool(t, 1), Options{Model: opts.Model, NoRowScale: true})
 	a, b := openTensors(t, out), openTensors(t, plain)
 	name := "model.layers.1.mlp.gate_proj.weight.indices"
 	if string(a[name]) != string(b[name]) {
@@ -157,7 +157,7 @@ func openTensors(t *testing.T, dir string) map[string][]byte {
 // A palettized head, biases and an untied embedding go through the walk too.
 func TestCompensationOfHeadAndBiases(t *testing.T) {
 	for _, o := range [][]sensitivity.Override{nil, {{Pattern: "lm_head", Bits: 4}}} {
-		opts := Options{Model: newSynthetic(safetensors.BF16, true).write(t, 2), Overrides: o, Calibration: calibration(t)}
+		opts := Options{Model: newSynthetic(safetensors.BF16, true).write(t, 2), Overrides: o, Calibration: calibration(t), NoRowScale: true}
 		opts.Calibration.SeqLen = 32
 		out, res := run(t, newPool(t, 2), opts)
 		if _, err := artifact.Verify(bg, newPool(t, 1), out, nil); err != nil {
@@ -174,7 +174,7 @@ func TestCompensationOfHeadAndBiases(t *testing.T) {
 // it is interrupted in any of them.
 func TestRequest(t *testing.T) {
 	opts := Options{
-		Model: tinyModel, RowScale: true, Calibration: calibration(t), Compensate: artifact.NoCompensation,
+		Model: tinyModel, Calibration: calibration(t), Compensate: artifact.NoCompensation,
 		Request: &sensitivity.Request{Target: sensitivity.Target{BPW: 3.4}},
 	}
 	want, res := run(t, newPool(t, 2), opts)
@@ -212,7 +212,7 @@ func TestRequest(t *testing.T) {
 	ctx, cancel := context.WithCancel(bg)
 	stopped := opts
 	stopped.ToolVersion, stopped.Progress = "test", &stageHook{stage: "score by kl", left: 5, at: cancel}
-	if _, err := Run(ctx, newPool(t, 2), stopped); !errors.Is(err, context.Canceled) {
+	if _, err := runOn(ctx, newPool(t, 2), stopped); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(stateDir(opts.Out)); err != nil {
@@ -256,7 +256,7 @@ func TestRequestRefuses(t *testing.T) {
 		parts []string
 	}{
 		// Before any calibration: the text does not even exist.
-		"too few bits": {Options{Request: target(1), Calibration: sensitivity.CalibrationOptions{Files: []string{"/nowhere"}}}, fault.Infeasible, []string{"cannot be reached", "2.0"}},
+		"too few bits": {Options{Request: target(1), Calibration: sensitivity.CalibrationOptions{Files: []string{"/nowhere"}}, NoRowScale: true}, fault.Infeasible, []string{"cannot be reached", "2.0"}},
 		"no text":      {Options{Request: target(3)}, fault.Usage, []string{"calibration text"}},
 		"both":         {Options{Request: target(3), Plan: &sensitivity.Plan{}, Calibration: text}, fault.Usage, []string{"exclude"}},
 		"gptq alone":   {Options{Compensate: artifact.GPTQ}, fault.Usage, []string{"gptq"}},
@@ -265,7 +265,7 @@ func TestRequestRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			parent := t.TempDir()
 			c.o.Model, c.o.Out = tinyModel, filepath.Join(parent, "out")
-			_, err := Run(bg, newPool(t, 1), c.o)
+			_, err := runOn(bg, newPool(t, 1), c.o)
 			wantFault(t, err, c.kind, c.parts...)
 			wantEmpty(t, parent)
 		})
@@ -277,9 +277,9 @@ func TestCompensationOfBadWeights(t *testing.T) {
 	s := newSynthetic(safetensors.F32, true)
 	x := s.tensor("model.layers.0.self_attn.k_proj.weight")
 	copy(x.data[4*(3*synHidden+5):], float32Bytes([]float32{float32(math.NaN())}))
-	opts := Options{Model: s.write(t, 1), Calibration: calibration(t), Out: filepath.Join(t.TempDir(), "out")}
+	opts := Options{Model: s.write(t, 1), Calibration: calibration(t), Out: filepath.Join(t.TempDir(), "out"), NoRowScale: true}
 	opts.Calibration.SeqLen = 32
-	_, err := Run(bg, newPool(t, 2), opts)
+	_, err := runOn(bg, newPool(t, 2), opts)
 	wantFault(t, err, fault.Input, "k_proj.weight", "NaN")
 	if !strings.Contains(err.Error(), "77") && !strings.Contains(err.Error(), "row 3, column 5") {
 		t.Errorf("%v: not where it stands", err)

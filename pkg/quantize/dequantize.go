@@ -20,74 +20,81 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// DequantizeOptions say what Dequantize does.
+// DequantizeOptions say what Dequantize does. Artifact and Out are required; the zero value
+// of every other field works.
 type DequantizeOptions struct {
-	// Adapter is the directory of an adapter that is merged into the weights; empty for
-	// none. AllowUnbound takes one that does not name its base.
+	Artifact string // directory of the artifact
+	Out      string // directory to create; must not exist, or be empty
+
+	// Adapter is the directory of an adapter to merge into the weights; empty for none.
+	// AllowUnbound accepts one that does not name its base.
 	Adapter      string
 	AllowUnbound bool
 
-	Restart     bool              // discard state that another run left beside out
-	Progress    progress.Reporter // nil for none
-	ToolVersion string            // part of what makes a job the same
+	Restart     bool              // discard the state of an interrupted run
+	Pool        *compute.Pool     // nil for Threads workers of its own
+	Threads     int               // where Pool is nil; 0 for all cores
+	Progress    progress.Reporter // nil for progress.Silent
+	ToolVersion string            // a run continues only at the same version; may be empty
 }
 
-// DequantizeResult is what Dequantize made.
+// DequantizeResult describes the checkpoint that Dequantize wrote.
 type DequantizeResult struct {
 	ContentHash  string  `json:"content_hash"`   // of the artifact
 	Bytes        int64   `json:"bytes"`          // of model.safetensors
-	Tensors      int     `json:"tensors"`        // in it
-	Seconds      float64 `json:"seconds"`        //
+	Tensors      int     `json:"tensors"`        // in model.safetensors
+	Seconds      float64 `json:"seconds"`        // wall clock
 	PeakRSSBytes int64   `json:"peak_rss_bytes"` // of the process so far
 }
 
-// Dequantize writes the values that an artifact stands for as a checkpoint in
-// F16, one model.safetensors with a config.json without quantization_config, that
-// other tools load. Every tensor is held against the artifact's manifest first.
+// Dequantize writes the weights of an artifact as an F16 checkpoint that other tools load:
+// one model.safetensors, and a config.json without quantization_config. Every tensor is
+// checked against the artifact's manifest first.
 //
-// A palette without row scales is exact, as its entries are fp16 values. An int8
-// row is q·scale in float32, rounded to the nearest fp16 (ties to even): the
-// engine of pkg/infer keeps the float32 product, so the embedding of the two
-// differs by up to 2^-11 relative, and more for values under 2^-14, where fp16
-// loses digits. Palettes with row scales, and tensors kept in BF16 or F32, are
-// rounded the same way. A value too large for fp16 is an error that names it.
+// A palette without row scales is reproduced exactly, because its entries are fp16 values.
+// An int8 row is q·scale in float32, rounded to the nearest fp16 (ties to even). The engine
+// of pkg/infer uses the float32 product, so the two embeddings differ by up to 2^-11
+// relative, and by more below 2^-14, where fp16 is subnormal. Palettes with row scales, and
+// tensors kept in BF16 or F32, are rounded the same way. A value too large for fp16 is an
+// error that names it.
 //
-// An adapter is added before the rounding, which makes the checkpoint differ from the
-// artifact with the adapter beside it by what the rounding of Ŵ+Scale·B·A costs.
+// An adapter is added before the rounding: the checkpoint holds Ŵ+scale·B·A rounded to
+// fp16.
 //
-// It leaves the whole checkpoint or nothing.
-func Dequantize(ctx context.Context, pool *compute.Pool, dir, out string, opts DequantizeOptions) (*DequantizeResult, error) {
+// The whole checkpoint is written, or nothing. An interrupted run leaves nothing to resume;
+// what a killed one left is overwritten by the same call, and refused by any other. Errors
+// that a user can act on are *fault.Error: fault.Usage, fault.Input (a damaged artifact, an
+// adapter of another base, state of another job) and fault.Output.
+func Dequantize(ctx context.Context, opts DequantizeOptions) (*DequantizeResult, error) {
 	began := time.Now()
-	p := opts.Progress
-	if p == nil {
-		p = progress.Silent
-	}
-	if out == "" {
+	switch {
+	case opts.Artifact == "":
+		return nil, fault.Usagef("no artifact directory")
+	case opts.Out == "":
 		return nil, fault.Usagef("no output directory")
 	}
-	a, err := artifact.Open(dir)
+	if opts.Progress == nil {
+		opts.Progress = progress.Silent
+	}
+	pool, closePool := compute.Workers(opts.Pool, opts.Threads)
+	defer closePool()
+	a, err := artifact.Open(opts.Artifact)
 	if err != nil {
 		return nil, err
 	}
 	defer a.Close()
-	m := a.Manifest
-	d := &dequantizer{a: a, pool: pool, progress: p}
+	d := &dequantizer{a: a, pool: pool, progress: opts.Progress}
 	if err := d.plan(); err != nil {
 		return nil, err
 	}
-	adapterHash := ""
-	if opts.Adapter != "" {
-		if adapterHash, err = d.openAdapter(ctx, opts); err != nil {
-			return nil, err
-		}
+	if err := d.openAdapter(opts); err != nil {
+		return nil, err
 	}
-	// Only the manifest's content is the job; there is nothing to go on from, so a
-	// run that was killed is made anew.
-	identity, err := json.Marshal(map[string]string{"job": "dequantize/v1", "content_hash": m.ContentHash, "adapter": adapterHash, "tool_version": opts.ToolVersion})
+	identity, err := d.identity(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	sd, err := stage.Open(out, identity, stage.Options{NeedBytes: d.needBytes(), Restart: opts.Restart})
+	sd, err := stage.Open(opts.Out, identity, stage.Options{NeedBytes: d.needBytes(), Restart: opts.Restart})
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +112,7 @@ func Dequantize(ctx context.Context, pool *compute.Pool, dir, out string, opts D
 		return nil, err
 	}
 	return &DequantizeResult{
-		ContentHash: m.ContentHash, Bytes: d.total, Tensors: len(d.infos),
+		ContentHash: a.Manifest.ContentHash, Bytes: d.total, Tensors: len(d.infos),
 		Seconds: time.Since(began).Seconds(), PeakRSSBytes: rss.Peak(),
 	}, nil
 }
@@ -123,17 +130,44 @@ type dequantizer struct {
 	adapter  *adapter.Adapter // nil for none
 }
 
-// openAdapter reads the adapter to merge and returns the digest of its weights.
-func (d *dequantizer) openAdapter(ctx context.Context, opts DequantizeOptions) (string, error) {
+// openAdapter reads the adapter to merge, if there is one.
+func (d *dequantizer) openAdapter(opts DequantizeOptions) error {
+	if opts.Adapter == "" {
+		return nil
+	}
 	cfg, err := model.LoadConfig(d.a.Dir)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if d.adapter, err = adapter.Open(opts.Adapter, d.a.Dir, cfg, opts.AllowUnbound); err != nil {
-		return "", err
+	d.adapter, err = adapter.Open(opts.Adapter, d.a.Dir, cfg, opts.AllowUnbound)
+	return err
+}
+
+// dequantizeIdentity is everything that the checkpoint depends on. The manifest has the
+// digest of every file of the artifact.
+type dequantizeIdentity struct {
+	Job         string            `json:"job"`
+	ToolVersion string            `json:"tool_version"`
+	Manifest    string            `json:"manifest"` // SHA-256
+	Adapter     map[string]string `json:"adapter"`  // SHA-256 by file; empty without an adapter
+}
+
+func (d *dequantizer) identity(ctx context.Context, opts DequantizeOptions) ([]byte, error) {
+	manifest, err := artifact.HashFile(ctx, filepath.Join(d.a.Dir, artifact.ManifestFile), artifact.ManifestFile, nil)
+	if err != nil {
+		return nil, err
 	}
-	digest, err := artifact.HashFile(ctx, filepath.Join(opts.Adapter, adapter.WeightsFile), adapter.WeightsFile, nil)
-	return digest.SHA256, err
+	id := dequantizeIdentity{Job: "dequantize/v2", ToolVersion: opts.ToolVersion, Manifest: manifest.SHA256, Adapter: map[string]string{}}
+	if opts.Adapter != "" {
+		for _, name := range []string{adapter.ConfigFile, adapter.WeightsFile} {
+			digest, err := artifact.HashFile(ctx, filepath.Join(opts.Adapter, name), name, nil)
+			if err != nil {
+				return nil, err
+			}
+			id.Adapter[name] = digest.SHA256
+		}
+	}
+	return json.Marshal(id)
 }
 
 // merged returns fill with what the adapter adds to the rows of a projection.

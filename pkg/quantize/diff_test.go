@@ -17,8 +17,8 @@ import (
 func TestDiffFigures(t *testing.T) {
 	pool := newPool(t, 2)
 	model := newSynthetic(safetensors.BF16, true).write(t, 1)
-	dirA, _ := run(t, pool, Options{Model: model, Bits: 4, RowScale: true})
-	dirB, _ := run(t, pool, Options{Model: model, Bits: 4, RowScale: true, Overrides: []sensitivity.Override{
+	dirA, _ := run(t, pool, Options{Model: model, Bits: 4})
+	dirB, _ := run(t, pool, Options{Model: model, Bits: 4, Overrides: []sensitivity.Override{
 		{Pattern: "down_proj", Bits: 2}, {Pattern: "layers.0.self_attn.v_proj", Bits: 16}, {Pattern: "lm_head", Bits: 3},
 	}})
 	d, err := artifact.Diff(bg, pool, dirA, dirB, artifact.DiffOptions{Reference: model})
@@ -116,7 +116,7 @@ func near(t *testing.T, what string, got, want float64) {
 func TestDiffOfCheckpointAndArtifact(t *testing.T) {
 	pool := newPool(t, 2)
 	model := newSynthetic(safetensors.F16, false).write(t, 1)
-	dir, _ := run(t, pool, Options{Model: model, Bits: 3})
+	dir, _ := run(t, pool, Options{Model: model, Bits: 3, NoRowScale: true})
 	d, err := artifact.Diff(bg, pool, model, dir, artifact.DiffOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -158,16 +158,16 @@ func TestDiffSame(t *testing.T) {
 		return d
 	}
 	check(model, newSynthetic(safetensors.F16, false).write(t, 3), true, true)
-	a, _ := run(t, pool, Options{Model: model})
-	b, _ := run(t, pool, Options{Model: model})
+	a, _ := run(t, pool, Options{Model: model, NoRowScale: true})
+	b, _ := run(t, pool, Options{Model: model, NoRowScale: true})
 	check(a, b, true, true)
-	c, _ := run(t, pool, Options{Model: model, ToolVersion: "another"})
+	c, _ := run(t, pool, Options{Model: model, ToolVersion: "another", NoRowScale: true})
 	if d := check(a, c, false, true); len(d.Provenance) != 1 || d.Provenance[0].Key != "tool_version" || d.Provenance[0].B != "another" ||
 		len(d.Files) != 1 || d.Files[0].Name != artifact.ManifestFile {
 		t.Errorf("%+v %+v", d.Provenance, d.Files)
 	}
 	writeFile(t, filepath.Join(model, "generation_config.json"), []byte("{}"))
-	e, _ := run(t, pool, Options{Model: model})
+	e, _ := run(t, pool, Options{Model: model, NoRowScale: true})
 	if d := check(a, e, false, true); len(d.Files) != 2 || d.Files[0].Name != "generation_config.json" || d.Files[0].A != "" {
 		t.Errorf("%+v", d.Files)
 	}
@@ -176,7 +176,7 @@ func TestDiffSame(t *testing.T) {
 func TestDiffRefuses(t *testing.T) {
 	pool := newPool(t, 1)
 	model := newSynthetic(safetensors.F16, false).write(t, 1)
-	dir, _ := run(t, pool, Options{Model: model})
+	dir, _ := run(t, pool, Options{Model: model, NoRowScale: true})
 	biased := newSynthetic(safetensors.F16, true).write(t, 1)
 	_, err := artifact.Diff(bg, pool, dir, biased, artifact.DiffOptions{})
 	wantFault(t, err, fault.Input, biased, "shape")

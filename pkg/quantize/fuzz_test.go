@@ -19,6 +19,10 @@ func FuzzReadRecords(f *testing.F) {
 		for _, o := range j.items[item].outs {
 			r.Tensors = append(r.Tensors, artifact.NewTensorDigest(o, nil))
 		}
+		var err error
+		if r.Digest, err = j.key.digest(r); err != nil {
+			f.Fatal(err)
+		}
 		data, err := json.Marshal(r)
 		if err != nil {
 			f.Fatal(err)

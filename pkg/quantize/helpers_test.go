@@ -220,6 +220,13 @@ func writeFile(t testing.TB, path string, data []byte) {
 	}
 }
 
+func mkdir(t testing.TB, path string) {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -289,6 +296,12 @@ func sameContents(t testing.TB, got, want string) {
 	}
 }
 
+// runOn is Run with the workers of a pool.
+func runOn(ctx context.Context, pool *compute.Pool, opts Options) (*Result, error) {
+	opts.Pool = pool
+	return Run(ctx, opts)
+}
+
 // run quantizes into a new directory beside nothing else.
 func run(t testing.TB, pool *compute.Pool, opts Options) (string, *Result) {
 	t.Helper()
@@ -298,7 +311,7 @@ func run(t testing.TB, pool *compute.Pool, opts Options) (string, *Result) {
 	if opts.ToolVersion == "" {
 		opts.ToolVersion = "test"
 	}
-	res, err := Run(bg, pool, opts)
+	res, err := runOn(bg, pool, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,4 +344,11 @@ func wantEmpty(t testing.TB, dir string) {
 	for _, e := range entries {
 		t.Errorf("%s is left behind", e.Name())
 	}
+}
+
+// halfValue returns the value of an fp16 number.
+func halfValue(h uint16) float64 {
+	var v [1]float32
+	kernel.F16ToF32(v[:], []uint16{h})
+	return float64(v[0])
 }

@@ -26,11 +26,16 @@ type job struct {
 	header int64                    // bytes of model.safetensors before the first tensor
 	total  int64                    // bytes of model.safetensors
 	text   *sensitivity.Calibration // nil without calibration
+	key    recordKey                // of the records in the journal
 }
 
 // newJob plans a run in which every matrix has its width.
-func newJob(src *artifact.Source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width) (*job, error) {
-	j := &job{opts: opts, src: src, text: text}
+func newJob(src *artifact.Source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width, identity []byte) (*job, error) {
+	key, err := newRecordKey(identity, widths)
+	if err != nil {
+		return nil, err
+	}
+	j := &job{opts: opts, src: src, text: text, key: key}
 	var exceptions []artifact.ModuleBits
 	for _, w := range src.Tensors {
 		it := item{SourceTensor: w, Width: sensitivity.Width{Form: artifact.Plain}}
@@ -40,11 +45,10 @@ func newJob(src *artifact.Source, opts Options, text *sensitivity.Calibration, w
 				exceptions = append(exceptions, artifact.ModuleBits{Name: w.Spec.Module(), Bits: b})
 			}
 		}
-		it.outs = artifact.StoredInfos(w.Spec, w.Tensor.DType, it.Form, it.Bits, opts.GroupRows, opts.RowScale)
+		it.outs = artifact.StoredInfos(w.Spec, w.Tensor.DType, it.Form, it.Bits, opts.GroupRows, !opts.NoRowScale)
 		j.infos = append(j.infos, it.outs...)
 		j.items = append(j.items, it)
 	}
-	var err error
 	if j.config, err = artifact.EncodeConfig(src.RawConfig, opts.Bits, opts.GroupRows, exceptions); err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ func (j *job) manifest(records []record, weights artifact.FileDigest) (*artifact
 		Schema: artifact.ManifestSchema, ToolVersion: j.opts.ToolVersion, Arithmetic: j.opts.Compute.String(),
 		Tokenizer: j.src.TokenizerDigest(),
 		Plan: artifact.QuantizationRecord{
-			Bits: j.opts.Bits, GroupRows: j.opts.GroupRows, RowScale: j.opts.RowScale, Compensation: j.opts.Compensate,
+			Bits: j.opts.Bits, GroupRows: j.opts.GroupRows, RowScale: !j.opts.NoRowScale, Compensation: j.opts.Compensate,
 		},
 		Files: append([]artifact.FileDigest{
 			weights,

@@ -249,7 +249,7 @@ func (pl *pipeline) palettize(ctx context.Context, it *item, p *pending) (err er
 		return err
 	}
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
-	opt := palettize.Options{Bits: it.Bits, GroupRows: pl.job.opts.GroupRows, RowScale: pl.job.opts.RowScale}
+	opt := palettize.Options{Bits: it.Bits, GroupRows: pl.job.opts.GroupRows, NoRowScale: pl.job.opts.NoRowScale}
 	m, report, err := pl.compensate(ctx, it, p, opt)
 	if m == nil && err == nil {
 		m, report, err = palettize.Palettize(pl.pool, src, rows, cols, opt)
@@ -338,6 +338,10 @@ func (pl *pipeline) write(p *pending) error {
 		pl.unsynced = 0
 	}
 	rec := record{Item: p.index, Tensors: p.outs, Source: p.source, SquaredError: p.sqErr, SquaredNorm: p.sqNorm, OutputError: p.outErr, Warning: p.note}
+	var err error
+	if rec.Digest, err = pl.job.key.digest(rec); err != nil {
+		return err
+	}
 	if err := pl.journal.Append(rec); err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ type earlier struct {
 // takeOver hashes what an earlier run wrote and returns the items, from the
 // first, that are as the journal says. A source tensor that is no longer the one
 // that such an item was made from is an error of kind fault.Input.
-func (j *job) takeOver(ctx context.Context, pool *compute.Pool, dir *stage.Dir, lines []json.RawMessage, p progress.Reporter) (earlier, error) {
+func (j *job) loadState(ctx context.Context, pool *compute.Pool, dir *stage.Dir, lines []json.RawMessage, p progress.Reporter) (earlier, error) {
 	records := j.readRecords(lines)
 	if len(records) == 0 {
 		return earlier{}, nil

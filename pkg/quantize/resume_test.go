@@ -1,10 +1,12 @@
 package quantize
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,7 +50,7 @@ func interrupt(t *testing.T, opts Options, n int) {
 			cancel()
 		}
 	}}
-	_, err := Run(ctx, newPool(t, 2), opts)
+	_, err := runOn(ctx, newPool(t, 2), opts)
 	if !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Unexpected {
 		t.Fatalf("cancelled after %d: %v", n, err)
 	}
@@ -63,7 +65,7 @@ func interrupt(t *testing.T, opts Options, n int) {
 func smallModel(t *testing.T) (opts Options, want string, tensors int) {
 	s := newSynthetic(safetensors.BF16, true)
 	s.tie("lm_head.weight", "model.embed_tokens.weight")
-	opts = Options{Model: s.write(t, 2), Overrides: []sensitivity.Override{{Pattern: "v_proj", Bits: 16}}}
+	opts = Options{Model: s.write(t, 2), Overrides: []sensitivity.Override{{Pattern: "v_proj", Bits: 16}}, NoRowScale: true}
 	want, _ = run(t, newPool(t, 2), opts)
 	return opts, want, len(s.tensors) - 1
 }
@@ -95,7 +97,7 @@ func TestResumeAfterCrash(t *testing.T) {
 		copyTree(t, stateDir(first.Out), stateDir(filepath.Join(parent, "out")))
 		snapshots = append(snapshots, parent)
 	}}
-	if _, err := Run(bg, newPool(t, 2), first); err != nil {
+	if _, err := runOn(bg, newPool(t, 2), first); err != nil {
 		t.Fatal(err)
 	}
 	if len(snapshots) != tensors {
@@ -182,11 +184,11 @@ func TestResumeRefusesAnotherJob(t *testing.T) {
 
 	other := opts
 	other.Bits, other.ToolVersion = 2, "test"
-	_, err := Run(bg, newPool(t, 2), other)
+	_, err := runOn(bg, newPool(t, 2), other)
 	wantFault(t, err, fault.Input, "bits")
 	other = opts
 	other.ToolVersion = "test2"
-	_, err = Run(bg, newPool(t, 2), other)
+	_, err = runOn(bg, newPool(t, 2), other)
 	wantFault(t, err, fault.Input, "tool_version")
 
 	// The refusals have not touched the state.
@@ -211,7 +213,7 @@ func TestResumeRefusesAnotherJob(t *testing.T) {
 // A source that changed meanwhile is told by its bytes, not by its header.
 func TestResumeRefusesAnotherSource(t *testing.T) {
 	s := newSynthetic(safetensors.F16, false)
-	opts := Options{Model: s.write(t, 1), Out: filepath.Join(t.TempDir(), "out")}
+	opts := Options{Model: s.write(t, 1), Out: filepath.Join(t.TempDir(), "out"), NoRowScale: true}
 	interrupt(t, opts, 5)
 	path := filepath.Join(opts.Model, "model.safetensors")
 	good := readFile(t, path)
@@ -219,7 +221,7 @@ func TestResumeRefusesAnotherSource(t *testing.T) {
 	changed := filepath.Join(s.write(t, 1), "model.safetensors")
 	copyTo(t, changed, path)
 	opts.ToolVersion = "test"
-	_, err := Run(bg, newPool(t, 2), opts)
+	_, err := runOn(bg, newPool(t, 2), opts)
 	wantFault(t, err, fault.Input, "model.layers.0.input_layernorm.weight", "changed")
 	writeFile(t, path, good)
 	if _, res := run(t, newPool(t, 2), opts); res.ResumedModules < 5 {
@@ -232,10 +234,80 @@ func TestInputErrorDiscardsState(t *testing.T) {
 	s := newSynthetic(safetensors.F32, false)
 	copy(s.tensor("lm_head.weight").data, []byte{0, 0, 0xc0, 0x7f})
 	parent := t.TempDir()
-	opts := Options{Model: s.write(t, 1), Out: filepath.Join(parent, "out")}
+	opts := Options{Model: s.write(t, 1), Out: filepath.Join(parent, "out"), NoRowScale: true}
 	interrupt(t, opts, 5)
 	opts.ToolVersion = "test"
-	_, err := Run(bg, newPool(t, 2), opts)
+	_, err := runOn(bg, newPool(t, 2), opts)
 	wantFault(t, err, fault.Input, "lm_head.weight")
 	wantEmpty(t, parent)
+}
+
+// Every figure of a record reaches the manifest, so a record that was changed in any way is
+// not used: the run computes the item again.
+func TestResumeRejectsEditedRecords(t *testing.T) {
+	opts, want, _ := smallModel(t)
+	replace := func(pattern, with string) func(string) string {
+		return func(line string) string { return regexp.MustCompile(pattern).ReplaceAllString(line, with) }
+	}
+	const edited = 4 // a projection, so that its figures are in the manifest
+	for name, edit := range map[string]func(line string) string{
+		"squared error":   replace(`"squared_error":[^,}]+`, `"squared_error":0`),
+		"squared norm":    replace(`"squared_norm":[^,}]+`, `"squared_norm":1`),
+		"added error":     replace(`"squared_error"`, `"output_error":0.5,"squared_error"`),
+		"added warning":   replace(`"squared_error"`, `"warning":"edited","squared_error"`),
+		"second key":      replace(`}$`, `,"SQUARED_ERROR":0}`),
+		"without digest":  replace(`,"digest":"[0-9a-f]+"`, ``),
+		"of another item": replace(`"item":4`, `"item":3`),
+		"torn":            func(line string) string { return line[:len(line)/2] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			opts.Out = filepath.Join(t.TempDir(), "out")
+			interrupt(t, opts, 7)
+			journal := filepath.Join(stateDir(opts.Out), "journal.jsonl")
+			lines := strings.Split(string(readFile(t, journal)), "\n")
+			changed := edit(lines[edited])
+			if changed == lines[edited] {
+				t.Fatalf("the edit changes nothing: %s", changed)
+			}
+			lines[edited] = changed
+			writeFile(t, journal, []byte(strings.Join(lines, "\n")))
+			_, res := run(t, newPool(t, 2), opts)
+			sameContents(t, opts.Out, want)
+			if res.ResumedModules > edited {
+				t.Errorf("%d items kept, the record of item %d was edited", res.ResumedModules, edited)
+			}
+		})
+	}
+}
+
+// Records of another job are not used, not even under this job's identity.
+func TestResumeRejectsForeignRecords(t *testing.T) {
+	opts, want, _ := smallModel(t)
+	opts.Out = filepath.Join(t.TempDir(), "out")
+	interrupt(t, opts, 7)
+	other := opts
+	other.Out = filepath.Join(t.TempDir(), "out")
+	other.Overrides = nil
+	interrupt(t, other, 7)
+	copyTo(t, filepath.Join(stateDir(other.Out), "journal.jsonl"), filepath.Join(stateDir(opts.Out), "journal.jsonl"))
+	_, res := run(t, newPool(t, 2), opts)
+	sameContents(t, opts.Out, want)
+	if res.ResumedModules != 0 {
+		t.Errorf("%d items kept from another job", res.ResumedModules)
+	}
+}
+
+// After a record was rejected, the records that the resumed run appends count again.
+func TestResumeTwiceAfterEdit(t *testing.T) {
+	opts, want, tensors := smallModel(t)
+	opts.Out = filepath.Join(t.TempDir(), "out")
+	interrupt(t, opts, 9)
+	journal := filepath.Join(stateDir(opts.Out), "journal.jsonl")
+	writeFile(t, journal, bytes.Replace(readFile(t, journal), []byte(`"squared_norm":`), []byte(`"squared_norm":1`), 1))
+	interrupt(t, opts, tensors-2)
+	_, res := run(t, newPool(t, 2), opts)
+	sameContents(t, opts.Out, want)
+	if res.ResumedModules < tensors-2 {
+		t.Errorf("%d items kept of %d", res.ResumedModules, tensors-2)
+	}
 }

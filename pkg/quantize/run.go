@@ -12,35 +12,38 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// Result is what Run made.
+// Result describes the artifact that Run wrote.
 type Result struct {
 	BPW            artifact.BitsPerWeight  `json:"bpw"`             //
 	Bytes          int64                   `json:"bytes"`           // of model.safetensors
 	DirectoryBytes int64                   `json:"directory_bytes"` // of all files
 	SourceBytes    int64                   `json:"source_bytes"`    // of the checkpoint's safetensors files
 	Ledger         artifact.Ledger         `json:"ledger"`          // adds up to Bytes
-	ContentHash    string                  `json:"content_hash"`    // hex; see infer.ContentHash
+	ContentHash    string                  `json:"content_hash"`    // hex; see artifact.ContentHash
 	Layers         []artifact.ModuleRecord `json:"layers"`          // every matrix in canonical order
-	Plan           *sensitivity.Plan       `json:"plan,omitempty"`  // that the bits come from; nil without one
-	ResumedModules int                     `json:"resumed_modules"` // tensors of the model taken over from an interrupted run
-	// CalibrationTokens is how much text was looked at; 0 without any.
+	Plan           *sensitivity.Plan       `json:"plan,omitempty"`  // the plan that decided the widths; nil without one
+	ResumedModules int                     `json:"resumed_modules"` // tensors of the model kept from an interrupted run
+	// CalibrationTokens is the number of tokens of calibration text; 0 without any.
 	CalibrationTokens int     `json:"calibration_tokens,omitempty"`
 	Seconds           float64 `json:"seconds"`
-	PeakRSSBytes      int64   `json:"peak_rss_bytes"` // of the process so far, mapped pages included; 0 where the system does not say
+	PeakRSSBytes      int64   `json:"peak_rss_bytes"` // of the process so far, mapped pages included; 0 where the system does not report it
 }
 
-// Run quantizes a checkpoint into an artifact. See the package's comment for
-// what it promises.
+// Run quantizes a checkpoint into an artifact. The package comment says what it promises.
 //
-// Errors of kind fault.Usage (an override that matches nothing) and fault.Input
-// (a checkpoint that cannot be quantized, or state of another job) leave nothing
-// behind, except that state of another job is left to its owner; errors of kind
-// fault.Output and a cancelled context leave what the same call can go on from.
-func Run(ctx context.Context, pool *compute.Pool, opts Options) (*Result, error) {
+// Errors that a user can act on are *fault.Error. Those of kind fault.Usage (options that
+// exclude each other, an override that matches no module), fault.Input (a checkpoint that
+// cannot be quantized) and fault.Infeasible (a target below the smallest possible size)
+// leave nothing behind. Saved state of another job, or state whose source tensors changed,
+// is fault.Input too; that state is kept. After an error of kind fault.Output or a
+// cancelled context the saved state is kept, and the same call resumes from it.
+func Run(ctx context.Context, opts Options) (*Result, error) {
 	began := time.Now()
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
+	pool, done := compute.Workers(opts.Pool, opts.Threads)
+	defer done()
 	src, err := artifact.OpenSource(ctx, opts.Model)
 	if err != nil {
 		return nil, err
@@ -63,19 +66,20 @@ func Run(ctx context.Context, pool *compute.Pool, opts Options) (*Result, error)
 	return res, nil
 }
 
-// request is a run before every module has its bits.
+// request is a run up to the point where every module has a width.
 type request struct {
 	opts   Options
 	src    *artifact.Source
 	shape  *sensitivity.Shape
 	text   *sensitivity.Calibration     // nil without calibration
 	widths map[string]sensitivity.Width // nil until the modules are scored
-	most   int64                        // bytes that model.safetensors may take, while widths is nil
+	most   int64                        // upper bound of the bytes of model.safetensors, while widths is nil
+	id     []byte                       // the identity of the run, as JSON
 	job    *job                         // nil while widths is
 }
 
-// prepare does what can be done before anything is written: everything but the scores.
-// A target out of reach is refused before the calibration text is read.
+// prepare does everything that needs no output directory, which is all but the scores. An
+// infeasible target is an error before the calibration text is read.
 func (r *request) prepare() (err error) {
 	if r.shape, err = sensitivity.ReadShape(r.src.Config, r.src.Checkpoint, r.src.Dir); err != nil {
 		return err
@@ -95,30 +99,24 @@ func (r *request) prepare() (err error) {
 	return err
 }
 
-// open takes up or sets up the state of the run.
+// open opens the saved state of an interrupted run of this job, or creates new state.
 func (r *request) open(ctx context.Context, pool *compute.Pool) (*stage.Dir, error) {
-	weights := ""
-	if r.widths == nil { // scores in the journal are of these weights
-		var err error
-		if weights, err = artifact.DigestCheckpoint(ctx, pool, r.src.Dir); err != nil {
-			return nil, err
-		}
-	}
-	id, err := identity(r.src, r.opts, r.text, r.widths, weights)
-	if err != nil {
+	var err error
+	if r.id, err = r.identity(ctx, pool); err != nil {
 		return nil, err
 	}
 	need := r.most + 1<<20
 	if r.widths != nil {
-		if r.job, err = newJob(r.src, r.opts, r.text, r.widths); err != nil {
+		if r.job, err = newJob(r.src, r.opts, r.text, r.widths, r.id); err != nil {
 			return nil, err
 		}
 		need = r.job.needBytes()
 	}
-	return stage.Open(r.opts.Out, id, stage.Options{NeedBytes: need, Restart: r.opts.Restart})
+	return stage.Open(r.opts.Out, r.id, stage.Options{NeedBytes: need, Restart: r.opts.Restart})
 }
 
-// plan scores the modules and makes the plan, if every module has not its bits yet.
+// plan scores the modules and makes the plan of a request. Otherwise it returns the plan of
+// the options, if any.
 func (r *request) plan(ctx context.Context, pool *compute.Pool, journal *stage.Journal) (*sensitivity.Plan, error) {
 	if r.widths != nil {
 		return r.opts.Plan, nil
@@ -138,16 +136,16 @@ func (r *request) plan(ctx context.Context, pool *compute.Pool, journal *stage.J
 	if r.widths, err = p.Widths(r.opts.Out, r.shape); err != nil {
 		return nil, err
 	}
-	r.job, err = newJob(r.src, r.opts, r.text, r.widths)
+	r.job, err = newJob(r.src, r.opts, r.text, r.widths, r.id)
 	return p, err
 }
 
-// fill makes the content of dir and publishes it.
+// fill writes the content of dir and publishes it.
 func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (res *Result, err error) {
 	finished := false
 	defer func() {
 		if !finished {
-			dir.Keep() // a panic: leave what there is
+			dir.Keep() // a panic
 		}
 	}()
 	p := r.opts.Progress
@@ -161,10 +159,9 @@ func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) 
 		return nil, dir.End(err)
 	}
 	j := r.job
-	e, err := j.takeOver(ctx, pool, dir, journal.Records(), p)
+	e, err := j.loadState(ctx, pool, dir, journal.Records(), p)
 	if err != nil {
-		// The state is of another checkpoint, or nobody could tell: not ours to
-		// throw away.
+		// The state may belong to another checkpoint; keep it.
 		finished = true
 		dir.Keep()
 		return nil, err
@@ -219,7 +216,7 @@ func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, e earlier) 
 	return digest, pl.out.Close()
 }
 
-// finish writes everything beside the weights.
+// finish writes every file except for the weights.
 func (j *job) finish(dir *stage.Dir, records []record, weights artifact.FileDigest) (*Result, error) {
 	if err := dir.WriteFile(artifact.ConfigFile, j.config); err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ import (
 
 func TestRunTiny(t *testing.T) {
 	pool := newPool(t, 2)
-	out, res := run(t, pool, Options{Model: tinyModel})
+	out, res := run(t, pool, Options{Model: tinyModel, NoRowScale: true})
 	v, err := artifact.Verify(bg, pool, out, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestRunValues(t *testing.T) {
 		t.Run(fmt.Sprint(c.dtype, c.bits), func(t *testing.T) {
 			pool := newPool(t, 2)
 			model := newSynthetic(c.dtype, c.bias).write(t, 1)
-			out, res := run(t, pool, Options{Model: model, Bits: c.bits, GroupRows: 5, Overrides: c.over})
+			out, res := run(t, pool, Options{Model: model, Bits: c.bits, GroupRows: 5, Overrides: c.over, NoRowScale: true})
 			if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -239,12 +239,12 @@ func checkNearest(t *testing.T, a *artifact.Reader, st *artifact.StoredTensor, w
 
 func TestThreadsGiveTheSameBytes(t *testing.T) {
 	model := newSynthetic(safetensors.BF16, true).write(t, 1)
-	opts := Options{Model: model, Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}}}
+	opts := Options{Model: model, Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}}, NoRowScale: true}
 	one, _ := run(t, newPool(t, 1), opts)
 	three, _ := run(t, newPool(t, 3), opts)
 	sameContents(t, three, one)
-	one, _ = run(t, newPool(t, 1), Options{Model: tinyModel, Bits: 2})
-	three, _ = run(t, newPool(t, 3), Options{Model: tinyModel, Bits: 2})
+	one, _ = run(t, newPool(t, 1), Options{Model: tinyModel, Bits: 2, NoRowScale: true})
+	three, _ = run(t, newPool(t, 3), Options{Model: tinyModel, Bits: 2, NoRowScale: true})
 	sameContents(t, three, one)
 }
 
@@ -253,15 +253,15 @@ func TestThreadsGiveTheSameBytes(t *testing.T) {
 func TestFormsOfTheSameCheckpoint(t *testing.T) {
 	pool := newPool(t, 2)
 	s := newSynthetic(safetensors.BF16, false)
-	one, _ := run(t, pool, Options{Model: s.write(t, 1)})
-	three, _ := run(t, pool, Options{Model: s.write(t, 3)})
+	one, _ := run(t, pool, Options{Model: s.write(t, 1), NoRowScale: true})
+	three, _ := run(t, pool, Options{Model: s.write(t, 3), NoRowScale: true})
 	sameContents(t, three, one)
 
 	var first string
 	for _, names := range [][]string{{"model.embed_tokens.weight"}, {"lm_head.weight"}, {"lm_head.weight", "model.embed_tokens.weight"}} {
 		s := newSynthetic(safetensors.BF16, false)
 		s.tie(names...)
-		out, _ := run(t, pool, Options{Model: s.write(t, 1)})
+		out, _ := run(t, pool, Options{Model: s.write(t, 1), NoRowScale: true})
 		if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
 			t.Errorf("%v: %v", names, err)
 		}
@@ -331,7 +331,7 @@ func TestRefusedCheckpoints(t *testing.T) {
 			s := newSynthetic(safetensors.F32, false)
 			c.change(s)
 			parent := t.TempDir()
-			_, err := Run(bg, newPool(t, 2), Options{Model: s.write(t, 1), Out: filepath.Join(parent, "out")})
+			_, err := runOn(bg, newPool(t, 2), Options{Model: s.write(t, 1), Out: filepath.Join(parent, "out"), NoRowScale: true})
 			wantFault(t, err, fault.Input, c.parts...)
 			wantEmpty(t, parent)
 		})
@@ -340,7 +340,7 @@ func TestRefusedCheckpoints(t *testing.T) {
 
 func TestRefusedDirectories(t *testing.T) {
 	pool := newPool(t, 2)
-	artifact, _ := run(t, pool, Options{Model: tinyModel})
+	artifact, _ := run(t, pool, Options{Model: tinyModel, NoRowScale: true})
 	noTokenizer := newSynthetic(safetensors.F32, false).write(t, 1)
 	if err := os.Remove(filepath.Join(noTokenizer, "tokenizer.json")); err != nil {
 		t.Fatal(err)
@@ -367,7 +367,7 @@ func TestRefusedDirectories(t *testing.T) {
 		{filepath.Join(artifact, "config.json"), "not a directory"},
 	} {
 		parent := t.TempDir()
-		_, err := Run(bg, pool, Options{Model: c.dir, Out: filepath.Join(parent, "out")})
+		_, err := runOn(bg, pool, Options{Model: c.dir, Out: filepath.Join(parent, "out"), NoRowScale: true})
 		wantFault(t, err, fault.Input, c.part)
 		wantEmpty(t, parent)
 	}
@@ -387,11 +387,11 @@ func TestRefusedOptions(t *testing.T) {
 	} {
 		parent := t.TempDir()
 		c.opts.Model, c.opts.Out = tinyModel, filepath.Join(parent, "out")
-		_, err := Run(bg, pool, c.opts)
+		_, err := runOn(bg, pool, c.opts)
 		wantFault(t, err, fault.Usage, c.part)
 		wantEmpty(t, parent)
 	}
-	if _, err := Run(bg, pool, Options{Model: tinyModel}); fault.KindOf(err) != fault.Usage {
+	if _, err := runOn(bg, pool, Options{Model: tinyModel, NoRowScale: true}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("no output directory: %v", err)
 	}
 }
@@ -403,14 +403,14 @@ func TestRefusedTargets(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file, []byte("x"))
 	for _, out := range []string{full, file, tinyModel} {
-		_, err := Run(bg, pool, Options{Model: tinyModel, Out: out})
+		_, err := runOn(bg, pool, Options{Model: tinyModel, Out: out, NoRowScale: true})
 		wantFault(t, err, fault.Output)
 	}
 	if got := contents(t, full); len(got) != 1 || got["precious"] != "x" {
 		t.Errorf("the directory now holds %v", got)
 	}
 	empty := t.TempDir()
-	out, _ := run(t, pool, Options{Model: tinyModel, Out: empty})
+	out, _ := run(t, pool, Options{Model: tinyModel, Out: empty, NoRowScale: true})
 	if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
 		t.Error(err)
 	}
@@ -420,9 +420,9 @@ func TestRefusedTargets(t *testing.T) {
 func TestIgnorableTensors(t *testing.T) {
 	pool := newPool(t, 1)
 	s := newSynthetic(safetensors.BF16, false)
-	plain, _ := run(t, pool, Options{Model: s.write(t, 1)})
+	plain, _ := run(t, pool, Options{Model: s.write(t, 1), NoRowScale: true})
 	s.tensors = append(s.tensors, tensor{"model.layers.0.self_attn.rotary_emb.inv_freq", safetensors.F32, []int{4}, make([]byte, 16)})
-	with, _ := run(t, pool, Options{Model: s.write(t, 1)})
+	with, _ := run(t, pool, Options{Model: s.write(t, 1), NoRowScale: true})
 	if !bytes.Equal(readFile(t, filepath.Join(plain, artifact.WeightsFile)), readFile(t, filepath.Join(with, artifact.WeightsFile))) {
 		t.Error("an inverse frequency changed the weights")
 	}
@@ -433,7 +433,7 @@ func TestSourceDigest(t *testing.T) {
 	pool := newPool(t, 1)
 	s := newSynthetic(safetensors.BF16, false)
 	digest := func() string {
-		out, _ := run(t, pool, Options{Model: s.write(t, 1)})
+		out, _ := run(t, pool, Options{Model: s.write(t, 1), NoRowScale: true})
 		return openArtifact(t, out).Manifest.Source.Digest
 	}
 	first := digest()

@@ -21,7 +21,7 @@ import (
 func smallArtifact(t *testing.T) string {
 	t.Helper()
 	out, _ := run(t, newPool(t, 2), Options{
-		Model: newSynthetic(safetensors.F16, true).write(t, 1), Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 2}, {Pattern: "v_proj", Bits: 16}},
+		Model: newSynthetic(safetensors.F16, true).write(t, 1), Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 2}, {Pattern: "v_proj", Bits: 16}}, NoRowScale: true,
 	})
 	return out
 }

@@ -229,8 +229,9 @@ func TestLossIsTheMeanOfSteps(t *testing.T) {
 func TestArtifactOfNoPlan(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "kept")
-	_, err := quantize.Run(bg, pool, quantize.Options{
-		Model: in("model"), Out: out, Bits: 3, ToolVersion: "test", Overrides: []sensitivity.Override{{Pattern: `layers\.0\.mlp\.down_proj`, Bits: 16}},
+	_, err := quantize.Run(bg, quantize.Options{
+		Pool:  pool,
+		Model: in("model"), Out: out, Bits: 3, ToolVersion: "test", Overrides: []sensitivity.Override{{Pattern: `layers\.0\.mlp\.down_proj`, Bits: 16}}, NoRowScale: true,
 	})
 	if err != nil {
 		t.Fatal(err)
