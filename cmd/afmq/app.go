@@ -35,10 +35,11 @@ func newRootCommand(a *app) *cobra.Command {
 		Use:   "afmq",
 		Short: "Compress language models to 2 and 4 bits per weight, and prove what it cost",
 		Long: `afmq compresses a 16-bit Hugging Face checkpoint the way Apple compresses its
-on-device foundation model: every 16 rows of a projection share a k-means
-look-up table of 4 or 16 values (2 or 4 bits per weight; 1 to 8 on request), the
-embedding becomes 8 bit per row. The built-in inference engine then says what was
-lost.
+on-device foundation model: every 16 rows of a projection share a look-up table of
+4 or 16 values (2 or 4 bits per weight; 1 to 8 on request), each row has an fp16
+scale, and the embedding becomes 8-bit integers. Without row scales the tables are the
+exact k-means optimum, rounded to fp16; with them, the default, a local optimum. The
+built-in inference engine then measures what was lost.
 
 MODEL is a Hugging Face directory (config.json, model.safetensors or shards,
 tokenizer.json) of the Llama, Mistral, Qwen2 or Qwen3 kind in F16, BF16 or F32;
@@ -53,9 +54,9 @@ judge by:
   afmq generate ARTIFACT --prompt "Once upon a time" --adapter ADAPTERS/rank-16
 
 Text is a .jsonl file with one {"text": …} a line, or any other file as one text.
-Counts take k, M or B (32k), sizes KB or MiB and the like (400MB). A long command that
-was interrupted goes on when it is given again; --out is never written over. No
-command uses the network.
+Counts take k, M or B (32k), sizes KB or MiB and the like (400MB). Give an
+interrupted command again to resume it; --out is never overwritten. No command uses
+the network.
 
 Results go to stdout, progress and errors to stderr. With --json, stdout is one
 versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists the exit codes.`,
