@@ -369,3 +369,31 @@ func TestArgumentsThatDoNotFit(t *testing.T) {
 		}
 	}
 }
+
+// The zero options are the documented defaults.
+func TestZeroOptions(t *testing.T) {
+	const rows, cols = 20, 64
+	w := uneven(rows, cols)
+	zero, _, err := Palettize(nil, Source{F32: w}, rows, cols, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if zero.Bits != 4 || zero.GroupRows != 16 || len(zero.RowScale) != rows {
+		t.Errorf("%d bits, groups of %d rows, %d row scales", zero.Bits, zero.GroupRows, len(zero.RowScale))
+	}
+	h := make([]float32, cols*cols)
+	for i := range cols {
+		h[i*cols+i] = 1
+	}
+	f, err := NewHessianFactor(nil, h, cols, DefaultDamping)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := Compensate(nil, Source{F32: w}, rows, cols, Options{}, f, Compensation{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Bits != 4 || m.GroupRows != 16 || len(m.RowScale) != rows {
+		t.Errorf("compensated: %d bits, groups of %d rows, %d row scales", m.Bits, m.GroupRows, len(m.RowScale))
+	}
+}

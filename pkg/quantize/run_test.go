@@ -11,9 +11,11 @@ import (
 	"testing"
 
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -441,4 +443,33 @@ func TestSourceDigest(t *testing.T) {
 	if digest() == first {
 		t.Error("another norm, the same source digest")
 	}
+}
+
+// The zero options are the documented defaults.
+func TestZeroOptions(t *testing.T) {
+	zero, explicit := filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "out")
+	if _, err := Run(bg, Options{Model: tinyModel, Out: zero}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Run(bg, Options{
+		Model: tinyModel, Out: explicit, Bits: 4, GroupRows: 16, Method: sensitivity.Fisher, Compensate: artifact.NoCompensation, Compute: compute.F32,
+		Threads: 1, Progress: progress.Silent, ToolVersion: "unknown",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameContents(t, zero, explicit)
+	m, err := artifact.ReadManifest(zero)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := m.Plan; p.Bits != 4 || p.GroupRows != 16 || !p.RowScale || p.Compensation != artifact.NoCompensation || m.Ledger.RowScale == 0 {
+		t.Errorf("%+v, row scales of %d bytes", p, m.Ledger.RowScale)
+	}
+	_, err = Run(bg, Options{Out: zero})
+	wantFault(t, err, fault.Usage, "checkpoint")
+	_, err = Dequantize(bg, DequantizeOptions{Out: zero})
+	wantFault(t, err, fault.Usage, "artifact")
+	_, err = Dequantize(bg, DequantizeOptions{Artifact: zero})
+	wantFault(t, err, fault.Usage, "output")
 }
