@@ -2,27 +2,27 @@ package palettize
 
 import "math"
 
-// double is an unevaluated sum hi + lo of two float64, |lo| ≤ ulp(hi)/2: about 106
-// bits. The algorithms are Dekker's and Knuth's (T. J. Dekker, "A floating-point
-// technique for extending the available precision", 1971).
+// double is a double-double number: the unevaluated sum hi + lo of two float64 with
+// |lo| ≤ ulp(hi)/2, about 106 bits (T. J. Dekker, "A floating-point technique for extending
+// the available precision", 1971; twoSum is Knuth's).
 type double struct{ hi, lo float64 }
 
-// twoSum returns a + b without error.
+// twoSum returns a + b exactly.
 func twoSum(a, b float64) double {
 	s := a + b
 	t := s - a
 	return double{s, (a - (s - t)) + (b - t)}
 }
 
-// twoProd returns a · b without error. The conversion keeps a compiler that fuses
-// multiplication and addition from using the exact product where p is added to
-// something: the sum would not be that of p. Those below keep all machines alike.
+// twoProd returns a · b exactly. The conversion to float64 prevents the compiler from
+// fusing the product with a later addition, which would use the unrounded product. The
+// conversions below serve the same purpose, so that all CPUs give the same bits.
 func twoProd(a, b float64) double {
 	p := float64(a * b)
 	return double{p, math.FMA(a, b, -p)}
 }
 
-// quick normalises hi + lo for |hi| ≥ |lo|.
+// quick normalizes hi + lo, |hi| ≥ |lo|.
 func quick(hi, lo float64) double {
 	s := hi + lo
 	return double{s, lo - (s - hi)}
@@ -46,7 +46,7 @@ func (a double) times(b float64) double {
 	return quick(p.hi, p.lo+float64(a.lo*b))
 }
 
-// div returns a / b, by a quotient and two corrections.
+// div returns a / b: a quotient and two correction steps.
 func (a double) div(b double) double {
 	q1 := a.hi / b.hi
 	r := a.sub(b.times(q1))
@@ -56,7 +56,7 @@ func (a double) div(b double) double {
 	return q.add(double{r.hi / b.hi, 0})
 }
 
-// accumulator is a running sum in twice the precision.
+// accumulator is a running sum in double-double arithmetic.
 type accumulator struct{ sum double }
 
 // add adds hi + lo.

@@ -52,7 +52,7 @@ func ExampleKMeans() {
 // Compensate the error at the output of a module whose two inputs are correlated.
 func ExampleCompensate() {
 	w := []float32{0.9, -0.3, 0.4, 0.8, -0.7, 0.1, 0.2, -0.6} // 4 rows, 2 columns
-	h := []float32{2, 1.8, 1.8, 2}                           // Σ x·xᵀ over the calibration tokens
+	h := []float32{2, 1.8, 1.8, 2}                            // Σ x·xᵀ over the calibration tokens
 	f, err := palettize.NewHessianFactor(nil, h, 2, palettize.DefaultDamping)
 	if err != nil {
 		fmt.Println(err)

@@ -28,16 +28,16 @@ func f16Value(h uint16) float64 {
 	return v
 }
 
-// roundF16 rounds v to the nearest fp16 value, ties to even, in one step: going
-// through float32 would round twice. A magnitude that rounds past the largest
-// finite value reports ok = false. Zero of either sign becomes +0.
+// roundF16 rounds v to the nearest fp16 value, ties to even, in one step; a conversion by
+// way of float32 would round twice. ok is false if the magnitude rounds to more than the
+// largest finite value. Zero of either sign becomes +0.
 func roundF16(v float64) (h uint16, ok bool) {
 	a := math.Abs(v)
-	if !(a < maxF16+16) { // half way to 65536, which ties to even: up
+	if !(a < maxF16+16) { // halfway to 65536; a tie rounds up, to even
 		return 0, false
 	}
-	// Adding and subtracting 1.5·2^52 ulp rounds to a multiple of the ulp, to even:
-	// 2^-24 for subnormals, 2^(e-10) for a in [2^e, 2^(e+1)).
+	// Adding and subtracting 1.5·2^52 ulp rounds to a multiple of the ulp, ties to even.
+	// The ulp is 2^-24 for subnormals and 2^(e-10) for a in [2^e, 2^(e+1)).
 	e := max(int(math.Float64bits(a)>>52)-1023, -14)
 	magic := math.Float64frombits(uint64(e-10+1023+52)<<52 | 1<<51)
 	a = (a + magic) - magic
@@ -55,7 +55,7 @@ func roundF16(v float64) (h uint16, ok bool) {
 	return h, true
 }
 
-// valuesF16 writes the values of finite fp16 codes to dst.
+// valuesF16 writes the values of finite fp16 numbers to dst.
 func valuesF16(dst []float64, codes []uint16) {
 	dst = dst[:len(codes)]
 	for i, c := range codes {
@@ -68,6 +68,7 @@ func valuesF16(dst []float64, codes []uint16) {
 	}
 }
 
+// compareF16 orders finite fp16 numbers by value, for package slices.
 func compareF16(a, b uint16) int {
 	x, y := f16Value(a), f16Value(b)
 	switch {

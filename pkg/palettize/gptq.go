@@ -7,36 +7,41 @@ import (
 	"afmq/pkg/compute"
 )
 
-// Compensation says how hard to work on the error that is left.
+// Compensation configures [Compensate]. The zero value is the default.
 type Compensation struct {
-	// Rounds is how many times, after the first pass, the tables are fitted to the
-	// indices and the indices chosen anew; 0 for DefaultRounds, negative for none.
+	// Rounds is the number of refinement rounds after GPTQ, each of which fits tables and
+	// scales to the indices and then improves the indices; 0 for DefaultRounds, negative
+	// for none.
 	Rounds int
 }
 
-// DefaultRounds is where more rounds win less than a hundredth of the error.
+// DefaultRounds is the number of rounds after which another one lowers the error by less
+// than 1 %.
 const DefaultRounds = 4
 
-// CompensationReport adds the error at the module's output to a [Report]. Both are
-// sums over the calibration tokens, damping included.
+// CompensationReport adds the squared error of the module's output to a [Report], summed
+// over the calibration tokens, with the damping of H.
 type CompensationReport struct {
 	Report
-	OutputError float64 // tr(E·H·Eᵀ), E = W - Ŵ
-	PlainError  float64 // the same of the tables and indices before compensation
+	OutputError float64 // tr(E·H·Eᵀ) with E = W - Ŵ
+	PlainError  float64 // the same before compensation
 }
 
-// Compensate palettizes src, a matrix [rows, f's columns], so that the squared error of
-// its output over the calibration tokens is small, where [Palettize] has that of the
-// weights in mind. Each group starts from the optimal table for its weights with the
-// importance of [HessianFactor]. Then columns are quantized one after another, and each
-// column's error is made up for in those that follow (GPTQ, Frantar et al. 2022; in the
-// form of LDLQ, Chee et al., "QuIP", 2023: feedback by a Cholesky factor, which needs no
-// inverse). Last, in rounds, table entries and row scales are fitted to the indices in
-// the norm of the Hessian by conjugate gradients, and every index is chosen anew given
-// all others (coordinate descent). A round that does not lower the error is not taken.
+// Compensate palettizes src, a matrix [rows, cols], to minimize the squared error of the
+// module's output over the calibration tokens, whereas [Palettize] minimizes that of the
+// weights. cols is the number of columns of f. The steps are:
 //
-// Options are those of Palettize, without Importance. The result does not depend on the
-// number of threads.
+//  1. Palettize, with the squared diagonal of the Cholesky factor as the importance.
+//  2. GPTQ (Frantar et al. 2022) in the form of LDLQ (Chee et al., "QuIP", 2023): the
+//     columns are quantized one after another, and the error of each is fed back to those
+//     that follow through the Cholesky factor, which needs no inverse.
+//  3. Rounds of two steps. Table entries and row scales are fitted to the indices in the
+//     norm of the Hessian by conjugate gradients. Then every index in turn is set to the
+//     best value given all others (coordinate descent).
+//
+// Each group keeps its best state; a step never raises its error. opt.Importance is
+// ignored. pool may be nil. The result does not depend on the number of threads. Errors
+// are those of Palettize; cols that differ from f's are a plain error.
 func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *HessianFactor, c Compensation) (*Matrix, CompensationReport, error) {
 	if cols != f.n {
 		return nil, CompensationReport{}, fmt.Errorf("%d columns with a Hessian of %d", cols, f.n)
@@ -69,10 +74,10 @@ func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *
 	return m, sum, nil
 }
 
-// chunkRows returns how many rows make a chunk, whole groups: enough for the products to
-// be worth their packing, few enough for the chunks of a small matrix to keep some threads
-// busy. 112 is 8 strips of the widest kernel. It may not depend on the threads, as the
-// rounds of a chunk end together.
+// chunkRows returns the rows of a chunk, a multiple of the group: enough to amortize the
+// packing of the matrix products, few enough for a small matrix to occupy several threads.
+// 112 rows are 8 strips of the widest kernel. The number must not depend on the threads,
+// because the rounds of a chunk end together.
 func chunkRows(rows, group int) int {
 	want := 64
 	if rows >= 1024 {
@@ -81,8 +86,8 @@ func chunkRows(rows, group int) int {
 	return max(1, want/group) * group
 }
 
-// compensator works on chunks of rows with buffers of its own. Columns stand in the
-// factor's order. Slices are [rows, n] unless it says otherwise.
+// compensator processes chunks of rows; it owns its buffers. Columns are in the order of
+// the Hessian factor. Slices are [rows, n] unless stated otherwise.
 type compensator struct {
 	m      *Matrix
 	f      *HessianFactor
@@ -95,7 +100,7 @@ type compensator struct {
 	index       []uint8
 	errs        []float32 // W - Ŵ
 	grad        []float32 // errs·H: half the gradient of the error
-	sums        []float32 // feedback of the columns that are quantized
+	sums        []float32 // feedback of the columns quantized so far
 	part        []float32 // [rows, solveBlock]: errors or changes of a block
 	levels      levels
 	refit       refit
@@ -106,7 +111,7 @@ type compensator struct {
 	}
 }
 
-// chunk works on rows first to first+rows-1, which are whole groups, and writes them to
+// chunk quantizes rows first to first+rows-1, which are whole groups, and writes them to
 // the matrix.
 func (s *compensator) chunk(first, rows int) (r CompensationReport) {
 	s.first, s.rows = first, rows

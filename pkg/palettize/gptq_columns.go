@@ -4,9 +4,9 @@ import (
 	"afmq/internal/kernel"
 )
 
-// feedback quantizes the columns from the last position to the first. The error of the
-// columns already quantized moves the target of each: with H = L·Lᵀ the error is
-// ‖E·L‖², and its part in column j is L[j][j]·e[j] + Σ_{i>j} e[i]·L[i][j].
+// feedback is GPTQ. It quantizes the columns from the last position to the first; the errors
+// of those already quantized shift the target of the next. With H = L·Lᵀ the squared error
+// is ‖E·L‖², and column j of E·L is L[j][j]·e[j] + Σ_{i>j} e[i]·L[i][j].
 func (s *compensator) feedback() {
 	f, n := s.f, s.f.n
 	clear(s.sums)
@@ -32,8 +32,9 @@ func (s *compensator) feedback() {
 	}
 }
 
-// descend chooses every index anew, each to make the error least while all others stay:
-// with grad = E·H the best value of a weight is what it is now plus grad/H[j][j].
+// descend is one pass of coordinate descent: it sets every index to the best one given all
+// others. With grad = E·H, the best value of a weight is its present value plus
+// grad/H[j][j].
 func (s *compensator) descend() {
 	f, n := s.f, s.f.n
 	for b := (n - 1) / solveBlock; b >= 0; b-- {

@@ -2,28 +2,27 @@ package palettize
 
 import "slices"
 
-// refitSteps is how many steps of conjugate gradients a fit takes. The system of a
-// table of 4 entries is solved by so many; a larger one nearly.
+// refitSteps is the number of conjugate gradient steps of a fit. It solves the system of a
+// table of 4 entries exactly, and that of a larger one approximately.
 const refitSteps = 4
 
-// refit holds the vectors of the conjugate gradients: for every group of a chunk its
-// table entries, then the factors of its rows.
+// refit holds the vectors of the conjugate gradients. A vector has, for every group of a
+// chunk, the entries of its table and then the scales of its rows.
 type refit struct {
-	size       int // of one group: entries and rows
+	size       int // entries and rows of one group
 	residual   []float64
 	direction  []float64
 	scaling    []float64 // diagonal preconditioner
 	product    []float64
-	change     []float64 // the step, all iterations together
+	change     []float64 // the accumulated step
 	rho        []float64 // per group
-	move, hess []float32 // [rows, n] the change of Ŵ along the direction, and times H
+	move, hess []float32 // [rows, n] the change of Ŵ along the direction, and its product with H
 }
 
-// fit changes the entries of every table, and the row scales where there are any, so
-// that the error with the indices as they are is small: Gauss-Newton with respect to
-// both at once, each group's normal equations solved by preconditioned conjugate
-// gradients whose products with the Hessian are shared by all groups. It expects grad to
-// be right, rounds the result to fp16, sorts the tables, and leaves errs right.
+// fit fits the table entries, and the row scales if there are any, to the present indices.
+// It is one Gauss-Newton step in both: the normal equations of each group are solved by
+// preconditioned conjugate gradients, and all groups share the products with the Hessian.
+// grad must be up to date. fit rounds the result to fp16, sorts the tables and updates errs.
 func (s *compensator) fit() {
 	g0, g1 := s.groups()
 	k := 1 << s.m.Bits
@@ -82,7 +81,7 @@ func (s *compensator) fit() {
 	s.measure()
 }
 
-// dot is the scalar product of two vectors' parts for a group.
+// dot returns the scalar product of the parts of two vectors that belong to group g.
 func (t *refit) dot(a, b []float64, g int) float64 {
 	sum := 0.0
 	for i := g * t.size; i < (g+1)*t.size; i++ {
@@ -91,35 +90,35 @@ func (t *refit) dot(a, b []float64, g int) float64 {
 	return sum
 }
 
-// eachRow calls f for the rows of the chunk with the row's part of a vector: its group's
-// entries, and a pointer to its own factor, nil without row scales.
-func (s *compensator) eachRow(v []float64, f func(r int, entries []float64, factor *float64)) {
+// eachRow calls f for every row of the chunk with the row's elements of a vector: the
+// entries of its group, and a pointer to its scale, nil without row scales.
+func (s *compensator) eachRow(v []float64, f func(r int, entries []float64, rowScale *float64)) {
 	g0, _ := s.groups()
 	k := 1 << s.m.Bits
 	for r := range s.rows {
 		g := (s.first + r) / s.m.GroupRows
 		part := v[(g-g0)*s.refit.size : (g-g0+1)*s.refit.size]
-		var factor *float64
+		var rowScale *float64
 		if s.m.RowScale != nil {
-			factor = &part[k+(s.first+r)%s.m.GroupRows]
+			rowScale = &part[k+(s.first+r)%s.m.GroupRows]
 		}
-		f(r, part[:k], factor)
+		f(r, part[:k], rowScale)
 	}
 }
 
-// gather writes to dst the derivatives of <x, Ŵ> with respect to entries and factors.
+// gather writes the derivatives of <x, Ŵ> with respect to entries and scales to dst.
 func (s *compensator) gather(dst []float64, x []float32) {
 	n := s.f.n
 	clear(dst)
 	var sums [1 << MaxBits]float64
-	s.eachRow(dst, func(r int, entries []float64, factor *float64) {
+	s.eachRow(dst, func(r int, entries []float64, rowScale *float64) {
 		bins := sums[:len(entries)]
 		clear(bins)
 		row := x[r*n : (r+1)*n]
 		for i, c := range s.index[r*n : (r+1)*n] {
 			bins[c] += float64(row[i])
 		}
-		if factor == nil {
+		if rowScale == nil {
 			for c, v := range bins {
 				entries[c] += v
 			}
@@ -129,20 +128,20 @@ func (s *compensator) gather(dst []float64, x []float32) {
 		scale := f16Value(s.m.RowScale[s.first+r])
 		for c, v := range bins {
 			entries[c] += scale * v
-			*factor += f16Value(lut[c]) * v
+			*rowScale += f16Value(lut[c]) * v
 		}
 	})
 }
 
-// spread writes to dst how Ŵ changes along a direction of entries and factors.
+// spread writes the change of Ŵ along a direction of entries and scales to dst.
 func (s *compensator) spread(dst []float32, direction []float64) {
 	n := s.f.n
-	s.eachRow(direction, func(r int, entries []float64, factor *float64) {
+	s.eachRow(direction, func(r int, entries []float64, rowScale *float64) {
 		var move [1 << MaxBits]float32
 		lut, _ := s.table(r)
 		for c, v := range entries {
-			if factor != nil {
-				v = v*f16Value(s.m.RowScale[s.first+r]) + *factor*f16Value(lut[c])
+			if rowScale != nil {
+				v = v*f16Value(s.m.RowScale[s.first+r]) + *rowScale*f16Value(lut[c])
 			}
 			move[c] = float32(v)
 		}
@@ -153,23 +152,23 @@ func (s *compensator) spread(dst []float32, direction []float64) {
 	})
 }
 
-// scaling writes the inverse of what the diagonal of the normal equations would be if
-// the Hessian were diagonal; 0 where nothing depends on a parameter.
+// scaling writes the diagonal preconditioner to dst: the inverse diagonal of the normal
+// equations for a diagonal Hessian, 0 for an unused parameter.
 func (s *compensator) scaling(dst []float64) {
 	n := s.f.n
 	clear(dst)
-	s.eachRow(dst, func(r int, entries []float64, factor *float64) {
+	s.eachRow(dst, func(r int, entries []float64, rowScale *float64) {
 		lut, _ := s.table(r)
 		scale := 1.0
-		if factor != nil {
+		if rowScale != nil {
 			scale = f16Value(s.m.RowScale[s.first+r])
 		}
 		for i, c := range s.index[r*n : (r+1)*n] {
 			h := s.f.hDiag[i]
 			entries[c] += scale * scale * h
-			if factor != nil {
+			if rowScale != nil {
 				e := f16Value(lut[c])
-				*factor += e * e * h
+				*rowScale += e * e * h
 			}
 		}
 	})
@@ -180,8 +179,8 @@ func (s *compensator) scaling(dst []float64) {
 	}
 }
 
-// apply adds a change to the table of group g and its row scales, rounds, and sorts the
-// table and the indices with it. What fp16 cannot hold stays as it was.
+// apply adds a change to the table and the row scales of group g, rounds them to fp16, and
+// sorts the table, renumbering the indices. A value outside the range of fp16 is not changed.
 func (s *compensator) apply(g int, change []float64) {
 	k, n := 1<<s.m.Bits, s.f.n
 	lut := s.m.LUT[g*k : (g+1)*k]

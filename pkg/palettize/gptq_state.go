@@ -6,7 +6,8 @@ import (
 	"afmq/internal/kernel"
 )
 
-// load reads weights and indices of the chunk into the factor's order.
+// load reads weights and indices of the chunk and permutes their columns to the factor's
+// order.
 func (s *compensator) load() {
 	n, order := s.f.n, s.f.order
 	plain, codes := make([]float32, n), make([]uint8, n)
@@ -38,7 +39,7 @@ func (s *compensator) store() {
 	n, rb := s.f.n, s.m.RowBytes()
 	codes := make([]uint8, n)
 	for r := range s.rows {
-		// Of equal entries, which a fit may leave, the first is named.
+		// Fitting may leave equal entries; an index refers to the first of them.
 		l := s.rowLevels(r)
 		var first [1 << MaxBits]uint8
 		for i, v := range l.value {
@@ -60,7 +61,7 @@ func (s *compensator) table(r int) (lut []uint16, group int) {
 	return s.m.LUT[g<<s.m.Bits : (g+1)<<s.m.Bits], g
 }
 
-// rowLevels prepares the values that a row's indices stand for.
+// rowLevels returns the dequantized values of a row's indices.
 func (s *compensator) rowLevels(r int) *levels {
 	lut, _ := s.table(r)
 	scale := float32(1)
@@ -99,7 +100,7 @@ func (s *compensator) error() float64 {
 	return sum
 }
 
-// keep saves the state of the chunk.
+// keep copies the state of the chunk to kept.
 func (s *compensator) keep() {
 	g0, g1 := s.groups()
 	s.kept.index = append(s.kept.index[:0], s.index...)
@@ -117,9 +118,8 @@ func (s *compensator) groups() (first, end int) {
 	return s.first / g, (s.first + s.rows + g - 1) / g
 }
 
-// better compares the state with the one that was kept, whose error is best, group by
-// group, keeps of each group the better one, and returns the error of what is kept. It
-// expects errs and grad to be right.
+// better compares the state with the kept one group by group and leaves the better of the
+// two in both. It returns the error of the result. errs and grad must match the indices.
 func (s *compensator) better(best float64) float64 {
 	n, k, total := s.f.n, 1<<s.m.Bits, 0.0
 	g0, g1 := s.groups()

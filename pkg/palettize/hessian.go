@@ -10,46 +10,48 @@ import (
 	"afmq/pkg/compute"
 )
 
-// DefaultDamping is the share of itself that is added to each element of a Hessian's
-// diagonal. On a model of 11 M parameters, 0.03 to 0.3 do about as well.
+// DefaultDamping is the fraction of itself that is added to each diagonal element of a
+// Hessian. On a model of 11 M parameters, 0.03 to 0.3 give about the same result.
 const DefaultDamping = 0.1
 
-// floorShare is the share of the damping that is taken of the diagonal's mean besides.
+// floorShare times the damping is the fraction of the diagonal's mean that is also added.
 const floorShare = 0.01
 
-// maxDamping is the largest share tried for a Hessian that cannot be factored.
+// maxDamping is the largest damping tried for a Hessian that is not positive definite.
 const maxDamping = 10
 
-// solveBlock is how many columns are quantized between two products. It divides
-// into kernel's panels.
+// solveBlock is the number of columns that are quantized between two matrix products, a
+// multiple of the kernel's panel.
 const solveBlock = 128
 
-// HessianFactor is what error compensation needs to know of the inputs of a module: their
-// second moment H = Σ x·xᵀ over the calibration tokens, damped, in the order in which
-// columns are quantized, and its Cholesky factor. Modules with the same input share
-// one. It is not changed by use.
+// HessianFactor holds the statistics of a module's inputs that error compensation needs:
+// the damped second moment H = Σ x·xᵀ over the calibration tokens, which is the Hessian of
+// the squared output error up to a factor of 2, and its Cholesky factor. Columns are in the
+// order in which they are quantized. Modules with the same input share a HessianFactor; it
+// is read-only and safe for concurrent use.
 type HessianFactor struct {
 	n       int
-	order   []int32        // [n] column at each position; the last is quantized first
+	order   []int32        // [n] column at each position; the last position is quantized first
 	hessian *kernel.Matrix // H [n, n] by position
 	lower   *kernel.Matrix // L [n, n] by position, H = L·Lᵀ
 	upper   *kernel.Matrix // Lᵀ
-	blocks  [][]float32    // L[b, b] and H[b, b] of every block of columns, row-major
+	blocks  [][]float32    // diagonal blocks of L and H, row-major
 	hBlocks [][]float32
-	diag    []float64 // [n] L's diagonal
-	hDiag   []float64 // [n] H's
-	// Their inverses, for the inner loops.
+	diag    []float64 // [n] diagonal of L
+	hDiag   []float64 // [n] diagonal of H
+	// Inverses of both.
 	diagInverse, hDiagInverse []float32
-	// Damping is the share of the diagonal that was added to it; 0.01 of that share of its
-	// mean was added too.
+	// Damping is the fraction of itself that was added to the diagonal, together with 0.01
+	// times that fraction of the diagonal's mean.
 	Damping float64
 }
 
-// NewHessianFactor damps and factors h [n, n], a symmetric matrix, row-major by column, which it
-// overwrites. Columns are quantized in the order of falling diagonal (activation order,
-// Frantar et al., "GPTQ", 2022). Where the matrix is not positive definite, the damping is
-// raised tenfold, up to ten times the diagonal; after that, and for a matrix that is not
-// finite, it is an error.
+// NewHessianFactor damps and factors h, a symmetric matrix [n, n], which it overwrites. pool
+// may be nil; damping is usually [DefaultDamping]. Columns are quantized in the order of
+// descending diagonal (activation order, Frantar et al., "GPTQ", 2022). If the matrix is not
+// positive definite, the damping is multiplied by ten, up to 10 times the diagonal. A matrix
+// that is still not positive definite, has a diagonal of mean zero or is not finite is an
+// error.
 func NewHessianFactor(pool *compute.Pool, h []float32, n int, damping float64) (*HessianFactor, error) {
 	if len(h) != n*n || n < 1 {
 		return nil, fmt.Errorf("a Hessian of %d elements for %d columns", len(h), n)
@@ -73,8 +75,8 @@ func NewHessianFactor(pool *compute.Pool, h []float32, n int, damping float64) (
 		if f.Damping > maxDamping {
 			return nil, fmt.Errorf("the Hessian is not positive definite, even with %v times its diagonal added", maxDamping)
 		}
-		// Correlations shrink by the same share whatever the scale of an input, and an
-		// input that was never seen gets some diagonal at all.
+		// The multiple reduces all correlations by the same fraction, independent of the
+		// scale of an input; the constant gives an input that is always zero a diagonal.
 		times, add := float32(1+f.Damping), float32(f.Damping*mean*floorShare)
 		pool.Run(n, func(_, i int) {
 			row, src := work[i*n:(i+1)*n], h[int(f.order[i])*n:]
@@ -92,13 +94,13 @@ func NewHessianFactor(pool *compute.Pool, h []float32, n int, damping float64) (
 	return f, nil
 }
 
-// keepHessian packs H.
+// keepHessian stores H, packed.
 func (f *HessianFactor) keepHessian(pool *compute.Pool, h []float32) {
 	f.hessian = (*kernel.Matrix)(pool.PackF32(f.n, f.n, h))
 	f.hBlocks, f.hDiag = diagonalBlocks(h, f.n)
 }
 
-// keepLower packs L and Lᵀ, with t as room.
+// keepLower stores L and Lᵀ, packed. t [n, n] is scratch space.
 func (f *HessianFactor) keepLower(pool *compute.Pool, t, l []float32) {
 	n := f.n
 	f.blocks, f.diag = diagonalBlocks(l, n)
@@ -125,6 +127,7 @@ func (f *HessianFactor) keepLower(pool *compute.Pool, t, l []float32) {
 	f.lower = (*kernel.Matrix)(pool.PackF32(n, n, l))
 }
 
+// inverses returns 1/v, element by element.
 func inverses(v []float64) []float32 {
 	out := make([]float32, len(v))
 	for i, x := range v {
@@ -133,7 +136,7 @@ func inverses(v []float64) []float32 {
 	return out
 }
 
-// diagonalBlocks copies the blocks on the diagonal and the diagonal itself.
+// diagonalBlocks returns copies of the blocks on the diagonal and of the diagonal.
 func diagonalBlocks(a []float32, n int) (blocks [][]float32, diag []float64) {
 	for b := 0; b < n; b += solveBlock {
 		size := min(solveBlock, n-b)
@@ -147,9 +150,9 @@ func diagonalBlocks(a []float32, n int) (blocks [][]float32, diag []float64) {
 	return blocks, diag
 }
 
-// importance returns what an error in each column costs where those in the columns
-// quantized after it can make up for it: the squares of L's diagonal, which are the
-// 1/U² of the factor of the inverse.
+// importance returns the cost of a squared error in each column when the columns quantized
+// after it compensate it: the squared diagonal of L, relative to its largest element. In
+// terms of the factor U of the inverse, as in the GPTQ paper, it is 1/U².
 func (f *HessianFactor) importance() []float32 {
 	out := make([]float32, f.n)
 	largest := slices.Max(f.diag)

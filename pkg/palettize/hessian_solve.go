@@ -5,7 +5,7 @@ import (
 	"afmq/pkg/compute"
 )
 
-// Solve replaces m [rows, columns], row-major, by m·H⁻¹, H damped.
+// Solve replaces m [rows, columns] by m·H⁻¹, with the damped H. pool may be nil.
 func (f *HessianFactor) Solve(pool *compute.Pool, m []float32, rows int) {
 	const per = 64
 	n := f.n
@@ -23,7 +23,8 @@ func (f *HessianFactor) Solve(pool *compute.Pool, m []float32, rows int) {
 				w.x[r*n+j] = m[(first+r)*n+int(c)]
 			}
 		}
-		// y·Lᵀ = m, from the first column on; then x·L = y, from the last.
+		// Solve y·Lᵀ = m from the first column to the last, then x·L = y from the last to the
+		// first.
 		clear(w.sum)
 		for b0 := 0; b0 < n; b0 += solveBlock {
 			size := min(solveBlock, n-b0)

@@ -7,45 +7,46 @@ import (
 	"sort"
 )
 
-// KMeans finds optimal one-dimensional k-means clusterings. It keeps its buffers
-// from one call to the next; the zero value is ready to use. A KMeans must not be
-// used by two goroutines at once.
+// KMeans finds optimal one-dimensional k-means clusterings. The package comment describes
+// the method. The zero value is ready to use. A KMeans reuses its buffers and must not be
+// used by two goroutines at the same time.
 type KMeans struct {
 	points
-	bounds  []int32 // [k+1], the last clustering: cluster c is points bounds[c] to bounds[c+1]-1
-	pass    lwsPass
-	coarse  points // every few neighbouring points as one, to estimate the multiplier
-	precise smawk
-	passes  int  // passes over all points that the last clustering took
-	fell    bool // the last clustering came from precise
+	bounds    []int32 // [k+1] the last clustering: cluster c is points bounds[c] to bounds[c+1]-1
+	pass      lwsPass
+	coarse    points // runs of neighbouring points merged, to estimate the multiplier
+	precise   smawk
+	passes    int  // passes over all points in the last clustering
+	usedSMAWK bool // whether the last clustering came from precise
 
-	// rough asks for no proof: rounding is not looked at, and where no multiplier of a few
-	// gives exactly k clusters, the optimal clustering into the most below k is taken.
-	rough bool
-	fewer int     // its number of clusters
-	kept  []int32 // its bounds
+	// approximate skips the proof of optimality: rounding errors are not checked, and if none
+	// of a few multipliers gives exactly k clusters, the result is the optimal clustering into
+	// the largest number below k that was found.
+	approximate bool
+	fewer       int     // number of clusters of that clustering
+	kept        []int32 // bounds of that clustering
 }
 
-// points is a weighted set of distinct values with its prefix sums. Differences
-// of prefix sums give the weight and the mean of any run of points in O(1).
+// points is a weighted set of distinct values with prefix sums, whose differences give the
+// weight and the mean of any run of points in O(1).
 type points struct {
 	n      int
-	x, w   []float64 // [n] values less origin, ascending; weights, positive
-	s0, s1 []float64 // [n+1] Σ w and Σ w·x up to a constant, which is chosen for precision
+	x, w   []float64 // [n] values minus origin, ascending; weights, positive
+	s0, s1 []float64 // [n+1] Σ w and Σ w·x, up to a constant chosen for precision
 	below  float64   // Σ w·x² over the points that precede the zero of s1
 	total  float64   // Σ w·x² over all points
-	origin float64   // in the caller's units
+	origin float64   // in units of the caller
 	exact  bool      // s0 and s1 are free of rounding
 }
 
-// Solve writes to centroids[:k] the weighted means, in ascending order, of a
-// partition of values into at most k clusters whose weighted squared error is the
-// least possible, and returns that error. values must ascend (equal neighbours are
-// merged) and be finite; weights[i] ≥ 0 is what an error at values[i] costs, and
-// nil means 1 everywhere. With fewer than k distinct values of positive weight,
-// the remaining centroids repeat the last one; with none, all are 0.
+// Solve partitions values into at most k clusters of minimal weighted squared error. It
+// writes the weighted means of the clusters to centroids[:k], in ascending order, and
+// returns the squared error, minimal to 1e-9 relative. values must be finite and in
+// ascending order; equal values are merged. weights[i] ≥ 0 is the cost of a squared error
+// at values[i]; nil means 1 everywhere. With fewer than k distinct values of positive
+// weight, the remaining centroids repeat the last one; with none, all are 0.
 //
-// It panics when k < 1 or the lengths do not fit.
+// It panics if k < 1 or if the lengths do not match.
 func (s *KMeans) Solve(values, weights []float64, k int, centroids []float64) (sse float64) {
 	if k < 1 || len(centroids) < k || weights != nil && len(weights) != len(values) {
 		panic(fmt.Sprintf("palettize: %d clusters of %d values with %d weights into %d centroids", k, len(values), len(weights), len(centroids)))
@@ -71,8 +72,8 @@ func (s *KMeans) Solve(values, weights []float64, k int, centroids []float64) (s
 	return sse / scale / scale / weightScale
 }
 
-// powerBelow returns the power of two that brings the largest magnitude of v into
-// [0.5, 1): products of scaled values neither overflow nor vanish.
+// powerBelow returns the power of two that scales the largest magnitude of v to [0.5, 1), so
+// that products of scaled values neither overflow nor underflow.
 func powerBelow(v []float64) float64 {
 	largest := 0.0
 	for _, x := range v {
@@ -85,11 +86,11 @@ func powerBelow(v []float64) float64 {
 	return math.Ldexp(1, min(max(-e, -1000), 1000))
 }
 
-// load takes values·scale with weights·weightScale, merges equal values and drops
-// those without weight. The origin is the weighted median, and the prefix sums are
-// zero there: the form S1²/S0 of a cluster's cost cancels when values are large
-// compared with their spread, and a far outlier must not take digits from sums
-// that do not hold it.
+// load sets the points to values·scale with weights·weightScale, with equal values merged
+// and those of weight 0 dropped. The origin is the weighted median, and the prefix sums are
+// zero there. This limits cancellation: S1²/S0, which determines the cost of a cluster,
+// loses digits if the values are large compared with their spread, and an outlier should
+// not take digits from sums that do not include it.
 func (p *points) load(values, weights []float64, scale, weightScale float64) {
 	p.x, p.w = slices.Grow(p.x[:0], len(values)), slices.Grow(p.w[:0], len(values))
 	sum := 0.0
@@ -143,10 +144,9 @@ func (p *points) load(values, weights []float64, scale, weightScale float64) {
 	p.total += p.below
 }
 
-// loadCounts is load for fp16 values with integer counts, whose sums are exact:
-// every value is a multiple of 2^-24, and so long as Σ|x| stays below 2^29 all
-// sums fit the 53 bits of a float64. It returns false where they might not, and
-// then load must be used.
+// loadCounts is load for fp16 values with integer counts. Its sums are exact: every value is
+// a multiple of 2^-24, so all sums fit into the 53 bits of a float64 as long as Σ|x| is
+// below 2^29. If they might not fit, it returns false, and the caller must use load.
 func (p *points) loadCounts(values, counts []float64, total float64) bool {
 	n := len(values)
 	p.n, p.w = n, append(p.w[:0], counts...)
@@ -180,9 +180,9 @@ func (p *points) loadCounts(values, counts []float64, total float64) bool {
 	return t-2*low < 1<<29 && total < 1<<53
 }
 
-// cluster finds the optimal partition into min(k, n) runs and leaves it in bounds.
+// cluster computes the optimal partition into min(k, n) clusters and stores it in bounds.
 func (s *KMeans) cluster(k int) {
-	s.passes, s.fell, s.fewer = 0, false, 0
+	s.passes, s.usedSMAWK, s.fewer = 0, false, 0
 	if k >= s.n {
 		s.bounds = grow(s.bounds, s.n+1)
 		for i := range s.bounds {
@@ -195,30 +195,30 @@ func (s *KMeans) cluster(k int) {
 	if k == 1 {
 		return
 	}
-	if !s.search(k, s.estimate(k)) || !s.rough && s.noise(k) {
-		if s.rough && s.fewer > 0 {
+	if !s.search(k, s.estimate(k)) || !s.approximate && s.noise(k) {
+		if s.approximate && s.fewer > 0 {
 			s.bounds = append(s.bounds[:0], s.kept[:s.fewer+1]...)
 			return
 		}
-		s.fell = true
+		s.usedSMAWK = true
 		s.precise.solve(&s.points, s.bounds)
 	}
 }
 
-// maxPasses bounds the search for the multiplier. One pass is the rule, and every
-// third halves the bracket; a range for k that this does not find is as narrow as
-// a tie.
+// maxPasses limits the search for the multiplier. One pass is usually enough, and every
+// third pass halves the bracket. A range of multipliers that the search misses is narrow
+// enough to be a tie.
 const maxPasses = 100
 
-// roughPasses is maxPasses where no proof is asked for.
+// roughPasses is maxPasses for an approximate clustering.
 const roughPasses = 16
 
-// search looks for a multiplier for which k clusters are optimal, beginning with
-// lambda, and leaves the partition in bounds.
+// search searches, starting at lambda, for a multiplier for which k clusters are optimal. If
+// it finds one, it stores the partition in bounds and returns true.
 func (s *KMeans) search(k int, lambda float64) bool {
 	br := newBracket(k, lambda)
 	most := maxPasses
-	if s.rough {
+	if s.approximate {
 		most = roughPasses
 	}
 	for s.passes < most && br.open() {
@@ -228,7 +228,7 @@ func (s *KMeans) search(k int, lambda float64) bool {
 			s.pass.bounds(s.bounds)
 			return true
 		}
-		if s.rough && got < k && got > s.fewer {
+		if s.approximate && got < k && got > s.fewer {
 			s.fewer = got
 			s.kept = grow(s.kept, got+1)
 			s.pass.bounds(s.kept)
@@ -238,12 +238,12 @@ func (s *KMeans) search(k int, lambda float64) bool {
 	return false
 }
 
-// resolution is the error, relative to the squared error, up to which the fast
-// path may confuse two partitions.
+// resolution is the largest error of the fast path, relative to the squared error, for which
+// its partition is accepted.
 const resolution = 1e-9
 
-// noise estimates the rounding error of the fast path on the partition that it
-// found and reports whether it is too large to call the partition optimal.
+// noise estimates the rounding error of the fast path for its partition and reports whether
+// it exceeds resolution.
 func (s *KMeans) noise(k int) bool {
 	explained, scale, largest := 0.0, 0.0, 0.0
 	for c := range k {
@@ -260,9 +260,8 @@ func (s *KMeans) noise(k int) bool {
 	return !(0x1p-52*scale <= resolution*(s.total-explained))
 }
 
-// means writes the mean of every cluster of bounds, in scaled units, and repeats
-// the last one to the end of dst. No mean leaves the range of its cluster, not by
-// rounding either, so they ascend.
+// means writes the mean of every cluster of bounds to dst, in scaled units, and repeats the
+// last one to the end. Even after rounding a mean lies within its cluster, so means ascend.
 func (s *KMeans) means(dst []float64) {
 	last := 0.0
 	for c := range dst {
@@ -282,8 +281,8 @@ func (s *KMeans) means(dst []float64) {
 	}
 }
 
-// mean returns the weighted mean of ascending values. It is taken about the first
-// one: prefix sums would lose the digits of a light cluster among heavy ones.
+// mean returns the weighted mean of ascending values, computed relative to the first one.
+// Prefix sums would lose the digits of a light cluster between heavy ones.
 func mean(x, w []float64) float64 {
 	t, d := 0.0, 0.0
 	for i, v := range x {
@@ -293,7 +292,7 @@ func mean(x, w []float64) float64 {
 	return min(x[0]+t/d, x[len(x)-1])
 }
 
-// grow returns a slice of length n that reuses s where it can. The content is
+// grow returns a slice of length n, which reuses s if its capacity suffices. The content is
 // arbitrary.
 func grow[T any](s []T, n int) []T {
 	if cap(s) < n {

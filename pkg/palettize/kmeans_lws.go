@@ -2,20 +2,18 @@ package palettize
 
 import "math"
 
-// lwsPass solves min Σ cost + λ·clusters over all partitions of a set of points
-// into runs: a least-weight subsequence problem with concave Monge weights. It
-// follows Hirschberg and Larmore's algorithm ("The least weight subsequence
-// problem", 1987): a queue holds the candidates for the start of the last cluster,
-// each with the first end from which on it is the best; the best candidate never
-// moves back as the end advances.
+// lwsPass minimizes Σ cost + λ·clusters over all partitions of a set of points into runs, a
+// least-weight subsequence problem with concave Monge weights, by the algorithm of
+// Hirschberg and Larmore ("The least weight subsequence problem", 1987). A queue holds the
+// candidates for the start of the last cluster, each with the first end for which it is the
+// best. The best candidate never moves back as the end advances.
 //
-// The cost of points j to i-1 is Q - S1²/S0 with S0, S1, Q the differences of the
-// prefix sums of w, w·x and w·x². The Q of all clusters add up to a constant, so
-// the pass maximises Σ S1²/S0 - λ·clusters, beginning with minus the Q of the
-// points below the origin: partial sums are then small around the origin, where
-// the points are, and keep their digits.
+// The cost of points j to i-1 is Q - S1²/S0, where S0, S1 and Q are the differences of the
+// prefix sums of w, w·x and w·x². The sum of Q over all clusters is constant, so the pass
+// maximizes Σ S1²/S0 - λ·clusters. It starts at minus the Q of the points below the origin:
+// partial sums are then small near the origin, where most points are, and keep their digits.
 type lwsPass struct {
-	best  []float64 // [n+1] the best value of a partition of the first i points
+	best  []float64 // [n+1] the value of the best partition of the first i points
 	from  []int32   // [n+1] where its last cluster starts
 	queue []candidate
 	n     int
@@ -27,18 +25,18 @@ type candidate struct {
 	first int32 // the first end for which it is the best
 }
 
-// beats reports whether a cluster from a start with prefix sums c0, c1 is better
-// than one from an earlier start with sums q0, q1, both ending at a point with sums
-// r0, r1; gain is how much better the partition before the later start is. The
-// comparison of the two values is multiplied by the positive weights.
+// beats reports whether a cluster that starts at prefix sums c0, c1 is better than one that
+// starts earlier, at q0, q1, if both end at r0, r1. gain is the value of the best partition
+// before the later start minus that before the earlier one. Both sides of the comparison
+// are multiplied by the positive weights of the clusters.
 func beats(gain, c0, c1, q0, q1, r0, r1 float64) bool {
 	d1, d2 := r0-c0, r0-q0
 	t1, t2 := r1-c1, r1-q1
 	return (gain*d1+t1*t1)*d2 > t2*t2*d1
 }
 
-// run makes one pass with multiplier lambda and returns the number of clusters of
-// the best partition.
+// run makes one pass with the multiplier lambda and returns the number of clusters of the
+// best partition.
 func (l *lwsPass) run(p *points, lambda float64) int {
 	n := p.n
 	l.n = n
@@ -61,7 +59,7 @@ next:
 		if i == n {
 			break
 		}
-		// Drop candidates at the back that i beats from their first end on.
+		// Remove candidates at the back that i beats at their first end.
 		q := queue[tail]
 		q0, q1, gain := s0[q.start], s1[q.start], f-best[q.start]
 		end := max(int(q.first), i+1)
@@ -79,10 +77,10 @@ next:
 		}
 		switch {
 		case tail < head:
-			hi = i + 1 // the best for every end to come
+			hi = i + 1 // the best for all later ends
 		case hi == 0:
-			// Look for an end at which i beats the back, in growing steps. Many i of
-			// a wide cluster never win; ask that before the steps become many.
+			// Search for an end at which i beats the back, in growing steps. Many
+			// starts inside a wide cluster never win, so test that after a few steps.
 			hi = end + 1
 			for step := 1; hi < n && !beats(gain, i0, i1, q0, q1, s0[hi], s1[hi]); {
 				if step == 4 && !beats(gain, i0, i1, q0, q1, s0[n], s1[n]) {
@@ -119,8 +117,8 @@ next:
 	return k
 }
 
-// bounds writes the partition of the last run to b, whose length is the number of
-// clusters plus 1.
+// bounds writes the partition of the last run to b, whose length is the number of clusters
+// plus 1.
 func (l *lwsPass) bounds(b []int32) {
 	i := int32(l.n)
 	for c := len(b) - 1; c > 0; c-- {
@@ -130,14 +128,14 @@ func (l *lwsPass) bounds(b []int32) {
 	b[0] = 0
 }
 
-// bracket searches for a multiplier that gives k clusters. The number falls as the
-// multiplier grows; for smooth densities it is proportional to λ^(-1/3), because
-// the squared error falls with k².
+// bracket searches for a multiplier that gives k clusters. The number of clusters decreases
+// as the multiplier grows. For smooth densities it is proportional to λ^(-1/3), because the
+// squared error is proportional to 1/k².
 type bracket struct {
 	k            int
-	lambda       float64 // to try next
-	low, high    float64 // give more and fewer than k clusters; 0 and +Inf while unknown
-	lowK, highK  int     // how many they give
+	lambda       float64 // the next to try
+	low, high    float64 // multipliers with more and fewer than k clusters; 0 and +Inf while unknown
+	lowK, highK  int     // their numbers of clusters
 	interpolated int     // steps since the bracket was halved
 }
 
@@ -145,9 +143,9 @@ func newBracket(k int, lambda float64) bracket {
 	return bracket{k: k, lambda: lambda, high: math.Inf(1)}
 }
 
-// next takes the number of clusters that lambda gave, not k, and chooses another:
-// by the law above, and by interpolation once there is a bracket. Every third step
-// halves the bracket, so that the search ends whatever the numbers do.
+// next updates the bracket with the number of clusters for lambda, which is not k, and sets
+// the next lambda: by the power law, or by interpolation once both ends are known. Every
+// third step halves the bracket, which guarantees that the search ends.
 func (b *bracket) next(got int) {
 	if got > b.k {
 		b.low, b.lowK = b.lambda, got
@@ -166,7 +164,7 @@ func (b *bracket) next(got int) {
 	b.lambda = b.low * math.Pow(b.high/b.low, t)
 }
 
-// open reports whether a multiplier is left to try.
+// open reports whether the bracket contains another multiplier.
 func (b *bracket) open() bool {
 	return b.lambda > b.low*(1+0x1p-48) && b.lambda < b.high*(1-0x1p-48) && b.lambda <= math.MaxFloat64
 }

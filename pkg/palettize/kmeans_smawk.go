@@ -2,26 +2,26 @@ package palettize
 
 import "math"
 
-// smawk solves the k-layer recurrence f(m, i) = min over j < i of
-// f(m-1, j) + cost(j, i) exactly, row minima of a totally monotone matrix in each
-// layer by the algorithm of Aggarwal, Klawe, Moran, Shor and Wilber ("Geometric
-// applications of a matrix-searching algorithm", 1987). Costs are evaluated in
-// twice the precision of float64, so nothing cancels. It is many times slower than
-// [lwsPass] and serves where that cannot tell good from best.
+// smawk solves the recurrence f(m, i) = min over j < i of f(m-1, j) + cost(j, i) for k
+// layers. The row minima of each layer, a totally monotone matrix, are found by the
+// algorithm of Aggarwal, Klawe, Moran, Shor and Wilber ("Geometric applications of a
+// matrix-searching algorithm", 1987). Costs are evaluated in double-double arithmetic, which
+// avoids cancellation. It is many times slower than [lwsPass] and is used where the
+// rounding errors of lwsPass are too large.
 //
-// Memory is linear in the number of points: instead of every layer's choices it
-// keeps, for each end, where the middle layer stood, and solves both halves again
-// (Hirschberg's divide and conquer), which doubles the time.
+// Memory is linear in the number of points: instead of the choices of all layers it stores,
+// for each end, the boundary of the middle layer, and then solves both halves (Hirschberg's
+// divide and conquer). This doubles the time.
 type smawk struct {
 	p0, p1, p2 []double  // [n+1] prefix sums of w, w·x, w·x²
 	prev, cur  []float64 // [n+1] f(m-1, ·), f(m, ·)
 	arg        []int32   // [n+1] best j in the current layer
-	mid, next  []int32   // [n+1] the middle layer's end on the way to i
-	stacks     [][]int32 // surviving columns, by depth of recursion
+	mid, next  []int32   // [n+1] the boundary of the middle layer in the best partition that ends at i
+	stacks     [][]int32 // surviving columns by recursion depth
 	columns    []int32   // 0, 1, 2, …
 }
 
-// solve writes the optimal partition of p into len(bounds)-1 ≤ n clusters.
+// solve writes the optimal partition of p into len(bounds)-1 ≤ n clusters to bounds.
 func (s *smawk) solve(p *points, bounds []int32) {
 	n := p.n
 	s.p0, s.p1, s.p2 = grow(s.p0, n+1), grow(s.p1, n+1), grow(s.p2, n+1)
@@ -54,7 +54,7 @@ func (s *smawk) cost(j, i int) float64 {
 	return max(c.hi, 0)
 }
 
-// split fills in the inner bounds of the optimal partition of points lo to hi-1.
+// split sets the inner bounds of the optimal partition of points lo to hi-1.
 func (s *smawk) split(lo, hi int, bounds []int32) {
 	k := len(bounds) - 1
 	if k < 2 {
@@ -71,7 +71,7 @@ func (s *smawk) split(lo, hi int, bounds []int32) {
 		s.prev[i], s.mid[i] = s.cost(lo, i), int32(i)
 	}
 	for m := 2; m <= k; m++ {
-		first := lo + m // each of m clusters has a point
+		first := lo + m // each of the m clusters has at least one point
 		if m == k {
 			first = hi
 		}
@@ -91,8 +91,8 @@ func (s *smawk) split(lo, hi int, bounds []int32) {
 	s.split(middle, hi, bounds[half:])
 }
 
-// at returns the value of a last cluster from j to i-1; one that would be empty is
-// infinitely bad.
+// at returns the cost of the best partition whose last cluster is j to i-1; +Inf if that is
+// empty.
 func (s *smawk) at(i int, j int32) float64 {
 	if int(j) >= i {
 		return math.Inf(1)
@@ -100,14 +100,14 @@ func (s *smawk) at(i int, j int32) float64 {
 	return s.prev[j] + s.cost(int(j), i)
 }
 
-// rows finds the leftmost minimum over columns of every row lo, lo+step, … ≤ hi,
-// and writes it to cur and arg.
+// rows finds the leftmost minimum over columns of the rows lo, lo+step, … ≤ hi and writes
+// it to cur and arg.
 func (s *smawk) rows(lo, hi, step int, columns []int32, depth int) {
 	count := (hi-lo)/step + 1
 	if depth == len(s.stacks) {
 		s.stacks = append(s.stacks, nil)
 	}
-	// Reduce: keep at most one column for each row.
+	// Reduce: keep at most one column per row.
 	stack := s.stacks[depth][:0]
 	for _, c := range columns {
 		for len(stack) > 0 {
@@ -125,7 +125,7 @@ func (s *smawk) rows(lo, hi, step int, columns []int32, depth int) {
 	if count > 1 {
 		s.rows(lo+step, hi, 2*step, stack, depth+1)
 	}
-	// Interpolate: the minima of the rows between lie between their neighbours'.
+	// Interpolate: the minimum of every other row lies between those of its neighbours.
 	c := 0
 	for r := lo; r <= hi; r += 2 * step {
 		end := stack[len(stack)-1]

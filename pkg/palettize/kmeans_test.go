@@ -209,7 +209,7 @@ func TestSolveIsOptimal(t *testing.T) {
 					want = smawkOptimum(smp, k)
 				}
 				checkSolve(t, &s, smp, k, want)
-				if s.fell {
+				if s.usedSMAWK {
 					precise++
 				} else if s.passes > 0 {
 					fast++
@@ -234,7 +234,7 @@ func TestSolveIsOptimalOnManyPoints(t *testing.T) {
 	var s KMeans
 	for _, k := range []int{4, 16} {
 		checkSolve(t, &s, smp, k, smawkOptimum(smp, k))
-		if s.fell {
+		if s.usedSMAWK {
 			t.Errorf("k=%d: the fast path did not end at k clusters", k)
 		}
 	}
@@ -250,7 +250,7 @@ func checkSolve(t *testing.T, s *KMeans, smp sample, k int, want float64) {
 	}
 	got := errorOf(smp, c)
 	if !(got <= want*(1+1e-12)+floor(smp)) {
-		t.Errorf("%s: squared error %g, least possible %g (%.3g more), SMAWK %v", name, got, want, got/want-1, s.fell)
+		t.Errorf("%s: squared error %g, least possible %g (%.3g more), SMAWK %v", name, got, want, got/want-1, s.usedSMAWK)
 	}
 	if !(math.Abs(claimed-got) <= 1e-9*got+floor(smp)) {
 		t.Errorf("%s: claims a squared error of %g, has %g", name, claimed, got)

@@ -2,7 +2,7 @@ package palettize
 
 import "math"
 
-// worker palettizes one group after another with buffers of its own.
+// worker palettizes groups, one after another; it owns its buffers.
 type worker struct {
 	m          *Matrix
 	src        Source
@@ -11,16 +11,16 @@ type worker struct {
 	hist       histogram
 	entries    palette
 	centroids  [1 << MaxBits]float64
-	index      *[1 << 16]uint8 // 16-bit weights: entry by code
-	row        []uint8         // F32 weights: [cols] the indices of a row
+	index      *[1 << 16]uint8 // 16-bit weights: index of the entry by code
+	row        []uint8         // [cols] F32 weights: the indices of a row
 
 	scaler rowScaler
 }
 
-// group fits the table of group g and writes it and the indices of its rows.
+// group fits the table of group g, rounds it to fp16, and writes table and indices.
 func (w *worker) group(g int) (Report, error) {
 	if w.m.RowScale != nil {
-		return w.scaled(g)
+		return w.groupScaled(g)
 	}
 	m, h := w.m, &w.hist
 	first := g * m.GroupRows
@@ -36,7 +36,7 @@ func (w *worker) group(g int) (Report, error) {
 		finite = h.sort(w.src.F32[lo:hi], w.importance)
 	}
 	if !finite {
-		return Report{}, w.find(lo, hi, notFinite, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
+		return Report{}, w.findBad(lo, hi, notFinite, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
 	}
 	k := 1 << m.Bits
 	w.fit(w.centroids[:k], float64(hi-lo))
@@ -44,7 +44,7 @@ func (w *worker) group(g int) (Report, error) {
 	for i, v := range w.centroids[:k] {
 		var ok bool
 		if lut[i], ok = roundF16(v); !ok {
-			return Report{}, w.find(lo, hi, tooLarge, func(x float64) bool {
+			return Report{}, w.findBad(lo, hi, tooLarge, func(x float64) bool {
 				return math.Signbit(x) == math.Signbit(v) && math.Abs(x) >= math.Abs(v)
 			})
 		}
@@ -54,11 +54,11 @@ func (w *worker) group(g int) (Report, error) {
 	return w.write(m.Indices[first*rb:last*rb], lo, hi), nil
 }
 
-// fit writes the optimal centroids of the histogram, of total weights, to dst.
+// fit writes the optimal centroids of the histogram, which counts total weights, to dst.
 func (w *worker) fit(dst []float64, total float64) {
 	h, s := &w.hist, &w.solver
 	if len(h.values) <= len(dst) {
-		// Every value gets its own entry, also one of no importance.
+		// Every value has its own entry, even if its importance is 0.
 		for i := range dst {
 			dst[i] = h.values[min(i, len(h.values)-1)]
 		}
@@ -84,7 +84,7 @@ func allZero(v []float64) bool {
 	return true
 }
 
-// write packs the indices of weights lo to hi-1 into out and measures the error.
+// write packs the indices of weights lo to hi-1 into out and returns the error.
 func (w *worker) write(out []byte, lo, hi int) Report {
 	m, h := w.m, &w.hist
 	if w.src.F32 == nil {
@@ -110,9 +110,8 @@ func (w *worker) write(out []byte, lo, hi int) Report {
 	return w.entries.measure(h.values, h.counts, nil, nil)
 }
 
-// find returns an error about the first of the weights lo to hi-1 for which is
-// holds.
-func (w *worker) find(lo, hi int, reason string, is func(float64) bool) error {
+// findBad returns a *ValueError for the first of the weights lo to hi-1 that satisfies is.
+func (w *worker) findBad(lo, hi int, reason string, is func(float64) bool) error {
 	for i := lo; i < hi; i++ {
 		var v float64
 		switch {
@@ -127,5 +126,5 @@ func (w *worker) find(lo, hi int, reason string, is func(float64) bool) error {
 			return &ValueError{Row: i / w.m.Cols, Col: i % w.m.Cols, Value: v, Reason: reason}
 		}
 	}
-	panic("palettize: a weight that cannot be palettized was counted but is not there")
+	panic("palettize: the weight that cannot be palettized was not found")
 }

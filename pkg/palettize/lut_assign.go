@@ -4,15 +4,15 @@ import (
 	"math"
 )
 
-// palette is a look-up table made ready for assigning values to entries.
+// palette is a look-up table, prepared for assigning values to entries.
 type palette struct {
 	n     int                   // distinct entries
-	value [1 << MaxBits]float64 // [n] the distinct entries, ascending
-	first [1 << MaxBits]uint8   // [n] index of the first entry of that value
-	above [1 << MaxBits]float64 // values past above[j] are nearer to j+1 than to j; +Inf from n-1 on
+	value [1 << MaxBits]float64 // [n] distinct entries, ascending
+	first [1 << MaxBits]uint8   // [n] index of the first entry with that value
+	above [1 << MaxBits]float64 // values above above[j] are nearer to entry j+1 than to j; +Inf for j ≥ n-1
 }
 
-// set takes the ascending table lut.
+// set prepares the ascending table lut.
 func (p *palette) set(lut []uint16) {
 	p.n = 0
 	for i, e := range lut {
@@ -29,8 +29,8 @@ func (p *palette) set(lut []uint16) {
 	}
 }
 
-// measure assigns the ascending values of a histogram, writes their indices to
-// index by code unless codes is nil, and sums the error.
+// measure assigns the ascending values of a histogram to entries and returns the error. It
+// writes the indices to index, by code, unless codes is nil.
 func (p *palette) measure(values, counts []float64, codes []uint16, index *[1 << 16]uint8) (r Report) {
 	j := 0
 	for i, v := range values {

@@ -5,21 +5,21 @@ import (
 	"slices"
 )
 
-// levels is the values that the indices of a row stand for, ready for finding the
-// nearest.
+// levels holds the dequantized values of a row's indices, prepared for finding the nearest
+// one. Cells of equal width narrow the search.
 type levels struct {
 	value [1 << MaxBits]float32 // [2^bits] by index
 	palette
 	inverse float64 // of the row's scale
-	low     float64 // of the cells
+	low     float64 // lower end of the cells
 	perUnit float64
-	cell    [levelCells]uint8 // place in the palette of each cell's lower end
-	table   []uint16          // that the palette and the cells were made for
+	cell    [levelCells]uint8 // entry of the palette at each cell's lower end
+	table   []uint16          // the table of palette and cells
 }
 
 const levelCells = 256
 
-// set takes a table and a row's scale.
+// set prepares a table and the scale of a row.
 func (l *levels) set(lut []uint16, scale float32) {
 	for i, h := range lut {
 		l.value[i] = float32(f16Value(h)) * scale
@@ -28,7 +28,7 @@ func (l *levels) set(lut []uint16, scale float32) {
 	if scale > 0 {
 		l.inverse = 1 / float64(scale)
 	}
-	if slices.Equal(lut, l.table) { // the rows of a group follow each other
+	if slices.Equal(lut, l.table) { // the rows of a group are consecutive
 		return
 	}
 	l.table = append(l.table[:0], lut...)

@@ -8,39 +8,38 @@ import (
 )
 
 const (
-	// settleRounds is how often, at most, scales and table are fitted to the entries that
-	// the weights chose and the weights choose anew. The last three win about a third of a
-	// per cent of the error together.
-	settleRounds = 8
-	// settled is the part of the error that a round must win for another to follow.
-	settled = 1e-3
-	// descents is how often a round fits scales and table to each other.
-	descents = 2
+	// scaleRounds limits the rounds, each of which fits scales and table to the indices and
+	// assigns the weights again. The last three of them lower the error by about 0.3 % in all.
+	scaleRounds = 8
+	// minImprovement is the relative decrease of the error below which the rounds end.
+	minImprovement = 1e-3
+	// fitSteps is the number of times a round fits first the scales and then the table.
+	fitSteps = 2
 )
 
-// rowScaler is what a worker needs to fit row scales. Rows are those of one group.
+// rowScaler holds the buffers of a worker for row scales. Rows are those of one group.
 type rowScaler struct {
-	importance []float32 // [cols]; nil where every column counts the same
+	importance []float32 // [cols]; nil for 1 everywhere
 	plain      []float32 // [rows, cols] the weights
-	norms      []float64 // [rows] Σ w², by importance
-	chosen     []uint8   // [rows, cols] index of the entry that each weight chose
-	count, sum []float64 // [rows, 2^bits] number and sum of the weights of an entry, by importance
-	fitted     []float64 // [rows] scales before they are rounded
+	norms      []float64 // [rows] Σ w², weighted by importance
+	chosen     []uint8   // [rows, cols] index of the entry of each weight
+	count, sum []float64 // [rows, 2^bits] number and sum of the weights of an entry, weighted by importance
+	fitted     []float64 // [rows] scales before rounding
 	cells      []uint16  // [cols] cell of each weight of a row
 	grid       *grid
 	tree       kernel.Thresholds
-	value      [1 << MaxBits]float32 // what the entries stand for in a row
+	value      [1 << MaxBits]float32 // dequantized entries of a row
 	kept       struct {
 		scales, lut []uint16
 		chosen      []uint8
 	}
 }
 
-// scaled fits and writes group g with a scale for each row: the table is fitted to
-// the weights over their row's scale, where an error counts with the square of
-// that. Then, in turn, scales and table become the least-squares fit to the entries
-// that the weights chose, and every weight chooses the nearest entry.
-func (w *worker) scaled(g int) (Report, error) {
+// groupScaled fits and writes group g with row scales. The initial table is fitted to the
+// weights over their row's scale, with errors weighted by the square of the scale. Then
+// rounds alternate between the least-squares fit of scales and table to the indices and the
+// assignment of every weight to its nearest entry.
+func (w *worker) groupScaled(g int) (Report, error) {
 	m, s := w.m, &w.scaler
 	first := g * m.GroupRows
 	rows := min(m.GroupRows, m.Rows-first)
@@ -56,8 +55,8 @@ func (w *worker) scaled(g int) (Report, error) {
 	}
 	k, rb := 1<<m.Bits, m.RowBytes()
 	lut, out := m.LUT[g*k:(g+1)*k], m.Indices[first*rb:(first+rows)*rb]
-	w.fitScaled(lut, scales)
-	w.settle(lut, scales)
+	w.firstTable(lut, scales)
+	w.alternate(lut, scales)
 	report := Report{SquaredNorm: norm}
 	for r := range scales {
 		row, chosen := s.plain[r*m.Cols:(r+1)*m.Cols], s.chosen[r*m.Cols:(r+1)*m.Cols]
@@ -71,7 +70,7 @@ func (w *worker) scaled(g int) (Report, error) {
 	return report, nil
 }
 
-// load widens rows first to first+rows-1 of the matrix.
+// load converts rows first to first+rows-1 of the matrix to float32.
 func (w *worker) load(first, rows int) {
 	lo, hi := first*w.m.Cols, (first+rows)*w.m.Cols
 	plain := grow(w.scaler.plain, hi-lo)
@@ -86,9 +85,9 @@ func (w *worker) load(first, rows int) {
 	w.scaler.plain = plain
 }
 
-// firstScales sets the scales to the rows' largest magnitudes, and the norms, and returns
-// Σ w², every weight counted once. A start from less, towards the root mean square, leaves
-// a smaller error at 2 and 3 bits, but of the kind that costs more divergence.
+// firstScales sets the scales to the largest magnitudes of the rows, sets the norms, and
+// returns Σ w² without importance. Smaller initial scales, nearer to the root mean square,
+// give a smaller error at 2 and 3 bits but a larger divergence of the model.
 func (w *worker) firstScales(scales []uint16, first int) (norm float64, err error) {
 	m, s := w.m, &w.scaler
 	s.norms = grow(s.norms, len(scales))
@@ -97,11 +96,11 @@ func (w *worker) firstScales(scales []uint16, first int) (norm float64, err erro
 		largest := float64(math.Float32frombits(kernel.MaxMagnitude(row)))
 		if !(largest <= math.MaxFloat32) {
 			lo := (first + r) * m.Cols
-			return 0, w.find(lo, lo+m.Cols, notFinite, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
+			return 0, w.findBad(lo, lo+m.Cols, notFinite, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
 		}
-		if largest > reach*maxF16 {
+		if largest > maxQuotient*maxF16 {
 			lo, most := first*m.Cols, w.largest()
-			return 0, w.find(lo, lo+len(s.plain), tooLarge, func(v float64) bool { return math.Abs(v) == most })
+			return 0, w.findBad(lo, lo+len(s.plain), tooLarge, func(v float64) bool { return math.Abs(v) == most })
 		}
 		scales[r], _ = roundF16(min(largest, maxF16))
 		square := kernel.Dot(row, row)
@@ -124,21 +123,20 @@ func (w *worker) largest() float64 {
 	return float64(math.Float32frombits(kernel.MaxMagnitude(w.scaler.plain)))
 }
 
-// settle improves table and scales, and leaves the best in lut and scales and what the
-// weights choose from them in chosen. A round that does not lower the error is not
-// taken.
-func (w *worker) settle(lut, scales []uint16) {
+// alternate runs the rounds. It leaves the best table and scales in lut and scales, and
+// their indices in chosen; a round that does not lower the error is discarded.
+func (w *worker) alternate(lut, scales []uint16) {
 	s := &w.scaler
 	best := math.Inf(1)
 	for round := 0; ; round++ {
-		cost := w.choose(lut, scales)
+		cost := w.assignGroup(lut, scales)
 		if round > 0 && !(cost < best) {
 			copy(lut, s.kept.lut)
 			copy(scales, s.kept.scales)
 			s.chosen, s.kept.chosen = s.kept.chosen, s.chosen
 			return
 		}
-		if round == settleRounds || best-cost < settled*best {
+		if round == scaleRounds || best-cost < minImprovement*best {
 			return
 		}
 		best = cost
@@ -149,11 +147,10 @@ func (w *worker) settle(lut, scales []uint16) {
 	}
 }
 
-// refit fits scales and table to each other for the entries that the weights chose: with
-// n weights of sum t in row r that chose entry e, the error is Σ n·(s[r]·e - t/n)² and a
-// constant. Each step is the least-squares factor of a row's entries, then the
-// least-squares entry of all rows. What is not fixed by any weight stays, as does what
-// fp16 cannot hold.
+// refit fits scales and table to the present indices. If n weights of sum t in row r have
+// entry e, the error is Σ n·(s[r]·e - t/n)² plus a constant. A step computes the
+// least-squares scale of every row and then the least-squares value of every entry. Scales
+// and entries without weights, and values outside the range of fp16, are not changed.
 func (s *rowScaler) refit(lut, scales []uint16) {
 	k := len(lut)
 	var entry [1 << MaxBits]float64
@@ -164,7 +161,7 @@ func (s *rowScaler) refit(lut, scales []uint16) {
 	for r, h := range scales {
 		s.fitted[r] = f16Value(h)
 	}
-	for range descents {
+	for range fitSteps {
 		for r, scale := range s.fitted {
 			if scale == 0 {
 				continue
@@ -200,5 +197,5 @@ func (s *rowScaler) refit(lut, scales []uint16) {
 			lut[j] = h
 		}
 	}
-	slices.SortFunc(lut, compareF16) // an entry that nothing chose may have been overtaken
+	slices.SortFunc(lut, compareF16) // an unused entry may be out of order
 }

@@ -6,10 +6,10 @@ import (
 	"afmq/internal/kernel"
 )
 
-// choose gives each weight of the group the index of the entry nearest to it in its row,
-// gathers numbers and sums of the weights by row and entry, and returns the squared
-// error, by importance, from these: a difference of sums in float64.
-func (w *worker) choose(lut, scales []uint16) (cost float64) {
+// assignGroup assigns every weight of the group to its nearest entry and computes number and
+// sum of the weights by row and entry. It returns the squared error, weighted by importance,
+// which it computes from these as a difference of sums in float64.
+func (w *worker) assignGroup(lut, scales []uint16) (cost float64) {
 	m, s := w.m, &w.scaler
 	k := len(lut)
 	w.entries.set(lut)
@@ -22,9 +22,9 @@ func (w *worker) choose(lut, scales []uint16) (cost float64) {
 		w.entries.assign(chosen, row, &s.tree, m.Bits)
 		count, sum := s.count[r*k:(r+1)*k], s.sum[r*k:(r+1)*k]
 		if s.importance == nil {
-			gather(count, sum, row, chosen)
+			sumByEntry(count, sum, row, chosen)
 		} else {
-			gatherWeighted(count, sum, row, chosen, s.importance)
+			sumByEntryWeighted(count, sum, row, chosen, s.importance)
 		}
 		cost += s.norms[r]
 		for j, e := range lut {
@@ -35,10 +35,9 @@ func (w *worker) choose(lut, scales []uint16) (cost float64) {
 	return cost
 }
 
-// thresholds makes the tree of the values from which on a weight is nearer to the next
-// entry, in a row of the given scale. It is exact: the mean of two fp16 values times a
-// third has no more than 53 bits, and of the float32 values a threshold need only know
-// the last that is not above it.
+// thresholds sets the tree of the thresholds between entries for a row of the given scale.
+// It is exact: the mean of two fp16 values times a third one has at most 53 bits, and a
+// threshold can be rounded down to float32 because weights are float32.
 func (p *palette) thresholds(tree *kernel.Thresholds, scale float64, bits int) {
 	var t [1 << MaxBits]float32
 	for j := range 1<<bits - 1 {
@@ -51,8 +50,8 @@ func (p *palette) thresholds(tree *kernel.Thresholds, scale float64, bits int) {
 	tree.Set(t[:1<<bits-1], bits)
 }
 
-// assign writes to index the first index of the entry nearest to each weight of a row
-// whose thresholds tree holds; of two as near, the lower.
+// assign writes the index of the nearest entry of every weight of a row to index, ties to
+// the lower one. tree holds the thresholds of the row.
 func (p *palette) assign(index []uint8, row []float32, tree *kernel.Thresholds, bits int) {
 	kernel.Intervals(index, row, tree, bits)
 	if p.n < 1<<bits {
@@ -62,7 +61,7 @@ func (p *palette) assign(index []uint8, row []float32, tree *kernel.Thresholds, 
 	}
 }
 
-// floor32 returns the largest float32 that is not above v.
+// floor32 returns the largest float32 that does not exceed v.
 func floor32(v float64) float32 {
 	f := float32(v)
 	if float64(f) > v {
@@ -77,9 +76,9 @@ func floor32(v float64) float32 {
 	return f
 }
 
-// gather counts and sums the weights of a row by index. Tables take turns, as a weight
-// with the index of its neighbour would have to wait for the neighbour's sum.
-func gather(count, sum []float64, row []float32, index []uint8) {
+// sumByEntry counts and sums the weights of a row by index. Several accumulators alternate,
+// because consecutive additions to one would wait for each other.
+func sumByEntry(count, sum []float64, row []float32, index []uint8) {
 	var n [2][1 << MaxBits]uint32
 	var t [4][1 << MaxBits]float64
 	for len(row) >= 4 && len(index) >= 4 {
@@ -104,8 +103,8 @@ func gather(count, sum []float64, row []float32, index []uint8) {
 	}
 }
 
-// gatherWeighted is gather with the importance of each column.
-func gatherWeighted(count, sum []float64, row []float32, index []uint8, importance []float32) {
+// sumByEntryWeighted is sumByEntry weighted by the importance of the columns.
+func sumByEntryWeighted(count, sum []float64, row []float32, index []uint8, importance []float32) {
 	clear(count)
 	clear(sum)
 	for i, v := range row {

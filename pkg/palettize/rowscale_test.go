@@ -121,7 +121,7 @@ func TestRowScaleCells(t *testing.T) {
 			t.Fatal(err)
 		}
 		lut := make([]uint16, 1<<bits)
-		k.fitScaled(lut, scales)
+		k.firstTable(lut, scales)
 		got := slices.Clone(k.centroids[:len(lut)])
 		ratio, weight := make([]float32, len(w)), make([]float32, len(w))
 		for i, v := range w {
@@ -198,7 +198,7 @@ func TestRowScaleNearConvergence(t *testing.T) {
 			t.Fatal(err)
 		}
 		lut := make([]uint16, 1<<bits)
-		k.fitScaled(lut, codes)
+		k.firstTable(lut, codes)
 		scale, table := make([]float64, rows), make([]float64, len(lut))
 		for r := range scale {
 			scale[r] = f16Value(codes[r])
