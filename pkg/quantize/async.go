@@ -1,13 +1,13 @@
 package quantize
 
-// future is a goroutine that ends in an error or a panic.
+// future is the outcome of a function that runs in a goroutine: an error or a panic.
 type future struct {
 	done     chan struct{}
 	err      error
 	panicked any
 }
 
-// start runs f in a goroutine of its own.
+// start runs f in a new goroutine.
 func start(f func() error) *future {
 	t := &future{done: make(chan struct{})}
 	go func() {
@@ -18,8 +18,9 @@ func start(f func() error) *future {
 	return t
 }
 
-// wait returns what f returned. A panic in f is raised again here: in its own
-// goroutine it would end the process with the exit code for wrong usage.
+// wait returns the error of f. It repeats a panic of f in the caller's goroutine, where the
+// program can handle it; in its own it would end the process with exit code 2, which means
+// wrong usage.
 func (t *future) wait() error {
 	<-t.done
 	if t.panicked != nil {

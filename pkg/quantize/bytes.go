@@ -5,6 +5,7 @@ import (
 	"math"
 )
 
+// bytesUint16 decodes little-endian uint16 values.
 func bytesUint16(b []byte) []uint16 {
 	v := make([]uint16, len(b)/2)
 	for i := range v {
@@ -13,6 +14,7 @@ func bytesUint16(b []byte) []uint16 {
 	return v
 }
 
+// bytesFloat32 decodes little-endian float32 values.
 func bytesFloat32(b []byte) []float32 {
 	v := make([]float32, len(b)/4)
 	for i := range v {
@@ -21,6 +23,7 @@ func bytesFloat32(b []byte) []float32 {
 	return v
 }
 
+// bytesInt8 converts bytes to int8 values.
 func bytesInt8(b []byte) []int8 {
 	v := make([]int8, len(b))
 	for i, x := range b {
@@ -29,6 +32,7 @@ func bytesInt8(b []byte) []int8 {
 	return v
 }
 
+// uint16Bytes encodes v little-endian.
 func uint16Bytes(v []uint16) []byte {
 	b := make([]byte, 0, 2*len(v))
 	for _, x := range v {
@@ -37,6 +41,7 @@ func uint16Bytes(v []uint16) []byte {
 	return b
 }
 
+// float32Bytes encodes v little-endian.
 func float32Bytes(v []float32) []byte {
 	b := make([]byte, 4*len(v))
 	if _, err := binary.Encode(b, binary.LittleEndian, v); err != nil {

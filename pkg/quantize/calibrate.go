@@ -14,33 +14,32 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// calibrator runs the calibration text through the model as it is quantized: each
-// module sees what the quantized modules before it make of the text. Beside it the
-// 16-bit model runs the same text, so that each module can make up for what those
-// before it did to its input and to the residual stream. It holds the weights of one
-// layer of each.
+// calibrator runs the calibration text through the model while it is quantized, so that each
+// module receives the outputs of the quantized modules before it. The 16-bit model runs the
+// same text in parallel; the difference of the two lets a module compensate the change of
+// its input and of the residual stream. It holds the weights of one layer of each model.
 type calibrator struct {
 	pool      *compute.Pool
 	text      *sensitivity.Calibration
 	quantized side
 	original  side
-	step      string // the input that moments belongs to
+	input     string // the input that moments and drift belong to; see inputOf
 	moments   moments
-	drift     []float32 // of the residual stream on the input, [outputs, n]; nil but for o and down
+	drift     []float32 // Σ r·xᵀ [outputs, n], r the change of the residual stream; nil except for o and down
 }
 
-// side is one of the two models and how far the text has come in it.
+// side is one of the two models and the position of the text in it.
 type side struct {
 	model   *infer.Model
 	walk    *infer.Walk
 	compute compute.Arithmetic
 }
 
-// moments is what the text says about one input, of n columns: x as the quantized model
-// has it, y as the original has it.
+// moments are statistics of one input of n columns: x in the quantized model, y in the
+// original.
 type moments struct {
-	factor *palettize.HessianFactor // of Σ x·xᵀ; nil where it cannot be factored
-	reason error                    // why there is none
+	factor *palettize.HessianFactor // of Σ x·xᵀ; nil if it cannot be factored
+	reason error                    // why factor is nil
 	shift  *compute.Matrix          // Σ x·(y-x)ᵀ [n, n]
 }
 
@@ -51,7 +50,7 @@ func newCalibrator(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Co
 	return &calibrator{pool: pool, text: text, quantized: newSide(), original: newSide()}
 }
 
-// advance takes the text to a layer; -1 is what follows the last one.
+// advance moves the text to the input of a layer; -1 means the output of the last one.
 func (s *side) advance(pool *compute.Pool, text *sensitivity.Calibration, layer int) {
 	if layer < 0 {
 		layer = s.model.Config.Layers
@@ -65,15 +64,15 @@ func (s *side) advance(pool *compute.Pool, text *sensitivity.Calibration, layer 
 	}
 }
 
-// input returns the input of a projection or a head for a batch, [tokens, columns].
-func (s *side) input(pool *compute.Pool, spec model.TensorSpec, batch int) []float32 {
+// batchInput returns the input of a projection or a head for a batch, [tokens, columns].
+func (s *side) batchInput(pool *compute.Pool, spec model.TensorSpec, batch int) []float32 {
 	if spec.Role == model.Head {
 		return s.walk.Finish(s.model.NewRunner(pool.With(s.compute)), batch)
 	}
 	return s.walk.Input(spec.Kind, batch)
 }
 
-// inputOf names the input of a module; modules with the same input share a factor.
+// inputOf names the input of a module; modules with the same input share moments.
 func inputOf(spec model.TensorSpec) string {
 	switch spec.Kind {
 	case "k_proj", "v_proj":
@@ -84,19 +83,19 @@ func inputOf(spec model.TensorSpec) string {
 	return fmt.Sprintf("%d.%s", spec.Layer, spec.Kind)
 }
 
-// shiftShare is how much of the change that would make up for the errors before a module
-// is taken. What the calibration text shows of them is partly its own noise; on a model
-// of 11 M parameters and 16 k tokens anything from a half to all does about as well.
+// shiftShare is the fraction of the weight adjustment that is applied. The adjustment is
+// estimated from the calibration text and partly fits its noise. On a model of 11 M
+// parameters and 16 k tokens, fractions from 0.5 to 1 give about the same result.
 const shiftShare = 0.7
 
-// look computes the moments of the input of a projection or a head. Everything before it
-// in the order of the forward pass must have been installed.
-func (c *calibrator) look(ctx context.Context, spec model.TensorSpec) error {
-	step := inputOf(spec)
-	if step == c.step {
+// accumulate computes the moments of the input of a projection or a head. All tensors before
+// it in the order of the forward pass must be installed.
+func (c *calibrator) accumulate(ctx context.Context, spec model.TensorSpec) error {
+	input := inputOf(spec)
+	if input == c.input {
 		return nil
 	}
-	c.step, c.moments, c.drift = "", moments{}, nil
+	c.input, c.moments, c.drift = "", moments{}, nil
 	out, n := spec.Shape[0], spec.Shape[1]
 	h, shift := make([]float32, n*n), make([]float32, n*n)
 	if spec.Kind == "o_proj" || spec.Kind == "down_proj" {
@@ -109,9 +108,9 @@ func (c *calibrator) look(ctx context.Context, spec model.TensorSpec) error {
 			return err
 		}
 		tokens := c.quantized.walk.Tokens(b)
-		x := c.quantized.input(c.pool, spec, b)
+		x := c.quantized.batchInput(c.pool, spec, b)
 		c.pool.AddGram(h, x, tokens, n)
-		c.pool.AddCross(shift, x, minus(c.original.input(c.pool, spec, b), x), tokens, n, n)
+		c.pool.AddCross(shift, x, minus(c.original.batchInput(c.pool, spec, b), x), tokens, n, n)
 		if c.drift != nil {
 			r := minus(c.original.walk.Hidden(b), c.quantized.walk.Hidden(b))
 			c.pool.AddCross(c.drift, r, x, tokens, out, n)
@@ -120,11 +119,11 @@ func (c *calibrator) look(ctx context.Context, spec model.TensorSpec) error {
 	kernel.Symmetrize(h, n)
 	c.moments.shift = c.pool.PackF32(n, n, shift)
 	c.moments.factor, c.moments.reason = palettize.NewHessianFactor(c.pool, h, n, palettize.DefaultDamping)
-	c.step = step
+	c.input = input
 	return nil
 }
 
-// minus returns a - b.
+// minus returns a - b, element by element.
 func minus(a, b []float32) []float32 {
 	d := make([]float32, len(b))
 	for i := range d {
@@ -133,14 +132,14 @@ func minus(a, b []float32) []float32 {
 	return d
 }
 
-// target returns the weights [rows, columns] that a module should have so that its output
-// on the quantized model's input, added to the quantized residual stream, comes near to
-// that of the original on its own: W + share·(W·Σ(y-x)xᵀ + Σ r·xᵀ)·(Σ x·xᵀ)⁻¹, with r what
-// the residual stream lost before.
+// target returns the adjusted weights [rows, columns] of a module: those for which its output
+// on the input x of the quantized model, added to the quantized residual stream, is closest
+// to that of the original on y. They are W + share·(W·Σ(y-x)xᵀ + Σ r·xᵀ)·(Σ x·xᵀ)⁻¹, where r
+// is the original residual stream minus the quantized one.
 func (c *calibrator) target(it *item) ([]float32, error) {
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
 	w, m := make([]float32, rows*cols), make([]float32, rows*cols)
-	// A weight that is no number would spread over its row, and be reported elsewhere.
+	// Check first: NaN or Inf would spread over its row and be reported at another position.
 	if err := it.Tensor.CheckFinite(); err != nil {
 		return nil, err
 	}
@@ -156,8 +155,8 @@ func (c *calibrator) target(it *item) ([]float32, error) {
 	return w, nil
 }
 
-// install puts a finished tensor of the model into its place on both sides: as the
-// artifact has it, and as the checkpoint has it.
+// install sets a finished tensor in both models: as the artifact stores it in the quantized
+// one, as the checkpoint stores it in the original.
 func (c *calibrator) install(it *item, data [][]byte, opts *Options) error {
 	return safetensors.Guard(it.Tensor.Path(), func() error {
 		if len(it.Spec.Shape) == 1 {

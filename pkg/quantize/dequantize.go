@@ -117,7 +117,7 @@ func Dequantize(ctx context.Context, opts DequantizeOptions) (*DequantizeResult,
 	}, nil
 }
 
-// denseMetadata is what transformers expects of a checkpoint.
+// denseMetadata is the metadata that transformers requires of a checkpoint.
 var denseMetadata = map[string]string{"format": "pt"}
 
 type dequantizer struct {
@@ -127,7 +127,7 @@ type dequantizer struct {
 	infos    []safetensors.Info // one for each entry of a.layout
 	total    int64              // bytes of model.safetensors
 	config   []byte
-	adapter  *adapter.Adapter // nil for none
+	adapter  *adapter.Adapter // nil without one
 }
 
 // openAdapter reads the adapter to merge, if there is one.
@@ -170,7 +170,7 @@ func (d *dequantizer) identity(ctx context.Context, opts DequantizeOptions) ([]b
 	return json.Marshal(id)
 }
 
-// merged returns fill with what the adapter adds to the rows of a projection.
+// merged returns a function that fills rows like fill and adds the adapter, scale·B·A.
 func (d *dequantizer) merged(spec model.TensorSpec, w adapter.Weights, fill func(dst []float32, r0, r1 int) error) func(dst []float32, r0, r1 int) error {
 	rank, cols, scale := d.adapter.Config.RankOf(spec.Module()), spec.Shape[1], d.adapter.Config.ScaleOf(spec.Module())
 	return func(dst []float32, r0, r1 int) error {
@@ -186,6 +186,7 @@ func (d *dequantizer) merged(spec model.TensorSpec, w adapter.Weights, fill func
 	}
 }
 
+// plan sets the tensors, the size and the config of the checkpoint.
 func (d *dequantizer) plan() error {
 	for _, st := range d.a.Layout {
 		d.infos = append(d.infos, safetensors.Info{Name: st.Spec.Name, DType: safetensors.F16, Shape: slices.Clone(st.Spec.Shape)})
@@ -202,7 +203,8 @@ func (d *dequantizer) plan() error {
 	})
 }
 
-// copyOne hands the file of that name to write if it is as the manifest says.
+// copyOne passes the content of a file of the artifact to write, after checking it against
+// the manifest.
 func (d *dequantizer) copyOne(name string, write func(name string, data []byte) error) error {
 	i := slices.IndexFunc(d.a.Manifest.Files, func(f artifact.FileDigest) bool { return f.Name == name })
 	path := filepath.Join(d.a.Dir, name)
@@ -214,11 +216,12 @@ func (d *dequantizer) copyOne(name string, write func(name string, data []byte) 
 		return err
 	}
 	if infile.SHA256(data) != d.a.Manifest.Files[i].SHA256 {
-		return fault.Inputf(path, "differs from what %s says", artifact.ManifestFile)
+		return fault.Inputf(path, "does not match its SHA-256 in %s", artifact.ManifestFile)
 	}
 	return write(name, data)
 }
 
+// needBytes returns the size of the finished directory.
 func (d *dequantizer) needBytes() int64 {
 	n := d.total + int64(len(d.config))
 	for _, f := range d.a.Manifest.Files {
@@ -229,6 +232,7 @@ func (d *dequantizer) needBytes() int64 {
 	return n
 }
 
+// run checks the artifact and writes every file of the checkpoint.
 func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 	var stored int64
 	for _, st := range d.a.Layout {
@@ -267,10 +271,10 @@ func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 	return nil
 }
 
-// blockElements is how many values are converted between two writes.
+// blockElements is the number of values converted between two writes.
 const blockElements = 4 << 20
 
-// write converts one tensor, block of rows after block of rows.
+// write converts one tensor, in blocks of rows.
 func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *artifact.StoredTensor) error {
 	fill, err := d.a.Rows(st)
 	if err != nil {
@@ -294,8 +298,8 @@ func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *arti
 			return err
 		}
 		n := min(block, rows-r0)
-		// A task takes a few rows; its errors are looked at in order, so that the
-		// same value is named each time.
+		// A task converts a few rows. The first error in the order of the rows is returned,
+		// so that it does not depend on the threads.
 		step := (n + 4*threads - 1) / (4 * threads)
 		errs := make([]error, (n+step-1)/step)
 		d.pool.Run(len(errs), func(worker, i int) {
@@ -319,7 +323,7 @@ func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *arti
 	return nil
 }
 
-// convert computes rows [r0, r1) in float32 and rounds them to fp16.
+// convert computes rows r0 to r1-1 in float32 and rounds them to fp16.
 func (d *dequantizer) convert(st *artifact.StoredTensor, fill func(dst []float32, r0, r1 int) error, half []uint16, buf []float32, r0, r1 int) error {
 	t, _ := d.a.File.Tensor(st.Names[0])
 	if err := safetensors.Guard(t.Path(), func() error { return fill(buf, r0, r1) }); err != nil {

@@ -8,15 +8,15 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// rowBlock is how many rows one task of quantizeRows takes: enough that handing
-// out tasks costs nothing, few enough that all cores share the last ones.
+// rowBlock is the number of rows of a task of quantizeRows: large enough to make scheduling
+// cheap, small enough to balance the load at the end.
 const rowBlock = 64
 
-// quantizeRows stores the matrix t [rows, cols] as symmetric int8 rows: the
-// scale of a row is its largest magnitude over 127, in float32, and a value is
-// round-half-even(x/scale), so −127 to 127. A row of zeros has scale 0 and
-// values 0, and stays exactly zero; so does a row so small that its scale
-// underflows. q holds the bytes of the int8 values. It returns Σ(x − q·scale)² and Σx², summed row by row.
+// quantizeRows quantizes the matrix t [rows, cols], an embedding or an untied head, to
+// symmetric int8 rows. The scale of a row is its largest magnitude divided by 127, in
+// float32, and a value is x/scale rounded to nearest, ties to even, −127 to 127. A row of
+// zeros has scale 0 and values 0, as does a row whose scale underflows. q holds the bytes of
+// the int8 values. squaredErr is Σ(x − q·scale)² and squaredNorm Σx², summed row by row.
 func quantizeRows(pool *compute.Pool, t *safetensors.Tensor) (q []byte, scale []float32, squaredErr, squaredNorm float64, err error) {
 	rows, cols := t.Shape[0], t.Shape[1]
 	q = make([]byte, rows*cols)
@@ -57,8 +57,8 @@ func quantizeRows(pool *compute.Pool, t *safetensors.Tensor) (q []byte, scale []
 	return q, scale, squaredErr, squaredNorm, nil
 }
 
-// quantizeRow fills q, the bytes of int8 values, from one row. bad is the index of the first value that is
-// not finite, or -1.
+// quantizeRow quantizes one row to q, the bytes of int8 values. bad is the index of the first
+// value that is not finite, or -1.
 func quantizeRow(q []byte, row []float32) (scale float32, squaredErr, squaredNorm float64, bad int) {
 	const inf = 0x7f800000
 	var top uint32
@@ -81,20 +81,21 @@ func quantizeRow(q []byte, row []float32) (scale float32, squaredErr, squaredNor
 		}
 		return 0, squaredErr, squaredErr, -1
 	}
-	// Adding and taking away 1.5·2²³ rounds a small float32 to the nearest
-	// integer, ties to even.
+	// Adding and subtracting 1.5·2²³ rounds a small float32 to the nearest integer, ties to
+	// even.
 	const magic = 3 << 22
 	for i, x := range row {
 		v := x/scale + magic
-		k := min(max(int32(v-magic), -127), 127) // a subnormal scale is itself rounded
+		k := min(max(int32(v-magic), -127), 127) // a subnormal scale is rounded, so x/scale may exceed 127
 		q[i] = byte(k)
 		d := float64(x) - float64(k)*float64(scale)
-		squaredErr += float64(d * d) // the conversion keeps the product from being fused on some CPUs
+		squaredErr += float64(d * d) // the conversion prevents fusing, which only some CPUs do
 		squaredNorm += float64(x) * float64(x)
 	}
 	return scale, squaredErr, squaredNorm, -1
 }
 
+// notFinite is the error for a value that is not finite at a flat index.
 func notFinite(x float32, index int) error {
 	return fmt.Errorf("holds %v at index %d", x, index)
 }

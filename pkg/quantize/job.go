@@ -9,14 +9,14 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// item is one tensor of the model with what becomes of it.
+// item is one tensor of the model and its stored form.
 type item struct {
 	artifact.SourceTensor
 	sensitivity.Width
-	outs []safetensors.Info // in the order in which they are written
+	outs []safetensors.Info // stored tensors, in the order in which they are written
 }
 
-// job is everything about a run that is known before any weight is read.
+// job is the plan of a run: everything that is known before a weight is read.
 type job struct {
 	opts   Options
 	src    *artifact.Source
@@ -29,7 +29,7 @@ type job struct {
 	key    recordKey                // of the records in the journal
 }
 
-// newJob plans a run in which every matrix has its width.
+// newJob plans a run with these widths.
 func newJob(src *artifact.Source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width, identity []byte) (*job, error) {
 	key, err := newRecordKey(identity, widths)
 	if err != nil {
@@ -56,8 +56,8 @@ func newJob(src *artifact.Source, opts Options, text *sensitivity.Calibration, w
 	return j, err
 }
 
-// needBytes is the space that the finished directory and the journal take, the
-// manifest and the journal by an upper bound.
+// needBytes returns the size of the finished directory and the journal, with an upper bound
+// for manifest and journal.
 func (j *job) needBytes() int64 {
 	n := j.total + int64(len(j.config))
 	for _, c := range j.src.Copies {
@@ -73,12 +73,13 @@ func (j *job) needBytes() int64 {
 	return n
 }
 
-// sourceBytes is the size of the item in the checkpoint, without twins.
+// sourceBytes returns the size of the item in the checkpoint, without its copies under other
+// names.
 func (it *item) sourceBytes() int64 {
 	return int64(it.Tensor.NumElements()) * int64(it.Tensor.DType.Size())
 }
 
-// inputf reports what is wrong with the source of an item.
+// inputf returns an error about the source of an item.
 func (it *item) inputf(format string, args ...any) error {
 	return fault.Inputf(it.Tensor.Path(), "tensor %q: %s", it.Tensor.Name, fmt.Sprintf(format, args...))
 }

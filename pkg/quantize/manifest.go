@@ -50,12 +50,12 @@ func (j *job) manifest(records []record, weights artifact.FileDigest) (*artifact
 		return nil, fmt.Errorf("describing the artifact: %w", err)
 	}
 	if m.Ledger.Container != j.header {
-		return nil, fault.Writing(j.opts.Out, fmt.Errorf("the ledger does not add up: container of %d bytes, header of %d", m.Ledger.Container, j.header))
+		return nil, fault.Writing(j.opts.Out, fmt.Errorf("the ledger does not add up: the container has %d bytes, the header %d", m.Ledger.Container, j.header))
 	}
 	return m, nil
 }
 
-// relativeError is ‖Ŵ−W‖/‖W‖; a matrix of zeros that stays one has no error.
+// relativeError returns ‖Ŵ−W‖/‖W‖; 0 for a matrix of zeros.
 func relativeError(squaredErr, squaredNorm float64) float64 {
 	if squaredErr == 0 {
 		return 0

@@ -20,34 +20,31 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// maxInFlight is how many tensors may be between the start of their computation
-// and the end of their writing. It bounds memory: each holds its mapped pages and
-// its result. Hashing one tensor keeps one core busy, so a machine with many
-// cores needs a few at once.
+// maxInFlight is the number of tensors that may be computed, hashed or written at the same
+// time. It limits memory: each holds its mapped pages and its result. Hashing a tensor uses
+// one core, so several are needed to use many cores.
 const maxInFlight = 4
 
-// syncEvery is how many bytes are written between two syncs, so that the last
-// one does not have to wait for the whole file.
+// syncEvery is the number of bytes between two syncs, so that the last one is short.
 const syncEvery = 128 << 20
 
-// pipeline computes, hashes and writes the items of a job. Computation uses all
-// threads of the pool on one tensor after the other; hashing the source, hashing
-// the result and writing run beside it.
+// pipeline computes, hashes and writes the items of a job. The computation uses all threads
+// of the pool for one tensor after another; hashing and writing run concurrently with it.
 type pipeline struct {
 	job      *job
 	pool     *compute.Pool
 	progress progress.Reporter
 	journal  *stage.Journal
 	out      *safetensors.Writer
-	fileHash hash.Hash // of model.safetensors as far as it is written
+	fileHash hash.Hash // of the bytes of model.safetensors written so far
 	records  []record  // of finished items
-	taken    int       // of them taken over from an earlier run
+	resumed  int       // number of them from an interrupted run
 	unsynced int64
 	hashers  sync.WaitGroup
 	text     *calibrator // nil without compensation
 }
 
-// pending is an item on its way to the file.
+// pending is an item that is being computed, hashed or written.
 type pending struct {
 	index  int
 	data   [][]byte                // of item.outs
@@ -55,25 +52,25 @@ type pending struct {
 	source []artifact.TensorDigest // filled by sourceDone
 	sqErr  float64
 	sqNorm float64
-	outErr float64 // share of the output's error that compensation left; 0 without
-	note   string  // why a module was not compensated
+	outErr float64 // squared output error relative to that without compensation; 0 if not compensated
+	note   string  // why the module was not compensated
 
 	sourceDone, outsDone *future
 }
 
-// openWriter starts model.safetensors, or goes on with it after what e holds.
-func (pl *pipeline) openWriter(path string, e earlier) (err error) {
+// openWriter creates model.safetensors, or opens it to continue after the saved items.
+func (pl *pipeline) openWriter(path string, saved savedState) (err error) {
 	done := 0
-	for i := range e.records {
+	for i := range saved.records {
 		done += len(pl.job.items[i].outs)
 	}
 	if done > 0 {
 		pl.out, err = safetensors.Resume(path, pl.job.infos, artifact.Metadata(), done)
 		if err == nil {
-			pl.records, pl.fileHash = e.records, e.fileHash
+			pl.records, pl.fileHash = saved.records, saved.fileHash
 			return nil
 		}
-		// A header that is not ours, whatever happened to it: start again.
+		// The header is damaged: start again.
 		if fault.KindOf(err) != fault.Input {
 			return err
 		}
@@ -81,7 +78,7 @@ func (pl *pipeline) openWriter(path string, e earlier) (err error) {
 	if pl.out, err = safetensors.Create(path, pl.job.infos, artifact.Metadata()); err != nil {
 		return err
 	}
-	// The header is the file's first bytes, and its digest is part of the file's.
+	// The digest of the file includes the header, which Create has written.
 	if err := pl.out.Sync(); err != nil {
 		return err
 	}
@@ -95,8 +92,7 @@ func (pl *pipeline) openWriter(path string, e earlier) (err error) {
 	return fault.Writing(path, err)
 }
 
-// run processes the items that are not finished yet. When it returns, none of
-// its goroutines is left.
+// run processes the items that are not finished. Its goroutines have ended when it returns.
 func (pl *pipeline) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer pl.hashers.Wait()
@@ -104,7 +100,7 @@ func (pl *pipeline) run(parent context.Context) error {
 	queue := make(chan *pending, maxInFlight)
 	slots := make(chan struct{}, maxInFlight)
 	writer := start(func() error {
-		defer cancel() // no use computing what nobody will write
+		defer cancel() // stop the computation
 		for p := range queue {
 			if err := pl.write(p); err != nil {
 				return err
@@ -129,7 +125,7 @@ func (pl *pipeline) run(parent context.Context) error {
 	return err
 }
 
-// feed computes items in order and hands them to the queue, which it closes.
+// feed computes the items in order, sends them to the queue, and closes it.
 func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<- struct{}) error {
 	defer close(queue)
 	for i := len(pl.records); i < len(pl.job.items); i++ {
@@ -158,21 +154,21 @@ func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<
 			}
 			return nil
 		})
-		queue <- p // never blocks: it has room for every slot
+		queue <- p // does not block: the queue has capacity for every slot
 	}
 	return nil
 }
 
-// installTaken puts what an earlier run finished into the model that the calibration
-// text runs through. path is that of the file without its ending for being unfinished.
-func (pl *pipeline) installTaken(path string) error {
+// installSaved installs the items of the interrupted run in the calibrator. path is the
+// final path of the file, without the suffix of an unfinished one.
+func (pl *pipeline) installSaved(path string) error {
 	f, err := os.Open(path + safetensors.Partial)
 	if err != nil {
 		return fault.Reading(path, err)
 	}
 	defer f.Close()
 	at := pl.job.header
-	for i := range pl.taken {
+	for i := range pl.resumed {
 		it := &pl.job.items[i]
 		var data [][]byte
 		for _, d := range pl.records[i].Tensors {
@@ -195,6 +191,7 @@ func (pl *pipeline) installTaken(path string) error {
 	return nil
 }
 
+// hash runs f in a goroutine that run waits for.
 func (pl *pipeline) hash(f func() error) *future {
 	pl.hashers.Add(1)
 	return start(func() error {
@@ -203,8 +200,8 @@ func (pl *pipeline) hash(f func() error) *future {
 	})
 }
 
-// hashSource digests the item's tensor and its copies under other names, which
-// must hold the same bytes.
+// hashSource hashes the item's tensor and its copies under other names, which must hold the
+// same bytes.
 func (p *pending) hashSource(ctx context.Context, it *item) error {
 	for _, t := range append([]*safetensors.Tensor{it.Tensor}, it.Twins...) {
 		d, err := artifact.DigestTensor(ctx, t)
@@ -213,7 +210,7 @@ func (p *pending) hashSource(ctx context.Context, it *item) error {
 		}
 		p.source = append(p.source, d)
 		if first := p.source[0]; d.SHA256 != first.SHA256 || d.DType != first.DType {
-			return fault.Inputf(t.Path(), "tensors %q and %q differ, but %s says that they are one (tie_word_embeddings)", first.Name, d.Name, artifact.ConfigFile)
+			return fault.Inputf(t.Path(), "tensors %q and %q differ, but %s ties them (tie_word_embeddings)", first.Name, d.Name, artifact.ConfigFile)
 		}
 		if t != it.Tensor {
 			t.Release()
@@ -222,7 +219,7 @@ func (p *pending) hashSource(ctx context.Context, it *item) error {
 	return nil
 }
 
-// compute fills in p.data and the errors.
+// compute sets p.data and the figures of p.
 func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) error {
 	err := safetensors.Guard(it.Tensor.Path(), func() error {
 		switch it.Form {
@@ -243,6 +240,7 @@ func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) error {
 	return err
 }
 
+// palettize computes a palette, with error compensation if there is calibration text.
 func (pl *pipeline) palettize(ctx context.Context, it *item, p *pending) (err error) {
 	src, err := artifact.PaletteSource(it.Tensor)
 	if err != nil {
@@ -265,13 +263,13 @@ func (pl *pipeline) palettize(ctx context.Context, it *item, p *pending) (err er
 	return nil
 }
 
-// compensate palettizes with error compensation; a nil matrix without an error means
-// that there is none for this module, and p.note says why if it was asked for.
+// compensate palettizes with error compensation. It returns a nil matrix if there is no
+// calibration text, or if the module cannot be compensated; p.note then has the reason.
 func (pl *pipeline) compensate(ctx context.Context, it *item, p *pending, opt palettize.Options) (*palettize.Matrix, palettize.Report, error) {
 	if pl.text == nil {
 		return nil, palettize.Report{}, nil
 	}
-	if err := pl.text.look(ctx, it.Spec); err != nil {
+	if err := pl.text.accumulate(ctx, it.Spec); err != nil {
 		return nil, palettize.Report{}, err
 	}
 	if err := pl.text.moments.reason; err != nil {
@@ -293,7 +291,7 @@ func (pl *pipeline) compensate(ctx context.Context, it *item, p *pending, opt pa
 	return m, report, err
 }
 
-// distance holds a palettized matrix against the weights that it stands for.
+// distance returns the error of a palettized matrix relative to the source weights.
 func distance(src *safetensors.Tensor, m *palettize.Matrix) (r palettize.Report, err error) {
 	w, got := make([]float32, m.Cols), make([]float32, m.Cols)
 	for row := range m.Rows {

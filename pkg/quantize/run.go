@@ -159,7 +159,7 @@ func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) 
 		return nil, dir.End(err)
 	}
 	j := r.job
-	e, err := j.loadState(ctx, pool, dir, journal.Records(), p)
+	saved, err := j.loadState(ctx, pool, dir, journal.Records(), p)
 	if err != nil {
 		// The state may belong to another checkpoint; keep it.
 		finished = true
@@ -171,7 +171,7 @@ func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) 
 	if j.opts.Compensate == artifact.GPTQ {
 		pl.text = newCalibrator(pool, j.opts.Compute, j.src.Config, j.text)
 	}
-	weights, err := pl.makeWeights(ctx, dir, e)
+	weights, err := pl.makeWeights(ctx, dir, saved)
 	if err == nil {
 		res, err = j.finish(dir, pl.records, weights)
 	}
@@ -179,7 +179,7 @@ func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) 
 	if err = dir.End(err); err != nil {
 		return nil, err
 	}
-	res.ResumedModules, res.Plan = pl.taken, plan
+	res.ResumedModules, res.Plan = pl.resumed, plan
 	if r.text != nil {
 		res.CalibrationTokens = r.text.Tokens()
 	}
@@ -187,24 +187,24 @@ func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) 
 }
 
 // makeWeights writes model.safetensors and returns its digest.
-func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, e earlier) (artifact.FileDigest, error) {
+func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, saved savedState) (artifact.FileDigest, error) {
 	path := dir.Path(artifact.WeightsFile)
 	digest := artifact.FileDigest{Name: artifact.WeightsFile, Bytes: pl.job.total}
-	if err := pl.openWriter(path, e); err != nil {
+	if err := pl.openWriter(path, saved); err != nil {
 		if pl.out != nil {
 			pl.out.Keep()
 		}
 		return digest, err
 	}
-	pl.taken = len(pl.records)
+	pl.resumed = len(pl.records)
 	if pl.text != nil {
-		if err := pl.installTaken(path); err != nil {
+		if err := pl.installSaved(path); err != nil {
 			pl.out.Keep()
 			return digest, err
 		}
 	}
 	var left int64
-	for i := pl.taken; i < len(pl.job.items); i++ {
+	for i := pl.resumed; i < len(pl.job.items); i++ {
 		left += pl.job.items[i].sourceBytes()
 	}
 	pl.progress.Stage("quantize", left, "B")
