@@ -45,9 +45,9 @@ scale; --row-scale=false omits it, as in Apple's published format. The embedding
 untied head become 8-bit integers with one scale per row. Norms and biases are copied.
 
 Without row scales, each table is the exact k-means optimum of its group, rounded to fp16.
-With row scales, scales and table are fitted alternately, which ends at a local optimum;
-docs/quality.md has its distance from the best table. With --calib, the error at the
-module's output is reduced instead, by a heuristic (GPTQ).
+With row scales, the default, scales and table are fitted alternately in a few rounds; the
+result is close to the optimum, not at it (docs/quality.md has the distance). With --calib,
+a heuristic (GPTQ) reduces the error of the module's output instead.
 
 Bits per index:
   --bits 4             the same for every projection

@@ -28,19 +28,23 @@ func quick(hi, lo float64) double {
 	return double{s, lo - (s - hi)}
 }
 
+// add returns a + b.
 func (a double) add(b double) double {
 	s, t := twoSum(a.hi, b.hi), twoSum(a.lo, b.lo)
 	s = quick(s.hi, s.lo+t.hi)
 	return quick(s.hi, s.lo+t.lo)
 }
 
+// sub returns a - b.
 func (a double) sub(b double) double { return a.add(double{-b.hi, -b.lo}) }
 
+// mul returns a · b.
 func (a double) mul(b double) double {
 	p := twoProd(a.hi, b.hi)
 	return quick(p.hi, p.lo+(float64(a.hi*b.lo)+float64(a.lo*b.hi)))
 }
 
+// times returns a · b.
 func (a double) times(b float64) double {
 	p := twoProd(a.hi, b)
 	return quick(p.hi, p.lo+float64(a.lo*b))

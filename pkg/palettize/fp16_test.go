@@ -33,8 +33,8 @@ func TestRoundF16MatchesTheReference(t *testing.T) {
 			t.Errorf("roundF16(%v) = %#04x, %v, want %#04x", v, got, ok, want.Bits())
 		}
 	}
-	// Every fp16 value, the ties between neighbours, and float32 values beside them:
-	// what the reference, which takes float32, can be asked about.
+	// Every fp16 value, the ties between neighbours, and the adjacent float32 values, because
+	// the reference takes float32.
 	for c := range 0x7c00 {
 		v := float32(f16Value(uint16(c)))
 		tie := (v + float32(f16Value(uint16(c+1)))) / 2
@@ -52,7 +52,7 @@ func TestRoundF16MatchesTheReference(t *testing.T) {
 			check(float64(v))
 		}
 	}
-	// One rounding, not two: float32 would lose what lies beyond the tie.
+	// One rounding, not two: rounding to float32 first would turn these into ties.
 	if got, _ := roundF16(1 + 0x1p-11 + 0x1p-40); got != 0x3c01 {
 		t.Errorf("a value just above a tie rounds to %#04x, want 0x3c01", got)
 	}

@@ -9,9 +9,9 @@ import (
 	"afmq/pkg/compute"
 )
 
-// BenchmarkCompensate times the parts of compensating one square matrix, and gives them
-// as multiples of the time that their floating-point operations take in a product of
-// such matrices, measured before and after:
+// BenchmarkCompensate times the parts of compensating a square matrix. It reports them as
+// multiples of the time of their floating-point operations in a product of such matrices,
+// which it measures before and after:
 //
 //	gptq/flops    factor and feedback, over n³ for the updates and 4/3·n³ for the
 //	              factorization, as GPTQ is usually counted

@@ -9,8 +9,8 @@ import (
 	"afmq/pkg/compute"
 )
 
-// correlated returns the second moment of n tokens with d correlated inputs, two of them
-// far larger than the rest.
+// correlated returns the second moment of n tokens with d correlated inputs, two of which are
+// much larger than the rest.
 func correlated(pool *compute.Pool, r *rand.Rand, n, d int) []float32 {
 	mix := make([]float32, d*d)
 	for i := range mix {
@@ -35,7 +35,7 @@ func correlated(pool *compute.Pool, r *rand.Rand, n, d int) []float32 {
 	return h
 }
 
-// outputError is tr((W-Ŵ)·H·(W-Ŵ)ᵀ) in float64 from the stored form.
+// outputError returns tr((W-Ŵ)·H·(W-Ŵ)ᵀ) in float64 from the stored form.
 func outputError(w []float32, m *Matrix, h []float32) float64 {
 	got := make([]float32, m.Rows*m.Cols)
 	m.DequantizeRows(got, 0, m.Rows)
@@ -125,7 +125,7 @@ func TestCompensate(t *testing.T) {
 	}
 }
 
-// TestSolve holds HessianFactor.Solve to its definition.
+// TestSolve compares HessianFactor.Solve with its definition.
 func TestSolve(t *testing.T) {
 	pool := compute.NewPool(2)
 	defer pool.Close()
@@ -175,7 +175,7 @@ func TestHessianFactorRefuses(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	// A matrix that is only just indefinite is damped until it can be factored.
+	// A slightly indefinite matrix is damped until it can be factored.
 	f, err := NewHessianFactor(pool, []float32{1, 1.5, 1.5, 1}, 2, DefaultDamping)
 	if err != nil || f.Damping <= DefaultDamping {
 		t.Errorf("an indefinite matrix: %v, %+v", err, f)

@@ -139,6 +139,7 @@ type bracket struct {
 	interpolated int     // steps since the bracket was halved
 }
 
+// newBracket returns an unbounded bracket for k clusters that starts at lambda.
 func newBracket(k int, lambda float64) bracket {
 	return bracket{k: k, lambda: lambda, high: math.Inf(1)}
 }

@@ -21,7 +21,7 @@ func (s sample) weight(i int) float64 {
 	return s.weights[i]
 }
 
-// weighted returns s without the values that have no weight.
+// weighted returns s without the values of weight 0.
 func (s sample) weighted() sample {
 	out := sample{name: s.name}
 	for i, v := range s.values {
@@ -32,8 +32,8 @@ func (s sample) weighted() sample {
 	return out
 }
 
-// samples draws n values from each of the distributions that weights come in, and
-// from some that they hardly do, without and with weights.
+// samples draws n values from each of several distributions, typical of weights and not,
+// with and without weights.
 func samples(r *rand.Rand, n int) []sample {
 	draws := []struct {
 		name string
@@ -87,8 +87,8 @@ func samples(r *rand.Rand, n int) []sample {
 	return out
 }
 
-// heavy draws from a mixture of a Gaussian and, one in ten, a Student t with three
-// degrees of freedom: how the weights of trained projections look.
+// heavy draws from a mixture of a Gaussian and, with probability 0.1, a Student t with three
+// degrees of freedom, which resembles the weights of trained projections.
 func heavy(r *rand.Rand) float64 {
 	z := r.NormFloat64()
 	if r.Float64() < 0.9 {
@@ -102,8 +102,8 @@ func heavy(r *rand.Rand) float64 {
 	return 1.5 * z / math.Sqrt(c/3)
 }
 
-// errorOf returns the weighted squared error of assigning every value to its
-// nearest centroid, summed in twice the precision.
+// errorOf returns the weighted squared error of assigning every value to its nearest
+// centroid, summed in double-double arithmetic.
 func errorOf(s sample, centroids []float64) float64 {
 	var sum accumulator
 	for i, v := range s.values {
@@ -117,9 +117,9 @@ func errorOf(s sample, centroids []float64) float64 {
 	return sum.value()
 }
 
-// plainOptimum returns the least squared error of at most k clusters by the plain
-// recurrence over all starts and ends, O(k n²) after O(n³), each cost summed about
-// its mean. It shares no code with the solvers.
+// plainOptimum returns the minimal squared error of at most k clusters by the recurrence over
+// all starts and ends, in O(n³ + k n²), with each cost summed relative to its mean. It shares
+// no code with the solvers.
 func plainOptimum(s sample, k int) float64 {
 	s = s.weighted()
 	n := len(s.values)
@@ -152,7 +152,7 @@ func plainOptimum(s sample, k int) float64 {
 	return f[n]
 }
 
-// smawkOptimum returns the least squared error by the precise solver alone.
+// smawkOptimum returns the minimal squared error by SMAWK alone.
 func smawkOptimum(smp sample, k int) float64 {
 	var s KMeans
 	scale, weightScale := powerBelow(smp.values), powerBelow(smp.weights)
@@ -170,8 +170,8 @@ func smawkOptimum(smp sample, k int) float64 {
 	return errorOf(smp, c)
 }
 
-// floor is the squared error that values of this size have from the rounding of
-// their centroids to float64 alone.
+// floor is the squared error that results from rounding the centroids of values of this size
+// to float64.
 func floor(s sample) float64 {
 	u := 0x1p-50 * max(math.Abs(s.values[0]), math.Abs(s.values[len(s.values)-1]))
 	w := 0.0
@@ -283,7 +283,7 @@ func FuzzSolve(f *testing.F) {
 	f.Add(uint8(1), []byte("aaaaaaaa"))
 	f.Add(uint8(15), []byte("the quick brown fox jumps over the lazy dog"))
 	f.Fuzz(func(t *testing.T, k uint8, data []byte) {
-		// Two bytes a value: a position on a grid, and a weight of widely varying size.
+		// Two bytes per value: a position on a grid, and a weight of widely varying size.
 		data = data[:min(len(data), 80)]
 		var smp sample
 		type point struct{ v, w float64 }

@@ -75,6 +75,7 @@ func (w *worker) fit(dst []float64, total float64) {
 	s.Solve(h.values, weights, len(dst), dst)
 }
 
+// allZero reports whether every element is 0.
 func allZero(v []float64) bool {
 	for _, x := range v {
 		if x != 0 {

@@ -25,10 +25,10 @@ type Options struct {
 	// negative; nil means 1 everywhere. If it is 0 everywhere, it is ignored.
 	Importance []float32
 
-	// NoRowScale omits the row scales: the fp16 factor of each row, with which rows of
-	// different range share a table. Without them the tables are optimal before they are
-	// rounded; with them the fit alternates between scales and tables and ends at a local
-	// optimum. The package comment says what is exact.
+	// NoRowScale omits the row scales, the fp16 factors with which rows of different range
+	// share a table. Without them the tables are optimal before they are rounded. With them
+	// scales and tables are fitted alternately, and the result is not optimal; see the package
+	// comment.
 	NoRowScale bool
 }
 

@@ -66,9 +66,9 @@ func indexAt(m *Matrix, r, c int) int {
 	return int(bitAt(m.Indices[r*m.RowBytes():(r+1)*m.RowBytes()], c, m.Bits))
 }
 
-// checkMatrix holds every weight, every table and the report against the input:
-// tables ascend and are optimal but for the rounding of their entries, every index
-// is the nearest entry's, the lowest where several are.
+// checkMatrix compares every weight, every table and the report with the input: tables ascend
+// and are optimal up to the rounding of their entries, and every index is that of the nearest
+// entry, ties to the lower one.
 func checkMatrix(t *testing.T, in input, opt Options, m *Matrix, report Report) {
 	t.Helper()
 	if err := m.Validate(); err != nil {
@@ -125,8 +125,8 @@ func checkMatrix(t *testing.T, in input, opt Options, m *Matrix, report Report) 
 		for _, p := range points {
 			smp.values, smp.weights = append(smp.values, p.v), append(smp.weights, p.w)
 		}
-		// Rounding an entry of size e by at most u costs u² a weight; nothing else
-		// separates the table from the optimum.
+		// Rounding an entry by at most u costs at most u² per weight. Apart from that, the
+		// table is optimal.
 		u := max(math.Abs(lut[0]), math.Abs(lut[k-1]))*0x1p-11 + 0x1p-25
 		total := 0.0
 		for _, w := range smp.weights {
@@ -176,7 +176,7 @@ func TestPalettizeWithImportance(t *testing.T) {
 			opt := Options{Bits: bits, GroupRows: 5, Importance: importance, NoRowScale: true}
 			m, report := palettizeWith(t, 2, in, opt)
 			checkMatrix(t, in, opt, m, report)
-			// Importance must matter, and none at all must not.
+			// Importance changes the result; importance 0 everywhere does not.
 			plain, _ := palettizeWith(t, 1, in, Options{Bits: bits, GroupRows: 5, NoRowScale: true})
 			if bits < 8 && slices.Equal(plain.LUT, m.LUT) {
 				t.Errorf("%s: the same tables as without importance", in.name)
@@ -189,8 +189,8 @@ func TestPalettizeWithImportance(t *testing.T) {
 	}
 }
 
-// The three types of the same values must give the same matrix: 16-bit weights take
-// the path of tables and exact sums, F32 the one of sorting.
+// The same values in the three types give the same matrix, although 16-bit weights are counted
+// in tables and F32 weights are sorted.
 func TestTypesAgree(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	const rows, cols = 20, 300
@@ -201,7 +201,7 @@ func TestTypesAgree(t *testing.T) {
 		importance[i] = r.Float32()
 	}
 	for i := range in.src.F32 {
-		// Seven bits of mantissa and moderate size: exact in all three types.
+		// Seven bits of mantissa and a moderate exponent are exact in all three types.
 		v := float32(r.IntN(255)-127) * float32(math.Ldexp(1, -4-r.IntN(6)))
 		in.src.F32[i] = v
 		f16[i], _ = roundF16(float64(v))
@@ -302,12 +302,12 @@ func TestValuesThatCannotBePalettized(t *testing.T) {
 			}
 		}
 	}
-	// fp16 codes, which the values above cannot give.
+	// fp16 codes that the values above do not produce.
 	for _, code := range []uint16{0x7c00, 0xfc00, 0x7c01, 0xffff, 0x7e00} {
 		in := inputs(r, rows, cols, nil)[0]
 		in.src.F16[33*cols+19] = code
 		checkValueError(t, fmt.Sprintf("%#04x", code), 2, in, 33, 19, notFinite)
-		// The tables of counts must be clean again.
+		// The tables of counts must be zero again.
 		in.src.F16[33*cols+19] = 0
 		in.values[33*cols+19] = 0
 		m, report := palettizeWith(t, 2, in, Options{Bits: 4, NoRowScale: true})

@@ -34,6 +34,23 @@ func cellWidth(rms float64, bits int) float64 {
 	return math.Ldexp(1, max(e-1-bits, minCellExp))
 }
 
+// totals returns the total weight of all quotients, and the sum of their squares by weight.
+func (s *rowScaler) totals(scales []uint16, cols int) (total, norm float64) {
+	perRow := float64(cols)
+	if s.importance != nil {
+		perRow = 0
+		for _, x := range s.importance {
+			perRow += float64(x)
+		}
+	}
+	for r, h := range scales {
+		scale := f16Value(h)
+		total += perRow * (scale * scale)
+		norm += s.norms[r]
+	}
+	return total, norm
+}
+
 // firstTable writes the initial table: the k-means optimum of the weights over their row's
 // scale, up to the width of the cells. The alternating fit starts from it, so it need not be
 // exact.
@@ -43,19 +60,7 @@ func (w *worker) firstTable(lut, scales []uint16) {
 		s.grid = new(grid)
 	}
 	g, cols := s.grid, w.m.Cols
-	perRow := float64(cols)
-	if s.importance != nil {
-		perRow = 0
-		for _, x := range s.importance {
-			perRow += float64(x)
-		}
-	}
-	total, norm := 0.0, 0.0 // weight of all quotients, and that times their squares
-	for r, h := range scales {
-		scale := f16Value(h)
-		total += perRow * (scale * scale)
-		norm += s.norms[r]
-	}
+	total, norm := s.totals(scales, cols)
 	if norm == 0 || total == 0 {
 		clear(lut)
 		return

@@ -13,11 +13,10 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// BenchmarkRun quantizes one layer of the AFM shape and an embedding (230 MB of
-// fp16) from the page cache on one core and on all, with row scales, as the command
-// does unless told otherwise, and without, and reports the fp16 bytes of
-// the checkpoint per second and core, hashing and writing included. The peak
-// resident set includes what making the checkpoint took.
+// BenchmarkRun quantizes one layer of the AFM shape and an embedding (230 MB of fp16) from the
+// page cache, on one core and on all, with row scales and without. It reports the fp16 bytes
+// of the checkpoint per second and core, with hashing and writing. The peak resident set
+// includes the creation of the checkpoint.
 func BenchmarkRun(b *testing.B) {
 	const (
 		layers, hidden, ffn    = 1, 3072, 8192
@@ -94,9 +93,9 @@ func benchmarkRun(b *testing.B, cores int, opt Options) {
 	b.ReportMetric(float64(peak)/1e6, "peak-RSS-MB")
 }
 
-// BenchmarkRunCalibrated quantizes afm-mini of the directory that AFMQ_SHARED names to 4
-// bits with row scales and error compensation over 16,384 tokens, on all cores. Its CPU
-// profile (-cpuprofile) says which part of the time are matrix products.
+// BenchmarkRunCalibrated quantizes afm-mini, from the directory in AFMQ_SHARED, to 4 bits with
+// row scales and error compensation over 16,384 tokens, on all cores. Its CPU profile
+// (-cpuprofile) gives the share of the matrix products.
 func BenchmarkRunCalibrated(b *testing.B) {
 	dir := os.Getenv("AFMQ_SHARED")
 	if dir == "" {

@@ -43,6 +43,7 @@ type moments struct {
 	shift  *compute.Matrix          // Σ x·(y-x)ᵀ [n, n]
 }
 
+// newCalibrator returns a calibrator before the first layer.
 func newCalibrator(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Config, text *sensitivity.Calibration) *calibrator {
 	newSide := func() side {
 		return side{model: &infer.Model{Config: cfg, Blocks: make([]infer.Block, cfg.Layers)}, compute: compute}

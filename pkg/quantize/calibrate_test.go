@@ -1,10 +1,7 @@
 package quantize
 
 import (
-	"context"
-	"errors"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,12 +28,12 @@ func textFile(t testing.TB, name, text string) string {
 	return path
 }
 
-// calibration is some 1000 tokens for the tiny model.
+// calibration returns about 1000 tokens of text for the tiny model.
 func calibration(t testing.TB) sensitivity.CalibrationOptions {
 	return sensitivity.CalibrationOptions{Files: []string{textFile(t, "calib.txt", strings.Repeat(story, 20))}, SeqLen: 64, Tokens: 1024}
 }
 
-// sampled is a file of text that the tiny model wrote.
+// sampled returns a file of text sampled from the tiny model.
 func sampled(t *testing.T) string {
 	t.Helper()
 	pool := newPool(t, 2)
@@ -51,7 +48,7 @@ func sampled(t *testing.T) string {
 	return textFile(t, "sampled.txt", strings.Join(texts, "\n"))
 }
 
-// divergence is the mean KL of an artifact on a text that it was not calibrated on.
+// divergence returns the mean KL of an artifact on a text that it was not calibrated on.
 func divergence(t *testing.T, out, model string) float64 {
 	t.Helper()
 	pool := newPool(t, 2)
@@ -74,8 +71,8 @@ func divergence(t *testing.T, out, model string) float64 {
 	return e.KL.Mean
 }
 
-// Compensation lowers the divergence on other text, the manifest says what was done, the
-// artifact is whole, and the bytes depend on neither threads nor interruptions.
+// Compensation lowers the divergence on other text, the manifest records it, the artifact is
+// valid, and the bytes do not depend on threads or interruptions.
 func TestCompensation(t *testing.T) {
 	opts := Options{Model: tinyModel, Bits: 2, Overrides: []sensitivity.Override{{Pattern: `layers\.1\..*up_proj`, Bits: 16}}}
 	plain, _ := run(t, newPool(t, 2), opts)
@@ -114,11 +111,11 @@ func TestCompensation(t *testing.T) {
 	}
 }
 
-// A module whose inputs say nothing is palettized as it is, and the report says so.
+// A module whose inputs are all zero is palettized without compensation, with a warning.
 func TestCompensationFallsBack(t *testing.T) {
 	s := newSynthetic(safetensors.F32, true)
 	norm := s.tensor("model.layers.1.post_attention_layernorm.weight")
-	norm.data = make([]byte, len(norm.data)) // gate and up of layer 1 see zeros, and so does down
+	norm.data = make([]byte, len(norm.data)) // the inputs of gate, up and down of layer 1 are zero
 	opts := Options{Model: s.write(t, 1), Calibration: calibration(t), NoRowScale: true}
 	opts.Calibration.SeqLen = 32
 	out, res := run(t, newPool(t, 2), opts)
@@ -154,7 +151,7 @@ func openTensors(t *testing.T, dir string) map[string][]byte {
 	return out
 }
 
-// A palettized head, biases and an untied embedding go through the walk too.
+// Compensation supports a palettized head, biases and an untied embedding.
 func TestCompensationOfHeadAndBiases(t *testing.T) {
 	for _, o := range [][]sensitivity.Override{nil, {{Pattern: "lm_head", Bits: 4}}} {
 		opts := Options{Model: newSynthetic(safetensors.BF16, true).write(t, 2), Overrides: o, Calibration: calibration(t), NoRowScale: true}
@@ -170,109 +167,7 @@ func TestCompensationOfHeadAndBiases(t *testing.T) {
 	}
 }
 
-// One command does what scoring, planning and quantizing do one after another, also when
-// it is interrupted in any of them.
-func TestRequest(t *testing.T) {
-	opts := Options{
-		Model: tinyModel, Calibration: calibration(t), Compensate: artifact.NoCompensation,
-		Request: &sensitivity.Request{Target: sensitivity.Target{BPW: 3.4}},
-	}
-	want, res := run(t, newPool(t, 2), opts)
-	if res.Plan == nil || res.BPW.Projections > 3.4 || res.BPW.Projections < 3.1 || res.BPW != res.Plan.BPW || res.Bytes != res.Plan.Bytes {
-		t.Fatalf("%+v", res)
-	}
-	path := filepath.Join(t.TempDir(), "scores.json")
-	s, _, err := sensitivity.Score(bg, newPool(t, 1), path, false, sensitivity.ScoreOptions{
-		Model: tinyModel, GroupRows: 16, RowScale: true, Calibration: opts.Calibration, ToolVersion: "test",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, shape, err := sensitivity.ReadScores(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan, err := sensitivity.MakePlan(s, shape, sensitivity.Request{Target: sensitivity.Target{BPW: 3.4}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	byPlan, _ := run(t, newPool(t, 2), Options{Model: tinyModel, Plan: plan, PlanFile: "plan.json", Calibration: opts.Calibration, Compensate: artifact.NoCompensation})
-	sameContents(t, byPlan, want)
-
-	for _, n := range []int{1, 20} {
-		opts.Out = filepath.Join(t.TempDir(), "out")
-		interrupt(t, opts, n)
-		run(t, newPool(t, 1), opts)
-		sameContents(t, opts.Out, want)
-	}
-	// In the scores.
-	opts.Out = filepath.Join(t.TempDir(), "out")
-	opts.Method, opts.Compensate = sensitivity.KL, artifact.NoCompensation
-	opts.Calibration.Tokens = 128
-	ctx, cancel := context.WithCancel(bg)
-	stopped := opts
-	stopped.ToolVersion, stopped.Progress = "test", &stageHook{stage: "score by kl", left: 5, at: cancel}
-	if _, err := runOn(ctx, newPool(t, 2), stopped); !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(stateDir(opts.Out)); err != nil {
-		t.Fatal(err)
-	}
-	run(t, newPool(t, 2), opts)
-	whole := opts
-	whole.Out = ""
-	want, _ = run(t, newPool(t, 2), whole)
-	sameContents(t, opts.Out, want)
-	wantOnly(t, opts.Out)
-}
-
-// stageHook calls at when a stage has advanced left times.
-type stageHook struct {
-	stage string
-	in    bool
-	left  int
-	at    func()
-}
-
-func (h *stageHook) Stage(name string, _ int64, _ string) { h.in = name == h.stage }
-func (h *stageHook) Done()                                {}
-func (h *stageHook) Status(string)                        {}
-func (h *stageHook) Advance(int64) {
-	if h.in {
-		if h.left--; h.left == 0 {
-			h.at()
-		}
-	}
-}
-
-func TestRequestRefuses(t *testing.T) {
-	text := calibration(t)
-	target := func(bpw float64) *sensitivity.Request {
-		return &sensitivity.Request{Target: sensitivity.Target{BPW: bpw}}
-	}
-	for name, c := range map[string]struct {
-		o     Options
-		kind  fault.Kind
-		parts []string
-	}{
-		// Before any calibration: the text does not even exist.
-		"too few bits": {Options{Request: target(1), Calibration: sensitivity.CalibrationOptions{Files: []string{"/nowhere"}}, NoRowScale: true}, fault.Infeasible, []string{"cannot be reached", "2.0"}},
-		"no text":      {Options{Request: target(3)}, fault.Usage, []string{"calibration text"}},
-		"both":         {Options{Request: target(3), Plan: &sensitivity.Plan{}, Calibration: text}, fault.Usage, []string{"exclude"}},
-		"gptq alone":   {Options{Compensate: artifact.GPTQ}, fault.Usage, []string{"gptq"}},
-		"no such way":  {Options{Compensate: "magic", Calibration: text}, fault.Usage, []string{"magic"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			parent := t.TempDir()
-			c.o.Model, c.o.Out = tinyModel, filepath.Join(parent, "out")
-			_, err := runOn(bg, newPool(t, 1), c.o)
-			wantFault(t, err, c.kind, c.parts...)
-			wantEmpty(t, parent)
-		})
-	}
-}
-
-// A weight that is no number is reported where it stands.
+// A weight that is not finite is reported with its position.
 func TestCompensationOfBadWeights(t *testing.T) {
 	s := newSynthetic(safetensors.F32, true)
 	x := s.tensor("model.layers.0.self_attn.k_proj.weight")
@@ -282,7 +177,7 @@ func TestCompensationOfBadWeights(t *testing.T) {
 	_, err := runOn(bg, newPool(t, 2), opts)
 	wantFault(t, err, fault.Input, "k_proj.weight", "NaN")
 	if !strings.Contains(err.Error(), "77") && !strings.Contains(err.Error(), "row 3, column 5") {
-		t.Errorf("%v: not where it stands", err)
+		t.Errorf("%v: without its position", err)
 	}
 	wantEmpty(t, filepath.Dir(opts.Out))
 }

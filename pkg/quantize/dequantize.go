@@ -2,7 +2,6 @@ package quantize
 
 import (
 	"context"
-	"encoding/json"
 	"path/filepath"
 	"slices"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
-	"afmq/pkg/model"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
@@ -128,62 +126,6 @@ type dequantizer struct {
 	total    int64              // bytes of model.safetensors
 	config   []byte
 	adapter  *adapter.Adapter // nil without one
-}
-
-// openAdapter reads the adapter to merge, if there is one.
-func (d *dequantizer) openAdapter(opts DequantizeOptions) error {
-	if opts.Adapter == "" {
-		return nil
-	}
-	cfg, err := model.LoadConfig(d.a.Dir)
-	if err != nil {
-		return err
-	}
-	d.adapter, err = adapter.Open(opts.Adapter, d.a.Dir, cfg, opts.AllowUnbound)
-	return err
-}
-
-// dequantizeIdentity is everything that the checkpoint depends on. The manifest has the
-// digest of every file of the artifact.
-type dequantizeIdentity struct {
-	Job         string            `json:"job"`
-	ToolVersion string            `json:"tool_version"`
-	Manifest    string            `json:"manifest"` // SHA-256
-	Adapter     map[string]string `json:"adapter"`  // SHA-256 by file; empty without an adapter
-}
-
-func (d *dequantizer) identity(ctx context.Context, opts DequantizeOptions) ([]byte, error) {
-	manifest, err := artifact.HashFile(ctx, filepath.Join(d.a.Dir, artifact.ManifestFile), artifact.ManifestFile, nil)
-	if err != nil {
-		return nil, err
-	}
-	id := dequantizeIdentity{Job: "dequantize/v2", ToolVersion: opts.ToolVersion, Manifest: manifest.SHA256, Adapter: map[string]string{}}
-	if opts.Adapter != "" {
-		for _, name := range []string{adapter.ConfigFile, adapter.WeightsFile} {
-			digest, err := artifact.HashFile(ctx, filepath.Join(opts.Adapter, name), name, nil)
-			if err != nil {
-				return nil, err
-			}
-			id.Adapter[name] = digest.SHA256
-		}
-	}
-	return json.Marshal(id)
-}
-
-// merged returns a function that fills rows like fill and adds the adapter, scale·B·A.
-func (d *dequantizer) merged(spec model.TensorSpec, w adapter.Weights, fill func(dst []float32, r0, r1 int) error) func(dst []float32, r0, r1 int) error {
-	rank, cols, scale := d.adapter.Config.RankOf(spec.Module()), spec.Shape[1], d.adapter.Config.ScaleOf(spec.Module())
-	return func(dst []float32, r0, r1 int) error {
-		if err := fill(dst, r0, r1); err != nil {
-			return err
-		}
-		for r := r0; r < r1; r++ {
-			for j, x := range w.B[r*rank : (r+1)*rank] {
-				kernel.AddScaled(dst[(r-r0)*cols:(r-r0+1)*cols], w.A[j*cols:(j+1)*cols], scale*x)
-			}
-		}
-		return nil
-	}
 }
 
 // plan sets the tensors, the size and the config of the checkpoint.

@@ -17,8 +17,8 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// A dequantized checkpoint holds exactly the fp16 nearest to what the artifact
-// stands for, and can be quantized again.
+// A dequantized checkpoint holds the weights of the artifact, rounded to fp16, and can be
+// quantized again.
 func TestDequantize(t *testing.T) {
 	pool := newPool(t, 2)
 	art, _ := run(t, pool, Options{
@@ -46,9 +46,9 @@ func TestDequantize(t *testing.T) {
 		kernel.F32ToF16(half, want)
 		x, ok := f.Tensor(st.Spec.Name)
 		if !ok || x.DType != safetensors.F16 || !bytes.Equal(x.Bytes(), uint16Bytes(half)) {
-			t.Errorf("%s is not the fp16 of what is stored", st.Spec.Name)
+			t.Errorf("%s is not the stored tensor rounded to fp16", st.Spec.Name)
 		}
-		if st.Form == artifact.Palette { // without row scales nothing is rounded
+		if st.Form == artifact.Palette { // exact without row scales
 			back := make([]float32, len(want))
 			kernel.F16ToF32(back, half)
 			for k := range back {
@@ -72,7 +72,7 @@ func TestDequantize(t *testing.T) {
 	for i := range a.Layout {
 		if st := &a.Layout[i]; st.Form == artifact.Palette {
 			if !bytes.Equal(floatBytes(safetensors.F32, denseValues(t, a, st)), floatBytes(safetensors.F32, denseValues(t, b, &b.Layout[i]))) {
-				t.Errorf("%s: quantizing what was dequantized changes it", st.Spec.Name)
+				t.Errorf("%s: changes when it is quantized again", st.Spec.Name)
 			}
 		}
 	}
@@ -135,7 +135,7 @@ func TestDequantizeRefuses(t *testing.T) {
 	wantFault(t, err, fault.Output)
 }
 
-// A value beyond fp16 is refused, not turned into infinity.
+// A value outside the range of fp16 is an error, not an infinity.
 func TestDequantizeOverflow(t *testing.T) {
 	pool := newPool(t, 2)
 	s := newSynthetic(safetensors.F32, false)
@@ -147,8 +147,8 @@ func TestDequantizeOverflow(t *testing.T) {
 	wantEmpty(t, parent)
 }
 
-// A killed run leaves files of its artifact. Those of an artifact with the same tensors and
-// other files must not reach the target.
+// A killed run leaves files of its artifact. A run for an artifact with the same tensors but
+// other files must not publish them.
 func TestDequantizeAfterKill(t *testing.T) {
 	s := newSynthetic(safetensors.F16, true)
 	model := s.write(t, 1)

@@ -13,7 +13,7 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// Every figure is what a plain reading of both artifacts and of their source gives.
+// Every figure equals that of a direct computation from both artifacts and their source.
 func TestDiffFigures(t *testing.T) {
 	pool := newPool(t, 2)
 	model := newSynthetic(safetensors.BF16, true).write(t, 1)
@@ -84,7 +84,7 @@ func TestDiffFigures(t *testing.T) {
 	if d.Same || d.SameContent || d.A.ContentHash != a.Manifest.ContentHash || d.B.BPW != b.Manifest.BPW || *d.A.Ledger != a.Manifest.Ledger || d.IsSource != nil {
 		t.Errorf("%+v", d)
 	}
-	// The manifests give the same errors, and nothing depends on the number of threads.
+	// The manifests have the same errors, and the result does not depend on the threads.
 	m, err := artifact.Diff(bg, newPool(t, 1), dirA, dirB, artifact.DiffOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -111,8 +111,8 @@ func near(t *testing.T, what string, got, want float64) {
 	}
 }
 
-// A checkpoint beside an artifact: the distance is the relative error that the manifest
-// has, and the manifest says whether this was made from that.
+// For a checkpoint and an artifact, the distance is the relative error in the manifest, and the
+// manifest tells whether the artifact was made from the checkpoint.
 func TestDiffOfCheckpointAndArtifact(t *testing.T) {
 	pool := newPool(t, 2)
 	model := newSynthetic(safetensors.F16, false).write(t, 1)
@@ -142,7 +142,8 @@ func TestDiffOfCheckpointAndArtifact(t *testing.T) {
 	}
 }
 
-// What is the same is the same however it is cut, and one byte beside the weights is not.
+// Equal checkpoints are equal whatever their shards; one changed byte in another file is a
+// difference.
 func TestDiffSame(t *testing.T) {
 	pool := newPool(t, 2)
 	model := newSynthetic(safetensors.F16, false).write(t, 1)

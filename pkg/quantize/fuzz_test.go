@@ -8,7 +8,7 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// A journal can hold anything; what is taken from it fits the job.
+// Whatever a journal holds, the accepted records fit the job.
 func FuzzReadRecords(f *testing.F) {
 	j := &job{items: []item{
 		{outs: []safetensors.Info{{Name: "a", DType: safetensors.F16, Shape: []int{2}}}},

@@ -43,12 +43,12 @@ func (x tensor) info() safetensors.Info {
 	return safetensors.Info{Name: x.name, DType: x.dtype, Shape: x.shape}
 }
 
-// shape of the synthetic checkpoints: neither 24 nor 8 nor 40 is a multiple of 16.
+// Dimensions of the synthetic checkpoints; 24, 8 and 40 are no multiples of 16.
 const (
 	synHidden = 24
 	synKV     = 8
 	synFFN    = 40
-	synVocab  = 2048 // what the tokenizer needs
+	synVocab  = 2048 // required by the tokenizer
 	synLayers = 2
 )
 
@@ -108,7 +108,7 @@ func newSynthetic(dtype safetensors.DType, bias bool) *synthetic {
 	return s
 }
 
-// tie makes the head share the embedding, stored under the names given.
+// tie ties the head to the embedding and stores the weight under these names.
 func (s *synthetic) tie(names ...string) {
 	s.config["tie_word_embeddings"] = true
 	embed := *s.tensor("model.embed_tokens.weight")
@@ -302,7 +302,7 @@ func runOn(ctx context.Context, pool *compute.Pool, opts Options) (*Result, erro
 	return Run(ctx, opts)
 }
 
-// run quantizes into a new directory beside nothing else.
+// run quantizes into a new directory, or opts.Out, and fails the test on an error.
 func run(t testing.TB, pool *compute.Pool, opts Options) (string, *Result) {
 	t.Helper()
 	if opts.Out == "" {

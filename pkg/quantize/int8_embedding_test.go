@@ -25,8 +25,8 @@ func openMatrix(t testing.TB, dtype safetensors.DType, rows, cols int, v []float
 	return x
 }
 
-// The definition, in float64: every value is within half a step of q·scale, the
-// largest of a row is ±127, the scale is absmax/127 in float32.
+// The definition in float64: every value is within scale/2 of q·scale, the largest value of a
+// row is ±127, and the scale is absmax/127 in float32.
 func TestQuantizeRows(t *testing.T) {
 	const rows, cols = 131, 37
 	v := make([]float32, rows*cols)

@@ -123,6 +123,7 @@ func (o *Options) scoring() sensitivity.ScoreOptions {
 	}
 }
 
+// storage returns the stored form of palettes.
 func (o *Options) storage() sensitivity.Storage {
 	return sensitivity.Storage{GroupRows: o.GroupRows, RowScale: !o.NoRowScale}
 }

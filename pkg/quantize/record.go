@@ -27,6 +27,7 @@ type record struct {
 // and of the widths of its modules.
 type recordKey string
 
+// newRecordKey returns the key of a job with this identity and these widths.
 func newRecordKey(identity []byte, widths map[string]sensitivity.Width) (recordKey, error) {
 	modules := make(map[string]string, len(widths))
 	for name, w := range widths {

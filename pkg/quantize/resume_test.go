@@ -16,8 +16,8 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// hook is a progress reporter that calls at after every finished tensor of the
-// stage that quantizes, counted from 1.
+// hook is a progress reporter that calls at with the number of finished tensors, after each
+// tensor of the stage "quantize".
 type hook struct {
 	in bool
 	n  int
@@ -38,8 +38,7 @@ func stateDir(out string) string {
 	return filepath.Join(filepath.Dir(out), "."+filepath.Base(out)+".afmq")
 }
 
-// interrupt runs until n tensors are finished, cancels, and checks that only the
-// state is left.
+// interrupt cancels a run after n tensors and checks that only the saved state is left.
 func interrupt(t *testing.T, opts Options, n int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(bg)
@@ -70,7 +69,7 @@ func smallModel(t *testing.T) (opts Options, want string, tensors int) {
 	return opts, want, len(s.tensors) - 1
 }
 
-// After an interruption at any tensor the same call ends with the same bytes.
+// After an interruption at any tensor, the same call gives the bytes of an uninterrupted run.
 func TestResumeAfterInterruption(t *testing.T) {
 	opts, want, tensors := smallModel(t)
 	for n := 1; n < tensors; n++ {
@@ -78,15 +77,14 @@ func TestResumeAfterInterruption(t *testing.T) {
 		interrupt(t, opts, n)
 		_, res := run(t, newPool(t, 2), opts)
 		if res.ResumedModules < n {
-			t.Errorf("interrupted after %d: %d taken over", n, res.ResumedModules)
+			t.Errorf("interrupted after %d: %d kept", n, res.ResumedModules)
 		}
 		sameContents(t, opts.Out, want)
 		wantOnly(t, opts.Out)
 	}
 }
 
-// The same for a run that never got to clean up: its files as they were at each
-// tensor.
+// The same for a run that was killed: it resumes from its files as they were at each tensor.
 func TestResumeAfterCrash(t *testing.T) {
 	opts, want, tensors := smallModel(t)
 	snapshots := make([]string, 0, tensors)
@@ -111,8 +109,7 @@ func TestResumeAfterCrash(t *testing.T) {
 	}
 }
 
-// What an earlier run left is not trusted: whatever happened to it, the result is
-// the same.
+// Saved state is verified: whatever its damage, the result is the same.
 func TestResumeFromDamagedState(t *testing.T) {
 	opts, want, _ := smallModel(t)
 	partial := func(out string) string {
@@ -152,7 +149,7 @@ func TestResumeFromDamagedState(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		{"closed", func(t *testing.T, out string) { // no item lost, only the name is final
+		{"closed", func(t *testing.T, out string) { // the file has its final name
 			name := partial(out)
 			if err := os.Rename(name, strings.TrimSuffix(name, ".partial")); err != nil {
 				t.Fatal(err)
@@ -191,26 +188,26 @@ func TestResumeRefusesAnotherJob(t *testing.T) {
 	_, err = runOn(bg, newPool(t, 2), other)
 	wantFault(t, err, fault.Input, "tool_version")
 
-	// The refusals have not touched the state.
+	// The refusals have not changed the state.
 	kept := opts
 	_, res := run(t, newPool(t, 2), kept)
 	if res.ResumedModules < 5 {
-		t.Errorf("%d taken over after the refusals", res.ResumedModules)
+		t.Errorf("%d kept after the refusals", res.ResumedModules)
 	}
 	sameContents(t, opts.Out, want)
 
-	// --restart discards it.
+	// Restart discards it.
 	other = opts
 	other.Out = filepath.Join(t.TempDir(), "out")
 	interrupt(t, other, 5)
 	other.Bits, other.Restart = 2, true
 	_, res = run(t, newPool(t, 2), other)
 	if res.ResumedModules != 0 {
-		t.Errorf("%d taken over in spite of restart", res.ResumedModules)
+		t.Errorf("%d kept despite restart", res.ResumedModules)
 	}
 }
 
-// A source that changed meanwhile is told by its bytes, not by its header.
+// A changed source is detected by its bytes, not only by its header.
 func TestResumeRefusesAnotherSource(t *testing.T) {
 	s := newSynthetic(safetensors.F16, false)
 	opts := Options{Model: s.write(t, 1), Out: filepath.Join(t.TempDir(), "out"), NoRowScale: true}
@@ -225,11 +222,11 @@ func TestResumeRefusesAnotherSource(t *testing.T) {
 	wantFault(t, err, fault.Input, "model.layers.0.input_layernorm.weight", "changed")
 	writeFile(t, path, good)
 	if _, res := run(t, newPool(t, 2), opts); res.ResumedModules < 5 {
-		t.Errorf("%d taken over: the refusal threw the state away", res.ResumedModules)
+		t.Errorf("%d kept: the refusal discarded the state", res.ResumedModules)
 	}
 }
 
-// An error of the input in the middle of a resumed run leaves nothing.
+// An input error in a resumed run leaves nothing.
 func TestInputErrorDiscardsState(t *testing.T) {
 	s := newSynthetic(safetensors.F32, false)
 	copy(s.tensor("lm_head.weight").data, []byte{0, 0, 0xc0, 0x7f})

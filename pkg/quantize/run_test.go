@@ -35,7 +35,7 @@ func TestRunTiny(t *testing.T) {
 	if l.Total != st.Size() || res.Bytes != st.Size() || l.Indices+l.LUT+l.RowScale+l.Embedding+l.Other+l.Container != st.Size() {
 		t.Errorf("ledger %+v, result %d, file of %d bytes", l, res.Bytes, st.Size())
 	}
-	// The figures by hand: 4 layers, d 128, 192 query and 64 key/value rows, FFN 352.
+	// Computed by hand: 4 layers, d 128, 192 query and 64 key/value rows, FFN 352.
 	q, kv, o, ffn := 192*128, 64*128, 128*192, 352*128
 	weights := 4 * (q + 2*kv + o + 3*ffn)
 	groups := 4 * (192/16 + 2*64/16 + 128/16 + 2*352/16 + 128/16)
@@ -83,7 +83,7 @@ func TestRunTiny(t *testing.T) {
 	wantOnly(t, out)
 }
 
-// wantOnly fails if anything lies beside the artifact.
+// wantOnly fails if the parent of the artifact has other entries.
 func wantOnly(t *testing.T, out string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(out))
@@ -97,8 +97,8 @@ func wantOnly(t *testing.T, out string) {
 	}
 }
 
-// Every stored value is checked against the source: palettes hold the nearest
-// entry of the group's table, and the reported error is the one that is there.
+// Every stored value is compared with the source: palettes hold the nearest entry of the
+// group's table, and the reported error is the actual one.
 func TestRunValues(t *testing.T) {
 	for _, c := range []struct {
 		dtype safetensors.DType
@@ -170,7 +170,7 @@ func openArtifact(t *testing.T, dir string) *artifact.Reader {
 	return a
 }
 
-// denseValues reads a stored tensor the plain way, from the format's definition.
+// denseValues dequantizes a stored tensor by the definition of the format.
 func denseValues(t *testing.T, a *artifact.Reader, st *artifact.StoredTensor) []float32 {
 	t.Helper()
 	var parts []*safetensors.Tensor
@@ -250,8 +250,7 @@ func TestThreadsGiveTheSameBytes(t *testing.T) {
 	sameContents(t, three, one)
 }
 
-// How a checkpoint is cut into files, and which name a tied weight has, is not
-// part of what it says.
+// The shards of a checkpoint and the name of a tied weight do not affect the artifact.
 func TestFormsOfTheSameCheckpoint(t *testing.T) {
 	pool := newPool(t, 2)
 	s := newSynthetic(safetensors.BF16, false)
@@ -418,7 +417,7 @@ func TestRefusedTargets(t *testing.T) {
 	}
 }
 
-// Tensors that can be computed from config.json are left out; nothing else is.
+// Only tensors that follow from config.json are left out.
 func TestIgnorableTensors(t *testing.T) {
 	pool := newPool(t, 1)
 	s := newSynthetic(safetensors.BF16, false)
@@ -430,7 +429,7 @@ func TestIgnorableTensors(t *testing.T) {
 	}
 }
 
-// The source digest names what the checkpoint holds.
+// The source digest identifies the content of the checkpoint.
 func TestSourceDigest(t *testing.T) {
 	pool := newPool(t, 1)
 	s := newSynthetic(safetensors.BF16, false)
