@@ -27,10 +27,10 @@ type jobIdentity struct {
 	Method       sensitivity.Method   `json:"method"`
 	Source       string               `json:"source,omitempty"` // digest of the weights; only with a request
 	Compute      string               `json:"compute"`
-	Kernels      string               `json:"kernels"` // "generic" or "vector": their results differ in the last digits
-	Modules      map[string]string    `json:"modules"` // width by module; empty with a request
-	Files        map[string]string    `json:"files"`   // SHA-256 of config.json and of the files that are copied
-	Tensors      map[string]string    `json:"tensors"` // type and shape of the checkpoint's tensors
+	Kernels      string               `json:"kernels,omitempty"` // "generic" or "vector", whose model outputs differ in the last digits; only with text
+	Modules      map[string]string    `json:"modules"`           // width by module; empty with a request
+	Files        map[string]string    `json:"files"`             // SHA-256 of config.json and of the files that are copied
+	Tensors      map[string]string    `json:"tensors"`           // type and shape of the checkpoint's tensors
 }
 
 // textIdentity is what the manifest records of the calibration text, except for passages,
@@ -50,7 +50,7 @@ func (r *request) identity(ctx context.Context, pool *compute.Pool) ([]byte, err
 	id := jobIdentity{
 		Job: "quantize/v2", ToolVersion: opts.ToolVersion, Bits: opts.Bits, GroupRows: opts.GroupRows, RowScale: !opts.NoRowScale,
 		Compensation: opts.Compensate, Request: opts.Request, Method: opts.Method,
-		Compute: opts.Compute.String(), Kernels: kernels(),
+		Compute: opts.Compute.String(),
 		Modules: map[string]string{}, Files: map[string]string{artifact.ConfigFile: infile.SHA256(src.RawConfig)}, Tensors: map[string]string{},
 	}
 	if r.widths == nil {
@@ -62,6 +62,7 @@ func (r *request) identity(ctx context.Context, pool *compute.Pool) ([]byte, err
 	if r.text != nil {
 		t := &r.text.Record
 		id.Calibration = &textIdentity{Digest: t.Digest, SeqLen: t.SeqLen, Seed: t.Seed, Files: t.Files}
+		id.Kernels = kernels()
 	}
 	for _, c := range src.Copies {
 		id.Files[c.Name] = c.SHA256
@@ -77,8 +78,8 @@ func (r *request) identity(ctx context.Context, pool *compute.Pool) ([]byte, err
 	return json.Marshal(id)
 }
 
-// kernels names the class of kernels in use. All vector instruction sets give the same
-// bits; plain Go gives others.
+// kernels returns the class of kernels in use. All vector instruction sets give the same bits
+// in f32; plain Go gives others.
 func kernels() string {
 	if compute.Level() == "generic" {
 		return "generic"
