@@ -45,7 +45,7 @@ type textIdentity struct {
 // identity returns the identity of a run as JSON. The widths of a request follow from its
 // scores, and so from all weights; it therefore includes their digest. Otherwise the weights
 // of finished modules are compared with their records when the run resumes.
-func (r *request) identity(ctx context.Context, pool *compute.Pool) ([]byte, error) {
+func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error) {
 	src, opts := r.src, r.opts
 	id := jobIdentity{
 		Job: "quantize/v2", ToolVersion: opts.ToolVersion, Bits: opts.Bits, GroupRows: opts.GroupRows, RowScale: !opts.NoRowScale,

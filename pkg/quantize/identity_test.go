@@ -27,7 +27,7 @@ func identityOf(t *testing.T, opts Options) []byte {
 		t.Fatal(err)
 	}
 	defer src.Close()
-	r := &request{opts: opts, src: src}
+	r := &setup{opts: opts, src: src}
 	if err := r.prepare(); err != nil {
 		t.Fatal(err)
 	}

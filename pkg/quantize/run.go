@@ -49,7 +49,7 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 		return nil, err
 	}
 	defer src.Close()
-	r := &request{opts: opts, src: src}
+	r := &setup{opts: opts, src: src}
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
@@ -66,8 +66,8 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	return res, nil
 }
 
-// request is a run up to the point where every module has a width.
-type request struct {
+// setup is a run up to the point where every module has a width.
+type setup struct {
 	opts   Options
 	src    *artifact.Source
 	shape  *sensitivity.Shape
@@ -80,7 +80,7 @@ type request struct {
 
 // prepare does everything that needs no output directory, which is all but the scores. An
 // infeasible target is an error before the calibration text is read.
-func (r *request) prepare() (err error) {
+func (r *setup) prepare() (err error) {
 	if r.shape, err = sensitivity.ReadShape(r.src.Config, r.src.Checkpoint, r.src.Dir); err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (r *request) prepare() (err error) {
 }
 
 // open opens the saved state of an interrupted run of this job, or creates new state.
-func (r *request) open(ctx context.Context, pool *compute.Pool) (*stage.Dir, error) {
+func (r *setup) open(ctx context.Context, pool *compute.Pool) (*stage.Dir, error) {
 	var err error
 	if r.id, err = r.identity(ctx, pool); err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func (r *request) open(ctx context.Context, pool *compute.Pool) (*stage.Dir, err
 
 // plan scores the modules and makes the plan of a request. Otherwise it returns the plan of
 // the options, if any.
-func (r *request) plan(ctx context.Context, pool *compute.Pool, journal *stage.Journal) (*sensitivity.Plan, error) {
+func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Journal) (*sensitivity.Plan, error) {
 	if r.widths != nil {
 		return r.opts.Plan, nil
 	}
@@ -141,7 +141,7 @@ func (r *request) plan(ctx context.Context, pool *compute.Pool, journal *stage.J
 }
 
 // fill writes the content of dir and publishes it.
-func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (res *Result, err error) {
+func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (res *Result, err error) {
 	finished := false
 	defer func() {
 		if !finished {
