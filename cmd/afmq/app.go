@@ -35,9 +35,11 @@ func newRootCommand(a *app) *cobra.Command {
 		Use:   "afmq",
 		Short: "Compress language models to 2 to 4 bits per weight and measure the loss",
 		Long: `afmq compresses a 16-bit Hugging Face checkpoint the way Apple compresses its
-on-device foundation model: every 16 rows of a projection share a k-means
-look-up table of 4 or 16 values (2 or 4 bits per weight; 1 to 8 on request), the
-embedding becomes 8 bit per row. The built-in inference engine measures the loss.
+on-device foundation model: every 16 rows of a projection share a look-up table of
+4 or 16 values (2 or 4 bits per weight; 1 to 8 on request), each row has an fp16
+scale, and the embedding becomes 8-bit integers. Without row scales the tables are the
+exact k-means optimum, rounded to fp16; with them, the default, they are close to it.
+The built-in inference engine then measures what was lost.
 
 MODEL is a Hugging Face directory (config.json, model.safetensors or shards,
 tokenizer.json) of the Llama, Mistral, Qwen2 or Qwen3 family in F16, BF16 or F32.

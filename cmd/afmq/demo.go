@@ -25,22 +25,22 @@ import (
 )
 
 const (
-	demoTokens = 256 // tokens of a text at most
+	demoTokens = 256 // maximum length of a text
 	demoPrompt = "The old man looked at the sea and"
 	demoSeed   = 1
 )
 
-// demoVolume is how much the demo does; tests take less of it.
+// demoVolume is the amount of work; tests reduce it.
 var demoVolume = struct {
-	texts      int   // that the model writes for its own evaluation
-	trainTexts int   // and others to calibrate and to train on
-	training   int64 // tokens that the adapter is trained on
+	texts      int   // sampled for the evaluation
+	trainTexts int   // sampled for calibration and training
+	training   int64 // training tokens of the adapter
 }{48, 160, 120000}
 
 // demoRow is one model of the demo's table.
 type demoRow struct {
 	Name       string  `json:"name"`
-	Bytes      int64   `json:"bytes"` // model.safetensors, and the adapter's weights where there is one
+	Bytes      int64   `json:"bytes"` // of model.safetensors, plus the adapter's weights if there is one
 	BPW        float64 `json:"bpw"`   // of the projections
 	Perplexity float64 `json:"perplexity"`
 	KL         float64 `json:"kl_mean"` // to the 16-bit model, nats per token
@@ -59,17 +59,17 @@ func newDemoCommand(a *app) *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Run the main job on the small model inside this program",
-		Long: `Compresses the model that this program carries (1.07 M parameters in the shape of
-Apple's on-device model): to 4 bits, to 3.5 bits on average, each module as many as it
-needs, and to 2 bits, for which an adapter is trained that wins back what that costs. It
-checks every artifact and shows sizes, perplexity, divergence and a sentence from each.
-All text is written by the 16-bit model itself, other text to calibrate and to train on
-than to score, so that its perplexity there is the exponential of its own entropy.`,
+		Short: "Quantize and evaluate a small model embedded in this program",
+		Long: `Quantizes the embedded model (1.07 M parameters, the architecture of Apple's on-device
+model) three times: to 4 bits, to an average of 3.5 bits with a width for each module, and
+to 2 bits, for which it also trains a recovery adapter. It verifies every artifact and
+prints size, perplexity, divergence and a generated sentence of each. The 16-bit model
+samples all text, with separate texts for calibration and training, and for evaluation;
+its perplexity is therefore the exponential of its own entropy.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), a, out) },
 	}
-	cmd.Flags().StringVar(&out, "out", "", "keep the checkpoint, the text, the artifacts and the adapter in this new `DIR`")
+	cmd.Flags().StringVar(&out, "out", "", "keep checkpoint, text, artifacts and adapter in a new `DIR`")
 	return cmd
 }
 
@@ -95,7 +95,7 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	if err := writeTraining(ctx, a, reference, train); err != nil {
 		return err
 	}
-	corpus, err := eval.EncodeTexts("the text of the 16-bit model", texts, reference.Tokenizer, reference.Config.Separator())
+	corpus, err := eval.EncodeTexts("the sampled text", texts, reference.Tokenizer, reference.Config.Separator())
 	if err != nil {
 		return err
 	}
@@ -124,9 +124,9 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	} {
 		name := strings.TrimSuffix(strings.TrimPrefix(job.Out, "afm-tiny-"), "bit") + " bit"
 		job.Model, job.Out = source, filepath.Join(dir, job.Out)
-		job.RowScale, job.Compensate, job.Calibration = true, artifact.GPTQ, calibration
-		job.Progress, job.ToolVersion = a.progress(), version
-		r, err := quantize.Run(ctx, a.workers(), job)
+		job.Calibration = calibration
+		job.Pool, job.Progress, job.ToolVersion = a.workers(), a.progress(), version
+		r, err := quantize.Run(ctx, job)
 		if err != nil {
 			return err
 		}
@@ -154,14 +154,14 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	return a.print(o, func(w io.Writer) error { return printDemo(w, o, out) })
 }
 
-// writeTexts lets the model write.
+// writeTexts samples texts from the model.
 func writeTexts(ctx context.Context, a *app, m *infer.Model, n int, seed uint64) ([]string, error) {
-	a.progress().Stage("writing a text with the 16-bit model", int64(n), "texts")
+	a.progress().Stage("sample text from the 16-bit model", int64(n), "texts")
 	defer a.progress().Done()
 	return m.SampleTexts(ctx, a.workers(), n, demoTokens, seed)
 }
 
-// writeTraining lets the model write a file to calibrate and to train on.
+// writeTraining samples the file for calibration and training.
 func writeTraining(ctx context.Context, a *app, m *infer.Model, path string) error {
 	texts, err := writeTexts(ctx, a, m, demoVolume.trainTexts, demoSeed+1)
 	if err != nil {
@@ -190,7 +190,7 @@ func trainDemo(ctx context.Context, a *app, teacher string, base *infer.Model, d
 	return adapter.Open(filepath.Join(out, r.Adapters[0].Path), base.Dir, base.Config, false)
 }
 
-// demoDir returns the directory to work in, and how to leave it.
+// demoDir returns the directory to work in and a function that removes it if it is temporary.
 func demoDir(out string) (string, func(), error) {
 	if out == "" {
 		dir, err := os.MkdirTemp("", "afmq-demo-")
@@ -202,7 +202,7 @@ func demoDir(out string) (string, func(), error) {
 	return out, func() {}, nil
 }
 
-// measure evaluates a model on the corpus and lets it write a sentence.
+// measure evaluates a model on the corpus and generates a sentence.
 func measure(ctx context.Context, a *app, reference *infer.Model, corpus *eval.Corpus, model *infer.Model) (demoRow, int, error) {
 	e, err := eval.Run(ctx, a.workers(), model, reference, corpus, eval.Options{Ctx: demoTokens, Progress: a.progress()})
 	if err != nil {
@@ -235,7 +235,7 @@ func printDemo(w io.Writer, o demoObject, out string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nscored on %s tokens that the 16-bit model wrote itself\n\n", thousands(int64(o.Tokens)))
+	fmt.Fprintf(w, "\nevaluated on %s tokens sampled from the 16-bit model\n\n", thousands(int64(o.Tokens)))
 	for _, m := range o.Models {
 		fmt.Fprintf(w, "%s: %s … %s\n", m.Name, o.Prompt, m.Sentence)
 	}

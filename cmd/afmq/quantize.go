@@ -38,25 +38,31 @@ func newQuantizeCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "quantize MODEL --out DIR",
 		Short: "Palettize a 16-bit checkpoint",
-		Long: `Turns the Hugging Face checkpoint MODEL into an artifact in DIR. In every
-projection (q, k, v, o, gate, up, down), each group of 16 rows shares a look-up
-table of 2^bits values, found by exact k-means, and each row has a factor of its own
-(--row-scale=false: none, Apple's plain format); the matrix becomes packed indices.
-The embedding and an untied head become 8 bit per row. Norms and biases stay.
+		Long: `Converts the Hugging Face checkpoint MODEL into an artifact in DIR. In every
+projection (q, k, v, o, gate, up, down) each group of 16 rows shares a look-up table of
+2^bits fp16 values, and every weight becomes an index into it. Each row also has an fp16
+scale; --row-scale=false omits it, as in Apple's published format. The embedding and an
+untied head become 8-bit integers with one scale per row. Norms and biases are copied.
 
-How many bits:
+Without row scales, each table is the exact k-means optimum of its group, rounded to fp16.
+With row scales, the default, scales and table are fitted alternately in a few rounds; the
+result is close to the optimum, not at it (docs/quality.md has the distance). With --calib,
+a heuristic (GPTQ) reduces the error of the module's output instead.
+
+Bits per index:
   --bits 4             the same for every projection
-  --plan plan.json     what ` + "`afmq plan`" + ` chose, or you
-  --bpw 3.5            scores the modules, makes the plan and follows it, in one go;
-  --max-bytes 400MB    --bits is then what there is to choose from (default 2,4)
---override 'REGEX=BITS' sets the bits of the modules whose names match, later ones
-winning; 16 keeps a module as it is, 'lm_head=4' palettizes an untied head.
+  --plan plan.json     those of a plan from ` + "`afmq plan`" + `, edited or not
+  --bpw 3.5            scores the modules, makes a plan for this target and applies it;
+  --max-bytes 400MB    --bits then lists the candidate widths (default 2,4)
+--override 'REGEX=BITS' sets the bits of the modules whose names match; the last match
+decides. 16 keeps a module unquantized; 'lm_head=4' palettizes an untied head.
 
-With --calib the text runs through the model as it is quantized, and the error of each
-weight is made up for in those that follow it (--compensate none: not). That halves the
-divergence or better, and takes about as long as reading the text some twenty times.
+With --calib, text runs through the model while it is quantized, and the weights quantized
+later compensate the error of those quantized before (--compensate none turns this off).
+It halves the divergence or better, and takes about as long as evaluating the text twenty
+times.
 
-A command that was interrupted continues when it is given again.`,
+Give an interrupted command again to resume it.`,
 		Example: `  afmq quantize models/my-model --out my-4bit --calib calib.jsonl
   afmq quantize models/my-model --out my-mixed --bpw 3.5 --calib calib.jsonl
   afmq quantize models/my-model --out my-plain --bits 2 --row-scale=false`,
@@ -64,27 +70,27 @@ A command that was interrupted continues when it is given again.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runQuantize(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.out, "out", "", "`DIR` to write; must not exist, or be empty")
-	f.StringVar(&o.bits, "bits", "", "`BITS` of an index, 1 to 8 (default 4); with a target the widths to choose from (default 2,4)")
+	f.StringVar(&o.out, "out", "", "`DIR` to create; must not exist, or be empty")
+	f.StringVar(&o.bits, "bits", "", "`BITS` per index, 1 to 8 (default 4); with a target, the candidate widths (default 2,4)")
 	f.StringVar(&o.plan, "plan", "", "`FILE` with the bits of every module, from afmq plan")
 	o.target.register(f)
-	f.StringVar(&o.method, "method", string(sensitivity.DefaultMethod), "`METHOD` by which modules are scored for a target: fisher, kl, hessian or weight")
+	f.StringVar(&o.method, "method", string(sensitivity.DefaultMethod), "`METHOD` that scores the modules for a target: fisher, kl, hessian or weight")
 	f.IntVar(&o.groupRows, "group-rows", o.groupRows, "`N` output rows that share a look-up table")
-	f.BoolVar(&o.rowScale, "row-scale", o.rowScale, "give every palettized row an fp16 factor of its own (16 bits a row)")
+	f.BoolVar(&o.rowScale, "row-scale", o.rowScale, "store an fp16 scale for every palettized row (16 bits a row)")
 	o.calib.register(f)
-	f.StringVar(&o.compensate, "compensate", "", "`METHOD` that makes up for errors: gptq or none (default: gptq with --calib, none without)")
+	f.StringVar(&o.compensate, "compensate", "", "`METHOD` of error compensation: gptq or none (default: gptq with --calib, none without)")
 	o.compute.register(f, "f32")
-	f.BoolVar(&o.restart, "restart", false, "discard what an interrupted run left")
+	f.BoolVar(&o.restart, "restart", false, "discard the saved state of an interrupted run")
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
 }
 
-// options turns the flags into what the library takes.
+// options converts the flags to the options of the library.
 func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 	opts := quantize.Options{
-		Out: o.out, GroupRows: o.groupRows, RowScale: o.rowScale, Compensate: o.compensate, Restart: o.restart, ToolVersion: version,
+		Out: o.out, GroupRows: o.groupRows, NoRowScale: !o.rowScale, Compensate: o.compensate, Restart: o.restart, ToolVersion: version,
 	}
-	if o.groupRows < 1 { // to the library it would mean the default; here it was typed
+	if o.groupRows < 1 { // 0 is the default of the library, but not of the flag
 		return opts, fault.Usagef("--group-rows %d is not positive", o.groupRows)
 	}
 	var bits []int
@@ -110,7 +116,7 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 	case o.plan != "":
 		for _, flag := range []string{"bits", "bpw", "max-bytes", "tie", "override", "group-rows", "row-scale"} {
 			if f.Changed(flag) {
-				return opts, fault.Usagef("--%s and --plan exclude each other: the plan decides", flag)
+				return opts, fault.Usagef("--%s and --plan exclude each other: the plan sets it", flag)
 			}
 		}
 		opts.PlanFile = o.plan
@@ -124,7 +130,7 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 	case f.Changed("tie"):
 		return opts, fault.Usagef("--tie needs a target: --bpw or --max-bytes")
 	case len(bits) > 1:
-		return opts, fault.Usagef("--bits %s: several widths need a target, --bpw or --max-bytes", o.bits)
+		return opts, fault.Usagef("--bits %s: more than one width needs a target: --bpw or --max-bytes", o.bits)
 	case len(bits) == 1:
 		opts.Bits = bits[0]
 	}
@@ -136,8 +142,8 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 	if err != nil {
 		return err
 	}
-	opts.Model, opts.Progress = model, a.progress()
-	r, err := quantize.Run(cmd.Context(), a.workers(), opts)
+	opts.Model, opts.Pool, opts.Progress = model, a.workers(), a.progress()
+	r, err := quantize.Run(cmd.Context(), opts)
 	if err != nil {
 		return err
 	}
@@ -157,7 +163,7 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 	})
 }
 
-// fewTokens is the least calibration text whose statistics hold for other text.
+// fewTokens is the number of calibration tokens below which the statistics overfit the text.
 const fewTokens = 8192
 
 func printResult(w io.Writer, r *quantize.Result) error {
@@ -174,11 +180,11 @@ func printResult(w io.Writer, r *quantize.Result) error {
 		if n := r.CalibrationTokens; n > 0 {
 			fmt.Fprintf(w, "calibration\t%s tokens", thousands(int64(n)))
 			if n < fewTokens {
-				fmt.Fprintf(w, "; give %s or more", thousands(fewTokens))
+				fmt.Fprintf(w, "; %s or more are recommended", thousands(fewTokens))
 			}
 			fmt.Fprintln(w)
 		}
 		fmt.Fprintf(w, "content hash\t%s\n", r.ContentHash)
-		fmt.Fprintf(w, "time\t%.1f s, %s at most in memory\n", r.Seconds, size(r.PeakRSSBytes))
+		fmt.Fprintf(w, "time\t%.1f s, %s peak memory\n", r.Seconds, size(r.PeakRSSBytes))
 	})
 }

@@ -9,9 +9,9 @@ import (
 	"strconv"
 )
 
-// Calibration says what text a quantization looked at: enough to know it again, and to
+// CalibrationRecord says what text a quantization looked at: enough to know it again, and to
 // see whether another text shares some of it, without holding any of it.
-type Calibration struct {
+type CalibrationRecord struct {
 	Digest string   `json:"digest"`  // hex SHA-256 of the tokens, as sensitivity.Calibration defines it
 	Tokens int      `json:"tokens"`  //
 	SeqLen int      `json:"seq_len"` // tokens in a sequence
@@ -29,7 +29,7 @@ const PassageTokens = 24
 // maxPassages bounds what a manifest holds of them.
 const maxPassages = 4096
 
-// Passages returns the hashes for [Calibration.Passages].
+// Passages returns the hashes for [CalibrationRecord.Passages].
 func Passages(sequences [][]int32) []string {
 	out := []string{}
 	total := 0
@@ -60,7 +60,7 @@ func passageHash(ids []int32) uint64 {
 
 // Overlap returns how many of the calibration's passages occur in a text of the same
 // tokenizer.
-func (c *Calibration) Overlap(ids []int32) int {
+func (c *CalibrationRecord) Overlap(ids []int32) int {
 	known := make(map[uint64]bool, len(c.Passages))
 	for _, p := range c.Passages {
 		if h, err := strconv.ParseUint(p, 16, 64); err == nil {
@@ -78,11 +78,11 @@ func (c *Calibration) Overlap(ids []int32) int {
 }
 
 // UsedFile reports whether the file with this hex SHA-256 was calibrated on.
-func (c *Calibration) UsedFile(sha256 string) bool {
+func (c *CalibrationRecord) UsedFile(sha256 string) bool {
 	return slices.Contains(c.Files, sha256)
 }
 
-func (c *Calibration) check() error {
+func (c *CalibrationRecord) check() error {
 	if err := checkDigest("calibration.digest", c.Digest); err != nil {
 		return err
 	}

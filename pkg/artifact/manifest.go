@@ -24,19 +24,19 @@ const (
 // Manifest says where an artifact comes from and what it consists of. It holds
 // no time and no path, so that equal jobs give equal bytes.
 type Manifest struct {
-	Schema      string         `json:"schema"`       // ManifestSchema
-	ToolVersion string         `json:"tool_version"` // of the program that wrote the artifact
-	Arithmetic  string         `json:"arithmetic"`   // of the models' products in the computation that chose the values: "f32"
-	Seed        int64          `json:"seed"`         // of every random choice; 0 where there was none
-	Source      SourceDigest   `json:"source"`       // the 16-bit checkpoint
-	Calibration *Calibration   `json:"calibration"`  // what text was looked at; null without any
-	Tokenizer   string         `json:"tokenizer"`    // hex SHA-256 of tokenizer.json
-	Plan        Plan           `json:"plan"`         // what was done to each matrix
-	BPW         BitsPerWeight  `json:"bpw"`
-	Ledger      Ledger         `json:"ledger"`
-	ContentHash string         `json:"content_hash"` // ContentHash(Tensors); what an adapter is bound to
-	Files       []FileDigest   `json:"files"`        // every file but the manifest and its digest, in name order
-	Tensors     []TensorDigest `json:"tensors"`      // every tensor of model.safetensors, in name order
+	Schema      string             `json:"schema"`       // ManifestSchema
+	ToolVersion string             `json:"tool_version"` // of the program that wrote the artifact
+	Arithmetic  string             `json:"arithmetic"`   // of the models' products in the computation that chose the values: "f32"
+	Seed        int64              `json:"seed"`         // of every random choice; 0 where there was none
+	Source      SourceDigest       `json:"source"`       // the 16-bit checkpoint
+	Calibration *CalibrationRecord `json:"calibration"`  // what text was looked at; null without any
+	Tokenizer   string             `json:"tokenizer"`    // hex SHA-256 of tokenizer.json
+	Plan        QuantizationRecord `json:"plan"`         // what was done to each matrix
+	BPW         BitsPerWeight      `json:"bpw"`
+	Ledger      Ledger             `json:"ledger"`
+	ContentHash string             `json:"content_hash"` // ContentHash(Tensors); what an adapter is bound to
+	Files       []FileDigest       `json:"files"`        // every file but the manifest and its digest, in name order
+	Tensors     []TensorDigest     `json:"tensors"`      // every tensor of model.safetensors, in name order
 }
 
 // SourceDigest identifies the checkpoint that an artifact was made from by what
@@ -57,18 +57,18 @@ func NewSourceDigest(config string, tensors []TensorDigest) SourceDigest {
 	return SourceDigest{Digest: hex.EncodeToString(sum[:]), Config: config, Tensors: tensors}
 }
 
-// Plan is what was asked for and, module by module, what was done.
-type Plan struct {
+// QuantizationRecord is what was asked for and, module by module, what was done.
+type QuantizationRecord struct {
 	Bits      int  `json:"bits"`       // default palette width
 	GroupRows int  `json:"group_rows"` // rows that share a look-up table
 	RowScale  bool `json:"row_scale"`  // every palettized matrix has a factor for each row; else none has
 	// Compensation is how the error of the weights was made up for: "gptq", or "none".
-	Compensation string       `json:"compensation"`
-	Modules      []PlanModule `json:"modules"` // every quantizable matrix in canonical order: projections, embedding, head
+	Compensation string         `json:"compensation"`
+	Modules      []ModuleRecord `json:"modules"` // every quantizable matrix in canonical order: projections, embedding, head
 }
 
-// PlanModule is one matrix of the plan.
-type PlanModule struct {
+// ModuleRecord is one matrix of a [QuantizationRecord].
+type ModuleRecord struct {
 	Name     string  `json:"name"`      // module name: the tensor's without ".weight"
 	Form     Form    `json:"form"`      // how it is stored
 	Bits     int     `json:"bits"`      // bits an index or an int8 value takes; of the stored type where kept plain

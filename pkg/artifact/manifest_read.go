@@ -141,7 +141,7 @@ func (m *Manifest) check() error {
 	return m.Plan.check()
 }
 
-func (p *Plan) check() error {
+func (p *QuantizationRecord) check() error {
 	if p.Bits < 1 || p.Bits > 8 {
 		return fmt.Errorf("plan.bits is %d, not 1 to 8", p.Bits)
 	}

@@ -38,7 +38,7 @@ func smallManifest() *Manifest {
 	return &Manifest{
 		ToolVersion: "test", Arithmetic: "f32", Tokenizer: sum("tokenizer"),
 		Source: NewSourceDigest(sum("config"), []TensorDigest{{"p.weight", "F16", []int{16, 4}, sum("p")}, {"e.weight", "F16", []int{8, 4}, sum("e")}}),
-		Plan: Plan{Bits: 4, GroupRows: 16, Modules: []PlanModule{
+		Plan: QuantizationRecord{Bits: 4, GroupRows: 16, Modules: []ModuleRecord{
 			{Name: "e", Form: RowInt8, Bits: 8, Bytes: 64, RelError: 0.01}, {Name: "p", Form: Palette, Bits: 4, Bytes: 64, RelError: 0.1},
 		}},
 		BPW:     BitsPerWeight{Projections: 8, Model: 10.88},

@@ -169,7 +169,7 @@ func (a *Reader) checkPlan() error {
 		if len(st.Spec.Shape) != 2 {
 			continue
 		}
-		got := NewPlanModule(st, 0)
+		got := NewModuleRecord(st, 0)
 		if len(modules) == 0 {
 			return fault.Inputf(path, "plan does not list module %q", got.Name)
 		}
@@ -211,9 +211,9 @@ func (a *Reader) checkExceptions(want []ModuleBits) error {
 	return nil
 }
 
-// NewPlanModule is the manifest's account of one stored matrix.
-func NewPlanModule(st *StoredTensor, relError float64) PlanModule {
-	return PlanModule{Name: st.Spec.Module(), Form: st.Form, Bits: st.Bits, Bytes: st.Bytes, RelError: relError}
+// NewModuleRecord is the manifest's account of one stored matrix.
+func NewModuleRecord(st *StoredTensor, relError float64) ModuleRecord {
+	return ModuleRecord{Name: st.Spec.Module(), Form: st.Form, Bits: st.Bits, Bytes: st.Bytes, RelError: relError}
 }
 
 // Exception reports whether a matrix departs from the default for its role, and

@@ -237,7 +237,7 @@ func compress(t *testing.T, pool *compute.Pool, x stored, role model.Role, bits 
 		return []stored{{info(artifact.SuffixInt8, safetensors.I8, rows, cols), bytesOf(q)}, {info(artifact.SuffixScale, safetensors.F32, rows), bytesOf(scale)}},
 			stored{info("", safetensors.F32, rows, cols), bytesOf(w)}
 	}
-	m, _, err := palettize.Palettize(pool, palettize.Source{BF16: raw}, rows, cols, palettize.Options{Bits: bits})
+	m, _, err := palettize.Palettize(pool, palettize.Source{BF16: raw}, rows, cols, palettize.Options{Bits: bits, NoRowScale: true})
 	if err != nil {
 		t.Fatal(err)
 	}

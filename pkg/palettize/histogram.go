@@ -5,22 +5,21 @@ import (
 	"math/bits"
 )
 
-// histogram holds the distinct values of a group in ascending order. -0 counts as
-// +0.
+// histogram holds the distinct values of a group in ascending order. -0 counts as +0.
 type histogram struct {
 	values  []float64
-	counts  []float64 // how many weights have the value
-	weights []float64 // their summed importance; empty where that is 1 everywhere
+	counts  []float64 // number of weights with the value
+	weights []float64 // summed importance of those weights; empty without importance
 
-	// 16-bit weights: the code of each value, and tables by code, all zero between
-	// groups. Two tables of counts take turns, as a weight equal to its neighbour
-	// would have to wait for the neighbour's store.
+	// 16-bit weights: the code (bit pattern) of each value, and tables by code, all zero
+	// between groups. Two tables of counts alternate, because consecutive increments of one
+	// counter would wait for each other.
 	codes      []uint16
 	even, odd  *[1 << 16]uint32
 	importance *[1 << 16]float64
 
 	keys   [2][]uint32 // F32 weights: sortable keys
-	placed [2][]uint64 // the same with the position below the key
+	placed [2][]uint64 // the same with the column in the low 32 bits
 }
 
 // format is a 16-bit float type.
@@ -31,7 +30,7 @@ const (
 	bf16
 )
 
-// inf returns the code of +Inf; NaNs lie above it.
+// inf returns the code of +Inf; the codes of NaN are larger.
 func (f format) inf() int {
 	if f == bf16 {
 		return 0x7f80
@@ -39,6 +38,8 @@ func (f format) inf() int {
 	return 0x7c00
 }
 
+// value returns the value of a code.
+// value returns the value of a code.
 func (f format) value(code uint16) float64 {
 	if f == bf16 {
 		return float64(math.Float32frombits(uint32(code) << 16))
@@ -46,8 +47,8 @@ func (f format) value(code uint16) float64 {
 	return f16Value(code)
 }
 
-// count builds the histogram of 16-bit weights [rows, len(importance)], where
-// importance is not nil. It returns false if a weight is NaN or ±Inf.
+// count builds the histogram of 16-bit weights, [rows, len(importance)] unless importance
+// is nil. It returns false if a weight is NaN or ±Inf.
 func (h *histogram) count(w []uint16, f format, importance []float32) bool {
 	if h.even == nil {
 		h.even, h.odd = new([1 << 16]uint32), new([1 << 16]uint32)
@@ -72,7 +73,7 @@ func (h *histogram) count(w []uint16, f format, importance []float32) bool {
 		even[c]++
 		union |= c
 	}
-	// No code exceeds the union of all; for weights below 2 that halves the scan.
+	// No code exceeds the bitwise or of all codes; for weights below 2 that halves the scan.
 	end := max(8, 1<<bits.Len16(union&0x7fff))
 	if end > f.inf() {
 		end = f.inf()
@@ -107,7 +108,7 @@ func (h *histogram) count(w []uint16, f format, importance []float32) bool {
 	return true
 }
 
-// weigh sums the importance of every value.
+// weigh sums the importance by value.
 func (h *histogram) weigh(w []uint16, importance []float32) {
 	for ; len(w) > 0; w = w[len(importance):] {
 		for c, code := range w[:len(importance)] {
@@ -123,15 +124,15 @@ func (h *histogram) weigh(w []uint16, importance []float32) {
 	}
 }
 
-// scan writes the codes that occur to codes in the order of their values. Codes
-// whose magnitude is end or more do not occur; end is a multiple of 8.
+// scan writes the codes that occur to codes, in the order of their values. No code with a
+// magnitude of end or more occurs; end is a multiple of 8.
 func (h *histogram) scan(end int) {
 	codes := (*[1 << 16]uint16)(h.codes[:1<<16])
 	n := 0
 	for base := 1<<15 + end - 8; base >= 1<<15; base -= 8 {
 		if a, b := (*[8]uint32)(h.even[base:]), (*[8]uint32)(h.odd[base:]); occupied(a, b) {
 			for i := 7; i >= 0; i-- {
-				// Which codes occur is hard to predict, so there is no branch on it.
+				// Branch-free, because which codes occur is hard to predict.
 				codes[n&0xffff] = uint16(base + i)
 				if a[i]|b[i] != 0 {
 					n++
@@ -157,8 +158,8 @@ func occupied(a, b *[8]uint32) bool {
 	return a[0]|a[1]|a[2]|a[3]|a[4]|a[5]|a[6]|a[7]|b[0]|b[1]|b[2]|b[3]|b[4]|b[5]|b[6]|b[7] != 0
 }
 
-// sort builds the histogram of F32 weights [rows, len(importance)], where
-// importance is not nil. It returns false if a weight is NaN or ±Inf.
+// sort builds the histogram of F32 weights, [rows, len(importance)] unless importance is
+// nil. It returns false if a weight is NaN or ±Inf.
 func (h *histogram) sort(w []float32, importance []float32) bool {
 	h.values, h.counts, h.weights = h.values[:0], h.counts[:0], h.weights[:0]
 	if importance == nil {
@@ -196,8 +197,7 @@ func (h *histogram) sort(w []float32, importance []float32) bool {
 	return true
 }
 
-// add counts a key, the same as the one before or a new one, and returns whether
-// it is new.
+// add counts a key, which is the previous one or a new one, and reports whether it is new.
 func (h *histogram) add(key uint32, same bool) bool {
 	if same {
 		h.counts[len(h.counts)-1]++
@@ -212,7 +212,8 @@ func (h *histogram) add(key uint32, same bool) bool {
 	return true
 }
 
-// sortKey maps finite x to a number of the same order; -0 to that of +0.
+// sortKey maps a finite x to an integer of the same order, and -0 to the key of +0. ok is
+// false if x is not finite.
 func sortKey(x float32) (key uint32, ok bool) {
 	b := math.Float32bits(x)
 	if b == 1<<31 {
@@ -221,7 +222,7 @@ func sortKey(x float32) (key uint32, ok bool) {
 	return b ^ (uint32(int32(b)>>31) | 1<<31), b&0x7f800000 != 0x7f800000
 }
 
-// radixSort sorts a by the 32 bits from shift on, stably, in three passes. It
+// radixSort sorts a by the 32 bits that begin at bit shift, stably, in three passes. It
 // returns the sorted slice and the other one, whose content is arbitrary.
 func radixSort[T uint32 | uint64](a, spare []T, shift int) (sorted, other []T) {
 	const width = 11

@@ -8,28 +8,28 @@ import (
 // MaxBits is the widest index: a look-up table of 256 entries.
 const MaxBits = 8
 
-// DefaultGroupRows is the number of rows that share a look-up table unless the
-// caller asks for another.
-const DefaultGroupRows = 16
+// Defaults of [Options].
+const (
+	DefaultBits      = 4  // bits per index: look-up tables of 16 entries
+	DefaultGroupRows = 16 // rows that share a look-up table
+)
 
-// Matrix is a palettized weight matrix W [Rows, Cols] in its stored form. Weight
-// (r, c) is LUT[r/GroupRows · 2^Bits + i] · RowScale[r], with i the Bits-wide
-// number that starts at bit c·Bits of row r of Indices, counted from the least
-// significant bit of the row's first byte on.
+// Matrix is a palettized weight matrix W [Rows, Cols] in its stored form. Weight (r, c) is
+// LUT[r/GroupRows · 2^Bits + i] · RowScale[r], where i is the Bits-wide number at bit c·Bits
+// of row r of Indices, counted from the least significant bit of the row's first byte.
 //
-// A Matrix built from a file must pass [Matrix.Validate] before its weights are
-// read.
+// A Matrix read from a file must pass [Matrix.Validate] before its weights are used.
 type Matrix struct {
 	Rows, Cols int
 	Bits       int      // width of an index, 1 to 8
 	GroupRows  int      // rows that share a table, at least 1; may exceed Rows
 	Indices    []byte   // [Rows, RowBytes()]; unused bits at the end of a row are zero
 	LUT        []uint16 // [Groups(), 1<<Bits], fp16 bits
-	RowScale   []uint16 // [Rows], fp16 bits, not negative; 0 for a row of zeros; nil means no row scales
+	RowScale   []uint16 // [Rows], fp16 bits, not negative; 0 for a row of zeros; nil without row scales
 }
 
-// Groups returns the number of look-up tables, ceil(Rows/GroupRows); 0 when
-// Rows or GroupRows is not positive.
+// Groups returns the number of look-up tables, ceil(Rows/GroupRows); 0 if Rows or
+// GroupRows is not positive.
 func (m *Matrix) Groups() int {
 	if m.Rows <= 0 || m.GroupRows <= 0 {
 		return 0
@@ -37,8 +37,8 @@ func (m *Matrix) Groups() int {
 	return (m.Rows-1)/m.GroupRows + 1
 }
 
-// RowBytes returns the length of one packed row, ceil(Cols·Bits/8) bytes; 0 when
-// Cols or Bits is not positive.
+// RowBytes returns the length of a packed row in bytes, ceil(Cols·Bits/8); 0 if Cols or
+// Bits is out of range.
 func (m *Matrix) RowBytes() int {
 	if m.Cols <= 0 || m.Bits <= 0 || m.Bits > MaxBits {
 		return 0
@@ -46,14 +46,14 @@ func (m *Matrix) RowBytes() int {
 	return rowBytes(m.Cols, m.Bits)
 }
 
-// rowBytes is ceil(cols·bits/8) without forming cols·bits, which may overflow.
+// rowBytes is ceil(cols·bits/8) without computing cols·bits, which may overflow.
 func rowBytes(cols, bits int) int {
 	return cols/8*bits + (cols%8*bits+7)/8
 }
 
-// Validate checks everything that reading the weights relies on: sizes, the range
-// of Bits, unused bits that are zero, finite table entries, and finite row scales
-// that are not negative. It returns nil for every Matrix that [Palettize] made.
+// Validate checks what reading the weights requires: sizes, the range of Bits, unused bits
+// that are zero, finite table entries, and finite row scales that are not negative. It
+// returns nil for every Matrix from [Palettize] and [Compensate].
 func (m *Matrix) Validate() error {
 	switch {
 	case m.Rows <= 0 || m.Cols <= 0:
@@ -84,7 +84,7 @@ func (m *Matrix) Validate() error {
 	}
 	for r, h := range m.RowScale {
 		if !finiteF16(h) || f16Value(h) < 0 {
-			return fmt.Errorf("the scale of row %d is %v, not a number from 0 on", r, f16Value(h))
+			return fmt.Errorf("the scale of row %d is %v, not finite and 0 or more", r, f16Value(h))
 		}
 	}
 	if used := m.Cols % 8 * m.Bits % 8; used != 0 {
@@ -97,8 +97,8 @@ func (m *Matrix) Validate() error {
 	return nil
 }
 
-// StoredBits returns the size of the stored form in bits: indices with the
-// padding of each row, look-up tables, and row scales if any.
+// StoredBits returns the size of the stored form in bits: indices with the padding of each
+// row, look-up tables, and row scales if there are any.
 func (m *Matrix) StoredBits() int64 {
 	bits := 8*int64(m.Rows)*int64(m.RowBytes()) + 16*int64(m.Groups())<<m.Bits
 	if m.RowScale != nil {
@@ -107,9 +107,9 @@ func (m *Matrix) StoredBits() int64 {
 	return bits
 }
 
-// DequantizeRows writes the weights of rows r0 to r1-1 to dst [r1-r0, Cols]. The
-// product of table entry and row scale is exact in float32. It panics when dst
-// has another length or the rows are not rows of m.
+// DequantizeRows writes the weights of rows r0 to r1-1 to dst [r1-r0, Cols]. The product of
+// table entry and row scale is exact in float32. It panics if dst has another length or the
+// rows are out of range.
 func (m *Matrix) DequantizeRows(dst []float32, r0, r1 int) {
 	if r0 < 0 || r1 < r0 || r1 > m.Rows || len(dst) != (r1-r0)*m.Cols {
 		panic(fmt.Sprintf("palettize: rows %d to %d of %d, %d columns, into %d values", r0, r1, m.Rows, m.Cols, len(dst)))

@@ -176,7 +176,7 @@ func FuzzPackRow(f *testing.F) {
 	})
 }
 
-// FuzzMatrix reads hostile matrices: what Validate lets pass must be readable.
+// FuzzMatrix reads invalid matrices: what Validate accepts must be readable.
 func FuzzMatrix(f *testing.F) {
 	m := randomMatrix(rand.New(rand.NewPCG(1, 1)), 5, 13, 3, 2, true)
 	f.Add(m.Rows, m.Cols, m.Bits, m.GroupRows, m.Indices, f16Bytes(m.LUT), f16Bytes(m.RowScale))

@@ -8,39 +8,39 @@ import (
 	"afmq/pkg/compute"
 )
 
-// Source is the matrix to compress, row-major [rows, cols]. Exactly one field is
-// set: F16 and BF16 hold the bits of 16-bit floats.
+// Source is the matrix to compress, [rows, cols] in row-major order. Exactly one field is
+// set; F16 and BF16 hold the bits of 16-bit floats.
 type Source struct {
 	F16, BF16 []uint16
 	F32       []float32
 }
 
-// Options say how to compress a matrix.
+// Options configure the compression of a matrix. The zero value gives 4 bits per index, one
+// look-up table for 16 rows, and row scales.
 type Options struct {
-	Bits      int // width of an index, 1 to 8
-	GroupRows int // rows that share a look-up table; 0 means DefaultGroupRows
+	Bits      int // bits per index, 1 to 8; 0 for DefaultBits
+	GroupRows int // rows that share a look-up table; 0 for DefaultGroupRows
 
-	// Importance [cols] is what a squared error in each column costs: finite, not
-	// negative; nil means 1 everywhere. A group all of whose weights stand in
-	// columns of importance 0 is fitted as if it were nil.
+	// Importance [cols] is the cost of a squared error in each column, finite and not
+	// negative; nil means 1 everywhere. If it is 0 everywhere, it is ignored.
 	Importance []float32
 
-	// RowScale gives every row a factor of its own, 16 bits, so that rows of
-	// different range can share a table. The tables are then the best for the
-	// factors, and the factors for the tables, but not both at once.
-	RowScale bool
+	// NoRowScale omits the row scales, the fp16 factors with which rows of different range
+	// share a table. Without them the tables are optimal before they are rounded. With them
+	// scales and tables are fitted alternately, and the result is not optimal; see the package
+	// comment.
+	NoRowScale bool
 }
 
-// Report says how much a matrix lost. Both figures count every weight once,
-// whatever the importance, and belong to the final fp16 tables. They are sums over
-// the groups in order of sums over a group's values in order, in float64.
+// Report gives the error of a compressed matrix, with the final fp16 tables. Every weight
+// counts once, independent of the importance. The sums are in float64 in a fixed order.
 type Report struct {
 	SquaredError float64 // Σ (w - ŵ)²
 	SquaredNorm  float64 // Σ w²
 }
 
-// RelError returns the relative error ‖W-Ŵ‖/‖W‖ in the Frobenius norm; 0 for a
-// matrix of zeros.
+// RelError returns the relative error ‖W-Ŵ‖/‖W‖ in the Frobenius norm; 0 for a matrix of
+// zeros.
 func (r Report) RelError() float64 {
 	if r.SquaredError == 0 {
 		return 0
@@ -48,12 +48,12 @@ func (r Report) RelError() float64 {
 	return math.Sqrt(r.SquaredError / r.SquaredNorm)
 }
 
-// ValueError reports a weight that cannot be palettized. The caller knows the
-// names of file and tensor, and adds them.
+// ValueError is a weight or an importance that cannot be used. The caller adds the names of
+// file and tensor.
 type ValueError struct {
-	Row, Col int     // where it stands; Row is -1 for an importance
-	Value    float64 // what stands there
-	Reason   string  // what is wrong with it: "is not finite"
+	Row, Col int     // position; Row is -1 for an importance
+	Value    float64 // the value
+	Reason   string  // why it cannot be used, for example "is not finite"
 }
 
 // Error returns "row R, column C: VALUE REASON".
@@ -69,29 +69,30 @@ const (
 	tooLarge  = "belongs to a cluster whose mean exceeds the largest fp16 value, 65504"
 )
 
-// maxGroup is the largest number of weights in a group: counts and
-// positions are 32 bits wide.
+// maxGroup is the largest number of weights in a group; counts and positions are 32 bits.
 const maxGroup = 1<<31 - 1
 
-// Palettize compresses src, a matrix [rows, cols], with the tables that leave the
-// least squared error (see the package comment). Groups are shared among the
-// workers of pool; the result does not depend on their number.
+// Palettize compresses src, a matrix [rows, cols], to minimize the squared error of the
+// weights. The package comment describes the method and says in which cases the tables are
+// optimal. pool may be nil; the result does not depend on the number of threads.
 //
-// A weight or an importance that cannot be represented is a [*ValueError]; of
-// several, the one in the first group is reported, and of those in a group the
-// first in row-major order. Sizes and options that do not fit are plain errors.
+// A weight or an importance that cannot be represented is a [*ValueError]: the first one in
+// row-major order in the first group that has one. Sizes or options out of range are plain
+// errors.
 func Palettize(pool *compute.Pool, src Source, rows, cols int, opt Options) (*Matrix, Report, error) {
-	group := opt.GroupRows
-	if group == 0 {
-		group = DefaultGroupRows
+	if opt.Bits == 0 {
+		opt.Bits = DefaultBits
 	}
-	if err := checkArguments(src, rows, cols, group, opt); err != nil {
+	if opt.GroupRows == 0 {
+		opt.GroupRows = DefaultGroupRows
+	}
+	if err := checkArguments(src, rows, cols, opt.GroupRows, opt); err != nil {
 		return nil, Report{}, err
 	}
-	m := &Matrix{Rows: rows, Cols: cols, Bits: opt.Bits, GroupRows: group}
+	m := &Matrix{Rows: rows, Cols: cols, Bits: opt.Bits, GroupRows: opt.GroupRows}
 	m.Indices = make([]byte, rows*m.RowBytes())
 	m.LUT = make([]uint16, m.Groups()<<m.Bits)
-	if opt.RowScale {
+	if !opt.NoRowScale {
 		m.RowScale = make([]uint16, rows)
 	}
 	reports := make([]Report, m.Groups())
@@ -121,9 +122,10 @@ func Palettize(pool *compute.Pool, src Source, rows, cols int, opt Options) (*Ma
 	return m, sum, nil
 }
 
-// scratch keeps the buffers of workers, some MiB each, from one matrix to the next.
+// scratch keeps the buffers of the workers, a few MiB each, between matrices.
 var scratch = sync.Pool{New: func() any { return new(worker) }}
 
+// checkArguments returns an error if sizes or options are out of range.
 func checkArguments(src Source, rows, cols, group int, opt Options) error {
 	set, n := 0, 0
 	for _, length := range []int{len(src.F16), len(src.BF16), len(src.F32)} {
@@ -148,7 +150,7 @@ func checkArguments(src Source, rows, cols, group int, opt Options) error {
 	}
 	for c, v := range opt.Importance {
 		if x := float64(v); !(x >= 0) || math.IsInf(x, 1) {
-			return &ValueError{Row: -1, Col: c, Value: x, Reason: "is not a finite number from 0 on"}
+			return &ValueError{Row: -1, Col: c, Value: x, Reason: "is not finite and 0 or more"}
 		}
 	}
 	return nil

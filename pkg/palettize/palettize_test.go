@@ -66,9 +66,9 @@ func indexAt(m *Matrix, r, c int) int {
 	return int(bitAt(m.Indices[r*m.RowBytes():(r+1)*m.RowBytes()], c, m.Bits))
 }
 
-// checkMatrix holds every weight, every table and the report against the input:
-// tables ascend and are optimal but for the rounding of their entries, every index
-// is the nearest entry's, the lowest where several are.
+// checkMatrix compares every weight, every table and the report with the input: tables ascend
+// and are optimal up to the rounding of their entries, and every index is that of the nearest
+// entry, ties to the lower one.
 func checkMatrix(t *testing.T, in input, opt Options, m *Matrix, report Report) {
 	t.Helper()
 	if err := m.Validate(); err != nil {
@@ -125,8 +125,8 @@ func checkMatrix(t *testing.T, in input, opt Options, m *Matrix, report Report) 
 		for _, p := range points {
 			smp.values, smp.weights = append(smp.values, p.v), append(smp.weights, p.w)
 		}
-		// Rounding an entry of size e by at most u costs u² a weight; nothing else
-		// separates the table from the optimum.
+		// Rounding an entry by at most u costs at most u² per weight. Apart from that, the
+		// table is optimal.
 		u := max(math.Abs(lut[0]), math.Abs(lut[k-1]))*0x1p-11 + 0x1p-25
 		total := 0.0
 		for _, w := range smp.weights {
@@ -150,7 +150,7 @@ func TestPalettize(t *testing.T) {
 		for _, size := range []struct{ rows, cols, group int }{{16, 61, 0}, {7, 40, 3}, {5, 33, 100}, {3, 1, 1}, {40, 21, 0}} {
 			for _, in := range inputs(r, size.rows, size.cols, nil) {
 				in.name = fmt.Sprintf("%s %dx%d groups of %d at %d bits", in.name, size.rows, size.cols, size.group, bits)
-				opt := Options{Bits: bits, GroupRows: size.group}
+				opt := Options{Bits: bits, GroupRows: size.group, NoRowScale: true}
 				m, report := palettizeWith(t, 2, in, opt)
 				checkMatrix(t, in, opt, m, report)
 				if want := max(size.group, 0); want > 0 && m.GroupRows != want || want == 0 && m.GroupRows != DefaultGroupRows {
@@ -173,15 +173,15 @@ func TestPalettizeWithImportance(t *testing.T) {
 	for _, bits := range []int{2, 4, 8} {
 		for _, in := range inputs(r, rows, cols, nil) {
 			in.name = fmt.Sprintf("%s at %d bits", in.name, bits)
-			opt := Options{Bits: bits, GroupRows: 5, Importance: importance}
+			opt := Options{Bits: bits, GroupRows: 5, Importance: importance, NoRowScale: true}
 			m, report := palettizeWith(t, 2, in, opt)
 			checkMatrix(t, in, opt, m, report)
-			// Importance must matter, and none at all must not.
-			plain, _ := palettizeWith(t, 1, in, Options{Bits: bits, GroupRows: 5})
+			// Importance changes the result; importance 0 everywhere does not.
+			plain, _ := palettizeWith(t, 1, in, Options{Bits: bits, GroupRows: 5, NoRowScale: true})
 			if bits < 8 && slices.Equal(plain.LUT, m.LUT) {
 				t.Errorf("%s: the same tables as without importance", in.name)
 			}
-			none, _ := palettizeWith(t, 1, in, Options{Bits: bits, GroupRows: 5, Importance: make([]float32, cols)})
+			none, _ := palettizeWith(t, 1, in, Options{Bits: bits, GroupRows: 5, Importance: make([]float32, cols), NoRowScale: true})
 			if !slices.Equal(plain.LUT, none.LUT) || !bytes.Equal(plain.Indices, none.Indices) {
 				t.Errorf("%s: importance 0 everywhere differs from none", in.name)
 			}
@@ -189,8 +189,8 @@ func TestPalettizeWithImportance(t *testing.T) {
 	}
 }
 
-// The three types of the same values must give the same matrix: 16-bit weights take
-// the path of tables and exact sums, F32 the one of sorting.
+// The same values in the three types give the same matrix, although 16-bit weights are counted
+// in tables and F32 weights are sorted.
 func TestTypesAgree(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	const rows, cols = 20, 300
@@ -201,7 +201,7 @@ func TestTypesAgree(t *testing.T) {
 		importance[i] = r.Float32()
 	}
 	for i := range in.src.F32 {
-		// Seven bits of mantissa and moderate size: exact in all three types.
+		// Seven bits of mantissa and a moderate exponent are exact in all three types.
 		v := float32(r.IntN(255)-127) * float32(math.Ldexp(1, -4-r.IntN(6)))
 		in.src.F32[i] = v
 		f16[i], _ = roundF16(float64(v))
@@ -209,7 +209,7 @@ func TestTypesAgree(t *testing.T) {
 	}
 	for _, imp := range [][]float32{nil, importance} {
 		for _, bits := range []int{2, 5} {
-			opt := Options{Bits: bits, Importance: imp}
+			opt := Options{Bits: bits, Importance: imp, NoRowScale: true}
 			want, _ := palettizeWith(t, 1, in, opt)
 			for name, src := range map[string]Source{"F16": {F16: f16}, "BF16": {BF16: b16}} {
 				got, _ := palettizeWith(t, 1, input{name: name, src: src, rows: rows, cols: cols}, opt)
@@ -231,7 +231,7 @@ func TestFewDistinctValuesAreExact(t *testing.T) {
 				importance := make([]float32, 70)
 				importance[3] = 1
 				for _, imp := range [][]float32{nil, importance} {
-					m, report := palettizeWith(t, 1, in, Options{Bits: bits, GroupRows: 4, Importance: imp})
+					m, report := palettizeWith(t, 1, in, Options{Bits: bits, GroupRows: 4, Importance: imp, NoRowScale: true})
 					dense := make([]float32, in.rows*in.cols)
 					m.DequantizeRows(dense, 0, in.rows)
 					for i, v := range dense {
@@ -253,7 +253,7 @@ func TestFewDistinctValuesAreExact(t *testing.T) {
 
 func TestSpareEntriesRepeatTheLast(t *testing.T) {
 	in := input{name: "F16", rows: 1, cols: 4, src: Source{F16: []uint16{0x3c00, 0x8000, 0x4000, 0x3c00}}}
-	m, _ := palettizeWith(t, 1, in, Options{Bits: 3})
+	m, _ := palettizeWith(t, 1, in, Options{Bits: 3, NoRowScale: true})
 	if want := []uint16{0, 0x3c00, 0x4000, 0x4000, 0x4000, 0x4000, 0x4000, 0x4000}; !slices.Equal(m.LUT, want) {
 		t.Errorf("table %#04x, want %#04x", m.LUT, want)
 	}
@@ -267,7 +267,7 @@ func TestSpareEntriesRepeatTheLast(t *testing.T) {
 func TestThreadsDoNotChangeTheResult(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 10))
 	for _, in := range inputs(r, 333, 64, nil) {
-		opt := Options{Bits: 3, GroupRows: 4}
+		opt := Options{Bits: 3, GroupRows: 4, NoRowScale: true}
 		want, wantReport := palettizeWith(t, 1, in, opt)
 		for _, threads := range []int{2, 3, 8} {
 			got, report := palettizeWith(t, threads, in, opt)
@@ -302,16 +302,16 @@ func TestValuesThatCannotBePalettized(t *testing.T) {
 			}
 		}
 	}
-	// fp16 codes, which the values above cannot give.
+	// fp16 codes that the values above do not produce.
 	for _, code := range []uint16{0x7c00, 0xfc00, 0x7c01, 0xffff, 0x7e00} {
 		in := inputs(r, rows, cols, nil)[0]
 		in.src.F16[33*cols+19] = code
 		checkValueError(t, fmt.Sprintf("%#04x", code), 2, in, 33, 19, notFinite)
-		// The tables of counts must be clean again.
+		// The tables of counts must be zero again.
 		in.src.F16[33*cols+19] = 0
 		in.values[33*cols+19] = 0
-		m, report := palettizeWith(t, 2, in, Options{Bits: 4})
-		checkMatrix(t, in, Options{Bits: 4}, m, report)
+		m, report := palettizeWith(t, 2, in, Options{Bits: 4, NoRowScale: true})
+		checkMatrix(t, in, Options{Bits: 4, NoRowScale: true}, m, report)
 	}
 }
 
@@ -326,7 +326,7 @@ func checkValueError(t *testing.T, name string, threads int, in input, row, col 
 	t.Helper()
 	pool := compute.NewPool(threads)
 	defer pool.Close()
-	m, _, err := Palettize(pool, in.src, in.rows, in.cols, Options{Bits: 2})
+	m, _, err := Palettize(pool, in.src, in.rows, in.cols, Options{Bits: 2, NoRowScale: true})
 	var ve *ValueError
 	if m != nil || !errors.As(err, &ve) || ve.Row != row || ve.Col != col || ve.Reason != reason {
 		t.Errorf("%s: error %v, want one about row %d, column %d: %s", name, err, row, col, reason)
@@ -335,7 +335,7 @@ func checkValueError(t *testing.T, name string, threads int, in input, row, col 
 
 func TestLargestF16ValuesPass(t *testing.T) {
 	in := input{name: "F32", rows: 1, cols: 4, src: Source{F32: []float32{65504, -65519, 65519, 0}}}
-	m, _ := palettizeWith(t, 1, in, Options{Bits: 2})
+	m, _ := palettizeWith(t, 1, in, Options{Bits: 2, NoRowScale: true})
 	if want := []uint16{0xfbff, 0, 0x7bff, 0x7bff}; !slices.Equal(m.LUT, want) {
 		t.Errorf("table %#04x, want %#04x", m.LUT, want)
 	}
@@ -351,21 +351,49 @@ func TestArgumentsThatDoNotFit(t *testing.T) {
 		rows, cols int
 		opt        Options
 	}{
-		"no source":           {Source{}, 3, 4, Options{Bits: 4}},
-		"two sources":         {Source{F16: w, BF16: w}, 3, 4, Options{Bits: 4}},
-		"too few weights":     {Source{F16: w[:11]}, 3, 4, Options{Bits: 4}},
-		"too many weights":    {Source{BF16: w}, 2, 4, Options{Bits: 4}},
-		"overflow":            {Source{F16: w}, 1 << 62, 4, Options{Bits: 4}},
-		"no columns":          {Source{F16: w}, 3, 0, Options{Bits: 4}},
-		"no bits":             {Source{F16: w}, 3, 4, Options{}},
-		"nine bits":           {Source{F16: w}, 3, 4, Options{Bits: 9}},
-		"negative group":      {Source{F16: w}, 3, 4, Options{Bits: 4, GroupRows: -1}},
-		"short importance":    {Source{F16: w}, 3, 4, Options{Bits: 4, Importance: make([]float32, 3)}},
-		"negative importance": {Source{F16: w}, 3, 4, Options{Bits: 4, Importance: []float32{0, 0, -1, 0}}},
-		"importance NaN":      {Source{F16: w}, 3, 4, Options{Bits: 4, Importance: []float32{0, nan, 1, 0}}},
+		"no source":           {Source{}, 3, 4, Options{Bits: 4, NoRowScale: true}},
+		"two sources":         {Source{F16: w, BF16: w}, 3, 4, Options{Bits: 4, NoRowScale: true}},
+		"too few weights":     {Source{F16: w[:11]}, 3, 4, Options{Bits: 4, NoRowScale: true}},
+		"too many weights":    {Source{BF16: w}, 2, 4, Options{Bits: 4, NoRowScale: true}},
+		"overflow":            {Source{F16: w}, 1 << 62, 4, Options{Bits: 4, NoRowScale: true}},
+		"no columns":          {Source{F16: w}, 3, 0, Options{Bits: 4, NoRowScale: true}},
+		"negative bits":       {Source{F16: w}, 3, 4, Options{Bits: -1}},
+		"nine bits":           {Source{F16: w}, 3, 4, Options{Bits: 9, NoRowScale: true}},
+		"negative group":      {Source{F16: w}, 3, 4, Options{Bits: 4, GroupRows: -1, NoRowScale: true}},
+		"short importance":    {Source{F16: w}, 3, 4, Options{Bits: 4, Importance: make([]float32, 3), NoRowScale: true}},
+		"negative importance": {Source{F16: w}, 3, 4, Options{Bits: 4, Importance: []float32{0, 0, -1, 0}, NoRowScale: true}},
+		"importance NaN":      {Source{F16: w}, 3, 4, Options{Bits: 4, Importance: []float32{0, nan, 1, 0}, NoRowScale: true}},
 	} {
 		if m, _, err := Palettize(pool, tc.src, tc.rows, tc.cols, tc.opt); err == nil || m != nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// The zero options are the documented defaults.
+func TestZeroOptions(t *testing.T) {
+	const rows, cols = 20, 64
+	w := uneven(rows, cols)
+	zero, _, err := Palettize(nil, Source{F32: w}, rows, cols, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if zero.Bits != 4 || zero.GroupRows != 16 || len(zero.RowScale) != rows {
+		t.Errorf("%d bits, groups of %d rows, %d row scales", zero.Bits, zero.GroupRows, len(zero.RowScale))
+	}
+	h := make([]float32, cols*cols)
+	for i := range cols {
+		h[i*cols+i] = 1
+	}
+	f, err := NewHessianFactor(nil, h, cols, DefaultDamping)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := Compensate(nil, Source{F32: w}, rows, cols, Options{}, f, Compensation{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Bits != 4 || m.GroupRows != 16 || len(m.RowScale) != rows {
+		t.Errorf("compensated: %d bits, groups of %d rows, %d row scales", m.Bits, m.GroupRows, len(m.RowScale))
 	}
 }

@@ -13,11 +13,10 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// BenchmarkRun quantizes one layer of the AFM shape and an embedding (230 MB of
-// fp16) from the page cache on one core and on all, with row scales, as the command
-// does unless told otherwise, and without, and reports the fp16 bytes of
-// the checkpoint per second and core, hashing and writing included. The peak
-// resident set includes what making the checkpoint took.
+// BenchmarkRun quantizes one layer of the AFM shape and an embedding (230 MB of fp16) from the
+// page cache, on one core and on all, with row scales and without. It reports the fp16 bytes
+// of the checkpoint per second and core, with hashing and writing. The peak resident set
+// includes the creation of the checkpoint.
 func BenchmarkRun(b *testing.B) {
 	const (
 		layers, hidden, ffn    = 1, 3072, 8192
@@ -65,7 +64,7 @@ func BenchmarkRun(b *testing.B) {
 		for _, cores := range []int{1, runtime.GOMAXPROCS(0)} {
 			for _, scaled := range []bool{true, false} {
 				b.Run(fmt.Sprintf("bits=%d/cores=%d/rowscale=%v", bits, cores, scaled), func(b *testing.B) {
-					benchmarkRun(b, cores, Options{Model: model, Bits: bits, RowScale: scaled})
+					benchmarkRun(b, cores, Options{Model: model, Bits: bits, NoRowScale: !scaled})
 				})
 			}
 		}
@@ -79,7 +78,7 @@ func benchmarkRun(b *testing.B, cores int, opt Options) {
 	opt.Out, opt.ToolVersion = filepath.Join(b.TempDir(), "out"), "test"
 	var source, peak int64
 	for b.Loop() {
-		res, err := Run(bg, pool, opt)
+		res, err := runOn(bg, pool, opt)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -94,16 +93,16 @@ func benchmarkRun(b *testing.B, cores int, opt Options) {
 	b.ReportMetric(float64(peak)/1e6, "peak-RSS-MB")
 }
 
-// BenchmarkRunCalibrated quantizes afm-mini of the directory that AFMQ_SHARED names to 4
-// bits with row scales and error compensation over 16,384 tokens, on all cores. Its CPU
-// profile (-cpuprofile) says which part of the time are matrix products.
+// BenchmarkRunCalibrated quantizes afm-mini, from the directory in AFMQ_SHARED, to 4 bits with
+// row scales and error compensation over 16,384 tokens, on all cores. Its CPU profile
+// (-cpuprofile) gives the share of the matrix products.
 func BenchmarkRunCalibrated(b *testing.B) {
 	dir := os.Getenv("AFMQ_SHARED")
 	if dir == "" {
 		b.Skip("AFMQ_SHARED names no directory")
 	}
 	benchmarkRun(b, runtime.GOMAXPROCS(0), Options{
-		Model: filepath.Join(dir, "models", "afm-mini"), Bits: 4, RowScale: true,
+		Model: filepath.Join(dir, "models", "afm-mini"), Bits: 4,
 		Calibration: sensitivity.CalibrationOptions{Files: []string{filepath.Join(dir, "corpora", "calib.jsonl")}, Tokens: 16384},
 	})
 }

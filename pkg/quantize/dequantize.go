@@ -2,7 +2,6 @@ package quantize
 
 import (
 	"context"
-	"encoding/json"
 	"path/filepath"
 	"slices"
 	"time"
@@ -15,79 +14,85 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
-	"afmq/pkg/model"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
 
-// DequantizeOptions say what Dequantize does.
+// DequantizeOptions say what Dequantize does. Artifact and Out are required; the zero value
+// of every other field works.
 type DequantizeOptions struct {
-	// Adapter is the directory of an adapter that is merged into the weights; empty for
-	// none. AllowUnbound takes one that does not name its base.
+	Artifact string // directory of the artifact
+	Out      string // directory to create; must not exist, or be empty
+
+	// Adapter is the directory of an adapter to merge into the weights; empty for none.
+	// AllowUnbound accepts one that does not name its base.
 	Adapter      string
 	AllowUnbound bool
 
-	Restart     bool              // discard state that another run left beside out
-	Progress    progress.Reporter // nil for none
-	ToolVersion string            // part of what makes a job the same
+	Restart     bool              // discard the state of an interrupted run
+	Pool        *compute.Pool     // nil for Threads workers of its own
+	Threads     int               // where Pool is nil; 0 for all cores
+	Progress    progress.Reporter // nil for progress.Silent
+	ToolVersion string            // a run continues only at the same version; may be empty
 }
 
-// DequantizeResult is what Dequantize made.
+// DequantizeResult describes the checkpoint that Dequantize wrote.
 type DequantizeResult struct {
 	ContentHash  string  `json:"content_hash"`   // of the artifact
 	Bytes        int64   `json:"bytes"`          // of model.safetensors
-	Tensors      int     `json:"tensors"`        // in it
-	Seconds      float64 `json:"seconds"`        //
+	Tensors      int     `json:"tensors"`        // in model.safetensors
+	Seconds      float64 `json:"seconds"`        // wall clock
 	PeakRSSBytes int64   `json:"peak_rss_bytes"` // of the process so far
 }
 
-// Dequantize writes the values that an artifact stands for as a checkpoint in
-// F16, one model.safetensors with a config.json without quantization_config, that
-// other tools load. Every tensor is held against the artifact's manifest first.
+// Dequantize writes the weights of an artifact as an F16 checkpoint that other tools load:
+// one model.safetensors, and a config.json without quantization_config. Every tensor is
+// checked against the artifact's manifest first.
 //
-// A palette without row scales is exact, as its entries are fp16 values. An int8
-// row is q·scale in float32, rounded to the nearest fp16 (ties to even): the
-// engine of pkg/infer keeps the float32 product, so the embedding of the two
-// differs by up to 2^-11 relative, and more for values under 2^-14, where fp16
-// loses digits. Palettes with row scales, and tensors kept in BF16 or F32, are
-// rounded the same way. A value too large for fp16 is an error that names it.
+// A palette without row scales is reproduced exactly, because its entries are fp16 values.
+// An int8 row is q·scale in float32, rounded to the nearest fp16 (ties to even). The engine
+// of pkg/infer uses the float32 product, so the two embeddings differ by up to 2^-11
+// relative, and by more below 2^-14, where fp16 is subnormal. Palettes with row scales, and
+// tensors kept in BF16 or F32, are rounded the same way. A value too large for fp16 is an
+// error that names it.
 //
-// An adapter is added before the rounding, which makes the checkpoint differ from the
-// artifact with the adapter beside it by what the rounding of Ŵ+Scale·B·A costs.
+// An adapter is added before the rounding: the checkpoint holds Ŵ+scale·B·A rounded to
+// fp16.
 //
-// It leaves the whole checkpoint or nothing.
-func Dequantize(ctx context.Context, pool *compute.Pool, dir, out string, opts DequantizeOptions) (*DequantizeResult, error) {
+// The whole checkpoint is written, or nothing. An interrupted run leaves nothing to resume;
+// what a killed one left is overwritten by the same call, and refused by any other. Errors
+// that a user can act on are *fault.Error: fault.Usage, fault.Input (a damaged artifact, an
+// adapter of another base, state of another job) and fault.Output.
+func Dequantize(ctx context.Context, opts DequantizeOptions) (*DequantizeResult, error) {
 	began := time.Now()
-	p := opts.Progress
-	if p == nil {
-		p = progress.Silent
-	}
-	if out == "" {
+	switch {
+	case opts.Artifact == "":
+		return nil, fault.Usagef("no artifact directory")
+	case opts.Out == "":
 		return nil, fault.Usagef("no output directory")
 	}
-	a, err := artifact.Open(dir)
+	if opts.Progress == nil {
+		opts.Progress = progress.Silent
+	}
+	pool, closePool := compute.Workers(opts.Pool, opts.Threads)
+	defer closePool()
+	a, err := artifact.Open(opts.Artifact)
 	if err != nil {
 		return nil, err
 	}
 	defer a.Close()
-	m := a.Manifest
-	d := &dequantizer{a: a, pool: pool, progress: p}
+	d := &dequantizer{a: a, pool: pool, progress: opts.Progress}
 	if err := d.plan(); err != nil {
 		return nil, err
 	}
-	adapterHash := ""
-	if opts.Adapter != "" {
-		if adapterHash, err = d.openAdapter(ctx, opts); err != nil {
-			return nil, err
-		}
+	if err := d.openAdapter(opts); err != nil {
+		return nil, err
 	}
-	// Only the manifest's content is the job; there is nothing to go on from, so a
-	// run that was killed is made anew.
-	identity, err := json.Marshal(map[string]string{"job": "dequantize/v1", "content_hash": m.ContentHash, "adapter": adapterHash, "tool_version": opts.ToolVersion})
+	identity, err := d.identity(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	sd, err := stage.Open(out, identity, stage.Options{NeedBytes: d.needBytes(), Restart: opts.Restart})
+	sd, err := stage.Open(opts.Out, identity, stage.Options{NeedBytes: d.needBytes(), Restart: opts.Restart})
 	if err != nil {
 		return nil, err
 	}
@@ -105,12 +110,12 @@ func Dequantize(ctx context.Context, pool *compute.Pool, dir, out string, opts D
 		return nil, err
 	}
 	return &DequantizeResult{
-		ContentHash: m.ContentHash, Bytes: d.total, Tensors: len(d.infos),
+		ContentHash: a.Manifest.ContentHash, Bytes: d.total, Tensors: len(d.infos),
 		Seconds: time.Since(began).Seconds(), PeakRSSBytes: rss.Peak(),
 	}, nil
 }
 
-// denseMetadata is what transformers expects of a checkpoint.
+// denseMetadata is the metadata that transformers requires of a checkpoint.
 var denseMetadata = map[string]string{"format": "pt"}
 
 type dequantizer struct {
@@ -120,38 +125,10 @@ type dequantizer struct {
 	infos    []safetensors.Info // one for each entry of a.layout
 	total    int64              // bytes of model.safetensors
 	config   []byte
-	adapter  *adapter.Adapter // nil for none
+	adapter  *adapter.Adapter // nil without one
 }
 
-// openAdapter reads the adapter to merge and returns the digest of its weights.
-func (d *dequantizer) openAdapter(ctx context.Context, opts DequantizeOptions) (string, error) {
-	cfg, err := model.LoadConfig(d.a.Dir)
-	if err != nil {
-		return "", err
-	}
-	if d.adapter, err = adapter.Open(opts.Adapter, d.a.Dir, cfg, opts.AllowUnbound); err != nil {
-		return "", err
-	}
-	digest, err := artifact.HashFile(ctx, filepath.Join(opts.Adapter, adapter.WeightsFile), adapter.WeightsFile, nil)
-	return digest.SHA256, err
-}
-
-// merged returns fill with what the adapter adds to the rows of a projection.
-func (d *dequantizer) merged(spec model.TensorSpec, w adapter.Weights, fill func(dst []float32, r0, r1 int) error) func(dst []float32, r0, r1 int) error {
-	rank, cols, scale := d.adapter.Config.RankOf(spec.Module()), spec.Shape[1], d.adapter.Config.ScaleOf(spec.Module())
-	return func(dst []float32, r0, r1 int) error {
-		if err := fill(dst, r0, r1); err != nil {
-			return err
-		}
-		for r := r0; r < r1; r++ {
-			for j, x := range w.B[r*rank : (r+1)*rank] {
-				kernel.AddScaled(dst[(r-r0)*cols:(r-r0+1)*cols], w.A[j*cols:(j+1)*cols], scale*x)
-			}
-		}
-		return nil
-	}
-}
-
+// plan sets the tensors, the size and the config of the checkpoint.
 func (d *dequantizer) plan() error {
 	for _, st := range d.a.Layout {
 		d.infos = append(d.infos, safetensors.Info{Name: st.Spec.Name, DType: safetensors.F16, Shape: slices.Clone(st.Spec.Shape)})
@@ -168,7 +145,8 @@ func (d *dequantizer) plan() error {
 	})
 }
 
-// copyOne hands the file of that name to write if it is as the manifest says.
+// copyOne passes the content of a file of the artifact to write, after checking it against
+// the manifest.
 func (d *dequantizer) copyOne(name string, write func(name string, data []byte) error) error {
 	i := slices.IndexFunc(d.a.Manifest.Files, func(f artifact.FileDigest) bool { return f.Name == name })
 	path := filepath.Join(d.a.Dir, name)
@@ -180,11 +158,12 @@ func (d *dequantizer) copyOne(name string, write func(name string, data []byte) 
 		return err
 	}
 	if infile.SHA256(data) != d.a.Manifest.Files[i].SHA256 {
-		return fault.Inputf(path, "differs from what %s says", artifact.ManifestFile)
+		return fault.Inputf(path, "does not match its SHA-256 in %s", artifact.ManifestFile)
 	}
 	return write(name, data)
 }
 
+// needBytes returns the size of the finished directory.
 func (d *dequantizer) needBytes() int64 {
 	n := d.total + int64(len(d.config))
 	for _, f := range d.a.Manifest.Files {
@@ -195,6 +174,7 @@ func (d *dequantizer) needBytes() int64 {
 	return n
 }
 
+// run checks the artifact and writes every file of the checkpoint.
 func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 	var stored int64
 	for _, st := range d.a.Layout {
@@ -233,10 +213,10 @@ func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 	return nil
 }
 
-// blockElements is how many values are converted between two writes.
+// blockElements is the number of values converted between two writes.
 const blockElements = 4 << 20
 
-// write converts one tensor, block of rows after block of rows.
+// write converts one tensor, in blocks of rows.
 func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *artifact.StoredTensor) error {
 	fill, err := d.a.Rows(st)
 	if err != nil {
@@ -260,8 +240,8 @@ func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *arti
 			return err
 		}
 		n := min(block, rows-r0)
-		// A task takes a few rows; its errors are looked at in order, so that the
-		// same value is named each time.
+		// A task converts a few rows. The first error in the order of the rows is returned,
+		// so that it does not depend on the threads.
 		step := (n + 4*threads - 1) / (4 * threads)
 		errs := make([]error, (n+step-1)/step)
 		d.pool.Run(len(errs), func(worker, i int) {
@@ -285,7 +265,7 @@ func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *arti
 	return nil
 }
 
-// convert computes rows [r0, r1) in float32 and rounds them to fp16.
+// convert computes rows r0 to r1-1 in float32 and rounds them to fp16.
 func (d *dequantizer) convert(st *artifact.StoredTensor, fill func(dst []float32, r0, r1 int) error, half []uint16, buf []float32, r0, r1 int) error {
 	t, _ := d.a.File.Tensor(st.Names[0])
 	if err := safetensors.Guard(t.Path(), func() error { return fill(buf, r0, r1) }); err != nil {

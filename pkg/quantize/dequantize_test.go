@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -16,15 +17,15 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// A dequantized checkpoint holds exactly the fp16 nearest to what the artifact
-// stands for, and can be quantized again.
+// A dequantized checkpoint holds the weights of the artifact, rounded to fp16, and can be
+// quantized again.
 func TestDequantize(t *testing.T) {
 	pool := newPool(t, 2)
 	art, _ := run(t, pool, Options{
-		Model: newSynthetic(safetensors.BF16, true).write(t, 1), Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}, {Pattern: "v_proj", Bits: 16}},
+		Model: newSynthetic(safetensors.BF16, true).write(t, 1), Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}, {Pattern: "v_proj", Bits: 16}}, NoRowScale: true,
 	})
 	out := filepath.Join(t.TempDir(), "dense")
-	res, err := Dequantize(bg, pool, art, out, DequantizeOptions{})
+	res, err := Dequantize(bg, DequantizeOptions{Artifact: art, Out: out, Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,9 +46,9 @@ func TestDequantize(t *testing.T) {
 		kernel.F32ToF16(half, want)
 		x, ok := f.Tensor(st.Spec.Name)
 		if !ok || x.DType != safetensors.F16 || !bytes.Equal(x.Bytes(), uint16Bytes(half)) {
-			t.Errorf("%s is not the fp16 of what is stored", st.Spec.Name)
+			t.Errorf("%s is not the stored tensor rounded to fp16", st.Spec.Name)
 		}
-		if st.Form == artifact.Palette { // without row scales nothing is rounded
+		if st.Form == artifact.Palette { // exact without row scales
 			back := make([]float32, len(want))
 			kernel.F16ToF32(back, half)
 			for k := range back {
@@ -66,12 +67,12 @@ func TestDequantize(t *testing.T) {
 	if err != nil || cfg.Quantization != nil {
 		t.Errorf("config: %+v, %v", cfg, err)
 	}
-	again, _ := run(t, pool, Options{Model: out, Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}, {Pattern: "v_proj", Bits: 16}}})
+	again, _ := run(t, pool, Options{Model: out, Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}, {Pattern: "v_proj", Bits: 16}}, NoRowScale: true})
 	b := openArtifact(t, again)
 	for i := range a.Layout {
 		if st := &a.Layout[i]; st.Form == artifact.Palette {
 			if !bytes.Equal(floatBytes(safetensors.F32, denseValues(t, a, st)), floatBytes(safetensors.F32, denseValues(t, b, &b.Layout[i]))) {
-				t.Errorf("%s: quantizing what was dequantized changes it", st.Spec.Name)
+				t.Errorf("%s: changes when it is quantized again", st.Spec.Name)
 			}
 		}
 	}
@@ -80,7 +81,7 @@ func TestDequantize(t *testing.T) {
 // The rounding of the int8 embedding to fp16 is at most half an ulp of fp16.
 func TestDequantizedEmbeddingError(t *testing.T) {
 	pool := newPool(t, 2)
-	art, _ := run(t, pool, Options{Model: tinyModel})
+	art, _ := run(t, pool, Options{Model: tinyModel, NoRowScale: true})
 	a := openArtifact(t, art)
 	for i := range a.Layout {
 		st := &a.Layout[i]
@@ -115,7 +116,7 @@ func TestDequantizeRefuses(t *testing.T) {
 	data := readFile(t, path)
 	data[len(data)-1] ^= 1
 	writeFile(t, path, data)
-	_, err := Dequantize(bg, pool, art, out, DequantizeOptions{})
+	_, err := Dequantize(bg, DequantizeOptions{Artifact: art, Out: out, Pool: pool})
 	wantFault(t, err, fault.Input, artifact.WeightsFile, "SHA-256")
 	wantEmpty(t, parent)
 	data[len(data)-1] ^= 1
@@ -123,25 +124,59 @@ func TestDequantizeRefuses(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(bg)
 	cancel()
-	if _, err := Dequantize(ctx, pool, art, out, DequantizeOptions{}); !errors.Is(err, context.Canceled) {
+	if _, err := Dequantize(ctx, DequantizeOptions{Artifact: art, Out: out, Pool: pool}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	wantEmpty(t, parent)
 
-	_, err = Dequantize(bg, pool, tinyModel, out, DequantizeOptions{})
+	_, err = Dequantize(bg, DequantizeOptions{Artifact: tinyModel, Out: out, Pool: pool})
 	wantFault(t, err, fault.Input, "manifest.json", "missing")
-	_, err = Dequantize(bg, pool, art, art, DequantizeOptions{})
+	_, err = Dequantize(bg, DequantizeOptions{Artifact: art, Out: art, Pool: pool})
 	wantFault(t, err, fault.Output)
 }
 
-// A value beyond fp16 is refused, not turned into infinity.
+// A value outside the range of fp16 is an error, not an infinity.
 func TestDequantizeOverflow(t *testing.T) {
 	pool := newPool(t, 2)
 	s := newSynthetic(safetensors.F32, false)
 	copy(s.tensor("model.embed_tokens.weight").data[4*synHidden*100:], floatBytes(safetensors.F32, []float32{1, 70000}))
-	art, _ := run(t, pool, Options{Model: s.write(t, 1)})
+	art, _ := run(t, pool, Options{Model: s.write(t, 1), NoRowScale: true})
 	parent := t.TempDir()
-	_, err := Dequantize(bg, pool, art, filepath.Join(parent, "dense"), DequantizeOptions{})
+	_, err := Dequantize(bg, DequantizeOptions{Artifact: art, Out: filepath.Join(parent, "dense"), Pool: pool})
 	wantFault(t, err, fault.Input, "model.embed_tokens.weight", "index 2401", "too large for F16")
 	wantEmpty(t, parent)
 }
+
+// A killed run leaves files of its artifact. A run for an artifact with the same tensors but
+// other files must not publish them.
+func TestDequantizeAfterKill(t *testing.T) {
+	s := newSynthetic(safetensors.F16, true)
+	model := s.write(t, 1)
+	plain, _ := run(t, newPool(t, 1), Options{Model: model, Bits: 2})
+	writeFile(t, filepath.Join(model, "chat_template.jinja"), []byte("{{ messages }}"))
+	chat, _ := run(t, newPool(t, 1), Options{Model: model, Bits: 2})
+
+	killed := filepath.Join(t.TempDir(), "dense")
+	first := DequantizeOptions{Artifact: chat, Out: filepath.Join(t.TempDir(), "dense")}
+	first.Progress = &doneHook{at: func() { copyTree(t, stateDir(first.Out), stateDir(killed)) }}
+	if _, err := Dequantize(bg, first); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(stateDir(killed), "out", "chat_template.jinja")); err != nil {
+		t.Fatalf("the state of a killed run: %v", err)
+	}
+	_, err := Dequantize(bg, DequantizeOptions{Artifact: plain, Out: killed})
+	wantFault(t, err, fault.Input, "another job", "manifest")
+	if _, err := Dequantize(bg, DequantizeOptions{Artifact: chat, Out: killed}); err != nil {
+		t.Fatal(err)
+	}
+	sameContents(t, killed, first.Out)
+}
+
+// doneHook calls at when the last stage ends.
+type doneHook struct{ at func() }
+
+func (h *doneHook) Stage(string, int64, string) {}
+func (h *doneHook) Done()                       { h.at() }
+func (h *doneHook) Status(string)               {}
+func (h *doneHook) Advance(int64)               {}

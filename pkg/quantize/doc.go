@@ -1,58 +1,57 @@
-// Package quantize turns a 16-bit checkpoint into an afmq artifact, holds an
-// artifact against its own manifest, and turns one back into a checkpoint.
+// Package quantize converts a 16-bit checkpoint to an afmq artifact ([Run]), and an artifact
+// to a checkpoint that other tools load ([Dequantize]).
 //
-// # Promises
+// # Guarantees
 //
-// [Run] reads tensor after tensor from the mapped files and lets each go when it
-// is written. It holds a few of the largest tensors at most, never the model.
+// [Run] reads one tensor after another from the mapped files and releases each when it is
+// written. It holds a few of the largest tensors in memory, never the model.
 //
-// The same checkpoint, options and version of the program give the same bytes,
-// whatever the number of threads.
+// The same checkpoint, options and program version give the same bytes, independent of the
+// number of threads.
 //
-// A run that is interrupted leaves its state in ".NAME.afmq" beside the target
-// NAME and nothing else; the same call goes on from there and ends with the bytes
-// that an uninterrupted run would have written. What an earlier run wrote is
-// hashed again before it is trusted, and so are the source tensors it came from.
-// A run that fails because of its input or its options leaves nothing.
+// An interrupted run leaves its saved state in ".NAME.afmq" next to the target NAME, and
+// nothing else. The same call resumes from it and writes the bytes of an uninterrupted run.
+// State of a job that differs in anything the result depends on is refused with an error
+// that names the difference. Saved tensors, and the source tensors they were computed from,
+// are compared with their SHA-256; saved figures are bound to the job by a digest. A damaged
+// item and all later ones are computed again. A run that fails because of its input or its
+// options leaves nothing.
 //
-// Nothing is passed over in silence: a tensor that config.json has no place for,
-// one that is missing, misshapen or of a type that cannot be quantized, a value
-// that is not finite, two copies of a tied weight that differ, an override that
-// matches nothing are errors that name what they are about. The exception is
-// what [infer.Config.Ignorable] lists: tensors that can be computed from
-// config.json, which are left out.
+// Nothing is ignored silently: a tensor that config.json does not define, a missing tensor,
+// one of the wrong shape or type, a value that is not finite, two different copies of a tied
+// weight, and an override that matches no module are errors that name their subject. The
+// exception are the tensors of model.Config.Ignorable, which follow from config.json and are
+// left out.
 //
 // # Bits
 //
-// Options say what each matrix gets: the same width everywhere but for overrides, a
+// The options decide the bits of each matrix: one width for all with overrides, a
 // sensitivity.Plan, or a sensitivity.Request, for which Run scores the modules, makes the
-// plan and follows it. A target that cannot be reached is refused before anything is
-// computed, or calibration text read.
+// plan and applies it. An infeasible target is an error before any computation.
 //
 // # Error compensation
 //
-// With calibration text, modules are quantized in the order of the forward pass, layer
-// after layer, by palettize.Compensate. The text runs through two models side by side: the
-// quantized one as far as it is made, and the original. A module's Hessian is that of the
-// input that it will really see, and its weights are first moved so that they make up for
-// what the modules before it did to that input and, for the two modules that write to
-// the residual stream, to the residual stream (as in GPTAQ, Li et al. 2025, which has
-// the input's part). Only the current layer of each model is in memory, beside the hidden
-// states of the text. A module whose Hessian cannot be factored is palettized without
-// compensation, and the manifest and the Result say so.
+// With calibration text, modules are quantized by palettize.Compensate in the order of the
+// forward pass. The text runs through two models in parallel: the one quantized so far, and
+// the original. The Hessian of a module is that of the inputs it receives from the quantized
+// modules before it. Before a module is quantized, its weights are adjusted to compensate
+// the change of these inputs and, for the two modules that write to the residual stream,
+// the change of the residual stream (as in GPTAQ, Li et al. 2025, which has the part of the
+// inputs). Memory holds the current layer of each model and the hidden states of the text. A
+// module whose Hessian cannot be factored is palettized without compensation; manifest and
+// Result carry a warning.
 //
-// # What becomes of each tensor
+// # Stored forms
 //
-// A projection becomes a palette ([infer.Palette]) of the default width or of its
-// override's, or stays as it is with an override to 16. The embedding and an
-// untied head become int8 rows ([infer.RowInt8]); an override makes the head a
-// palette, and it then counts as a projection. Norms and biases are copied in
-// their own type. A tied checkpoint may store the shared weight under either
-// name, or under both; the artifact has it once, as the embedding.
+// A projection becomes a palette (artifact.Palette), or is kept with an override to 16 bits.
+// The embedding and an untied head become int8 rows (artifact.RowInt8). An override turns
+// the head into a palette, which then counts as a projection. Norms and biases are copied in
+// their own type. A tied checkpoint may store the shared weight under either name or under
+// both; the artifact stores it once, as the embedding.
 //
-// Tensors are written in the order of [infer.Config.Tensors]; the parts of one in
-// the order of their suffixes (indices, lut, row_scale; q, scale). config.json
-// keeps the source's keys in their order and gains
+// Tensors are written in the order of model.Config.Tensors, and the parts of a tensor in the
+// order indices, lut, row_scale, or q, scale. config.json keeps the keys of the source in
+// their order and adds
 //
 //	"quantization_config": {
 //	  "quant_method": "afmq",
@@ -62,8 +61,8 @@
 //	  "modules": {"model.layers.0.mlp.down_proj": {"bits": 8}, ...}
 //	}
 //
-// where modules lists every projection of another width, every palettized head,
-// and with 16 bits every matrix that was kept. manifest.json is
-// [infer.Manifest]. Tokenizer files, generation_config.json and chat templates
-// are copied byte for byte; other files of the checkpoint are not.
+// where modules lists every projection of another width, every palettized head and, with 16
+// bits, every matrix that was kept. manifest.json is an artifact.Manifest. Tokenizer files,
+// generation_config.json and chat templates are copied unchanged; other files of the
+// checkpoint are not copied.
 package quantize

@@ -43,12 +43,12 @@ func (x tensor) info() safetensors.Info {
 	return safetensors.Info{Name: x.name, DType: x.dtype, Shape: x.shape}
 }
 
-// shape of the synthetic checkpoints: neither 24 nor 8 nor 40 is a multiple of 16.
+// Dimensions of the synthetic checkpoints; 24, 8 and 40 are no multiples of 16.
 const (
 	synHidden = 24
 	synKV     = 8
 	synFFN    = 40
-	synVocab  = 2048 // what the tokenizer needs
+	synVocab  = 2048 // required by the tokenizer
 	synLayers = 2
 )
 
@@ -108,7 +108,7 @@ func newSynthetic(dtype safetensors.DType, bias bool) *synthetic {
 	return s
 }
 
-// tie makes the head share the embedding, stored under the names given.
+// tie ties the head to the embedding and stores the weight under these names.
 func (s *synthetic) tie(names ...string) {
 	s.config["tie_word_embeddings"] = true
 	embed := *s.tensor("model.embed_tokens.weight")
@@ -220,6 +220,13 @@ func writeFile(t testing.TB, path string, data []byte) {
 	}
 }
 
+func mkdir(t testing.TB, path string) {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -289,7 +296,13 @@ func sameContents(t testing.TB, got, want string) {
 	}
 }
 
-// run quantizes into a new directory beside nothing else.
+// runOn is Run with the workers of a pool.
+func runOn(ctx context.Context, pool *compute.Pool, opts Options) (*Result, error) {
+	opts.Pool = pool
+	return Run(ctx, opts)
+}
+
+// run quantizes into a new directory, or opts.Out, and fails the test on an error.
 func run(t testing.TB, pool *compute.Pool, opts Options) (string, *Result) {
 	t.Helper()
 	if opts.Out == "" {
@@ -298,7 +311,7 @@ func run(t testing.TB, pool *compute.Pool, opts Options) (string, *Result) {
 	if opts.ToolVersion == "" {
 		opts.ToolVersion = "test"
 	}
-	res, err := Run(bg, pool, opts)
+	res, err := runOn(bg, pool, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,4 +344,11 @@ func wantEmpty(t testing.TB, dir string) {
 	for _, e := range entries {
 		t.Errorf("%s is left behind", e.Name())
 	}
+}
+
+// halfValue returns the value of an fp16 number.
+func halfValue(h uint16) float64 {
+	var v [1]float32
+	kernel.F16ToF32(v[:], []uint16{h})
+	return float64(v[0])
 }

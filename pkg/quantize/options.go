@@ -8,33 +8,39 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// DefaultBits and DefaultGroupRows are the reference recipe: palettes of 16
-// values, one for 16 output rows.
+// Defaults of the stored form: look-up tables of 16 values, each shared by 16 rows.
 const (
 	DefaultBits      = 4
 	DefaultGroupRows = 16
 )
 
-// Options say what Run does.
+// Options say what Run does. Model and Out are required. Every other field may be zero: the
+// result then has palettes of 4 bits, one look-up table for 16 rows, and row scales.
 type Options struct {
 	Model string // directory of the 16-bit checkpoint
-	Out   string // directory to be made; must not exist, or be empty
-	// What becomes of each matrix: a plan; or a request, for which the modules are scored
-	// and a plan is made; or, with neither, Bits everywhere but for Overrides.
-	Plan        *sensitivity.Plan
-	PlanFile    string // where Plan was read from, for errors
-	Request     *sensitivity.Request
-	Method      sensitivity.Method             // of the scores for a request; empty for the default
-	Bits        int                            // of an index, 1 to 8; 0 for DefaultBits
-	GroupRows   int                            // output rows that share a look-up table; 0 for DefaultGroupRows
-	RowScale    bool                           // give every palettized row an fp16 factor, 16 bits a row
-	Overrides   []sensitivity.Override         // later ones win
-	Calibration sensitivity.CalibrationOptions // no files: none
-	Compensate  string                         // GPTQ or NoCompensation; empty: GPTQ where there is calibration text
-	Restart     bool                           // discard the state that an interrupted run left
-	Progress    progress.Reporter              // nil for none
-	Compute     compute.Arithmetic             // of the models' products; statistics and what is chosen by them stay in float32 and float64
-	ToolVersion string                         // recorded in the manifest; part of what makes a job the same
+	Out   string // directory to create; must not exist, or be empty
+
+	// The width of each matrix comes from a plan; or from a request, for which Run scores the
+	// modules and makes the plan; or, without either, from Bits and Overrides.
+	Plan      *sensitivity.Plan
+	PlanFile  string // file that Plan was read from, for error messages
+	Request   *sensitivity.Request
+	Method    sensitivity.Method     // scores for a request; empty for sensitivity.DefaultMethod
+	Bits      int                    // bits per index, 1 to 8; 0 for DefaultBits
+	Overrides []sensitivity.Override // the last match decides; not with a plan
+
+	GroupRows  int  // rows that share a look-up table; 0 for DefaultGroupRows; a plan's own with Plan
+	NoRowScale bool // omit the fp16 scale of each palettized row (16 bits a row); a plan's own with Plan
+
+	Calibration sensitivity.CalibrationOptions // calibration text; no files: none
+	Compensate  string                         // artifact.GPTQ or artifact.NoCompensation; empty: GPTQ if there is calibration text
+	Compute     compute.Arithmetic             // of the models' matrix products; statistics are always float32 and float64
+
+	Restart     bool              // discard the state of an interrupted run
+	Pool        *compute.Pool     // nil for Threads workers of its own
+	Threads     int               // where Pool is nil; 0 for all cores
+	Progress    progress.Reporter // nil for progress.Silent
+	ToolVersion string            // recorded in the manifest; a run resumes only at the same version; empty for "unknown"
 }
 
 // check fills in the defaults. Errors are fault.Usage.
@@ -45,11 +51,17 @@ func (o *Options) check() error {
 	if o.GroupRows == 0 {
 		o.GroupRows = DefaultGroupRows
 	}
+	if o.Method == "" {
+		o.Method = sensitivity.DefaultMethod
+	}
 	if o.Progress == nil {
 		o.Progress = progress.Silent
 	}
 	if o.ToolVersion == "" {
 		o.ToolVersion = "unknown"
+	}
+	if o.Model == "" {
+		return fault.Usagef("no checkpoint directory")
 	}
 	if o.Bits < 1 || o.Bits > 8 {
 		return fault.Usagef("bits is %d; it may be 1 to 8", o.Bits)
@@ -57,7 +69,7 @@ func (o *Options) check() error {
 	if o.GroupRows < 1 || o.GroupRows > maxGroupRows {
 		return fault.Usagef("group rows is %d; it may be 1 to %d", o.GroupRows, maxGroupRows)
 	}
-	if err := o.checkPlan(); err != nil {
+	if err := o.checkWidths(); err != nil {
 		return err
 	}
 	if o.Out == "" {
@@ -69,7 +81,7 @@ func (o *Options) check() error {
 	case o.Compensate == "":
 		o.Compensate = artifact.NoCompensation
 	case o.Compensate != artifact.GPTQ && o.Compensate != artifact.NoCompensation:
-		return fault.Usagef("compensation %q is unknown; there are %s and %s", o.Compensate, artifact.GPTQ, artifact.NoCompensation)
+		return fault.Usagef("compensation %q is unknown; the methods are %s and %s", o.Compensate, artifact.GPTQ, artifact.NoCompensation)
 	case o.Compensate == artifact.GPTQ && len(o.Calibration.Files) == 0:
 		return fault.Usagef("compensation %q needs calibration text", artifact.GPTQ)
 	}
@@ -81,15 +93,15 @@ func (o *Options) check() error {
 	return nil
 }
 
-// checkPlan checks what decides the bits, and takes over how a plan stores matrices.
-func (o *Options) checkPlan() error {
+// checkWidths checks what decides the widths, and adopts a plan's stored form.
+func (o *Options) checkWidths() error {
 	switch {
 	case o.Plan != nil && o.Request != nil:
 		return fault.Usagef("a plan and a target exclude each other")
 	case o.Plan != nil && len(o.Overrides) > 0:
-		return fault.Usagef("a plan and overrides exclude each other: give the overrides when the plan is made, or edit it")
+		return fault.Usagef("a plan and overrides exclude each other: give the overrides when the plan is made, or edit the plan")
 	case o.Plan != nil:
-		o.GroupRows, o.RowScale = o.Plan.GroupRows, o.Plan.RowScale
+		o.GroupRows, o.NoRowScale = o.Plan.GroupRows, !o.Plan.RowScale
 	case o.Request != nil:
 		r := *o.Request
 		if r.Overrides = o.Overrides; len(r.Bits) == 0 {
@@ -103,17 +115,18 @@ func (o *Options) checkPlan() error {
 	return nil
 }
 
-// scoring says how the modules are scored for a request.
+// scoring returns the options by which the modules are scored for a request.
 func (o *Options) scoring() sensitivity.ScoreOptions {
 	return sensitivity.ScoreOptions{
-		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, GroupRows: o.GroupRows, RowScale: o.RowScale,
+		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, GroupRows: o.GroupRows, RowScale: !o.NoRowScale,
 		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion, Compute: o.Compute,
 	}
 }
 
+// storage returns the stored form of palettes.
 func (o *Options) storage() sensitivity.Storage {
-	return sensitivity.Storage{GroupRows: o.GroupRows, RowScale: o.RowScale}
+	return sensitivity.Storage{GroupRows: o.GroupRows, RowScale: !o.NoRowScale}
 }
 
-// maxGroupRows is far above the rows of any matrix of a supported model.
+// maxGroupRows exceeds the rows of any matrix of a supported model.
 const maxGroupRows = 1 << 20

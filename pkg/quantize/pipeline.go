@@ -1,15 +1,12 @@
 package quantize
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
-	"math"
 	"os"
 	"sync"
 
@@ -17,39 +14,35 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
-	"afmq/pkg/palettize"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
 
-// maxInFlight is how many tensors may be between the start of their computation
-// and the end of their writing. It bounds memory: each holds its mapped pages and
-// its result. Hashing one tensor keeps one core busy, so a machine with many
-// cores needs a few at once.
+// maxInFlight is the number of tensors that may be computed, hashed or written at the same
+// time. It limits memory: each holds its mapped pages and its result. Hashing a tensor uses
+// one core, so several are needed to use many cores.
 const maxInFlight = 4
 
-// syncEvery is how many bytes are written between two syncs, so that the last
-// one does not have to wait for the whole file.
+// syncEvery is the number of bytes between two syncs, so that the last one is short.
 const syncEvery = 128 << 20
 
-// pipeline computes, hashes and writes the items of a job. Computation uses all
-// threads of the pool on one tensor after the other; hashing the source, hashing
-// the result and writing run beside it.
+// pipeline computes, hashes and writes the items of a job. The computation uses all threads
+// of the pool for one tensor after another; hashing and writing run concurrently with it.
 type pipeline struct {
 	job      *job
 	pool     *compute.Pool
 	progress progress.Reporter
 	journal  *stage.Journal
 	out      *safetensors.Writer
-	fileHash hash.Hash // of model.safetensors as far as it is written
+	fileHash hash.Hash // of the bytes of model.safetensors written so far
 	records  []record  // of finished items
-	taken    int       // of them taken over from an earlier run
+	resumed  int       // number of them from an interrupted run
 	unsynced int64
 	hashers  sync.WaitGroup
-	text     *calibrated // nil without compensation
+	text     *calibrator // nil without compensation
 }
 
-// pending is an item on its way to the file.
+// pending is an item that is being computed, hashed or written.
 type pending struct {
 	index  int
 	data   [][]byte                // of item.outs
@@ -57,25 +50,25 @@ type pending struct {
 	source []artifact.TensorDigest // filled by sourceDone
 	sqErr  float64
 	sqNorm float64
-	outErr float64 // share of the output's error that compensation left; 0 without
-	note   string  // why a module was not compensated
+	outErr float64 // squared output error relative to that without compensation; 0 if not compensated
+	note   string  // why the module was not compensated
 
-	sourceDone, outsDone *task
+	sourceDone, outsDone *future
 }
 
-// openWriter starts model.safetensors, or goes on with it after what e holds.
-func (pl *pipeline) openWriter(path string, e earlier) (err error) {
+// openWriter creates model.safetensors, or opens it to continue after the saved items.
+func (pl *pipeline) openWriter(path string, saved savedState) (err error) {
 	done := 0
-	for i := range e.records {
+	for i := range saved.records {
 		done += len(pl.job.items[i].outs)
 	}
 	if done > 0 {
 		pl.out, err = safetensors.Resume(path, pl.job.infos, artifact.Metadata(), done)
 		if err == nil {
-			pl.records, pl.fileHash = e.records, e.fileHash
+			pl.records, pl.fileHash = saved.records, saved.fileHash
 			return nil
 		}
-		// A header that is not ours, whatever happened to it: start again.
+		// The header is damaged: start again.
 		if fault.KindOf(err) != fault.Input {
 			return err
 		}
@@ -83,7 +76,7 @@ func (pl *pipeline) openWriter(path string, e earlier) (err error) {
 	if pl.out, err = safetensors.Create(path, pl.job.infos, artifact.Metadata()); err != nil {
 		return err
 	}
-	// The header is the file's first bytes, and its digest is part of the file's.
+	// The digest of the file includes the header, which Create has written.
 	if err := pl.out.Sync(); err != nil {
 		return err
 	}
@@ -97,8 +90,7 @@ func (pl *pipeline) openWriter(path string, e earlier) (err error) {
 	return fault.Writing(path, err)
 }
 
-// run processes the items that are not finished yet. When it returns, none of
-// its goroutines is left.
+// run processes the items that are not finished. Its goroutines have ended when it returns.
 func (pl *pipeline) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer pl.hashers.Wait()
@@ -106,7 +98,7 @@ func (pl *pipeline) run(parent context.Context) error {
 	queue := make(chan *pending, maxInFlight)
 	slots := make(chan struct{}, maxInFlight)
 	writer := start(func() error {
-		defer cancel() // no use computing what nobody will write
+		defer cancel() // stop the computation
 		for p := range queue {
 			if err := pl.write(p); err != nil {
 				return err
@@ -131,7 +123,7 @@ func (pl *pipeline) run(parent context.Context) error {
 	return err
 }
 
-// feed computes items in order and hands them to the queue, which it closes.
+// feed computes the items in order, sends them to the queue, and closes it.
 func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<- struct{}) error {
 	defer close(queue)
 	for i := len(pl.records); i < len(pl.job.items); i++ {
@@ -160,21 +152,21 @@ func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<
 			}
 			return nil
 		})
-		queue <- p // never blocks: it has room for every slot
+		queue <- p // does not block: the queue has capacity for every slot
 	}
 	return nil
 }
 
-// installTaken puts what an earlier run finished into the model that the calibration
-// text runs through. path is that of the file without its ending for being unfinished.
-func (pl *pipeline) installTaken(path string) error {
+// installSaved installs the items of the interrupted run in the calibrator. path is the
+// final path of the file, without the suffix of an unfinished one.
+func (pl *pipeline) installSaved(path string) error {
 	f, err := os.Open(safetensors.StagedPath(path))
 	if err != nil {
 		return fault.Reading(path, err)
 	}
 	defer f.Close()
 	at := pl.job.header
-	for i := range pl.taken {
+	for i := range pl.resumed {
 		it := &pl.job.items[i]
 		var data [][]byte
 		for _, d := range pl.records[i].Tensors {
@@ -197,7 +189,8 @@ func (pl *pipeline) installTaken(path string) error {
 	return nil
 }
 
-func (pl *pipeline) hash(f func() error) *task {
+// hash runs f in a goroutine that run waits for.
+func (pl *pipeline) hash(f func() error) *future {
 	pl.hashers.Add(1)
 	return start(func() error {
 		defer pl.hashers.Done()
@@ -205,8 +198,8 @@ func (pl *pipeline) hash(f func() error) *task {
 	})
 }
 
-// hashSource digests the item's tensor and its copies under other names, which
-// must hold the same bytes.
+// hashSource hashes the item's tensor and its copies under other names, which must hold the
+// same bytes.
 func (p *pending) hashSource(ctx context.Context, it *item) error {
 	for _, t := range append([]*safetensors.Tensor{it.Tensor}, it.Twins...) {
 		d, err := artifact.DigestTensor(ctx, t)
@@ -215,101 +208,13 @@ func (p *pending) hashSource(ctx context.Context, it *item) error {
 		}
 		p.source = append(p.source, d)
 		if first := p.source[0]; d.SHA256 != first.SHA256 || d.DType != first.DType {
-			return fault.Inputf(t.Path(), "tensors %q and %q differ, but %s says that they are one (tie_word_embeddings)", first.Name, d.Name, artifact.ConfigFile)
+			return fault.Inputf(t.Path(), "tensors %q and %q differ, but %s ties them (tie_word_embeddings)", first.Name, d.Name, artifact.ConfigFile)
 		}
 		if t != it.Tensor {
 			t.Release()
 		}
 	}
 	return nil
-}
-
-// compute fills in p.data and the errors.
-func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) error {
-	err := safetensors.Guard(it.Tensor.Path(), func() error {
-		switch it.Form {
-		case artifact.Palette:
-			return pl.palettize(ctx, it, p)
-		case artifact.RowInt8:
-			q, scale, sqErr, sqNorm, err := quantizeRows(pl.pool, it.Tensor)
-			p.data = [][]byte{q, float32Bytes(scale)}
-			p.sqErr, p.sqNorm = sqErr, sqNorm
-			return err
-		}
-		p.data = [][]byte{bytes.Clone(it.Tensor.Bytes())}
-		return it.Tensor.CheckFinite()
-	})
-	if err != nil && ctx.Err() == nil && fault.KindOf(err) == fault.Unexpected {
-		return it.inputf("%v", err)
-	}
-	return err
-}
-
-func (pl *pipeline) palettize(ctx context.Context, it *item, p *pending) (err error) {
-	src, err := artifact.PaletteSource(it.Tensor)
-	if err != nil {
-		return err
-	}
-	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
-	opt := palettize.Options{Bits: it.Bits, GroupRows: pl.job.opts.GroupRows, RowScale: pl.job.opts.RowScale}
-	m, report, err := pl.compensate(ctx, it, p, opt)
-	if m == nil && err == nil {
-		m, report, err = palettize.Palettize(pl.pool, src, rows, cols, opt)
-	}
-	if err != nil {
-		return err
-	}
-	p.data = [][]byte{m.Indices, uint16Bytes(m.LUT)}
-	if m.RowScale != nil {
-		p.data = append(p.data, uint16Bytes(m.RowScale))
-	}
-	p.sqErr, p.sqNorm = report.SquaredError, report.SquaredNorm
-	return nil
-}
-
-// compensate palettizes with error compensation; a nil matrix without an error means
-// that there is none for this module, and p.note says why if it was asked for.
-func (pl *pipeline) compensate(ctx context.Context, it *item, p *pending, opt palettize.Options) (*palettize.Matrix, palettize.Report, error) {
-	if pl.text == nil {
-		return nil, palettize.Report{}, nil
-	}
-	if err := pl.text.look(ctx, it.Spec); err != nil {
-		return nil, palettize.Report{}, err
-	}
-	if err := pl.text.moments.reason; err != nil {
-		p.note = "not compensated: " + err.Error()
-		return nil, palettize.Report{}, nil
-	}
-	w, err := pl.text.target(it)
-	if err != nil {
-		return nil, palettize.Report{}, err
-	}
-	m, r, err := palettize.Compensate(pl.pool, palettize.Source{F32: w}, it.Spec.Shape[0], it.Spec.Shape[1], opt, pl.text.moments.factor, palettize.Compensation{})
-	if err != nil {
-		return nil, palettize.Report{}, err
-	}
-	if r.PlainError > 0 {
-		p.outErr = r.OutputError / r.PlainError
-	}
-	report, err := distance(it.Tensor, m)
-	return m, report, err
-}
-
-// distance holds a palettized matrix against the weights that it stands for.
-func distance(src *safetensors.Tensor, m *palettize.Matrix) (r palettize.Report, err error) {
-	w, got := make([]float32, m.Cols), make([]float32, m.Cols)
-	for row := range m.Rows {
-		if err := src.Float32(w, row*m.Cols); err != nil {
-			return r, err
-		}
-		m.DequantizeRows(got, row, row+1)
-		for i, v := range w {
-			d := float64(v) - float64(got[i])
-			r.SquaredError += d * d
-			r.SquaredNorm += float64(v) * float64(v)
-		}
-	}
-	return r, nil
 }
 
 // write appends one item to the file and to the journal.
@@ -340,50 +245,14 @@ func (pl *pipeline) write(p *pending) error {
 		pl.unsynced = 0
 	}
 	rec := record{Item: p.index, Tensors: p.outs, Source: p.source, SquaredError: p.sqErr, SquaredNorm: p.sqNorm, OutputError: p.outErr, Warning: p.note}
+	var err error
+	if rec.Digest, err = pl.job.key.digest(rec); err != nil {
+		return err
+	}
 	if err := pl.journal.Append(rec); err != nil {
 		return err
 	}
 	pl.records = append(pl.records, rec)
 	pl.progress.Advance(it.sourceBytes())
 	return nil
-}
-
-func bytesUint16(b []byte) []uint16 {
-	v := make([]uint16, len(b)/2)
-	for i := range v {
-		v[i] = binary.LittleEndian.Uint16(b[2*i:])
-	}
-	return v
-}
-
-func bytesFloat32(b []byte) []float32 {
-	v := make([]float32, len(b)/4)
-	for i := range v {
-		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-	}
-	return v
-}
-
-func bytesInt8(b []byte) []int8 {
-	v := make([]int8, len(b))
-	for i, x := range b {
-		v[i] = int8(x)
-	}
-	return v
-}
-
-func uint16Bytes(v []uint16) []byte {
-	b := make([]byte, 0, 2*len(v))
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint16(b, x)
-	}
-	return b
-}
-
-func float32Bytes(v []float32) []byte {
-	b := make([]byte, 4*len(v))
-	if _, err := binary.Encode(b, binary.LittleEndian, v); err != nil {
-		panic(err) // the buffer has the size
-	}
-	return b
 }

@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
@@ -19,96 +18,55 @@ import (
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
-	"afmq/pkg/sensitivity"
 )
 
-// record is the journal's entry for one finished item.
-type record struct {
-	Item         int                     `json:"item"`
-	Tensors      []artifact.TensorDigest `json:"tensors"` // written
-	Source       []artifact.TensorDigest `json:"source"`  // read, twins included
-	SquaredError float64                 `json:"squared_error"`
-	SquaredNorm  float64                 `json:"squared_norm"`
-	OutputError  float64                 `json:"output_error,omitempty"`
-	Warning      string                  `json:"warning,omitempty"`
+// savedState is the verified part of an interrupted run.
+type savedState struct {
+	records  []record  // of the items that are intact on disk
+	fileHash hash.Hash // of the bytes of model.safetensors up to there; nil without records
 }
 
-// readRecords returns the records of the items that an earlier run finished,
-// from the first on. A record for an item replaces it and all later ones: a run
-// that did not trust what it found went on from there.
-func (j *job) readRecords(lines []json.RawMessage) []record {
-	var out []record
-	for _, line := range lines {
-		var other sensitivity.Record
-		if json.Unmarshal(line, &other) == nil && other.Score != nil {
-			continue // a score, from before the plan was made
-		}
-		var r record
-		if json.Unmarshal(line, &r) != nil || r.Item < 0 || r.Item > len(out) || r.Item >= len(j.items) {
-			break
-		}
-		it := &j.items[r.Item]
-		if !matches(r.Tensors, it.outs) || len(r.Source) != 1+len(it.Twins) {
-			break
-		}
-		out = append(out[:r.Item], r)
-	}
-	return out
-}
-
-func matches(digests []artifact.TensorDigest, infos []safetensors.Info) bool {
-	return slices.EqualFunc(digests, infos, func(d artifact.TensorDigest, i safetensors.Info) bool {
-		return d.Name == i.Name && d.DType == i.DType.String() && slices.Equal(d.Shape, i.Shape)
-	})
-}
-
-// earlier is what a run can take over.
-type earlier struct {
-	records  []record  // of the items that are whole on disk
-	fileHash hash.Hash // of model.safetensors up to there; nil where there is nothing
-}
-
-// takeOver hashes what an earlier run wrote and returns the items, from the
-// first, that are as the journal says. A source tensor that is no longer the one
-// that such an item was made from is an error of kind fault.Input.
-func (j *job) takeOver(ctx context.Context, pool *compute.Pool, dir *stage.Dir, lines []json.RawMessage, p progress.Reporter) (earlier, error) {
+// loadState verifies what an interrupted run wrote. It returns the leading items whose records
+// are intact and whose bytes match them. An error of kind fault.Input means that the source
+// tensor of such an item has changed.
+func (j *job) loadState(ctx context.Context, pool *compute.Pool, dir *stage.Dir, lines []json.RawMessage, p progress.Reporter) (savedState, error) {
 	records := j.readRecords(lines)
 	if len(records) == 0 {
-		return earlier{}, nil
+		return savedState{}, nil
 	}
-	e := earlier{}
+	s := savedState{}
 	path := dir.Path(artifact.WeightsFile)
 	f, err := os.Open(safetensors.StagedPath(path))
 	if errors.Is(err, fs.ErrNotExist) {
-		f, err = os.Open(path) // the run got as far as closing the file
+		f, err = os.Open(path) // the run had closed the file
 	}
 	if err != nil {
-		return earlier{}, nil // the file is gone: start again
+		return savedState{}, nil // no file: start again
 	}
 	defer f.Close()
 	var bytes int64
 	for i := range records {
 		bytes += j.items[i].sourceBytes()
 	}
-	p.Stage("check earlier work", bytes, "B")
-	if err := j.hashEarlier(ctx, f, &e, records); err != nil {
-		return earlier{}, err
+	p.Stage("check saved state", bytes, "B")
+	if err := j.hashSaved(ctx, f, &s, records); err != nil {
+		return savedState{}, err
 	}
-	return e, j.checkSources(ctx, pool, e.records, p)
+	return s, j.checkSources(ctx, pool, s.records, p)
 }
 
-// hashEarlier sets e.records and e.fileHash from the file.
-func (j *job) hashEarlier(ctx context.Context, f *os.File, e *earlier, records []record) error {
+// hashSaved sets the fields of s from the file and the records.
+func (j *job) hashSaved(ctx context.Context, f *os.File, s *savedState, records []record) error {
 	file := sha256.New()
 	r := bufio.NewReaderSize(f, 1<<20)
 	if _, err := io.CopyN(file, r, j.header); err != nil {
-		return nil // too short even for the header: nothing to take over
+		return nil // the header is incomplete
 	}
 	for _, rec := range records {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		// The state of the hash before this item, for when the item is not whole.
+		// The hash before this item is needed if the item is damaged.
 		before, err := cloneHash(file)
 		if err != nil {
 			return err
@@ -121,16 +79,17 @@ func (j *job) hashEarlier(ctx context.Context, f *os.File, e *earlier, records [
 			one := sha256.New()
 			_, err = io.CopyN(io.MultiWriter(file, one), r, size)
 			if err != nil || hex.EncodeToString(one.Sum(nil)) != d.SHA256 {
-				e.fileHash = before
+				s.fileHash = before
 				return nil
 			}
 		}
-		e.records = append(e.records, rec)
+		s.records = append(s.records, rec)
 	}
-	e.fileHash = file
+	s.fileHash = file
 	return nil
 }
 
+// cloneHash returns a copy of a running hash.
 func cloneHash(h hash.Hash) (hash.Hash, error) {
 	c, ok := h.(hash.Cloner)
 	if !ok {
@@ -139,7 +98,7 @@ func cloneHash(h hash.Hash) (hash.Hash, error) {
 	return c.Clone()
 }
 
-// checkSources hashes the source tensors of finished items again.
+// checkSources compares the source tensors of the saved items with their records.
 func (j *job) checkSources(ctx context.Context, pool *compute.Pool, records []record, p progress.Reporter) error {
 	errs := make([]error, len(records))
 	pool.Run(len(records), func(_, i int) {
@@ -148,7 +107,7 @@ func (j *job) checkSources(ctx context.Context, pool *compute.Pool, records []re
 			got, err := artifact.DigestTensor(ctx, t)
 			t.Release()
 			if err == nil && (got.SHA256 != records[i].Source[k].SHA256 || got.Name != records[i].Source[k].Name) {
-				err = fault.Inputf(t.Path(), "tensor %q changed since the interrupted run read it", t.Name).
+				err = fault.Inputf(t.Path(), "tensor %q has changed since the interrupted run", t.Name).
 					WithHint("--restart discards the state of the interrupted run")
 			}
 			if err != nil {

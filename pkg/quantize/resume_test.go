@@ -1,10 +1,13 @@
 package quantize
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"afmq/pkg/artifact"
@@ -13,8 +16,8 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// hook is a progress reporter that calls at after every finished tensor of the
-// stage that quantizes, counted from 1.
+// hook is a progress reporter that calls at with the number of finished tensors, after each
+// tensor of the stage "quantize".
 type hook struct {
 	in bool
 	n  int
@@ -35,8 +38,7 @@ func stateDir(out string) string {
 	return filepath.Join(filepath.Dir(out), "."+filepath.Base(out)+".afmq")
 }
 
-// interrupt runs until n tensors are finished, cancels, and checks that only the
-// state is left.
+// interrupt cancels a run after n tensors and checks that only the saved state is left.
 func interrupt(t *testing.T, opts Options, n int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(bg)
@@ -47,7 +49,7 @@ func interrupt(t *testing.T, opts Options, n int) {
 			cancel()
 		}
 	}}
-	_, err := Run(ctx, newPool(t, 2), opts)
+	_, err := runOn(ctx, newPool(t, 2), opts)
 	if !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Unexpected {
 		t.Fatalf("cancelled after %d: %v", n, err)
 	}
@@ -62,12 +64,12 @@ func interrupt(t *testing.T, opts Options, n int) {
 func smallModel(t *testing.T) (opts Options, want string, tensors int) {
 	s := newSynthetic(safetensors.BF16, true)
 	s.tie("lm_head.weight", "model.embed_tokens.weight")
-	opts = Options{Model: s.write(t, 2), Overrides: []sensitivity.Override{{Pattern: "v_proj", Bits: 16}}}
+	opts = Options{Model: s.write(t, 2), Overrides: []sensitivity.Override{{Pattern: "v_proj", Bits: 16}}, NoRowScale: true}
 	want, _ = run(t, newPool(t, 2), opts)
 	return opts, want, len(s.tensors) - 1
 }
 
-// After an interruption at any tensor the same call ends with the same bytes.
+// After an interruption at any tensor, the same call gives the bytes of an uninterrupted run.
 func TestResumeAfterInterruption(t *testing.T) {
 	opts, want, tensors := smallModel(t)
 	for n := 1; n < tensors; n++ {
@@ -75,15 +77,14 @@ func TestResumeAfterInterruption(t *testing.T) {
 		interrupt(t, opts, n)
 		_, res := run(t, newPool(t, 2), opts)
 		if res.ResumedModules < n {
-			t.Errorf("interrupted after %d: %d taken over", n, res.ResumedModules)
+			t.Errorf("interrupted after %d: %d kept", n, res.ResumedModules)
 		}
 		sameContents(t, opts.Out, want)
 		wantOnly(t, opts.Out)
 	}
 }
 
-// The same for a run that never got to clean up: its files as they were at each
-// tensor.
+// The same for a run that was killed: it resumes from its files as they were at each tensor.
 func TestResumeAfterCrash(t *testing.T) {
 	opts, want, tensors := smallModel(t)
 	snapshots := make([]string, 0, tensors)
@@ -94,7 +95,7 @@ func TestResumeAfterCrash(t *testing.T) {
 		copyTree(t, stateDir(first.Out), stateDir(filepath.Join(parent, "out")))
 		snapshots = append(snapshots, parent)
 	}}
-	if _, err := Run(bg, newPool(t, 2), first); err != nil {
+	if _, err := runOn(bg, newPool(t, 2), first); err != nil {
 		t.Fatal(err)
 	}
 	if len(snapshots) != tensors {
@@ -108,8 +109,7 @@ func TestResumeAfterCrash(t *testing.T) {
 	}
 }
 
-// What an earlier run left is not trusted: whatever happened to it, the result is
-// the same.
+// Saved state is verified: whatever its damage, the result is the same.
 func TestResumeFromDamagedState(t *testing.T) {
 	opts, want, _ := smallModel(t)
 	partial := func(out string) string {
@@ -149,7 +149,7 @@ func TestResumeFromDamagedState(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		{"closed", func(t *testing.T, out string) { // no item lost, only the name is final
+		{"closed", func(t *testing.T, out string) { // the file has its final name
 			name := partial(out)
 			if err := os.Rename(name, filepath.Join(filepath.Dir(name), artifact.WeightsFile)); err != nil {
 				t.Fatal(err)
@@ -181,36 +181,36 @@ func TestResumeRefusesAnotherJob(t *testing.T) {
 
 	other := opts
 	other.Bits, other.ToolVersion = 2, "test"
-	_, err := Run(bg, newPool(t, 2), other)
+	_, err := runOn(bg, newPool(t, 2), other)
 	wantFault(t, err, fault.Input, "bits")
 	other = opts
 	other.ToolVersion = "test2"
-	_, err = Run(bg, newPool(t, 2), other)
+	_, err = runOn(bg, newPool(t, 2), other)
 	wantFault(t, err, fault.Input, "tool_version")
 
-	// The refusals have not touched the state.
+	// The refusals have not changed the state.
 	kept := opts
 	_, res := run(t, newPool(t, 2), kept)
 	if res.ResumedModules < 5 {
-		t.Errorf("%d taken over after the refusals", res.ResumedModules)
+		t.Errorf("%d kept after the refusals", res.ResumedModules)
 	}
 	sameContents(t, opts.Out, want)
 
-	// --restart discards it.
+	// Restart discards it.
 	other = opts
 	other.Out = filepath.Join(t.TempDir(), "out")
 	interrupt(t, other, 5)
 	other.Bits, other.Restart = 2, true
 	_, res = run(t, newPool(t, 2), other)
 	if res.ResumedModules != 0 {
-		t.Errorf("%d taken over in spite of restart", res.ResumedModules)
+		t.Errorf("%d kept despite restart", res.ResumedModules)
 	}
 }
 
-// A source that changed meanwhile is told by its bytes, not by its header.
+// A changed source is detected by its bytes, not only by its header.
 func TestResumeRefusesAnotherSource(t *testing.T) {
 	s := newSynthetic(safetensors.F16, false)
-	opts := Options{Model: s.write(t, 1), Out: filepath.Join(t.TempDir(), "out")}
+	opts := Options{Model: s.write(t, 1), Out: filepath.Join(t.TempDir(), "out"), NoRowScale: true}
 	interrupt(t, opts, 5)
 	path := filepath.Join(opts.Model, "model.safetensors")
 	good := readFile(t, path)
@@ -218,23 +218,93 @@ func TestResumeRefusesAnotherSource(t *testing.T) {
 	changed := filepath.Join(s.write(t, 1), "model.safetensors")
 	copyTo(t, changed, path)
 	opts.ToolVersion = "test"
-	_, err := Run(bg, newPool(t, 2), opts)
+	_, err := runOn(bg, newPool(t, 2), opts)
 	wantFault(t, err, fault.Input, "model.layers.0.input_layernorm.weight", "changed")
 	writeFile(t, path, good)
 	if _, res := run(t, newPool(t, 2), opts); res.ResumedModules < 5 {
-		t.Errorf("%d taken over: the refusal threw the state away", res.ResumedModules)
+		t.Errorf("%d kept: the refusal discarded the state", res.ResumedModules)
 	}
 }
 
-// An error of the input in the middle of a resumed run leaves nothing.
+// An input error in a resumed run leaves nothing.
 func TestInputErrorDiscardsState(t *testing.T) {
 	s := newSynthetic(safetensors.F32, false)
 	copy(s.tensor("lm_head.weight").data, []byte{0, 0, 0xc0, 0x7f})
 	parent := t.TempDir()
-	opts := Options{Model: s.write(t, 1), Out: filepath.Join(parent, "out")}
+	opts := Options{Model: s.write(t, 1), Out: filepath.Join(parent, "out"), NoRowScale: true}
 	interrupt(t, opts, 5)
 	opts.ToolVersion = "test"
-	_, err := Run(bg, newPool(t, 2), opts)
+	_, err := runOn(bg, newPool(t, 2), opts)
 	wantFault(t, err, fault.Input, "lm_head.weight")
 	wantEmpty(t, parent)
+}
+
+// Every figure of a record reaches the manifest, so a record that was changed in any way is
+// not used: the run computes the item again.
+func TestResumeRejectsEditedRecords(t *testing.T) {
+	opts, want, _ := smallModel(t)
+	replace := func(pattern, with string) func(string) string {
+		return func(line string) string { return regexp.MustCompile(pattern).ReplaceAllString(line, with) }
+	}
+	const edited = 4 // a projection, so that its figures are in the manifest
+	for name, edit := range map[string]func(line string) string{
+		"squared error":   replace(`"squared_error":[^,}]+`, `"squared_error":0`),
+		"squared norm":    replace(`"squared_norm":[^,}]+`, `"squared_norm":1`),
+		"added error":     replace(`"squared_error"`, `"output_error":0.5,"squared_error"`),
+		"added warning":   replace(`"squared_error"`, `"warning":"edited","squared_error"`),
+		"second key":      replace(`}$`, `,"SQUARED_ERROR":0}`),
+		"without digest":  replace(`,"digest":"[0-9a-f]+"`, ``),
+		"of another item": replace(`"item":4`, `"item":3`),
+		"torn":            func(line string) string { return line[:len(line)/2] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			opts.Out = filepath.Join(t.TempDir(), "out")
+			interrupt(t, opts, 7)
+			journal := filepath.Join(stateDir(opts.Out), "journal.jsonl")
+			lines := strings.Split(string(readFile(t, journal)), "\n")
+			changed := edit(lines[edited])
+			if changed == lines[edited] {
+				t.Fatalf("the edit changes nothing: %s", changed)
+			}
+			lines[edited] = changed
+			writeFile(t, journal, []byte(strings.Join(lines, "\n")))
+			_, res := run(t, newPool(t, 2), opts)
+			sameContents(t, opts.Out, want)
+			if res.ResumedModules > edited {
+				t.Errorf("%d items kept, the record of item %d was edited", res.ResumedModules, edited)
+			}
+		})
+	}
+}
+
+// Records of another job are not used, not even under this job's identity.
+func TestResumeRejectsForeignRecords(t *testing.T) {
+	opts, want, _ := smallModel(t)
+	opts.Out = filepath.Join(t.TempDir(), "out")
+	interrupt(t, opts, 7)
+	other := opts
+	other.Out = filepath.Join(t.TempDir(), "out")
+	other.Overrides = nil
+	interrupt(t, other, 7)
+	copyTo(t, filepath.Join(stateDir(other.Out), "journal.jsonl"), filepath.Join(stateDir(opts.Out), "journal.jsonl"))
+	_, res := run(t, newPool(t, 2), opts)
+	sameContents(t, opts.Out, want)
+	if res.ResumedModules != 0 {
+		t.Errorf("%d items kept from another job", res.ResumedModules)
+	}
+}
+
+// After a record was rejected, the records that the resumed run appends count again.
+func TestResumeTwiceAfterEdit(t *testing.T) {
+	opts, want, tensors := smallModel(t)
+	opts.Out = filepath.Join(t.TempDir(), "out")
+	interrupt(t, opts, 9)
+	journal := filepath.Join(stateDir(opts.Out), "journal.jsonl")
+	writeFile(t, journal, bytes.Replace(readFile(t, journal), []byte(`"squared_norm":`), []byte(`"squared_norm":1`), 1))
+	interrupt(t, opts, tensors-2)
+	_, res := run(t, newPool(t, 2), opts)
+	sameContents(t, opts.Out, want)
+	if res.ResumedModules < tensors-2 {
+		t.Errorf("%d items kept of %d", res.ResumedModules, tensors-2)
+	}
 }

@@ -3,54 +3,53 @@ package quantize
 import (
 	"context"
 	"encoding/hex"
-	"fmt"
-	"math"
 	"time"
 
-	"afmq/internal/infile"
 	"afmq/internal/rss"
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
-	"afmq/pkg/fault"
 	"afmq/pkg/sensitivity"
 )
 
-// Result is what Run made.
+// Result describes the artifact that Run wrote.
 type Result struct {
-	BPW            artifact.BitsPerWeight `json:"bpw"`             //
-	Bytes          int64                  `json:"bytes"`           // of model.safetensors
-	DirectoryBytes int64                  `json:"directory_bytes"` // of all files
-	SourceBytes    int64                  `json:"source_bytes"`    // of the checkpoint's safetensors files
-	Ledger         artifact.Ledger        `json:"ledger"`          // adds up to Bytes
-	ContentHash    string                 `json:"content_hash"`    // hex; see infer.ContentHash
-	Layers         []artifact.PlanModule  `json:"layers"`          // every matrix in canonical order
-	Plan           *sensitivity.Plan      `json:"plan,omitempty"`  // that the bits come from; nil without one
-	ResumedModules int                    `json:"resumed_modules"` // tensors of the model taken over from an interrupted run
-	// CalibrationTokens is how much text was looked at; 0 without any.
+	BPW            artifact.BitsPerWeight  `json:"bpw"`             //
+	Bytes          int64                   `json:"bytes"`           // of model.safetensors
+	DirectoryBytes int64                   `json:"directory_bytes"` // of all files
+	SourceBytes    int64                   `json:"source_bytes"`    // of the checkpoint's safetensors files
+	Ledger         artifact.Ledger         `json:"ledger"`          // adds up to Bytes
+	ContentHash    string                  `json:"content_hash"`    // hex; see artifact.ContentHash
+	Layers         []artifact.ModuleRecord `json:"layers"`          // every matrix in canonical order
+	Plan           *sensitivity.Plan       `json:"plan,omitempty"`  // the plan that decided the widths; nil without one
+	ResumedModules int                     `json:"resumed_modules"` // tensors of the model kept from an interrupted run
+	// CalibrationTokens is the number of tokens of calibration text; 0 without any.
 	CalibrationTokens int     `json:"calibration_tokens,omitempty"`
 	Seconds           float64 `json:"seconds"`
-	PeakRSSBytes      int64   `json:"peak_rss_bytes"` // of the process so far, mapped pages included; 0 where the system does not say
+	PeakRSSBytes      int64   `json:"peak_rss_bytes"` // of the process so far, mapped pages included; 0 where the system does not report it
 }
 
-// Run quantizes a checkpoint into an artifact. See the package's comment for
-// what it promises.
+// Run quantizes a checkpoint into an artifact. The package comment says what it promises.
 //
-// Errors of kind fault.Usage (an override that matches nothing) and fault.Input
-// (a checkpoint that cannot be quantized, or state of another job) leave nothing
-// behind, except that state of another job is left to its owner; errors of kind
-// fault.Output and a cancelled context leave what the same call can go on from.
-func Run(ctx context.Context, pool *compute.Pool, opts Options) (*Result, error) {
+// Errors that a user can act on are *fault.Error. Those of kind fault.Usage (options that
+// exclude each other, an override that matches no module), fault.Input (a checkpoint that
+// cannot be quantized) and fault.Infeasible (a target below the smallest possible size)
+// leave nothing behind. Saved state of another job, or state whose source tensors changed,
+// is fault.Input too; that state is kept. After an error of kind fault.Output or a
+// cancelled context the saved state is kept, and the same call resumes from it.
+func Run(ctx context.Context, opts Options) (*Result, error) {
 	began := time.Now()
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
+	pool, done := compute.Workers(opts.Pool, opts.Threads)
+	defer done()
 	src, err := artifact.OpenSource(ctx, opts.Model)
 	if err != nil {
 		return nil, err
 	}
 	defer src.Close()
-	r := &request{opts: opts, src: src}
+	r := &setup{opts: opts, src: src}
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
@@ -67,20 +66,21 @@ func Run(ctx context.Context, pool *compute.Pool, opts Options) (*Result, error)
 	return res, nil
 }
 
-// request is a run before every module has its bits.
-type request struct {
+// setup is a run up to the point where every module has a width.
+type setup struct {
 	opts   Options
 	src    *artifact.Source
 	shape  *sensitivity.Shape
 	text   *sensitivity.Calibration     // nil without calibration
 	widths map[string]sensitivity.Width // nil until the modules are scored
-	most   int64                        // bytes that model.safetensors may take, while widths is nil
+	most   int64                        // upper bound of the bytes of model.safetensors, while widths is nil
+	id     []byte                       // the identity of the run, as JSON
 	job    *job                         // nil while widths is
 }
 
-// prepare does what can be done before anything is written: everything but the scores.
-// A target out of reach is refused before the calibration text is read.
-func (r *request) prepare() (err error) {
+// prepare does everything that needs no output directory, which is all but the scores. An
+// infeasible target is an error before the calibration text is read.
+func (r *setup) prepare() (err error) {
 	if r.shape, err = sensitivity.ReadShape(r.src.Config, r.src.Checkpoint, r.src.Dir); err != nil {
 		return err
 	}
@@ -99,31 +99,25 @@ func (r *request) prepare() (err error) {
 	return err
 }
 
-// open takes up or sets up the state of the run.
-func (r *request) open(ctx context.Context, pool *compute.Pool) (*stage.Dir, error) {
-	weights := ""
-	if r.widths == nil { // scores in the journal are of these weights
-		var err error
-		if weights, err = artifact.DigestCheckpoint(ctx, pool, r.src.Dir); err != nil {
-			return nil, err
-		}
-	}
-	id, err := identity(r.src, r.opts, r.text, r.widths, weights)
-	if err != nil {
+// open opens the saved state of an interrupted run of this job, or creates new state.
+func (r *setup) open(ctx context.Context, pool *compute.Pool) (*stage.Dir, error) {
+	var err error
+	if r.id, err = r.identity(ctx, pool); err != nil {
 		return nil, err
 	}
 	need := r.most + 1<<20
 	if r.widths != nil {
-		if r.job, err = newJob(r.src, r.opts, r.text, r.widths); err != nil {
+		if r.job, err = newJob(r.src, r.opts, r.text, r.widths, r.id); err != nil {
 			return nil, err
 		}
 		need = r.job.needBytes()
 	}
-	return stage.Open(r.opts.Out, id, stage.Options{NeedBytes: need, Restart: r.opts.Restart})
+	return stage.Open(r.opts.Out, r.id, stage.Options{NeedBytes: need, Restart: r.opts.Restart})
 }
 
-// plan scores the modules and makes the plan, if every module has not its bits yet.
-func (r *request) plan(ctx context.Context, pool *compute.Pool, journal *stage.Journal) (*sensitivity.Plan, error) {
+// plan scores the modules and makes the plan of a request. Otherwise it returns the plan of
+// the options, if any.
+func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Journal) (*sensitivity.Plan, error) {
 	if r.widths != nil {
 		return r.opts.Plan, nil
 	}
@@ -142,16 +136,16 @@ func (r *request) plan(ctx context.Context, pool *compute.Pool, journal *stage.J
 	if r.widths, err = p.Widths(r.opts.Out, r.shape); err != nil {
 		return nil, err
 	}
-	r.job, err = newJob(r.src, r.opts, r.text, r.widths)
+	r.job, err = newJob(r.src, r.opts, r.text, r.widths, r.id)
 	return p, err
 }
 
-// fill makes the content of dir and publishes it.
-func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (res *Result, err error) {
+// fill writes the content of dir and publishes it.
+func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (res *Result, err error) {
 	finished := false
 	defer func() {
 		if !finished {
-			dir.Keep() // a panic: leave what there is
+			dir.Keep() // a panic
 		}
 	}()
 	p := r.opts.Progress
@@ -165,10 +159,9 @@ func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) 
 		return nil, dir.End(err)
 	}
 	j := r.job
-	e, err := j.takeOver(ctx, pool, dir, journal.Records(), p)
+	saved, err := j.loadState(ctx, pool, dir, journal.Records(), p)
 	if err != nil {
-		// The state is of another checkpoint, or nobody could tell: not ours to
-		// throw away.
+		// The state may belong to another checkpoint; keep it.
 		finished = true
 		dir.Keep()
 		return nil, err
@@ -176,9 +169,9 @@ func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) 
 	defer p.Done()
 	pl := &pipeline{job: j, pool: pool, progress: p, journal: journal}
 	if j.opts.Compensate == artifact.GPTQ {
-		pl.text = newCalibrated(pool, j.opts.Compute, j.src.Config, j.text)
+		pl.text = newCalibrator(pool, j.opts.Compute, j.src.Config, j.text)
 	}
-	weights, err := pl.makeWeights(ctx, dir, e)
+	weights, err := pl.makeWeights(ctx, dir, saved)
 	if err == nil {
 		res, err = j.finish(dir, pl.records, weights)
 	}
@@ -186,7 +179,7 @@ func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) 
 	if err = dir.End(err); err != nil {
 		return nil, err
 	}
-	res.ResumedModules, res.Plan = pl.taken, plan
+	res.ResumedModules, res.Plan = pl.resumed, plan
 	if r.text != nil {
 		res.CalibrationTokens = r.text.Tokens()
 	}
@@ -194,24 +187,24 @@ func (r *request) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) 
 }
 
 // makeWeights writes model.safetensors and returns its digest.
-func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, e earlier) (artifact.FileDigest, error) {
+func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, saved savedState) (artifact.FileDigest, error) {
 	path := dir.Path(artifact.WeightsFile)
 	digest := artifact.FileDigest{Name: artifact.WeightsFile, Bytes: pl.job.total}
-	if err := pl.openWriter(path, e); err != nil {
+	if err := pl.openWriter(path, saved); err != nil {
 		if pl.out != nil {
 			pl.out.Keep()
 		}
 		return digest, err
 	}
-	pl.taken = len(pl.records)
+	pl.resumed = len(pl.records)
 	if pl.text != nil {
-		if err := pl.installTaken(path); err != nil {
+		if err := pl.installSaved(path); err != nil {
 			pl.out.Keep()
 			return digest, err
 		}
 	}
 	var left int64
-	for i := pl.taken; i < len(pl.job.items); i++ {
+	for i := pl.resumed; i < len(pl.job.items); i++ {
 		left += pl.job.items[i].sourceBytes()
 	}
 	pl.progress.Stage("quantize", left, "B")
@@ -223,7 +216,7 @@ func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, e earlier) 
 	return digest, pl.out.Close()
 }
 
-// finish writes everything beside the weights.
+// finish writes every file except for the weights.
 func (j *job) finish(dir *stage.Dir, records []record, weights artifact.FileDigest) (*Result, error) {
 	if err := dir.WriteFile(artifact.ConfigFile, j.config); err != nil {
 		return nil, err
@@ -255,58 +248,4 @@ func (j *job) finish(dir *stage.Dir, records []record, weights artifact.FileDige
 		res.DirectoryBytes += f.Bytes
 	}
 	return res, nil
-}
-
-// manifest describes the finished artifact.
-func (j *job) manifest(records []record, weights artifact.FileDigest) (*artifact.Manifest, error) {
-	m := &artifact.Manifest{
-		Schema: artifact.ManifestSchema, ToolVersion: j.opts.ToolVersion, Arithmetic: j.opts.Compute.String(),
-		Tokenizer: j.src.TokenizerDigest(),
-		Plan: artifact.Plan{
-			Bits: j.opts.Bits, GroupRows: j.opts.GroupRows, RowScale: j.opts.RowScale, Compensation: j.opts.Compensate,
-		},
-		Files: append([]artifact.FileDigest{
-			weights,
-			{Name: artifact.ConfigFile, Bytes: int64(len(j.config)), SHA256: infile.SHA256(j.config)},
-		}, j.src.Copies...),
-	}
-	if j.text != nil {
-		m.Calibration, m.Seed = &j.text.Record, j.text.Record.Seed
-	}
-	var source []artifact.TensorDigest
-	byName := map[string]record{}
-	for i, r := range records {
-		m.Tensors = append(m.Tensors, r.Tensors...)
-		source = append(source, r.Source...)
-		byName[j.items[i].Spec.Name] = r
-	}
-	m.Source = artifact.NewSourceDigest(infile.SHA256(j.src.RawConfig), source)
-	layout, err := artifact.StoredLayout(j.src.Config, j.opts.GroupRows, m.Tensors)
-	if err != nil {
-		return nil, fmt.Errorf("describing the artifact: %w", err)
-	}
-	for i := range layout {
-		if st := &layout[i]; len(st.Spec.Shape) == 2 {
-			r := byName[st.Spec.Name]
-			pm := artifact.NewPlanModule(st, relativeError(r.SquaredError, r.SquaredNorm))
-			pm.OutputError, pm.Warning = r.OutputError, r.Warning
-			m.Plan.Modules = append(m.Plan.Modules, pm)
-		}
-	}
-	m.BPW = artifact.MeasureBits(layout)
-	if m.Ledger, err = artifact.NewLedger(m.Tensors, j.total); err != nil {
-		return nil, fmt.Errorf("describing the artifact: %w", err)
-	}
-	if m.Ledger.Container != j.header {
-		return nil, fault.Writing(j.opts.Out, fmt.Errorf("the ledger does not add up: container of %d bytes, header of %d", m.Ledger.Container, j.header))
-	}
-	return m, nil
-}
-
-// relativeError is ‖Ŵ−W‖/‖W‖; a matrix of zeros that stays one has no error.
-func relativeError(squaredErr, squaredNorm float64) float64 {
-	if squaredErr == 0 {
-		return 0
-	}
-	return math.Sqrt(squaredErr / squaredNorm)
 }

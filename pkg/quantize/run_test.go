@@ -11,16 +11,18 @@ import (
 	"testing"
 
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
 
 func TestRunTiny(t *testing.T) {
 	pool := newPool(t, 2)
-	out, res := run(t, pool, Options{Model: tinyModel})
+	out, res := run(t, pool, Options{Model: tinyModel, NoRowScale: true})
 	v, err := artifact.Verify(bg, pool, out, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +35,7 @@ func TestRunTiny(t *testing.T) {
 	if l.Total != st.Size() || res.Bytes != st.Size() || l.Indices+l.LUT+l.RowScale+l.Embedding+l.Other+l.Container != st.Size() {
 		t.Errorf("ledger %+v, result %d, file of %d bytes", l, res.Bytes, st.Size())
 	}
-	// The figures by hand: 4 layers, d 128, 192 query and 64 key/value rows, FFN 352.
+	// Computed by hand: 4 layers, d 128, 192 query and 64 key/value rows, FFN 352.
 	q, kv, o, ffn := 192*128, 64*128, 128*192, 352*128
 	weights := 4 * (q + 2*kv + o + 3*ffn)
 	groups := 4 * (192/16 + 2*64/16 + 128/16 + 2*352/16 + 128/16)
@@ -81,7 +83,7 @@ func TestRunTiny(t *testing.T) {
 	wantOnly(t, out)
 }
 
-// wantOnly fails if anything lies beside the artifact.
+// wantOnly fails if the parent of the artifact has other entries.
 func wantOnly(t *testing.T, out string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(out))
@@ -95,8 +97,8 @@ func wantOnly(t *testing.T, out string) {
 	}
 }
 
-// Every stored value is checked against the source: palettes hold the nearest
-// entry of the group's table, and the reported error is the one that is there.
+// Every stored value is compared with the source: palettes hold the nearest entry of the
+// group's table, and the reported error is the actual one.
 func TestRunValues(t *testing.T) {
 	for _, c := range []struct {
 		dtype safetensors.DType
@@ -111,7 +113,7 @@ func TestRunValues(t *testing.T) {
 		t.Run(fmt.Sprint(c.dtype, c.bits), func(t *testing.T) {
 			pool := newPool(t, 2)
 			model := newSynthetic(c.dtype, c.bias).write(t, 1)
-			out, res := run(t, pool, Options{Model: model, Bits: c.bits, GroupRows: 5, Overrides: c.over})
+			out, res := run(t, pool, Options{Model: model, Bits: c.bits, GroupRows: 5, Overrides: c.over, NoRowScale: true})
 			if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -121,7 +123,7 @@ func TestRunValues(t *testing.T) {
 			}
 			defer ckpt.Close()
 			a := openArtifact(t, out)
-			layers := map[string]artifact.PlanModule{}
+			layers := map[string]artifact.ModuleRecord{}
 			for _, l := range res.Layers {
 				layers[l.Name] = l
 			}
@@ -168,7 +170,7 @@ func openArtifact(t *testing.T, dir string) *artifact.Reader {
 	return a
 }
 
-// denseValues reads a stored tensor the plain way, from the format's definition.
+// denseValues dequantizes a stored tensor by the definition of the format.
 func denseValues(t *testing.T, a *artifact.Reader, st *artifact.StoredTensor) []float32 {
 	t.Helper()
 	var parts []*safetensors.Tensor
@@ -239,29 +241,28 @@ func checkNearest(t *testing.T, a *artifact.Reader, st *artifact.StoredTensor, w
 
 func TestThreadsGiveTheSameBytes(t *testing.T) {
 	model := newSynthetic(safetensors.BF16, true).write(t, 1)
-	opts := Options{Model: model, Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}}}
+	opts := Options{Model: model, Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}}, NoRowScale: true}
 	one, _ := run(t, newPool(t, 1), opts)
 	three, _ := run(t, newPool(t, 3), opts)
 	sameContents(t, three, one)
-	one, _ = run(t, newPool(t, 1), Options{Model: tinyModel, Bits: 2})
-	three, _ = run(t, newPool(t, 3), Options{Model: tinyModel, Bits: 2})
+	one, _ = run(t, newPool(t, 1), Options{Model: tinyModel, Bits: 2, NoRowScale: true})
+	three, _ = run(t, newPool(t, 3), Options{Model: tinyModel, Bits: 2, NoRowScale: true})
 	sameContents(t, three, one)
 }
 
-// How a checkpoint is cut into files, and which name a tied weight has, is not
-// part of what it says.
+// The shards of a checkpoint and the name of a tied weight do not affect the artifact.
 func TestFormsOfTheSameCheckpoint(t *testing.T) {
 	pool := newPool(t, 2)
 	s := newSynthetic(safetensors.BF16, false)
-	one, _ := run(t, pool, Options{Model: s.write(t, 1)})
-	three, _ := run(t, pool, Options{Model: s.write(t, 3)})
+	one, _ := run(t, pool, Options{Model: s.write(t, 1), NoRowScale: true})
+	three, _ := run(t, pool, Options{Model: s.write(t, 3), NoRowScale: true})
 	sameContents(t, three, one)
 
 	var first string
 	for _, names := range [][]string{{"model.embed_tokens.weight"}, {"lm_head.weight"}, {"lm_head.weight", "model.embed_tokens.weight"}} {
 		s := newSynthetic(safetensors.BF16, false)
 		s.tie(names...)
-		out, _ := run(t, pool, Options{Model: s.write(t, 1)})
+		out, _ := run(t, pool, Options{Model: s.write(t, 1), NoRowScale: true})
 		if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
 			t.Errorf("%v: %v", names, err)
 		}
@@ -331,7 +332,7 @@ func TestRefusedCheckpoints(t *testing.T) {
 			s := newSynthetic(safetensors.F32, false)
 			c.change(s)
 			parent := t.TempDir()
-			_, err := Run(bg, newPool(t, 2), Options{Model: s.write(t, 1), Out: filepath.Join(parent, "out")})
+			_, err := runOn(bg, newPool(t, 2), Options{Model: s.write(t, 1), Out: filepath.Join(parent, "out"), NoRowScale: true})
 			wantFault(t, err, fault.Input, c.parts...)
 			wantEmpty(t, parent)
 		})
@@ -340,7 +341,7 @@ func TestRefusedCheckpoints(t *testing.T) {
 
 func TestRefusedDirectories(t *testing.T) {
 	pool := newPool(t, 2)
-	artifact, _ := run(t, pool, Options{Model: tinyModel})
+	artifact, _ := run(t, pool, Options{Model: tinyModel, NoRowScale: true})
 	noTokenizer := newSynthetic(safetensors.F32, false).write(t, 1)
 	if err := os.Remove(filepath.Join(noTokenizer, "tokenizer.json")); err != nil {
 		t.Fatal(err)
@@ -367,7 +368,7 @@ func TestRefusedDirectories(t *testing.T) {
 		{filepath.Join(artifact, "config.json"), "not a directory"},
 	} {
 		parent := t.TempDir()
-		_, err := Run(bg, pool, Options{Model: c.dir, Out: filepath.Join(parent, "out")})
+		_, err := runOn(bg, pool, Options{Model: c.dir, Out: filepath.Join(parent, "out"), NoRowScale: true})
 		wantFault(t, err, fault.Input, c.part)
 		wantEmpty(t, parent)
 	}
@@ -387,11 +388,11 @@ func TestRefusedOptions(t *testing.T) {
 	} {
 		parent := t.TempDir()
 		c.opts.Model, c.opts.Out = tinyModel, filepath.Join(parent, "out")
-		_, err := Run(bg, pool, c.opts)
+		_, err := runOn(bg, pool, c.opts)
 		wantFault(t, err, fault.Usage, c.part)
 		wantEmpty(t, parent)
 	}
-	if _, err := Run(bg, pool, Options{Model: tinyModel}); fault.KindOf(err) != fault.Usage {
+	if _, err := runOn(bg, pool, Options{Model: tinyModel, NoRowScale: true}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("no output directory: %v", err)
 	}
 }
@@ -403,37 +404,37 @@ func TestRefusedTargets(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file, []byte("x"))
 	for _, out := range []string{full, file, tinyModel} {
-		_, err := Run(bg, pool, Options{Model: tinyModel, Out: out})
+		_, err := runOn(bg, pool, Options{Model: tinyModel, Out: out, NoRowScale: true})
 		wantFault(t, err, fault.Output)
 	}
 	if got := contents(t, full); len(got) != 1 || got["precious"] != "x" {
 		t.Errorf("the directory now holds %v", got)
 	}
 	empty := t.TempDir()
-	out, _ := run(t, pool, Options{Model: tinyModel, Out: empty})
+	out, _ := run(t, pool, Options{Model: tinyModel, Out: empty, NoRowScale: true})
 	if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
 		t.Error(err)
 	}
 }
 
-// Tensors that can be computed from config.json are left out; nothing else is.
+// Only tensors that follow from config.json are left out.
 func TestIgnorableTensors(t *testing.T) {
 	pool := newPool(t, 1)
 	s := newSynthetic(safetensors.BF16, false)
-	plain, _ := run(t, pool, Options{Model: s.write(t, 1)})
+	plain, _ := run(t, pool, Options{Model: s.write(t, 1), NoRowScale: true})
 	s.tensors = append(s.tensors, tensor{"model.layers.0.self_attn.rotary_emb.inv_freq", safetensors.F32, []int{4}, make([]byte, 16)})
-	with, _ := run(t, pool, Options{Model: s.write(t, 1)})
+	with, _ := run(t, pool, Options{Model: s.write(t, 1), NoRowScale: true})
 	if !bytes.Equal(readFile(t, filepath.Join(plain, artifact.WeightsFile)), readFile(t, filepath.Join(with, artifact.WeightsFile))) {
 		t.Error("an inverse frequency changed the weights")
 	}
 }
 
-// The source digest names what the checkpoint holds.
+// The source digest identifies the content of the checkpoint.
 func TestSourceDigest(t *testing.T) {
 	pool := newPool(t, 1)
 	s := newSynthetic(safetensors.BF16, false)
 	digest := func() string {
-		out, _ := run(t, pool, Options{Model: s.write(t, 1)})
+		out, _ := run(t, pool, Options{Model: s.write(t, 1), NoRowScale: true})
 		return openArtifact(t, out).Manifest.Source.Digest
 	}
 	first := digest()
@@ -441,4 +442,33 @@ func TestSourceDigest(t *testing.T) {
 	if digest() == first {
 		t.Error("another norm, the same source digest")
 	}
+}
+
+// The zero options are the documented defaults.
+func TestZeroOptions(t *testing.T) {
+	zero, explicit := filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "out")
+	if _, err := Run(bg, Options{Model: tinyModel, Out: zero}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Run(bg, Options{
+		Model: tinyModel, Out: explicit, Bits: 4, GroupRows: 16, Method: sensitivity.Fisher, Compensate: artifact.NoCompensation, Compute: compute.F32,
+		Threads: 1, Progress: progress.Silent, ToolVersion: "unknown",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameContents(t, zero, explicit)
+	m, err := artifact.ReadManifest(zero)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := m.Plan; p.Bits != 4 || p.GroupRows != 16 || !p.RowScale || p.Compensation != artifact.NoCompensation || m.Ledger.RowScale == 0 {
+		t.Errorf("%+v, row scales of %d bytes", p, m.Ledger.RowScale)
+	}
+	_, err = Run(bg, Options{Out: zero})
+	wantFault(t, err, fault.Usage, "checkpoint")
+	_, err = Dequantize(bg, DequantizeOptions{Out: zero})
+	wantFault(t, err, fault.Usage, "artifact")
+	_, err = Dequantize(bg, DequantizeOptions{Artifact: zero})
+	wantFault(t, err, fault.Usage, "output")
 }

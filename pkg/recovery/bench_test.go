@@ -31,7 +31,7 @@ func BenchmarkStep(b *testing.B) {
 	pool := compute.NewPool(0)
 	defer pool.Close()
 	dir := filepath.Join(b.TempDir(), "artifact")
-	if _, err := quantize.Run(context.Background(), pool, quantize.Options{Model: model, Out: dir, Bits: 4}); err != nil {
+	if _, err := quantize.Run(context.Background(), quantize.Options{Pool: pool, Model: model, Out: dir, Bits: 4, NoRowScale: true}); err != nil {
 		b.Fatal(err)
 	}
 	o := Options{Artifact: dir, Teacher: model, Data: []string{data}, Out: filepath.Join(b.TempDir(), "out"), SeqLen: 256, Init: InitZero}

@@ -88,7 +88,7 @@ func makeBench() (err error) {
 	}
 	pool := compute.NewPool(2)
 	defer pool.Close()
-	_, err = quantize.Run(bg, pool, quantize.Options{Model: model, Out: filepath.Join(benchDir, "artifact"), Bits: 2})
+	_, err = quantize.Run(bg, quantize.Options{Pool: pool, Model: model, Out: filepath.Join(benchDir, "artifact"), Bits: 2, NoRowScale: true})
 	if err != nil {
 		return err
 	}

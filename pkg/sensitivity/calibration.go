@@ -29,7 +29,7 @@ type CalibrationOptions struct {
 // Calibration is the text that a model is calibrated on, as its tokens.
 type Calibration struct {
 	Sequences [][]int32 // each of SeqLen tokens, or one shorter one
-	Record    artifact.Calibration
+	Record    artifact.CalibrationRecord
 }
 
 // Tokens returns the number of tokens.
@@ -66,7 +66,7 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Co
 	if err := o.Check(cfg); err != nil {
 		return nil, err
 	}
-	c := &Calibration{Record: artifact.Calibration{SeqLen: o.SeqLen, Seed: o.Seed}}
+	c := &Calibration{Record: artifact.CalibrationRecord{SeqLen: o.SeqLen, Seed: o.Seed}}
 	var stream []int32
 	for i, file := range o.Files {
 		corpus, err := eval.ReadCorpus(file, t, cfg.Separator())

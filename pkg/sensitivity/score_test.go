@@ -107,7 +107,7 @@ func TestKLIsMeasured(t *testing.T) {
 		for r := range w.Rows() {
 			w.Row(plain[r*w.Cols():(r+1)*w.Cols()], r)
 		}
-		p, _, err := palettize.Palettize(pool, palettize.Source{F32: plain}, w.Rows(), w.Cols(), palettize.Options{Bits: 2, RowScale: true})
+		p, _, err := palettize.Palettize(pool, palettize.Source{F32: plain}, w.Rows(), w.Cols(), palettize.Options{Bits: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestErrorsOfWeightsAndOutputs(t *testing.T) {
 		if err := ts.Float32(w, 0); err != nil {
 			t.Fatal(err)
 		}
-		q, report, err := palettize.Palettize(pool, palettize.Source{F32: w}, spec.Shape[0], spec.Shape[1], palettize.Options{Bits: 3, RowScale: true})
+		q, report, err := palettize.Palettize(pool, palettize.Source{F32: w}, spec.Shape[0], spec.Shape[1], palettize.Options{Bits: 3})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,20 +24,20 @@ const ScoresSchema = "afmq.scores/v1"
 // and some widths, with all that a plan needs to know of the model: it can be made
 // without the checkpoint.
 type Scores struct {
-	Schema      string                `json:"schema"`
-	ToolVersion string                `json:"tool_version"`
-	Method      Method                `json:"method"`
-	Unit        string                `json:"unit"` // of a cost; "nats per token" for kl and fisher
-	Bits        []int                 `json:"bits"` // the widths that were scored, ascending
-	GroupRows   int                   `json:"group_rows"`
-	RowScale    bool                  `json:"row_scale"`
-	Compute     string                `json:"compute,omitempty"` // arithmetic of the model's products
-	Samples     int                   `json:"samples,omitempty"` // draws of each token's label; fisher only
-	Calibration *artifact.Calibration `json:"calibration"`       // null for a method that needs no text
-	Modules     []ModuleScore         `json:"modules"`           // every projection, in canonical order
-	Validation  *Validation           `json:"validation"`        // null unless it was asked for
-	Config      string                `json:"config"`            // the text of the model's config.json
-	Tensors     []TensorInfo          `json:"tensors"`           // of the checkpoint, in canonical order of the model
+	Schema      string                      `json:"schema"`
+	ToolVersion string                      `json:"tool_version"`
+	Method      Method                      `json:"method"`
+	Unit        string                      `json:"unit"` // of a cost; "nats per token" for kl and fisher
+	Bits        []int                       `json:"bits"` // the widths that were scored, ascending
+	GroupRows   int                         `json:"group_rows"`
+	RowScale    bool                        `json:"row_scale"`
+	Compute     string                      `json:"compute,omitempty"` // arithmetic of the model's products
+	Samples     int                         `json:"samples,omitempty"` // draws of each token's label; fisher only
+	Calibration *artifact.CalibrationRecord `json:"calibration"`       // null for a method that needs no text
+	Modules     []ModuleScore               `json:"modules"`           // every projection, in canonical order
+	Validation  *Validation                 `json:"validation"`        // null unless it was asked for
+	Config      string                      `json:"config"`            // the text of the model's config.json
+	Tensors     []TensorInfo                `json:"tensors"`           // of the checkpoint, in canonical order of the model
 }
 
 // ModuleScore is the scores of one module.

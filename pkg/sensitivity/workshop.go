@@ -69,7 +69,7 @@ func (w *workshop) palettize(m *module, bits int) (*palettize.Matrix, palettize.
 			return err
 		}
 		pm, report, err = palettize.Palettize(w.pool, src, m.spec.Shape[0], m.spec.Shape[1],
-			palettize.Options{Bits: bits, GroupRows: w.group, RowScale: w.scaled})
+			palettize.Options{Bits: bits, GroupRows: w.group, NoRowScale: !w.scaled})
 		return err
 	})
 	m.src.Release()

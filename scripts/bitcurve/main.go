@@ -117,7 +117,7 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 	var points []point
 	for _, s := range all {
 		for _, bits := range s.uniform {
-			p, err := b.measure(quantize.Options{Bits: bits, RowScale: true, Compensate: s.compensate})
+			p, err := b.measure(quantize.Options{Bits: bits, Compensate: s.compensate})
 			if err != nil {
 				return err
 			}
@@ -187,12 +187,12 @@ func (b *bench) heuristics() error {
 // measure makes an artifact and compares it with the 16-bit model.
 func (b *bench) measure(opts quantize.Options) (point, error) {
 	ctx := context.Background()
-	opts.Model, opts.Out = b.model, filepath.Join(b.dir, "artifact")
+	opts.Model, opts.Out, opts.Pool = b.model, filepath.Join(b.dir, "artifact"), b.pool
 	if opts.Compensate == artifact.GPTQ {
 		opts.Calibration = b.calib
 	}
 	defer os.RemoveAll(opts.Out)
-	r, err := quantize.Run(ctx, b.pool, opts)
+	r, err := quantize.Run(ctx, opts)
 	if err != nil {
 		return point{}, err
 	}

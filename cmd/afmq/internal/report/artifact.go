@@ -102,8 +102,8 @@ func (a *opened) checkFiles() error {
 }
 
 // module returns what the manifest says of a matrix, nil if nothing.
-func (a *opened) module(name string) *artifact.PlanModule {
-	if i := slices.IndexFunc(a.manifest.Plan.Modules, func(m artifact.PlanModule) bool { return m.Name == name }); i >= 0 {
+func (a *opened) module(name string) *artifact.ModuleRecord {
+	if i := slices.IndexFunc(a.manifest.Plan.Modules, func(m artifact.ModuleRecord) bool { return m.Name == name }); i >= 0 {
 		return &a.manifest.Plan.Modules[i]
 	}
 	return nil

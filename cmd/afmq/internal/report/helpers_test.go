@@ -81,12 +81,12 @@ func makeFixture() error {
 	}
 	for _, o := range []quantize.Options{
 		{Model: in("model"), Out: in("mixed"), Plan: plan},
-		{Model: in("model"), Out: in("four"), Bits: 4, RowScale: true},
-		{Model: in("model"), Out: in("two"), Bits: 2},
-		{Model: in("stranger"), Out: in("strange"), Bits: 2},
+		{Model: in("model"), Out: in("four"), Bits: 4},
+		{Model: in("model"), Out: in("two"), Bits: 2, NoRowScale: true},
+		{Model: in("stranger"), Out: in("strange"), Bits: 2, NoRowScale: true},
 	} {
-		o.ToolVersion = "test"
-		if _, err := quantize.Run(bg, pool, o); err != nil {
+		o.ToolVersion, o.Pool = "test", pool
+		if _, err := quantize.Run(bg, o); err != nil {
 			return err
 		}
 	}

@@ -131,7 +131,7 @@ func TestFiguresAreThoseOfTheFiles(t *testing.T) {
 			t.Errorf("layer %d has %d modules", l.Layer, len(l.Modules))
 		}
 		for _, mod := range l.Modules {
-			i := slices.IndexFunc(m.Plan.Modules, func(p artifact.PlanModule) bool { return p.Name == mod.Name })
+			i := slices.IndexFunc(m.Plan.Modules, func(p artifact.ModuleRecord) bool { return p.Name == mod.Name })
 			if i < 0 || m.Plan.Modules[i].Bits != mod.Bits || !strings.Contains(mod.Name, fmt.Sprintf("layers.%d.", l.Layer)) {
 				t.Errorf("layer %d: %+v", l.Layer, mod)
 			}
@@ -229,8 +229,9 @@ func TestLossIsTheMeanOfSteps(t *testing.T) {
 func TestArtifactOfNoPlan(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "kept")
-	_, err := quantize.Run(bg, pool, quantize.Options{
-		Model: in("model"), Out: out, Bits: 3, ToolVersion: "test", Overrides: []sensitivity.Override{{Pattern: `layers\.0\.mlp\.down_proj`, Bits: 16}},
+	_, err := quantize.Run(bg, quantize.Options{
+		Pool:  pool,
+		Model: in("model"), Out: out, Bits: 3, ToolVersion: "test", Overrides: []sensitivity.Override{{Pattern: `layers\.0\.mlp\.down_proj`, Bits: 16}}, NoRowScale: true,
 	})
 	if err != nil {
 		t.Fatal(err)

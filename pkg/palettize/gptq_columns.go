@@ -1,0 +1,72 @@
+package palettize
+
+import (
+	"afmq/internal/kernel"
+)
+
+// feedback is GPTQ. It quantizes the columns from the last position to the first; the errors
+// of those already quantized shift the target of the next. With H = L·Lᵀ the squared error
+// is ‖E·L‖², and column j of E·L is L[j][j]·e[j] + Σ_{i>j} e[i]·L[i][j].
+func (s *compensator) feedback() {
+	f, n := s.f, s.f.n
+	clear(s.sums)
+	for b := (n - 1) / solveBlock; b >= 0; b-- {
+		b0 := b * solveBlock
+		size := min(solveBlock, n-b0)
+		block := f.blocks[b]
+		for r := range s.rows {
+			l := s.rowLevels(r)
+			at := r*n + b0
+			w, x, sum := s.weights[at:at+size], s.index[at:at+size], s.sums[at:at+size]
+			e := s.part[r*size : (r+1)*size]
+			inverse := f.diagInverse[b0 : b0+size]
+			for j := size - 1; j >= 0; j-- {
+				q := l.nearest(w[j] + sum[j]*inverse[j])
+				x[j] = q
+				e[j] = w[j] - l.value[q]
+				kernel.AddScaled(sum[:j], block[j*size:j*size+j], e[j])
+			}
+			copy(s.errs[at:at+size], e)
+		}
+		s.mul.MulTPart(s.rows, s.part, size, f.upper, 0, b0, b0, size, s.sums, n, true)
+	}
+}
+
+// descend is one pass of coordinate descent: it sets every index to the best one given all
+// others. With grad = E·H, the best value of a weight is its present value plus
+// grad/H[j][j].
+func (s *compensator) descend() {
+	f, n := s.f, s.f.n
+	for b := (n - 1) / solveBlock; b >= 0; b-- {
+		b0 := b * solveBlock
+		size := min(solveBlock, n-b0)
+		block := f.hBlocks[b]
+		changed := false
+		clear(s.part[:s.rows*size])
+		for r := range s.rows {
+			l := s.rowLevels(r)
+			at := r*n + b0
+			w, x, e, g := s.weights[at:at+size], s.index[at:at+size], s.errs[at:at+size], s.grad[at:at+size]
+			d := s.part[r*size : (r+1)*size]
+			inverse := f.hDiagInverse[b0 : b0+size]
+			for j := size - 1; j >= 0; j-- {
+				old := l.value[x[j]]
+				q := l.nearest(old + g[j]*inverse[j])
+				if l.value[q] == old {
+					continue
+				}
+				x[j] = q
+				now := w[j] - l.value[q]
+				d[j], e[j], changed = now-e[j], now, true
+				kernel.AddScaled(g, block[j*size:(j+1)*size], d[j])
+			}
+		}
+		if !changed {
+			continue
+		}
+		s.mul.MulTPart(s.rows, s.part, size, f.hessian, 0, b0, b0, size, s.grad, n, true)
+		if after := b0 + size; after < n {
+			s.mul.MulTPart(s.rows, s.part, size, f.hessian, after, n-after, b0, size, s.grad[after:], n, true)
+		}
+	}
+}

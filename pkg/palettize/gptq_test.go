@@ -1,0 +1,183 @@
+package palettize
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"afmq/internal/kernel"
+	"afmq/pkg/compute"
+)
+
+// correlated returns the second moment of n tokens with d correlated inputs, two of which are
+// much larger than the rest.
+func correlated(pool *compute.Pool, r *rand.Rand, n, d int) []float32 {
+	mix := make([]float32, d*d)
+	for i := range mix {
+		mix[i] = float32(r.NormFloat64())
+		if i/d == i%d {
+			mix[i] += 3
+		}
+	}
+	for _, c := range []int{1, d / 2} {
+		for i := range d {
+			mix[c*d+i] *= 20
+		}
+	}
+	z, x := make([]float32, n*d), make([]float32, n*d)
+	for i := range z {
+		z[i] = float32(r.NormFloat64())
+	}
+	pool.MulT(x, z, n, compute.PackF32(d, d, mix))
+	h := make([]float32, d*d)
+	pool.AddGram(h, x, n, d)
+	kernel.Symmetrize(h, d)
+	return h
+}
+
+// outputError returns tr((W-Ŵ)·H·(W-Ŵ)ᵀ) in float64 from the stored form.
+func outputError(w []float32, m *Matrix, h []float32) float64 {
+	got := make([]float32, m.Rows*m.Cols)
+	m.DequantizeRows(got, 0, m.Rows)
+	sum := 0.0
+	for r := range m.Rows {
+		e := make([]float64, m.Cols)
+		for i := range e {
+			e[i] = float64(w[r*m.Cols+i]) - float64(got[r*m.Cols+i])
+		}
+		for i, a := range e {
+			for j, b := range e {
+				sum += a * b * float64(h[i*m.Cols+j])
+			}
+		}
+	}
+	return sum
+}
+
+func TestCompensate(t *testing.T) {
+	pool := compute.NewPool(3)
+	defer pool.Close()
+	one := compute.NewPool(1)
+	defer one.Close()
+	for _, c := range []struct {
+		rows, cols, group, bits int
+		scale                   bool
+	}{{40, 33, 16, 2, false}, {70, 150, 16, 4, true}, {16, 260, 16, 3, true}, {100, 64, 100, 4, false}, {33, 48, 7, 2, true}, {20, 40, 16, 8, false}} {
+		r := rand.New(rand.NewPCG(1, uint64(c.rows)))
+		h := correlated(pool, r, 3*c.cols, c.cols)
+		w := make([]float32, c.rows*c.cols)
+		for i := range w {
+			w[i] = float32(r.NormFloat64() * (1 + float64(i/c.cols%5)))
+		}
+		factor := func() *HessianFactor {
+			f, err := NewHessianFactor(pool, append([]float32(nil), h...), c.cols, DefaultDamping)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return f
+		}
+		opt := Options{Bits: c.bits, GroupRows: c.group, NoRowScale: !c.scale}
+		plain, _, err := Palettize(pool, Source{F32: w}, c.rows, c.cols, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, report, err := Compensate(pool, Source{F32: w}, c.rows, c.cols, opt, factor(), Compensation{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		before, after := outputError(w, plain, h), outputError(w, m, h)
+		t.Logf("%+v: output error %.3f of plain", c, after/before)
+		if after > 0.5*before {
+			t.Errorf("%+v: output error %v, plain %v", c, after, before)
+		}
+		damped := append([]float32(nil), h...)
+		mean := 0.0
+		for i := range c.cols {
+			mean += float64(h[i*c.cols+i]) / float64(c.cols)
+		}
+		for i := range c.cols {
+			damped[i*c.cols+i] += float32(DefaultDamping * (float64(h[i*c.cols+i]) + 0.01*mean))
+		}
+		if want := outputError(w, m, damped); math.Abs(report.OutputError-want) > 1e-4*want {
+			t.Errorf("%+v: reports %v, the stored form has %v", c, report.OutputError, want)
+		}
+		if c.scale == (m.RowScale == nil) {
+			t.Errorf("%+v: row scales: %v", c, m.RowScale)
+		}
+		again, _, err := Compensate(one, Source{F32: w}, c.rows, c.cols, opt, factor(), Compensation{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(again.Indices) != string(m.Indices) {
+			t.Errorf("%+v: other indices with one thread", c)
+		}
+		first, _, err := Compensate(pool, Source{F32: w}, c.rows, c.cols, opt, factor(), Compensation{Rounds: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%+v: without rounds %.3f", c, outputError(w, first, h)/before)
+		if outputError(w, first, h) < after {
+			t.Errorf("%+v: rounds make it worse", c)
+		}
+	}
+}
+
+// TestSolve compares HessianFactor.Solve with its definition.
+func TestSolve(t *testing.T) {
+	pool := compute.NewPool(2)
+	defer pool.Close()
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, n := range []int{2, 30, 128, 300} {
+		h := correlated(pool, r, 4*n, n)
+		f, err := NewHessianFactor(pool, append([]float32(nil), h...), n, DefaultDamping)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const rows = 70
+		m := make([]float32, rows*n)
+		for i := range m {
+			m[i] = float32(r.NormFloat64())
+		}
+		x := append([]float32(nil), m...)
+		f.Solve(pool, x, rows)
+		mean := 0.0
+		for i := range n {
+			mean += float64(h[i*n+i]) / float64(n)
+		}
+		for i := range n {
+			h[i*n+i] += float32(DefaultDamping * (float64(h[i*n+i]) + 0.01*mean))
+		}
+		got := make([]float32, rows*n)
+		pool.MulT(got, x, rows, compute.PackF32(n, n, h))
+		for i, v := range got {
+			if math.Abs(float64(v-m[i])) > 2e-3 {
+				t.Fatalf("n %d: (m·H⁻¹)·H has %v for element %d of m, %v", n, v, i, m[i])
+			}
+		}
+	}
+}
+
+func TestHessianFactorRefuses(t *testing.T) {
+	pool := compute.NewPool(1)
+	defer pool.Close()
+	nan := float32(math.NaN())
+	for name, h := range map[string][]float32{
+		"zero":       {0, 0, 0, 0},
+		"not finite": {1, nan, nan, 1},
+		"infinite":   {float32(math.Inf(1)), 0, 0, 1},
+		"indefinite": {1, 50, 50, 1},
+		"too short":  {1},
+	} {
+		if _, err := NewHessianFactor(pool, h, 2, DefaultDamping); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	// A slightly indefinite matrix is damped until it can be factored.
+	f, err := NewHessianFactor(pool, []float32{1, 1.5, 1.5, 1}, 2, DefaultDamping)
+	if err != nil || f.Damping <= DefaultDamping {
+		t.Errorf("an indefinite matrix: %v, %+v", err, f)
+	}
+}

@@ -1,0 +1,88 @@
+package quantize
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"afmq/internal/infile"
+	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
+	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
+)
+
+// jobIdentity is everything that the result of a run depends on, except for the weights of
+// the modules that are not finished. Only a run of an equal identity continues from saved
+// state. Keys and values are shown to the user when they differ.
+type jobIdentity struct {
+	Job          string               `json:"job"`
+	ToolVersion  string               `json:"tool_version"`
+	Bits         int                  `json:"bits"`
+	GroupRows    int                  `json:"group_rows"`
+	RowScale     bool                 `json:"row_scale"`
+	Compensation string               `json:"compensation"`
+	Calibration  *textIdentity        `json:"calibration"`
+	Request      *sensitivity.Request `json:"request"`
+	Method       sensitivity.Method   `json:"method"`
+	Source       string               `json:"source,omitempty"` // digest of the weights; only with a request
+	Compute      string               `json:"compute"`
+	Kernels      string               `json:"kernels,omitempty"` // "generic" or "vector", whose model outputs differ in the last digits; only with text
+	Modules      map[string]string    `json:"modules"`           // width by module; empty with a request
+	Files        map[string]string    `json:"files"`             // SHA-256 of config.json and of the files that are copied
+	Tensors      map[string]string    `json:"tensors"`           // type and shape of the checkpoint's tensors
+}
+
+// textIdentity is what the manifest records of the calibration text, except for passages,
+// which follow from the digest.
+type textIdentity struct {
+	Digest string   `json:"digest"`
+	SeqLen int      `json:"seq_len"`
+	Seed   int64    `json:"seed"`
+	Files  []string `json:"files"`
+}
+
+// identity returns the identity of a run as JSON. The widths of a request follow from its
+// scores, and so from all weights; it therefore includes their digest. Otherwise the weights
+// of finished modules are compared with their records when the run resumes.
+func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error) {
+	src, opts := r.src, r.opts
+	id := jobIdentity{
+		Job: "quantize/v2", ToolVersion: opts.ToolVersion, Bits: opts.Bits, GroupRows: opts.GroupRows, RowScale: !opts.NoRowScale,
+		Compensation: opts.Compensate, Request: opts.Request, Method: opts.Method,
+		Compute: opts.Compute.String(),
+		Modules: map[string]string{}, Files: map[string]string{artifact.ConfigFile: infile.SHA256(src.RawConfig)}, Tensors: map[string]string{},
+	}
+	if r.widths == nil {
+		var err error
+		if id.Source, err = artifact.DigestCheckpoint(ctx, pool, src.Dir); err != nil {
+			return nil, err
+		}
+	}
+	if r.text != nil {
+		t := &r.text.Record
+		id.Calibration = &textIdentity{Digest: t.Digest, SeqLen: t.SeqLen, Seed: t.Seed, Files: t.Files}
+		id.Kernels = kernels()
+	}
+	for _, c := range src.Copies {
+		id.Files[c.Name] = c.SHA256
+	}
+	for name, w := range r.widths {
+		id.Modules[name] = w.String()
+	}
+	for _, w := range src.Tensors {
+		for _, t := range append([]*safetensors.Tensor{w.Tensor}, w.Twins...) {
+			id.Tensors[t.Name] = fmt.Sprintf("%s %v", t.DType, t.Shape)
+		}
+	}
+	return json.Marshal(id)
+}
+
+// kernels returns the class of kernels in use. All vector instruction sets give the same bits
+// in f32; plain Go gives others.
+func kernels() string {
+	if compute.Level() == "generic" {
+		return "generic"
+	}
+	return "vector"
+}

@@ -1,0 +1,85 @@
+package quantize
+
+import (
+	"fmt"
+
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
+)
+
+// item is one tensor of the model and its stored form.
+type item struct {
+	artifact.SourceTensor
+	sensitivity.Width
+	outs []safetensors.Info // stored tensors, in the order in which they are written
+}
+
+// job is the plan of a run: everything that is known before a weight is read.
+type job struct {
+	opts   Options
+	src    *artifact.Source
+	items  []item
+	infos  []safetensors.Info       // of all items
+	config []byte                   // the artifact's config.json
+	header int64                    // bytes of model.safetensors before the first tensor
+	total  int64                    // bytes of model.safetensors
+	text   *sensitivity.Calibration // nil without calibration
+	key    recordKey                // of the records in the journal
+}
+
+// newJob plans a run with these widths.
+func newJob(src *artifact.Source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width, identity []byte) (*job, error) {
+	key, err := newRecordKey(identity, widths)
+	if err != nil {
+		return nil, err
+	}
+	j := &job{opts: opts, src: src, text: text, key: key}
+	var exceptions []artifact.ModuleBits
+	for _, w := range src.Tensors {
+		it := item{SourceTensor: w, Width: sensitivity.Width{Form: artifact.Plain}}
+		if wd, ok := widths[w.Spec.Module()]; ok && len(w.Spec.Shape) == 2 {
+			it.Width = wd
+			if b, ok := artifact.Exception(w.Spec.Role, wd.Form, wd.Bits, opts.Bits); ok {
+				exceptions = append(exceptions, artifact.ModuleBits{Name: w.Spec.Module(), Bits: b})
+			}
+		}
+		it.outs = artifact.StoredInfos(w.Spec, w.Tensor.DType, it.Form, it.Bits, opts.GroupRows, !opts.NoRowScale)
+		j.infos = append(j.infos, it.outs...)
+		j.items = append(j.items, it)
+	}
+	if j.config, err = artifact.EncodeConfig(src.RawConfig, opts.Bits, opts.GroupRows, exceptions); err != nil {
+		return nil, err
+	}
+	j.header, j.total, err = safetensors.FileSize(j.infos, artifact.Metadata())
+	return j, err
+}
+
+// needBytes returns the size of the finished directory and the journal, with an upper bound
+// for manifest and journal.
+func (j *job) needBytes() int64 {
+	n := j.total + int64(len(j.config))
+	for _, c := range j.src.Copies {
+		n += c.Bytes
+	}
+	n += 64 << 10
+	for _, it := range j.items {
+		for _, o := range it.outs {
+			n += 2 * int64(len(o.Name)+256)
+		}
+		n += 2 * int64(len(it.Spec.Name)+256) * int64(1+len(it.Twins))
+	}
+	return n
+}
+
+// sourceBytes returns the size of the item in the checkpoint, without its copies under other
+// names.
+func (it *item) sourceBytes() int64 {
+	return int64(it.Tensor.NumElements()) * int64(it.Tensor.DType.Size())
+}
+
+// inputf returns an error about the source of an item.
+func (it *item) inputf(format string, args ...any) error {
+	return fault.Inputf(it.Tensor.Path(), "tensor %q: %s", it.Tensor.Name, fmt.Sprintf(format, args...))
+}

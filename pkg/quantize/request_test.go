@@ -1,0 +1,115 @@
+package quantize
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/sensitivity"
+)
+
+// A request gives the bytes of scoring, planning and quantizing separately, even if it is
+// interrupted in any of them.
+func TestRequest(t *testing.T) {
+	opts := Options{
+		Model: tinyModel, Calibration: calibration(t), Compensate: artifact.NoCompensation,
+		Request: &sensitivity.Request{Target: sensitivity.Target{BPW: 3.4}},
+	}
+	want, res := run(t, newPool(t, 2), opts)
+	if res.Plan == nil || res.BPW.Projections > 3.4 || res.BPW.Projections < 3.1 || res.BPW != res.Plan.BPW || res.Bytes != res.Plan.Bytes {
+		t.Fatalf("%+v", res)
+	}
+	path := filepath.Join(t.TempDir(), "scores.json")
+	s, _, err := sensitivity.Score(bg, newPool(t, 1), path, false, sensitivity.ScoreOptions{
+		Model: tinyModel, GroupRows: 16, RowScale: true, Calibration: opts.Calibration, ToolVersion: "test",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, shape, err := sensitivity.ReadScores(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := sensitivity.MakePlan(s, shape, sensitivity.Request{Target: sensitivity.Target{BPW: 3.4}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byPlan, _ := run(t, newPool(t, 2), Options{Model: tinyModel, Plan: plan, PlanFile: "plan.json", Calibration: opts.Calibration, Compensate: artifact.NoCompensation})
+	sameContents(t, byPlan, want)
+
+	for _, n := range []int{1, 20} {
+		opts.Out = filepath.Join(t.TempDir(), "out")
+		interrupt(t, opts, n)
+		run(t, newPool(t, 1), opts)
+		sameContents(t, opts.Out, want)
+	}
+	// Interrupt the scoring.
+	opts.Out = filepath.Join(t.TempDir(), "out")
+	opts.Method, opts.Compensate = sensitivity.KL, artifact.NoCompensation
+	opts.Calibration.Tokens = 128
+	ctx, cancel := context.WithCancel(bg)
+	stopped := opts
+	stopped.ToolVersion, stopped.Progress = "test", &stageHook{stage: "score by kl", left: 5, at: cancel}
+	if _, err := runOn(ctx, newPool(t, 2), stopped); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(stateDir(opts.Out)); err != nil {
+		t.Fatal(err)
+	}
+	run(t, newPool(t, 2), opts)
+	whole := opts
+	whole.Out = ""
+	want, _ = run(t, newPool(t, 2), whole)
+	sameContents(t, opts.Out, want)
+	wantOnly(t, opts.Out)
+}
+
+// stageHook calls at when a stage has advanced left times.
+type stageHook struct {
+	stage string
+	in    bool
+	left  int
+	at    func()
+}
+
+func TestRequestRefuses(t *testing.T) {
+	text := calibration(t)
+	target := func(bpw float64) *sensitivity.Request {
+		return &sensitivity.Request{Target: sensitivity.Target{BPW: bpw}}
+	}
+	for name, c := range map[string]struct {
+		o     Options
+		kind  fault.Kind
+		parts []string
+	}{
+		// The error comes before the text is read: it does not exist.
+		"too few bits": {Options{Request: target(1), Calibration: sensitivity.CalibrationOptions{Files: []string{"/nowhere"}}, NoRowScale: true}, fault.Infeasible, []string{"cannot be reached", "2.0"}},
+		"no text":      {Options{Request: target(3)}, fault.Usage, []string{"calibration text"}},
+		"both":         {Options{Request: target(3), Plan: &sensitivity.Plan{}, Calibration: text}, fault.Usage, []string{"exclude"}},
+		"gptq alone":   {Options{Compensate: artifact.GPTQ}, fault.Usage, []string{"gptq"}},
+		"no such way":  {Options{Compensate: "magic", Calibration: text}, fault.Usage, []string{"magic"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parent := t.TempDir()
+			c.o.Model, c.o.Out = tinyModel, filepath.Join(parent, "out")
+			_, err := runOn(bg, newPool(t, 1), c.o)
+			wantFault(t, err, c.kind, c.parts...)
+			wantEmpty(t, parent)
+		})
+	}
+}
+
+func (h *stageHook) Stage(name string, _ int64, _ string) { h.in = name == h.stage }
+func (h *stageHook) Done()                                {}
+func (h *stageHook) Status(string)                        {}
+func (h *stageHook) Advance(int64) {
+	if h.in {
+		if h.left--; h.left == 0 {
+			h.at()
+		}
+	}
+}
