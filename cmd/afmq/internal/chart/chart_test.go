@@ -62,8 +62,8 @@ func TestDrawsBothSizesWithoutThePointThatHasNoPlace(t *testing.T) {
 	if want := "0 0 800 320|0 0 340 260|0 0 28 14|0 0 28 14"; strings.Join(boxes, "|") != want {
 		t.Errorf("view boxes are %v", boxes)
 	}
-	if c.Left() != 1 {
-		t.Errorf("%d points have no place on a logarithmic axis; one is 0", c.Left())
+	if c.Omitted() != 1 {
+		t.Errorf("%d points are omitted from the logarithmic axis, want 1", c.Omitted())
 	}
 	titles, _ := texts(t, string(out), "title", "")
 	if strings.Join(titles, "|") != "divergence against size|first|divergence against size|first" {

@@ -153,7 +153,7 @@ func TestFiguresAreThoseOfTheFiles(t *testing.T) {
 	if this != 2 { // with and without the adapter
 		t.Errorf("%d points are of this artifact", this)
 	}
-	looks := data["training"].(*Training).Runs[0].Looks
+	looks := data["training"].(*Training).Runs[0].Evaluations
 	if len(looks) != 2 || looks[1].Tokens != 256 || *looks[1].Values[0] != 0.03 || *looks[1].Values[1] != 0.015 {
 		t.Errorf("the looks at held-out text are %+v", looks)
 	}
@@ -225,7 +225,7 @@ func TestLossIsTheMeanOfSteps(t *testing.T) {
 }
 
 // TestArtifactOfNoPlan estimates an artifact that keeps a matrix as it is and has no scores
-// of some of its bits, from scores of another storage.
+// of some of its bits, from scores with other group sizes.
 func TestArtifactOfNoPlan(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "kept")
@@ -243,7 +243,7 @@ func TestArtifactOfNoPlan(t *testing.T) {
 			continue
 		}
 		g := s.Data.(*device.Guide)
-		if g.Notes[len(g.Notes)-1] != "The scores were made with another storage than the artifact's; sizes are of the artifact's." {
+		if g.Notes[len(g.Notes)-1] != "The scores were made with other group sizes or row scales than the artifact; sizes are those of the artifact's storage." {
 			t.Errorf("the notes are %q", g.Notes)
 		}
 		for _, row := range g.Devices[0].Rows {
