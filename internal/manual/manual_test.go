@@ -49,7 +49,7 @@ func TestMarkdown(t *testing.T) {
 		Flags:    []Flag{{Name: "quiet", Shorthand: "q", Type: "bool", Default: "false", Global: true, Usage: "no progress"}}}
 	got := Markdown([]Page{root, sample})
 	for _, want := range []string{
-		"**Work**\n\n| command | what it does |\n| --- | --- |\n| [`plan`](#plan) | Plan it |\n",
+		"**Work**\n\n| command | purpose |\n| --- | --- |\n| [`plan`](#plan) | Plan it |\n",
 		"## plan\n\n    tool plan FILE [flags]\n\n",
 		"Plans \\*all\\* of \\<it>.\nSecond line, W−Ŵ ‖ {\"text\": …} ½·√x.\n\nWays:\n\n    fast   quickly\n    'x.y'  with a quote\n\n    slow   after a blank line\n\n.hidden start, a\\\\b and `code *here*`.\n",
 		"| `--out FILE` | FILE to write | required |\n| `--rate R` | R\\|S | `0.5` |\n| `--bits N` | N bits (default: 4) |  |\n\n",
