@@ -199,7 +199,7 @@ func (m *model) parseMerges(o *object) error {
 		for i, s := range [3]string{p[0], p[1], p[0] + p[1]} {
 			id, ok := m.ids[s]
 			if !ok {
-				return o.errorf("has an invalid merge: number %d, %s with %s, gives %s, which is not in the vocabulary",
+				return o.errorf("has an invalid merge: number %d, %s with %s, needs %s, which is not in the vocabulary",
 					rank, quote(p[0]), quote(p[1]), quote(s))
 			}
 			ids[i] = id

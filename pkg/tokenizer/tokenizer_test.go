@@ -78,13 +78,13 @@ func TestRefused(t *testing.T) {
 		{with(`"post_processor":{"type":"TemplateProcessing","single":[],"special_tokens":{}}`), "exactly once"},
 		{with(`"decoder":{"type":"WordPiece","prefix":"##","cleanup":true}`), `decoder "WordPiece"`},
 		{with(`"decoder":{"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"ByteFallback"}]}`), "after Fuse"},
-		{with(`"decoder":{"type":"Strip","content":" ","start":-1,"stop":0}`), `bad "start"`},
+		{with(`"decoder":{"type":"Strip","content":" ","start":-1,"stop":0}`), `invalid "start"`},
 		{with(`"added_tokens":[` + token("7", `"c"`) + `]`), `"c" the id 7, but its position gives it the id 3`},
 		{with(`"added_tokens":[` + token("1", `"a"`) + `]`), `"a" the id 1`},
 		{with(`"added_tokens":[` + token("-1", `"a"`) + `]`), `id -1`},
 		{with(`"added_tokens":[{"id":3,"content":"c"}]`), `lacks "single_word"`},
 		{with(`"normalizer":{"type":"Replace","pattern":{"String":"c"},"content":"d"},"added_tokens":[` + token("3", `"c"`) + `,` + token("4", `"d"`) + `]`), "identical after normalization"},
-		{with(`"normalizer":{"type":"Replace","pattern":{"String":"c"},"content":""},"added_tokens":[` + token("3", `"c"`) + `]`), "nothing is left"},
+		{with(`"normalizer":{"type":"Replace","pattern":{"String":"c"},"content":""},"added_tokens":[` + token("3", `"c"`) + `]`), "is empty after normalization"},
 	} {
 		_, err := Parse("dir/tokenizer.json", []byte(test.file))
 		if err == nil {
