@@ -11,16 +11,16 @@ import (
 	"testing"
 )
 
-// golden is a tokenizer with what the official library makes of some texts; see
+// golden is a tokenizer with the results of the official library for some texts; see
 // scripts/make_tokenizer_fixtures.py.
 type golden struct {
 	Name, Vocabulary string
 	Model, Parts     map[string]json.RawMessage
 	Before, After    []int32
-	Step             int               // it takes every Step-th text
-	IDs              [][]int32         // without the tokens before and after
-	Decoded          map[string]string // by text; missing where the text itself comes back
-	Skipped          map[string]string // without special tokens; missing where it is the same
+	Step             int               // uses every Step-th text
+	IDs              [][]int32         // without special tokens of the post-processor
+	Decoded          map[string]string // by text; absent if equal to the text
+	Skipped          map[string]string // without special tokens; absent if equal to Decoded
 	tokenizer        *Tokenizer
 	file             []byte
 }
@@ -48,7 +48,7 @@ func mustJSON(v any) json.RawMessage {
 	return b
 }
 
-// assemble puts a tokenizer.json together, as the script does.
+// assemble assembles a tokenizer.json in the same way as the script.
 func assemble(v vocabulary, options, parts map[string]json.RawMessage) []byte {
 	ids := map[string]int{}
 	for i, s := range v.Vocab {
@@ -101,7 +101,7 @@ func loadFixtures(t testing.TB) *fixtures {
 	return f
 }
 
-// drops names the pipelines that leave text out: their Bytes add up to less.
+// drops names the pipelines that omit text: the sum of their Bytes is smaller.
 func (g *golden) drops() bool {
 	switch g.Name {
 	case "gpt2-gaps", "no-unk", "few-codes-dropped", "flags-first", "strip":

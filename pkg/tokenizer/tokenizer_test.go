@@ -12,8 +12,8 @@ import (
 	"afmq/pkg/fault"
 )
 
-// TestRefused checks that what is broken, or would not be encoded exactly, is
-// refused with one line that names the file and the cause.
+// TestRefused checks that an invalid file, or one that could not be encoded exactly, is refused
+// with one line that names the file and the cause.
 func TestRefused(t *testing.T) {
 	const model = `"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}`
 	with := func(s string) string { return "{" + s + "," + model + "}" }
@@ -146,7 +146,7 @@ func TestVocabulary(t *testing.T) {
 	if _, ok := tok.BOS(); ok {
 		t.Error("BOS is there")
 	}
-	// Truncation is ignored, gaps are legal, unknown ids decode to nothing.
+	// Truncation is ignored, gaps between ids are valid, unknown ids decode to nothing.
 	if e := tok.Encode("abcab😀", true); !slices.Equal(e.IDs, []int32{5, 5, 900}) || !slices.Equal(e.Bytes, []int32{2, 2, 4}) {
 		t.Errorf("Encode = %v", e)
 	}
@@ -162,8 +162,8 @@ func TestVocabulary(t *testing.T) {
 	}
 }
 
-// TestInvalidUTF8 holds what becomes of bytes that are not UTF-8 against the
-// answers of Python's bytes.decode(errors="replace").
+// TestInvalidUTF8 compares the decoding of invalid UTF-8 with the results of Python's
+// bytes.decode(errors="replace").
 func TestInvalidUTF8(t *testing.T) {
 	for in, want := range map[string]string{
 		"a\xffb":                    "a\uFFFDb",
@@ -202,8 +202,8 @@ func byName(t testing.TB, name string) *golden {
 	return nil
 }
 
-// TestStream checks for all pipelines and many ids that a stream emits whole
-// characters, and in all what Decode returns.
+// TestStream checks for all pipelines and many ids that a stream emits complete characters, and
+// in total the result of Decode.
 func TestStream(t *testing.T) {
 	f := loadFixtures(t)
 	for _, g := range f.golden {
@@ -211,7 +211,7 @@ func TestStream(t *testing.T) {
 			for _, skip := range []bool{false, true} {
 				checkStream(t, g.tokenizer, ids, skip)
 			}
-			// Tokens out of order break characters apart.
+			// Tokens out of order split characters.
 			back := slices.Clone(ids)
 			slices.Reverse(back)
 			checkStream(t, g.tokenizer, back, i%2 == 0)
@@ -236,7 +236,7 @@ func checkStream(t *testing.T, tok *Tokenizer, ids []int32, skip bool) {
 	}
 }
 
-// TestStreamPrompt checks that text is not held back longer than it must be.
+// TestStreamPrompt checks that text is held back only as long as necessary.
 func TestStreamPrompt(t *testing.T) {
 	g := byName(t, "gpt2")
 	s := g.tokenizer.Stream(false)
@@ -280,7 +280,7 @@ func TestConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-// TestCacheOverflow checks that an emptied cache leaves no wrong answers.
+// TestCacheOverflow checks results after the cache was cleared.
 func TestCacheOverflow(t *testing.T) {
 	g := byName(t, "llama2")
 	c := newCoders(g.tokenizer.model, false).get()

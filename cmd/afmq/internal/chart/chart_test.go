@@ -75,8 +75,8 @@ func TestDrawsBothSizesWithoutThePointThatHasNoPlace(t *testing.T) {
 	}
 }
 
-// A scale is checked by hand: from 2 to 4 bits with 5 % of room on either side, over 728
-// pixels from 58.
+// A scale is compared with a computation by hand: from 2 to 4 bits with a margin of 5 % on both
+// sides, over 728 pixels from 58.
 func TestPointsStandWhereTheScaleSays(t *testing.T) {
 	c := &Chart{Title: "t", Series: []Series{{Marks: true, Points: []Point{{X: 2, Y: 10, Ring: true}, {X: 4, Y: 30, Ring: true}}}}}
 	out, err := c.HTML()

@@ -9,7 +9,7 @@ import (
 	"afmq/pkg/fault"
 )
 
-// TestWrongInput gives each input something that is not what it should be.
+// TestWrongInput gives each option a file of the wrong kind or of another model.
 func TestWrongInput(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
@@ -115,14 +115,14 @@ func appendTo(name string) func(dir string) {
 	}
 }
 
-// reference gives an evaluation a reference of another perplexity.
+// reference changes the perplexity of an evaluation's reference.
 func reference(perplexity float64) func(map[string]any) {
 	return func(e map[string]any) {
 		e["reference_perplexity"], e["perplexity_ratio"] = perplexity, e["perplexity"].(float64)/perplexity
 	}
 }
 
-// TestModelBesideTheEvaluation finds a model by a path that is relative to the evaluation.
+// TestModelBesideTheEvaluation checks a model path that is relative to the evaluation.
 func TestModelBesideTheEvaluation(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.CopyFS(filepath.Join(dir, "four"), os.DirFS(in("four"))); err != nil {
@@ -135,8 +135,8 @@ func TestModelBesideTheEvaluation(t *testing.T) {
 	}
 }
 
-// FuzzEval checks that an evaluation that somebody changed is refused as input, or that
-// its figures are possible.
+// FuzzEval checks that a modified evaluation is either refused as bad input or has possible
+// figures.
 func FuzzEval(f *testing.F) {
 	path := writeEval(f, f.TempDir(), "e.json", "m", 3.6, 0.07, func(e map[string]any) { e["adapters"] = []any{figures(3.5, 0.1, 1000)} })
 	data, err := os.ReadFile(path)
