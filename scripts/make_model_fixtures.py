@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 PKG = pathlib.Path(__file__).resolve().parent.parent / "pkg"
 OUT = PKG / "infer" / "testdata"
-TOKENS = 32  # of a sequence, where a model says nothing else
+TOKENS = 32  # in a sequence, unless a model sets another number
 SIZES = {
     "hidden_size": 32,
     "intermediate_size": 40,  # no multiple of 16

@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODELS = ROOT / "pkg" / "infer" / "testdata" / "models"
 OUT = ROOT / "pkg" / "recovery" / "testdata"
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-SEQUENCES, LENGTH = 2, 12  # of tokens to predict, where a case says nothing else; one more is read
+SEQUENCES, LENGTH = 2, 12  # in tokens to predict, unless a case sets others; one more is read
 TEMPERATURE, MIX = 2.0, 0.3
 
 # name: checkpoint, arguments of LoraConfig, tokens to predict

@@ -12,7 +12,7 @@ written by afmq with it.
     python scripts/make_safetensors_fixtures.py --check /tmp/out/*.safetensors
         loads what our writer wrote with the library's safe_open, by memory map
         and by pread, and compares names, types, shapes, bytes and metadata with
-        the description beside each file (same name, .json). Exit status 1 and a
+        the description next to each file (same name, .json). Exit status 1 and a
         line per difference if there is any.
 
 Needs torch and safetensors (scripts/requirements.in); written for safetensors 0.8.

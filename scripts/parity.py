@@ -189,7 +189,7 @@ def artifact(binary, path, model, data, size, ctx):
                 want = dequantized(stored, name, group)[:, : got.shape[1]] if got.ndim == 2 else stored[name].astype(numpy.float16)
                 if got.dtype != numpy.float16 or got.shape != want.shape or not numpy.array_equal(got.view(numpy.uint16), want.view(numpy.uint16)):
                     failures.append(f"{path}: {name} is dequantized to other values")
-        print(f"{path.name}: {len(stored)} stored tensors stand for the {len(names)} of the dequantized checkpoint")
+        print(f"{path.name}: {len(stored)} stored tensors represent the {len(names)} of the dequantized checkpoint")
         loaded = load(dense)
         prompt = "The old man looked at the sea and"
         ids, _ = encode(dense, prompt)

@@ -112,7 +112,7 @@ func TestLongWords(t *testing.T) {
 				sum += int(b)
 			}
 			if sum != len(text) {
-				t.Errorf("%s: %q repeated: tokens stand for %d bytes of %d", g.Name, unit, sum, len(text))
+				t.Errorf("%s: %q repeated: tokens cover %d bytes of %d", g.Name, unit, sum, len(text))
 			}
 		}
 	}

@@ -45,12 +45,12 @@ func checkEncoding(t *testing.T, tok *Tokenizer, text string, e Encoding) {
 			t.Errorf("%q: id %d, MaxID %d", text, id, tok.MaxID())
 		}
 		if e.Bytes[i] < 0 {
-			t.Errorf("%q: token %d stands for %d bytes", text, i, e.Bytes[i])
+			t.Errorf("%q: token %d covers %d bytes", text, i, e.Bytes[i])
 		}
 		sum += int(e.Bytes[i])
 	}
 	if sum > len(text) {
-		t.Errorf("%q: tokens stand for %d bytes of %d", text, sum, len(text))
+		t.Errorf("%q: tokens cover %d bytes of %d", text, sum, len(text))
 	}
 }
 
@@ -81,7 +81,7 @@ func FuzzEncode(f *testing.F) {
 					n += int(b)
 				}
 				if got := g.tokenizer.Decode(plain.IDs[:k], false); utf8.ValidString(text[:n]) && got != text[:n] {
-					t.Errorf("%q: %d tokens decode to %q and stand for %q", text, k, got, text[:n])
+					t.Errorf("%q: %d tokens decode to %q and cover %q", text, k, got, text[:n])
 				}
 			}
 		}

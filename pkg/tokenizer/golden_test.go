@@ -159,12 +159,12 @@ func (g *golden) checkBytes(t *testing.T, text string, e Encoding) {
 	sum := 0
 	for i, n := range e.Bytes {
 		if n < 0 || n > 0 && (i < len(g.Before) || i >= len(e.Bytes)-len(g.After)) {
-			t.Errorf("%q: token %d stands for %d bytes", text, i, n)
+			t.Errorf("%q: token %d covers %d bytes", text, i, n)
 		}
 		sum += int(n)
 	}
 	if sum > len(text) || sum < len(text) && !g.drops() {
-		t.Errorf("%q: tokens %q stand for %v bytes, %d in all, of %d", text, g.names(e.IDs), e.Bytes, sum, len(text))
+		t.Errorf("%q: tokens %q cover %v bytes, %d in total, of %d", text, g.names(e.IDs), e.Bytes, sum, len(text))
 	}
 }
 

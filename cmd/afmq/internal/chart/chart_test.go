@@ -86,10 +86,10 @@ func TestPointsStandWhereTheScaleSays(t *testing.T) {
 	_, x := texts(t, string(out), "circle", "cx")
 	_, y := texts(t, string(out), "circle", "cy")
 	if x[0] != "91.1" || x[1] != "752.9" { // 58 + 728·(0.1/2.2), 58 + 728·(2.1/2.2)
-		t.Errorf("the points stand at %v", x)
+		t.Errorf("the points are at %v", x)
 	}
 	if y[0] != "264.7" || y[1] != "39.3" { // 276 − 248·(1/22), 276 − 248·(21/22)
-		t.Errorf("the points stand at height %v", y)
+		t.Errorf("the points are at height %v", y)
 	}
 }
 
@@ -114,7 +114,7 @@ func TestHostileTextStaysText(t *testing.T) {
 		}
 	}
 	if n != 8 { // tick, x label, rule and point, in both sizes
-		t.Errorf("the text stands %d times unchanged in %q", n, labels)
+		t.Errorf("the unescaped text occurs %d times in %q", n, labels)
 	}
 }
 
@@ -140,7 +140,7 @@ func TestTicks(t *testing.T) {
 		for _, tick := range s.ticks {
 			got = append(got, tick.Label)
 			if at := s.at(tick.At); at < 0 || at > 100 {
-				t.Errorf("%v: tick %s stands at %v", c.values, tick.Label, at)
+				t.Errorf("%v: tick %s is at %v", c.values, tick.Label, at)
 			}
 		}
 		if strings.Join(got, " ") != c.want {
