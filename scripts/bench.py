@@ -1,16 +1,16 @@
-"""Measures afmq beside its peers in one run and prints one table of ratios.
+"""Compares the speed of afmq with other programs and prints a table of ratios.
 
     scripts/bench [--work DIR] [--threads N] [--rounds N]
 
-A synthetic Llama of 1 B parameters is written, palettized by afmq at 4 bit, and turned by
-llama.cpp into Q4_0; llama.cpp is built from the source inside the llama-cpp-python sdist,
-for the instructions that this machine reports, named one by one (a "native" build may use
-some that a virtual machine hides). DIR keeps all of it for the next run (6 GB).
+It writes a synthetic Llama of 1 B parameters, palettizes it at 4 bits with afmq and quantizes it
+to Q4_0 with llama.cpp. llama.cpp is built from the source in the llama-cpp-python sdist, with
+the instruction sets that this machine reports enabled by name (a "native" build may use some
+that a virtual machine hides). DIR keeps all files for the next run (6 GB).
 
-Programs take turns, --rounds times; a row gives the median rate of each and the median of
-the rounds' ratios. Decode is batch 1 after a short prompt: its share of streaming is the
-bytes of all weights read once a token over the bandwidth that plain reading reached
-in the same run. Products of matrices are [512, 2048] x [2048, 2048], fp32.
+Programs alternate for --rounds rounds; a row gives the median rate of each and the median of
+the ratios of each round. Decode is batch 1 after a short prompt; its share of plain reading is
+the bytes of all weights, read once per token, divided by the bandwidth of plain reading in the
+same run. Products of matrices are [512, 2048] x [2048, 2048], fp32.
 """
 
 import argparse
@@ -36,7 +36,7 @@ TARGETS = ["llama-bench", "llama-perplexity", "llama-quantize"]
 
 
 def call(*command, log=False, **more):
-    """Returns what the command prints, with log also what it says on standard error."""
+    """Returns the output of the command; with log, standard error is included."""
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, **more)
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")

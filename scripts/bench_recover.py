@@ -3,11 +3,11 @@
     .venv/bin/python scripts/bench_recover.py ARTIFACT --teacher MODEL --data FILE
 
 Both train an adapter on all projections with AdamW and KL to the 16-bit teacher, in fp32, or with
---compute bf16 under automatic mixed precision, on the same sequences a step and the same number of threads: forward of the teacher,
-forward and backward of the student. PyTorch runs the checkpoint that ARTIFACT stands for,
-so its products read dense weights. The two take turns, --rounds times, and the median of
-the rounds' ratios is printed. afmq's figure includes saving its state after every step
-and some looks at a few tokens held out.
+--compute bf16 under automatic mixed precision, on the same sequences per step with the same number of threads: forward of the teacher,
+forward and backward of the student. PyTorch runs the dequantized checkpoint of ARTIFACT,
+so its products read dense weights. The programs alternate for --rounds rounds, and the median
+of the ratios is printed. The time of afmq includes saving its state after every step and
+several evaluations on a few held-out tokens.
 """
 
 import argparse

@@ -4,8 +4,8 @@
     python scripts/check_tokenizer.py [FILE.json | MODEL_DIR]... [--text FILE]... [--random N]
 
 Every tokenizer encodes every text whole and line by line, and N random strings, and
-decodes random ids. Without any tokenizer named it takes the pipelines of
-make_tokenizer_fixtures.py. Large texts are timed on both sides, one thread each.
+decodes random ids. Without a tokenizer on the command line it uses the pipelines of
+make_tokenizer_fixtures.py. Large texts are timed in both, with one thread each.
 """
 
 import argparse

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Coverage of 95 % intervals of a mean over windows that depend on their neighbours, by estimator
-of the standard error: the comparison that docs/ci.md chooses by.
+"""Coverage of 95 % intervals of a mean over correlated windows, by estimator of the standard error:
+the comparison behind the choice in docs/ci.md.
 
 Series are autoregressive of order 1 with correlation rho; weights are unequal. An entry is the
-share of upper bounds that hold the true mean, in per cent (nominal 97.5), and the mean half width
-of the interval over that of a known standard error.
+share of upper bounds above the true mean, in per cent (nominal 97.5), and the mean half width
+of the interval relative to that with a known standard error.
 
-  independent  the windows taken as independent, Student's t with n-1 degrees of freedom
+  independent  the windows treated as independent, Student's t with n-1 degrees of freedom
   newey-west   Bartlett kernel, automatic lag of Newey and West (1994), t with n-1
   cosine       equal-weighted cosines, 0.4 n^(2/3) of them (Lazarus, Lewis, Stock and Watson, 2018)
   batches      max(4, sqrt(n)) batches of consecutive windows, t with batches-1: what afmq gate does

@@ -7,7 +7,7 @@ batches-1 degrees of freedom. With equal weights and equal batches that is the t
 the batch means, which scipy.stats.ttest_1samp gives independently.
 
 Long: one long autocorrelated series with the standard errors of statsmodels' covariances "HAC"
-(Newey and West, Bartlett kernel) and "HC1" (windows taken as independent). Batch means estimate
+(Newey and West, Bartlett kernel) and "HC1" (windows treated as independent). Batch means estimate
 the same quantity as HAC.
 
 Needs scripts/setup-python gate. Run: .venv/bin/python scripts/make_gate_fixtures.py

@@ -1,12 +1,12 @@
-"""Writes small random Llama-class checkpoints that users' files look like and the
-repository has none of: BF16 in shards, row counts that 16 does not divide, an odd
-vocabulary, SentencePiece tokenizers with byte fallback and without.
+"""Writes small random Llama-class checkpoints with properties that are common in practice but
+missing from the repository's test data: BF16 shards, row counts not divisible by 16, an odd
+vocabulary size, SentencePiece tokenizers with and without byte fallback.
 
     .venv/bin/python scripts/make_llama_checkpoints.py DIR --text FILE
     .venv/bin/python scripts/parity.py eval DIR/* --data FILE
 
-The tokenizers are trained on FILE. Two spellings of SentencePiece occur in
-tokenizer.json: normalizers that prepend and replace spaces (Llama 2), and the
+The tokenizers are trained on FILE. tokenizer.json represents SentencePiece in two
+ways: normalizers that prepend and replace spaces (Llama 2), and the
 Metaspace pre-tokenizer.
 """
 
@@ -22,7 +22,7 @@ HIDDEN, FFN, HEADS, KV, HEAD, LAYERS = 60, 100, 6, 2, 20, 3
 
 
 def train(text, vocab, byte_fallback, metaspace):
-    """A BPE tokenizer in the way that converted SentencePiece models are written."""
+    """A BPE tokenizer in the form of converted SentencePiece models."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=byte_fallback))
     if metaspace:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
@@ -31,8 +31,7 @@ def train(text, vocab, byte_fallback, metaspace):
     steps = [decoders.Replace("▁", " ")] + ([decoders.ByteFallback()] if byte_fallback else [])
     tokenizer.decoder = decoders.Sequence(steps + [decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     special = ["<unk>", "<s>", "</s>"] + ([f"<0x{b:02X}>" for b in range(256)] if byte_fallback else [])
-    # Without bytes to fall back on, characters that the text has and the alphabet
-    # has not become <unk>.
+    # Without byte fallback, characters of the text outside the alphabet become <unk>.
     trainer = trainers.BpeTrainer(vocab_size=vocab, special_tokens=special, limit_alphabet=60, show_progress=False)
     lines = [line[:400] for line in text.splitlines() if line.strip()][:3000]
     words = (("▁" + word for word in line.split()) for line in lines)

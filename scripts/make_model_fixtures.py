@@ -1,11 +1,11 @@
 """Makes pkg/infer/testdata and pkg/model/testdata/rope.json: tiny random checkpoints of every supported family and
-variation with the logits that transformers computes from them in float32, and the
-rotary frequencies of its own code for every kind of scaling.
+variation with their logits in transformers in float32, and the rotary frequencies of
+transformers for every kind of scaling.
 
     scripts/setup-python && .venv/bin/python scripts/make_model_fixtures.py
 
-Weights are random but far from the usual initialisation: norms, biases and
-attention scores all matter, so that a missing one shows in the logits. The same
+Weights are random but far from the usual initialization, so that norms, biases and
+attention scores all have a visible effect on the logits. The same
 seed gives the same files.
 """
 
@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 PKG = pathlib.Path(__file__).resolve().parent.parent / "pkg"
 OUT = PKG / "infer" / "testdata"
-TOKENS = 32  # of a sequence, where a model says nothing else
+TOKENS = 32  # in a sequence, unless a model sets another number
 SIZES = {
     "hidden_size": 32,
     "intermediate_size": 40,  # no multiple of 16
@@ -45,8 +45,8 @@ F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
 
 # name: model_type, type of the weights, what config.json has beyond SIZES, and how
 # the file stores them: "shards", or "head only" for a tied model that stores its
-# embedding as lm_head.weight. "drop" and "tokens" are no keys of config.json: keys of
-# SIZES that it lacks, and the length of the sequence.
+# embedding as lm_head.weight. "drop" and "tokens" are not keys of config.json: they are the
+# keys of SIZES to omit, and the length of the sequence.
 MODELS = {
     "llama2-f32": ("llama", F32, {"num_key_value_heads": None, "rope_theta": 10000.0, "rope_scaling": None}, ""),
     "llama2-bare-config": ("llama", F16, {"drop": ["max_position_embeddings", "bos_token_id"]}, ""),

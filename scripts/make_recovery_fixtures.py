@@ -21,10 +21,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODELS = ROOT / "pkg" / "infer" / "testdata" / "models"
 OUT = ROOT / "pkg" / "recovery" / "testdata"
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-SEQUENCES, LENGTH = 2, 12  # of tokens to predict, where a case says nothing else; one more is read
+SEQUENCES, LENGTH = 2, 12  # in tokens to predict, unless a case sets others; one more is read
 TEMPERATURE, MIX = 2.0, 0.3
 
-# name: checkpoint, what LoraConfig says, tokens to predict
+# name: checkpoint, arguments of LoraConfig, tokens to predict
 CASES = {
     "qwen3": ("qwen3-tied-f16", {"r": 4, "lora_alpha": 8, "target_modules": ALL}),
     "qwen2": ("qwen2-bf16", {"r": 3, "lora_alpha": 5, "use_rslora": True, "target_modules": ALL}),
@@ -67,7 +67,7 @@ def make(name, checkpoint, options, length=LENGTH):
     model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **options), autocast_adapter_dtype=False)
     for key, p in model.named_parameters():
         if "lora_" in key:
-            # float32 numbers, so that the file holds them exactly.
+            # float32 numbers, which the file represents exactly.
             p.data = (torch.randn(p.shape) * 0.1).to(torch.float64)
     directory = OUT / name
     shutil.rmtree(directory, ignore_errors=True)
@@ -78,7 +78,7 @@ def make(name, checkpoint, options, length=LENGTH):
     if isinstance(config["target_modules"], list):
         config["target_modules"].sort()  # PEFT keeps a set
     (directory / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    # The file holds float32.
+    # The file stores float32.
     weights = {k: v.to(torch.float32).contiguous() for k, v in model.state_dict().items() if "lora_" in k}
     save_file({k.replace(".default.", "."): v for k, v in weights.items()}, directory / "adapter_model.safetensors", {"format": "pt"})
 

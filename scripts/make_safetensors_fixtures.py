@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Makes pkg/safetensors/testdata with the reference implementation, and holds
-files that afmq wrote against it.
+"""Makes pkg/safetensors/testdata with the reference implementation, and checks files
+written by afmq with it.
 
     python scripts/make_safetensors_fixtures.py
         writes pkg/safetensors/testdata: files by the Python library with a JSON
         description of each (names, types, shapes, bytes, values as float32 by
-        torch), and verdicts.json, hostile and odd files with what the library
-        said to them. Deterministic.
+        torch), and verdicts.json, malformed and unusual files with the verdict of
+        the library. Deterministic.
 
     AFMQ_SAFETENSORS_OUT=/tmp/out go test -run TestWriteForReference ./pkg/safetensors
     python scripts/make_safetensors_fixtures.py --check /tmp/out/*.safetensors
         loads what our writer wrote with the library's safe_open, by memory map
         and by pread, and compares names, types, shapes, bytes and metadata with
-        the description beside each file (same name, .json). Exit status 1 and a
+        the description next to each file (same name, .json). Exit status 1 and a
         line per difference if there is any.
 
 Needs torch and safetensors (scripts/requirements.in); written for safetensors 0.8.
@@ -52,7 +52,7 @@ def raw(t):
 
 
 def describe(name, dtype, shape, data):
-    """What a reader must find: bytes, and float32 values as the bits torch gives."""
+    """Expected content: bytes, and float32 values with the bits of torch."""
     t = torch.frombuffer(bytearray(data), dtype=TYPES[dtype][1]) if data else torch.empty(0)
     bits = [int(v) for v in t.to(torch.float32).contiguous().numpy().view(np.uint32)]
     return {"name": name, "dtype": dtype, "shape": list(shape), "data": data.hex(), "float32": bits}
@@ -129,7 +129,7 @@ def fixtures():
 
 
 def cases():
-    """(name, file): hostile and odd files, most of them one step from a good one."""
+    """(name, file): malformed and unusual files, most of them one change away from a valid one."""
     def pack(header, data=b"", n=None):
         h = header if isinstance(header, bytes) else header.encode()
         return struct.pack("<Q", len(h) if n is None else n) + h + data

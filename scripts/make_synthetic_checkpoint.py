@@ -8,10 +8,9 @@ about 6 GB of fp16); 1b, a Llama (16 layers, d 2048, 32 and 8 heads of 64, feed-
 8192, the same vocabulary, tied, about 2 GB); 135m, a small Llama (30 layers, d 576, 9 and 3 heads of 64,
 feed-forward 1536, the same vocabulary, tied).
 
-The weights are normal with a spread of their own in every row and one outlier in
-some thousand, which is what trained matrices look like to k-means. To be quick,
-all matrices are cut from one pool of random numbers, at an offset and with row
-scales of their own.
+The weights are normal with a different standard deviation in every row and about one outlier
+in a thousand, which resembles trained matrices for k-means. For speed, all matrices are cut
+from one pool of random numbers, each at its own offset and with its own row scales.
 """
 
 import argparse

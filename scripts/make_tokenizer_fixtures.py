@@ -4,10 +4,10 @@
     python scripts/make_tokenizer_fixtures.py            # golden data in testdata/
     python scripts/make_tokenizer_fixtures.py --unicode  # unicode.txt too (a minute)
 
-Everything comes from the official `tokenizers` package (0.23.3): tokenizers of every
-supported kind are trained or put together here, on text that this script makes up,
-and the package's own answers are stored beside them. The output is the same on every
-run. The character tables are found by asking the package about every code point.
+All data come from the official `tokenizers` package (0.23.3). The script trains or assembles
+tokenizers of every supported kind on text of its own and stores the results of the package
+with them. The output is the same on every run. The character tables are made by querying the
+package for every code point.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def numeric():
 
 
 def word():
-    """The code points before which a single_word token is not found: Rust's \\w."""
+    """The code points before which a single_word token does not match: Rust's \\w."""
     tok = Tokenizer(models.BPE(vocab={"\ue000": 0}, merges=[], unk_token="\ue000", fuse_unk=True))
     mark = "\U000f0000"
     tok.add_tokens([AddedToken(mark, single_word=True, normalized=False)])
@@ -68,7 +68,7 @@ def word():
 
 
 def stripped():
-    """The code points that lstrip takes: Rust's \\s."""
+    """The code points that lstrip removes: Rust's \\s."""
     tok = Tokenizer(models.BPE(vocab={"\ue000": 0}, merges=[], unk_token="\ue000", fuse_unk=True))
     mark = "\U000f0000"
     tok.add_tokens([AddedToken(mark, lstrip=True, normalized=False)])
@@ -79,7 +79,7 @@ def stripped():
 
 
 def normalization():
-    """NFC data as the package has it (its own Unicode version is 9.0): the combining
+    """NFC data of the package (Unicode 9.0): the combining
     classes of the marks it reorders, its decompositions, and the pairs it composes."""
     nfc, nfd = normalizers.NFC().normalize_str, normalizers.NFD().normalize_str
     classes = {}
@@ -87,7 +87,7 @@ def normalization():
         n = unicodedata.combining(chr(c))
         if n == 0:
             continue
-        # A mark that the package knows changes places with one of another class.
+        # A mark that the package knows is reordered with one of another class.
         other = "\u0334" if n != 1 else "\u0301"
         pair = chr(c) + other if n > unicodedata.combining(other) else other + chr(c)
         if nfd(pair) != pair:
@@ -126,8 +126,8 @@ def make_unicode():
 
 # --- sample text ----------------------------------------------------------------
 
-# Written for this file: short lines in many scripts, with the cases that
-# tokenizers differ on.
+# Written for this file: short lines in many scripts, with cases in which tokenizers
+# differ.
 SENTENCES = [
     "The quick brown fox jumps over the lazy dog, and then it sleeps.",
     "It's what we've said: they're here, I'm not, he'd know, she'll see, don't!",
@@ -174,7 +174,7 @@ ODD = [
     "[N]", "a [N] b", "a[N]b", "[N n]", "a [N n] b", "a[N  n]", "[NW] x[NW]", "x [NW] y", "[RR]    y", "ab", "abc", "abcd", "abcabd", "xabcx", "[LL", "[L][L][R][R]  [L]", "[E\u0301]", "[\u00c9]", "a[\u00c9]b",
 ]
 
-# What random strings are made of: the difficult characters come up often.
+# Elements of random strings, with a high share of difficult characters.
 ALPHABET = (
     list(" \n\t\r'\u00a0\u3000\u0085sStTdDmMrRvVlLeE0123456789abcxyz.,!?-_<|>[]▁Ġ")
     + [" ", " ", "  ", "\r\n", "'s", "'LL", "the", " the", "▁▁", "é", "e\u0301", "ß", "ſ", "İ", "Ω", "я", "你", "好", "の", "한", "\u0301", "\u0323", "\u0898"]
@@ -183,7 +183,7 @@ ALPHABET = (
 
 
 def random_strings(seed, n, extra=(), longest=24):
-    """n strings, about a third of them out of characters from all of Unicode."""
+    """n strings, about a third of them with characters from all of Unicode."""
     rng = random.Random(seed)
     words = [w for s in SENTENCES for w in s.split(" ")]
     out = []
@@ -230,7 +230,7 @@ def vocabularies():
         out[name] = {"vocab": list(dict.fromkeys(vocab)), "merges": merges}
 
     vocab, merges = trained(600, pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=False), alphabet=byte_chars)
-    # Tokens that no merge makes: only ignore_merges finds them.
+    # Tokens without a merge: only ignore_merges produces them.
     put("bytes", ["<|endoftext|>"] + vocab + ["Ġunreachable", "Ġquick", "ĠÐ¼Ð¸ÑĢ"], merges)
 
     missing = set("ðŁĀāĊ")
@@ -245,7 +245,7 @@ def vocabularies():
     vocab, merges = trained(420, words, pre_tokenizers.Split("▁", "merged_with_next"))
     vocab = [t for t in vocab if len(t) > 1 or ord(t) < 0x500 or t == "▁"]
     merges = [m for m in merges if all(t in vocab for t in (*m, "".join(m)))]
-    # Runs of ▁, as Llama 2 has them.
+    # Runs of ▁, as in Llama 2.
     runs = [["▁" * a, "▁" * a] for a in (1, 2, 4)]
     put("sentence", special + codes + vocab + ["▁" * 2 * len(r[0]) for r in runs], runs + merges)
     put("sentence-unk", special + vocab + ["▁" * 2 * len(r[0]) for r in runs], merges + runs)
@@ -387,7 +387,7 @@ def pipelines(vocab):
 
 
 def assemble(vocab, options, parts):
-    """A whole tokenizer.json. The test in Go puts it together in the same way."""
+    """A whole tokenizer.json. The Go test assembles it in the same way."""
     merges = vocab["merges"]
     if options.get("merges") == "lines":
         merges = [" ".join(m) for m in merges]
@@ -396,7 +396,7 @@ def assemble(vocab, options, parts):
 
 
 def surround(post):
-    """The ids that a post-processor puts before and after a text."""
+    """The ids that a post-processor adds before and after a text."""
     for step in post.get("processors", []):
         post = step if "single" in step else post
     ids, at = ([], []), 0
@@ -408,7 +408,7 @@ def surround(post):
     return ids
 
 
-# The pipelines of real families take every text, the others one in four.
+# The pipelines of real families use every text, the others one in four.
 WHOLE = {"gpt2", "llama3", "qwen2", "smollm", "tekken", "llama2", "stories", "metaspace-first", "unk-fused", "flags"}
 
 
@@ -426,7 +426,7 @@ def make_golden():
             full = tok.encode(texts[i]).ids
             assert full == before + ids + after
             case["ids"].append(ids)
-            # Left out: what decodes to the text, and what skips nothing.
+            # Omitted: results equal to the text, and those without skipped tokens.
             decoded, skipped = tok.decode(full, skip_special_tokens=False), tok.decode(full)
             if decoded != texts[i] and (name in WHOLE or "decoder" in parts):
                 case["decoded"][i] = decoded

@@ -1,11 +1,11 @@
-"""Quantizes a checkpoint as mlx-lm would and writes back what its weights then are.
+"""Quantizes a checkpoint like mlx-lm and writes the dequantized weights.
 
     scripts/setup-python mlx
     .venv/bin/python scripts/mlx_quantize.py MODEL OUT [--bits 3] [--group-size 64]
 
 Every projection goes through mlx.core.quantize (affine, a scale and a bias in 16 bits for
 every group of a row) and back; the embedding takes 8 bits. OUT is a float32 checkpoint
-that `afmq eval-perplexity OUT --reference MODEL` measures. Bits per weight are printed.
+for `afmq eval-perplexity OUT --reference MODEL`. Bits per weight are printed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 
 def through(weight, bits, group):
-    """Returns what weight [out, in] is after quantization, float32."""
+    """Returns weight [out, in] after quantization and dequantization, float32."""
     w = mx.array(weight.astype(np.float16))
     quantized, scales, biases = mx.quantize(w, group_size=group, bits=bits)
     return np.array(mx.dequantize(quantized, scales, biases, group_size=group, bits=bits).astype(mx.float32))

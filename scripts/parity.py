@@ -1,16 +1,16 @@
-"""Holds afmq against Hugging Face transformers on whole texts.
+"""Compares afmq with Hugging Face transformers on whole texts.
 
     .venv/bin/python scripts/parity.py eval MODEL... --data FILE [--bytes 40000] [--ctx 128] [--reference MODEL]
     .venv/bin/python scripts/parity.py artifact ARTIFACT --model MODEL [--data FILE]
 
-`eval` computes the figures of every protocol with transformers in float32, from
-the definitions, and compares them with those of `afmq eval-perplexity`. It fails
-if nats per token differ by more than 1e-4, relative.
+`eval` computes the figures of every protocol with transformers in float32 from
+their definitions and compares them with those of `afmq eval-perplexity`. It fails
+if nats per token differ by more than 1e-4 (relative).
 
-`artifact` reads an artifact with the safetensors library and numpy, compares what
-its tensors stand for bit by bit with what `afmq dequantize` writes, loads that
-strictly in transformers, and compares a greedy continuation. With --data it
-compares the figures of the dequantized checkpoint, too.
+`artifact` reads an artifact with the safetensors library and numpy, compares its
+dequantized tensors bit by bit with the output of `afmq dequantize`, loads that output
+strictly in transformers, and compares a greedy continuation. With --data it also
+compares the figures of the dequantized checkpoint.
 
 Token ids come from the tokenizers library and tokenizer.json: the tokenizer
 classes of transformers 5 rebuild the pipeline of Llama models and can differ.
@@ -61,7 +61,7 @@ def load(path):
 
 
 def encode(path, text):
-    """Token ids, the text bytes each stands for, and the BOS id if one is added."""
+    """Token ids, the number of text bytes of each, and the BOS id if one is added."""
     tokenizer = tokenizers.Tokenizer.from_file(str(pathlib.Path(path) / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -127,7 +127,7 @@ def compare(name, want, got, limits):
     print(f"{name}:{worst}", flush=True)
 
 
-# The divergence and its ranks sit on differences of nearly equal numbers.
+# The divergence and its percentiles are differences of nearly equal numbers.
 LIMITS = {"tokens": 0, "nats_per_token": LIMIT, "perplexity": 1e-3, "perplexity_se": 1e-3, "reference_perplexity": 1e-3,
           "perplexity_ratio": 1e-4, "kl.mean": 1e-3, "kl.median": 1e-2, "kl.p99": 1e-2, "kl.p999": 1e-2, "kl.max": 1e-2,
           "same_top1": 1e-3, "delta_p_rms": 1e-3}
@@ -153,7 +153,7 @@ def evaluate(binary, paths, data, size, ctx, reference):
 
 
 def dequantized(stored, name, group):
-    """The F16 tensor that the stored ones stand for, with numpy alone."""
+    """The F16 tensor dequantized from the stored ones, computed with numpy."""
     if name in stored:
         return stored[name].astype(numpy.float16)
     if name + ".q" in stored:
@@ -189,7 +189,7 @@ def artifact(binary, path, model, data, size, ctx):
                 want = dequantized(stored, name, group)[:, : got.shape[1]] if got.ndim == 2 else stored[name].astype(numpy.float16)
                 if got.dtype != numpy.float16 or got.shape != want.shape or not numpy.array_equal(got.view(numpy.uint16), want.view(numpy.uint16)):
                     failures.append(f"{path}: {name} is dequantized to other values")
-        print(f"{path.name}: {len(stored)} stored tensors stand for the {len(names)} of the dequantized checkpoint")
+        print(f"{path.name}: {len(stored)} stored tensors represent the {len(names)} of the dequantized checkpoint")
         loaded = load(dense)
         prompt = "The old man looked at the sea and"
         ids, _ = encode(dense, prompt)

@@ -1,12 +1,11 @@
-"""Holds adapters to PEFT: the same adapter on the same weights gives the same figures.
+"""Compares adapters with PEFT: the same adapter on the same weights gives the same figures.
 
     .venv/bin/python scripts/peft_parity.py ARTIFACT --adapter DIR [--adapter DIR]... --data FILE
 
-It writes the checkpoint that ARTIFACT stands for with `afmq dequantize`, loads it in
-transformers in float32 with each adapter on top of it in PEFT, strictly, and compares the
+It dequantizes ARTIFACT with `afmq dequantize`, loads the checkpoint in transformers in float32
+with each adapter strictly in PEFT, and compares the
 nats of every window's tokens with `afmq eval-perplexity` of the same checkpoint and
-adapter. It then lets afmq merge the adapter and compares the merged checkpoint with what
-PEFT merges.
+adapter. It then merges the adapter with afmq and with PEFT and compares the merged checkpoints.
 """
 
 import argparse
@@ -81,7 +80,7 @@ def main():
             ours, theirs = load_file(merged / "model.safetensors"), model.merge_and_unload().state_dict()
             off = 0.0
             for k, v in ours.items():
-                # fp16 rounding of each side's sum, and of the plain weights before it.
+                # fp16 rounding of each sum, and of the weights before it.
                 limit = theirs[k].abs().float() * 2**-10 + 2**-14
                 off = max(off, ((v.float() - theirs[k].float()).abs() / limit).max().item())
             ok = off <= 1

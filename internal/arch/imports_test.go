@@ -55,6 +55,7 @@ var allowed = map[string][]string{
 	"scripts/testreport": {},
 	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/artifact", "pkg/compute"},
 	"scripts/gatepower":  {"pkg/gate"},
+	"scripts/quickstart": {},
 	"scripts/ciexamples": {"internal/demo"},
 	"scripts/manual":     {"internal/manual"},
 	"scripts/releasing":  {"internal/manual"},

@@ -1,7 +1,7 @@
-// Package demo carries a small trained checkpoint inside the binary: 1.07 M
-// parameters in the AFM shape (4 layers, d 128, 6 query and 2 KV heads of 32,
-// FFN 352, vocabulary 2048, tied embedding, QK-norm), trained for this project.
-// It is what `afmq demo` compresses and what the tests run on.
+// Package demo embeds a small trained checkpoint: 1.07 M parameters in the architecture of
+// Apple's on-device model (4 layers, d 128, 6 query and 2 KV heads of 32, FFN 352,
+// vocabulary 2048, tied embedding, QK-norm), trained for this project. `afmq demo`
+// compresses it, and tests use it.
 package demo
 
 import (
@@ -13,7 +13,8 @@ import (
 //go:embed model/*
 var files embed.FS
 
-// FS returns the checkpoint's files, config.json and its siblings, at the root.
+// FS returns a file system with the files of the checkpoint, such as config.json, at its
+// root.
 func FS() fs.FS {
 	sub, err := fs.Sub(files, "model")
 	if err != nil {
@@ -22,8 +23,8 @@ func FS() fs.FS {
 	return sub
 }
 
-// Extract writes the checkpoint as a Hugging Face style directory to dir, which
-// must not exist yet or be empty.
+// Extract writes the checkpoint to the directory dir in Hugging Face's layout. It creates dir
+// if necessary and refuses to overwrite a file.
 func Extract(dir string) error {
 	return os.CopyFS(dir, FS())
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // Man returns the man page of a command in section 1, in the macros of man(7), which groff
-// and mandoc read. It holds no date: the same program has the same page.
+// and mandoc support. It has no date, so that the same program gives the same page.
 func (p Page) Man(version string) string {
 	program, _, _ := strings.Cut(p.Command, " ")
 	title := strings.ReplaceAll(p.Command, " ", "-")
@@ -55,7 +55,7 @@ func (p Page) Man(version string) string {
 	return b.String()
 }
 
-// kept writes a part of a text, line by line where it is aligned.
+// kept writes a part of a text; an indented block is written line by line.
 func kept(b *strings.Builder, p part) {
 	if p.plain {
 		b.WriteString(".RS 2\n.nf\n")
@@ -72,7 +72,7 @@ func kept(b *strings.Builder, p part) {
 	}
 }
 
-// line escapes a line of text, whose first character could make it a request.
+// line escapes a line of text, including a first character that would make it a request.
 func line(s string) string {
 	if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "'") {
 		return `\&` + roff(s)
@@ -80,11 +80,12 @@ func line(s string) string {
 	return roff(s)
 }
 
-// roffEscapes are for what is markup in roff. A hyphen is written so that it is found and
-// copied as the character that a command line takes.
+// roffEscapes escape the markup of roff. A hyphen is written as a minus, so that it can be
+// searched for and copied to a command line.
 var roffEscapes = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`)
 
-// roff writes what is outside of ASCII by its number, as roff reads bytes.
+// roff escapes markup, and writes characters outside of ASCII by number, because roff reads
+// bytes.
 func roff(s string) string {
 	var b strings.Builder
 	for _, r := range roffEscapes.Replace(s) {

@@ -1,17 +1,16 @@
-// Package manual turns what `afmq help --json` prints into documents: one page of Markdown
-// and a man page for each command. It knows help as the published object afmq.help/v1
-// describes it and no command, so that a document says what the program says.
+// Package manual generates documents from the output of `afmq help --json`: one page of
+// Markdown, and a man page for each command. It depends only on the published object
+// afmq.help/v1 and on no command, so the documents agree with the program.
 //
-// Texts of commands are plain text with aligned, indented parts. Both documents keep these
-// as they stand; cobra's own generators would run them together, as they take a text for
-// Markdown.
+// Help texts are plain text with aligned, indented blocks. Both documents preserve these
+// blocks; cobra's own generators interpret the text as Markdown and would join their lines.
 package manual
 
 import "strings"
 
-// Page is the description of a command or of a topic; the keys are those of afmq.help/v1.
+// Page is the description of a command or a help topic; the keys are those of afmq.help/v1.
 type Page struct {
-	Command  string  `json:"command"` // with those above it: "afmq quantize"
+	Command  string  `json:"command"` // full name: "afmq quantize"
 	Usage    string  `json:"usage"`   // empty for a topic
 	Short    string  `json:"short"`
 	Long     string  `json:"long"`
@@ -20,11 +19,11 @@ type Page struct {
 	Flags    []Flag  `json:"flags"`
 }
 
-// Entry is a command below another.
+// Entry is a subcommand.
 type Entry struct {
 	Name  string `json:"name"`
 	Short string `json:"short"`
-	Group string `json:"group,omitempty"` // heading that help lists it under
+	Group string `json:"group,omitempty"` // heading in the list of commands
 }
 
 // Flag is a flag of a command.
@@ -32,14 +31,14 @@ type Flag struct {
 	Name      string `json:"name"`
 	Shorthand string `json:"shorthand,omitempty"`
 	Type      string `json:"type"`
-	Value     string `json:"value,omitempty"` // what stands for its value in usage: FILE; empty for a switch
-	Default   string `json:"default"`         // empty for none, or where Usage says it
+	Value     string `json:"value,omitempty"` // placeholder of the value, such as FILE; empty for a flag without value
+	Default   string `json:"default"`         // empty if there is none or if Usage describes it
 	Required  bool   `json:"required"`
-	Global    bool   `json:"global"` // every command has it
+	Global    bool   `json:"global"` // a flag of every command
 	Usage     string `json:"usage"`
 }
 
-// Spelling returns the flag as a command line has it: "--out DIR".
+// Spelling returns the flag as written on a command line: "--out DIR".
 func (f Flag) Spelling() string {
 	s := "--" + f.Name
 	if f.Shorthand != "" {
@@ -51,8 +50,8 @@ func (f Flag) Spelling() string {
 	return s
 }
 
-// ShownDefault returns the default that a reader has to know: "" for a zero value, which
-// stands for "not given", and where the usage says what then holds.
+// ShownDefault returns the default to print: "" for a zero value, which means "not given",
+// and if the usage text describes the default.
 func (f Flag) ShownDefault() string {
 	if f.Default == "0" || f.Default == "false" || strings.Contains(f.Usage, "(default") {
 		return ""
@@ -60,7 +59,7 @@ func (f Flag) ShownDefault() string {
 	return f.Default
 }
 
-// own returns the page's flags without help and those of every command.
+// own returns the page's flags without --help and global flags.
 func (p Page) own() []Flag {
 	var own []Flag
 	for _, f := range p.Flags {
@@ -71,7 +70,7 @@ func (p Page) own() []Flag {
 	return own
 }
 
-// name returns the command without the program's name, which alone is returned whole.
+// name returns the command without the name of the program; for the program itself, its name.
 func (p Page) name() string {
 	_, name, found := strings.Cut(p.Command, " ")
 	if !found {
@@ -80,14 +79,14 @@ func (p Page) name() string {
 	return name
 }
 
-// part is a run of lines of a text.
+// part is a paragraph or an indented block of a text.
 type part struct {
 	lines []string
-	plain bool // indented: to be kept as it stands
+	plain bool // an indented block, printed unchanged
 }
 
-// parts cuts a text into paragraphs and indented runs. A blank line ends a paragraph;
-// between two indented lines it belongs to the run.
+// parts splits a text into paragraphs and indented blocks. A blank line ends a paragraph;
+// between two indented lines it belongs to the block.
 func parts(text string) []part {
 	var all []part
 	blank := true

@@ -49,7 +49,7 @@ func TestMarkdown(t *testing.T) {
 		Flags:    []Flag{{Name: "quiet", Shorthand: "q", Type: "bool", Default: "false", Global: true, Usage: "no progress"}}}
 	got := Markdown([]Page{root, sample})
 	for _, want := range []string{
-		"**Work**\n\n| command | what it does |\n| --- | --- |\n| [`plan`](#plan) | Plan it |\n",
+		"**Work**\n\n| command | purpose |\n| --- | --- |\n| [`plan`](#plan) | Plan it |\n",
 		"## plan\n\n    tool plan FILE [flags]\n\n",
 		"Plans \\*all\\* of \\<it>.\nSecond line, W−Ŵ ‖ {\"text\": …} ½·√x.\n\nWays:\n\n    fast   quickly\n    'x.y'  with a quote\n\n    slow   after a blank line\n\n.hidden start, a\\\\b and `code *here*`.\n",
 		"| `--out FILE` | FILE to write | required |\n| `--rate R` | R\\|S | `0.5` |\n| `--bits N` | N bits (default: 4) |  |\n\n",
@@ -61,15 +61,15 @@ func TestMarkdown(t *testing.T) {
 		}
 	}
 	if strings.Count(got, "--quiet") != 1 {
-		t.Error("a flag of every command is listed more than once")
+		t.Error("a global flag is listed more than once")
 	}
 }
 
-// The page as groff shows it has the text, aligned parts and leading dots included.
+// The page rendered by groff has the text, including aligned parts and leading dots.
 func TestManInGroff(t *testing.T) {
 	groff, err := exec.LookPath("groff")
 	if err != nil {
-		t.Skip("there is no groff here")
+		t.Skip("groff is not installed")
 	}
 	cmd := exec.Command(groff, "-man", "-Tutf8", "-P-cbou", "-ww")
 	cmd.Stdin = strings.NewReader(sample.Man("1.2.3"))
@@ -90,7 +90,7 @@ func TestManInGroff(t *testing.T) {
 	}
 }
 
-// What groff takes for a request never starts a line that is text.
+// No line of text begins with a roff request.
 func TestManHasNoStrayRequests(t *testing.T) {
 	known := []string{".TH", ".SH", ".PP", ".TP", ".B", ".RS", ".RE", ".nf", ".fi", ".sp"}
 	for _, line := range strings.Split(sample.Man("1.2.3"), "\n") {
@@ -127,6 +127,6 @@ func TestRead(t *testing.T) {
 	}
 	answers["help plan --json"] = "no JSON"
 	if _, err := Read(ask); err == nil {
-		t.Error("an answer that is no JSON is taken")
+		t.Error("output that is not JSON is accepted")
 	}
 }

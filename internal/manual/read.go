@@ -7,10 +7,10 @@ import (
 	"os/exec"
 )
 
-// An Asker runs the program with arguments and returns what it prints.
+// An Asker runs the program with arguments and returns its output.
 type Asker func(args ...string) ([]byte, error)
 
-// Program is the program at path.
+// Program returns an Asker that runs the program at path.
 func Program(path string) Asker {
 	return func(args ...string) ([]byte, error) {
 		var stderr bytes.Buffer
@@ -24,8 +24,8 @@ func Program(path string) Asker {
 	}
 }
 
-// Read asks the program for its help: its own page first, then that of every command and
-// topic in the order in which it lists them.
+// Read returns the help of the program: its own page first, then those of commands and
+// topics in the order of its list.
 func Read(ask Asker) ([]Page, error) {
 	root, _, err := page(ask)
 	if err != nil {
@@ -37,7 +37,7 @@ func Read(ask Asker) ([]Page, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !isHelp { // a topic has an object of its own; its text is what people see
+		if !isHelp { // a topic has another object; use its text output
 			text, err := ask("help", e.Name)
 			if err != nil {
 				return nil, err
@@ -49,7 +49,7 @@ func Read(ask Asker) ([]Page, error) {
 	return pages, nil
 }
 
-// page asks for the help of a command, and reports whether the answer is an afmq.help/v1.
+// page returns the help of a command, and whether it is an afmq.help/v1 object.
 func page(ask Asker, name ...string) (Page, bool, error) {
 	var p struct {
 		Schema string `json:"schema"`
@@ -59,7 +59,7 @@ func page(ask Asker, name ...string) (Page, bool, error) {
 	return p.Page, p.Schema == "afmq.help/v1", err
 }
 
-// Version asks the program for its version.
+// Version returns the version of the program.
 func Version(ask Asker) (string, error) {
 	var v struct {
 		Version string `json:"version"`
@@ -74,7 +74,7 @@ func object(ask Asker, v any, args ...string) error {
 		return err
 	}
 	if err := json.Unmarshal(out, v); err != nil {
-		return fmt.Errorf("the answer to %q: %w", args, err)
+		return fmt.Errorf("output of %q: %w", args, err)
 	}
 	return nil
 }

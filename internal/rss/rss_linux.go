@@ -1,4 +1,4 @@
-// Package rss tells how much memory the process has taken.
+// Package rss reports the peak memory of the process.
 package rss
 
 import (
@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Peak returns the largest resident set of the process so far, in bytes. It
-// counts mapped pages. getrusage would also count what the parent process had
-// before it started this one.
+// Peak returns the peak resident set size of the process in bytes, including mapped pages,
+// or 0 if the system does not report it. It does not use getrusage, which after fork also
+// includes the memory of the parent process.
 func Peak() int64 {
 	f, err := os.Open("/proc/self/status")
 	if err != nil {

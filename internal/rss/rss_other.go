@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Peak returns the largest resident set of the process so far, in bytes, or 0
-// where the system does not say.
+// Peak returns the peak resident set size of the process in bytes, including mapped pages,
+// or 0 if the system does not report it.
 func Peak() int64 {
 	var u unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {

@@ -1,4 +1,4 @@
-// Package units writes counts and sizes as people read them.
+// Package units formats sizes, counts, times and rates for display.
 package units
 
 import (
@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// Size writes bytes in powers of 1024: "5.26 MiB".
+// Size formats a number of bytes in powers of 1024: "5.26 MiB".
 func Size(n int64) string {
 	const units = "KMGT"
 	if n < 1024 {
@@ -21,7 +21,7 @@ func Size(n int64) string {
 	return fmt.Sprintf("%.2f %ciB", f, units[i])
 }
 
-// Thousands writes n with a separator every three digits: "5,512,088".
+// Thousands formats n with thousands separators: "5,512,088".
 func Thousands(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -30,7 +30,7 @@ func Thousands(n int64) string {
 	return s
 }
 
-// Span writes a time with three digits: "12.5 ms".
+// Span formats a time in seconds with three significant digits: "12.5 ms".
 func Span(seconds float64) string {
 	switch {
 	case seconds < 1e-3:
@@ -41,7 +41,7 @@ func Span(seconds float64) string {
 	return fmt.Sprintf("%.3g s", seconds)
 }
 
-// Rate writes how many there are in a second: "24,700", "31.4", "0.52".
+// Rate formats a rate per second: "24,700", "31.4", "0.52".
 func Rate(n float64) string {
 	switch {
 	case n >= 100 && n < 1e18:

@@ -4,37 +4,36 @@ import (
 	"unicode/utf8"
 )
 
-// addedToken is a token that is found in the text before anything else happens.
+// addedToken is a token that is matched in the text before the rest of the pipeline.
 type addedToken struct {
 	id                         int32
 	content                    string
-	decoded                    string // what a decoder is given: content as normalized, if normalized
+	decoded                    string // form passed to decoders: the normalized content, if normalized is set
 	singleWord, lstrip, rstrip bool
 	normalized, special        bool
 }
 
-// matcher finds the added tokens in a text: the leftmost match, of these the
-// longest. It is the automaton of Aho and Corasick, so that the time does not grow
-// with the number of tokens.
+// matcher finds the leftmost-longest match of the added tokens in a text. It is an
+// Aho-Corasick automaton, so that the time is independent of the number of tokens.
 type matcher struct {
 	tokens []*addedToken
 	root   [256]int32
-	edges  map[uint64]int32 // node<<8 | byte -> node, for all nodes but the root
+	edges  map[uint64]int32 // node<<8 | byte -> node, for all nodes except the root
 	fail   []int32          // the longest proper suffix of the node's string that is a node
 	depth  []int32          // the length of the node's string
 	out    []int32          // token that ends here, -1 if none
 	dict   []int32          // the nearest node along fail that has an out; 0 if none
 }
 
-// newMatcher returns nil for no tokens. texts[i] is what is looked for of tokens[i];
-// none is empty and no two are equal.
+// newMatcher returns nil if there are no tokens. texts[i] is the pattern of tokens[i];
+// patterns are distinct and not empty.
 func newMatcher(tokens []*addedToken, texts []string) *matcher {
 	if len(tokens) == 0 {
 		return nil
 	}
 	m := &matcher{tokens: tokens, edges: map[uint64]int32{}}
 	m.node(0)
-	order := []int32{} // nodes but the root by depth
+	order := []int32{} // nodes except the root, by depth
 	var parents []int32
 	var labels []byte
 	for k, text := range texts {
@@ -51,7 +50,7 @@ func newMatcher(tokens []*addedToken, texts []string) *matcher {
 		}
 		m.out[at] = int32(k)
 	}
-	// Failure links need those of all shorter strings: take the nodes by depth.
+	// Failure links depend on those of shorter strings: visit the nodes by depth.
 	byDepth := make([][]int32, 0, 16)
 	for _, n := range order {
 		d := int(m.depth[n]) - 1
@@ -124,7 +123,7 @@ func (m *matcher) find(s string, i int) (start, end int, token *addedToken) {
 		}
 		state = m.step(state, s[i])
 		if token != nil && i+1-int(m.depth[state]) > start {
-			break // nothing that begins as early is still possible
+			break // no match with an earlier start is possible
 		}
 		o := state
 		if m.out[o] < 0 {
@@ -139,15 +138,15 @@ func (m *matcher) find(s string, i int) (start, end int, token *addedToken) {
 	return start, end, token
 }
 
-// split cuts p at the added tokens. yield gets the token of a part, nil for text.
+// split splits p at the added tokens. yield receives the token of a part, nil for text.
 func (m *matcher) split(p piece, yield func(p piece, token *addedToken)) {
 	if m == nil {
 		yield(p, nil)
 		return
 	}
 	t := chars()
-	// White space that one token took may be looked at again: it is part of the next
-	// match, or the text goes on within it. Its bytes are counted once.
+	// White space stripped by one token may also belong to the next match or to the text
+	// that follows. Its bytes are counted once.
 	done, counted := 0, 0
 	part := func(i, j int, token *addedToken) {
 		q := p.slice(i, j)
@@ -175,7 +174,7 @@ func (m *matcher) split(p piece, yield func(p piece, token *addedToken)) {
 		if done < start {
 			part(done, start, nil)
 		}
-		if start < end { // else all of it was white space that is gone
+		if start < end { // otherwise all of it is stripped white space
 			part(start, end, token)
 		}
 		done = end
@@ -185,27 +184,27 @@ func (m *matcher) split(p piece, yield func(p piece, token *addedToken)) {
 	}
 }
 
-// wordBefore reports whether s ends with a character of a word.
+// wordBefore reports whether s ends with a word character.
 func (t *tables) wordBefore(s string) bool {
 	c, n := utf8.DecodeLastRuneInString(s)
 	return n > 0 && t.of(c)&word != 0
 }
 
-// wordAfter reports whether s begins with one.
+// wordAfter reports whether s begins with a word character.
 func (t *tables) wordAfter(s string) bool {
 	c, n := utf8.DecodeRuneInString(s)
 	return n > 0 && t.of(c)&word != 0
 }
 
-// addedVocabulary is what a file adds to its model's vocabulary.
+// addedVocabulary has the added tokens of a file.
 type addedVocabulary struct {
 	byContent map[string]*addedToken
 	byID      map[int32]*addedToken
-	raw, norm *matcher // looked for in the text as given, and as normalized
+	raw, norm *matcher // matched in the raw text, and in the normalized text
 }
 
-// parse reads added_tokens. The ids in the file must be those that the official
-// library gives: it ignores what the file says.
+// parse reads added_tokens. The library ignores the ids in the file and assigns its own;
+// the ids in the file must be the same.
 func (v *addedVocabulary) parse(o *object, m *model, norm []normalizer) error {
 	v.byContent, v.byID = map[string]*addedToken{}, map[int32]*addedToken{}
 	if !o.has("added_tokens") {
@@ -223,7 +222,7 @@ func (v *addedVocabulary) parse(o *object, m *model, norm []normalizer) error {
 			return err
 		}
 		if a.content == "" {
-			continue // as the library
+			continue // as in the library
 		}
 		id, known := m.ids[a.content]
 		if old := v.byContent[a.content]; old != nil {
@@ -234,13 +233,13 @@ func (v *addedVocabulary) parse(o *object, m *model, norm []normalizer) error {
 			next++
 		}
 		if a.id != id {
-			return e.errorf("gives %q the id %d, but by its place it has the id %d", a.content, a.id, id)
+			return e.errorf("assigns %q the id %d, but its position gives it the id %d", a.content, a.id, id)
 		}
 		if other := v.byID[id]; other != nil && other.content != a.content {
-			return e.errorf("gives %q the id %d, which %q has already", a.content, id, other.content)
+			return e.errorf("assigns %q the id %d, which belongs to %q", a.content, id, other.content)
 		}
 		if text, used := m.tokens[id]; used && text != a.content {
-			return e.errorf("gives %q the id %d, which %q has already", a.content, id, text)
+			return e.errorf("assigns %q the id %d, which belongs to %q", a.content, id, text)
 		}
 		a.decoded = a.content
 		if a.normalized {
@@ -263,17 +262,17 @@ func (v *addedVocabulary) index(o *object, order []*addedToken) error {
 	var seen [2]map[string]string
 	for _, a := range order {
 		if v.byID[a.id] != a {
-			continue // listed again later
+			continue // replaced by a later entry
 		}
 		k := 0
 		if a.normalized {
 			k = 1
 		}
 		if a.decoded == "" {
-			return o.errorf("added_tokens: nothing is left of %q once it is normalized", a.content)
+			return o.errorf("added_tokens: %q is empty after normalization", a.content)
 		}
 		if other, twice := seen[k][a.decoded]; twice {
-			return o.errorf("added_tokens: %q and %q are the same once normalized", other, a.content)
+			return o.errorf("added_tokens: %q and %q are identical after normalization", other, a.content)
 		}
 		if seen[k] == nil {
 			seen[k] = map[string]string{}

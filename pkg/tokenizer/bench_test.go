@@ -35,7 +35,7 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
-// BenchmarkModels measures the tokenizers in the optional data directory beside the
+// BenchmarkModels measures the tokenizers in the optional data directory next to the
 // repository on a novel.
 func BenchmarkModels(b *testing.B) {
 	dir := os.Getenv("AFMQ_SHARED")

@@ -6,36 +6,36 @@ import (
 	"unicode/utf8"
 )
 
-// Limits that trade memory for time; none changes the result.
+// Limits of the cache and of the simple algorithm. They affect time and memory, not results.
 const (
-	cachedWord  = 128     // words of more bytes are not kept
-	cachedWords = 1 << 16 // the cache is emptied when it holds so many
-	scanned     = 24      // words of more symbols are merged with a heap
+	cachedWord  = 128     // longer words are not cached, in bytes
+	cachedWords = 1 << 16 // the cache is cleared at this number of words
+	scanned     = 24      // words with more symbols are merged with a heap
 )
 
-// mark is a token of a word: its id and the part of the word it stands for.
+// mark is a token of a word: its id and the part of the word that it covers.
 type mark struct {
 	id       int32
 	start, n int32 // in bytes
 }
 
-// coder encodes words of one model. It holds scratch space and the cache, and
-// serves one goroutine at a time.
+// coder encodes words of one model. It has scratch space and a cache, and must not be
+// used concurrently.
 type coder struct {
 	m         *model
 	byteLevel bool
 	words     map[string][]mark // whole words
-	parts     map[string][]mark // parts of words that were cut at joints
+	parts     map[string][]mark // parts of words that were split where no merge is possible
 	arena     []mark            // backs the values of both
 	symbols   []symbol
 	heap      []candidate
 	marks     []mark
 }
 
-// symbol is an element of a word that is being merged.
+// symbol is a symbol of a word during merging.
 type symbol struct {
 	mark
-	prev, next int32 // indices, -1 at the ends; next is gone for a symbol merged away
+	prev, next int32 // indices, -1 at the ends; next is set to gone after a merge into the symbol before
 	pair       pairValue
 }
 
@@ -47,7 +47,7 @@ type candidate struct {
 	id  int32
 }
 
-// coders recycles the coders of one model.
+// coders is a pool of coders of one model.
 type coders struct{ pool sync.Pool }
 
 func newCoders(m *model, byteLevel bool) *coders {
@@ -59,7 +59,7 @@ func newCoders(m *model, byteLevel bool) *coders {
 func (c *coders) get() *coder  { return c.pool.Get().(*coder) }
 func (c *coders) put(k *coder) { c.pool.Put(k) }
 
-// encode passes the tokens of the word s to emit, with offsets into s.
+// encode calls emit for each token of the word s, with offsets into s.
 func (c *coder) encode(s string, emit func(mark)) {
 	small := len(s) <= cachedWord
 	if small {
@@ -104,7 +104,7 @@ func (c *coder) encode(s string, emit func(mark)) {
 	}
 }
 
-// alphabetic returns the word s as the vocabulary spells it.
+// alphabetic returns the word s in the alphabet of the vocabulary.
 func (c *coder) alphabetic(s string) string {
 	if !c.byteLevel {
 		return s
@@ -116,7 +116,7 @@ func (c *coder) alphabetic(s string) string {
 	return b.String()
 }
 
-// keep remembers the tokens of s in cache.
+// keep stores the tokens of s in cache.
 func (c *coder) keep(cache map[string][]mark, s string, marks []mark) {
 	if len(c.words)+len(c.parts) >= cachedWords {
 		clear(c.words)
@@ -144,8 +144,8 @@ func (c *coder) char(s string, i int) (id int32, n int) {
 	return -1, n
 }
 
-// cut returns the end of the part of s from i on that no merge leaves: it ends
-// between two known characters that are no joint.
+// cut returns the end of the part of s from i on that no merge crosses: it ends
+// between two known characters that are not a joint.
 func (c *coder) cut(s string, i int) int {
 	last, n := c.char(s, i)
 	for i += n; i < len(s); i += n {
@@ -187,8 +187,8 @@ func (c *coder) add(id int32, start, n int) {
 	c.symbols = append(c.symbols, symbol{mark: mark{id, int32(start), int32(n)}, prev: i - 1, next: -1})
 }
 
-// split turns s into symbols, one for each character; one that the vocabulary
-// lacks becomes bytes, or unk, or nothing.
+// split splits s into symbols, one per character. A character that is not in the
+// vocabulary becomes byte tokens, or unk, or nothing.
 func (c *coder) split(s string) {
 	unk, unkStart, unkLen := false, 0, 0
 	for i := 0; i < len(s); {
@@ -201,12 +201,12 @@ func (c *coder) split(s string) {
 			}
 			c.add(id, i, n)
 		case c.m.byteFallback && c.addBytes(s[i:i+n], i):
-			// An unk that is due stays due, and follows later: so does the library.
+			// A pending unk stays pending and is emitted later, as in the library.
 		case c.m.unk < 0:
 		case unk && c.m.fuseUnk:
 			if i == unkStart+unkLen {
 				unkLen += n
-			} else { // byte tokens came first: the last of them takes these bytes
+			} else { // after byte tokens: the last of them covers these bytes
 				c.symbols[len(c.symbols)-1].n += int32(n)
 			}
 		default:
@@ -222,8 +222,8 @@ func (c *coder) split(s string) {
 	}
 }
 
-// addBytes adds the byte tokens of the character s at i, if the vocabulary has all
-// of them.
+// addBytes appends the byte tokens of the character of s at i, if the vocabulary has
+// all of them.
 func (c *coder) addBytes(s string, i int) bool {
 	spelled := c.alphabetic(s)
 	for k := range len(spelled) {
@@ -232,7 +232,7 @@ func (c *coder) addBytes(s string, i int) bool {
 		}
 	}
 	for k := range len(spelled) {
-		// ByteLevel may spell one byte with two: the second stands for none.
+		// ByteLevel may encode one byte as two; the second covers no input.
 		start := min(k, len(s))
 		c.add(c.m.fallback[spelled[k]], i+start, min(1, len(s)-start))
 	}
@@ -245,8 +245,8 @@ func (c *coder) join(i, id int32) {
 	b := &c.symbols[a.next]
 	a.id = id
 	if b.start >= a.start {
-		a.n = b.start + b.n - a.start // with what was dropped between them
-	} else { // an unk that came late
+		a.n = b.start + b.n - a.start // including characters dropped between them
+	} else { // an unk that was emitted late
 		a.start, a.n = b.start, a.n+b.n
 	}
 	a.next, b.next = b.next, gone
@@ -257,7 +257,7 @@ func (c *coder) join(i, id int32) {
 
 const noRank = 1<<31 - 1
 
-// rank looks up what the symbol at i and the next one become.
+// rank looks up the merge of the symbol at i and the next one.
 func (c *coder) rank(i int32) {
 	a := &c.symbols[i]
 	a.pair.rank = noRank
@@ -268,9 +268,8 @@ func (c *coder) rank(i int32) {
 	}
 }
 
-// mergeScanning applies the merge of lowest rank, the leftmost of these, until
-// none is left, looking for it from the start each time: the fastest way for the
-// few symbols that most words have.
+// mergeScanning repeatedly applies the leftmost merge of lowest rank, which it finds by a
+// scan of all symbols: the fastest algorithm for short words.
 func (c *coder) mergeScanning() {
 	for i := range c.symbols {
 		c.rank(int32(i))
@@ -293,7 +292,7 @@ func (c *coder) mergeScanning() {
 	}
 }
 
-// mergeHeap does the same with a heap, in n log n for n symbols.
+// mergeHeap does the same with a heap, in O(n log n) for n symbols.
 func (c *coder) mergeHeap() {
 	c.heap = c.heap[:0]
 	for i := range c.symbols {
@@ -311,7 +310,7 @@ func (c *coder) mergeHeap() {
 		c.heap = c.heap[:last]
 		c.down(0)
 		at := int32(top.key)
-		// The symbols may have changed since; then this merge is no longer there.
+		// Skip the merge if its symbols have changed since it was pushed.
 		if now, ok := c.candidate(at); !ok || now != top {
 			continue
 		}
@@ -337,7 +336,7 @@ func (c *coder) candidate(i int32) (candidate, bool) {
 	return candidate{uint64(v.rank)<<32 | uint64(i), v.id}, ok
 }
 
-// push and down keep heap a heap with four children to a node.
+// push and down maintain a 4-ary heap.
 func (c *coder) push(k candidate) {
 	c.heap = append(c.heap, k)
 	i := len(c.heap) - 1

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// randomModel makes a vocabulary over a few characters with merges in random
-// order, as training never makes them.
+// randomModel makes a vocabulary over a few characters with merges in random order, which
+// training does not produce.
 func randomModel(rng *rand.Rand, letters string, merges int) map[string]any {
 	vocab := map[string]int{}
 	var tokens []string
@@ -32,8 +32,7 @@ func randomModel(rng *rand.Rand, letters string, merges int) map[string]any {
 	return map[string]any{"type": "BPE", "vocab": vocab, "merges": list}
 }
 
-// naive is BPE as the paper has it: apply the merge of lowest rank, leftmost
-// first, until none applies.
+// naive is BPE as in the paper: apply the leftmost merge of lowest rank until none applies.
 func naive(m *model, s string) (ids []int32) {
 	for _, c := range s {
 		if id, ok := m.chars[c]; ok {
@@ -54,8 +53,8 @@ func naive(m *model, s string) (ids []int32) {
 	}
 }
 
-// TestMergeOrder compares the two ways of merging, and cutting at joints, with the
-// plain algorithm.
+// TestMergeOrder compares both merge algorithms, and splitting at joints, with the naive
+// algorithm.
 func TestMergeOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for round := range 300 {
@@ -94,8 +93,8 @@ func TestMergeOrder(t *testing.T) {
 	}
 }
 
-// TestLongWords takes words that are long and merge all over, for which anything
-// quadratic would take minutes.
+// TestLongWords encodes long words with merges everywhere, for which a quadratic algorithm
+// would take minutes.
 func TestLongWords(t *testing.T) {
 	f := loadFixtures(t)
 	n := 1 << 18
@@ -113,13 +112,13 @@ func TestLongWords(t *testing.T) {
 				sum += int(b)
 			}
 			if sum != len(text) {
-				t.Errorf("%s: %q repeated: tokens stand for %d bytes of %d", g.Name, unit, sum, len(text))
+				t.Errorf("%s: %q repeated: tokens cover %d bytes of %d", g.Name, unit, sum, len(text))
 			}
 		}
 	}
 }
 
-// TestAddedTokenSearch takes tokens that nearly match everywhere.
+// TestAddedTokenSearch encodes text in which tokens nearly match everywhere.
 func TestAddedTokenSearch(t *testing.T) {
 	long := strings.Repeat("a", 1<<16) + "b"
 	file := map[string]any{
@@ -138,7 +137,7 @@ func TestAddedTokenSearch(t *testing.T) {
 	}
 }
 
-// TestMatcher compares the automaton with trying every token at every place.
+// TestMatcher compares the automaton with a search for every token at every position.
 func TestMatcher(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	word := func(n int) string {

@@ -6,18 +6,17 @@ import (
 	"unicode/utf8"
 )
 
-// A decoder turns the tokens of a text, one after the other, into other tokens.
-// push takes one, flush ends the text; both pass what became certain to emit. Each
-// is made for one text.
+// A decoder transforms the tokens of one text, one at a time. push adds a token and flush
+// ends the text; both pass output that can no longer change to emit.
 type decoder interface {
 	push(token string, emit func(string))
 	flush(emit func(string))
 }
 
-// decoders makes the chain of decoders for one text.
+// decoders makes the chain of decoders of one text.
 type decoders []func() decoder
 
-// spaced is what the library does without a decoder: tokens with spaces between.
+// spaced joins tokens with spaces, as the library does without a decoder.
 type spaced struct{ more bool }
 
 func (d *spaced) push(token string, emit func(string)) {
@@ -39,15 +38,15 @@ func (d replacing) push(token string, emit func(string)) {
 
 func (replacing) flush(func(string)) {}
 
-// fusing makes all tokens one. What it passes on are parts of this one token, and
-// the decoders after it are made to know that.
+// fusing joins all tokens into one. It emits the parts of that token, and the decoders
+// after it are constructed for such parts.
 type fusing struct{}
 
 func (fusing) push(token string, emit func(string)) { emit(token) }
 func (fusing) flush(func(string))                   {}
 
-// byteFallback turns tokens like <0xE2> into the bytes that they name. A run of
-// them is valid as a whole, or every one becomes U+FFFD.
+// byteFallback decodes tokens like <0xE2> into bytes. A run of them that is not valid
+// UTF-8 becomes one U+FFFD per byte.
 type byteFallback struct{ run []byte }
 
 func (d *byteFallback) push(token string, emit func(string)) {
@@ -72,28 +71,28 @@ func (d *byteFallback) flush(emit func(string)) {
 	d.run = d.run[:0]
 }
 
-// byteToken returns the byte that a token like <0xE2> names.
+// byteToken returns the byte of a token like <0xE2>.
 func byteToken(s string) (byte, bool) {
 	if len(s) != 6 || !strings.HasPrefix(s, "<0x") || s[5] != '>' {
 		return 0, false
 	}
 	digits := s[3:5]
-	if digits[0] == '+' { // Rust's integers may have a sign
+	if digits[0] == '+' { // Rust's integer parser accepts a sign
 		digits = digits[1:]
 	}
 	b, err := strconv.ParseUint(digits, 16, 8)
 	return byte(b), err == nil
 }
 
-// byteLevelDecoder turns ByteLevel's characters into the bytes that they stand
-// for, and these into text; a part that is not UTF-8 becomes U+FFFD.
+// byteLevelDecoder maps ByteLevel's characters to bytes and decodes these as UTF-8;
+// invalid parts become U+FFFD.
 type byteLevelDecoder struct{ tail []byte }
 
 func (d *byteLevelDecoder) push(token string, emit func(string)) {
 	n := len(d.tail)
 	for _, c := range token {
 		b, ok := charBytes[c]
-		if !ok { // not written in that alphabet: an added token
+		if !ok { // not in that alphabet: an added token
 			d.tail = append(d.tail[:n], token...)
 			break
 		}
@@ -144,10 +143,10 @@ func (d stripping) push(token string, emit func(string)) {
 
 func (stripping) flush(func(string)) {}
 
-// strippingFused does it for the one token that a text was fused to.
+// strippingFused does the same for a text that was fused into one token.
 type strippingFused struct {
 	stripping
-	held int // content seen at the end, up to stop times, not passed on
+	held int // occurrences of content at the end, up to stop, not yet emitted
 }
 
 func (d *strippingFused) push(token string, emit func(string)) {
@@ -172,12 +171,12 @@ func (d *strippingFused) push(token string, emit func(string)) {
 	}
 }
 
-// metaspaceDecoder turns the visible character into a space, and drops it in the
-// first token unless none was put there.
+// metaspaceDecoder replaces the visible character by a space, and drops it in the first
+// token if the pre-tokenizer adds one there.
 type metaspaceDecoder struct {
 	replacement string
-	drops       bool // within the first token
-	fused       bool // all tokens are the first
+	drops       bool // in the first token
+	fused       bool // all tokens are parts of the first
 }
 
 func (d *metaspaceDecoder) push(token string, emit func(string)) {
@@ -191,7 +190,7 @@ func (d *metaspaceDecoder) push(token string, emit func(string)) {
 
 func (*metaspaceDecoder) flush(func(string)) {}
 
-// parse adds the decoder at o. fused says that the tokens are one by then.
+// parse adds the decoder at o. fused reports whether the tokens are fused before it.
 func (l *decoders) parse(o *object, fused *bool, depth int) error {
 	kind, err := o.str("type")
 	if err != nil {
@@ -201,7 +200,7 @@ func (l *decoders) parse(o *object, fused *bool, depth int) error {
 	switch kind {
 	case "Sequence":
 		if depth == maxNesting {
-			return o.errorf("nests more than %d deep", maxNesting)
+			return o.errorf("is nested more than %d levels deep", maxNesting)
 		}
 		list, err := o.objects("decoders", maxSteps)
 		if err != nil {
@@ -217,12 +216,12 @@ func (l *decoders) parse(o *object, fused *bool, depth int) error {
 		*fused = true
 	case "ByteFallback":
 		if *fused {
-			return o.errorf("is not supported: ByteFallback after the tokens are fused")
+			return o.errorf("is not supported: ByteFallback after Fuse")
 		}
 		add(func() decoder { return &byteFallback{} })
 	case "ByteLevel":
 		if *fused {
-			return o.errorf("is not supported: ByteLevel after the tokens are fused")
+			return o.errorf("is not supported: ByteLevel after Fuse")
 		}
 		add(func() decoder { return &byteLevelDecoder{} })
 		*fused = true
@@ -251,13 +250,13 @@ func (l *decoders) parseReplace(o *object, fused bool) error {
 		return err
 	}
 	if isRegex {
-		return o.errorf("is not supported: Replace of the expression %q", pattern)
+		return o.errorf("is not supported: Replace by the regular expression %q", pattern)
 	}
 	if pattern == "" {
 		return o.errorf("replaces an empty string")
 	}
 	if fused && utf8.RuneCountInString(pattern) > 1 {
-		return o.errorf("is not supported: Replace of more than one character after the tokens are fused")
+		return o.errorf("is not supported: Replace of more than one character after Fuse")
 	}
 	content, err := o.str("content")
 	*l = append(*l, func() decoder { return replacing{pattern, content} })

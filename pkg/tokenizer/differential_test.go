@@ -10,21 +10,21 @@ import (
 	"time"
 )
 
-// differential is one line of a file of cases that scripts/check_tokenizer.py
-// writes. Tokenizer, a file, is the one that the lines after it are about.
+// differential is one line of a file of cases written by scripts/check_tokenizer.py. A line
+// with a tokenizer applies to the lines after it.
 type differential struct {
 	Tokenizer string
-	Data      json.RawMessage // the tokenizer itself, in place of a file
+	Data      json.RawMessage // the tokenizer itself, instead of a file
 	Text      *string
-	IDs, Full []int32 // without and with special tokens; Full may be missing
-	Seconds   float64 // what the library took for IDs, where it was measured
+	IDs, Full []int32 // without and with special tokens; Full may be absent
+	Seconds   float64 // time of the library for IDs, if it was measured
 	Decode    []int32
 	Want      string
 	Skip      bool
 }
 
-// TestDifferential compares with the official library on the cases in the file
-// that AFMQ_TOKENIZER_CASES names.
+// TestDifferential compares with the official library on the cases in the file named by
+// AFMQ_TOKENIZER_CASES.
 func TestDifferential(t *testing.T) {
 	file := os.Getenv("AFMQ_TOKENIZER_CASES")
 	if file == "" {

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzParse feeds broken and odd files; those that are accepted must work.
+// FuzzParse parses malformed and unusual files; accepted ones must work.
 func FuzzParse(f *testing.F) {
 	fix := loadFixtures(f)
 	small := vocabulary{Vocab: []string{"<unk>", "a", "b", "▁", "ab", "▁ab", "<0x41>"}, Merges: [][2]string{{"a", "b"}, {"▁", "ab"}}}
@@ -15,7 +15,7 @@ func FuzzParse(f *testing.F) {
 		parts := g.Parts
 		file := assemble(small, g.Model, parts)
 		f.Add(file)
-		// With ids that fit the small vocabulary, so that mutants get further.
+		// Use ids of the small vocabulary, so that mutated files pass more checks.
 		f.Add(bytes.ReplaceAll(file, []byte(`"added_tokens":[{`), []byte(`"added":[{`)))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -45,16 +45,16 @@ func checkEncoding(t *testing.T, tok *Tokenizer, text string, e Encoding) {
 			t.Errorf("%q: id %d, MaxID %d", text, id, tok.MaxID())
 		}
 		if e.Bytes[i] < 0 {
-			t.Errorf("%q: token %d stands for %d bytes", text, i, e.Bytes[i])
+			t.Errorf("%q: token %d covers %d bytes", text, i, e.Bytes[i])
 		}
 		sum += int(e.Bytes[i])
 	}
 	if sum > len(text) {
-		t.Errorf("%q: tokens stand for %d bytes of %d", text, sum, len(text))
+		t.Errorf("%q: tokens cover %d bytes of %d", text, sum, len(text))
 	}
 }
 
-// FuzzEncode feeds texts to every golden pipeline.
+// FuzzEncode encodes texts with every golden pipeline.
 func FuzzEncode(f *testing.F) {
 	fix := loadFixtures(f)
 	for i, s := range fix.texts {
@@ -74,14 +74,14 @@ func FuzzEncode(f *testing.F) {
 			if got := g.tokenizer.Decode(plain.IDs, false); got != want {
 				t.Errorf("%q comes back as %q", want, got)
 			}
-			// The bytes of the tokens up to one are the text up to there, decoded.
+			// The bytes of the tokens before a position are the decoded text before it.
 			if utf8.ValidString(text) && len(plain.IDs) > 1 {
 				k, n := len(plain.IDs)/2, 0
 				for _, b := range plain.Bytes[:k] {
 					n += int(b)
 				}
 				if got := g.tokenizer.Decode(plain.IDs[:k], false); utf8.ValidString(text[:n]) && got != text[:n] {
-					t.Errorf("%q: %d tokens decode to %q and stand for %q", text, k, got, text[:n])
+					t.Errorf("%q: %d tokens decode to %q and cover %q", text, k, got, text[:n])
 				}
 			}
 		}

@@ -11,16 +11,16 @@ import (
 	"testing"
 )
 
-// golden is a tokenizer with what the official library makes of some texts; see
+// golden is a tokenizer with the results of the official library for some texts; see
 // scripts/make_tokenizer_fixtures.py.
 type golden struct {
 	Name, Vocabulary string
 	Model, Parts     map[string]json.RawMessage
 	Before, After    []int32
-	Step             int               // it takes every Step-th text
-	IDs              [][]int32         // without the tokens before and after
-	Decoded          map[string]string // by text; missing where the text itself comes back
-	Skipped          map[string]string // without special tokens; missing where it is the same
+	Step             int               // uses every Step-th text
+	IDs              [][]int32         // without special tokens of the post-processor
+	Decoded          map[string]string // by text; absent if equal to the text
+	Skipped          map[string]string // without special tokens; absent if equal to Decoded
 	tokenizer        *Tokenizer
 	file             []byte
 }
@@ -48,7 +48,7 @@ func mustJSON(v any) json.RawMessage {
 	return b
 }
 
-// assemble puts a tokenizer.json together, as the script does.
+// assemble assembles a tokenizer.json in the same way as the script.
 func assemble(v vocabulary, options, parts map[string]json.RawMessage) []byte {
 	ids := map[string]int{}
 	for i, s := range v.Vocab {
@@ -101,7 +101,7 @@ func loadFixtures(t testing.TB) *fixtures {
 	return f
 }
 
-// drops names the pipelines that leave text out: their Bytes add up to less.
+// drops names the pipelines that omit text: the sum of their Bytes is smaller.
 func (g *golden) drops() bool {
 	switch g.Name {
 	case "gpt2-gaps", "no-unk", "few-codes-dropped", "flags-first", "strip":
@@ -159,12 +159,12 @@ func (g *golden) checkBytes(t *testing.T, text string, e Encoding) {
 	sum := 0
 	for i, n := range e.Bytes {
 		if n < 0 || n > 0 && (i < len(g.Before) || i >= len(e.Bytes)-len(g.After)) {
-			t.Errorf("%q: token %d stands for %d bytes", text, i, n)
+			t.Errorf("%q: token %d covers %d bytes", text, i, n)
 		}
 		sum += int(n)
 	}
 	if sum > len(text) || sum < len(text) && !g.drops() {
-		t.Errorf("%q: tokens %q stand for %v bytes, %d in all, of %d", text, g.names(e.IDs), e.Bytes, sum, len(text))
+		t.Errorf("%q: tokens %q cover %v bytes, %d in total, of %d", text, g.names(e.IDs), e.Bytes, sum, len(text))
 	}
 }
 

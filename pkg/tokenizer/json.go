@@ -11,19 +11,18 @@ import (
 	"afmq/pkg/fault"
 )
 
-// maxNesting bounds how deep pipelines may nest: real files use two levels, and
-// each level is scanned once more while parsing.
+// maxNesting is the largest nesting of pipelines. Real files use two levels, and parsing
+// scans each level once more.
 const maxNesting = 8
 
-// object is a JSON object being read: where it stands in which file, for errors,
-// and its members. Keys are matched exactly, and members nobody asks for are
-// ignored, as the official library does.
+// object is a JSON object with its file and its path in the file, for errors. Keys are
+// matched exactly and unknown members are ignored, as in the official library.
 type object struct {
 	file, at string
 	members  map[string]json.RawMessage
 }
 
-// newObject reads raw as an object; at names its place in the file.
+// newObject parses raw as an object; at is its path in the file.
 func newObject(file, at string, raw []byte) (*object, error) {
 	o := &object{file: file, at: at}
 	if trimmed := bytes.TrimLeft(raw, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
@@ -35,7 +34,7 @@ func newObject(file, at string, raw []byte) (*object, error) {
 	return o, nil
 }
 
-// jsonCause words an error of encoding/json for people.
+// jsonCause formats an error of encoding/json for an error message.
 func jsonCause(err error) string {
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
@@ -56,7 +55,7 @@ func (o *object) errorf(format string, args ...any) error {
 	return fault.Inputf(o.file, "%s", msg)
 }
 
-// path names member key of o.
+// path returns the path of member key of o.
 func (o *object) path(key string) string {
 	if o.at == "" {
 		return key
@@ -64,7 +63,7 @@ func (o *object) path(key string) string {
 	return o.at + "." + key
 }
 
-// has reports whether key is there and not null.
+// has reports whether key is present and not null.
 func (o *object) has(key string) bool {
 	raw, ok := o.members[key]
 	return ok && !bytes.Equal(bytes.TrimSpace(raw), []byte("null"))
@@ -76,7 +75,7 @@ func (o *object) get(key string, v any) error {
 		return o.errorf("lacks %q", key)
 	}
 	if err := json.Unmarshal(o.members[key], v); err != nil {
-		return o.errorf("has a bad %q: %s", key, jsonCause(err))
+		return o.errorf("has an invalid %q: %s", key, jsonCause(err))
 	}
 	return nil
 }
@@ -84,7 +83,7 @@ func (o *object) get(key string, v any) error {
 func (o *object) str(key string) (s string, err error)   { return s, o.get(key, &s) }
 func (o *object) boolean(key string) (b bool, err error) { return b, o.get(key, &b) }
 
-// optStr returns the member key, or "" when it is missing or null.
+// optStr returns the member key, or "" if it is missing or null.
 func (o *object) optStr(key string) (string, error) {
 	if !o.has(key) {
 		return "", nil
@@ -92,7 +91,7 @@ func (o *object) optStr(key string) (string, error) {
 	return o.str(key)
 }
 
-// optBool returns the member key, or def when it is missing or null.
+// optBool returns the member key, or def if it is missing or null.
 func (o *object) optBool(key string, def bool) (bool, error) {
 	if !o.has(key) {
 		return def, nil
@@ -108,7 +107,7 @@ func (o *object) char(key string) (rune, error) {
 	}
 	r, n := utf8.DecodeRuneInString(s)
 	if s == "" || n != len(s) {
-		return 0, o.errorf("has a bad %q: %q is not one character", key, s)
+		return 0, o.errorf("has an invalid %q: %q is not one character", key, s)
 	}
 	return r, nil
 }
@@ -121,8 +120,8 @@ func (o *object) object(key string) (*object, error) {
 	return newObject(o.file, o.path(key), o.members[key])
 }
 
-// objects returns the required member key as a list of most objects or fewer: each takes
-// many times the memory of its text.
+// objects returns the required member key as a list of at most most objects. The list is
+// limited because a parsed object takes many times the memory of its text.
 func (o *object) objects(key string, most int) ([]*object, error) {
 	var raws []json.RawMessage
 	if err := o.get(key, &raws); err != nil {
@@ -156,18 +155,17 @@ func (o *object) literal(key string) (s string, isRegex bool, err error) {
 	return s, false, err
 }
 
-// id reads a token id: a whole number that fits an int32.
+// id reads a token id: a non-negative integer that fits an int32.
 func (o *object) id(what string, raw []byte) (int32, error) {
 	n, err := strconv.ParseUint(string(bytes.TrimSpace(raw)), 10, 31)
 	if err != nil {
-		return 0, o.errorf("gives %s the id %.40s, which is not a whole number from 0 to %d", what, raw, 1<<31-1)
+		return 0, o.errorf("assigns %s the id %.40s, which is not an integer from 0 to %d", what, raw, 1<<31-1)
 	}
 	return int32(n), nil
 }
 
-// checkText refuses what JSON must not hold but encoding/json would quietly turn
-// into U+FFFD: bytes that are not UTF-8, and escapes of half a surrogate pair.
-// Two different tokens could become one.
+// checkText refuses invalid UTF-8 and unpaired surrogate escapes. encoding/json would
+// replace both by U+FFFD, which could make two different tokens equal.
 func checkText(file string, data []byte) error {
 	if !utf8.Valid(data) {
 		return fault.Inputf(file, "is not valid UTF-8")
@@ -189,12 +187,12 @@ func checkText(file string, data []byte) error {
 				continue
 			}
 		}
-		return fault.Inputf(file, "escapes half a surrogate pair at byte %d", i-1)
+		return fault.Inputf(file, "has an unpaired surrogate escape at byte %d", i-1)
 	}
 	return nil
 }
 
-// hex4 returns the value of four hexadecimal digits at i, -1 if they are not there.
+// hex4 returns the value of the four hexadecimal digits at i, -1 if there are none.
 func hex4(data []byte, i int) int {
 	if i+4 > len(data) {
 		return -1
@@ -206,7 +204,7 @@ func hex4(data []byte, i int) int {
 	return int(n)
 }
 
-// quote quotes a token for an error, cut to a length that fits a line.
+// quote quotes a token for an error message, truncated to fit a line.
 func quote(s string) string {
 	if utf8.RuneCountInString(s) > 40 {
 		s = string([]rune(s)[:40]) + "…"

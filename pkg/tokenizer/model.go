@@ -9,32 +9,30 @@ import (
 	"unicode/utf8"
 )
 
-// model is a vocabulary with the merges that build its tokens (byte pair
-// encoding: Sennrich, Haddow and Birch, https://aclanthology.org/P16-1162).
+// model is a vocabulary and its merges (byte pair encoding: Sennrich, Haddow and Birch, https://aclanthology.org/P16-1162).
 type model struct {
 	ids    map[string]int32
 	tokens map[int32]string
-	merges *pairTable // pair of tokens -> rank and token that they become
+	merges *pairTable // pair of tokens -> rank and merged token
 
-	unk          int32 // stands for a character that the vocabulary lacks; -1: such are dropped
-	fuseUnk      bool  // a run of unknown characters is one unk
-	byteFallback bool  // an unknown character is written as tokens like <0xE2>
-	ignoreMerges bool  // a word that is a token is that token, whatever the merges say
+	unk          int32 // token of characters outside the vocabulary; -1: they are dropped
+	fuseUnk      bool  // a run of unknown characters becomes one unk
+	byteFallback bool  // an unknown character becomes tokens like <0xE2>
+	ignoreMerges bool  // a word that is in the vocabulary is one token, without merges
 
 	chars    map[rune]int32 // tokens of one character
 	alphabet [256]int32     // the token of each byte in ByteLevel's alphabet, -1 if none
 	fallback [256]int32     // the token <0xNN> of each byte, -1 if none
 
-	// joints are the pairs of single characters that stand on either side of a
-	// merge. Between two characters that are no joint nothing ever merges, so a
-	// text can be cut there. With whole set, merges involve unk or byte tokens,
-	// and nothing is known.
+	// joints are the pairs of characters on the two sides of a merge. No merge crosses
+	// two characters that are not a joint, so a text can be split there. If whole is
+	// set, merges involve unk or byte tokens, and a text must not be split.
 	joints *pairTable
 	whole  bool
 }
 
-// byteChars is ByteLevel's alphabet: the character that stands for each byte. The
-// printable ones of Latin-1 stand for themselves, the others follow U+0100
+// byteChars is ByteLevel's alphabet: the character of each byte. Printable characters of
+// Latin-1 map to themselves, the others to U+0100 and following
 // (https://github.com/openai/gpt-2, encoder.py).
 var byteChars, charBytes = func() (chars [256]rune, inverse map[rune]byte) {
 	next := rune(0x100)
@@ -51,7 +49,7 @@ var byteChars, charBytes = func() (chars [256]rune, inverse map[rune]byte) {
 	return chars, inverse
 }()
 
-// parseModel reads the model at o; byteLevel says that words come in ByteLevel's
+// parseModel reads the model at o; byteLevel reports whether words are in ByteLevel's
 // alphabet.
 func parseModel(o *object, byteLevel bool) (*model, error) {
 	kind, err := o.optStr("type")
@@ -106,40 +104,40 @@ func parseModel(o *object, byteLevel bool) (*model, error) {
 	return m, m.parseMerges(o)
 }
 
-// parseVocab reads "vocab", and what follows from it.
+// parseVocab reads "vocab" and derives the tables of characters and bytes.
 func (m *model) parseVocab(o *object) error {
 	if !o.has("vocab") {
 		return o.errorf("lacks %q", "vocab")
 	}
 	raw := o.members["vocab"]
 	if bytes.TrimLeft(raw, " \t\r\n")[0] != '{' {
-		return o.errorf("has a bad %q: not a JSON object", "vocab")
+		return o.errorf("has an invalid %q: not a JSON object", "vocab")
 	}
 	m.ids, m.tokens, m.chars = map[string]int32{}, map[int32]string{}, map[rune]int32{}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	if _, err := dec.Token(); err != nil {
-		return o.errorf("has a bad %q: %s", "vocab", jsonCause(err))
+		return o.errorf("has an invalid %q: %s", "vocab", jsonCause(err))
 	}
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
-			return o.errorf("has a bad %q: %s", "vocab", jsonCause(err))
+			return o.errorf("has an invalid %q: %s", "vocab", jsonCause(err))
 		}
 		token := key.(string)
 		value, err := dec.Token()
 		if err != nil {
-			return o.errorf("has a bad %q: %s", "vocab", jsonCause(err))
+			return o.errorf("has an invalid %q: %s", "vocab", jsonCause(err))
 		}
 		id, err := o.id(quote(token), fmt.Append(nil, value))
 		if err != nil {
 			return err
 		}
 		if _, twice := m.ids[token]; twice {
-			return o.errorf("lists the token %s twice", quote(token))
+			return o.errorf("has the duplicate token %s", quote(token))
 		}
 		if other, twice := m.tokens[id]; twice {
-			return o.errorf("gives %s and %s the same id %d", quote(other), quote(token), id)
+			return o.errorf("assigns %s and %s the same id %d", quote(other), quote(token), id)
 		}
 		m.ids[token], m.tokens[id] = id, token
 		if c, n := utf8.DecodeRuneInString(token); token != "" && n == len(token) {
@@ -158,7 +156,7 @@ func (m *model) parseVocab(o *object) error {
 	return nil
 }
 
-// complete reports whether the model can write every text without unk.
+// complete reports whether the model can encode every text without unk.
 func (m *model) complete(byteLevel bool) bool {
 	table := &m.fallback
 	if byteLevel {
@@ -195,13 +193,13 @@ func (m *model) parseMerges(o *object) error {
 	m.merges, m.joints = newPairTable(len(pairs)), newPairTable(len(pairs))
 	for rank, p := range pairs {
 		if len(p) != 2 || p[0] == "" || p[1] == "" {
-			return o.errorf("has a bad merge: number %d is not a pair of tokens", rank)
+			return o.errorf("has an invalid merge: number %d is not a pair of tokens", rank)
 		}
 		var ids [3]int32
 		for i, s := range [3]string{p[0], p[1], p[0] + p[1]} {
 			id, ok := m.ids[s]
 			if !ok {
-				return o.errorf("has a bad merge: number %d, %s with %s, needs %s, which is not in the vocabulary",
+				return o.errorf("has an invalid merge: number %d, %s with %s, needs %s, which is not in the vocabulary",
 					rank, quote(p[0]), quote(p[1]), quote(s))
 			}
 			ids[i] = id
@@ -212,8 +210,7 @@ func (m *model) parseMerges(o *object) error {
 	return nil
 }
 
-// addJoint records that a merge joins the last character of p[0] to the first of
-// p[1].
+// addJoint records the joint of a merge: the last character of p[0] and the first of p[1].
 func (m *model) addJoint(p []string, ids [3]int32) {
 	for _, id := range ids[:2] {
 		s := m.tokens[id]
@@ -230,15 +227,15 @@ func (m *model) addJoint(p []string, ids [3]int32) {
 	}
 }
 
-// pairValue is what becomes of a pair of tokens.
+// pairValue is the merge of a pair of tokens.
 type pairValue struct {
-	rank int32 // the lowest merges first
+	rank int32 // the lowest rank merges first
 	id   int32
 }
 
-// pairTable maps pairs of ids to values: open addressing with linear probing, a
-// third of the time of a map. The multiplier is random, so that no file can be
-// made to collide.
+// pairTable maps pairs of ids to merges. It uses open addressing with linear probing and
+// takes a third of the time of a map. The hash multiplier is random, so that a file
+// cannot cause collisions on purpose.
 type pairTable struct {
 	keys   []uint64 // pair + 1; 0 is empty
 	values []pairValue
@@ -258,7 +255,7 @@ func newPairTable(n int) *pairTable {
 	}
 }
 
-// slot returns where key is, or the empty place where it belongs.
+// slot returns the index of key, or of the empty slot for it.
 func (t *pairTable) slot(key uint64) uint64 {
 	mask := uint64(len(t.keys) - 1)
 	i := key * t.mul >> t.shift
@@ -270,7 +267,7 @@ func (t *pairTable) slot(key uint64) uint64 {
 
 func pairKey(a, b int32) uint64 { return (uint64(uint32(a))<<32 | uint64(uint32(b))) + 1 }
 
-// set gives the pair of a and b a value; a later one replaces an earlier one.
+// set stores the value of the pair of a and b, replacing an earlier one.
 func (t *pairTable) set(a, b int32, v pairValue) {
 	key := pairKey(a, b)
 	i := t.slot(key)

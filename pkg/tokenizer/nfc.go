@@ -2,9 +2,9 @@ package tokenizer
 
 import "slices"
 
-// nfc is Unicode's normalization form C as the official library computes it: with
-// the data of Unicode 9.0, and without the limit on the number of combining marks
-// that golang.org/x/text sets. The test holds it against x/text where both agree.
+// nfc is Unicode normalization form C as computed by the official library: with the data
+// of Unicode 9.0, and without the limit of golang.org/x/text on the number of combining
+// marks. The test compares it with x/text where the two definitions agree.
 type nfc struct{}
 
 // Hangul syllables are composed by arithmetic (Unicode standard, 3.12).
@@ -24,7 +24,7 @@ func (nfc) apply(p piece) piece {
 	t := chars()
 	var e editor
 	changed := false
-	done := 0 // everything before it is in e
+	done := 0 // everything before done is in e
 	for start := 0; start < len(p.s); {
 		end, plain := t.segment(p.s, start)
 		if plain {
@@ -49,12 +49,12 @@ func (nfc) apply(p piece) piece {
 	return e.piece(p.at(len(p.s)))
 }
 
-// growth is 3: U+0390 and its like become six bytes out of two.
+// growth is 3: U+0390 and similar characters grow from two bytes to six.
 func (nfc) growth() float64 { return 3 }
 
-// segment returns the end of the part of s from i on that can be normalized by
-// itself: it stops before a character that neither moves nor joins what precedes.
-// plain says that the part is one character that is normal already.
+// segment returns the end of the part of s from i on that can be normalized independently:
+// it ends before a character that is neither reordered nor composed with the text before
+// it. plain reports that the part is a single normalized character.
 func (t *tables) segment(s string, i int) (end int, plain bool) {
 	k, n := t.at(s, i)
 	plain = k&decomposes == 0
@@ -73,7 +73,7 @@ func (t *tables) normalize(s string) string {
 	for _, c := range s {
 		cs = t.appendDecomposed(cs, c)
 	}
-	// Canonical order: marks sorted by class, in a stable way, between starters.
+	// Canonical order: stable sort of the marks between starters by class.
 	for i := 0; i < len(cs); {
 		j := i
 		for j < len(cs) && t.ccc[cs[j]] != 0 {
@@ -82,8 +82,8 @@ func (t *tables) normalize(s string) string {
 		slices.SortStableFunc(cs[i:j], func(a, b rune) int { return int(t.ccc[a]) - int(t.ccc[b]) })
 		i = j + 1
 	}
-	// Composition: a character joins the last starter when nothing of its own or
-	// a higher class, and no other starter, stands between.
+	// Composition: a character composes with the last starter if there is no other
+	// starter and no mark of the same or a higher class between them.
 	out := cs[:0]
 	starter, last := -1, 0 // index of the starter in out, class of the last character kept
 	for _, c := range cs {
@@ -122,7 +122,7 @@ func (t *tables) appendDecomposed(cs []rune, c rune) []rune {
 	return cs
 }
 
-// join returns the character that a and b compose to.
+// join returns the composition of a and b.
 func (t *tables) join(a, b rune) (rune, bool) {
 	if l, v := a-hangulL, b-hangulV; l >= 0 && l < hangulLs && v >= 0 && v < hangulVs {
 		return hangulS + (l*hangulVs+v)*hangulTs, true

@@ -12,10 +12,9 @@ import (
 
 func normalizeNFC(s string) string { return nfc{}.apply(piece{s: s}).s }
 
-// known reports whether NFC of s is the same in Unicode 9.0 and in x/text: no
-// character of s came later. Age is not in the standard library, so it takes what
-// the tables say: a character that x/text moves, splits or joins and the tables do
-// not is a later one.
+// known reports whether NFC of s is the same in Unicode 9.0 and in x/text, that is, whether
+// no character of s is newer. The standard library has no property Age, so a character counts
+// as newer if x/text reorders, decomposes or composes it and the tables do not.
 func known(s string) bool {
 	t := chars()
 	for _, c := range s {
@@ -35,7 +34,7 @@ func known(s string) bool {
 	return true
 }
 
-// TestNFC holds normalization against x/text wherever both have the same data.
+// TestNFC compares normalization with x/text where both have the same data.
 func TestNFC(t *testing.T) {
 	tab := chars()
 	later := 0
@@ -86,8 +85,8 @@ func TestNFC(t *testing.T) {
 	}
 }
 
-// TestNFCUnlimited protects what keeps x/text out of the product: it breaks runs of
-// more than 30 marks, the official library does not.
+// TestNFCUnlimited checks the difference that rules x/text out: x/text breaks runs of more than
+// 30 marks, the official library does not.
 func TestNFCUnlimited(t *testing.T) {
 	s := "a" + strings.Repeat("\u0323", 40) + strings.Repeat("\u0307", 40)
 	want := "ạ" + strings.Repeat("\u0323", 39) + strings.Repeat("\u0307", 40)
@@ -97,13 +96,13 @@ func TestNFCUnlimited(t *testing.T) {
 	if got := normalizeNFC(s); got != want {
 		t.Errorf("got %+q, want %+q", got, want)
 	}
-	// A mark of Unicode 14 is no mark to the library: nothing moves across it.
+	// For the library a mark of Unicode 14 is not a mark: nothing is reordered across it.
 	if got := normalizeNFC("a\u0898\u0301"); got != "a\u0898\u0301" {
 		t.Errorf("U+0898 lets U+0301 pass: %+q", got)
 	}
 }
 
-// TestNFCAlignment checks that each changed part stands for the bytes it came from.
+// TestNFCAlignment checks that each changed part covers the bytes that it was made from.
 func TestNFCAlignment(t *testing.T) {
 	s := "xe\u0301y\u212bz\u0344"
 	p := nfc{}.apply(piece{s: s, base: 10})
@@ -118,8 +117,8 @@ func TestNFCAlignment(t *testing.T) {
 	}
 }
 
-// TestClasses compares the character tables with the unicode package. They are of
-// different versions; what was assigned long ago must agree.
+// TestClasses compares the character tables with package unicode. Their Unicode versions
+// differ, but characters of old versions must agree.
 func TestClasses(t *testing.T) {
 	tab := chars()
 	for _, test := range []struct {

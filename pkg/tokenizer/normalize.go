@@ -2,17 +2,17 @@ package tokenizer
 
 import "strings"
 
-// A normalizer changes the text before it is cut up.
+// A normalizer transforms the text before pre-tokenization.
 type normalizer interface {
 	apply(p piece) piece
-	// growth returns how many times as long the text may become.
+	// growth returns the largest factor by which the text may grow.
 	growth() float64
 }
 
-// maxPrepend bounds what Prepend may put before each part of a text.
+// maxPrepend is the longest string that Prepend may add to each part of a text, in bytes.
 const maxPrepend = 1 << 10
 
-// prepend puts a string before a text that is not empty.
+// prepend adds a string before a text that is not empty.
 type prepend string
 
 func (n prepend) apply(p piece) piece {
@@ -24,7 +24,7 @@ func (n prepend) apply(p piece) piece {
 
 func (prepend) growth() float64 { return 1 } // maxPrepend bytes more
 
-// replace puts content where pattern stands.
+// replace replaces pattern by content.
 type replace struct {
 	pattern, content string
 	several          bool // pattern has more than one character
@@ -39,7 +39,7 @@ func (n replace) apply(p piece) piece {
 	if i < 0 {
 		return p
 	}
-	// The library takes a replacement to come from the last character replaced.
+	// In the library the offset of a replacement is that of the last replaced character.
 	e := editor{late: p.late || i == 0 && n.several}
 	e.grow(len(p.s) + strings.Count(p.s, n.pattern)*max(0, len(n.content)-len(n.pattern)))
 	done := 0
@@ -56,7 +56,7 @@ func (n replace) growth() float64 {
 	return max(1, float64(len(n.content))/float64(len(n.pattern)))
 }
 
-// next returns the index of pattern in s from i on, -1 if it is not there.
+// next returns the index of pattern in s from i on, -1 if there is none.
 func next(s string, i int, pattern string) int {
 	j := strings.Index(s[i:], pattern)
 	if j < 0 {
@@ -91,7 +91,7 @@ func parseNormalizer(o *object, list []normalizer, depth int) ([]normalizer, err
 	switch kind {
 	case "Sequence":
 		if depth == maxNesting {
-			return nil, o.errorf("nests more than %d deep", maxNesting)
+			return nil, o.errorf("is nested more than %d levels deep", maxNesting)
 		}
 		steps, err := o.objects("normalizers", maxSteps)
 		if err != nil {
@@ -115,7 +115,7 @@ func parseNormalizer(o *object, list []normalizer, depth int) ([]normalizer, err
 			return nil, err
 		}
 		if isRegex {
-			return nil, o.errorf("is not supported: Replace of the expression %q", pattern)
+			return nil, o.errorf("is not supported: Replace by the regular expression %q", pattern)
 		}
 		if pattern == "" {
 			return nil, o.errorf("replaces an empty string")

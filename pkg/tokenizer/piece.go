@@ -5,24 +5,24 @@ import (
 	"unicode/utf8"
 )
 
-// piece is a part of the text on its way through the pipeline. It knows, for each
-// of its bytes, where in the input text it came from.
+// piece is a part of the text in the pipeline, with the offset in the input text of each
+// of its bytes.
 type piece struct {
 	s string
 	// off[i] is the offset in the input text of byte i of s, for i up to and
-	// including len(s); it never falls. nil means that s is the input text from
+	// including len(s); it never decreases. nil means that s is the input text from
 	// base on, unchanged.
 	off  []int32
 	base int
-	// late says that the official library takes the piece to begin after the
-	// start of the text although at(0) is 0. Only Metaspace's "first" asks.
+	// late reports that in the official library the piece begins after the start of the
+	// text although at(0) is 0. Only Metaspace's "first" depends on it.
 	late bool
 }
 
-// newPiece makes the whole input text a piece. Bytes that are not UTF-8 become
-// U+FFFD, one for each maximal part of a character, as Python's
-// bytes.decode(errors="replace") has it. It panics on a text of more than limit
-// bytes, so that all offsets fit.
+// newPiece returns a piece of the whole input text. Bytes that are not UTF-8 become
+// U+FFFD, one for each maximal invalid part, as in Python's
+// bytes.decode(errors="replace"). It panics if the text is longer than limit bytes, so
+// that all offsets fit.
 func newPiece(text string, limit int) piece {
 	tooLong := func(n int) {
 		if n > limit {
@@ -64,8 +64,8 @@ func (p piece) slice(i, j int) piece {
 	return q
 }
 
-// from returns the piece with what comes before offset in the input text taken for
-// nothing of it.
+// from returns the piece with offsets of at least offset: its bytes before offset cover no
+// input.
 func (p piece) from(offset int) piece {
 	off := make([]int32, len(p.s)+1)
 	for i := range off {
@@ -75,7 +75,7 @@ func (p piece) from(offset int) piece {
 	return p
 }
 
-// prepend puts s, which stands for no byte of the input, before the piece.
+// prepend adds s, which covers no input, before the piece.
 func (p piece) prepend(s string) piece {
 	e := editor{late: p.late}
 	e.grow(len(s) + len(p.s))
@@ -108,9 +108,8 @@ func (e *editor) keep(p piece, i, j int) {
 	}
 }
 
-// put adds s in place of the bytes from to until of the input text. Where s is
-// shorter, its last byte stands for the rest; where it is longer, the end of it
-// stands for nothing.
+// put appends s in place of the bytes from to until of the input text. If s is shorter,
+// its last byte covers the rest; if it is longer, its end covers no input.
 func (e *editor) put(s string, from, until int) {
 	e.s = append(e.s, s...)
 	for i := range len(s) {
@@ -118,13 +117,13 @@ func (e *editor) put(s string, from, until int) {
 	}
 }
 
-// piece returns what was built; until is the offset where it ends in the input.
+// piece returns the edited piece; until is its end in the input text.
 func (e *editor) piece(until int) piece {
 	return piece{s: string(e.s), off: append(e.off, int32(until)), late: e.late}
 }
 
-// nextChar returns the length of the character of s at i, or of the longest part
-// there that can begin no character, and whether it is one.
+// nextChar returns the length of the character of s at i, or of the maximal invalid part
+// there, and whether it is a valid character.
 func nextChar[T string | []byte](s T, i int) (n int, valid bool) {
 	if s[i] < utf8.RuneSelf {
 		return 1, true

@@ -2,10 +2,10 @@ package tokenizer
 
 import "encoding/json"
 
-// surround holds the tokens that the post-processor puts around a text.
+// surround has the tokens that the post-processor adds before and after a text.
 type surround struct{ before, after []int32 }
 
-// parse reads the post-processor at o. set says that a template was read already.
+// parse reads the post-processor at o. set reports whether a template was read before.
 func (s *surround) parse(o *object, set *bool, depth int) error {
 	kind, err := o.str("type")
 	if err != nil {
@@ -16,7 +16,7 @@ func (s *surround) parse(o *object, set *bool, depth int) error {
 		return nil
 	case "Sequence":
 		if depth == maxNesting {
-			return o.errorf("nests more than %d deep", maxNesting)
+			return o.errorf("is nested more than %d levels deep", maxNesting)
 		}
 		list, err := o.objects("processors", maxSteps)
 		if err != nil {
@@ -60,7 +60,7 @@ func (s *surround) parseTemplate(o *object) error {
 				return err
 			}
 			if id != "A" || seen {
-				return p.errorf("is not supported: a template for one sequence that does not hold it exactly once")
+				return p.errorf("is not supported: a template for one sequence that does not contain the sequence exactly once")
 			}
 			seen = true
 			continue
@@ -80,19 +80,19 @@ func (s *surround) parseTemplate(o *object) error {
 		}
 	}
 	if !seen {
-		return o.errorf("is not supported: a template for one sequence that does not hold it exactly once")
+		return o.errorf("is not supported: a template for one sequence that does not contain the sequence exactly once")
 	}
 	return nil
 }
 
-// specialIDs returns the ids that special_tokens gives for the piece q.
+// specialIDs returns the ids in special_tokens of the template's piece q.
 func specialIDs(q, special *object) ([]int32, error) {
 	name, err := q.str("id")
 	if err != nil {
 		return nil, err
 	}
 	if !special.has(name) {
-		return nil, q.errorf("names %s, which special_tokens lacks", quote(name))
+		return nil, q.errorf("uses %s, which is not in special_tokens", quote(name))
 	}
 	e, err := special.object(name)
 	if err != nil {

@@ -4,18 +4,18 @@ import (
 	"strings"
 )
 
-// A step cuts a piece, or changes it, and passes the parts on in order. Parts that
-// are empty are dropped by whoever receives them.
+// A step splits or transforms a piece and emits the parts in order. The receiver drops
+// empty parts.
 type step func(p piece, yield func(piece))
 
-// pretokenizer is the part of the pipeline that cuts a text into words.
+// pretokenizer is the part of the pipeline that splits a text into words.
 type pretokenizer struct {
 	steps []step
-	grows bool // a step may make a text four times as long: Metaspace's character
-	bytes bool // words are written in ByteLevel's alphabet, one character a byte
+	grows bool // a step may lengthen a text four times, by Metaspace's character
+	bytes bool // words are in ByteLevel's alphabet, one character per byte
 }
 
-// words cuts p into words.
+// words splits p into words.
 func (t *pretokenizer) words(p piece, yield func(piece)) { runSteps(t.steps, p, yield) }
 
 func runSteps(steps []step, p piece, yield func(piece)) {
@@ -30,18 +30,18 @@ func runSteps(steps []step, p piece, yield func(piece)) {
 }
 
 // A finder returns the next part of s from i on that a pattern matches; ok is
-// false when there is none.
+// false if there is none.
 type finder func(s string, i int) (start, end int, ok bool)
 
-// behaviour says what becomes of the parts that a pattern matches.
+// behaviour determines the treatment of the parts that a pattern matches.
 type behaviour uint8
 
 const (
-	isolated           behaviour = iota // a part of its own
+	isolated           behaviour = iota // a separate part
 	removed                             // dropped
-	mergedWithPrevious                  // joins what precedes
-	mergedWithNext                      // joins what follows
-	contiguous                          // neighbours become one part
+	mergedWithPrevious                  // joined to the part before
+	mergedWithNext                      // joined to the part after
+	contiguous                          // adjacent matches become one part
 )
 
 var behaviours = map[string]behaviour{
@@ -49,11 +49,11 @@ var behaviours = map[string]behaviour{
 	"MergedWithNext": mergedWithNext, "Contiguous": contiguous,
 }
 
-// split cuts at the matches of find; invert takes what lies between them for the
+// split splits at the matches of find; with invert, the parts between them are the
 // matches.
 func split(find finder, how behaviour, invert bool) step {
 	return func(p piece, yield func(piece)) {
-		// A part is held back while the next one may still join it.
+		// A part is held back as long as the next one may be joined to it.
 		start, end, held, match := 0, 0, false, false
 		flush := func() {
 			if held {
@@ -73,9 +73,9 @@ func split(find finder, how behaviour, invert bool) step {
 				}
 			case contiguous:
 				join = held && isMatch == match
-			case mergedWithPrevious: // a match that follows a match stands alone
+			case mergedWithPrevious: // a match after a match is a separate part
 				join = held && isMatch && !match
-			case mergedWithNext: // so does a match that precedes one
+			case mergedWithNext: // so is a match before a match
 				join = held && match && !isMatch
 			}
 			if !join {
@@ -99,7 +99,7 @@ func split(find finder, how behaviour, invert bool) step {
 	}
 }
 
-// cut cuts at every match of a scanner, which leaves nothing between the matches.
+// cut splits into the matches of a scanner, which cover the whole text.
 func cut(scan scanner) step {
 	return func(p piece, yield func(piece)) {
 		t := chars()
@@ -133,8 +133,8 @@ func findNumeric(s string, i int) (int, int, bool) {
 	return i, i + n, true
 }
 
-// metaspace replaces spaces by a visible character, puts one before the text as
-// scheme says ("always", "first" or "never") and cuts before each, if it cuts.
+// metaspace replaces spaces by a visible character, adds one before the text according to
+// scheme ("always", "first" or "never"), and optionally splits before each.
 func metaspace(replacement, scheme string, cuts bool) step {
 	spaces := newReplace(" ", replacement)
 	before := split(findString(replacement), mergedWithNext, false)
@@ -152,7 +152,7 @@ func metaspace(replacement, scheme string, cuts bool) step {
 	}
 }
 
-// leadingSpace puts a space before a piece that has none.
+// leadingSpace adds a space before a piece that does not begin with one.
 func leadingSpace(p piece, yield func(piece)) {
 	if p.s[0] != ' ' {
 		p = p.prepend(" ")
@@ -172,7 +172,7 @@ func (t *pretokenizer) parse(o *object, depth int) error {
 	switch kind {
 	case "Sequence":
 		if depth == maxNesting {
-			return o.errorf("nests more than %d deep", maxNesting)
+			return o.errorf("is nested more than %d levels deep", maxNesting)
 		}
 		list, err := o.objects("pretokenizers", maxSteps)
 		if err != nil {
@@ -253,7 +253,7 @@ func (t *pretokenizer) parseSplit(o *object) error {
 	}
 	scan, ok := scanners[pattern]
 	if !ok {
-		return o.errorf("is not supported: Split by the expression %q", pattern)
+		return o.errorf("is not supported: Split by the regular expression %q", pattern)
 	}
 	if how == isolated {
 		t.steps = append(t.steps, cut(scan))
@@ -280,7 +280,7 @@ func (t *pretokenizer) parseMetaspace(o *object) error {
 	return nil
 }
 
-// metaspaceOptions reads what Metaspace needs as pre-tokenizer and as decoder.
+// metaspaceOptions reads the options of Metaspace as pre-tokenizer and as decoder.
 func metaspaceOptions(o *object) (replacement rune, scheme string, err error) {
 	if replacement, err = o.char("replacement"); err != nil {
 		return 0, "", err
@@ -294,14 +294,14 @@ func metaspaceOptions(o *object) (replacement rune, scheme string, err error) {
 			return 0, "", o.errorf("is not supported: prepend_scheme %q", scheme)
 		}
 	}
-	// Files from before prepend_scheme say add_prefix_space.
+	// Older files have add_prefix_space instead of prepend_scheme.
 	add, err := o.optBool("add_prefix_space", true)
 	if err != nil {
 		return 0, "", err
 	}
 	if !add {
 		if o.has("prepend_scheme") && scheme != "never" {
-			return 0, "", o.errorf("contradicts itself: add_prefix_space is false, prepend_scheme %q", scheme)
+			return 0, "", o.errorf("is contradictory: add_prefix_space is false, prepend_scheme is %q", scheme)
 		}
 		scheme = "never"
 	}

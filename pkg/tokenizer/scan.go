@@ -5,13 +5,13 @@ import (
 	"unicode/utf8"
 )
 
-// A scanner returns where the match that begins at i ends, i < len(s). All of
-// them match at every position, as the expressions they stand for do, so that
-// cutting a text by a scanner leaves nothing out.
+// A scanner returns the end of the match that begins at i, i < len(s). Scanners match at
+// every position, like the expressions that they implement, so that their matches cover
+// the whole text.
 type scanner func(t *tables, s string, i int) int
 
-// The expressions that are read by hand, and by no other way: Go's regexp has no
-// look-ahead, and is slow where this has to be fast.
+// The supported expressions, each implemented by a hand-written scanner. Go's regexp has
+// no look-ahead and is too slow here.
 const (
 	gpt2Pattern   = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 	llama3Pattern = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
@@ -21,7 +21,7 @@ const (
 	qwen2Pattern  = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 )
 
-// What the expressions that look at case (GPT-4o and Mistral's Tekken) are made of.
+// Parts of the expressions that depend on case (GPT-4o and Mistral's Tekken).
 const (
 	casedStart = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+`
 	casedUpper = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*`
@@ -29,7 +29,7 @@ const (
 	casedRest  = `| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 )
 
-// scanners maps an expression, letter for letter, to its scanner.
+// scanners maps the exact text of an expression to its scanner.
 var scanners = map[string]scanner{
 	gpt2Pattern:   scanGPT2,
 	llama3Pattern: func(t *tables, s string, i int) int { return scanLlama3(t, s, i, 3) },
@@ -39,7 +39,7 @@ var scanners = map[string]scanner{
 	qwen2Pattern:  func(t *tables, s string, i int) int { return scanLlama3(t, s, i, 1) },
 }
 
-// scanGPT2 is gpt2Pattern.
+// scanGPT2 implements gpt2Pattern.
 func scanGPT2(t *tables, s string, i int) int {
 	if s[i] == '\'' {
 		if n := contraction(s[i+1:], false); n > 0 {
@@ -61,7 +61,7 @@ func scanGPT2(t *tables, s string, i int) int {
 	return scanSpace(t, s, i, t.run(s, i, space, true))
 }
 
-// scanLlama3 is llama3Pattern with at most digits digits to a match.
+// scanLlama3 implements llama3Pattern with at most digits digits per match.
 func scanLlama3(t *tables, s string, i, digits int) int {
 	if s[i] == '\'' {
 		if n := contraction(s[i+1:], true); n > 0 {
@@ -80,7 +80,7 @@ func scanLlama3(t *tables, s string, i, digits int) int {
 	return scanRest(t, s, i, digits, "\r\n")
 }
 
-// scanTekken is tekkenPattern.
+// scanTekken implements tekkenPattern.
 func scanTekken(t *tables, s string, i int) int {
 	if end := scanCased(t, s, i); end > i {
 		return end
@@ -88,7 +88,7 @@ func scanTekken(t *tables, s string, i int) int {
 	return scanRest(t, s, i, 1, "\r\n/")
 }
 
-// scanO200k is o200kPattern.
+// scanO200k implements o200kPattern.
 func scanO200k(t *tables, s string, i int) int {
 	end := scanCased(t, s, i)
 	if end == i {
@@ -102,7 +102,7 @@ func scanO200k(t *tables, s string, i int) int {
 	return end
 }
 
-// scanCased is casedStart|casedUpper; it returns i where neither matches. A mark may
+// scanCased implements casedStart|casedUpper; it returns i if neither matches. A mark may
 // be the optional first character or a letter, so both readings are tried.
 func scanCased(t *tables, s string, i int) int {
 	k, n := t.at(s, i)
@@ -124,10 +124,10 @@ func scanCased(t *tables, s string, i int) int {
 	return end
 }
 
-// scanWord is [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+ from i on.
-// Where it does not match, end is that of the upper-case run.
+// scanWord implements [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+ from i on.
+// If it does not match, end is the end of the upper-case run.
 func scanWord(t *tables, s string, i int) (end int, ok bool) {
-	last := i // end of the last character of the run that both classes hold
+	last := i // end of the last character of the run that is in both classes
 	for end = i; end < len(s); {
 		k, n := t.at(s, end)
 		if k&upper == 0 {
@@ -147,8 +147,8 @@ func scanWord(t *tables, s string, i int) (end int, ok bool) {
 	return end, false
 }
 
-// scanRest is \p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[tail]*|\s*[\r\n]+|\s+(?!\S)|\s+ for
-// what does not begin a word.
+// scanRest implements \p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[tail]*|\s*[\r\n]+|\s+(?!\S)|\s+ for
+// text that does not begin a word.
 func scanRest(t *tables, s string, i, digits int, tail string) int {
 	k, n := t.at(s, i)
 	if k&number != 0 {
@@ -174,7 +174,7 @@ func scanRest(t *tables, s string, i, digits int, tail string) int {
 		}
 		return j
 	}
-	// White space up to its last line break, if it has one.
+	// White space up to its last line break, if there is one.
 	end := t.run(s, i, space, true)
 	for j := end; j > i; j-- {
 		if newline(s[j-1]) {
@@ -184,7 +184,7 @@ func scanRest(t *tables, s string, i, digits int, tail string) int {
 	return scanSpace(t, s, i, end)
 }
 
-// scanSpace is \s+(?!\S)|\s+ for white space from i to end: all of it at the end of
+// scanSpace implements \s+(?!\S)|\s+ for white space from i to end: all of it at the end of
 // the text, all but the last character before a word, if there is more than one.
 func scanSpace(t *tables, s string, i, end int) int {
 	if end == len(s) {
@@ -200,7 +200,7 @@ func scanSpace(t *tables, s string, i, end int) int {
 func newline(b byte) bool { return b == '\r' || b == '\n' }
 
 // contraction returns the length of s, t, re, ve, m, ll or d at the start of s,
-// 0 if there is none. With fold it takes capitals too, and ſ, which folds to s.
+// 0 if there is none. With fold it also accepts capitals, and ſ, which folds to s.
 func contraction(s string, fold bool) int {
 	if s == "" {
 		return 0

@@ -2,7 +2,7 @@ package tokenizer
 
 import "strings"
 
-// Stream decodes tokens that arrive one at a time, for one text and one goroutine.
+// Stream decodes the tokens of one text as they arrive. It must not be used concurrently.
 type Stream struct {
 	t           *Tokenizer
 	skipSpecial bool
@@ -11,13 +11,13 @@ type Stream struct {
 	out         strings.Builder
 }
 
-// Stream returns a decoder for the tokens of one text. What Next and Flush return,
-// put together, is what Decode returns for all the ids.
+// Stream returns a decoder for the tokens of one text. The concatenated results of Next and
+// Flush are equal to the result of Decode for all ids.
 func (t *Tokenizer) Stream(skipSpecial bool) *Stream {
 	s := &Stream{t: t, skipSpecial: skipSpecial}
 	s.push = func(token string) { s.out.WriteString(token) }
 	s.flush = func() {}
-	// From the last decoder to the first, each passes on to the one behind it.
+	// Built from last to first: each decoder emits to the next one.
 	for i := len(t.decoders) - 1; i >= 0; i-- {
 		d, push, flush := t.decoders[i](), s.push, s.flush
 		s.push = func(token string) { d.push(token, push) }
@@ -26,10 +26,10 @@ func (t *Tokenizer) Stream(skipSpecial bool) *Stream {
 	return s
 }
 
-// Next takes one more token and returns the text that became certain by it: whole
-// characters, maybe none. Text is held back while a character is incomplete, and
-// in a run of byte tokens until the run ends, since a run that is not UTF-8 decodes
-// differently as a whole. An id that names no token is left out.
+// Next adds a token and returns the text that can no longer change: complete characters,
+// possibly none. Text is held back while a character is incomplete, and until the end of
+// a run of byte tokens, because an invalid run is decoded differently as a whole. Unknown
+// ids are omitted.
 func (s *Stream) Next(id int32) string {
 	token, ok := s.t.decoded(id)
 	if !ok || s.skipSpecial && s.t.isSpecial(token) {
@@ -39,7 +39,7 @@ func (s *Stream) Next(id int32) string {
 	return s.take()
 }
 
-// Flush returns the text that was held back. The stream must not be used after it.
+// Flush ends the text and returns the part that was held back. The stream must not be used after it.
 func (s *Stream) Flush() string {
 	s.flush()
 	return s.take()

@@ -1,11 +1,11 @@
-// Package tokenizer reads the tokenizer.json of a Hugging Face checkpoint and
-// turns text into token ids and back, exactly as the official tokenizers library
-// (0.23) does: the ids of every text are equal, or the file is refused.
+// Package tokenizer reads the tokenizer.json of a Hugging Face checkpoint, and encodes
+// text into token ids and decodes them exactly as the official tokenizers library
+// (0.23) does. A file for which this cannot be guaranteed is refused.
 //
-// # What is read
+// # Supported parts
 //
 //   - model BPE, with byte_fallback, fuse_unk and ignore_merges, merges as strings
-//     or as pairs. Not: dropout, continuing_subword_prefix, end_of_word_suffix.
+//     or as pairs; without dropout, continuing_subword_prefix, end_of_word_suffix.
 //   - normalizers Prepend, Replace of a string, Strip, NFC, and sequences of them.
 //   - pre-tokenizers ByteLevel, Digits, Metaspace, Split by a string or by one of
 //     the expressions of GPT-2, Llama 3 (cl100k), Qwen 2, GPT-4o (o200k) and
@@ -15,22 +15,22 @@
 //   - added tokens with all their flags.
 //
 // Everything else (WordPiece, Unigram, other expressions, ...) is refused with an
-// error that names it. "truncation" and "padding" are ignored, as transformers
-// does: it resets both before it encodes. The library ignores the id that a file
-// gives an added token and counts on from the vocabulary; where the two differ the
-// file is refused.
+// error that names it. "truncation" and "padding" are ignored, because transformers
+// resets both before it encodes. The library ignores the id that a file assigns to
+// an added token and numbers added tokens after the vocabulary; a file in which the
+// two differ is refused.
 //
-// The file is what counts. transformers 5 puts its own pipeline in place of the
-// file's for some tokenizer_class names (LlamaTokenizer: no unk, another rule for
-// the first space); PreTrainedTokenizerFast(tokenizer_file=...) keeps to the file.
+// Results are those of the pipeline in the file. For some tokenizer_class names,
+// transformers 5 replaces the pipeline by its own (LlamaTokenizer: no unk, another
+// rule for the first space); PreTrainedTokenizerFast(tokenizer_file=...) uses the file.
 //
 // scripts/check_tokenizer.py compares any file with the library.
 //
 // # Text
 //
-// Bytes that are not UTF-8 are read as U+FFFD, one for each maximal part of a
-// character, as Python's errors="replace" has it. A character that the vocabulary
-// lacks becomes its byte tokens, or unk, or nothing, in this order.
+// Bytes that are not UTF-8 are read as U+FFFD, one for each maximal invalid part, like
+// errors="replace" in Python. A character that is not in the vocabulary becomes its
+// byte tokens if the model has them, otherwise unk, otherwise nothing.
 package tokenizer
 
 import (
@@ -39,19 +39,19 @@ import (
 	"afmq/internal/infile"
 )
 
-// maxGrowth bounds how many times as long a pipeline may make a text, which no
-// real one does by more than a few times.
+// maxGrowth is the largest factor by which a pipeline may lengthen a text; real ones
+// have a small factor.
 const maxGrowth = 256
 
-// maxSteps bounds the number of normalizers, and of parts of any other pipeline; real files
+// maxSteps is the largest number of normalizers, and of parts of any other pipeline; real files
 // have up to five.
 const maxSteps = 64
 
-// maxAdded bounds the number of added tokens; real files have up to a few thousand.
+// maxAdded is the largest number of added tokens; real files have up to a few thousand.
 const maxAdded = 1 << 20
 
-// Tokenizer is the pipeline of a tokenizer.json. It does not change, and is safe
-// for use by several goroutines.
+// Tokenizer is the pipeline of a tokenizer.json. It is immutable and safe for
+// concurrent use.
 type Tokenizer struct {
 	model      *model
 	coders     *coders
@@ -67,17 +67,17 @@ type Tokenizer struct {
 // Encoding is the result of encoding one text.
 type Encoding struct {
 	IDs []int32 // token ids, in order
-	// Bytes[i] is the number of bytes of the input text that token i stands for:
-	// 0 for tokens that the post-processor put around it, and for a ▁ or space that
-	// the pipeline put before it. It sums to the length of the text unless the
-	// pipeline drops characters.
+	// Bytes[i] is the number of bytes of the input text that token i represents:
+	// 0 for tokens that the post-processor adds, and for a ▁ or space that the
+	// pipeline adds. The sum is the length of the text, unless the pipeline drops
+	// characters.
 	Bytes []int32
 }
 
-// maxFile bounds a tokenizer.json; large ones have some 30 MB.
+// maxFile is the largest size of a tokenizer.json; large ones have about 30 MB.
 const maxFile = 512 << 20
 
-// Load reads the tokenizer.json at path.
+// Load reads the tokenizer.json at path. Errors are those of [Parse] and of reading the file.
 func Load(path string) (*Tokenizer, error) {
 	data, err := infile.Read(path, maxFile)
 	if err != nil {
@@ -86,9 +86,8 @@ func Load(path string) (*Tokenizer, error) {
 	return Parse(path, data)
 }
 
-// Parse reads a tokenizer.json from memory; name is the file that errors name.
-// Every error is bad input (see the fault package): it names the part of the file
-// and what is wrong with or not supported about it.
+// Parse reads a tokenizer.json from memory; errors name the file name. Every error is
+// of kind fault.Input and names the part of the file that is invalid or not supported.
 func Parse(name string, data []byte) (*Tokenizer, error) {
 	if err := checkText(name, data); err != nil {
 		return nil, err
@@ -140,12 +139,12 @@ func (t *Tokenizer) parse(o *object) error {
 		return o.errorf("normalizer is not supported: it has %d steps", len(t.normalizer))
 	}
 	if growth > maxGrowth {
-		return o.errorf("normalizer is not supported: it may make a text %.0f times as long", growth)
+		return o.errorf("normalizer is not supported: it may lengthen a text %.0f times", growth)
 	}
 	if t.pre.grows {
 		growth *= 4
 	}
-	// Short strings put in front may be as long again for each step.
+	// Each Prepend may add a string as long as a short text.
 	t.maxText = int((1<<31-1)/growth) - maxPrepend*len(t.normalizer)
 	if !o.has("decoder") {
 		t.decoders = decoders{func() decoder { return &spaced{} }}
@@ -176,13 +175,13 @@ func (t *Tokenizer) parse(o *object) error {
 	return nil
 }
 
-// MaxText returns the size in bytes of the longest text that Encode takes: the
-// normalized text has to fit 2 GiB, which leaves about 512 MiB with usual files.
+// MaxText returns the size in bytes of the longest text that Encode accepts. The
+// normalized text must fit 2 GiB; for typical files the limit is about 512 MiB.
 func (t *Tokenizer) MaxText() int { return t.maxText }
 
-// Encode turns text into tokens. With addSpecial it adds the tokens that the
-// post-processor puts around a single sequence. It panics where the text is longer
-// than [Tokenizer.MaxText].
+// Encode encodes text. With addSpecial it adds the special tokens of the post-processor
+// for a single sequence, such as BOS. It panics if the text is longer than
+// [Tokenizer.MaxText].
 func (t *Tokenizer) Encode(text string, addSpecial bool) Encoding {
 	whole := newPiece(text, t.maxText)
 	var e Encoding
@@ -233,8 +232,8 @@ func (t *Tokenizer) Encode(text string, addSpecial bool) Encoding {
 	return e
 }
 
-// Decode turns ids into text; with skipSpecial it leaves out special tokens, by
-// name, as the library does. An id that names no token is left out.
+// Decode decodes ids into text. With skipSpecial it omits special tokens, by content, as
+// the library does. Unknown ids are omitted.
 func (t *Tokenizer) Decode(ids []int32, skipSpecial bool) string {
 	var b strings.Builder
 	s := t.Stream(skipSpecial)
@@ -245,7 +244,7 @@ func (t *Tokenizer) Decode(ids []int32, skipSpecial bool) string {
 	return b.String()
 }
 
-// decoded returns the form of a token that the decoders are given.
+// decoded returns the form of a token that is passed to the decoders.
 func (t *Tokenizer) decoded(id int32) (string, bool) {
 	if a, ok := t.added.byID[id]; ok {
 		return a.decoded, true
@@ -260,11 +259,11 @@ func (t *Tokenizer) isSpecial(s string) bool {
 	return ok && a.special
 }
 
-// MaxID returns the largest id of any token in the file, -1 if there is none: no
-// larger one comes out of Encode.
+// MaxID returns the largest token id in the file, -1 if there are no tokens. Encode never
+// returns a larger one.
 func (t *Tokenizer) MaxID() int32 { return t.maxID }
 
-// TokenID returns the id of the token that the file writes s.
+// TokenID returns the id of the token whose form in the file is s, such as "Ġthe".
 func (t *Tokenizer) TokenID(s string) (int32, bool) {
 	if a, ok := t.added.byContent[s]; ok {
 		return a.id, true
@@ -273,7 +272,7 @@ func (t *Tokenizer) TokenID(s string) (int32, bool) {
 	return id, ok
 }
 
-// Token returns the token id as the file writes it.
+// Token returns the form of the token in the file.
 func (t *Tokenizer) Token(id int32) (string, bool) {
 	if a, ok := t.added.byID[id]; ok {
 		return a.content, true
@@ -282,8 +281,8 @@ func (t *Tokenizer) Token(id int32) (string, bool) {
 	return s, ok
 }
 
-// BOS returns the first of the tokens that the post-processor puts before a single
-// sequence; ok is false if it puts none.
+// BOS returns the first token that the post-processor adds before a single sequence; ok is
+// false if it adds none.
 func (t *Tokenizer) BOS() (id int32, ok bool) {
 	if len(t.surround.before) == 0 {
 		return 0, false

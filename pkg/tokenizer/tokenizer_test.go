@@ -12,8 +12,8 @@ import (
 	"afmq/pkg/fault"
 )
 
-// TestRefused checks that what is broken, or would not be encoded exactly, is
-// refused with one line that names the file and the cause.
+// TestRefused checks that an invalid file, or one that could not be encoded exactly, is refused
+// with one line that names the file and the cause.
 func TestRefused(t *testing.T) {
 	const model = `"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}`
 	with := func(s string) string { return "{" + s + "," + model + "}" }
@@ -27,8 +27,8 @@ func TestRefused(t *testing.T) {
 		{`[1]`, "not a JSON object"},
 		{`{"model":`, "not valid JSON"},
 		{"{\"a\xff\":1}", "not valid UTF-8"},
-		{`{"a":"\ud800x"}`, "half a surrogate pair at byte 6"},
-		{`{"a":"\udc00\ud800"}`, "half a surrogate pair"},
+		{`{"a":"\ud800x"}`, "unpaired surrogate escape at byte 6"},
+		{`{"a":"\udc00\ud800"}`, "unpaired surrogate escape"},
 		{`{}`, `lacks "model"`},
 		{`{"model":null}`, `lacks "model"`},
 		{`{"version":"2.0"}`, `unknown version "2.0"`},
@@ -40,12 +40,12 @@ func TestRefused(t *testing.T) {
 		{bpe(`"vocab":[],"merges":[]`), `"vocab"`},
 		{bpe(`"vocab":{"a":-1},"merges":[]`), `"a" the id -1`},
 		{bpe(`"vocab":{"a":1.5},"merges":[]`), `id 1.5`},
-		{bpe(`"vocab":{"a":null},"merges":[]`), `whole number`},
-		{bpe(`"vocab":{"a":{}},"merges":[]`), `whole number`},
+		{bpe(`"vocab":{"a":null},"merges":[]`), `not an integer`},
+		{bpe(`"vocab":{"a":{}},"merges":[]`), `not an integer`},
 		{bpe(`"vocab":{"a":2147483648},"merges":[]`), `id 2147483648`},
-		{bpe(`"vocab":{"a":99999999999999999999},"merges":[]`), `whole number`},
+		{bpe(`"vocab":{"a":99999999999999999999},"merges":[]`), `not an integer`},
 		{bpe(`"vocab":{"a":1,"b":1},"merges":[]`), `"a" and "b" the same id 1`},
-		{bpe(`"vocab":{"a":1,"a":2},"merges":[]`), `"a" twice`},
+		{bpe(`"vocab":{"a":1,"a":2},"merges":[]`), `duplicate token "a"`},
 		{bpe(`"vocab":{"a":1},"merges":["a b"]`), `needs "b"`},
 		{bpe(`"vocab":{"a":1,"b":2},"merges":["a b"]`), `needs "ab"`},
 		{bpe(`"vocab":{"a":1},"merges":["a"]`), "not a pair"},
@@ -65,7 +65,7 @@ func TestRefused(t *testing.T) {
 		{with(`"normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Nmt"}]}`), `normalizer.normalizers[1] is not supported: normalizer "Nmt"`},
 		{with(`"normalizer":{"type":"Replace","pattern":{"Regex":" {2,}"},"content":" "}`), `expression " {2,}"`},
 		{with(`"normalizer":{"type":"Replace","pattern":{"String":""},"content":" "}`), "empty"},
-		{with(`"normalizer":{"type":"Replace","pattern":{"String":"a"},"content":"` + strings.Repeat("a", 300) + `"}`), "300 times as long"},
+		{with(`"normalizer":{"type":"Replace","pattern":{"String":"a"},"content":"` + strings.Repeat("a", 300) + `"}`), "lengthen a text 300 times"},
 		{with(`"normalizer":` + deep), "deep"},
 		{with(`"pre_tokenizer":{"type":"Whitespace"}`), `pre-tokenizer "Whitespace"`},
 		{with(`"pre_tokenizer":{"type":"Split","pattern":{"Regex":"\\d+"},"behavior":"Isolated","invert":false}`), `expression "\\d+"`},
@@ -74,17 +74,17 @@ func TestRefused(t *testing.T) {
 		{with(`"pre_tokenizer":{"type":"Metaspace","replacement":"ab"}`), "not one character"},
 		{with(`"pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"last"}`), `"last"`},
 		{with(`"post_processor":{"type":"BertProcessing","sep":["a",0],"cls":["b",1]}`), `post-processor "BertProcessing"`},
-		{with(`"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x","type_id":0}}],"special_tokens":{}}`), `"x", which special_tokens lacks`},
+		{with(`"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x","type_id":0}}],"special_tokens":{}}`), `"x", which is not in special_tokens`},
 		{with(`"post_processor":{"type":"TemplateProcessing","single":[],"special_tokens":{}}`), "exactly once"},
 		{with(`"decoder":{"type":"WordPiece","prefix":"##","cleanup":true}`), `decoder "WordPiece"`},
-		{with(`"decoder":{"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"ByteFallback"}]}`), "after the tokens are fused"},
-		{with(`"decoder":{"type":"Strip","content":" ","start":-1,"stop":0}`), `bad "start"`},
-		{with(`"added_tokens":[` + token("7", `"c"`) + `]`), `"c" the id 7, but by its place it has the id 3`},
+		{with(`"decoder":{"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"ByteFallback"}]}`), "after Fuse"},
+		{with(`"decoder":{"type":"Strip","content":" ","start":-1,"stop":0}`), `invalid "start"`},
+		{with(`"added_tokens":[` + token("7", `"c"`) + `]`), `"c" the id 7, but its position gives it the id 3`},
 		{with(`"added_tokens":[` + token("1", `"a"`) + `]`), `"a" the id 1`},
 		{with(`"added_tokens":[` + token("-1", `"a"`) + `]`), `id -1`},
 		{with(`"added_tokens":[{"id":3,"content":"c"}]`), `lacks "single_word"`},
-		{with(`"normalizer":{"type":"Replace","pattern":{"String":"c"},"content":"d"},"added_tokens":[` + token("3", `"c"`) + `,` + token("4", `"d"`) + `]`), "the same once normalized"},
-		{with(`"normalizer":{"type":"Replace","pattern":{"String":"c"},"content":""},"added_tokens":[` + token("3", `"c"`) + `]`), "nothing is left"},
+		{with(`"normalizer":{"type":"Replace","pattern":{"String":"c"},"content":"d"},"added_tokens":[` + token("3", `"c"`) + `,` + token("4", `"d"`) + `]`), "identical after normalization"},
+		{with(`"normalizer":{"type":"Replace","pattern":{"String":"c"},"content":""},"added_tokens":[` + token("3", `"c"`) + `]`), "is empty after normalization"},
 	} {
 		_, err := Parse("dir/tokenizer.json", []byte(test.file))
 		if err == nil {
@@ -146,7 +146,7 @@ func TestVocabulary(t *testing.T) {
 	if _, ok := tok.BOS(); ok {
 		t.Error("BOS is there")
 	}
-	// Truncation is ignored, gaps are legal, unknown ids decode to nothing.
+	// Truncation is ignored, gaps between ids are valid, unknown ids decode to nothing.
 	if e := tok.Encode("abcab😀", true); !slices.Equal(e.IDs, []int32{5, 5, 900}) || !slices.Equal(e.Bytes, []int32{2, 2, 4}) {
 		t.Errorf("Encode = %v", e)
 	}
@@ -162,8 +162,8 @@ func TestVocabulary(t *testing.T) {
 	}
 }
 
-// TestInvalidUTF8 holds what becomes of bytes that are not UTF-8 against the
-// answers of Python's bytes.decode(errors="replace").
+// TestInvalidUTF8 compares the decoding of invalid UTF-8 with the results of Python's
+// bytes.decode(errors="replace").
 func TestInvalidUTF8(t *testing.T) {
 	for in, want := range map[string]string{
 		"a\xffb":                    "a\uFFFDb",
@@ -202,8 +202,8 @@ func byName(t testing.TB, name string) *golden {
 	return nil
 }
 
-// TestStream checks for all pipelines and many ids that a stream emits whole
-// characters, and in all what Decode returns.
+// TestStream checks for all pipelines and many ids that a stream emits complete characters, and
+// in total the result of Decode.
 func TestStream(t *testing.T) {
 	f := loadFixtures(t)
 	for _, g := range f.golden {
@@ -211,7 +211,7 @@ func TestStream(t *testing.T) {
 			for _, skip := range []bool{false, true} {
 				checkStream(t, g.tokenizer, ids, skip)
 			}
-			// Tokens out of order break characters apart.
+			// Tokens out of order split characters.
 			back := slices.Clone(ids)
 			slices.Reverse(back)
 			checkStream(t, g.tokenizer, back, i%2 == 0)
@@ -236,7 +236,7 @@ func checkStream(t *testing.T, tok *Tokenizer, ids []int32, skip bool) {
 	}
 }
 
-// TestStreamPrompt checks that text is not held back longer than it must be.
+// TestStreamPrompt checks that text is held back only as long as necessary.
 func TestStreamPrompt(t *testing.T) {
 	g := byName(t, "gpt2")
 	s := g.tokenizer.Stream(false)
@@ -280,7 +280,7 @@ func TestConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-// TestCacheOverflow checks that an emptied cache leaves no wrong answers.
+// TestCacheOverflow checks results after the cache was cleared.
 func TestCacheOverflow(t *testing.T) {
 	g := byName(t, "llama2")
 	c := newCoders(g.tokenizer.model, false).get()

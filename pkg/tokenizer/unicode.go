@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// unicodeData holds the character classes and the NFC data that the official
-// library uses. It mixes Unicode versions (the expressions follow 16.0, NFC
-// follows 9.0), so neither the unicode package nor x/text agrees with it on every
-// code point; scripts/make_tokenizer_fixtures.py found it by asking.
+// unicodeData has the character classes and NFC data of the official library. The library
+// mixes Unicode versions (16.0 in regular expressions, 9.0 in NFC), so the data differ from
+// package unicode and from x/text at some code points. scripts/make_tokenizer_fixtures.py
+// generated them by querying the library for every code point.
 //
 //go:embed unicode.txt
 var unicodeData string
@@ -24,9 +24,9 @@ const (
 	letter     class = 1 << iota // \p{L}
 	number                       // \p{N}
 	space                        // \s
-	numeric                      // what Digits isolates: \p{N} and a few ideographs
-	word                         // \w, what single_word looks for
-	joins                        // NFC may move it or join it to what precedes
+	numeric                      // digits of the Digits pre-tokenizer: \p{N} and a few ideographs
+	word                         // \w, for single_word
+	joins                        // NFC may reorder it or compose it with the character before
 	decomposes                   // has a canonical decomposition
 	upper                        // [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]
 	lower                        // [\p{Ll}\p{Lm}\p{Lo}\p{M}]
@@ -39,10 +39,10 @@ type tables struct {
 	ccc       map[rune]uint8 // canonical combining classes other than 0
 	decompose map[rune][2]rune
 	compose   map[[2]rune]rune
-	second    map[rune]bool // characters that some pair of compose ends with
+	second    map[rune]bool // second characters of the pairs in compose
 }
 
-// chars returns the tables, parsed when they are first needed.
+// chars returns the tables, which are parsed on first use.
 var chars = sync.OnceValue(func() *tables {
 	t := &tables{ccc: map[rune]uint8{}, decompose: map[rune][2]rune{}, compose: map[[2]rune]rune{}, second: map[rune]bool{}}
 	blank := new([256]class)
@@ -129,9 +129,9 @@ func (t *tables) mark(fields []string, k class) {
 	each(fields, func(c rune) { t.add(c, k) })
 }
 
-// add gives c one more class.
+// add adds a class to c.
 func (t *tables) add(c rune, k class) {
-	blank := t.pages[len(t.pages)-1] // plane 16 holds private characters only
+	blank := t.pages[len(t.pages)-1] // plane 16 has private-use characters only
 	page := &t.pages[c>>8]
 	if *page == blank {
 		*page = new([256]class)
@@ -169,7 +169,7 @@ func (t *tables) at(s string, i int) (class, int) {
 }
 
 // run returns the end of the characters from i on that have one of the classes
-// in any (have being true) or none of them (false).
+// in any (if have is true), or none of them (if false).
 func (t *tables) run(s string, i int, any class, have bool) int {
 	for i < len(s) {
 		k, n := t.at(s, i)

@@ -1,6 +1,6 @@
-// Command bitcurve measures what a model loses at several sizes and draws it: the
-// divergence from the 16-bit model against bits per weight, and the sensitivity of every
-// module. docs/bits.md shows what it made of one model.
+// Command bitcurve measures and plots the quality of a model at several sizes: the divergence
+// from the 16-bit model by bits per weight, and the sensitivity of every module. docs/bits.md
+// has the results for one model.
 //
 //	go run ./scripts/bitcurve -model DIR -calib FILE -data FILE -out docs/bits
 //
@@ -35,14 +35,14 @@ import (
 // point is one artifact.
 type point struct {
 	Series          string  `json:"series"`
-	Target          float64 `json:"target"` // bits per weight asked for; 0 for the same width everywhere
+	Target          float64 `json:"target"` // requested bits per weight; 0 for the same width everywhere
 	BPW             float64 `json:"bpw"`    // of the projections
 	Predicted       float64 `json:"predicted"`
 	KL              float64 `json:"kl"` // mean, nats per token
 	PerplexityRatio float64 `json:"perplexity_ratio"`
 }
 
-// series is one way to choose bits.
+// series is one method of choosing bits.
 type series struct {
 	name       string
 	compensate string
@@ -75,10 +75,10 @@ func main() {
 	log.SetFlags(0)
 	model := flag.String("model", "", "16-bit checkpoint")
 	calib := flag.String("calib", "", "calibration text")
-	data := flag.String("data", "", "text to measure on")
+	data := flag.String("data", "", "evaluation text")
 	out := flag.String("out", "", "directory to write to")
-	heuristics := flag.Bool("heuristics", false, "measure simpler ways to choose at 3.5 bits per weight instead, without compensation")
-	seqLen := flag.Int("seq-len", 256, "tokens of a calibration sequence and of a window")
+	heuristics := flag.Bool("heuristics", false, "instead, compare simpler methods of allocation at 3.5 bits per weight, without compensation")
+	seqLen := flag.Int("seq-len", 256, "tokens in a calibration sequence and in a window")
 	flag.Parse()
 	if *model == "" || *calib == "" || *data == "" || *out == "" {
 		flag.Usage()
@@ -155,7 +155,7 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 	return drawSensitivity(b.scores, filepath.Join(out, "sensitivity.svg"))
 }
 
-// heuristics prints what the optimum, the ends kept high, and random plans lose.
+// heuristics prints the divergence of the optimal plan, of ends kept high and of random plans.
 func (b *bench) heuristics() error {
 	r := sensitivity.Request{Target: sensitivity.Target{BPW: 3.5}, Bits: []int{2, 4}}
 	best, err := sensitivity.MakePlan(b.scores, b.shape, r)
@@ -184,7 +184,7 @@ func (b *bench) heuristics() error {
 	return nil
 }
 
-// measure makes an artifact and compares it with the 16-bit model.
+// measure quantizes the model and compares the artifact with the 16-bit model.
 func (b *bench) measure(opts quantize.Options) (point, error) {
 	ctx := context.Background()
 	opts.Model, opts.Out, opts.Pool = b.model, filepath.Join(b.dir, "artifact"), b.pool
@@ -207,7 +207,7 @@ func (b *bench) measure(opts quantize.Options) (point, error) {
 	return point{BPW: r.BPW.Projections, KL: e.KL.Mean, PerplexityRatio: e.PerplexityRatio}, nil
 }
 
-// ink is the colours of the series: dark enough on white, light enough on black.
+// ink has the colors of the series, legible on white and on black.
 var ink = []color.Color{
 	color.RGBA{0x99, 0x99, 0x99, 0xff}, color.RGBA{0x77, 0x77, 0x33, 0xff}, color.RGBA{0x44, 0x88, 0xcc, 0xff},
 	color.RGBA{0xcc, 0x44, 0x33, 0xff}, color.RGBA{0x33, 0x99, 0x66, 0xff},
@@ -221,7 +221,7 @@ func newPlot(title, x, y string) *plot.Plot {
 }
 
 func drawCurve(points []point, path string) error {
-	p := newPlot("What few bits cost", "bits per weight of the projections", "mean KL to the 16-bit model, nats per token")
+	p := newPlot("Divergence by bits per weight", "bits per weight of the projections", "mean KL to the 16-bit model, nats per token")
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.Legend.Top = true
 	for i, s := range all {
@@ -249,7 +249,7 @@ func drawCurve(points []point, path string) error {
 
 func drawSensitivity(s *sensitivity.Scores, path string) error {
 	bits := s.Bits[0]
-	p := newPlot(fmt.Sprintf("What each module costs at %d bits", bits), "layer", "predicted KL, nats per token")
+	p := newPlot(fmt.Sprintf("Sensitivity of each module at %d bits", bits), "layer", "predicted KL, nats per token")
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.Legend.Top, p.Legend.XOffs = true, 0
 	kinds := []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}

@@ -1,7 +1,7 @@
-// Command ciexamples runs the examples of docs/ci.md: every ```sh block, and the shell
-// steps of the GitHub and GitLab pipelines as those would run them, in a repository as the
-// page describes it, with the model that the program carries. It then makes the artifact
-// worse and expects the gate to fail.
+// Command ciexamples runs the examples of docs/ci.md: every ```sh block, and the shell steps
+// of the GitHub and GitLab pipelines as these systems run them, in a repository as described
+// on the page, with the embedded model. It then makes the artifact worse and expects the gate
+// to fail.
 package main
 
 import (
@@ -45,10 +45,10 @@ func run() error {
 	if err := prepare(repository); err != nil {
 		return err
 	}
-	// The first block records the baseline, which is then part of the repository.
+	// The first block records the baseline, which then becomes part of the repository.
 	first := examples[0]
 	if first.kind != "sh" {
-		return fmt.Errorf("the first example is of %s; it should record the baseline", first.kind)
+		return fmt.Errorf("the first example is of kind %s, want sh, which records the baseline", first.kind)
 	}
 	if err := first.run(repository); err != nil {
 		return err
@@ -72,8 +72,8 @@ func run() error {
 	return nil
 }
 
-// worse runs the pipeline for GitHub with fewer bits, and expects its gate to fail, with a
-// report.
+// worse runs the GitHub pipeline with fewer bits, and expects its gate to fail and to write
+// its outputs.
 func worse(examples []example, repository, dir string) error {
 	for i, e := range examples {
 		if e.kind != "GitHub" {
@@ -101,7 +101,7 @@ func worse(examples []example, repository, dir string) error {
 	return nil
 }
 
-// prepare makes the repository that the page describes.
+// prepare makes the repository described on the page.
 func prepare(dir string) error {
 	for _, sub := range []string{"text", "tools", "models"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
@@ -124,7 +124,7 @@ func prepare(dir string) error {
 	return writeTexts(filepath.Join(dir, "text/held-out.jsonl"), 2, 24)
 }
 
-// checkOut copies what is committed, or all of it.
+// checkOut copies the committed files, or all files.
 func checkOut(repository, dir string, all bool) error {
 	names := []string{"models", "text", "baseline.json"}
 	if all {
@@ -184,7 +184,7 @@ func (e *stepError) Error() string {
 	return fmt.Sprintf("exit code %d of\n%s\n%s", e.code, e.script, e.output)
 }
 
-// run runs the steps in dir as the system would.
+// run runs the steps in dir like the CI system.
 func (e *example) run(dir string) error {
 	for _, s := range e.steps {
 		args := []string{"--noprofile", "--norc", "-e"}
@@ -205,12 +205,12 @@ func (e *example) run(dir string) error {
 	return nil
 }
 
-// checkOutputs looks for the files that a pipeline keeps, and counts the failures of its
-// JUnit report.
+// checkOutputs checks that the files that a pipeline keeps exist, and the number of failures in
+// its JUnit report.
 func (e *example) checkOutputs(dir string, failures int) error {
 	for _, path := range e.keeps {
 		if _, err := os.Stat(filepath.Join(dir, path)); err != nil {
-			return fmt.Errorf("%s keeps a file that is not there: %v", e.kind, err)
+			return fmt.Errorf("%s keeps a file that does not exist: %v", e.kind, err)
 		}
 		if filepath.Ext(path) != ".xml" {
 			continue

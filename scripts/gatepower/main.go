@@ -1,15 +1,14 @@
-// Command gatepower shows how often a gate reaches each verdict, by the number of windows.
+// Command gatepower estimates how often a gate reaches each verdict, by number of windows.
 //
 //	go run ./scripts/gatepower [flags] BASELINE NEW [BASELINE NEW]...
 //
-// BASELINE and NEW are files that afmq gate --update recorded of two models on one text.
-// Texts of n windows are drawn from the recorded ones by the circular block bootstrap
-// (Politis and Romano, 1992): blocks of consecutive windows, which keep the dependence of
-// neighbours, from random starts. Every such text is judged as afmq gate judges it. An entry
-// has the shares, in per cent, of no worse / worse / inconclusive. The rows "moved to the
-// margin" add a constant to the rises so that their mean is the margin: the share of no
-// worse there is the share of false passes, nominally 2.5 %.
-// scripts/gate-power makes the artifacts and the recordings.
+// BASELINE and NEW are baselines of two models on one text, recorded by afmq gate --update.
+// Texts of n windows are resampled by the circular block bootstrap (Politis and Romano, 1992):
+// blocks of consecutive windows from random starts, which preserve the correlation of
+// neighbours. Each text is tested like in afmq gate. An entry has the shares, in per cent, of
+// no worse / worse / inconclusive. In the rows "moved to the margin" a constant is added to
+// the rises so that their mean is the margin; the share of "no worse" is then that of false
+// passes, nominally 2.5 %. scripts/gate-power makes the artifacts and the recordings.
 package main
 
 import (
@@ -31,7 +30,7 @@ func main() {
 		klRise = flag.Float64("max-kl-rise", 0.002, "margin for the rise of the divergence, nats per token")
 		sizes  = flag.String("windows", "5,8,20,50,100,200,400", "numbers of windows")
 		block  = flag.Int("block", 20, "windows in a block")
-		trials = flag.Int("trials", 2000, "texts drawn for each entry")
+		trials = flag.Int("trials", 2000, "resampled texts per entry")
 	)
 	flag.Parse()
 	if flag.NArg() < 2 || flag.NArg()%2 != 0 {

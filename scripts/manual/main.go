@@ -1,6 +1,5 @@
-// Command manual writes what the program's help says as one page of Markdown, which is
-// docs/commands.md; `go generate ./cmd/afmq` runs it. The man pages are made from the same
-// help by scripts/release.
+// Command manual generates docs/commands.md from the help of the program; `go generate
+// ./cmd/afmq` runs it. scripts/release generates the man pages from the same help.
 package main
 
 import (

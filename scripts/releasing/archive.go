@@ -20,7 +20,7 @@ import (
 // the archive's name and its SHA-256 in hex.
 func makeArchive(dir, version, target string, common map[string][]byte, when time.Time) (string, string, error) {
 	if !slices.Contains(allTargets, target) {
-		return "", "", fmt.Errorf("there is no target %q; there are %s", target, strings.Join(allTargets, ", "))
+		return "", "", fmt.Errorf("unknown target %q; choose from %s", target, strings.Join(allTargets, ", "))
 	}
 	base := "afmq-" + version + "-" + strings.ReplaceAll(target, "/", "-")
 	program := filepath.Join(dir, "program")
@@ -43,9 +43,9 @@ func makeArchive(dir, version, target string, common map[string][]byte, when tim
 	return name, fmt.Sprintf("%x", sha256.Sum256(packed.Bytes())), os.WriteFile(filepath.Join(dir, name), packed.Bytes(), 0o644)
 }
 
-// pack writes files under the folder top as a gzipped tar whose bytes depend on nothing
-// else: names sorted, folders before what is in them, one time, no owner, no name or time in
-// the gzip header. The file called afmq is executable.
+// pack writes files under the directory top as a gzipped tar whose bytes depend only on its
+// arguments: entries are sorted, with directories first, have one time and no owner, and the
+// gzip header has no name and no time. The file called afmq is executable.
 func pack(w io.Writer, top string, files map[string][]byte, when time.Time) error {
 	z, err := gzip.NewWriterLevel(w, gzip.BestCompression)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// commit is what is checked out.
+// commit is the commit that is checked out.
 type commit struct {
 	hash string
 	when time.Time
@@ -24,7 +24,7 @@ func cleanCommit() (commit, error) {
 		return commit{}, err
 	}
 	if first, _, _ := strings.Cut(string(changes), "\n"); first != "" {
-		return commit{}, fmt.Errorf("the tree is dirty (%s); commit or remove what differs", strings.TrimSpace(first))
+		return commit{}, fmt.Errorf("the tree is dirty (%s); commit or remove the changes", strings.TrimSpace(first))
 	}
 	out, err := output("git", "log", "-1", "--format=%H %ct")
 	if err != nil {
@@ -35,8 +35,8 @@ func cleanCommit() (commit, error) {
 	return commit{hash, time.Unix(seconds, 0).UTC()}, err
 }
 
-// build makes the program for a target, "" for this machine. What the environment could
-// change in it is set here.
+// build builds the program for a target, "" for this machine. It sets every environment
+// variable that could affect the result.
 func build(path, version, target string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false",
 		"-ldflags", "-s -w -buildid= -X main.version="+version, "-o", path, "./cmd/afmq")
@@ -51,7 +51,7 @@ func build(path, version, target string) error {
 	return nil
 }
 
-// output runs a command and returns what it prints.
+// output runs a command and returns its output.
 func output(name string, args ...string) ([]byte, error) {
 	var stderr bytes.Buffer
 	cmd := exec.Command(name, args...)

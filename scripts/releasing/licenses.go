@@ -10,7 +10,7 @@ import (
 )
 
 // licenses returns the license texts of Go and of every module that is linked into the
-// program on some target, which binaries have to carry.
+// program on any target. Binary distributions must include them.
 func licenses() ([]byte, error) {
 	dirs := map[string]string{} // module and version -> directory
 	for _, target := range allTargets {
@@ -56,7 +56,7 @@ func licenses() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// licenseFiles returns the files of a module's directory that hold its license and notices.
+// licenseFiles returns the license and notice files in a module's directory.
 func licenseFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

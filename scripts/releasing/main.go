@@ -1,13 +1,13 @@
 // Command releasing makes the archives of a release, for scripts/release.
 //
-// dist/VERSION receives afmq-VERSION-OS-ARCH.tar.gz for Linux and macOS on amd64 and arm64,
-// and SHA256SUMS. An archive has the program, LICENSE and the licenses of what is linked
-// into it, README.md, the man pages and the completion scripts.
+// The archives are dist/VERSION/afmq-VERSION-OS-ARCH.tar.gz for Linux and macOS on amd64 and
+// arm64, with SHA256SUMS. An archive has the program, LICENSE and the licenses of the linked
+// modules, README.md, the man pages and the completion scripts.
 //
-// The same commit and the same Go make the same bytes, wherever the checkout lies:
-// binaries without cgo, paths (-trimpath), build ID and version control stamp (a commit's hash
-// would be there in a clone and not in an unpacked archive; the version says enough);
-// archives with sorted names, the commit's time, and no owner. A dirty tree is refused.
+// Releases are reproducible: the same commit and Go version give the same bytes in any
+// directory. Binaries are built without cgo, paths (-trimpath), build ID and version control
+// stamp, which would be present in a clone but not in an unpacked archive. Archives have sorted
+// names, the commit's time, and no owner. A dirty tree is refused.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	"afmq/internal/manual"
 )
 
-// allTargets are the systems that a release serves.
+// allTargets are the platforms of a release.
 var allTargets = []string{"darwin/amd64", "darwin/arm64", "linux/amd64", "linux/arm64"}
 
 func main() {
@@ -33,7 +33,7 @@ func main() {
 	}
 }
 
-// versionForm is that of Semantic Versioning without build metadata: 0.2.0, 1.0.0-rc.1.
+// versionForm is a version of Semantic Versioning without build metadata: 0.2.0, 1.0.0-rc.1.
 var versionForm = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?$`)
 
 func run(args, targets []string) error {
@@ -78,7 +78,7 @@ func run(args, targets []string) error {
 	if now, err := cleanCommit(); err != nil {
 		return err
 	} else if now != from {
-		return fmt.Errorf("the checkout went from commit %.12s to %.12s meanwhile", from.hash, now.hash)
+		return fmt.Errorf("the checkout changed from commit %.12s to %.12s during the build", from.hash, now.hash)
 	}
 	if err := os.Chmod(staged, 0o755); err != nil {
 		return err
@@ -90,7 +90,7 @@ func run(args, targets []string) error {
 	return nil
 }
 
-// documents returns the files that every archive has, by name.
+// documents returns the files of every archive except the program, by name.
 func documents(version string) (map[string][]byte, error) {
 	dir, err := os.MkdirTemp("", "afmq-release")
 	if err != nil {
@@ -98,12 +98,12 @@ func documents(version string) (map[string][]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	program := filepath.Join(dir, "afmq")
-	if err := build(program, version, ""); err != nil { // for this machine, to ask it
+	if err := build(program, version, ""); err != nil { // for this machine, to generate the documents
 		return nil, err
 	}
 	ask := manual.Program(program)
 	if said, err := manual.Version(ask); err != nil || said != version {
-		return nil, fmt.Errorf("the program says that it is version %q, not %q (%v)", said, version, err)
+		return nil, fmt.Errorf("the program reports version %q, not %q (%v)", said, version, err)
 	}
 	files := map[string][]byte{}
 	for _, name := range []string{"LICENSE", "README.md", "CHANGELOG.md"} {

@@ -23,7 +23,7 @@ func TestVersionForm(t *testing.T) {
 	}
 }
 
-// A wrong command line is refused before anything is looked at.
+// A wrong command line is refused before anything else is checked.
 func TestRefusals(t *testing.T) {
 	for _, args := range [][]string{nil, {"0.2.0", "more"}, {"latest"}} {
 		err := run(args, allTargets)

@@ -1,11 +1,11 @@
-// Command testreport opens pages of `afmq report` in a headless Chromium and fails if one
-// asks for anything beyond itself, complains on the console, is wider than its window, lacks
-// a heading, or cannot be read. It leaves screenshots and a print of each.
+// Command testreport opens pages of `afmq report` in headless Chromium. It fails on a network
+// request, a console message, a page wider than its window, a missing heading, and text that
+// is too small or has too little contrast. It writes screenshots and a PDF of each page.
 //
 //	go run . -out DIR PAGE.html=PAGE.json...
 //
-// PAGE.json is what `afmq report --json` printed when it wrote PAGE.html. Before anything
-// else it makes sure that it would notice, with a page that does all of this wrong.
+// PAGE.json is the output of `afmq report --json` for PAGE.html. It first opens a page with
+// all of these faults and checks that each is detected.
 package main
 
 import (
@@ -37,7 +37,7 @@ func main() {
 	}
 }
 
-// wanted is what a page must show.
+// wanted has the sections that a page must have.
 type wanted struct {
 	Sections []struct {
 		ID    string `json:"id"`
@@ -51,8 +51,8 @@ func run(out, chromium string, pages []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	// Run as root, as in a container, Chromium refuses its sandbox; a page under test is
-	// our own. A name server that knows no name keeps even a broken page from the network.
+	// Chromium refuses to run its sandbox as root, as in a container; the pages are our own.
+	// A resolver without names keeps even a broken page from the network.
 	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox,
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND"), chromedp.Flag("hide-scrollbars", true))
 	ctx, cancel = chromedp.NewExecAllocator(ctx, opts...)
@@ -83,7 +83,7 @@ func run(out, chromium string, pages []string) error {
 			return fmt.Errorf("%s lists %d sections", object, len(w.Sections))
 		}
 		for _, v := range views {
-			complaints, err := look(ctx, page, v, &w, out)
+			complaints, err := inspect(ctx, page, v, &w, out)
 			if err != nil {
 				return fmt.Errorf("%s at %s: %w", page, v, err)
 			}
@@ -99,7 +99,7 @@ func run(out, chromium string, pages []string) error {
 	return errors.Join(failed...)
 }
 
-// checkTheChecks opens a page with every fault and makes sure that each is named.
+// checkTheChecks opens a page with every fault and checks that each is reported.
 func checkTheChecks(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "testreport-")
 	if err != nil {
@@ -117,14 +117,14 @@ func checkTheChecks(ctx context.Context) error {
 	if err := json.Unmarshal([]byte(`{"sections":[{"id":"size","title":"Size"},{"id":"curve","title":"Curve"}]}`), &w); err != nil {
 		return err
 	}
-	complaints, err := look(ctx, page, views[0], &w, "")
+	complaints, err := inspect(ctx, page, views[0], &w, "")
 	if err != nil {
 		return err
 	}
 	all := strings.Join(complaints, "\n")
-	for _, must := range []string{"asks for http://example.invalid/a.png", "console: oops", "missing is not defined", "is 3", "heading of size", "heading of curve", "contrast", "pixels tall", "beyond its drawing"} {
+	for _, must := range []string{"requests http://example.invalid/a.png", "console: oops", "missing is not defined", "is 3", "heading of size", "heading of curve", "contrast", "pixels tall", "beyond its drawing"} {
 		if !strings.Contains(all, must) {
-			return fmt.Errorf("the checks did not notice a fault (%q); they said:\n%s", must, all)
+			return fmt.Errorf("the checks did not detect a fault (%q); they reported:\n%s", must, all)
 		}
 	}
 	return nil

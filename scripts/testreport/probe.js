@@ -7,11 +7,11 @@ function (sections) {
   for (const s of sections) {
     const heading = document.querySelector(`section#${s.id} > h2`);
     if (!heading || heading.textContent !== s.title || heading.getClientRects().length === 0) {
-      wrong.push(`the heading of ${s.id} is not there: ${heading && heading.textContent}`);
+      wrong.push(`the heading of ${s.id} is missing: ${heading && heading.textContent}`);
     }
   }
 
-  // Text in drawings is large enough and lies inside them.
+  // Text in plots has a minimum size and is inside the plot.
   for (const svg of document.querySelectorAll("svg.plot")) {
     const box = svg.getBoundingClientRect();
     if (box.width === 0) continue;
@@ -23,7 +23,7 @@ function (sections) {
     if (!svg.querySelector("title")) wrong.push("a drawing has no title");
   }
 
-  // Text differs enough from what is behind it (WCAG 2, level AA).
+  // Contrast of text and background (WCAG 2, level AA).
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgb = (paints) => {
     canvas.fillStyle = "#fff";

@@ -62,8 +62,8 @@ func TestDrawsBothSizesWithoutThePointThatHasNoPlace(t *testing.T) {
 	if want := "0 0 800 320|0 0 340 260|0 0 28 14|0 0 28 14"; strings.Join(boxes, "|") != want {
 		t.Errorf("view boxes are %v", boxes)
 	}
-	if c.Left() != 1 {
-		t.Errorf("%d points have no place on a logarithmic axis; one is 0", c.Left())
+	if c.Omitted() != 1 {
+		t.Errorf("%d points are omitted from the logarithmic axis, want 1", c.Omitted())
 	}
 	titles, _ := texts(t, string(out), "title", "")
 	if strings.Join(titles, "|") != "divergence against size|first|divergence against size|first" {
@@ -75,8 +75,8 @@ func TestDrawsBothSizesWithoutThePointThatHasNoPlace(t *testing.T) {
 	}
 }
 
-// A scale is checked by hand: from 2 to 4 bits with 5 % of room on either side, over 728
-// pixels from 58.
+// A scale is compared with a computation by hand: from 2 to 4 bits with a margin of 5 % on both
+// sides, over 728 pixels from 58.
 func TestPointsStandWhereTheScaleSays(t *testing.T) {
 	c := &Chart{Title: "t", Series: []Series{{Marks: true, Points: []Point{{X: 2, Y: 10, Ring: true}, {X: 4, Y: 30, Ring: true}}}}}
 	out, err := c.HTML()
@@ -86,10 +86,10 @@ func TestPointsStandWhereTheScaleSays(t *testing.T) {
 	_, x := texts(t, string(out), "circle", "cx")
 	_, y := texts(t, string(out), "circle", "cy")
 	if x[0] != "91.1" || x[1] != "752.9" { // 58 + 728·(0.1/2.2), 58 + 728·(2.1/2.2)
-		t.Errorf("the points stand at %v", x)
+		t.Errorf("the points are at %v", x)
 	}
 	if y[0] != "264.7" || y[1] != "39.3" { // 276 − 248·(1/22), 276 − 248·(21/22)
-		t.Errorf("the points stand at height %v", y)
+		t.Errorf("the points are at height %v", y)
 	}
 }
 
@@ -114,7 +114,7 @@ func TestHostileTextStaysText(t *testing.T) {
 		}
 	}
 	if n != 8 { // tick, x label, rule and point, in both sizes
-		t.Errorf("the text stands %d times unchanged in %q", n, labels)
+		t.Errorf("the unescaped text occurs %d times in %q", n, labels)
 	}
 }
 
@@ -140,7 +140,7 @@ func TestTicks(t *testing.T) {
 		for _, tick := range s.ticks {
 			got = append(got, tick.Label)
 			if at := s.at(tick.At); at < 0 || at > 100 {
-				t.Errorf("%v: tick %s stands at %v", c.values, tick.Label, at)
+				t.Errorf("%v: tick %s is at %v", c.values, tick.Label, at)
 			}
 		}
 		if strings.Join(got, " ") != c.want {

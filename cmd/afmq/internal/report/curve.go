@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"afmq/cmd/afmq/internal/chart"
-	"afmq/pkg/eval"
 )
 
 // Curve is divergence against bits per weight, for each setting.
@@ -18,11 +17,11 @@ type Curve struct {
 type CurveGroup struct {
 	Setting Setting       `json:"setting"`
 	Points  []CurvePoint  `json:"points"` // by bits per weight
-	Plot    template.HTML `json:"-"`      // of more than one point
-	Zero    int           `json:"-"`      // points without divergence, which a logarithm cannot show
+	Plot    template.HTML `json:"-"`      // empty for a single point
+	Zero    int           `json:"-"`      // points with divergence 0, which a logarithmic axis omits
 }
 
-// CurvePoint is an artifact, or one with an adapter.
+// CurvePoint is an artifact, with or without an adapter.
 type CurvePoint struct {
 	Name    string  `json:"name"`
 	Adapter string  `json:"adapter,omitempty"`
@@ -65,7 +64,7 @@ func (s *sources) curve() (any, error) {
 	return d, nil
 }
 
-// draw joins the artifacts of one recipe, and leaves those with adapters apart.
+// draw connects the artifacts of one recipe by a line. Artifacts with adapters are separate points.
 func (g *CurveGroup) draw() (err error) {
 	c := chart.Chart{
 		Title: fmt.Sprintf("KL divergence against bits per weight on %s", g.Setting.Data),
@@ -93,55 +92,9 @@ func (g *CurveGroup) draw() (err error) {
 		}
 		c.Series[i].Points = append(c.Series[i].Points, point)
 	}
-	g.Zero = c.Left()
+	g.Zero = c.Omitted()
 	if shown > 1 {
 		g.Plot, err = c.HTML()
 	}
 	return err
-}
-
-// Evaluation is all figures of all models, for each setting.
-type Evaluation struct {
-	Groups []EvaluationGroup `json:"groups"`
-}
-
-// EvaluationGroup is the figures of one setting.
-type EvaluationGroup struct {
-	Setting   Setting   `json:"setting"`
-	Tokens    int       `json:"tokens"`
-	Reference float64   `json:"reference_perplexity,omitempty"` // 0 without a reference
-	Rows      []EvalRow `json:"rows"`
-}
-
-// Decimals returns how many the columns of divergences are written with: so many that the
-// largest number of each has four digits.
-func (g *EvaluationGroup) Decimals() (d struct{ Median, P99, P999, Max int }) {
-	var most eval.Divergence
-	for _, r := range g.Rows {
-		if c := r.Evaluation.Comparison; c != nil {
-			most.Median, most.P99 = max(most.Median, c.KL.Median), max(most.P99, c.KL.P99)
-			most.P999, most.Max = max(most.P999, c.KL.P999), max(most.Max, c.KL.Max)
-		}
-	}
-	d.Median, d.P99, d.P999, d.Max = decimals(most.Median), decimals(most.P99), decimals(most.P999), decimals(most.Max)
-	return d
-}
-
-func (s *sources) evaluation() (any, error) {
-	if len(s.evals) == 0 {
-		return nil, nil
-	}
-	d := &Evaluation{}
-	for _, g := range s.evals {
-		e := EvaluationGroup{Setting: g.setting, Tokens: g.rows[0].Evaluation.Tokens}
-		for _, r := range g.rows {
-			if c := r.Evaluation.Comparison; c != nil && e.Reference == 0 {
-				e.Reference = c.ReferencePerplexity
-			}
-			r.File = show(r.File)
-			e.Rows = append(e.Rows, r)
-		}
-		d.Groups = append(d.Groups, e)
-	}
-	return d, nil
 }

@@ -10,8 +10,8 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// devices is what devices make of the artifact and, where there are scores, of the optimal
-// plans with somewhat more and fewer bits.
+// devices returns the estimates for the artifact and, with scores, for the optimal plans with
+// slightly more and fewer bits per weight.
 func (s *sources) devices() (any, error) {
 	if len(s.profiles) == 0 {
 		return nil, nil
@@ -20,7 +20,7 @@ func (s *sources) devices() (any, error) {
 		return nil, err
 	}
 	this := device.Variant{Name: "this artifact", BPW: s.art.manifest.BPW.Projections, Work: device.NewWork(s.art.config, s.art.layout)}
-	variants, notes := []device.Variant{this}, []string{"Neighbours in bits per weight need --scores."}
+	variants, notes := []device.Variant{this}, []string{"Add --scores to estimate plans with slightly more and fewer bits per weight."}
 	if s.scores != nil {
 		scores, request, center, err := s.neighbours()
 		if err != nil {
@@ -31,15 +31,15 @@ func (s *sources) devices() (any, error) {
 			return nil, err
 		}
 		if m := s.art.manifest.Plan; scores.GroupRows != s.scores.GroupRows || m.RowScale != s.scores.RowScale {
-			notes = append(notes, "The scores were made with another storage than the artifact's; sizes are of the artifact's.")
+			notes = append(notes, "The scores were made with other group sizes or row scales than the artifact; sizes are those of the artifact's storage.")
 		}
 	}
 	return device.NewGuide(s.profiles, s.art.config, s.opts.Use, variants, notes)
 }
 
-// neighbours returns what plans beside the artifact are made of: the scores, stored as
-// the artifact is; the request of the plan, if there is one, with what the artifact keeps
-// or does with its head; and the bits per weight in the middle.
+// neighbours returns the inputs of the plans near the artifact: the scores with the storage of
+// the artifact; the request of the plan, if there is one, with overrides for the matrices that the
+// artifact does not quantize and for its head; and the bits per weight to center on.
 func (s *sources) neighbours() (*sensitivity.Scores, sensitivity.Request, float64, error) {
 	scores, m := *s.scores, s.art.manifest
 	scores.GroupRows, scores.RowScale = m.Plan.GroupRows, m.Plan.RowScale
@@ -68,7 +68,7 @@ func (s *sources) neighbours() (*sensitivity.Scores, sensitivity.Request, float6
 	return &scores, r, center, nil
 }
 
-// cost is the summed score of the artifact's bits, nil if some of them have none.
+// cost returns the sum of the scores at the artifact's bits, nil if a score is missing.
 func (s *sources) cost() *float64 {
 	sum, next := 0.0, 0
 	for i := range s.art.layout {

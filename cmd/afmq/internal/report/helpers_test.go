@@ -24,8 +24,8 @@ import (
 
 var bg = context.Background()
 
-// The fixture, made once: the demo model, its artifacts at 3.3 bits on average by the scores and
-// the plan beside, at 4 and at 2 bits, and an artifact of another model.
+// The fixture, made once: the demo model; its artifacts at 3.3 bits on average, with scores and
+// plan, at 4 and at 2 bits; and an artifact of another model.
 var (
 	pool    *compute.Pool
 	fixture string
@@ -104,7 +104,7 @@ func makeFixture() error {
 	return os.WriteFile(in("recovered", "metrics.jsonl"), []byte(metrics), 0o666)
 }
 
-// recoveryFiles is what `afmq recover` leaves of two ranks after four steps.
+// recoveryFiles are the outputs of `afmq recover` with two ranks after four steps.
 func recoveryFiles(artifact string) (record, metrics string) {
 	adapter := func(rank int, after float64) string {
 		return fmt.Sprintf(`{"rank":%d,"path":"rank-%[1]d","last":"rank-%[1]d-last","bytes":%d,"params":100,"tokens":256,"step":3,"bpw_with_adapter":%g,
@@ -123,7 +123,7 @@ func recoveryFiles(artifact string) (record, metrics string) {
 	return record, metrics
 }
 
-// figures returns an evaluation whose numbers fit together.
+// figures returns an evaluation with consistent figures.
 func figures(nats, kl float64, tokens int) map[string]any {
 	e := map[string]any{
 		"protocol": "chunk", "ctx": 128, "tokens": tokens, "nats_per_token": nats, "perplexity": math.Exp(nats), "perplexity_se": 0.5,
@@ -155,7 +155,7 @@ func writeEval(t testing.TB, dir, name, model string, nats, kl float64, change f
 	return path
 }
 
-// everything is the options of a report on the mixed artifact with all that there is.
+// everything returns the options of a report on the mixed artifact with all sections.
 func everything(t testing.TB) Options {
 	dir := t.TempDir()
 	with := func(e map[string]any) {
@@ -202,7 +202,7 @@ func mustMake(t testing.TB, o Options) (*Report, string) {
 type element struct {
 	name  string
 	attrs map[string]string
-	text  string // its own
+	text  string // without that of its children
 }
 
 // parse returns the elements of a page in order, and fails on one that is not well-formed.

@@ -20,11 +20,11 @@ func mustMetrics(t *testing.T, lines string) []recovery.Metric {
 	return m
 }
 
-// evil is a name that would do harm in markup, in a style, in an attribute, in a template,
-// in a shell and in the direction of the text.
+// evil is a name with markup, CSS, attribute, template and shell injections, and a character
+// that reverses the direction of text.
 const evil = `"><img src=x onerror=alert(1)><script>'{{.}}'` + "`$(id)`; * <b>&amp;\u202e\n\x01"
 
-// The elements and attributes that a page is made of; none of them runs or loads anything.
+// The allowed elements and attributes of a page; none of them runs or loads anything.
 var (
 	elements = strings.Fields(`html head meta link title style body header h1 h2 h3 p nav a main section figure div span svg rect path circle text g
 		ul li i table caption thead tbody tfoot tr th td dl dt dd pre code footer br`)
@@ -32,7 +32,8 @@ var (
 		viewBox preserveAspectRatio x y dx dy cx cy r width height d text-anchor`)
 )
 
-// harmless fails on anything that could run, load or lead away.
+// harmless fails on elements and attributes that could run scripts, load resources or link
+// elsewhere.
 func harmless(t *testing.T, page string) {
 	t.Helper()
 	for _, e := range parse(t, page) {
@@ -77,7 +78,7 @@ func TestHostileNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What a manifest says of itself is anyone's text too.
+	// Texts in a manifest are untrusted too.
 	m.ToolVersion, m.Arithmetic, m.Plan.Compensation, m.Plan.Modules[0].Warning = evil, evil, evil, evil
 	manifest, digest, err := m.Encode()
 	if err != nil {
@@ -106,7 +107,7 @@ func TestHostileNames(t *testing.T) {
 	if want := `\u202e\u000a\u0001`; strings.Count(page, want) < 8 {
 		t.Errorf("the name is written out %d times", strings.Count(page, want))
 	}
-	// The commands of missing sections take the name for one word.
+	// In the commands of missing sections the name is one quoted word.
 	r, page := mustMake(t, Options{Artifact: art})
 	harmless(t, page)
 	for _, s := range r.Sections {
@@ -123,7 +124,7 @@ func write(t *testing.T, path string, data []byte) {
 	}
 }
 
-// replaced copies a file with some of its text replaced, which must be there.
+// replaced copies a file with some of its text replaced; the text must occur.
 func replaced(t *testing.T, from, to string, pairs ...string) {
 	t.Helper()
 	data, err := os.ReadFile(from)

@@ -19,7 +19,7 @@ var pageText string
 //go:embed page.css
 var pageCSS template.CSS
 
-// colors is how many the charts tell apart.
+// colors is the number of different series colors.
 const colors = 7
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
@@ -65,7 +65,7 @@ func (r *Report) Write(path string) (int, error) {
 	return len(data), disk.WriteNewFile(path, data)
 }
 
-// nats writes a divergence with the decimals that its size deserves.
+// nats formats a divergence with a number of decimals that depends on its magnitude.
 func nats(v float64) string {
 	switch {
 	case v == 0:
@@ -78,7 +78,7 @@ func nats(v float64) string {
 	return fmt.Sprintf("%.3f", v)
 }
 
-// decimals returns how many give a number four digits, 2 to 7.
+// decimals returns the number of decimals, 2 to 7, that gives a number four digits.
 func decimals(most float64) int {
 	if !(most > 0) {
 		return 2
@@ -86,8 +86,8 @@ func decimals(most float64) int {
 	return min(max(3-int(math.Floor(math.Log10(most))), 2), 7)
 }
 
-// thousandths chooses a power of a thousand as the unit of a table whose largest number is
-// most, and how many decimals it gets.
+// thousandths returns the unit of a table whose largest number is most, which is a power of a
+// thousand, the number of decimals, and the label of the unit.
 func thousandths(most float64) (unit float64, decimals int, label string) {
 	if !(most > 0) {
 		return 1, 3, ""
@@ -112,7 +112,7 @@ func superscript(n int) string {
 	return strings.NewReplacer("-", "⁻", "0", "⁰", "1", "¹", "2", "²", "3", "³", "4", "⁴", "5", "⁵", "6", "⁶", "7", "⁷", "8", "⁸", "9", "⁹").Replace(fmt.Sprint(n))
 }
 
-// round keeps some decimals, for numbers that go into a style.
+// round rounds to a number of decimals, for numbers in a style attribute.
 func round(v float64, decimals int) float64 {
 	p := math.Pow(10, float64(decimals))
 	return math.Round(v*p) / p

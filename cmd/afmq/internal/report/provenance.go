@@ -7,12 +7,12 @@ import (
 	"afmq/internal/units"
 )
 
-// Provenance is where the artifact comes from, as its manifest says.
+// Provenance is the origin of the artifact according to its manifest.
 type Provenance struct {
 	Facts []Fact `json:"facts"`
 }
 
-// Fact is one line of it.
+// Fact is one entry of the provenance.
 type Fact struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -28,7 +28,7 @@ func (s *sources) provenance() (any, error) {
 		scales = "with row scales"
 	}
 	d := &Provenance{Facts: []Fact{
-		{"Content hash", m.ContentHash, "identifies the tensors; adapters are bound to it", true},
+		{"Content hash", m.ContentHash, "identifies the tensors; adapters refer to it", true},
 		{"Source digest", m.Source.Digest, fmt.Sprintf("of the checkpoint: its config and %s tensors", units.Thousands(int64(len(m.Source.Tensors)))), true},
 		{"Tokenizer", m.Tokenizer, "SHA-256 of tokenizer.json", true},
 		{"Method", show(fmt.Sprintf("groups of %d rows %s, compensation %s", p.GroupRows, scales, p.Compensation)), "", false},
@@ -40,7 +40,7 @@ func (s *sources) provenance() (any, error) {
 			Fact{"Calibration", c.Digest, fmt.Sprintf("SHA-256 of %s tokens in sequences of %s, seed %d", units.Thousands(int64(c.Tokens)), units.Thousands(int64(c.SeqLen)), c.Seed), true},
 			Fact{"Calibration files", strings.Join(c.Files, "\n"), "SHA-256 of each", true})
 	} else {
-		d.Facts = append(d.Facts, Fact{"Calibration", "none", "no text was looked at", false})
+		d.Facts = append(d.Facts, Fact{"Calibration", "none", "no text was used", false})
 	}
 	for _, f := range m.Files {
 		d.Facts = append(d.Facts, Fact{show(f.Name), f.SHA256, fmt.Sprintf("SHA-256 of %s bytes", units.Thousands(f.Bytes)), true})

@@ -23,7 +23,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// outline is the skeleton of a page: sections, headings, drawings, tables with their
+// outline returns the structure of a page: sections, headings, plots, tables with their
 // columns and rows.
 func outline(t *testing.T, page string) string {
 	var b strings.Builder
@@ -73,8 +73,9 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// TestOutline holds the structure of two reports, with everything and with nothing, to
-// what was looked at in a browser (scripts/test-report).
+// TestOutline compares the structure of two reports, with all sections and with as few as
+// possible, with files that were reviewed together with the pages in a browser
+// (scripts/test-report).
 func TestOutline(t *testing.T) {
 	_, full := mustMake(t, everything(t))
 	golden(t, "full.txt", strings.ReplaceAll(outline(t, full), fixture, "FIXTURE"))
@@ -82,8 +83,8 @@ func TestOutline(t *testing.T) {
 	golden(t, "bare.txt", strings.ReplaceAll(outline(t, bare), fixture, "FIXTURE"))
 }
 
-// TestFiguresAreThoseOfTheFiles holds what a report says to its sources, read by other
-// ways.
+// TestFiguresAreThoseOfTheFiles compares the figures of a report with its input files, read
+// independently.
 func TestFiguresAreThoseOfTheFiles(t *testing.T) {
 	r, _ := mustMake(t, everything(t))
 	data := map[string]any{}
@@ -153,9 +154,9 @@ func TestFiguresAreThoseOfTheFiles(t *testing.T) {
 	if this != 2 { // with and without the adapter
 		t.Errorf("%d points are of this artifact", this)
 	}
-	looks := data["training"].(*Training).Runs[0].Looks
-	if len(looks) != 2 || looks[1].Tokens != 256 || *looks[1].Values[0] != 0.03 || *looks[1].Values[1] != 0.015 {
-		t.Errorf("the looks at held-out text are %+v", looks)
+	evaluations := data["training"].(*Training).Runs[0].Evaluations
+	if len(evaluations) != 2 || evaluations[1].Tokens != 256 || *evaluations[1].Values[0] != 0.03 || *evaluations[1].Values[1] != 0.015 {
+		t.Errorf("the evaluations on held-out text are %+v", evaluations)
 	}
 	guide := data["devices"].(*device.Guide)
 	if len(guide.Devices) != 2 || len(guide.Devices[0].Rows) != 5 || len(guide.Notes) != 0 || guide.Use != (device.Use{Ctx: 512, Prompt: 128}) {
@@ -165,7 +166,7 @@ func TestFiguresAreThoseOfTheFiles(t *testing.T) {
 	if row.Name != "this artifact" || row.WeightBytes != m.Ledger.Total-m.Ledger.Container || row.BPW != m.BPW.Projections {
 		t.Errorf("the artifact's row is %+v", row)
 	}
-	if cost := data["plan"].(*Choice).Cost; math.Abs(*row.Cost/cost-1) > 1e-12 { // by the scores, and by the plan
+	if cost := data["plan"].(*Choice).Cost; math.Abs(*row.Cost/cost-1) > 1e-12 { // from the scores, and from the plan
 		t.Errorf("the artifact costs %v, its plan %v", *row.Cost, cost)
 	}
 	for _, w := range []struct{ id, want string }{{"recovery", `"rank":4`}, {"sensitivity", `"method":"weight"`}, {"plan", `"optimal":true`}} {
@@ -176,7 +177,7 @@ func TestFiguresAreThoseOfTheFiles(t *testing.T) {
 	}
 }
 
-// TestSameBytes holds the page of one thread to that of three.
+// TestSameBytes compares the page made with one thread with that of three.
 func TestSameBytes(t *testing.T) {
 	o := everything(t)
 	_, want := mustMake(t, o)
@@ -224,8 +225,8 @@ func TestLossIsTheMeanOfSteps(t *testing.T) {
 	}
 }
 
-// TestArtifactOfNoPlan estimates an artifact that keeps a matrix as it is and has no scores
-// of some of its bits, from scores of another storage.
+// TestArtifactOfNoPlan estimates an artifact with an unquantized matrix and with bits that have
+// no scores, from scores with other group sizes.
 func TestArtifactOfNoPlan(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "kept")
@@ -244,14 +245,14 @@ func TestArtifactOfNoPlan(t *testing.T) {
 			continue
 		}
 		g := s.Data.(*device.Guide)
-		if g.Notes[len(g.Notes)-1] != "The scores were made with another storage than the artifact's; sizes are of the artifact's." {
+		if g.Notes[len(g.Notes)-1] != "The scores were made with other group sizes or row scales than the artifact; sizes are those of the artifact's storage." {
 			t.Errorf("the notes are %q", g.Notes)
 		}
 		for _, row := range g.Devices[0].Rows {
 			if (row.Cost == nil) != (row.Name == "this artifact") {
 				t.Errorf("row %+v", row)
 			}
-			// Every variant keeps the matrix: 128·352 weights of 16 bits.
+			// The matrix is unquantized in every variant: 128·352 weights of 16 bits.
 			if row.WeightBytes < 128*352*2+270336 {
 				t.Errorf("%s takes %d bytes", row.Name, row.WeightBytes)
 			}
@@ -277,7 +278,7 @@ func TestDecimals(t *testing.T) {
 	}
 }
 
-// Evaluations whose references were computed in another arithmetic are kept apart.
+// Evaluations whose references were computed in different arithmetics are in separate groups.
 func TestReferenceCompute(t *testing.T) {
 	opts := everything(t)
 	first, err := os.ReadFile(opts.Evals[0])

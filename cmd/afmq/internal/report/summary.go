@@ -9,7 +9,7 @@ import (
 	"afmq/pkg/eval"
 )
 
-// Summary is the figures that matter most.
+// Summary has the main figures.
 type Summary struct {
 	Parameters int64                  `json:"parameters"`
 	BPW        artifact.BitsPerWeight `json:"bpw"`
@@ -23,14 +23,14 @@ type Summary struct {
 	Tiles      []Tile                 `json:"-"`
 }
 
-// AdapterSize is the bits per weight of the model with an adapter.
+// AdapterSize has the bits per weight of the model with an adapter.
 type AdapterSize struct {
 	Dir  string  `json:"dir"`
 	Rank int     `json:"rank"`
 	BPW  float64 `json:"bpw_with_adapter"`
 }
 
-// Tile is one figure with what it is.
+// Tile is one figure with its label and a note.
 type Tile struct{ Label, Value, Note string }
 
 func (s *sources) summary() (any, error) {
@@ -67,7 +67,7 @@ func (s *sources) summary() (any, error) {
 	return d, nil
 }
 
-// findEvaluation takes the first evaluation of the artifact without an adapter.
+// findEvaluation uses the first evaluation of the artifact without an adapter.
 func (d *Summary) findEvaluation(groups []evalGroup) {
 	for i := range groups {
 		for _, row := range groups[i].rows {
@@ -76,44 +76,4 @@ func (d *Summary) findEvaluation(groups []evalGroup) {
 			}
 		}
 	}
-}
-
-// Size says what the bytes of model.safetensors are for.
-type Size struct {
-	Parts  []Part `json:"parts"`
-	Total  int64  `json:"total"`
-	Source int64  `json:"source_bytes"`
-}
-
-// Part is bytes with one use.
-type Part struct {
-	Name  string  `json:"name"`
-	Bytes int64   `json:"bytes"`
-	Share float64 `json:"share"` // of the total
-	Color int     `json:"-"`
-	// X and Width are in thousandths of the checkpoint's size, or of the artifact's where
-	// that is larger.
-	X     float64 `json:"-"`
-	Width float64 `json:"-"`
-}
-
-func (s *sources) size() (any, error) {
-	l := s.art.manifest.Ledger
-	d := &Size{Total: l.Total, Source: s.art.source}
-	x, scale := 0.0, 1000/float64(max(l.Total, d.Source, 1))
-	for i, p := range []Part{
-		{Name: "Indices", Bytes: l.Indices}, {Name: "Look-up tables", Bytes: l.LUT}, {Name: "Row scales", Bytes: l.RowScale},
-		{Name: "Embedding and head, 8 bit", Bytes: l.Embedding}, {Name: "Norms, biases, kept matrices", Bytes: l.Other}, {Name: "File header", Bytes: l.Container},
-	} {
-		p.Color, p.X, p.Width = i, x, float64(p.Bytes)*scale
-		p.Share = float64(p.Bytes) / math.Max(float64(l.Total), 1)
-		x += p.Width
-		d.Parts = append(d.Parts, p)
-	}
-	return d, nil
-}
-
-// SourceWidth is the length of the checkpoint's bar.
-func (d *Size) SourceWidth() float64 {
-	return 1000 * float64(d.Source) / float64(max(d.Total, d.Source, 1))
 }

@@ -16,13 +16,13 @@ import (
 	"afmq/pkg/fault"
 )
 
-// evalSchema is the version of an evaluation that is read.
+// evalSchema is the supported version of an evaluation.
 const evalSchema = "afmq.eval/v1"
 
 const maxEvalBytes = 4 << 20
 
-// evalFile is the JSON object of `afmq eval-perplexity --json`, as far as a report needs
-// it. Keys that it does not know are left alone: a version may gain some.
+// evalFile has the keys of `afmq eval-perplexity --json` that a report uses. Unknown keys are
+// ignored, because a version may gain keys.
 type evalFile struct {
 	file   string
 	Schema string `json:"schema"`
@@ -43,7 +43,7 @@ type evalAdapter struct {
 	*eval.Result
 }
 
-// Setting is what figures must share to be compared.
+// Setting is what evaluations must have in common to be comparable.
 type Setting struct {
 	Data     string `json:"data"`
 	Protocol string `json:"protocol"`
@@ -52,14 +52,14 @@ type Setting struct {
 	Compute  string `json:"compute"`
 }
 
-// evalGroup is evaluations of one setting, in the order given.
+// evalGroup has the evaluations of one setting, in the order of the command line.
 type evalGroup struct {
 	setting Setting
 	rows    []EvalRow
 	first   string // the file of the first row, for errors
 }
 
-// EvalRow is one model, or one model with an adapter, on a text.
+// EvalRow is the evaluation of one model, with or without an adapter.
 type EvalRow struct {
 	File        string       `json:"file"`
 	Name        string       `json:"name"`
@@ -67,12 +67,12 @@ type EvalRow struct {
 	This        bool         `json:"this"`   // the artifact that the report is about
 	Source      bool         `json:"source"` // the checkpoint that it was made from
 	Projections float64      `json:"bpw_projections"`
-	Recipe      string       `json:"recipe"` // how it was quantized
+	Recipe      string       `json:"recipe"` // options of quantization, without the bits
 	Evaluation  *eval.Result `json:"evaluation"`
 }
 
-// readEvals reads evaluations and puts each with those of its setting. All must be of this
-// artifact, of others made from the same checkpoint, or of that itself.
+// readEvals reads evaluations and groups them by setting. Each must belong to this artifact, to
+// another artifact of the same checkpoint, or to that checkpoint.
 func readEvals(ctx context.Context, pool *compute.Pool, art *opened, files []string) ([]evalGroup, error) {
 	var groups []evalGroup
 	seen := map[string]string{}
@@ -104,7 +104,7 @@ func readEvals(ctx context.Context, pool *compute.Pool, art *opened, files []str
 		for _, row := range e.rows(p) {
 			key := fmt.Sprintf("%d\x00%s\x00%s", at, p.id, row.Adapter)
 			if other, twice := seen[key]; twice {
-				return nil, fault.Inputf(file, "measures what %s measures: the same model on the same text", show(other))
+				return nil, fault.Inputf(file, "duplicates %s: the same model on the same text", show(other))
 			}
 			seen[key] = file
 			if err := g.check(row); err != nil {
@@ -124,8 +124,7 @@ func readEval(file string) (*evalFile, error) {
 	return parseEval(file, data)
 }
 
-// parseEval reads and checks an evaluation; file is what errors name, which are
-// fault.Input.
+// parseEval parses and checks an evaluation. Errors are of kind fault.Input and name file.
 func parseEval(file string, data []byte) (*evalFile, error) {
 	bad := func(format string, args ...any) (*evalFile, error) {
 		return nil, fault.Inputf(file, "is not an evaluation: "+format, args...)
@@ -147,7 +146,7 @@ func parseEval(file string, data []byte) (*evalFile, error) {
 		return bad("schema is %.80q; this version reads %q", e.Schema, evalSchema)
 	}
 	if e.Model == "" || e.Data == "" {
-		return bad("it names no model or no data")
+		return bad("model or data is missing")
 	}
 	if e.Compute == "" {
 		e.Compute = "f32"
@@ -160,13 +159,13 @@ func parseEval(file string, data []byte) (*evalFile, error) {
 			return bad("adapter %.80q: %v", a.Name, err)
 		}
 		if a.Protocol != e.Protocol || a.Ctx != e.Ctx || a.Stride != e.Stride || a.Tokens != e.Tokens || a.Name == "" {
-			return bad("adapter %.80q was measured in another way", a.Name)
+			return bad("adapter %.80q was evaluated in another setting", a.Name)
 		}
 	}
 	return e, nil
 }
 
-// checkEvaluation refuses figures that no text can give, or that contradict each other.
+// checkEvaluation refuses figures that are impossible or contradict each other.
 func checkEvaluation(e *eval.Result) error {
 	if e == nil {
 		return fmt.Errorf("it has no figures")
@@ -197,11 +196,11 @@ func checkEvaluation(e *eval.Result) error {
 	return nil
 }
 
-// near reports whether two figures agree but for the rounding of their decimals.
+// near reports whether two figures agree up to rounding.
 func near(a, b float64) bool { return math.Abs(a-b) <= 1e-6*math.Max(math.Abs(a), math.Abs(b)) }
 
-// check refuses a row that shares the name of its text with others and not the text, or
-// that was compared with another reference.
+// check refuses a row whose text has the same name as that of the other rows but differs from it, or
+// whose reference differs.
 func (g *evalGroup) check(row EvalRow) error {
 	for _, other := range g.rows {
 		a, b := row.Evaluation, other.Evaluation
@@ -215,7 +214,7 @@ func (g *evalGroup) check(row EvalRow) error {
 	return nil
 }
 
-// place is which model an evaluation is of.
+// place is the model of an evaluation.
 type place struct {
 	id          string // its content hash, or "source"
 	name        string
@@ -233,8 +232,8 @@ type placer struct {
 	known map[string]*place // by path
 }
 
-// find reads what the model of an evaluation is: its path is looked for from here, then
-// from the evaluation's own directory.
+// find returns the model of an evaluation. Its path is resolved relative to the current directory,
+// then to the directory of the evaluation.
 func (p *placer) find(e *evalFile) (*place, error) {
 	dir := e.Model
 	if _, err := os.Stat(dir); err != nil && !filepath.IsAbs(dir) {
@@ -244,8 +243,8 @@ func (p *placer) find(e *evalFile) (*place, error) {
 		return at, nil
 	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return nil, fault.Inputf(e.file, "is of the model %.200q, which is not there", e.Model).
-			WithHint("its manifest says which artifact it is; run this where eval-perplexity ran")
+		return nil, fault.Inputf(e.file, "evaluates the model %.200q, which does not exist", e.Model).
+			WithHint("run `afmq report` in the directory where eval-perplexity ran")
 	}
 	at, err := p.read(e, dir)
 	if err != nil {
@@ -262,7 +261,7 @@ func (p *placer) read(e *evalFile, dir string) (*place, error) {
 			if p.ctx.Err() != nil {
 				return nil, p.ctx.Err()
 			}
-			return nil, fault.Inputf(e.file, "is of the model %.200q, which is neither an artifact nor the checkpoint that %s was made from: %v", e.Model, show(p.art.dir), err)
+			return nil, fault.Inputf(e.file, "evaluates the model %.200q, which is neither an artifact nor the source of %s: %v", e.Model, show(p.art.dir), err)
 		}
 		bits := 0.0
 		if n := p.art.params; n > 0 {
@@ -275,13 +274,13 @@ func (p *placer) read(e *evalFile, dir string) (*place, error) {
 		return nil, err
 	}
 	if m.Source.Digest != p.art.manifest.Source.Digest {
-		return nil, fault.Inputf(e.file, "is of %.200q, an artifact of another model than %s", e.Model, show(p.art.dir))
+		return nil, fault.Inputf(e.file, "evaluates %.200q, an artifact of another model than %s", e.Model, show(p.art.dir))
 	}
 	at := &place{id: m.ContentHash, name: name, this: m.ContentHash == p.art.manifest.ContentHash, projections: m.BPW.Projections, recipe: recipe(m)}
 	return at, nil
 }
 
-// recipe says how an artifact was quantized, apart from its bits.
+// recipe describes the options of an artifact's quantization, without the bits.
 func recipe(m *artifact.Manifest) string {
 	out := "not compensated"
 	if m.Plan.Compensation != "none" {
@@ -293,7 +292,7 @@ func recipe(m *artifact.Manifest) string {
 	return out
 }
 
-// rows returns the figures of the model and of each adapter on it.
+// rows returns the figures of the model and of each adapter.
 func (e *evalFile) rows(p *place) []EvalRow {
 	row := EvalRow{File: e.file, Name: p.name, This: p.this, Source: p.source, Projections: p.projections, Recipe: p.recipe, Evaluation: e.Result}
 	out := []EvalRow{row}

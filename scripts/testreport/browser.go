@@ -19,7 +19,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// view is how a page is looked at.
+// view is a window width and a color scheme.
 type view struct {
 	width  int64
 	scheme string
@@ -29,14 +29,14 @@ func (v view) String() string { return fmt.Sprintf("%d-%s", v.width, v.scheme) }
 
 var views = []view{{360, "light"}, {360, "dark"}, {1280, "light"}, {1280, "dark"}}
 
-// probe is a script that returns what is wrong with the page that it runs in.
+// probe is a script that returns the faults of the page that it runs in.
 //
 //go:embed probe.js
 var probe string
 
-// look opens a page in a new tab and returns what is wrong with it. With a directory it
-// leaves a screenshot there.
-func look(ctx context.Context, file string, v view, w *wanted, out string) ([]string, error) {
+// inspect opens a page in a new tab and returns its faults. If out is not empty, it writes a
+// screenshot to that directory.
+func inspect(ctx context.Context, file string, v view, w *wanted, out string) ([]string, error) {
 	ctx, cancel := chromedp.NewContext(ctx)
 	defer cancel()
 	url, err := fileURL(file)
@@ -54,7 +54,7 @@ func look(ctx context.Context, file string, v view, w *wanted, out string) ([]st
 		switch e := event.(type) {
 		case *network.EventRequestWillBeSent:
 			if e.Request.URL != url && !strings.HasPrefix(e.Request.URL, "data:") {
-				complain("asks for %s", e.Request.URL)
+				complain("requests %s", e.Request.URL)
 			}
 		case *runtime.EventConsoleAPICalled:
 			for _, a := range e.Args {
@@ -95,7 +95,7 @@ func look(ctx context.Context, file string, v view, w *wanted, out string) ([]st
 	return complaints, os.WriteFile(filepath.Join(out, name), shot, 0o644)
 }
 
-// printPage leaves the page as it would be on A4.
+// printPage writes the page as a PDF in A4.
 func printPage(ctx context.Context, file, out string) error {
 	ctx, cancel := chromedp.NewContext(ctx)
 	defer cancel()

@@ -9,7 +9,7 @@ import (
 	"afmq/pkg/fault"
 )
 
-// TestWrongInput gives each input something that is not what it should be.
+// TestWrongInput gives each option a file of the wrong kind or of another model.
 func TestWrongInput(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
@@ -49,17 +49,17 @@ func TestWrongInput(t *testing.T) {
 		want   string
 	}{
 		"no artifact":       {func(o *Options) { o.Artifact = file("none") }, fault.Input, "none: cannot be read"},
-		"checkpoint":        {func(o *Options) { o.Artifact = in("model") }, fault.Input, "is no artifact"},
-		"file":              {func(o *Options) { o.Artifact = file("text") }, fault.Input, "is no artifact"},
+		"checkpoint":        {func(o *Options) { o.Artifact = in("model") }, fault.Input, "is not an artifact"},
+		"file":              {func(o *Options) { o.Artifact = file("text") }, fault.Input, "is not an artifact"},
 		"config changed":    {func(o *Options) { o.Artifact = broken("a", appendTo("config.json")) }, fault.Input, "config.json: has"},
 		"weights cut":       {func(o *Options) { o.Artifact = broken("b", appendTo("model.safetensors")) }, fault.Input, "model.safetensors: has"},
 		"manifest changed":  {func(o *Options) { o.Artifact = broken("c", appendTo("manifest.json")) }, fault.Input, "manifest.sha256: does not hold"},
 		"no scores":         {func(o *Options) { o.Scores = file("none") }, fault.Input, "none: cannot be read"},
 		"text for scores":   {func(o *Options) { o.Scores = file("text") }, fault.Input, "is not a file of scores"},
-		"scores of another": {func(o *Options) { o.Scores = file("scores.json") }, fault.Input, "is of another model"},
+		"scores of another": {func(o *Options) { o.Scores = file("scores.json") }, fault.Input, "belongs to another model"},
 		"text for a plan":   {func(o *Options) { o.Plan = file("text") }, fault.Input, "is not a plan"},
 		"another plan":      {func(o *Options) { o.Plan = file("plan.json") }, fault.Input, "bits, not 4"},
-		"other storage":     {func(o *Options) { o.Plan = file("grouped.json") }, fault.Input, "stored in another way"},
+		"other storage":     {func(o *Options) { o.Plan = file("grouped.json") }, fault.Input, "group size or row scales differ"},
 		"no record":         {func(o *Options) { o.Recoveries = []string{file("lost")} }, fault.Input, "recovery.json: is missing"},
 		"no metrics":        {func(o *Options) { o.Recoveries = []string{file("nometrics")} }, fault.Input, "metrics.jsonl: is missing"},
 		"other recovery":    {func(o *Options) { o.Recoveries = []string{file("other")} }, fault.Input, "is a recovery of another artifact"},
@@ -71,11 +71,11 @@ func TestWrongInput(t *testing.T) {
 		"failed command": {func(o *Options) {
 			o.Evals = []string{eval("2", in("mixed"), set("error", map[string]string{"message": "no space"}))}
 		}, fault.Input, `the command failed: "no space"`},
-		"no model":        {func(o *Options) { o.Evals = []string{eval("3", "", nil)} }, fault.Input, "names no model"},
-		"model gone":      {func(o *Options) { o.Evals = []string{eval("4", "gone", nil)} }, fault.Input, `4: is of the model "gone", which is not there`},
+		"no model":        {func(o *Options) { o.Evals = []string{eval("3", "", nil)} }, fault.Input, "model or data is missing"},
+		"model gone":      {func(o *Options) { o.Evals = []string{eval("4", "gone", nil)} }, fault.Input, `4: evaluates the model "gone", which does not exist`},
 		"other model":     {func(o *Options) { o.Evals = []string{eval("5", in("strange"), nil)} }, fault.Input, "an artifact of another model"},
-		"other source":    {func(o *Options) { o.Evals = []string{eval("6", in("stranger"), nil)} }, fault.Input, "neither an artifact nor the checkpoint"},
-		"same twice":      {func(o *Options) { o.Evals = []string{good, eval("7", in("mixed"), nil)} }, fault.Input, "7: measures what"},
+		"other source":    {func(o *Options) { o.Evals = []string{eval("6", in("stranger"), nil)} }, fault.Input, "neither an artifact nor the source"},
+		"same twice":      {func(o *Options) { o.Evals = []string{good, eval("7", in("mixed"), nil)} }, fault.Input, "7: duplicates"},
 		"other text":      {func(o *Options) { o.Evals = []string{good, eval("8", in("four"), set("tokens", 999))} }, fault.Input, "8: scored 999 tokens"},
 		"other reference": {func(o *Options) { o.Evals = []string{good, eval("9", in("four"), reference(40))} }, fault.Input, "not the same reference"},
 		"perplexity":      {func(o *Options) { o.Evals = []string{eval("10", in("mixed"), set("perplexity", 12.0))} }, fault.Input, "a perplexity of 12"},
@@ -115,14 +115,14 @@ func appendTo(name string) func(dir string) {
 	}
 }
 
-// reference gives an evaluation a reference of another perplexity.
+// reference changes the perplexity of an evaluation's reference.
 func reference(perplexity float64) func(map[string]any) {
 	return func(e map[string]any) {
 		e["reference_perplexity"], e["perplexity_ratio"] = perplexity, e["perplexity"].(float64)/perplexity
 	}
 }
 
-// TestModelBesideTheEvaluation finds a model by a path that is relative to the evaluation.
+// TestModelBesideTheEvaluation checks a model path that is relative to the evaluation.
 func TestModelBesideTheEvaluation(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.CopyFS(filepath.Join(dir, "four"), os.DirFS(in("four"))); err != nil {
@@ -135,8 +135,8 @@ func TestModelBesideTheEvaluation(t *testing.T) {
 	}
 }
 
-// FuzzEval checks that an evaluation that somebody changed is refused as input, or that
-// its figures are possible.
+// FuzzEval checks that a modified evaluation is either refused as bad input or has possible
+// figures.
 func FuzzEval(f *testing.F) {
 	path := writeEval(f, f.TempDir(), "e.json", "m", 3.6, 0.07, func(e map[string]any) { e["adapters"] = []any{figures(3.5, 0.1, 1000)} })
 	data, err := os.ReadFile(path)

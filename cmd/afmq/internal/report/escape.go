@@ -8,9 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// show returns a name from a file or a command line as it may be shown: what does not
-// print, and what would turn the direction of the text, is written out. Escaping for HTML
-// is the template's.
+// show escapes a name from a file or a command line for display: unprintable characters and those
+// that change the direction of text become escape sequences. The template escapes for HTML.
 func show(s string) string {
 	var b strings.Builder
 	for i, r := range s {
@@ -28,7 +27,7 @@ func show(s string) string {
 	return b.String()
 }
 
-// nameOf returns the name of a directory as it may be shown, also of "." and "..".
+// nameOf returns the base name of a directory, escaped for display; "." and ".." are resolved.
 func nameOf(dir string) string {
 	name := filepath.Base(filepath.Clean(dir))
 	if name == "." || name == ".." {
@@ -39,7 +38,7 @@ func nameOf(dir string) string {
 	return show(name)
 }
 
-// shellPath returns a path as a POSIX shell takes it for one word that is no flag.
+// shellPath quotes a path so that a POSIX shell reads it as one word, and a program not as a flag.
 func shellPath(s string) string {
 	if strings.HasPrefix(s, "-") {
 		s = "." + string(filepath.Separator) + s

@@ -10,12 +10,12 @@ import (
 // scale maps the values of an axis to pixels.
 type scale struct {
 	log      bool
-	min, max float64 // in the axis's own measure: logarithms where it has them
+	min, max float64 // logarithms on a logarithmic axis
 	from, to float64 // pixels
 	ticks    []Tick
 }
 
-// newScale fits an axis to values. At least one of them must be drawable.
+// newScale returns a scale that covers the values. At least one of them must be drawable.
 func newScale(a Axis, values []float64, from, to float64, wanted int) scale {
 	s := scale{log: a.Log, min: math.Inf(1), max: math.Inf(-1), from: from, to: to}
 	for _, v := range values {
@@ -26,12 +26,12 @@ func newScale(a Axis, values []float64, from, to float64, wanted int) scale {
 	if a.Zero && !a.Log {
 		s.min, s.max = min(s.min, 0), max(s.max, 0)
 	}
-	if s.min == s.max { // one value stands in the middle
-		room := 0.5
+	if s.min == s.max { // center a single value
+		margin := 0.5
 		if !a.Log && s.min != 0 {
-			room = math.Abs(s.min) / 4
+			margin = math.Abs(s.min) / 4
 		}
-		s.min, s.max = s.min-room, s.max+room
+		s.min, s.max = s.min-margin, s.max+margin
 	} else if pad := (s.max - s.min) * 0.05; !a.Zero || a.Log {
 		s.min, s.max = s.min-pad, s.max+pad
 	} else {
@@ -70,7 +70,7 @@ func (s *scale) at(v float64) float64 {
 	return s.from + (s.to-s.from)*(s.measure(v)-s.min)/(s.max-s.min)
 }
 
-// roundTicks marks multiples of 1, 2 or 5 times a power of ten.
+// roundTicks returns ticks at multiples of 1, 2 or 5 times a power of ten.
 func (s *scale) roundTicks(wanted int) []Tick {
 	raw := (s.max - s.min) / float64(wanted)
 	power := math.Pow(10, math.Floor(math.Log10(raw)))
@@ -89,8 +89,8 @@ func (s *scale) roundTicks(wanted int) []Tick {
 	return out
 }
 
-// logTicks marks powers of ten, and round numbers between these where there is room. Less
-// than a decade is marked as a linear axis is.
+// logTicks returns ticks at powers of ten, and at round numbers between them if they fit. Less
+// than a decade gets the ticks of a linear axis.
 func (s *scale) logTicks(wanted int) []Tick {
 	if low, high := math.Pow(10, s.min), math.Pow(10, s.max); s.max-s.min < 0.9 {
 		linear := scale{min: low, max: high}
@@ -113,7 +113,7 @@ func (s *scale) logTicks(wanted int) []Tick {
 	return nil
 }
 
-// plain writes a number as people do, without an exponent where it is short.
+// plain formats a number without an exponent, unless it is very small or very large.
 func plain(v float64) string {
 	if a := math.Abs(v); a != 0 && (a < 1e-4 || a >= 1e7) {
 		s := strconv.FormatFloat(v, 'g', 3, 64)
@@ -122,7 +122,7 @@ func plain(v float64) string {
 	return group(strconv.FormatFloat(v, 'f', -1, 64))
 }
 
-// group separates thousands.
+// group inserts thousands separators.
 func group(s string) string {
 	whole, fraction, dot := strings.Cut(s, ".")
 	for i := len(whole) - 3; i > 0 && whole[i-1] != '-'; i -= 3 {

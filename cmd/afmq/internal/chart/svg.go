@@ -15,7 +15,7 @@ var page string
 
 var drawing = template.Must(template.New("chart").Parse(page))
 
-// size is the measures of one drawing, in the pixels of its view box.
+// size has the dimensions of one drawing, in pixels of its view box.
 type size struct {
 	Class         string
 	Width, Height float64
@@ -62,7 +62,7 @@ type key struct {
 	Mark string
 }
 
-// drawn is a chart in pixels; all numbers are written out.
+// drawn is a chart in pixels, with all numbers formatted.
 type drawn struct {
 	size
 	Box            string
@@ -130,14 +130,14 @@ func (c *Chart) draw(z size) (drawn, error) {
 	return d, nil
 }
 
-// drawable reports whether a point has a place on both axes.
+// drawable reports whether a point has a position on both axes.
 func (c *Chart) drawable(p Point) bool {
 	x, y := scale{log: c.X.Log}, scale{log: c.Y.Log}
 	return x.drawable(p.X) && y.drawable(p.Y)
 }
 
-// Left returns how many points have no place on the axes.
-func (c *Chart) Left() int {
+// Omitted returns the number of points that have no position on the axes.
+func (c *Chart) Omitted() int {
 	n := 0
 	for _, s := range c.Series {
 		for _, p := range s.Points {
@@ -183,8 +183,8 @@ func (c *Chart) drawSeries(s Series, x, y scale) drawnSeries {
 	return d
 }
 
-// mark is the outline of the mark of a colour around a point: a disc, a square, a
-// diamond, a triangle, and these again.
+// mark returns the outline of a series' mark around a point. The shapes are a disc, a square, a
+// diamond and a triangle, and repeat after four colors.
 func mark(color int, x, y, r float64) string {
 	switch color % 4 {
 	case 1:
@@ -200,7 +200,7 @@ func mark(color int, x, y, r float64) string {
 	return fmt.Sprintf("M%s %sa%[3]s %[3]s 0 1 0 %[4]s 0a%[3]s %[3]s 0 1 0 %[5]s 0z", px(x-r), px(y), px(r), px(2*r), px(-2*r))
 }
 
-// px writes a coordinate to a tenth of a pixel.
+// px formats a coordinate, rounded to a tenth of a pixel.
 func px(v float64) string {
 	v = math.Round(v*10) / 10
 	return strconv.FormatFloat(v+0, 'f', -1, 64)

@@ -21,7 +21,7 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// opened is what the manifest and the config of one say. No weight is read.
+// opened is the manifest and the config of an artifact. No weights are read.
 type opened struct {
 	dir      string
 	manifest *artifact.Manifest
@@ -38,7 +38,7 @@ func openArtifact(dir string) (*opened, error) {
 		return nil, fault.Reading(dir, err)
 	}
 	if !artifact.IsArtifact(dir) {
-		return nil, fault.Inputf(dir, "is no artifact: it has no %s", artifact.ManifestFile).WithHint("`afmq quantize` makes one")
+		return nil, fault.Inputf(dir, "is not an artifact: it has no %s", artifact.ManifestFile).WithHint("`afmq quantize` makes one")
 	}
 	a := &opened{dir: dir}
 	var err error
@@ -71,11 +71,11 @@ func openArtifact(dir string) (*opened, error) {
 	return a, nil
 }
 
-// maxConfig is far beyond what a config.json has.
+// maxConfig is the largest size of a config.json that is read.
 const maxConfig = 16 << 20
 
-// checkFiles holds the two files that the report depends on to the manifest: the config by
-// its digest, the weights by their size, which is quick. `afmq verify` reads every byte.
+// checkFiles compares the two files that the report depends on with the manifest: the config by its
+// digest, the weights by their size, which is fast. `afmq verify` reads every byte.
 func (a *opened) checkFiles() error {
 	for _, f := range a.manifest.Files {
 		path := filepath.Join(a.dir, f.Name)
@@ -101,7 +101,7 @@ func (a *opened) checkFiles() error {
 	return nil
 }
 
-// module returns what the manifest says of a matrix, nil if nothing.
+// module returns the manifest's entry of a matrix, nil if there is none.
 func (a *opened) module(name string) *artifact.ModuleRecord {
 	if i := slices.IndexFunc(a.manifest.Plan.Modules, func(m artifact.ModuleRecord) bool { return m.Name == name }); i >= 0 {
 		return &a.manifest.Plan.Modules[i]
@@ -109,7 +109,7 @@ func (a *opened) module(name string) *artifact.ModuleRecord {
 	return nil
 }
 
-// sources is everything that a report is made of, read and checked.
+// sources are the inputs of a report, read and checked.
 type sources struct {
 	opts     Options
 	art      *opened
@@ -147,8 +147,8 @@ func gather(ctx context.Context, pool *compute.Pool, opts Options) (*sources, er
 	return s, err
 }
 
-// readScores reads the scores and holds them to the checkpoint that the artifact was made
-// from: its config, byte by byte, and the names, types and shapes of its tensors.
+// readScores reads the scores and compares them with the source of the artifact: its config byte by
+// byte, and the names, types and shapes of its tensors.
 func (s *sources) readScores() error {
 	if s.opts.Scores == "" {
 		return nil
@@ -159,7 +159,7 @@ func (s *sources) readScores() error {
 	}
 	source := s.art.manifest.Source
 	other := func(what string) error {
-		return fault.Inputf(s.opts.Scores, "is of another model than %s: %s", show(s.opts.Artifact), what)
+		return fault.Inputf(s.opts.Scores, "belongs to another model than %s: %s", show(s.opts.Artifact), what)
 	}
 	if sum := sha256.Sum256([]byte(scores.Config)); hex.EncodeToString(sum[:]) != source.Config {
 		return other("its config is not that of the artifact's source")
@@ -197,7 +197,7 @@ func (s *sources) readPlan() error {
 		return fault.Inputf(s.opts.Plan, "is not the plan of %s: %s", show(s.opts.Artifact), fmt.Sprintf(format, args...))
 	}
 	if plan.GroupRows != m.GroupRows || plan.RowScale != m.RowScale {
-		return other("matrices are stored in another way")
+		return other("group size or row scales differ")
 	}
 	bits := map[string]int{}
 	for _, l := range plan.Layers {
@@ -228,7 +228,7 @@ func (s *sources) readPlan() error {
 	return nil
 }
 
-// readRecoveries reads the directories of recovery, which must be of this artifact.
+// readRecoveries reads the recovery directories, which must belong to this artifact.
 func (s *sources) readRecoveries() error {
 	seen := map[string]bool{}
 	for _, dir := range s.opts.Recoveries {
@@ -246,7 +246,7 @@ func (s *sources) readRecoveries() error {
 			return err
 		}
 		if base != s.art.manifest.ContentHash {
-			return fault.Inputf(dir, "is a recovery of another artifact than %s: of the one with content hash %.80q", show(s.opts.Artifact), base)
+			return fault.Inputf(dir, "is a recovery of another artifact than %s: that with content hash %.80q", show(s.opts.Artifact), base)
 		}
 		metrics, err := recovery.ReadMetrics(dir)
 		if err != nil {
@@ -257,7 +257,7 @@ func (s *sources) readRecoveries() error {
 	return nil
 }
 
-// subtitle says in one line what the model is.
+// subtitle describes the model in one line.
 func (s *sources) subtitle() string {
 	c := s.art.config
 	tied := "untied"

@@ -1,14 +1,14 @@
-// Package report makes one page of HTML about an artifact: what it takes, what it costs,
-// how its bits were chosen, what adapters win back, and where it comes from.
+// Package report makes an HTML page about an artifact: its size, its quality, the choice of its
+// bits, its adapters, and its provenance.
 //
-// The page needs nothing but itself: no script, no network, no font, and a content
-// security policy that forbids all of them. It follows the reader's preference for light
-// or dark, fits a phone, and prints. Beside every picture stands the table of its figures.
+// The page is self-contained. It has no scripts and loads no resources, and its content security
+// policy forbids both. It follows the reader's light or dark preference, fits a phone, and
+// prints. Every plot has a table of its figures.
 //
-// What an artifact does not hold is given as files: scores, a plan, evaluations,
-// directories of recovery. Each is read as hostile, and held to the artifact: a file about
-// another model is refused, and evaluations on different text, protocol or context are
-// shown apart. A section without data names the command that makes it.
+// Data that the artifact does not contain are read from files: scores, a plan, evaluations,
+// recovery directories. All of them are untrusted and are checked against the artifact. A file
+// about another model is refused, and evaluations on different text, protocol or context are
+// shown in separate groups. A section without data shows the command that produces the data.
 //
 // Equal input gives equal bytes.
 package report
@@ -20,35 +20,35 @@ import (
 	"afmq/pkg/compute"
 )
 
-// Options say what a report is made of. Only Artifact is needed.
+// Options are the inputs of a report. Only Artifact is required.
 type Options struct {
 	Artifact   string
-	Scores     string            // of `afmq sensitivity`, for the model that the artifact was made from
-	Plan       string            // that the artifact follows
+	Scores     string            // file of `afmq sensitivity` for the source of the artifact
+	Plan       string            // file of the plan that the artifact follows
 	Evals      []string          // JSON objects of `afmq eval-perplexity --json`
-	Recoveries []string          // directories of `afmq recover` on the artifact
-	Devices    []*device.Profile // to estimate memory and speed on
-	Use        device.Use        // of the model on them; zeros for defaults
+	Recoveries []string          // directories of `afmq recover` for the artifact
+	Devices    []*device.Profile // devices to estimate memory and speed for
+	Use        device.Use        // context and prompt on the devices; zeros for defaults
 }
 
-// Report is what a page shows.
+// Report is the content of a page.
 type Report struct {
 	Title    string
 	Subtitle string
 	Sections []Section
 }
 
-// Section is a part of a report: data, or the command that would make it.
+// Section is a section of a report: its data, or the command that produces the data.
 type Section struct {
 	ID      string `json:"id"`
 	Title   string `json:"title"`
-	Command string `json:"command,omitempty"` // makes what is missing
-	Option  string `json:"option,omitempty"`  // of `afmq report`, which takes what Command makes
+	Command string `json:"command,omitempty"` // produces the missing data
+	Option  string `json:"option,omitempty"`  // flag of `afmq report` that reads the output of Command
 	Data    any    `json:"data,omitempty"`
 }
 
-// Make reads and checks everything that opts name. Errors are fault.Input where a file is
-// to blame, and name it.
+// Make reads and checks all inputs of opts. An error caused by a file is of kind fault.Input and
+// names the file.
 func Make(ctx context.Context, pool *compute.Pool, opts Options) (*Report, error) {
 	s, err := gather(ctx, pool, opts)
 	if err != nil {

@@ -1,0 +1,129 @@
+package report
+
+import (
+	"fmt"
+	"html/template"
+	"math"
+	"strings"
+
+	"afmq/cmd/afmq/internal/chart"
+	"afmq/pkg/model"
+)
+
+// Sensitivity has the scores of every projection, and their sums over each layer.
+type Sensitivity struct {
+	Method string       `json:"method"`
+	Unit   string       `json:"unit"`
+	Widths []int        `json:"widths"`
+	Kinds  []string     `json:"kinds"`
+	Layers []ScoreLayer `json:"layers"`
+	Rank   []RankCheck  `json:"validation"` // comparison with measured divergences; may be empty
+
+	Plot   template.HTML `json:"-"`
+	Factor string        `json:"-"` // common factor of the numbers in the table
+}
+
+// ScoreLayer has the scores of one layer.
+type ScoreLayer struct {
+	Layer int         `json:"layer"`
+	Cells []ScoreCell `json:"cells"` // in the order of Kinds
+	Sums  []float64   `json:"sums"`  // over the projections, by width
+}
+
+// ScoreCell has the scores of one projection.
+type ScoreCell struct {
+	Costs []float64 `json:"costs"` // by width
+	Shade float64   `json:"-"`
+	Text  string    `json:"-"` // the score at the smallest width
+}
+
+// RankCheck is the rank correlation between scores and measured divergences.
+type RankCheck struct {
+	Bits     int     `json:"bits"`
+	Modules  int     `json:"modules"`
+	Spearman float64 `json:"spearman"`
+}
+
+func (s *sources) sensitivity() (any, error) {
+	if s.scores == nil {
+		return nil, nil
+	}
+	d := &Sensitivity{Method: string(s.scores.Method), Unit: show(s.scores.Unit), Widths: s.scores.Bits, Rank: []RankCheck{}}
+	if d.Unit == "" {
+		d.Unit = "score"
+	}
+	d.Layers = make([]ScoreLayer, s.shape.Config.Layers)
+	next, most, least := 0, 0.0, math.Inf(1)
+	for _, spec := range s.shape.Config.Tensors() {
+		if spec.Role != model.Projection {
+			continue
+		}
+		if spec.Layer == 0 {
+			d.Kinds = append(d.Kinds, strings.TrimSuffix(spec.Kind, "_proj"))
+		}
+		costs := s.scores.Modules[next].Costs
+		next++
+		l := &d.Layers[spec.Layer]
+		l.Layer = spec.Layer
+		l.Cells = append(l.Cells, ScoreCell{Costs: costs})
+		if l.Sums == nil {
+			l.Sums = make([]float64, len(costs))
+		}
+		for i, c := range costs {
+			l.Sums[i] += c
+		}
+		if most = max(most, costs[0]); costs[0] > 0 {
+			least = min(least, costs[0])
+		}
+	}
+	d.write(least, most)
+	if v := s.scores.Validation; v != nil {
+		for _, b := range v.ByBits {
+			d.Rank = append(d.Rank, RankCheck{b.Bits, len(v.Modules), b.Spearman})
+		}
+	}
+	var err error
+	d.Plot, err = d.draw()
+	return d, err
+}
+
+// write sets the shade of each cell, on a logarithmic scale, and its text, all in one unit.
+func (d *Sensitivity) write(least, most float64) {
+	unit, decimals, label := thousandths(most)
+	d.Factor = label
+	for _, l := range d.Layers {
+		for i := range l.Cells {
+			c := &l.Cells[i]
+			c.Text = fmt.Sprintf("%.*f", decimals, c.Costs[0]/unit)
+			if v := c.Costs[0]; v > 0 && most > least {
+				c.Shade = round(0.06+0.94*math.Log(v/least)/math.Log(most/least), 3)
+			}
+		}
+	}
+}
+
+func (d *Sensitivity) draw() (template.HTML, error) {
+	c := chart.Chart{
+		Title: "Sum of the scores of each layer's projections, by width",
+		X:     chart.Axis{Label: "layer"}, Y: chart.Axis{Label: "sum of scores, " + d.Unit, Log: true},
+	}
+	every := (len(d.Layers) + 7) / 8
+	for i := range d.Layers {
+		if i%every == 0 {
+			c.X.Ticks = append(c.X.Ticks, chart.Tick{At: float64(i), Label: fmt.Sprint(i)})
+		}
+	}
+	drawn := false
+	for i, bits := range d.Widths {
+		series := chart.Series{Name: fmt.Sprintf("all at %d bits", bits), Color: i % colors, Line: true, Marks: true}
+		for _, l := range d.Layers {
+			drawn = drawn || l.Sums[i] > 0
+			series.Points = append(series.Points, chart.Point{X: float64(l.Layer), Y: l.Sums[i], Note: fmt.Sprintf("layer %d at %d bits: %.4g", l.Layer, bits, l.Sums[i])})
+		}
+		c.Series = append(c.Series, series)
+	}
+	if !drawn {
+		return "", nil
+	}
+	return c.HTML()
+}
