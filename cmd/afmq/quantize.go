@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"afmq/pkg/fault"
+	"afmq/pkg/palettize"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
 )
@@ -34,7 +35,7 @@ type quantizeObject struct {
 }
 
 func newQuantizeCommand(a *app) *cobra.Command {
-	o := quantizeOptions{groupRows: quantize.DefaultGroupRows, rowScale: true}
+	o := quantizeOptions{groupRows: palettize.DefaultGroupRows, rowScale: true}
 	cmd := &cobra.Command{
 		Use:   "quantize MODEL --out DIR",
 		Short: "Palettize a 16-bit checkpoint",

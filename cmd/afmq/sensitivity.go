@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"afmq/pkg/fault"
-	"afmq/pkg/quantize"
+	"afmq/pkg/palettize"
 	"afmq/pkg/sensitivity"
 )
 
@@ -67,7 +67,7 @@ type sensitivityObject struct {
 }
 
 func newSensitivityCommand(a *app) *cobra.Command {
-	o := sensitivityOptions{groupRows: quantize.DefaultGroupRows, rowScale: true, method: string(sensitivity.DefaultMethod), bits: "2,4"}
+	o := sensitivityOptions{groupRows: palettize.DefaultGroupRows, rowScale: true, method: string(sensitivity.DefaultMethod), bits: "2,4"}
 	cmd := &cobra.Command{
 		Use:   "sensitivity MODEL [--calib FILE] --out scores.json",
 		Short: "Score how much each module suffers from few bits",

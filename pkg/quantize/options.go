@@ -4,16 +4,13 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/palettize"
 	"afmq/pkg/progress"
 	"afmq/pkg/sensitivity"
 )
 
-// DefaultBits and DefaultGroupRows are the reference recipe: palettes of 16
-// values, one for 16 output rows.
-const (
-	DefaultBits      = 4
-	DefaultGroupRows = 16
-)
+// DefaultBits is the width of the reference recipe: palettes of 16 values.
+const DefaultBits = 4
 
 // Options say what Run does.
 type Options struct {
@@ -26,7 +23,7 @@ type Options struct {
 	Request     *sensitivity.Request
 	Method      sensitivity.Method             // of the scores for a request; empty for the default
 	Bits        int                            // of an index, 1 to 8; 0 for DefaultBits
-	GroupRows   int                            // output rows that share a look-up table; 0 for DefaultGroupRows
+	GroupRows   int                            // output rows that share a look-up table; 0 for palettize.DefaultGroupRows
 	RowScale    bool                           // give every palettized row an fp16 factor, 16 bits a row
 	Overrides   []sensitivity.Override         // later ones win
 	Calibration sensitivity.CalibrationOptions // no files: none
@@ -43,7 +40,7 @@ func (o *Options) check() error {
 		o.Bits = DefaultBits
 	}
 	if o.GroupRows == 0 {
-		o.GroupRows = DefaultGroupRows
+		o.GroupRows = palettize.DefaultGroupRows
 	}
 	if o.Progress == nil {
 		o.Progress = progress.Silent

@@ -58,7 +58,7 @@ type contribution struct {
 }
 
 // newEstimator returns the estimator of a method.
-func newEstimator(method Method, w *workshop) estimator {
+func newEstimator(method Method, w *scorer) estimator {
 	switch method {
 	case KL:
 		return &klEstimator{w: w}

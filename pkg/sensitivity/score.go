@@ -236,7 +236,7 @@ func (in *scoring) identity(ctx context.Context, pool *compute.Pool) ([]byte, er
 // run does the work and returns the scores.
 func (in *scoring) run(ctx context.Context, pool *compute.Pool, j Journal) (*Scores, *Timing, error) {
 	o := in.opts
-	w := &workshop{
+	w := &scorer{
 		pool: pool, models: pool.With(o.Compute), ckpt: in.ckpt, text: in.text, bits: o.Bits, group: o.GroupRows, scaled: o.RowScale,
 		seed: o.Calibration.Seed, samples: o.Samples,
 	}
@@ -273,7 +273,7 @@ func (in *scoring) run(ctx context.Context, pool *compute.Pool, j Journal) (*Sco
 
 // work runs the units of an estimator that the journal does not have; only those in
 // which lists where it is not nil. It returns the costs, [module][option].
-func (in *scoring) work(ctx context.Context, w *workshop, e estimator, j Journal, validation bool, which []int) (costs [][]float64, resumed int, err error) {
+func (in *scoring) work(ctx context.Context, w *scorer, e estimator, j Journal, validation bool, which []int) (costs [][]float64, resumed int, err error) {
 	done := map[int][]contribution{}
 	for _, line := range j.Records() {
 		var r Record
@@ -325,14 +325,14 @@ func (in *scoring) work(ctx context.Context, w *workshop, e estimator, j Journal
 }
 
 // fits reports whether contributions are about modules and widths that there are.
-func (w *workshop) fits(c []contribution) bool {
+func (w *scorer) fits(c []contribution) bool {
 	return !slices.ContainsFunc(c, func(c contribution) bool {
 		return c.Module < 0 || c.Module >= len(w.modules) || c.Option < 0 || c.Option >= len(w.bits)
 	})
 }
 
 // scores puts the result together.
-func (in *scoring) scores(w *workshop, costs [][]float64) (*Scores, error) {
+func (in *scoring) scores(w *scorer, costs [][]float64) (*Scores, error) {
 	shape, err := ReadShape(in.cfg, in.ckpt, in.opts.Model)
 	if err != nil {
 		return nil, err
@@ -370,7 +370,7 @@ func (m Method) unit() string {
 
 // validate measures the divergence of some modules, drawn without repetition, and
 // compares.
-func (in *scoring) validate(ctx context.Context, w *workshop, j Journal, s *Scores) (*Validation, error) {
+func (in *scoring) validate(ctx context.Context, w *scorer, j Journal, s *Scores) (*Validation, error) {
 	r := rand.New(rand.NewPCG(uint64(in.opts.Calibration.Seed), 1))
 	picks := r.Perm(len(w.modules))[:min(in.opts.Validate, len(w.modules))]
 	slices.Sort(picks)

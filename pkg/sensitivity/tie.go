@@ -17,10 +17,11 @@ const (
 	TieGateUp Tie = "gate_up" // gate_proj and up_proj
 )
 
-// tied lists the projections of each tie.
+// tied lists the projections of each tie: those that read one input can be fused into one
+// product.
 var tied = map[Tie][]string{
-	TieQKV:    {"q_proj", "k_proj", "v_proj"},
-	TieGateUp: {"gate_proj", "up_proj"},
+	TieQKV:    model.InputGroup("q_proj"),
+	TieGateUp: model.InputGroup("gate_proj"),
 }
 
 // ParseTies reads a list such as "qkv,gate_up". Errors are fault.Usage.

@@ -28,6 +28,8 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
+	"afmq/pkg/palettize"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
 )
@@ -104,7 +106,7 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 		return err
 	}
 	scores := filepath.Join(tmp, "scores.json")
-	opts := sensitivity.ScoreOptions{Model: model, Bits: []int{2, 3, 4}, GroupRows: quantize.DefaultGroupRows, RowScale: true, Calibration: b.calib}
+	opts := sensitivity.ScoreOptions{Model: model, Bits: []int{2, 3, 4}, GroupRows: palettize.DefaultGroupRows, RowScale: true, Calibration: b.calib}
 	if _, _, err = sensitivity.Score(context.Background(), b.pool, scores, false, opts); err != nil {
 		return err
 	}
@@ -252,9 +254,8 @@ func drawSensitivity(s *sensitivity.Scores, path string) error {
 	p := newPlot(fmt.Sprintf("What each module costs at %d bits", bits), "layer", "predicted KL, nats per token")
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.Legend.Top, p.Legend.XOffs = true, 0
-	kinds := []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 	lowest := math.Inf(1)
-	for i, kind := range kinds {
+	for i, kind := range model.Projections() {
 		var xy plotter.XYs
 		for _, m := range s.Modules {
 			layer := 0

@@ -12,7 +12,7 @@ import (
 // fisherEstimator runs the text forward and backward, a batch of sequences at a time; a
 // batch is one unit of work and adds to the scores of all modules.
 type fisherEstimator struct {
-	w        *workshop
+	w        *scorer
 	parts    [][][]int32
 	palettes [][]*compute.Matrix // made by the first unit
 	runner   *infer.Runner
@@ -27,7 +27,7 @@ const (
 	tapeMemory   = 1 << 30 // bytes of intermediate results kept; beyond it they are computed again
 )
 
-func newFisherEstimator(w *workshop) *fisherEstimator {
+func newFisherEstimator(w *scorer) *fisherEstimator {
 	return &fisherEstimator{w: w, parts: batches(w.text.Sequences, fisherTokens)}
 }
 

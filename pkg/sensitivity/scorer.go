@@ -13,8 +13,8 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// workshop is what all estimators work with.
-type workshop struct {
+// scorer is what all estimators work with.
+type scorer struct {
 	pool    *compute.Pool
 	models  *compute.Pool // the same workers, with the arithmetic that the model runs in
 	ckpt    *safetensors.Checkpoint
@@ -43,7 +43,7 @@ type layerKind struct {
 func (m *module) name() string { return m.spec.Module() }
 
 // findModules lists the projections of the model with their tensors.
-func (w *workshop) findModules(cfg *model.Config) error {
+func (w *scorer) findModules(cfg *model.Config) error {
 	w.byKey = map[layerKind]int{}
 	for _, spec := range cfg.Tensors() {
 		if spec.Role != model.Projection {
@@ -60,7 +60,7 @@ func (w *workshop) findModules(cfg *model.Config) error {
 }
 
 // palettize returns a module's palette at a width with what it lost.
-func (w *workshop) palettize(m *module, bits int) (*palettize.Matrix, palettize.Report, error) {
+func (w *scorer) palettize(m *module, bits int) (*palettize.Matrix, palettize.Report, error) {
 	var pm *palettize.Matrix
 	var report palettize.Report
 	err := safetensors.Guard(m.src.Path(), func() (err error) {
@@ -85,7 +85,7 @@ func pack(m *palettize.Matrix) *compute.Matrix {
 }
 
 // packAll packs the palettes of every module at every width, [module][option].
-func (w *workshop) packAll(ctx context.Context) ([][]*compute.Matrix, error) {
+func (w *scorer) packAll(ctx context.Context) ([][]*compute.Matrix, error) {
 	out := make([][]*compute.Matrix, len(w.modules))
 	for i := range w.modules {
 		for _, bits := range w.bits {

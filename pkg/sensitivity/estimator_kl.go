@@ -10,7 +10,7 @@ import (
 // klEstimator measures, module after module; a module is one unit of work. Every batch of
 // the text waits at the layer of the module, so only the layers from there on run again.
 type klEstimator struct {
-	w      *workshop
+	w      *scorer
 	walk   *infer.Walk
 	runner *infer.Runner // of the model itself
 	final  [][]float32   // the model's hidden states after the final norm, by batch

@@ -9,7 +9,7 @@ import (
 )
 
 // weightEstimator needs no text; a module is one unit of work.
-type weightEstimator struct{ w *workshop }
+type weightEstimator struct{ w *scorer }
 
 func (e *weightEstimator) units() int { return len(e.w.modules) }
 
@@ -29,7 +29,7 @@ func (e *weightEstimator) run(ctx context.Context, unit int) (out []contribution
 
 // hessianEstimator looks at a module's output; a module is one unit of work.
 type hessianEstimator struct {
-	w    *workshop
+	w    *scorer
 	walk *infer.Walk
 }
 
