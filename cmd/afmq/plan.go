@@ -193,7 +193,7 @@ func printPlan(w io.Writer, p *sensitivity.Plan) error {
 		}
 		proof := "proven optimal"
 		if !p.Optimal {
-			proof = fmt.Sprintf("no plan costs less than %.6g", p.LowerBound)
+			proof = fmt.Sprintf("at most %.3g above the optimum, whose lower bound is %.6g", p.Cost-p.LowerBound, p.LowerBound)
 		}
 		fmt.Fprintf(w, "\nchoice\tbits per weight\tcost (%s)\n", p.Method)
 		fmt.Fprintf(w, "this plan\t%.4f\t%.6g\t%s\n", p.BPW.Projections, p.Cost, proof)

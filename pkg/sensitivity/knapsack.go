@@ -11,9 +11,9 @@ import (
 
 // Option is one way to store a module.
 type Option struct {
-	Bits int     // of an index
-	Size int64   // what it takes of the budget, in any one unit; not negative
-	Cost float64 // what the model loses by it, finite; may be negative where noise made it so
+	Bits int     // width of an index
+	Size int64   // share of the budget, in any one unit; not negative
+	Cost float64 // loss of the model, finite; noise may make it negative
 }
 
 // Choice is a module, or several that must have equal bits, with its options.
@@ -22,37 +22,46 @@ type Choice struct {
 	Options []Option // at least one, in any order
 }
 
-// Allocation picks one option of every choice.
+// Allocation selects one option of every choice.
 type Allocation struct {
-	Picks []int // index of the picked option, by choice
+	Picks []int // index of the selected option, by choice
 	Size  int64
 	Cost  float64
-	// LowerBound is what no allocation within the budget can cost less than: Cost
-	// itself where the search ended, else the bound of the relaxed problem.
+	// LowerBound is a lower bound of the cost of every allocation within the budget: Cost
+	// itself if the search was completed, else the optimum of the relaxed problem.
 	LowerBound float64
-	Optimal    bool // proven: the search was not cut short
+	Optimal    bool // proven: the search was completed
 }
 
-// maxStates bounds the partial allocations that the search keeps, some 100 MB. A few
-// hundred modules of real models need some thousand.
+// maxStates bounds the partial allocations that a search stores, about 200 MB. A few
+// hundred modules of real models need a few thousand.
 const maxStates = 4 << 20
 
-// Allocate solves the multiple-choice knapsack problem: one option of every choice,
-// summed size at most budget, least summed cost.
+// Allocate solves the multiple-choice knapsack problem: one option of every choice with
+// the least summed cost such that the summed size is at most budget.
 //
-// The relaxed problem, in which a choice may be split between two options, is
-// solved by taking the steps of each choice's lower convex hull in the order of
-// their gain per size (Sinha and Zoltners, "The multiple-choice knapsack problem",
-// Operations Research 27, 1979). Its multiplier prices every option; what an option
-// is dearer than the cheapest of its choice is a loss that adds up over choices, and
-// no optimum loses more in all than a feasible allocation exceeds the bound by. So
-// only few options remain to be searched, by dynamic programming over the
-// undominated pairs of size and cost. Of equal optima the smaller is returned, and
-// of those always the same.
+// The relaxed problem, in which a choice may be split between two options, is solved by
+// taking the steps of the lower convex hull of each choice in the order of their gain per
+// size (Sinha and Zoltners, "The multiple-choice knapsack problem", Operations Research
+// 27, 1979). Its Lagrange multiplier assigns every option a price, cost + λ·size. The loss
+// of an option is its price minus the lowest price of its choice. Losses add up over
+// choices, and the total loss of an optimum is at most the cost of any feasible allocation
+// minus the relaxed optimum. This leaves few options, which dynamic programming over the
+// undominated pairs of size and cost searches completely. Among equal optima the result is
+// one of the smallest, and always the same.
 //
-// A budget that even the smallest options exceed is an error of kind
-// fault.Infeasible that says what is reachable.
+// It returns an error of kind fault.Infeasible, with the least size, if the smallest
+// options exceed the budget.
 func Allocate(choices []Choice, budget int64) (*Allocation, error) {
+	p, err := newProblem(choices, budget)
+	if err != nil {
+		return nil, err
+	}
+	return p.search(choices), nil
+}
+
+// newProblem checks the choices and solves the relaxed problem.
+func newProblem(choices []Choice, budget int64) (*problem, error) {
 	p := &problem{budget: budget, choices: make([][]pricedOption, len(choices))}
 	least, most := int64(0), int64(0)
 	for i, c := range choices {
@@ -68,10 +77,10 @@ func Allocate(choices []Choice, budget int64) (*Allocation, error) {
 		most += last.Size
 	}
 	if least > budget {
-		return nil, fault.Infeasiblef("the smallest options together have a size of %d, the limit is %d", least, budget)
+		return nil, fault.Infeasiblef("the smallest options have a total size of %d, which exceeds the budget of %d", least, budget)
 	}
 	p.relax()
-	return p.search(choices), nil
+	return p, nil
 }
 
 func (c *Choice) check() error {
@@ -86,15 +95,15 @@ func (c *Choice) check() error {
 	return nil
 }
 
-// pricedOption is an option with its place in the caller's list and its loss.
+// pricedOption is an option with its index in the caller's list and its loss.
 type pricedOption struct {
 	Option
 	index int
-	loss  float64 // cost + λ·size, over the least of the choice
+	loss  float64 // price, cost + λ·size, above the lowest price of the choice
 }
 
-// undominated returns the options that are cheaper than all that are not larger,
-// by rising size, and so by falling cost.
+// undominated returns the options that cost less than every option of at most their size,
+// by increasing size and thus decreasing cost.
 func undominated(options []Option) []pricedOption {
 	all := make([]pricedOption, len(options))
 	for i, o := range options {
@@ -112,44 +121,44 @@ func undominated(options []Option) []pricedOption {
 	return out
 }
 
+// problem is a knapsack problem with the solution of its relaxation.
 type problem struct {
 	budget  int64
 	choices [][]pricedOption
 	bound   float64 // cost of the relaxed optimum
-	upper   float64 // cost of a feasible allocation
+	upper   float64 // cost of the greedy allocation, which is feasible
 	greedy  []int   // that allocation, by position in choices
-	// rounding bounds the error of a sum of losses, each a small difference of large
-	// prices: a margin for what the search may not drop.
+	// rounding bounds the rounding error of a sum of losses, each a small difference of
+	// large prices. The search adds it to the loss that it admits.
 	rounding float64
 }
 
-// step is the way from one point of a choice's hull to the next.
-type step struct {
+// hullStep is an edge of the lower convex hull of a choice.
+type hullStep struct {
 	choice, to int
 	size       int64
 	gain       float64 // cost saved per size
 }
 
-// relax solves the relaxed problem, prices the options with its multiplier, and
-// keeps the feasible allocation that comes with it.
+// relax solves the relaxed problem, computes the losses of all options from its multiplier,
+// and keeps the greedy allocation that it yields.
 func (p *problem) relax() {
-	steps := p.steps()
 	left := p.budget
 	p.greedy = make([]int, len(p.choices))
 	for _, c := range p.choices {
 		left -= c[0].Size
 		p.bound += c[0].Cost
 	}
-	lambda := 0.0 // with room for everything, size has no price
-	whole := true // no step was left out yet
+	lambda := 0.0 // size has no price if every step fits
+	whole := true // all steps so far fitted
 	stuck := make([]bool, len(p.choices))
-	for _, s := range steps {
+	for _, s := range p.hullSteps() {
 		if whole && s.size > left {
 			lambda, whole = s.gain, false
 			p.bound -= s.gain * float64(left)
 		}
 		if s.size > left || stuck[s.choice] {
-			stuck[s.choice] = true // the steps of a choice build on one another
+			stuck[s.choice] = true // a step starts where the one before it ends
 			continue
 		}
 		left -= s.size
@@ -172,9 +181,9 @@ func (p *problem) relax() {
 	}
 }
 
-// steps returns the steps of all hulls, by falling gain.
-func (p *problem) steps() []step {
-	var steps []step
+// hullSteps returns the edges of the hulls of all choices, by decreasing gain.
+func (p *problem) hullSteps() []hullStep {
+	var steps []hullStep
 	for i, c := range p.choices {
 		for at := 0; at < len(c)-1; {
 			best, gain := 0, 0.0
@@ -183,95 +192,12 @@ func (p *problem) steps() []step {
 					best, gain = k, g
 				}
 			}
-			steps = append(steps, step{i, best, c[best].Size - c[at].Size, gain})
+			steps = append(steps, hullStep{i, best, c[best].Size - c[at].Size, gain})
 			at = best
 		}
 	}
-	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(b.gain, a.gain) })
+	slices.SortStableFunc(steps, func(a, b hullStep) int { return cmp.Compare(b.gain, a.gain) })
 	return steps
-}
-
-// state is an allocation of the choices so far, as a chain.
-type state struct {
-	size       int64
-	cost, loss float64
-	from       int32 // index of the state before, in the layer before
-	pick       int32 // position in the choice's options
-}
-
-// search finds the optimum among the allocations that lose no more than allowed.
-func (p *problem) search(choices []Choice) *Allocation {
-	slack := p.upper - p.bound + p.rounding
-	order := p.order(slack)
-	rest := make([]int64, len(order)+1) // the least size of the choices still open
-	for i := len(order) - 1; i >= 0; i-- {
-		rest[i] = rest[i+1] + p.choices[order[i]][0].Size
-	}
-	layers := make([][]state, 1, len(order)+1)
-	layers[0] = []state{{}}
-	total := 1
-	for i, c := range order {
-		next := p.extend(layers[i], p.choices[c], slack, rest[i+1])
-		layers = append(layers, next)
-		if total += len(next); total > maxStates {
-			return p.allocation(choices, p.greedy, false)
-		}
-	}
-	// The states of the last layer have rising size and falling cost.
-	last := layers[len(order)]
-	if len(last) == 0 {
-		return p.allocation(choices, p.greedy, false) // only rounding can keep it out
-	}
-	picks := make([]int, len(p.choices))
-	at := int32(len(last) - 1)
-	for i := len(order) - 1; i >= 0; i-- {
-		s := layers[i+1][at]
-		picks[order[i]], at = int(s.pick), s.from
-	}
-	return p.allocation(choices, picks, true)
-}
-
-// order returns the choices by how many of their options are still possible, so
-// that the many that are decided do not multiply states.
-func (p *problem) order(slack float64) []int {
-	open := make([]int, len(p.choices))
-	for i, c := range p.choices {
-		for _, o := range c {
-			if o.loss <= slack {
-				open[i]++
-			}
-		}
-	}
-	order := make([]int, len(p.choices))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(open[a], open[b]) })
-	return order
-}
-
-// extend adds a choice to every state and drops what is too large, loses too much
-// or is dominated.
-func (p *problem) extend(layer []state, options []pricedOption, slack float64, rest int64) []state {
-	var next []state
-	for i, s := range layer {
-		for k, o := range options {
-			n := state{s.size + o.Size, s.cost + o.Cost, s.loss + o.loss, int32(i), int32(k)}
-			if n.loss <= slack && n.size <= p.budget-rest {
-				next = append(next, n)
-			}
-		}
-	}
-	slices.SortStableFunc(next, func(a, b state) int {
-		return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.cost, b.cost))
-	})
-	kept := next[:0]
-	for _, s := range next {
-		if len(kept) == 0 || s.cost < kept[len(kept)-1].cost {
-			kept = append(kept, s)
-		}
-	}
-	return slices.Clone(kept)
 }
 
 // allocation reports picks, given by position in the undominated options.

@@ -3,7 +3,6 @@ package sensitivity
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	"afmq/pkg/artifact"
@@ -235,7 +234,7 @@ func MakePlan(s *Scores, shape *Shape, r Request) (*Plan, error) {
 		return nil, err
 	}
 	choices := p.choices(s)
-	a, size, budget, err := p.allocate(choices, budget)
+	a, size, err := p.allocate(choices, budget)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +252,7 @@ func MakePlan(s *Scores, shape *Shape, r Request) (*Plan, error) {
 	if w, ok := p.pinned["lm_head"]; ok {
 		plan.Layers = append(plan.Layers, PlanLayer{Name: "lm_head", Bits: planBits(w), Pinned: true})
 	}
-	if plan.Baselines, err = p.baselines(s, choices, budget); err != nil || len(r.Bits) == len(s.Bits) {
+	if plan.Baselines, err = p.baselines(choices, budget); err != nil || len(r.Bits) == len(s.Bits) {
 		return plan, err
 	}
 	r.Bits = s.Bits
@@ -304,142 +303,73 @@ func (p *planner) choices(s *Scores) []Choice {
 	return out
 }
 
-// allocate solves the problem. With a bound on the file the header counts, whose length
-// depends on the choice by some bytes: the budget shrinks by what the first solution
-// passes it by, until one fits.
-func (p *planner) allocate(choices []Choice, budget int64) (*Allocation, Size, int64, error) {
+// allocate solves the problem. budget is that of the groups' data with the shortest header.
+func (p *planner) allocate(choices []Choice, budget int64) (*Allocation, Size, error) {
+	relaxed, err := Allocate(choices, budget)
+	if err != nil {
+		return nil, Size{}, err
+	}
+	size, err := p.measure(relaxed.Picks)
+	if err != nil || p.keeps(size) {
+		return relaxed, size, err
+	}
+	// The header of this choice is longer. With it the file exceeds its bound.
+	a, size, err := p.shrink(choices, budget, size)
+	if err != nil {
+		return nil, Size{}, err
+	}
+	f, err := p.fileBound(p.request.Target.MaxBytes)
+	if err != nil {
+		return nil, Size{}, err
+	}
+	problem, err := newProblem(choices, budget)
+	if err != nil {
+		return nil, Size{}, err
+	}
+	better, complete := problem.searchFile(choices, f, a.Cost)
+	if better != nil {
+		a = better
+		if size, err = p.measure(a.Picks); err == nil && !p.keeps(size) {
+			err = fmt.Errorf("sensitivity: the file has %d bytes, more than was predicted", size.FileBytes)
+		}
+	}
+	a.Optimal, a.LowerBound = complete, a.Cost
+	if !complete {
+		a.LowerBound = min(relaxed.LowerBound, a.Cost)
+	}
+	return a, size, err
+}
+
+// keeps reports whether an artifact of this size keeps the bound on the file, if there is
+// one. A bound on the bits per weight is exactly the budget.
+func (p *planner) keeps(size Size) bool {
+	return p.request.Target.MaxBytes == 0 || size.FileBytes <= p.request.Target.MaxBytes
+}
+
+// shrink finds a good allocation that keeps the bound on the file: it reduces the budget by
+// the excess of each solution until one fits, at the latest that of the smallest options.
+func (p *planner) shrink(choices []Choice, budget int64, size Size) (*Allocation, Size, error) {
+	least := p.size(p.uniform(0))
 	for {
+		budget = max(budget-(size.FileBytes-p.request.Target.MaxBytes), least)
 		a, err := Allocate(choices, budget)
 		if err != nil {
-			return nil, Size{}, 0, err
+			return nil, Size{}, err
 		}
-		size, err := p.measure(a.Picks)
-		if err != nil {
-			return nil, Size{}, 0, err
+		if size, err = p.measure(a.Picks); err != nil || p.keeps(size) {
+			return a, size, err
 		}
-		over := int64(0)
-		if t := p.request.Target; t.MaxBytes > 0 {
-			over = size.FileBytes - t.MaxBytes
+		if budget == least {
+			return nil, Size{}, fmt.Errorf("sensitivity: the smallest options exceed the target of %v", p.request.Target)
 		}
-		if over <= 0 {
-			return a, size, budget, nil
-		}
-		budget -= over
 	}
 }
 
-// randomPlans is how many random plans the baseline is the mean of.
-const randomPlans = 20
-
-// baselines returns what simpler ways to choose within the same budget cost.
-func (p *planner) baselines(s *Scores, choices []Choice, budget int64) ([]Baseline, error) {
-	var out []Baseline
-	add := func(name, note string, plans ...[]int) error {
-		b := Baseline{Name: name, Note: note}
-		for _, picks := range plans {
-			size, err := p.measure(picks)
-			if err != nil {
-				return err
-			}
-			cost := 0.0
-			for i, k := range picks {
-				cost += choices[i].Options[k].Cost
-			}
-			b.BPW += size.BPW.Projections / float64(len(plans))
-			b.Cost += cost / float64(len(plans))
-		}
-		out = append(out, b)
-		return nil
-	}
-	top := len(p.request.Bits) - 1
-	for o := top; o >= 0; o-- {
-		if p.size(p.uniform(o)) <= budget || o == 0 {
-			if err := add("uniform", fmt.Sprintf("%d bits everywhere", p.request.Bits[o]), p.uniform(o)); err != nil {
-				return nil, err
-			}
-			break
-		}
-	}
-	if err := add("random", fmt.Sprintf("mean of %d: modules in random order get the most bits while there is room", randomPlans), p.random(budget)...); err != nil {
-		return nil, err
-	}
-	err := add("ends kept high", "layers from both ends inwards get the most bits while there is room", p.endsKeptHigh(budget))
-	return out, err
-}
-
-func (p *planner) random(budget int64) [][]int {
-	rng := rand.New(rand.NewPCG(uint64(p.request.Seed), 2))
-	var out [][]int
-	for range randomPlans {
-		out = append(out, p.fill(rng.Perm(len(p.groups)), budget))
-	}
-	return out
-}
-
-func (p *planner) endsKeptHigh(budget int64) []int {
-	last := p.shape.Config.Layers - 1
-	order := make([]int, len(p.groups))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		return min(p.groups[a].layer, last-p.groups[a].layer) - min(p.groups[b].layer, last-p.groups[b].layer)
-	})
-	return p.fill(order, budget)
-}
-
-// HeuristicPlans returns the plans that the baselines of [MakePlan] are about, for those
-// who want to measure them: the one with the ends kept high, and the random ones.
-func HeuristicPlans(s *Scores, shape *Shape, r Request) (endsKeptHigh *Plan, random []*Plan, err error) {
-	if len(r.Bits) == 0 {
-		r.Bits = s.Bits
-	}
-	p, err := newPlanner(shape, Storage{s.GroupRows, s.RowScale}, r)
-	if err != nil {
-		return nil, nil, err
-	}
-	budget, err := p.budget()
-	if err != nil {
-		return nil, nil, err
-	}
-	plan := func(picks []int) *Plan {
-		out := &Plan{Schema: PlanSchema, Method: s.Method, GroupRows: s.GroupRows, RowScale: s.RowScale, Target: &p.request.Target}
-		widths := p.widths(picks)
-		for i, name := range projections(shape.Config) {
-			c := p.cost(s, i, widths[name])
-			out.Layers = append(out.Layers, PlanLayer{Name: name, Bits: planBits(widths[name]), Cost: c})
-			out.Cost += c
-		}
-		return out
-	}
-	for _, picks := range p.random(budget) {
-		random = append(random, plan(picks))
-	}
-	return plan(p.endsKeptHigh(budget)), random, nil
-}
-
+// size returns the data bytes of the groups.
 func (p *planner) size(picks []int) int64 {
 	n := int64(0)
 	for i, k := range picks {
 		n += p.groups[i].sizes[k]
 	}
 	return n
-}
-
-// fill starts from the fewest bits and gives the groups, in order, the most that there
-// is room for.
-func (p *planner) fill(order []int, budget int64) []int {
-	picks := p.uniform(0)
-	left := budget - p.size(picks)
-	for _, i := range order {
-		sizes := p.groups[i].sizes
-		for o := len(sizes) - 1; o > 0; o-- {
-			if extra := sizes[o] - sizes[0]; extra <= left {
-				picks[i] = o
-				left -= extra
-				break
-			}
-		}
-	}
-	return picks
 }

@@ -1,6 +1,8 @@
 package sensitivity
 
 import (
+	"fmt"
+
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
@@ -42,17 +44,46 @@ type Storage struct {
 	RowScale  bool
 }
 
-// infos returns the tensors of an artifact whose modules have these widths.
+// infos returns the tensors of an artifact whose modules have these widths, in the order of
+// the file.
 func (s *Shape) infos(st Storage, widths map[string]Width) []safetensors.Info {
 	var out []safetensors.Info
 	for _, spec := range s.Config.Tensors() {
 		w, ok := widths[spec.Module()]
-		if !ok || len(spec.Shape) != 2 {
-			w = Width{Form: artifact.Plain}
-		}
-		out = append(out, artifact.StoredInfos(spec, s.DTypes[spec.Name], w.Form, w.Bits, st.GroupRows, st.RowScale)...)
+		out = append(out, s.storedInfos(spec, st, w, ok)...)
 	}
 	return out
+}
+
+// storedInfos returns the tensors that store one tensor of the model. Only matrices have
+// widths; all else is stored unchanged.
+func (s *Shape) storedInfos(spec model.TensorSpec, st Storage, w Width, hasWidth bool) []safetensors.Info {
+	if !hasWidth || len(spec.Shape) != 2 {
+		w = Width{Form: artifact.Plain}
+	}
+	return artifact.StoredInfos(spec, s.DTypes[spec.Name], w.Form, w.Bits, st.GroupRows, st.RowScale)
+}
+
+// headerBytes returns the length of the file's header before it is padded to a multiple of 8
+// bytes. safetensors reports the padded length; how many characters can be added to the
+// metadata before that grows is the padding.
+func (s *Shape) headerBytes(st Storage, widths map[string]Width) (int64, error) {
+	infos, metadata := s.infos(st, widths), artifact.Metadata()
+	padded, _, err := safetensors.FileSize(infos, metadata)
+	if err != nil {
+		return 0, err
+	}
+	for padding := range int64(8) {
+		metadata["format"] += " "
+		longer, _, err := safetensors.FileSize(infos, metadata)
+		if err != nil {
+			return 0, err
+		}
+		if longer > padded {
+			return padded - padding, nil
+		}
+	}
+	return 0, fmt.Errorf("sensitivity: a safetensors header is padded by more than 7 bytes")
 }
 
 // Size is what an artifact would take.
