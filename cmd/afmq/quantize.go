@@ -118,7 +118,7 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 		opts.Plan, err = sensitivity.ReadPlan(o.plan)
 		return opts, err
 	case o.target.given(f):
-		r, err := o.target.request(f)
+		r, err := o.target.options(f)
 		r.Bits = bits
 		opts.Request = &r
 		return opts, err

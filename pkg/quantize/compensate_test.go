@@ -175,24 +175,17 @@ func TestCompensationOfHeadAndBiases(t *testing.T) {
 func TestRequest(t *testing.T) {
 	opts := Options{
 		Model: tinyModel, RowScale: true, Calibration: calibration(t), Compensate: artifact.NoCompensation,
-		Request: &sensitivity.Request{Target: sensitivity.Target{BPW: 3.4}},
+		Request: &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 3.4}},
 	}
 	want, res := run(t, newPool(t, 2), opts)
 	if res.Plan == nil || res.BPW.Projections > 3.4 || res.BPW.Projections < 3.1 || res.BPW != res.Plan.BPW || res.Bytes != res.Plan.Bytes {
 		t.Fatalf("%+v", res)
 	}
-	path := filepath.Join(t.TempDir(), "scores.json")
-	s, _, err := sensitivity.Score(bg, newPool(t, 1), path, false, sensitivity.ScoreOptions{
-		Model: tinyModel, GroupRows: 16, RowScale: true, Calibration: opts.Calibration, ToolVersion: "test",
-	})
+	s, err := sensitivity.Score(bg, sensitivity.Options{Model: tinyModel, Calibration: opts.Calibration, ToolVersion: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, shape, err := sensitivity.ReadScores(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan, err := sensitivity.MakePlan(s, shape, sensitivity.Request{Target: sensitivity.Target{BPW: 3.4}})
+	plan, err := sensitivity.MakePlan(s.Scores, sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 3.4}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,8 +240,8 @@ func (h *stageHook) Advance(int64) {
 
 func TestRequestRefuses(t *testing.T) {
 	text := calibration(t)
-	target := func(bpw float64) *sensitivity.Request {
-		return &sensitivity.Request{Target: sensitivity.Target{BPW: bpw}}
+	target := func(bpw float64) *sensitivity.PlanOptions {
+		return &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: bpw}}
 	}
 	for name, c := range map[string]struct {
 		o     Options

@@ -25,7 +25,7 @@
 // # Bits
 //
 // Options say what each matrix gets: the same width everywhere but for overrides, a
-// sensitivity.Plan, or a sensitivity.Request, for which Run scores the modules, makes the
+// sensitivity.Plan, or a sensitivity.PlanOptions, for which Run scores the modules, makes the
 // plan and follows it. A target that cannot be reached is refused before anything is
 // computed, or calibration text read.
 //

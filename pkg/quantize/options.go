@@ -20,7 +20,7 @@ type Options struct {
 	// and a plan is made; or, with neither, Bits everywhere but for Overrides.
 	Plan        *sensitivity.Plan
 	PlanFile    string // where Plan was read from, for errors
-	Request     *sensitivity.Request
+	Request     *sensitivity.PlanOptions
 	Method      sensitivity.Method             // of the scores for a request; empty for the default
 	Bits        int                            // of an index, 1 to 8; 0 for DefaultBits
 	GroupRows   int                            // output rows that share a look-up table; 0 for palettize.DefaultGroupRows
@@ -90,7 +90,7 @@ func (o *Options) checkPlan() error {
 	case o.Request != nil:
 		r := *o.Request
 		if r.Overrides = o.Overrides; len(r.Bits) == 0 {
-			r.Bits = sensitivity.DefaultBits
+			r.Bits = sensitivity.DefaultBits()
 		}
 		r.Seed = o.Calibration.Seed
 		o.Request = &r
@@ -101,9 +101,9 @@ func (o *Options) checkPlan() error {
 }
 
 // scoring says how the modules are scored for a request.
-func (o *Options) scoring() sensitivity.ScoreOptions {
-	return sensitivity.ScoreOptions{
-		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, GroupRows: o.GroupRows, RowScale: o.RowScale,
+func (o *Options) scoring() sensitivity.Options {
+	return sensitivity.Options{
+		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, GroupRows: o.GroupRows, NoRowScale: !o.RowScale,
 		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion, Compute: o.Compute,
 	}
 }

@@ -61,20 +61,20 @@ func newJob(src *artifact.Source, opts Options, text *sensitivity.Calibration, w
 // checked when a run goes on.
 func identity(src *artifact.Source, opts Options, text *sensitivity.Calibration, widths map[string]sensitivity.Width, weights string) ([]byte, error) {
 	id := struct {
-		Job          string               `json:"job"`
-		ToolVersion  string               `json:"tool_version"`
-		Bits         int                  `json:"bits"`
-		GroupRows    int                  `json:"group_rows"`
-		RowScale     bool                 `json:"row_scale"`
-		Compensation string               `json:"compensation"`
-		Calibration  string               `json:"calibration"`
-		Request      *sensitivity.Request `json:"request"`
-		Method       sensitivity.Method   `json:"method"`
-		Source       string               `json:"source,omitempty"`
-		Compute      string               `json:"compute"`
-		Modules      map[string]string    `json:"modules"`
-		Files        map[string]string    `json:"files"`
-		Tensors      map[string]string    `json:"tensors"`
+		Job          string                   `json:"job"`
+		ToolVersion  string                   `json:"tool_version"`
+		Bits         int                      `json:"bits"`
+		GroupRows    int                      `json:"group_rows"`
+		RowScale     bool                     `json:"row_scale"`
+		Compensation string                   `json:"compensation"`
+		Calibration  string                   `json:"calibration"`
+		Request      *sensitivity.PlanOptions `json:"request"`
+		Method       sensitivity.Method       `json:"method"`
+		Source       string                   `json:"source,omitempty"`
+		Compute      string                   `json:"compute"`
+		Modules      map[string]string        `json:"modules"`
+		Files        map[string]string        `json:"files"`
+		Tensors      map[string]string        `json:"tensors"`
 	}{
 		Job: "quantize/v1", ToolVersion: opts.ToolVersion, Bits: opts.Bits, GroupRows: opts.GroupRows, RowScale: opts.RowScale,
 		Compensation: opts.Compensate, Request: opts.Request, Method: opts.Method, Compute: opts.Compute.String(), Source: weights,

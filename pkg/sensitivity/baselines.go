@@ -52,22 +52,22 @@ func (p *planner) baselines(choices []Choice, budget int64) ([]Baseline, error) 
 
 // widestUniform returns the widest uniform allocation that keeps the target.
 func (p *planner) widestUniform(budget int64) (picks []int, bits int, err error) {
-	for o := len(p.request.Bits) - 1; o > 0; o-- {
+	for o := len(p.opts.Bits) - 1; o > 0; o-- {
 		picks := p.uniform(o)
 		size, err := p.measure(picks)
 		if err != nil {
 			return nil, 0, err
 		}
 		if p.size(picks) <= budget && p.keeps(size) {
-			return picks, p.request.Bits[o], nil
+			return picks, p.opts.Bits[o], nil
 		}
 	}
-	return p.uniform(0), p.request.Bits[0], nil
+	return p.uniform(0), p.opts.Bits[0], nil
 }
 
 // random returns the random allocations.
 func (p *planner) random(budget int64) ([][]int, error) {
-	rng := rand.New(rand.NewPCG(uint64(p.request.Seed), 2))
+	rng := rand.New(rand.NewPCG(uint64(p.opts.Seed), 2))
 	var out [][]int
 	for range randomPlans {
 		picks, err := p.fill(rng.Perm(len(p.groups)), budget)
@@ -112,17 +112,14 @@ func (p *planner) fill(order []int, budget int64) ([]int, error) {
 		if err != nil || p.keeps(size) || left < 0 {
 			return picks, err
 		}
-		budget -= size.FileBytes - p.request.Target.MaxBytes
+		budget -= size.FileBytes - p.opts.Target.MaxBytes
 	}
 }
 
 // HeuristicPlans returns the plans of the baselines of [MakePlan], for measurements of
 // what they lose: the one that keeps the ends high, and the random ones.
-func HeuristicPlans(s *Scores, shape *Shape, r Request) (endsKeptHigh *Plan, random []*Plan, err error) {
-	if len(r.Bits) == 0 {
-		r.Bits = s.Bits
-	}
-	p, err := newPlanner(shape, Storage{s.GroupRows, s.RowScale}, r)
+func HeuristicPlans(s *Scores, opts PlanOptions) (endsKeptHigh *Plan, random []*Plan, err error) {
+	p, err := plannerOf(s, opts)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -131,9 +128,9 @@ func HeuristicPlans(s *Scores, shape *Shape, r Request) (endsKeptHigh *Plan, ran
 		return nil, nil, err
 	}
 	plan := func(picks []int) *Plan {
-		out := &Plan{Schema: PlanSchema, Method: s.Method, GroupRows: s.GroupRows, RowScale: s.RowScale, Target: &p.request.Target}
+		out := &Plan{Schema: PlanSchema, Method: s.Method, GroupRows: s.GroupRows, RowScale: s.RowScale, Target: &p.opts.Target}
 		widths := p.widths(picks)
-		for i, name := range projections(shape.Config) {
+		for i, name := range projections(p.shape.Config) {
 			c := p.cost(s, i, widths[name])
 			out.Layers = append(out.Layers, PlanLayer{Name: name, Bits: planBits(widths[name]), Cost: c})
 			out.Cost += c

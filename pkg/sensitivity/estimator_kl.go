@@ -4,47 +4,53 @@ import (
 	"context"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 )
 
-// klEstimator measures, module after module; a module is one unit of work. Every batch of
-// the text waits at the layer of the module, so only the layers from there on run again.
+// klEstimator computes [KL]. A unit of work is a module. The hidden states of all batches
+// are kept at the layer of the module, so that only the layers from there on run again.
+//
+// Both models run in the same arithmetic, but that does not cancel its rounding: a small
+// change of the weights changes which values are rounded up, in every layer behind it. The
+// divergence is never negative, so the rounding adds to it.
 type klEstimator struct {
-	w      *scorer
+	*scorer
+	models *compute.Pool // the workers, in the arithmetic of the measurement
 	walk   *infer.Walk
-	runner *infer.Runner // of the model itself
-	final  [][]float32   // the model's hidden states after the final norm, by batch
+	runner *infer.Runner // of the original model
+	final  [][]float32   // its hidden states after the final norm, by batch, [tokens, hidden]
 }
 
-func (k *klEstimator) units() int { return len(k.w.modules) }
+func (k *klEstimator) units() int { return len(k.modules) }
 
+// start runs the original model.
 func (k *klEstimator) start() {
 	if k.walk != nil {
 		return
 	}
-	w := k.w
-	k.walk = w.model.NewWalk(w.models, w.text.Sequences)
-	k.runner = w.model.NewRunner(w.models)
+	k.walk = k.model.NewWalk(k.models, k.text.Sequences)
+	k.runner = k.model.NewRunner(k.models)
 	for b := range k.walk.Batches() {
 		k.final = append(k.final, append([]float32(nil), k.walk.Finish(k.runner, b)...))
 	}
 }
 
-func (k *klEstimator) run(ctx context.Context, unit int) ([]contribution, error) {
+func (k *klEstimator) run(ctx context.Context, unit int) ([]Contribution, error) {
 	k.start()
-	w, m := k.w, &k.w.modules[unit]
+	m := &k.modules[unit]
 	if m.spec.Layer < k.walk.Layer() {
-		k.walk = w.model.NewWalk(w.models, w.text.Sequences)
+		k.walk = k.model.NewWalk(k.models, k.text.Sequences)
 	}
 	for k.walk.Layer() < m.spec.Layer {
 		k.walk.Advance()
 	}
-	changed := *w.model
-	changed.Blocks = append([]infer.Block(nil), w.model.Blocks...)
-	runner := changed.NewRunner(w.models)
-	var out []contribution
-	for o, bits := range w.bits {
-		p, _, err := w.palettize(m, bits)
+	changed := *k.model
+	changed.Blocks = append([]infer.Block(nil), k.model.Blocks...)
+	runner := changed.NewRunner(k.models)
+	var out []Contribution
+	for o, bits := range k.bits {
+		p, _, err := k.palettize(m, bits)
 		if err != nil {
 			return nil, err
 		}
@@ -56,14 +62,15 @@ func (k *klEstimator) run(ctx context.Context, unit int) ([]contribution, error)
 			}
 			sum += k.divergence(runner, b)
 		}
-		out = append(out, contribution{unit, o, sum / float64(w.text.Tokens())})
+		out = append(out, Contribution{unit, o, sum / float64(k.text.Tokens())})
 	}
 	return out, nil
 }
 
-// divergence returns the summed divergence of a batch.
+// divergence returns the divergence of the runner's model, summed over the tokens of a
+// batch, in nats.
 func (k *klEstimator) divergence(runner *infer.Runner, batch int) float64 {
-	c := k.w.model.Config
+	c := k.model.Config
 	vocab, d, n := c.VocabSize, c.HiddenSize, k.walk.Tokens(batch)
 	hidden := k.walk.Finish(runner, batch)
 	rows := min(infer.LogitRows(vocab), n)
@@ -74,7 +81,7 @@ func (k *klEstimator) divergence(runner *infer.Runner, batch int) float64 {
 		m := min(rows, n-at)
 		k.runner.Logits(p, k.final[batch][at*d:(at+m)*d], m)
 		runner.Logits(q, hidden[at*d:(at+m)*d], m)
-		k.w.pool.Run(m, func(_, i int) {
+		k.pool.Run(m, func(_, i int) {
 			a, b := p[i*vocab:(i+1)*vocab], q[i*vocab:(i+1)*vocab]
 			kls[i] = max(kernel.KL(a, b, kernel.LogSumExp(a), kernel.LogSumExp(b)), 0)
 		})

@@ -15,33 +15,44 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// randomScores is a small model of random shape with random scores.
-func randomScores(t *testing.T, r *rand.Rand) (*Scores, *Shape) {
+// madeUp returns scores of the model of a config, stored as F16: costs gives those of a
+// module.
+func madeUp(t *testing.T, config string, s *Scores, costs func() []float64) (*Scores, *Shape) {
 	t.Helper()
-	kv := 1 + r.IntN(2)
-	heads, dim := kv*(1+r.IntN(2)), 2*(1+r.IntN(6))
-	cfg, err := model.ParseConfig("config.json", []byte(fmt.Sprintf(`{
-		"model_type": %q, "architectures": ["LlamaForCausalLM"], "hidden_size": %d, "intermediate_size": %d,
-		"num_hidden_layers": 1, "num_attention_heads": %d, "num_key_value_heads": %d, "head_dim": %d, "vocab_size": %d,
-		"rms_norm_eps": 1e-6, "rope_theta": 10000, "max_position_embeddings": 64, "hidden_act": "silu",
-		"tie_word_embeddings": %v, "torch_dtype": "float16"}`,
-		"llama", 4*(1+r.IntN(12)), 4*(1+r.IntN(20)), heads, kv, dim, 8+r.IntN(60), r.IntN(2) == 0)))
+	cfg, err := model.ParseConfig("config.json", []byte(config))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Scores{
-		Schema: ScoresSchema, Method: Weight, Bits: [][]int{{2, 4}, {1, 8}, {3, 4}}[r.IntN(3)],
-		GroupRows: 1 + r.IntN(16), RowScale: r.IntN(2) == 0,
-	}
-	shape := &Shape{Config: cfg, DTypes: map[string]safetensors.DType{}}
+	s.Schema, s.Config = ScoresSchema, config
 	for _, spec := range cfg.Tensors() {
-		shape.DTypes[spec.Name] = safetensors.F16
+		s.Tensors = append(s.Tensors, TensorInfo{spec.Name, "F16", spec.Shape})
 		if spec.Role == model.Projection {
-			least := math.Exp(2 * r.NormFloat64())
-			s.Modules = append(s.Modules, ModuleScore{spec.Module(), spec.Shape, []float64{least * (1 + 9*r.Float64()), least}})
+			s.Modules = append(s.Modules, ModuleScore{spec.Module(), spec.Shape, costs()})
 		}
 	}
+	shape, err := s.Shape()
+	if err != nil {
+		t.Fatal(err)
+	}
 	return s, shape
+}
+
+// randomScores is a small model of random shape with random scores.
+func randomScores(t *testing.T, r *rand.Rand) (*Scores, *Shape) {
+	kv := 1 + r.IntN(2)
+	heads, dim := kv*(1+r.IntN(2)), 2*(1+r.IntN(6))
+	config := fmt.Sprintf(`{
+		"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": %d, "intermediate_size": %d,
+		"num_hidden_layers": 1, "num_attention_heads": %d, "num_key_value_heads": %d, "head_dim": %d, "vocab_size": %d,
+		"rms_norm_eps": 1e-6, "rope_theta": 10000, "max_position_embeddings": 64, "hidden_act": "silu",
+		"tie_word_embeddings": %v, "torch_dtype": "float16"}`,
+		4*(1+r.IntN(12)), 4*(1+r.IntN(20)), heads, kv, dim, 8+r.IntN(60), r.IntN(2) == 0)
+	return madeUp(t, config, &Scores{
+		Method: Weight, Bits: [][]int{{2, 4}, {1, 8}, {3, 4}}[r.IntN(3)], GroupRows: 1 + r.IntN(16), RowScale: r.IntN(2) == 0,
+	}, func() []float64 {
+		least := math.Exp(2 * r.NormFloat64())
+		return []float64{least * (1 + 9*r.Float64()), least}
+	})
 }
 
 // TestFileBoundAgreesWithBruteForce: with a bound on the bytes of the file, a plan keeps it
@@ -81,7 +92,7 @@ func TestFileBoundAgreesWithBruteForce(t *testing.T) {
 					want = min(want, costs[k])
 				}
 			}
-			p, err := MakePlan(s, shape, Request{Target: Target{MaxBytes: limit}})
+			p, err := MakePlan(s, PlanOptions{Target: Target{MaxBytes: limit}})
 			if math.IsInf(want, 1) {
 				wantFault(t, err, fault.Infeasible)
 				continue
@@ -174,30 +185,20 @@ func writeFront(t *testing.T, path string, infos []safetensors.Info) string {
 // largeScores is a model of the size of real ones, with scores that differ by orders of
 // magnitude.
 func largeScores(t *testing.T, seed uint64) (*Scores, *Shape) {
-	t.Helper()
-	cfg, err := model.ParseConfig("config.json", []byte(`{
+	r := rand.New(rand.NewPCG(seed, 1))
+	bits := []int{2, 3, 4}
+	return madeUp(t, `{
 		"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 1024, "intermediate_size": 3072,
 		"num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 32000,
 		"rms_norm_eps": 1e-6, "rope_theta": 10000, "max_position_embeddings": 4096, "hidden_act": "silu",
-		"tie_word_embeddings": true, "torch_dtype": "float16"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := rand.New(rand.NewPCG(seed, 1))
-	s := &Scores{Schema: ScoresSchema, Method: Fisher, Bits: []int{2, 3, 4}, GroupRows: 16, RowScale: true}
-	shape := &Shape{Config: cfg, DTypes: map[string]safetensors.DType{}}
-	for _, spec := range cfg.Tensors() {
-		shape.DTypes[spec.Name] = safetensors.F16
-		if spec.Role == model.Projection {
+		"tie_word_embeddings": true, "torch_dtype": "float16"}`,
+		&Scores{Method: Fisher, Bits: bits, GroupRows: 16, RowScale: true}, func() (costs []float64) {
 			scale := math.Exp(1.5 * r.NormFloat64())
-			var costs []float64
-			for _, b := range s.Bits {
+			for _, b := range bits {
 				costs = append(costs, scale*math.Pow(3.7, -float64(b))*(0.9+0.2*r.Float64()))
 			}
-			s.Modules = append(s.Modules, ModuleScore{spec.Module(), spec.Shape, costs})
-		}
-	}
-	return s, shape
+			return costs
+		})
 }
 
 // TestFileBoundOfLargeModel: 196 modules are solved to proven optimality at a bound on the
@@ -205,17 +206,17 @@ func largeScores(t *testing.T, seed uint64) (*Scores, *Shape) {
 func TestFileBoundOfLargeModel(t *testing.T) {
 	for seed := range uint64(2) {
 		s, shape := largeScores(t, seed)
-		least, most, err := reach(s, shape, Request{Bits: s.Bits})
+		least, most, err := reach(s, shape, PlanOptions{Bits: s.Bits})
 		if err != nil {
 			t.Fatal(err)
 		}
 		last := math.Inf(1)
 		for _, k := range []int64{2, 5} {
-			r := Request{Ties: [][]Tie{nil, {TieQKV, TieGateUp}}[seed%2]}
+			r := PlanOptions{Ties: [][]Tie{nil, {TieQKV, TieGateUp}}[seed%2]}
 			plan := func(limit int64) *Plan {
 				t.Helper()
 				r.Target.MaxBytes = limit
-				p, err := MakePlan(s, shape, r)
+				p, err := MakePlan(s, r)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -165,9 +165,9 @@ func (f *fileBound) extend(layer []fileState, seg fileSegment, options []pricedO
 	return kept
 }
 
-// fileBound returns the bound of the target for the groups of the planner.
-func (p *planner) fileBound(limit int64) (*fileBound, error) {
-	f := &fileBound{limit: limit, segments: []fileSegment{{choice: -1, options: make([][]fileItem, 1)}}}
+// fileBound returns the bound of the target on the bytes of the file.
+func (p *planner) fileBound() (*fileBound, error) {
+	f := &fileBound{limit: p.opts.Target.MaxBytes, segments: []fileSegment{{choice: -1, options: make([][]fileItem, 1)}}}
 	group := map[string]int{}
 	names := projections(p.shape.Config)
 	for i, g := range p.groups {

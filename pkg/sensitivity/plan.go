@@ -198,7 +198,7 @@ func (p *Plan) checkTies(file string, shape *Shape, widths map[string]Width) err
 		if spec.Role != model.Projection {
 			continue
 		}
-		group := tieGroup(p.Tie, spec)
+		group := tieName(p.Tie, spec)
 		name := spec.Module()
 		if other, ok := first[group]; ok && widths[other] != widths[name] {
 			return fault.Inputf(file, "layers %q and %q are tied, and have %v and %v", other, name, widths[other], widths[name])

@@ -1,7 +1,6 @@
 package sensitivity
 
 import (
-	"fmt"
 	"math"
 	"slices"
 
@@ -10,82 +9,92 @@ import (
 	"afmq/pkg/model"
 )
 
-// Request asks for a plan.
-type Request struct {
-	Target    Target
-	Bits      []int // widths to choose from; empty for all that were scored
-	Ties      []Tie
-	Overrides []Override
-	Seed      int64 // of the random baseline
+// DefaultBPW is the target of a plan that sets none, in bits per weight of the projections.
+const DefaultBPW = 3.5
+
+// PlanOptions say which plan to make. The zero value asks for DefaultBPW from all widths that
+// were scored.
+type PlanOptions struct {
+	Target    Target     // the bound to keep; the zero value is DefaultBPW
+	Bits      []int      // widths to choose from; empty: all that were scored
+	Ties      []Tie      // modules that must have equal bits
+	Overrides []Override // modules with fixed bits; later ones win
+	Seed      int64      // of the random baseline
 }
 
-// planner is what making plans for one request needs.
+// planner holds what an allocation is computed from.
 type planner struct {
 	shape   *Shape
 	storage Storage
-	request Request
+	opts    PlanOptions
 	pinned  map[string]Width // by overrides, heads included
-	base    map[string]Width // what becomes of every matrix, projections at the least width
-	groups  []choiceGroup
+	base    map[string]Width // of every matrix, projections at the least width
+	groups  []tieGroup
 }
 
-// choiceGroup is modules that get equal bits.
-type choiceGroup struct {
+// tieGroup is a module, or several that must have equal bits.
+type tieGroup struct {
 	name    string
 	layer   int
 	modules []int   // indices into the projections in canonical order
-	sizes   []int64 // bytes by width
+	sizes   []int64 // data bytes by width
 	pinned  bool
 }
 
-// newPlanner checks a request against a model. Errors are fault.Usage.
-func newPlanner(shape *Shape, st Storage, r Request) (*planner, error) {
-	if err := r.Target.check(); err != nil {
+// newPlanner checks the options against a model. Errors are fault.Usage.
+func newPlanner(shape *Shape, st Storage, opts PlanOptions) (*planner, error) {
+	if opts.Target == (Target{}) {
+		opts.Target.BPW = DefaultBPW
+	}
+	if err := opts.Target.check(); err != nil {
 		return nil, fault.Usagef("target: %v", err)
 	}
-	r.Bits = slices.Clone(r.Bits)
-	slices.Sort(r.Bits)
-	if err := checkBits(r.Bits); err != nil {
+	if len(opts.Bits) == 0 {
+		opts.Bits = DefaultBits()
+	}
+	opts.Bits = slices.Clone(opts.Bits)
+	slices.Sort(opts.Bits)
+	if err := checkBits(opts.Bits); err != nil {
 		return nil, fault.Usagef("%v", err)
 	}
-	p := &planner{shape: shape, storage: st, request: r, pinned: map[string]Width{}}
+	p := &planner{shape: shape, storage: st, opts: opts, pinned: map[string]Width{}}
 	var err error
-	if p.base, err = Widths(shape.Config, r.Bits[0], nil); err != nil {
+	if p.base, err = Widths(shape.Config, opts.Bits[0], nil); err != nil {
 		return nil, err
 	}
-	changed, err := Widths(shape.Config, 0, r.Overrides)
+	changed, err := Widths(shape.Config, 0, opts.Overrides)
 	if err != nil {
 		return nil, err
 	}
 	for name, w := range changed {
 		if w.Form == artifact.Palette && w.Bits == 0 || w == p.base[name] && w.Form == artifact.RowInt8 {
-			continue
+			continue // not matched by an override
 		}
 		p.pinned[name], p.base[name] = w, w
 	}
 	return p, p.group()
 }
 
-// group makes the choices.
+// group forms the tie groups.
 func (p *planner) group() error {
 	at := map[string]int{}
+	names := projections(p.shape.Config)
 	i := 0
 	for _, spec := range p.shape.Config.Tensors() {
 		if spec.Role != model.Projection {
 			continue
 		}
-		name := spec.Module()
-		pin, pinned := p.pinned[name]
-		group := tieGroup(p.request.Ties, spec)
-		k, ok := at[group]
+		pin, pinned := p.pinned[spec.Module()]
+		name := tieName(p.opts.Ties, spec)
+		k, ok := at[name]
 		if !ok {
 			k = len(p.groups)
-			at[group] = k
-			p.groups = append(p.groups, choiceGroup{name: group, layer: spec.Layer, pinned: pinned, sizes: make([]int64, len(p.options(pinned)))})
+			at[name] = k
+			p.groups = append(p.groups, tieGroup{name: name, layer: spec.Layer, pinned: pinned, sizes: make([]int64, len(p.options(pinned)))})
 		}
 		g := &p.groups[k]
-		if g.pinned != pinned || pinned && pin != p.pinned[p.moduleName(g.modules, name)] {
-			return fault.Usagef("the overrides give the tied modules of %s different bits", group)
+		if g.pinned != pinned || pinned && len(g.modules) > 0 && pin != p.pinned[names[g.modules[0]]] {
+			return fault.Usagef("the overrides give different bits to the tied modules of %s", name)
 		}
 		g.modules = append(g.modules, i)
 		for o, w := range p.options(pinned) {
@@ -103,27 +112,19 @@ func (p *planner) group() error {
 	return nil
 }
 
-// moduleName returns the name of a group's first module, or name while it has none.
-func (p *planner) moduleName(modules []int, name string) string {
-	if len(modules) == 0 {
-		return name
-	}
-	return projections(p.shape.Config)[modules[0]]
-}
-
-// options returns the widths of a group.
+// options returns the widths of a group; that of a pinned one is in p.pinned.
 func (p *planner) options(pinned bool) []Width {
 	if pinned {
 		return make([]Width, 1)
 	}
-	out := make([]Width, len(p.request.Bits))
-	for i, b := range p.request.Bits {
+	out := make([]Width, len(p.opts.Bits))
+	for i, b := range p.opts.Bits {
 		out[i] = Width{artifact.Palette, b}
 	}
 	return out
 }
 
-// widths returns what becomes of every matrix when the groups get the picked options.
+// widths returns the width of every matrix if the groups get the selected options.
 func (p *planner) widths(picks []int) map[string]Width {
 	out := make(map[string]Width, len(p.base))
 	for name, w := range p.base {
@@ -133,7 +134,7 @@ func (p *planner) widths(picks []int) map[string]Width {
 	for i, g := range p.groups {
 		for _, m := range g.modules {
 			if !g.pinned {
-				out[names[m]] = Width{artifact.Palette, p.request.Bits[picks[i]]}
+				out[names[m]] = Width{artifact.Palette, p.opts.Bits[picks[i]]}
 			}
 		}
 	}
@@ -141,7 +142,7 @@ func (p *planner) widths(picks []int) map[string]Width {
 }
 
 // uniform returns the picks that give every group the same option, counted from the
-// narrowest, as far as it has one.
+// narrowest. A pinned group has one option.
 func (p *planner) uniform(option int) []int {
 	picks := make([]int, len(p.groups))
 	for i, g := range p.groups {
@@ -150,35 +151,47 @@ func (p *planner) uniform(option int) []int {
 	return picks
 }
 
-// budget returns how many bytes the groups may take. Those of a head that is palettized
-// and of all else are fixed.
+// size returns the data bytes of the groups.
+func (p *planner) size(picks []int) int64 {
+	n := int64(0)
+	for i, k := range picks {
+		n += p.groups[i].sizes[k]
+	}
+	return n
+}
+
+func (p *planner) measure(picks []int) (Size, error) {
+	return p.shape.Measure(p.storage, p.widths(picks))
+}
+
+// budget returns the data bytes that the groups may have. With a bound on the file it is an
+// upper bound: it assumes the shortest header, that of the smallest options. A target out of
+// reach is an error of kind fault.Infeasible.
 func (p *planner) budget() (int64, error) {
 	least, err := p.measure(p.uniform(0))
 	if err != nil {
 		return 0, err
 	}
-	groups := int64(0)
-	for _, g := range p.groups {
-		groups += g.sizes[0]
-	}
+	groups := p.size(p.uniform(0))
 	limit := int64(0)
-	if t := p.request.Target; t.BPW > 0 {
+	if t := p.opts.Target; t.BPW > 0 {
 		limit = bytesFor(t.BPW, least.Projections) - (least.ProjectionBits/8 - groups)
 	} else {
 		limit = t.MaxBytes - (least.FileBytes - groups)
 	}
 	if limit < groups {
-		most, err := p.measure(p.uniform(len(p.request.Bits) - 1))
+		most, err := p.measure(p.uniform(len(p.opts.Bits) - 1))
 		if err != nil {
 			return 0, err
 		}
 		return 0, fault.Infeasiblef("the target of %v cannot be reached: with %v bits a model takes %.4f to %.4f bits per weight in projections, %d to %d bytes in all",
-			p.request.Target, p.request.Bits, least.BPW.Projections, most.BPW.Projections, least.FileBytes, most.FileBytes)
+			p.opts.Target, p.opts.Bits, least.BPW.Projections, most.BPW.Projections, least.FileBytes, most.FileBytes)
 	}
 	return limit, nil
 }
 
-// bytesFor returns the largest number of bytes that weights of bpw bits take.
+// bytesFor returns the largest number of bytes at which so many weights have at most bpw
+// bits each.
 func bytesFor(bpw float64, weights int64) int64 {
 	n := int64(math.Floor(bpw * float64(weights) / 8))
 	for n > 0 && float64(8*n)/float64(weights) > bpw {
@@ -190,186 +203,8 @@ func bytesFor(bpw float64, weights int64) int64 {
 	return n
 }
 
-func (p *planner) measure(picks []int) (Size, error) {
-	return p.shape.Measure(p.storage, p.widths(picks))
-}
-
-// Feasible returns the most bytes that model.safetensors takes with a plan that keeps the
-// request's target. If there is none it is an error of kind fault.Infeasible, with the
-// reachable range; if the request makes no sense, one of kind fault.Usage. It needs no
-// scores.
-func Feasible(shape *Shape, st Storage, r Request) (int64, error) {
-	p, err := newPlanner(shape, st, r)
-	if err != nil {
-		return 0, err
-	}
-	budget, err := p.budget()
-	if err != nil {
-		return 0, err
-	}
-	most, err := p.measure(p.uniform(len(p.request.Bits) - 1))
-	if err != nil {
-		return 0, err
-	}
-	return min(most.FileBytes, most.FileBytes-p.size(p.uniform(len(p.request.Bits)-1))+budget), nil
-}
-
-// MakePlan gives every module the bits that make the summed scores least within the
-// target; see [Allocate].
-func MakePlan(s *Scores, shape *Shape, r Request) (*Plan, error) {
-	if len(r.Bits) == 0 {
-		r.Bits = s.Bits
-	}
-	for _, b := range r.Bits {
-		if !slices.Contains(s.Bits, b) {
-			return nil, fault.Usagef("%d bits were not scored; there are scores for %v", b, s.Bits)
-		}
-	}
-	p, err := newPlanner(shape, Storage{s.GroupRows, s.RowScale}, r)
-	if err != nil {
-		return nil, err
-	}
-	budget, err := p.budget()
-	if err != nil {
-		return nil, err
-	}
-	choices := p.choices(s)
-	a, size, err := p.allocate(choices, budget)
-	if err != nil {
-		return nil, err
-	}
-	plan := &Plan{
-		Schema: PlanSchema, ToolVersion: s.ToolVersion, Method: s.Method, GroupRows: s.GroupRows, RowScale: s.RowScale,
-		Target: &p.request.Target, Bits: p.request.Bits, Tie: r.Ties,
-		BPW: size.BPW, Bytes: size.FileBytes, Cost: a.Cost, LowerBound: a.LowerBound, Optimal: a.Optimal,
-	}
-	widths := p.widths(a.Picks)
-	names := projections(shape.Config)
-	for i, name := range names {
-		_, pinned := p.pinned[name]
-		plan.Layers = append(plan.Layers, PlanLayer{name, planBits(widths[name]), p.cost(s, i, widths[name]), pinned})
-	}
-	if w, ok := p.pinned["lm_head"]; ok {
-		plan.Layers = append(plan.Layers, PlanLayer{Name: "lm_head", Bits: planBits(w), Pinned: true})
-	}
-	if plan.Baselines, err = p.baselines(choices, budget); err != nil || len(r.Bits) == len(s.Bits) {
-		return plan, err
-	}
-	r.Bits = s.Bits
-	all, err := MakePlan(s, shape, r)
-	if err != nil {
-		return nil, err
-	}
-	plan.Baselines = append(plan.Baselines, Baseline{
-		Name: "more widths", BPW: all.BPW.Projections, Cost: all.Cost, Note: fmt.Sprintf("the optimum with %v bits to choose from", s.Bits),
-	})
-	return plan, nil
-}
-
-func planBits(w Width) int {
-	if w.Form == artifact.Palette {
-		return w.Bits
-	}
-	return artifact.KeepBits
-}
-
-// cost returns the score of a projection at a width; 0 where it was not scored.
-func (p *planner) cost(s *Scores, module int, w Width) float64 {
-	if o := slices.Index(s.Bits, w.Bits); o >= 0 && w.Form == artifact.Palette {
-		return s.Modules[module].Costs[o]
-	}
-	return 0
-}
-
-// choices puts scores and sizes together.
-func (p *planner) choices(s *Scores) []Choice {
-	out := make([]Choice, len(p.groups))
-	names := projections(p.shape.Config)
-	for i, g := range p.groups {
-		out[i].Name = g.name
-		for o, size := range g.sizes {
-			opt := Option{Size: size}
-			for _, m := range g.modules {
-				w := p.base[names[m]]
-				if !g.pinned {
-					w = Width{artifact.Palette, p.request.Bits[o]}
-				}
-				opt.Bits = w.Bits
-				opt.Cost += p.cost(s, m, w)
-			}
-			out[i].Options = append(out[i].Options, opt)
-		}
-	}
-	return out
-}
-
-// allocate solves the problem. budget is that of the groups' data with the shortest header.
-func (p *planner) allocate(choices []Choice, budget int64) (*Allocation, Size, error) {
-	relaxed, err := Allocate(choices, budget)
-	if err != nil {
-		return nil, Size{}, err
-	}
-	size, err := p.measure(relaxed.Picks)
-	if err != nil || p.keeps(size) {
-		return relaxed, size, err
-	}
-	// The header of this choice is longer. With it the file exceeds its bound.
-	a, size, err := p.shrink(choices, budget, size)
-	if err != nil {
-		return nil, Size{}, err
-	}
-	f, err := p.fileBound(p.request.Target.MaxBytes)
-	if err != nil {
-		return nil, Size{}, err
-	}
-	problem, err := newProblem(choices, budget)
-	if err != nil {
-		return nil, Size{}, err
-	}
-	better, complete := problem.searchFile(choices, f, a.Cost)
-	if better != nil {
-		a = better
-		if size, err = p.measure(a.Picks); err == nil && !p.keeps(size) {
-			err = fmt.Errorf("sensitivity: the file has %d bytes, more than was predicted", size.FileBytes)
-		}
-	}
-	a.Optimal, a.LowerBound = complete, a.Cost
-	if !complete {
-		a.LowerBound = min(relaxed.LowerBound, a.Cost)
-	}
-	return a, size, err
-}
-
 // keeps reports whether an artifact of this size keeps the bound on the file, if there is
 // one. A bound on the bits per weight is exactly the budget.
 func (p *planner) keeps(size Size) bool {
-	return p.request.Target.MaxBytes == 0 || size.FileBytes <= p.request.Target.MaxBytes
-}
-
-// shrink finds a good allocation that keeps the bound on the file: it reduces the budget by
-// the excess of each solution until one fits, at the latest that of the smallest options.
-func (p *planner) shrink(choices []Choice, budget int64, size Size) (*Allocation, Size, error) {
-	least := p.size(p.uniform(0))
-	for {
-		budget = max(budget-(size.FileBytes-p.request.Target.MaxBytes), least)
-		a, err := Allocate(choices, budget)
-		if err != nil {
-			return nil, Size{}, err
-		}
-		if size, err = p.measure(a.Picks); err != nil || p.keeps(size) {
-			return a, size, err
-		}
-		if budget == least {
-			return nil, Size{}, fmt.Errorf("sensitivity: the smallest options exceed the target of %v", p.request.Target)
-		}
-	}
-}
-
-// size returns the data bytes of the groups.
-func (p *planner) size(picks []int) int64 {
-	n := int64(0)
-	for i, k := range picks {
-		n += p.groups[i].sizes[k]
-	}
-	return n
+	return p.opts.Target.MaxBytes == 0 || size.FileBytes <= p.opts.Target.MaxBytes
 }

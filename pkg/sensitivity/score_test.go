@@ -48,21 +48,22 @@ func textFile(t testing.TB, name, text string) string {
 }
 
 // options score the tiny model on some 500 tokens.
-func options(t testing.TB, method Method, bits ...int) ScoreOptions {
-	o := ScoreOptions{Model: tinyModel, Method: method, Bits: bits, GroupRows: 16, RowScale: true, ToolVersion: "test"}
+func options(t testing.TB, method Method, bits ...int) Options {
+	o := Options{Model: tinyModel, Method: method, Bits: bits, ToolVersion: "test"}
 	if method.NeedsText() {
 		o.Calibration = CalibrationOptions{Files: []string{textFile(t, "story.txt", story)}, SeqLen: 64, Tokens: 512}
 	}
 	return o
 }
 
-func score(t testing.TB, threads int, o ScoreOptions) *Scores {
+func score(t testing.TB, threads int, o Options) *Scores {
 	t.Helper()
-	s, _, err := Score(bg, newPool(t, threads), filepath.Join(t.TempDir(), "scores.json"), false, o)
+	o.Threads = threads
+	r, err := Score(bg, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return r.Scores
 }
 
 // TestFisherPredictsKL holds the prediction to the measurement in rank and in size.
@@ -240,24 +241,20 @@ func TestScoresResume(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "scores.json")
 			ctx, cancel := context.WithCancel(bg)
 			stopped := o
-			stopped.Progress = &stopAfter{n, cancel}
-			_, _, err := Score(ctx, newPool(t, 3), out, false, stopped)
+			stopped.Progress, stopped.Out, stopped.Threads = &stopAfter{n, cancel}, out, 3
+			_, err := Score(ctx, stopped)
 			cancel()
 			if !errors.Is(err, context.Canceled) {
 				t.Fatalf("%s, stopped after %d: %v", method, n, err)
 			}
-			if method == Weight { // another job is refused and changes nothing
-				other := o
-				other.Bits = []int{2, 4}
-				_, _, err := Score(bg, newPool(t, 1), out, false, other)
-				wantFault(t, err, fault.Input, "another job", "bits")
-			}
-			_, timing, err := Score(bg, newPool(t, 2), out, false, o)
+			resumed := o
+			resumed.Out, resumed.Threads = out, 2
+			r, err := Score(bg, resumed)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if timing.ResumedUnits != n {
-				t.Errorf("%s: %d units taken over, want %d", method, timing.ResumedUnits, n)
+			if r.ResumedUnits != n {
+				t.Errorf("%s: %d units taken over, want %d", method, r.ResumedUnits, n)
 			}
 			got, err := os.ReadFile(out)
 			if err != nil {
@@ -313,25 +310,26 @@ func TestSpearman(t *testing.T) {
 func TestScoreRefuses(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "s.json")
 	for name, c := range map[string]struct {
-		change func(o *ScoreOptions)
+		change func(o *Options)
 		kind   fault.Kind
 		parts  []string
 	}{
-		"no text":         {func(o *ScoreOptions) { o.Calibration.Files = nil }, fault.Usage, []string{"calibration text"}},
-		"method":          {func(o *ScoreOptions) { o.Method = "magic" }, fault.Usage, []string{"magic", "fisher"}},
-		"bits":            {func(o *ScoreOptions) { o.Bits = []int{2, 9} }, fault.Usage, []string{"9"}},
-		"group":           {func(o *ScoreOptions) { o.GroupRows = 0 }, fault.Usage, []string{"group rows"}},
-		"missing file":    {func(o *ScoreOptions) { o.Calibration.Files = []string{"/nowhere/x.txt"} }, fault.Input, []string{"/nowhere/x.txt"}},
-		"long sequence":   {func(o *ScoreOptions) { o.Calibration.SeqLen = 1 << 20 }, fault.Usage, []string{"max_position_embeddings"}},
-		"small budget":    {func(o *ScoreOptions) { o.Calibration.Tokens = 10 }, fault.Usage, []string{"budget"}},
-		"no model":        {func(o *ScoreOptions) { o.Model = "/nowhere" }, fault.Input, []string{"/nowhere"}},
-		"twice the same":  {func(o *ScoreOptions) { o.Calibration.Files = append(o.Calibration.Files, o.Calibration.Files[0]) }, fault.Usage, []string{"given twice"}},
-		"negative number": {func(o *ScoreOptions) { o.Validate = -1 }, fault.Usage, []string{"validate"}},
+		"no text":         {func(o *Options) { o.Calibration.Files = nil }, fault.Usage, []string{"calibration text"}},
+		"method":          {func(o *Options) { o.Method = "magic" }, fault.Usage, []string{"magic", "fisher"}},
+		"bits":            {func(o *Options) { o.Bits = []int{2, 9} }, fault.Usage, []string{"9"}},
+		"group":           {func(o *Options) { o.GroupRows = -1 }, fault.Usage, []string{"group rows"}},
+		"missing file":    {func(o *Options) { o.Calibration.Files = []string{"/nowhere/x.txt"} }, fault.Input, []string{"/nowhere/x.txt"}},
+		"long sequence":   {func(o *Options) { o.Calibration.SeqLen = 1 << 20 }, fault.Usage, []string{"max_position_embeddings"}},
+		"small budget":    {func(o *Options) { o.Calibration.Tokens = 10 }, fault.Usage, []string{"budget"}},
+		"no model":        {func(o *Options) { o.Model = "/nowhere" }, fault.Input, []string{"/nowhere"}},
+		"twice the same":  {func(o *Options) { o.Calibration.Files = append(o.Calibration.Files, o.Calibration.Files[0]) }, fault.Usage, []string{"given twice"}},
+		"negative number": {func(o *Options) { o.Validate = -1 }, fault.Usage, []string{"validate"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options(t, Fisher, 2)
+			o.Out = out
 			c.change(&o)
-			_, _, err := Score(bg, newPool(t, 1), out, false, o)
+			_, err := Score(bg, o)
 			wantFault(t, err, c.kind, c.parts...)
 			if entries, _ := os.ReadDir(filepath.Dir(out)); len(entries) != 0 {
 				t.Errorf("%d files are left", len(entries))
@@ -341,7 +339,9 @@ func TestScoreRefuses(t *testing.T) {
 	if err := os.WriteFile(out, []byte("mine"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err := Score(bg, newPool(t, 1), out, false, options(t, Weight, 2))
+	mine := options(t, Weight, 2)
+	mine.Out = out
+	_, err := Score(bg, mine)
 	wantFault(t, err, fault.Output, out, "there already")
 }
 
@@ -423,14 +423,14 @@ func FuzzParseScores(f *testing.F) {
 	f.Add([]byte(`{}`))
 	f.Add([]byte(`{"schema":"afmq.scores/v1","config":"{}"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, shape, err := ParseScores("scores.json", data)
+		s, err := ParseScores("scores.json", data)
 		if err != nil {
 			if fault.KindOf(err) != fault.Input {
 				t.Fatalf("%v is no error of input", err)
 			}
 			return
 		}
-		if _, err := MakePlan(s, shape, Request{Target: Target{BPW: 3}}); err != nil && fault.KindOf(err) == fault.Unexpected {
+		if _, err := MakePlan(s, PlanOptions{Target: Target{BPW: 3}}); err != nil && fault.KindOf(err) == fault.Unexpected {
 			t.Fatal(err)
 		}
 	})

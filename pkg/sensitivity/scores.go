@@ -105,30 +105,36 @@ func decode(data []byte, v any) error {
 }
 
 // ReadScores reads and checks scores.json. Errors are fault.Input.
-func ReadScores(path string) (*Scores, *Shape, error) {
+func ReadScores(path string) (*Scores, error) {
 	data, err := infile.Read(path, maxFile)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	return ParseScores(path, data)
 }
 
-// ParseScores is ReadScores of bytes; file is what errors name.
-func ParseScores(file string, data []byte) (*Scores, *Shape, error) {
+// ParseScores is ReadScores of bytes; file is the name in errors.
+func ParseScores(file string, data []byte) (*Scores, error) {
 	s := &Scores{}
 	if err := decode(data, s); err != nil {
-		return nil, nil, fault.Inputf(file, "is not a file of scores: %v", err)
+		return nil, fault.Inputf(file, "is not a file of scores: %v", err)
 	}
 	if s.Schema != ScoresSchema {
-		return nil, nil, fault.Inputf(file, "has schema %q; this version reads %q", s.Schema, ScoresSchema)
+		return nil, fault.Inputf(file, "has schema %q; this version reads %q", s.Schema, ScoresSchema)
 	}
-	shape, err := s.check(file)
-	if err != nil {
-		return nil, nil, err
+	if _, err := s.check(file); err != nil {
+		return nil, err
 	}
-	return s, shape, nil
+	return s, nil
 }
 
+// Shape returns the shape of the model that was scored. Scores that [Score] or [ReadScores]
+// returned give no error.
+func (s *Scores) Shape() (*Shape, error) { return s.check("scores") }
+
+func (s *Scores) storage() Storage { return Storage{s.GroupRows, s.RowScale} }
+
+// check checks everything but the schema, and returns the model's shape.
 func (s *Scores) check(file string) (*Shape, error) {
 	bad := func(format string, args ...any) (*Shape, error) {
 		return nil, fault.Inputf(file, format, args...)

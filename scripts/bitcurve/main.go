@@ -29,7 +29,6 @@ import (
 	"afmq/pkg/eval"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
-	"afmq/pkg/palettize"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
 )
@@ -70,7 +69,6 @@ type bench struct {
 	ctx       int
 	dir       string // of artifacts
 	scores    *sensitivity.Scores
-	shape     *sensitivity.Shape
 }
 
 func main() {
@@ -105,14 +103,11 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 	if b.corpus, err = eval.ReadCorpus(data, b.reference.Tokenizer, b.reference.Config.Separator()); err != nil {
 		return err
 	}
-	scores := filepath.Join(tmp, "scores.json")
-	opts := sensitivity.ScoreOptions{Model: model, Bits: []int{2, 3, 4}, GroupRows: palettize.DefaultGroupRows, RowScale: true, Calibration: b.calib}
-	if _, _, err = sensitivity.Score(context.Background(), b.pool, scores, false, opts); err != nil {
+	scored, err := sensitivity.Score(context.Background(), sensitivity.Options{Model: model, Bits: []int{2, 3, 4}, Calibration: b.calib, Pool: b.pool})
+	if err != nil {
 		return err
 	}
-	if b.scores, b.shape, err = sensitivity.ReadScores(scores); err != nil {
-		return err
-	}
+	b.scores = scored.Scores
 	if heuristics {
 		return b.heuristics()
 	}
@@ -128,7 +123,7 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 			log.Printf("%+v", p)
 		}
 		for _, target := range s.targets {
-			plan, err := sensitivity.MakePlan(b.scores, b.shape, sensitivity.Request{Target: sensitivity.Target{BPW: target}, Bits: s.bits})
+			plan, err := sensitivity.MakePlan(b.scores, sensitivity.PlanOptions{Target: sensitivity.Target{BPW: target}, Bits: s.bits})
 			if err != nil {
 				return err
 			}
@@ -159,12 +154,12 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 
 // heuristics prints what the optimum, the ends kept high, and random plans lose.
 func (b *bench) heuristics() error {
-	r := sensitivity.Request{Target: sensitivity.Target{BPW: 3.5}, Bits: []int{2, 4}}
-	best, err := sensitivity.MakePlan(b.scores, b.shape, r)
+	r := sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 3.5}, Bits: []int{2, 4}}
+	best, err := sensitivity.MakePlan(b.scores, r)
 	if err != nil {
 		return err
 	}
-	ends, random, err := sensitivity.HeuristicPlans(b.scores, b.shape, r)
+	ends, random, err := sensitivity.HeuristicPlans(b.scores, r)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,181 @@
+package sensitivity
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"afmq/pkg/compute"
+	"afmq/pkg/fault"
+)
+
+// interrupt runs the job until n units of work are done, and returns the path of its journal.
+func interrupt(t *testing.T, o Options, n int) string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(bg)
+	defer cancel()
+	o.Progress = &stopAfter{n, cancel}
+	if _, err := Score(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatalf("stopped after %d units: %v", n, err)
+	}
+	return filepath.Join(filepath.Dir(o.Out), "."+filepath.Base(o.Out)+".afmq", "journal.jsonl")
+}
+
+// TestEditedJournal: whatever is changed in the record of a finished unit, the unit is
+// computed again and the scores are those of an uninterrupted run.
+func TestEditedJournal(t *testing.T) {
+	o := options(t, Weight, 2, 8)
+	want, err := score(t, 2, o).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const finished = 5
+	for name, edit := range map[string]func(lines []string) []string{
+		"a cost is zero": func(lines []string) []string {
+			at := strings.Index(lines[2], `"cost":`) + len(`"cost":`)
+			end := at + strings.IndexAny(lines[2][at:], ",}")
+			lines[2] = lines[2][:at] + "0" + lines[2][end:]
+			return lines
+		},
+		"another unit": func(lines []string) []string {
+			lines[2] = strings.Replace(lines[2], `"unit":2`, `"unit":20`, 1)
+			return lines
+		},
+		"another module": func(lines []string) []string {
+			lines[2] = strings.Replace(lines[2], `"module":2`, `"module":7`, 1)
+			return lines
+		},
+		"a second key": func(lines []string) []string {
+			lines[2] = strings.Replace(lines[2], `{"score":{`, `{"score":{"unit":2,`, 1)
+			return lines
+		},
+		"no digest": func(lines []string) []string {
+			lines[2] = lines[2][:strings.Index(lines[2], `,"sha256"`)] + "}"
+			return lines
+		},
+		"the digest of another record": func(lines []string) []string {
+			mine, other := strings.Index(lines[2], `,"sha256"`), strings.Index(lines[3], `,"sha256"`)
+			lines[2] = lines[2][:mine] + lines[3][other:]
+			return lines
+		},
+		"a torn record": func(lines []string) []string {
+			return append(lines[:finished-1], lines[finished-1][:20])
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := o
+			o.Out = filepath.Join(t.TempDir(), "scores.json")
+			journal := interrupt(t, o, finished)
+			data, err := os.ReadFile(journal)
+			if err != nil {
+				t.Fatal(err)
+			}
+			edited := strings.Join(edit(strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")), "\n") + "\n"
+			if edited == string(data) {
+				t.Fatal("the edit changes nothing")
+			}
+			if err := os.WriteFile(journal, []byte(edited), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			r, err := Score(bg, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := os.ReadFile(o.Out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got) != string(want) || r.ResumedUnits != finished-1 {
+				t.Errorf("%d units were resumed, want %d; same scores: %v", r.ResumedUnits, finished-1, string(got) == string(want))
+			}
+		})
+	}
+}
+
+// copyModel copies the tiny model, to be changed.
+func copyModel(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "model")
+	if err := os.CopyFS(dir, os.DirFS(tinyModel)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestResumeNeedsTheSameJob: if one thing that the scores depend on changes, the state of
+// the interrupted run is refused and kept, and the original job still resumes from it.
+func TestResumeNeedsTheSameJob(t *testing.T) {
+	edit := func(o *Options, file string, change func(data []byte) []byte) {
+		path := filepath.Join(o.Model, file)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, change(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	changes := map[string]struct {
+		key    string // that the error names
+		change func(o *Options)
+	}{
+		"method":          {"method", func(o *Options) { o.Method = Fisher }},
+		"bits":            {"bits", func(o *Options) { o.Bits = []int{2, 3} }},
+		"group rows":      {"group_rows", func(o *Options) { o.GroupRows = 8 }},
+		"row scale":       {"row_scale", func(o *Options) { o.NoRowScale = true }},
+		"samples":         {"samples", func(o *Options) { o.Samples = 2 }},
+		"validate":        {"validate", func(o *Options) { o.Validate = 3 }},
+		"compute":         {"compute", func(o *Options) { o.Compute = compute.BF16 }},
+		"tool version":    {"tool_version", func(o *Options) { o.ToolVersion = "another" }},
+		"seed":            {"calibration", func(o *Options) { o.Calibration.Seed = 1 }},
+		"tokens":          {"calibration", func(o *Options) { o.Calibration.Tokens = 192 }},
+		"sequence length": {"calibration", func(o *Options) { o.Calibration.SeqLen = 32 }},
+		"text":            {"calibration", func(o *Options) { o.Calibration.Files = []string{textFile(t, "other.txt", "Once. "+story)} }},
+		// The same tokens, from a file with other bytes.
+		"form of the text": {"calibration_files", func(o *Options) {
+			o.Calibration.Files = []string{textFile(t, "other.txt", story+"The end of it all.")}
+			o.Calibration.Tokens = 1 << 20
+		}},
+		"tokenizer": {"tokenizer", func(o *Options) {
+			edit(o, "tokenizer.json", func(data []byte) []byte { return append(data, '\n') })
+		}},
+		"config": {"config", func(o *Options) {
+			edit(o, "config.json", func(data []byte) []byte { return append(data, '\n') })
+		}},
+		"weights": {"source", func(o *Options) {
+			edit(o, "model.safetensors", func(data []byte) []byte { data[len(data)-1] ^= 1; return data })
+		}},
+	}
+	for _, name := range slices.Sorted(maps.Keys(changes)) {
+		c := changes[name]
+		t.Run(name, func(t *testing.T) {
+			o := options(t, Hessian, 2, 8)
+			o.Calibration.Tokens, o.Model = 128, copyModel(t)
+			if name == "form of the text" {
+				o.Calibration.Tokens = 1 << 20 // all whole sequences, whose tokens do not change
+			}
+			o.Out = filepath.Join(t.TempDir(), "scores.json")
+			changed := o
+			journal := interrupt(t, o, 3)
+			before, err := os.ReadFile(journal)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.change(&changed)
+			_, err = Score(bg, changed)
+			wantFault(t, err, fault.Input, "another job", c.key)
+			after, err := os.ReadFile(journal)
+			if err != nil || string(after) != string(before) {
+				t.Errorf("the state has changed (%v)", err)
+			}
+			if _, err := os.Stat(o.Out); err == nil {
+				t.Error("scores were written")
+			}
+		})
+	}
+}
