@@ -238,12 +238,12 @@ func TestEditedPlan(t *testing.T) {
 		t.Error("more bits than the target allows, or an untied pair, are accepted")
 	}
 	for old, part := range map[string][2]string{
-		`"name": "` + four + `"`:       {`"name": "model.layers.0.self_attn.x_proj"`, "no projection"},
+		`"name": "` + four + `"`:       {`"name": "model.layers.0.self_attn.x_proj"`, "not a projection"},
 		`"schema": "afmq.plan/v1"`:     {`"schema": "afmq.plan/v2"`, "schema"},
 		`"group_rows": 16`:             {`"group_rows": 0`, "group_rows"},
-		`"bits": 2`:                    {`"bits": 12`, "12 bits"},
+		`"bits": 2`:                    {`"bits": 12`, "bits is 12"},
 		`"layers": [`:                  {`"layer": [`, "layer"},
-		`"name": "` + p.Layers[1].Name: {`"name": "` + p.Layers[0].Name, "twice"},
+		`"name": "` + p.Layers[1].Name: {`"name": "` + p.Layers[0].Name, "listed twice"},
 	} {
 		_, err := edit(old, part[0])
 		wantFault(t, err, fault.Input, "plan.json", part[1])

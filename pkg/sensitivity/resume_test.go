@@ -2,14 +2,17 @@ package sensitivity
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 )
@@ -95,6 +98,56 @@ func TestEditedJournal(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lines is a journal in memory.
+type lines struct{ records []json.RawMessage }
+
+func (l *lines) Records() []json.RawMessage { return l.records }
+func (l *lines) Append(v any) error {
+	data, err := json.Marshal(v)
+	l.records = append(l.records, data)
+	return err
+}
+
+// TestCallersJournal: a caller with its own journal, checkpoint and text gets the same
+// scores, resumed from the records that are intact and of the same job.
+func TestCallersJournal(t *testing.T) {
+	o := options(t, Hessian, 2, 8)
+	o.Calibration.Tokens = 128
+	want := score(t, 2, o)
+	src, err := artifact.OpenSource(bg, o.Model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	journal := &lines{}
+	o.Source, o.Journal = src, journal
+	if o.Text, err = ReadCalibration(o.Calibration, src.Tokenizer, src.Config); err != nil {
+		t.Fatal(err)
+	}
+	o.Calibration = CalibrationOptions{}
+	run := func(o Options, resumed int) {
+		t.Helper()
+		r, err := Score(bg, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.GroupRows == 0 && !reflect.DeepEqual(r.Scores, want) || r.ResumedUnits != resumed {
+			t.Errorf("%d units were resumed, want %d", r.ResumedUnits, resumed)
+		}
+	}
+	run(o, 0)
+	run(o, 28)
+	edited := strings.Replace(string(journal.records[3]), `"cost":`, `"cost":1`, 1)
+	journal.records[3] = json.RawMessage(edited)
+	run(o, 27)
+	other := o
+	other.GroupRows = 8
+	run(other, 0)
+	o.Out = filepath.Join(t.TempDir(), "scores.json")
+	_, err = Score(bg, o)
+	wantFault(t, err, fault.Usage, "journal")
 }
 
 // copyModel copies the tiny model, to be changed.

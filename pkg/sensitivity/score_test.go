@@ -322,7 +322,7 @@ func TestScoreRefuses(t *testing.T) {
 		"long sequence":   {func(o *Options) { o.Calibration.SeqLen = 1 << 20 }, fault.Usage, []string{"max_position_embeddings"}},
 		"small budget":    {func(o *Options) { o.Calibration.Tokens = 10 }, fault.Usage, []string{"budget"}},
 		"no model":        {func(o *Options) { o.Model = "/nowhere" }, fault.Input, []string{"/nowhere"}},
-		"twice the same":  {func(o *Options) { o.Calibration.Files = append(o.Calibration.Files, o.Calibration.Files[0]) }, fault.Usage, []string{"given twice"}},
+		"twice the same":  {func(o *Options) { o.Calibration.Files = append(o.Calibration.Files, o.Calibration.Files[0]) }, fault.Usage, []string{"listed twice"}},
 		"negative number": {func(o *Options) { o.Validate = -1 }, fault.Usage, []string{"validate"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,7 +24,7 @@ var tied = map[Tie][]string{
 	TieGateUp: model.InputGroup("gate_proj"),
 }
 
-// ParseTies reads a list such as "qkv,gate_up". Errors are fault.Usage.
+// ParseTies parses a list such as "qkv,gate_up". Errors are fault.Usage.
 func ParseTies(s string) ([]Tie, error) {
 	var out []Tie
 	for part := range strings.SplitSeq(s, ",") {
