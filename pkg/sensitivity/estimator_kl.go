@@ -12,7 +12,7 @@ import (
 // are kept at the layer of the module, so that only the layers from there on run again.
 //
 // Both models run in the same arithmetic, but that does not cancel its rounding: a small
-// change of the weights changes which values are rounded up, in every layer behind it. The
+// change of the weights changes which values are rounded up, in every layer after it. The
 // divergence is never negative, so the rounding adds to it.
 type klEstimator struct {
 	*scorer

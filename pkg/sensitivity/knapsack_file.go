@@ -8,7 +8,7 @@ import (
 
 // fileBound is a bound on the size of a safetensors file, header included. The header is
 // JSON with the shape and the data offsets of every tensor in decimal, so its length
-// depends on the choices: a wider module moves the offsets of all tensors behind it, which
+// depends on the choices: a wider module moves the offsets of all tensors after it, which
 // may then have more digits.
 type fileBound struct {
 	limit    int64         // bytes of the file
@@ -30,11 +30,11 @@ type fileItem struct {
 
 // fileState is a partial allocation: the segments so far.
 type fileState struct {
-	state       // size is the data offset behind the segments
+	state       // size is the data offset at the end of the segments
 	text  int64 // header bytes of the segments
 }
 
-// append returns the state behind the items.
+// append returns the state after the items.
 func (s fileState) append(items []fileItem) fileState {
 	for _, it := range items {
 		s.text += it.text + digits(s.size)

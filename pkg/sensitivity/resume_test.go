@@ -17,6 +17,70 @@ import (
 	"afmq/pkg/fault"
 )
 
+// stopAfter cancels after n units.
+type stopAfter struct {
+	n      int
+	cancel context.CancelFunc
+}
+
+func (s *stopAfter) Stage(string, int64, string) {}
+func (s *stopAfter) Done()                       {}
+func (s *stopAfter) Status(string)               {}
+func (s *stopAfter) Advance(int64) {
+	if s.n--; s.n == 0 {
+		s.cancel()
+	}
+}
+
+// TestScoresResume: the file does not depend on the number of threads or on interruptions.
+func TestScoresResume(t *testing.T) {
+	for _, method := range []Method{Fisher, KL, Hessian, Weight} {
+		o := options(t, method, 2, 8)
+		o.Calibration.Tokens, o.Calibration.SeqLen = 256, 64
+		units := 28
+		if method == Fisher {
+			units = 2
+			o.Calibration.Tokens, o.Calibration.SeqLen = 2560, 512 // two batches
+			o.Calibration.Files = []string{textFile(t, "long.txt", strings.Repeat(story, 5))}
+			o.Samples = 2
+		}
+		want, err := score(t, 1, o).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []int{1, units / 2} {
+			out := filepath.Join(t.TempDir(), "scores.json")
+			ctx, cancel := context.WithCancel(bg)
+			stopped := o
+			stopped.Progress, stopped.Out, stopped.Threads = &stopAfter{n, cancel}, out, 3
+			_, err := Score(ctx, stopped)
+			cancel()
+			if !errors.Is(err, context.Canceled) {
+				t.Fatalf("%s, stopped after %d: %v", method, n, err)
+			}
+			resumed := o
+			resumed.Out, resumed.Threads = out, 2
+			r, err := Score(bg, resumed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.ResumedUnits != n {
+				t.Errorf("%s: %d units taken over, want %d", method, r.ResumedUnits, n)
+			}
+			got, err := os.ReadFile(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got) != string(want) {
+				t.Errorf("%s, stopped after %d: other scores", method, n)
+			}
+			if entries, _ := os.ReadDir(filepath.Dir(out)); len(entries) != 1 {
+				t.Errorf("%s: %d files are left", method, len(entries))
+			}
+		}
+	}
+}
+
 // interrupt runs the job until n units of work are done, and returns the path of its journal.
 func interrupt(t *testing.T, o Options, n int) string {
 	t.Helper()

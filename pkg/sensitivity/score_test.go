@@ -2,18 +2,15 @@ package sensitivity
 
 import (
 	"context"
-	"errors"
 	"math"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"afmq/internal/kernel"
 	"afmq/pkg/compute"
-	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
@@ -32,7 +29,7 @@ func newPool(t testing.TB, threads int) *compute.Pool {
 	return p
 }
 
-// story is a text that the tiny model finds neither easy nor nonsense.
+// story is a text similar to the training text of the tiny model.
 var story = strings.Repeat("The captain stood at the door of the house and looked out over the sea. "+
 	"There was no ship to be seen, and the wind had fallen. \"We must wait,\" said he, \"until the morning.\" "+
 	"His wife, who had come to the window, answered nothing, but turned away and began to lay the table. "+
@@ -47,7 +44,7 @@ func textFile(t testing.TB, name, text string) string {
 	return path
 }
 
-// options score the tiny model on some 500 tokens.
+// options score the tiny model on about 500 tokens.
 func options(t testing.TB, method Method, bits ...int) Options {
 	o := Options{Model: tinyModel, Method: method, Bits: bits, ToolVersion: "test"}
 	if method.NeedsText() {
@@ -66,7 +63,7 @@ func score(t testing.TB, threads int, o Options) *Scores {
 	return r.Scores
 }
 
-// TestFisherPredictsKL holds the prediction to the measurement in rank and in size.
+// TestFisherPredictsKL compares the prediction with the measurement, in rank and in sum.
 func TestFisherPredictsKL(t *testing.T) {
 	fisher := score(t, 2, options(t, Fisher, 2, 4))
 	kl := score(t, 2, options(t, KL, 2, 4))
@@ -88,7 +85,7 @@ func TestFisherPredictsKL(t *testing.T) {
 	}
 }
 
-// TestKLIsMeasured holds a score to a full run of both models.
+// TestKLIsMeasured compares a score with a full run of both models.
 func TestKLIsMeasured(t *testing.T) {
 	pool := newPool(t, 2)
 	o := options(t, KL, 2)
@@ -147,7 +144,8 @@ func allLogits(m *infer.Model, pool *compute.Pool, ids []int32) []float32 {
 	return out
 }
 
-// TestErrorsOfWeightsAndOutputs holds the two plain methods to their definitions.
+// TestErrorsOfWeightsAndOutputs compares the methods weight and hessian with their
+// definitions.
 func TestErrorsOfWeightsAndOutputs(t *testing.T) {
 	pool := newPool(t, 2)
 	weight := score(t, 2, options(t, Weight, 3))
@@ -205,71 +203,6 @@ func TestErrorsOfWeightsAndOutputs(t *testing.T) {
 	}
 }
 
-// stopAfter cancels after n units.
-type stopAfter struct {
-	n      int
-	cancel context.CancelFunc
-}
-
-func (s *stopAfter) Stage(string, int64, string) {}
-func (s *stopAfter) Done()                       {}
-func (s *stopAfter) Status(string)               {}
-func (s *stopAfter) Advance(int64) {
-	if s.n--; s.n == 0 {
-		s.cancel()
-	}
-}
-
-// TestScoresResume: whatever the threads and wherever a run is interrupted, the file is
-// the same.
-func TestScoresResume(t *testing.T) {
-	for _, method := range []Method{Fisher, KL, Hessian, Weight} {
-		o := options(t, method, 2, 8)
-		o.Calibration.Tokens, o.Calibration.SeqLen = 256, 64
-		units := 28
-		if method == Fisher {
-			units = 2
-			o.Calibration.Tokens, o.Calibration.SeqLen = 2560, 512 // two batches
-			o.Calibration.Files = []string{textFile(t, "long.txt", strings.Repeat(story, 5))}
-			o.Samples = 2
-		}
-		want, err := score(t, 1, o).Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, n := range []int{1, units / 2} {
-			out := filepath.Join(t.TempDir(), "scores.json")
-			ctx, cancel := context.WithCancel(bg)
-			stopped := o
-			stopped.Progress, stopped.Out, stopped.Threads = &stopAfter{n, cancel}, out, 3
-			_, err := Score(ctx, stopped)
-			cancel()
-			if !errors.Is(err, context.Canceled) {
-				t.Fatalf("%s, stopped after %d: %v", method, n, err)
-			}
-			resumed := o
-			resumed.Out, resumed.Threads = out, 2
-			r, err := Score(bg, resumed)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if r.ResumedUnits != n {
-				t.Errorf("%s: %d units taken over, want %d", method, r.ResumedUnits, n)
-			}
-			got, err := os.ReadFile(out)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if string(got) != string(want) {
-				t.Errorf("%s, stopped after %d: other scores", method, n)
-			}
-			if entries, _ := os.ReadDir(filepath.Dir(out)); len(entries) != 1 {
-				t.Errorf("%s: %d files are left", method, len(entries))
-			}
-		}
-	}
-}
-
 func TestValidate(t *testing.T) {
 	o := options(t, Fisher, 2)
 	o.Validate = 6
@@ -287,23 +220,6 @@ func TestValidate(t *testing.T) {
 	}
 	if b := v.ByBits[0]; b.Spearman < 0.5 || b.Spearman > 1 || b.Ratio < 0.4 || b.Ratio > 2.5 {
 		t.Errorf("%+v", b)
-	}
-}
-
-func TestSpearman(t *testing.T) {
-	// By hand: ranks 1 2 3 4 and 2 1 4 3: 1 - 6·4/(4·15) = 0.6. With ties: ranks of
-	// 1 1 2 are 1.5 1.5 3, against 1 2 3: 0.866.
-	for _, c := range []struct {
-		a, b []float64
-		want float64
-	}{
-		{[]float64{1, 2, 3, 4}, []float64{2, 1, 40, 3}, 0.6},
-		{[]float64{1, 1, 2}, []float64{5, 6, 7}, math.Sqrt(3) / 2},
-		{[]float64{3, 2, 1}, []float64{1, 5, 9}, -1},
-	} {
-		if got := spearman(c.a, c.b); math.Abs(got-c.want) > 1e-12 {
-			t.Errorf("%v, %v: %v, want %v", c.a, c.b, got, c.want)
-		}
 	}
 }
 
@@ -343,72 +259,6 @@ func TestScoreRefuses(t *testing.T) {
 	mine.Out = out
 	_, err := Score(bg, mine)
 	wantFault(t, err, fault.Output, out, "there already")
-}
-
-func TestCalibration(t *testing.T) {
-	pool := newPool(t, 1)
-	m, err := infer.Open(tinyModel, pool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	read := func(o CalibrationOptions) *Calibration {
-		t.Helper()
-		c, err := ReadCalibration(o, m.Tokenizer, m.Config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	file := textFile(t, "a.txt", story)
-	whole, err := eval.ReadCorpus(file, m.Tokenizer, m.Config.Separator())
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := read(CalibrationOptions{Files: []string{file}, SeqLen: 50, Tokens: 1 << 20})
-	if len(all.Sequences) != len(whole.IDs)/50 {
-		t.Fatalf("%d sequences of %d tokens", len(all.Sequences), len(whole.IDs))
-	}
-	for i, s := range all.Sequences {
-		if !slices.Equal(s, whole.IDs[50*i:50*i+50]) {
-			t.Fatalf("sequence %d is not where it was in the text", i)
-		}
-	}
-	some := read(CalibrationOptions{Files: []string{file}, SeqLen: 50, Tokens: 249})
-	if len(some.Sequences) != 4 || some.Tokens() != 200 {
-		t.Fatalf("%d sequences, %d tokens for a budget of 249", len(some.Sequences), some.Tokens())
-	}
-	at := -1
-	for _, s := range some.Sequences { // a selection, in order, without repetition
-		i := slices.IndexFunc(all.Sequences, func(x []int32) bool { return &x[0] == &s[0] || slices.Equal(x, s) })
-		if i <= at && !slices.Equal(all.Sequences[at], s) {
-			t.Errorf("sequence %d after %d", i, at)
-		}
-		at = i
-	}
-	again := read(CalibrationOptions{Files: []string{file}, SeqLen: 50, Tokens: 249})
-	other := read(CalibrationOptions{Files: []string{file}, SeqLen: 50, Tokens: 249, Seed: 5})
-	if !reflect.DeepEqual(some.Record, again.Record) || some.Record.Digest == other.Record.Digest {
-		t.Errorf("digests %s, again %s, other seed %s", some.Record.Digest, again.Record.Digest, other.Record.Digest)
-	}
-	short := read(CalibrationOptions{Files: []string{textFile(t, "b.jsonl", `{"text":"The captain"}`+"\n"+`{"text":"the sea"}`)}, SeqLen: 64})
-	if len(short.Sequences) != 1 || short.Tokens() < 4 || short.Tokens() > 20 {
-		t.Errorf("a short text: %d sequences, %d tokens", len(short.Sequences), short.Tokens())
-	}
-	two := read(CalibrationOptions{Files: []string{file, textFile(t, "c.txt", "Another text.")}, SeqLen: 32, Tokens: 1 << 20})
-	if len(two.Record.Files) != 2 {
-		t.Errorf("files %v", two.Record.Files)
-	}
-	// Every passage of the text that was used is found in it, none in another text.
-	if n := all.Record.Overlap(whole.IDs); n == 0 || n > len(all.Record.Passages) {
-		t.Errorf("%d of %d passages in the text itself", n, len(all.Record.Passages))
-	}
-	elsewhere, err := eval.EncodeTexts("x", []string{strings.Repeat("It rained all day in the town, and nobody came. ", 40)}, m.Tokenizer, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := all.Record.Overlap(elsewhere.IDs); n != 0 {
-		t.Errorf("%d passages in another text", n)
-	}
 }
 
 // FuzzParseScores: what is read back can be planned with or is refused as bad input.

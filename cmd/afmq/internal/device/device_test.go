@@ -253,8 +253,8 @@ func FuzzProfile(f *testing.F) {
 	})
 }
 
-// TestNeighbours holds the plans beside one to what MakePlan gives when asked, and to the
-// sizes that a plan is measured by.
+// TestNeighbours checks the order, names and notes of neighbours, and that the options of a
+// plan can be recovered from it.
 func TestNeighbours(t *testing.T) {
 	dir := t.TempDir()
 	model := filepath.Join(dir, "model")
