@@ -96,7 +96,7 @@ func interrupt(t *testing.T, o Options, n int) string {
 // TestEditedJournal: whatever is changed in the record of a finished unit, the unit is
 // computed again and the scores are those of an uninterrupted run.
 func TestEditedJournal(t *testing.T) {
-	o := options(t, Weight, 2, 8)
+	o := options(t, Weight, 2)
 	want, err := score(t, 2, o).Encode()
 	if err != nil {
 		t.Fatal(err)
