@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 )
 
 // identity describes all that the scores depend on, as JSON whose keys and values can be
@@ -22,8 +23,9 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 	for name, t := range shape.DTypes {
 		tensors[name] = t.String()
 	}
-	text, files := "", []string{}
+	text, files, kernels := "", []string{}, ""
 	if j.text != nil {
+		kernels = kernelClass(j.opts.Compute)
 		text, files = j.text.Record.Digest, j.text.Record.Files
 	}
 	o := &j.opts
@@ -44,8 +46,21 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		Source      string            `json:"source"`
 		Tensors     map[string]string `json:"tensors"`
 		Compute     string            `json:"compute"`
+		Kernels     string            `json:"kernels"`
 	}{"sensitivity/v2", o.ToolVersion, o.Method, o.Bits, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files,
-		j.seed(), j.tokenizer, string(j.rawConfig), source, tensors, o.Compute.String()})
+		j.seed(), j.tokenizer, string(j.rawConfig), source, tensors, o.Compute.String(), kernels})
+}
+
+// kernelClass names the instruction sets that give the same bits as those in use. All vector
+// kernels do in f32 and i16; plain Go gives others, and so may every set in the arithmetics
+// that round to bfloat16.
+func kernelClass(a compute.Arithmetic) string {
+	switch level := compute.Level(); {
+	case level != "generic" && (a == compute.F32 || a == compute.I16):
+		return "vector"
+	default:
+		return level
+	}
 }
 
 // seed returns the seed of the text and of all draws.

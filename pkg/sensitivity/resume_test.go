@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -294,5 +295,37 @@ func TestResumeNeedsTheSameJob(t *testing.T) {
 				t.Error("scores were written")
 			}
 		})
+	}
+}
+
+// TestResumeOnOtherKernels: the vector kernels and plain Go give different last digits, so
+// that state of one is not resumed with the other. The second run is another process.
+func TestResumeOnOtherKernels(t *testing.T) {
+	const key = "AFMQ_TEST_RESUME"
+	o := options(t, Hessian, 2)
+	o.Calibration.Tokens = 128
+	if dir := os.Getenv(key); dir != "" {
+		o.Calibration.Files, o.Out = []string{filepath.Join(dir, "story.txt")}, filepath.Join(dir, "scores.json")
+		_, err := Score(bg, o)
+		wantFault(t, err, fault.Input, "another job", "kernels")
+		return
+	}
+	if compute.Level() == "generic" {
+		t.Skip("this machine has no vector kernels")
+	}
+	dir := filepath.Dir(o.Calibration.Files[0])
+	o.Out = filepath.Join(dir, "scores.json")
+	interrupt(t, o, 2)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := exec.Command(exe, "-test.run=^TestResumeOnOtherKernels$")
+	other.Env = append(os.Environ(), key+"="+dir, "AFMQ_CPU=generic")
+	if out, err := other.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if r, err := Score(bg, o); err != nil || r.ResumedUnits != 2 {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
