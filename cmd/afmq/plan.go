@@ -90,9 +90,8 @@ func newPlanCommand(a *app) *cobra.Command {
 the projections (default 3.5), --max-bytes the size of model.safetensors, header included.
 The limit is never exceeded.
 
-The plan is optimal, and printed as such, unless the search was too large; then the command
-prints how far from the optimum it can be at most. It also prints the scores of simpler
-allocations under the same limit.
+The command proves that the plan is optimal, or, if the search is too large, prints a lower
+bound of the optimum. It also prints the scores of simpler allocations under the same limit.
 
 The plan is JSON and may be edited: change the "bits" of a layer, and change or remove
 "target" if the plan no longer meets it. ` + "`afmq quantize --plan`" + ` validates the plan.
