@@ -33,9 +33,9 @@ type Allocation struct {
 	Optimal    bool // proven: the search was completed
 }
 
-// maxStates bounds the partial allocations that a search stores, about 200 MB. A few
-// hundred modules of real models need a few thousand.
-const maxStates = 4 << 20
+// maxStates bounds the partial allocations that a search stores, about 250 MB. A few
+// hundred modules of real models need a few thousand. Tests lower it.
+var maxStates = 4 << 20
 
 // Allocate solves the multiple-choice knapsack problem: one option of every choice with
 // the least summed cost such that the summed size is at most budget.
