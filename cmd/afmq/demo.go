@@ -119,7 +119,7 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	calibration := sensitivity.CalibrationOptions{Files: []string{train}, SeqLen: demoTokens}
 	for _, job := range []quantize.Options{
 		{Out: "afm-tiny-4bit", Bits: 4},
-		{Out: "afm-tiny-3.5bit", Request: &sensitivity.Request{Target: sensitivity.Target{BPW: 3.5}, Bits: []int{2, 4}}},
+		{Out: "afm-tiny-3.5bit", Request: &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 3.5}, Bits: []int{2, 4}}},
 		{Out: "afm-tiny-2bit", Bits: 2},
 	} {
 		name := strings.TrimSuffix(strings.TrimPrefix(job.Out, "afm-tiny-"), "bit") + " bit"

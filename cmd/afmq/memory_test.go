@@ -91,7 +91,7 @@ func TestMemoryOfJSON(t *testing.T) {
 		"same tokenizer":      func(string, []byte) error { return model.SameTokenizer(dir, dir) },
 		"manifest.json":       func(path string, data []byte) error { _, err := artifact.ParseManifest(path, data); return err },
 		"adapter_config.json": func(path string, data []byte) error { _, err := adapter.ParseConfig(path, data, cfg); return err },
-		"scores.json":         func(path string, data []byte) error { _, _, err := sensitivity.ParseScores(path, data); return err },
+		"scores.json":         func(path string, data []byte) error { _, err := sensitivity.ParseScores(path, data); return err },
 		"plan.json":           func(path string, data []byte) error { _, err := sensitivity.ParsePlan(path, data); return err },
 		"text.jsonl":          func(string, []byte) error { _, _, err := eval.ReadTexts(filepath.Join(dir, "text.jsonl")); return err },
 		"header": func(string, []byte) error {
@@ -167,7 +167,7 @@ func TestMemoryOfClaims(t *testing.T) {
 		func() error { _, err := tokenizer.Load(path); return err },
 		func() error { _, _, err := eval.ReadTexts(path); return err },
 		func() error { _, err := sensitivity.ReadPlan(path); return err },
-		func() error { _, _, err := sensitivity.ReadScores(path); return err },
+		func() error { _, err := sensitivity.ReadScores(path); return err },
 	} {
 		if err := read(); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "the limit is") {
 			t.Errorf("a file of 1 TB: %v", err)

@@ -21,35 +21,36 @@ type targetFlags struct {
 }
 
 func (t *targetFlags) register(f *pflag.FlagSet) {
-	f.Float64Var(&t.bpw, "bpw", 0, "`BITS` per weight that the projections may take on average, such as 3.5")
-	f.StringVar(&t.maxBytes, "max-bytes", "", "`SIZE` that model.safetensors may take, such as 400MB or 1.5GiB")
-	f.StringVar(&t.tie, "tie", "", "`MODULES` that need equal bits: qkv, gate_up or qkv,gate_up")
-	f.StringArrayVar(&t.overrides, "override", nil, "`REGEX=BITS` for the modules that match, later ones winning; 16 keeps them as they are; repeatable")
+	f.Float64Var(&t.bpw, "bpw", 0, "upper bound of the average `BITS` per weight of the projections, such as 3.5")
+	f.StringVar(&t.maxBytes, "max-bytes", "", "upper bound of the `SIZE` of model.safetensors, such as 400MB or 1.5GiB")
+	f.StringVar(&t.tie, "tie", "", "`MODULES` of a layer that must have equal bits: qkv, gate_up or qkv,gate_up")
+	f.StringArrayVar(&t.overrides, "override", nil, "fix the bits of the modules whose name matches `REGEX=BITS`; 16 keeps them unquantized; repeatable, the last match decides")
 }
 
-// given reports whether a target is there.
+// given reports whether a target was given.
 func (t *targetFlags) given(f *pflag.FlagSet) bool {
 	return f.Changed("bpw") || f.Changed("max-bytes")
 }
 
-func (t *targetFlags) request(f *pflag.FlagSet) (r sensitivity.Request, err error) {
+// options returns the options of a plan. Without a target it has the default one.
+func (t *targetFlags) options(f *pflag.FlagSet) (o sensitivity.PlanOptions, err error) {
 	switch {
 	case f.Changed("bpw") && f.Changed("max-bytes"):
-		return r, fault.Usagef("--bpw and --max-bytes exclude each other")
+		return o, fault.Usagef("--bpw and --max-bytes exclude each other")
 	case f.Changed("bpw") && !(t.bpw > 0 && t.bpw <= 64):
-		return r, fault.Usagef("--bpw %v is not a number of bits per weight", t.bpw)
+		return o, fault.Usagef("--bpw %v must be above 0 and at most 64", t.bpw)
 	case f.Changed("bpw"):
-		r.Target.BPW = t.bpw
-	default:
-		if r.Target.MaxBytes, err = parseSize("max-bytes", t.maxBytes); err != nil {
-			return r, err
+		o.Target.BPW = t.bpw
+	case f.Changed("max-bytes"):
+		if o.Target.MaxBytes, err = parseSize("max-bytes", t.maxBytes); err != nil {
+			return o, err
 		}
 	}
-	if r.Ties, err = sensitivity.ParseTies(t.tie); err != nil {
-		return r, err
+	if o.Ties, err = sensitivity.ParseTies(t.tie); err != nil {
+		return o, err
 	}
-	r.Overrides, err = parseOverrides(t.overrides)
-	return r, err
+	o.Overrides, err = parseOverrides(t.overrides)
+	return o, err
 }
 
 func parseOverrides(list []string) ([]sensitivity.Override, error) {
@@ -73,29 +74,31 @@ type planOptions struct {
 }
 
 type planObject struct {
-	Out string `json:"out,omitempty"` // the plan's own file does not have it
+	Out string `json:"out,omitempty"` // absent from the file itself
 	*sensitivity.Plan
-	// Guide is what devices make of the plan and of those with somewhat more and fewer bits;
-	// only with --device.
+	// Guide is the estimates of the plan and its neighbours on devices; only with --device.
 	Guide *device.Guide `json:"guide,omitempty"`
 }
 
 func newPlanCommand(a *app) *cobra.Command {
 	var o planOptions
 	cmd := &cobra.Command{
-		Use:   "plan scores.json --out plan.json (--bpw N | --max-bytes N)",
-		Short: "Give every module its bits so that the model suffers least",
-		Long: `Chooses the bits of every module from the scores of ` + "`afmq sensitivity`" + `: the summed
-score is the least that the target allows, proven, and printed next to what simpler
-ways to choose would have cost. --bpw bounds the bits per weight of the projections,
---max-bytes the size of model.safetensors with its header; neither is ever passed.
+		Use:   "plan scores.json --out plan.json [--bpw N | --max-bytes N]",
+		Short: "Choose the bits of every module under a size limit",
+		Long: `Chooses the bits of every module so that the sum of their scores, from
+` + "`afmq sensitivity`" + `, is minimal under a size limit. --bpw limits the bits per weight of
+the projections (default 3.5), --max-bytes the size of model.safetensors, header included.
+The limit is never exceeded.
 
-The plan is JSON that you may edit: change the "bits" of a layer, and change or remove
-"target" if it no longer fits. ` + "`afmq quantize --plan`" + ` checks it.
+The command proves that the plan is optimal, or, if the search is too large, prints a lower
+bound of the optimum. It also prints the scores of simpler allocations under the same limit.
 
-With --device it also estimates what the plan, and the optimal plans with half and a
-quarter of a bit more and less, take on a device: memory, the time to the first token,
-tokens per second. ` + "`afmq devices`" + ` lists those that are known.`,
+The plan is JSON and may be edited: change the "bits" of a layer, and change or remove
+"target" if the plan no longer meets it. ` + "`afmq quantize --plan`" + ` validates the plan.
+
+--device estimates memory, time to first token and tokens per second of the plan on a
+device, and of the optimal plans with a quarter and half a bit per weight more and less.
+` + "`afmq devices`" + ` lists the device profiles.`,
 		Example: `  afmq plan scores.json --bpw 3.5 --out plan.json
   afmq plan scores.json --max-bytes 1.2GB --tie qkv,gate_up --override 'layers\.0\.=4' --out plan.json`,
 		Args: cobra.ExactArgs(1),
@@ -104,7 +107,7 @@ tokens per second. ` + "`afmq devices`" + ` lists those that are known.`,
 	f := cmd.Flags()
 	f.StringVar(&o.out, "out", "", "`FILE` to write; must not exist")
 	f.StringVar(&o.bits, "bits", "", "`WIDTHS` to choose from, such as 2,3,4 (default: all that were scored)")
-	f.Int64Var(&o.seed, "seed", 0, "`SEED` of the random plans that the plan is compared with")
+	f.Int64Var(&o.seed, "seed", 0, "`SEED` of the random allocations that the plan is compared with")
 	o.target.register(f)
 	o.device.register(f)
 	must(cmd.MarkFlagRequired("out"))
@@ -112,10 +115,7 @@ tokens per second. ` + "`afmq devices`" + ` lists those that are known.`,
 }
 
 func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error {
-	if !o.target.given(cmd.Flags()) {
-		return fault.Usagef("a plan needs a target: --bpw or --max-bytes")
-	}
-	r, err := o.target.request(cmd.Flags())
+	opts, err := o.target.options(cmd.Flags())
 	if err != nil {
 		return err
 	}
@@ -123,21 +123,21 @@ func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error
 	if err != nil {
 		return err
 	}
-	r.Seed = o.seed
+	opts.Seed = o.seed
 	if o.bits != "" {
-		if r.Bits, err = parseBits(o.bits); err != nil {
+		if opts.Bits, err = parseBits(o.bits); err != nil {
 			return err
 		}
 	}
-	s, shape, err := sensitivity.ReadScores(scoresPath)
+	s, err := sensitivity.ReadScores(scoresPath)
 	if err != nil {
 		return err
 	}
-	p, err := sensitivity.MakePlan(s, shape, r)
+	p, err := sensitivity.MakePlan(s, opts)
 	if err != nil {
 		return err
 	}
-	guide, err := o.device.guide(profiles, p, s, shape, r)
+	guide, err := o.device.guide(profiles, p, s, opts)
 	if err != nil {
 		return err
 	}
@@ -158,10 +158,15 @@ func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error
 	})
 }
 
-// guide estimates the plan and its neighbours on the devices; nil without any.
-func (d *deviceFlags) guide(profiles []*device.Profile, p *sensitivity.Plan, s *sensitivity.Scores, shape *sensitivity.Shape, r sensitivity.Request) (*device.Guide, error) {
+// guide estimates the plan and its neighbours on the devices; it returns nil without
+// devices.
+func (d *deviceFlags) guide(profiles []*device.Profile, p *sensitivity.Plan, s *sensitivity.Scores, opts sensitivity.PlanOptions) (*device.Guide, error) {
 	if len(profiles) == 0 {
 		return nil, nil
+	}
+	shape, err := s.Shape()
+	if err != nil {
+		return nil, err
 	}
 	if _, err := d.use.Resolve(shape.Config); err != nil {
 		return nil, err
@@ -174,7 +179,7 @@ func (d *deviceFlags) guide(profiles []*device.Profile, p *sensitivity.Plan, s *
 	if p.Target.BPW > 0 {
 		center = p.Target.BPW
 	}
-	variants, notes, err := device.Neighbours(device.Variant{Name: "plan", BPW: p.BPW.Projections, Cost: &p.Cost, Work: w}, center, s, shape, r)
+	variants, notes, err := device.Neighbours(device.Variant{Name: "plan", BPW: p.BPW.Projections, Cost: &p.Cost, Work: w}, center, s, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +198,7 @@ func printPlan(w io.Writer, p *sensitivity.Plan) error {
 		}
 		proof := "proven optimal"
 		if !p.Optimal {
-			proof = fmt.Sprintf("no plan costs less than %.6g", p.LowerBound)
+			proof = fmt.Sprintf("not proven optimal: the optimum is at least %.6g", p.LowerBound)
 		}
 		fmt.Fprintf(w, "\nchoice\tbits per weight\tcost (%s)\n", p.Method)
 		fmt.Fprintf(w, "this plan\t%.4f\t%.6g\t%s\n", p.BPW.Projections, p.Cost, proof)

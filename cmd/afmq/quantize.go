@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"afmq/pkg/fault"
+	"afmq/pkg/palettize"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
 )
@@ -34,7 +35,7 @@ type quantizeObject struct {
 }
 
 func newQuantizeCommand(a *app) *cobra.Command {
-	o := quantizeOptions{groupRows: quantize.DefaultGroupRows, rowScale: true}
+	o := quantizeOptions{groupRows: palettize.DefaultGroupRows, rowScale: true}
 	cmd := &cobra.Command{
 		Use:   "quantize MODEL --out DIR",
 		Short: "Palettize a 16-bit checkpoint",
@@ -123,7 +124,7 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 		opts.Plan, err = sensitivity.ReadPlan(o.plan)
 		return opts, err
 	case o.target.given(f):
-		r, err := o.target.request(f)
+		r, err := o.target.options(f)
 		r.Bits = bits
 		opts.Request = &r
 		return opts, err

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"afmq/pkg/fault"
-	"afmq/pkg/quantize"
+	"afmq/pkg/palettize"
 	"afmq/pkg/sensitivity"
 )
 
@@ -23,10 +23,10 @@ type calibrationFlags struct {
 }
 
 func (c *calibrationFlags) register(f *pflag.FlagSet) {
-	f.StringArrayVar(&c.files, "calib", nil, "`FILE` of calibration text (.jsonl or text); repeatable")
-	f.StringVar(&c.tokens, "tokens", strconv.Itoa(sensitivity.DefaultTokens), "`N` calibration tokens, such as 16384 or 32k")
-	f.IntVar(&c.seqLen, "seq-len", 0, "`N` tokens in a calibration sequence (default: min(512, max_position_embeddings))")
-	f.Int64Var(&c.seed, "seed", 0, "`SEED` that chooses the calibration sequences, and what else is random")
+	f.StringArrayVar(&c.files, "calib", nil, "calibration text `FILE` (.jsonl or plain text); repeatable")
+	f.StringVar(&c.tokens, "tokens", strconv.Itoa(sensitivity.DefaultTokens), "number `N` of calibration tokens, such as 16384 or 32k")
+	f.IntVar(&c.seqLen, "seq-len", 0, "length `N` of a calibration sequence in tokens (default: min(512, max_position_embeddings))")
+	f.Int64Var(&c.seed, "seed", 0, "`SEED` of the selection of calibration sequences and of all other random numbers")
 }
 
 func (c *calibrationFlags) options() (sensitivity.CalibrationOptions, error) {
@@ -57,7 +57,7 @@ type sensitivityObject struct {
 	Schema string `json:"schema"`
 	Model  string `json:"model"`
 	Out    string `json:"out"`
-	*sensitivity.Timing
+	sensitivity.Timing
 	Method     sensitivity.Method        `json:"method"`
 	Unit       string                    `json:"unit"`
 	Bits       []int                     `json:"bits"`
@@ -67,39 +67,42 @@ type sensitivityObject struct {
 }
 
 func newSensitivityCommand(a *app) *cobra.Command {
-	o := sensitivityOptions{groupRows: quantize.DefaultGroupRows, rowScale: true, method: string(sensitivity.DefaultMethod), bits: "2,4"}
+	o := sensitivityOptions{groupRows: palettize.DefaultGroupRows, rowScale: true, method: string(sensitivity.DefaultMethod), bits: joinBits(sensitivity.DefaultBits(), ",", "")}
 	cmd := &cobra.Command{
 		Use:   "sensitivity MODEL [--calib FILE] --out scores.json",
-		Short: "Score how much each module suffers from few bits",
-		Long: `Scores every projection of the checkpoint MODEL at each of --bits, and writes what
-` + "`afmq plan`" + ` needs to give each module its bits. Scores are made once and serve any
-target.
+		Short: "Score the sensitivity of each module to quantization",
+		Long: `Scores every projection of the checkpoint MODEL at each width of --bits: the loss of the
+model if that module alone is quantized to that width. ` + "`afmq plan`" + ` chooses the bits of
+every module from the scores, under any size limit.
 
 Methods:
-  fisher   predicts the divergence that one module causes from a backward pass (default)
-  kl       measures it, module by module: exact for one module, and slow
+  fisher   predicts the KL divergence to the original model from one backward pass (default)
+  kl       measures the KL divergence, one module at a time; slow
   hessian  squared error of the module's output
   weight   squared error of the weights; needs no text
 
---validate N measures the true divergence of N modules and prints Spearman's rank
-correlation with the scores. Every method but weight needs --calib, and so does
---validate. A command that was interrupted continues when it is given again.`,
+All methods except weight need calibration text, --calib. --validate N also measures the KL
+divergence of N modules, and prints its rank correlation (Spearman) with the scores.
+
+--method kl refuses --compute bf16, whose rounding changes the output more than palettes of 6
+and 8 bits do; --validate measures in f32 then. An interrupted command resumes when it is
+repeated.`,
 		Example: `  afmq sensitivity models/my-model --calib calib.jsonl --out scores.json
   afmq sensitivity models/my-model --calib calib.jsonl --bits 2,3,4 --validate 20 --out scores.json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runSensitivity(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.out, "out", "", "`FILE` to write; must not exist")
+	f.StringVar(&o.out, "out", "", "output `FILE`; must not exist")
 	o.calib.register(f)
-	f.StringVar(&o.method, "method", o.method, "`METHOD`: fisher, kl, hessian or weight")
+	f.StringVar(&o.method, "method", o.method, "scoring `METHOD`: fisher, kl, hessian or weight")
 	f.StringVar(&o.bits, "bits", o.bits, "`WIDTHS` to score, 1 to 8")
-	f.IntVar(&o.groupRows, "group-rows", o.groupRows, "`N` output rows that share a look-up table")
-	f.BoolVar(&o.rowScale, "row-scale", o.rowScale, "give every palettized row an fp16 factor of its own")
-	f.IntVar(&o.samples, "samples", 1, "fisher: `N` draws of each token's label, one backward pass each")
-	f.IntVar(&o.validate, "validate", 0, "measure the divergence of `N` modules and compare")
+	f.IntVar(&o.groupRows, "group-rows", o.groupRows, "number `N` of output rows that share a look-up table")
+	f.BoolVar(&o.rowScale, "row-scale", o.rowScale, "store an fp16 scale for each palettized row")
+	f.IntVar(&o.samples, "samples", 1, "fisher: number `N` of labels drawn per token, one backward pass each")
+	f.IntVar(&o.validate, "validate", 0, "also measure the KL divergence of `N` modules")
 	o.compute.register(f, "f32")
-	f.BoolVar(&o.restart, "restart", false, "discard what an interrupted run left")
+	f.BoolVar(&o.restart, "restart", false, "discard the state of an interrupted run")
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
 }
@@ -118,21 +121,26 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 		return err
 	}
 	if o.samples < 1 {
-		return fault.Usagef("--samples %d is not a number of draws", o.samples)
+		return fault.Usagef("--samples %d must be at least 1", o.samples)
 	}
 	compute, err := o.compute.choose(false)
 	if err != nil {
 		return err
 	}
-	s, timing, err := sensitivity.Score(cmd.Context(), a.workers(), o.out, o.restart, sensitivity.ScoreOptions{
-		Model: model, Method: method, Bits: bits, GroupRows: o.groupRows, RowScale: o.rowScale, Calibration: calib,
-		Samples: o.samples, Validate: o.validate, Progress: a.progress(), ToolVersion: version, Compute: compute,
+	if o.groupRows < 1 {
+		return fault.Usagef("--group-rows %d must be at least 1", o.groupRows)
+	}
+	r, err := sensitivity.Score(cmd.Context(), sensitivity.Options{
+		Model: model, Out: o.out, Restart: o.restart, Method: method, Bits: bits, GroupRows: o.groupRows, NoRowScale: !o.rowScale,
+		Calibration: calib, Samples: o.samples, Validate: o.validate, Compute: compute,
+		Pool: a.workers(), Progress: a.progress(), ToolVersion: version,
 	})
 	if err != nil {
 		return err
 	}
+	s := r.Scores
 	object := sensitivityObject{
-		Schema: "afmq.sensitivity/v1", Model: model, Out: o.out, Timing: timing, Method: s.Method, Unit: s.Unit,
+		Schema: "afmq.sensitivity/v1", Model: model, Out: o.out, Timing: r.Timing, Method: s.Method, Unit: s.Unit,
 		Bits: s.Bits, Modules: s.Modules, Validation: s.Validation,
 	}
 	if s.Calibration != nil {
@@ -157,9 +165,9 @@ func printScores(w io.Writer, o sensitivityObject) error {
 		}
 		if v := o.Validation; v != nil {
 			for _, b := range v.ByBits {
-				fmt.Fprintf(w, "%d bits against measured KL\tSpearman %.4f over %d modules", b.Bits, b.Spearman, len(v.Modules))
+				fmt.Fprintf(w, "%d bits vs. measured KL\tSpearman %.4f over %d modules", b.Bits, b.Spearman, len(v.Modules))
 				if b.Ratio > 0 {
-					fmt.Fprintf(w, ", sum %.3f of the measured", b.Ratio)
+					fmt.Fprintf(w, ", ratio of the sums %.3f", b.Ratio)
 				}
 				fmt.Fprintln(w)
 			}

@@ -50,10 +50,10 @@ var allowed = map[string][]string{
 	"cmd/afmq/internal/device": {"pkg/sensitivity", "pkg/artifact", "pkg/model"},
 	"cmd/afmq/internal/report": {"cmd/afmq/internal/chart", "cmd/afmq/internal/device", "pkg/recovery", "pkg/sensitivity", "pkg/eval", "pkg/artifact", "pkg/model", "pkg/safetensors", "pkg/compute", "internal/stage"},
 	"cmd/afmq": {"cmd/afmq/internal/report", "cmd/afmq/internal/device", "pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model",
-		"pkg/gate", "internal/demo", "internal/manual", "pkg/compute"},
+		"pkg/gate", "internal/demo", "internal/manual", "pkg/palettize", "pkg/compute"},
 
 	"scripts/testreport": {},
-	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/artifact", "pkg/compute"},
+	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/artifact", "pkg/model", "pkg/compute"},
 	"scripts/gatepower":  {"pkg/gate"},
 	"scripts/quickstart": {},
 	"scripts/ciexamples": {"internal/demo"},

@@ -2,8 +2,10 @@ package infer
 
 import (
 	"fmt"
+	"slices"
 
 	"afmq/pkg/compute"
+	"afmq/pkg/model"
 )
 
 // Walk takes sequences through a model one layer at a time, all of them through
@@ -148,14 +150,15 @@ func (w *Walk) FeedForwardOut(batch int) []float32 {
 
 // Input returns the input of a projection of the current layer for a batch, [tokens, in].
 func (w *Walk) Input(kind string, batch int) []float32 {
-	switch kind {
-	case "q_proj", "k_proj", "v_proj":
+	group := model.InputGroup(kind)
+	switch {
+	case slices.Contains(group, "q_proj"):
 		return w.AttentionIn(batch)
-	case "o_proj":
+	case slices.Contains(group, "o_proj"):
 		return w.AttentionOut(batch)
-	case "gate_proj", "up_proj":
+	case slices.Contains(group, "gate_proj"):
 		return w.FeedForwardIn(batch)
-	case "down_proj":
+	case slices.Contains(group, "down_proj"):
 		return w.FeedForwardOut(batch)
 	}
 	panic("infer: no projection is called " + kind)

@@ -26,7 +26,7 @@
 // # Bits
 //
 // The options decide the bits of each matrix: one width for all with overrides, a
-// sensitivity.Plan, or a sensitivity.Request, for which Run scores the modules, makes the
+// sensitivity.Plan, or a sensitivity.PlanOptions, for which Run scores the modules, makes the
 // plan and applies it. An infeasible target is an error before any computation.
 //
 // # Error compensation

@@ -16,21 +16,21 @@ import (
 // the modules that are not finished. Only a run of an equal identity continues from saved
 // state. Keys and values are shown to the user when they differ.
 type jobIdentity struct {
-	Job          string               `json:"job"`
-	ToolVersion  string               `json:"tool_version"`
-	Bits         int                  `json:"bits"`
-	GroupRows    int                  `json:"group_rows"`
-	RowScale     bool                 `json:"row_scale"`
-	Compensation string               `json:"compensation"`
-	Calibration  *textIdentity        `json:"calibration"`
-	Request      *sensitivity.Request `json:"request"`
-	Method       sensitivity.Method   `json:"method"`
-	Source       string               `json:"source,omitempty"` // digest of the weights; only with a request
-	Compute      string               `json:"compute"`
-	Kernels      string               `json:"kernels,omitempty"` // "generic" or "vector", whose model outputs differ in the last digits; only with text
-	Modules      map[string]string    `json:"modules"`           // width by module; empty with a request
-	Files        map[string]string    `json:"files"`             // SHA-256 of config.json and of the files that are copied
-	Tensors      map[string]string    `json:"tensors"`           // type and shape of the checkpoint's tensors
+	Job          string                   `json:"job"`
+	ToolVersion  string                   `json:"tool_version"`
+	Bits         int                      `json:"bits"`
+	GroupRows    int                      `json:"group_rows"`
+	RowScale     bool                     `json:"row_scale"`
+	Compensation string                   `json:"compensation"`
+	Calibration  *textIdentity            `json:"calibration"`
+	Request      *sensitivity.PlanOptions `json:"request"`
+	Method       sensitivity.Method       `json:"method"`
+	Source       string                   `json:"source,omitempty"` // digest of the weights; only with a request
+	Compute      string                   `json:"compute"`
+	Kernels      string                   `json:"kernels,omitempty"` // "generic" or "vector", whose model outputs differ in the last digits; only with text
+	Modules      map[string]string        `json:"modules"`           // width by module; empty with a request
+	Files        map[string]string        `json:"files"`             // SHA-256 of config.json and of the files that are copied
+	Tensors      map[string]string        `json:"tensors"`           // type and shape of the checkpoint's tensors
 }
 
 // textIdentity is what the manifest records of the calibration text, except for passages,

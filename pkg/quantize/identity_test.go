@@ -83,7 +83,7 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 	}
 	target := func() Options {
 		o := base()
-		o.Request = &sensitivity.Request{Target: sensitivity.Target{BPW: 4}, Bits: []int{2, 4}}
+		o.Request = &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 4}, Bits: []int{2, 4}}
 		return o
 	}
 	tests := map[string]struct {

@@ -4,15 +4,13 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/palettize"
 	"afmq/pkg/progress"
 	"afmq/pkg/sensitivity"
 )
 
-// Defaults of the stored form: look-up tables of 16 values, each shared by 16 rows.
-const (
-	DefaultBits      = 4
-	DefaultGroupRows = 16
-)
+// DefaultBits is the default width of a palette index: look-up tables of 16 values.
+const DefaultBits = 4
 
 // Options say what Run does. Model and Out are required. Every other field may be zero: the
 // result then has palettes of 4 bits, one look-up table for 16 rows, and row scales.
@@ -24,12 +22,12 @@ type Options struct {
 	// modules and makes the plan; or, without either, from Bits and Overrides.
 	Plan      *sensitivity.Plan
 	PlanFile  string // file that Plan was read from, for error messages
-	Request   *sensitivity.Request
+	Request   *sensitivity.PlanOptions
 	Method    sensitivity.Method     // scores for a request; empty for sensitivity.DefaultMethod
 	Bits      int                    // bits per index, 1 to 8; 0 for DefaultBits
 	Overrides []sensitivity.Override // the last match decides; not with a plan
 
-	GroupRows  int  // rows that share a look-up table; 0 for DefaultGroupRows; a plan's own with Plan
+	GroupRows  int  // rows that share a look-up table; 0 for palettize.DefaultGroupRows; a plan's own with Plan
 	NoRowScale bool // omit the fp16 scale of each palettized row (16 bits a row); a plan's own with Plan
 
 	Calibration sensitivity.CalibrationOptions // calibration text; no files: none
@@ -49,7 +47,7 @@ func (o *Options) check() error {
 		o.Bits = DefaultBits
 	}
 	if o.GroupRows == 0 {
-		o.GroupRows = DefaultGroupRows
+		o.GroupRows = palettize.DefaultGroupRows
 	}
 	if o.Method == "" {
 		o.Method = sensitivity.DefaultMethod
@@ -105,7 +103,7 @@ func (o *Options) checkWidths() error {
 	case o.Request != nil:
 		r := *o.Request
 		if r.Overrides = o.Overrides; len(r.Bits) == 0 {
-			r.Bits = sensitivity.DefaultBits
+			r.Bits = sensitivity.DefaultBits()
 		}
 		r.Seed = o.Calibration.Seed
 		o.Request = &r
@@ -116,9 +114,9 @@ func (o *Options) checkWidths() error {
 }
 
 // scoring returns the options by which the modules are scored for a request.
-func (o *Options) scoring() sensitivity.ScoreOptions {
-	return sensitivity.ScoreOptions{
-		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, GroupRows: o.GroupRows, RowScale: !o.NoRowScale,
+func (o *Options) scoring() sensitivity.Options {
+	return sensitivity.Options{
+		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, GroupRows: o.GroupRows, NoRowScale: o.NoRowScale,
 		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion, Compute: o.Compute,
 	}
 }

@@ -17,24 +17,17 @@ import (
 func TestRequest(t *testing.T) {
 	opts := Options{
 		Model: tinyModel, Calibration: calibration(t), Compensate: artifact.NoCompensation,
-		Request: &sensitivity.Request{Target: sensitivity.Target{BPW: 3.4}},
+		Request: &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 3.4}},
 	}
 	want, res := run(t, newPool(t, 2), opts)
 	if res.Plan == nil || res.BPW.Projections > 3.4 || res.BPW.Projections < 3.1 || res.BPW != res.Plan.BPW || res.Bytes != res.Plan.Bytes {
 		t.Fatalf("%+v", res)
 	}
-	path := filepath.Join(t.TempDir(), "scores.json")
-	s, _, err := sensitivity.Score(bg, newPool(t, 1), path, false, sensitivity.ScoreOptions{
-		Model: tinyModel, GroupRows: 16, RowScale: true, Calibration: opts.Calibration, ToolVersion: "test",
-	})
+	s, err := sensitivity.Score(bg, sensitivity.Options{Model: tinyModel, Calibration: opts.Calibration, ToolVersion: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, shape, err := sensitivity.ReadScores(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan, err := sensitivity.MakePlan(s, shape, sensitivity.Request{Target: sensitivity.Target{BPW: 3.4}})
+	plan, err := sensitivity.MakePlan(s.Scores, sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 3.4}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,8 +71,8 @@ type stageHook struct {
 
 func TestRequestRefuses(t *testing.T) {
 	text := calibration(t)
-	target := func(bpw float64) *sensitivity.Request {
-		return &sensitivity.Request{Target: sensitivity.Target{BPW: bpw}}
+	target := func(bpw float64) *sensitivity.PlanOptions {
+		return &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: bpw}}
 	}
 	for name, c := range map[string]struct {
 		o     Options

@@ -125,11 +125,12 @@ func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Jou
 	if err := opts.Check(); err != nil {
 		return nil, err
 	}
-	scores, err := sensitivity.ScoreWith(ctx, pool, r.src.Checkpoint, r.src.Config, r.src.RawConfig, r.text, journal, opts)
+	opts.Pool, opts.Source, opts.Text, opts.Journal = pool, r.src, r.text, journal
+	scored, err := sensitivity.Score(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	p, err := sensitivity.MakePlan(scores, r.shape, *r.opts.Request)
+	p, err := sensitivity.MakePlan(scored.Scores, *r.opts.Request)
 	if err != nil {
 		return nil, err
 	}

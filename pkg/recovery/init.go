@@ -37,7 +37,7 @@ func (z *initializer) run(ctx context.Context, text [][]int32, fill bool) error 
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			spec, input := parts[at].spec, inputOf(parts[at].spec.Kind)
+			spec, input := parts[at].spec, model.InputGroup(parts[at].spec.Kind)[0]
 			if roots[input] == nil {
 				var err error
 				if roots[input], err = z.rootOf(walk, spec); err != nil {
@@ -62,17 +62,6 @@ func (z *initializer) run(ctx context.Context, text [][]int32, fill bool) error 
 		}
 	}
 	return nil
-}
-
-// inputOf names the input of a kind of projection by the first that reads it.
-func inputOf(kind string) string {
-	switch kind {
-	case "k_proj", "v_proj":
-		return "q_proj"
-	case "up_proj":
-		return "gate_proj"
-	}
-	return kind
 }
 
 func (z *initializer) rootOf(walk *infer.Walk, spec model.TensorSpec) (*root, error) {

@@ -175,7 +175,7 @@ func (s *student) attach(m *infer.Model) {
 // uninstall takes all adapters out of the model.
 func uninstall(m *infer.Model) {
 	for i := range m.Blocks {
-		for _, kind := range []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"} {
+		for _, kind := range model.Projections() {
 			m.Blocks[i].Linear(kind).Adapter = nil
 		}
 	}

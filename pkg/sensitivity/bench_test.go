@@ -1,7 +1,6 @@
 package sensitivity
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,12 +8,6 @@ import (
 
 	"afmq/pkg/infer"
 )
-
-// memory is a journal that nobody keeps.
-type memory struct{}
-
-func (memory) Records() []json.RawMessage { return nil }
-func (memory) Append(any) error           { return nil }
 
 // BenchmarkFisher scores all modules of a model at two widths, palettes included, and
 // gives the time as a multiple of a forward pass over the same tokens, logits included,
@@ -35,11 +28,11 @@ func BenchmarkFisher(b *testing.B) {
 	if err := o.Check(); err != nil {
 		b.Fatal(err)
 	}
-	in, err := openScoring(o)
-	if err != nil {
+	in := &scoreJob{opts: o, pool: pool}
+	if err := in.open(); err != nil {
 		b.Fatal(err)
 	}
-	defer in.ckpt.Close()
+	defer in.close()
 	m, err := infer.OpenWeights(o.Model, pool)
 	if err != nil {
 		b.Fatal(err)
@@ -67,7 +60,7 @@ func BenchmarkFisher(b *testing.B) {
 	best := time.Hour
 	for b.Loop() {
 		start := time.Now()
-		if _, _, err := in.run(bg, pool, memory{}); err != nil {
+		if _, err := in.run(bg, &unitLog{}); err != nil {
 			b.Fatal(err)
 		}
 		best = min(best, time.Since(start))

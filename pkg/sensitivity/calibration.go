@@ -14,21 +14,21 @@ import (
 	"afmq/pkg/tokenizer"
 )
 
-// DefaultTokens is the budget of calibration tokens. Error compensation wants 8 k or
-// more.
+// DefaultTokens is the default number of calibration tokens. Error compensation needs at
+// least 8 k.
 const DefaultTokens = 16 << 10
 
 // CalibrationOptions say which tokens a model is calibrated on.
 type CalibrationOptions struct {
-	Files  []string // text, or .jsonl with one {"text"} a line; see infer.ReadCorpus
-	SeqLen int      // tokens in a sequence; 0 for min(512, max_position_embeddings)
-	Tokens int      // budget; 0 for DefaultTokens
-	Seed   int64    // chooses the sequences
+	Files  []string // plain text, or .jsonl with one {"text"} per line; see eval.ReadCorpus
+	SeqLen int      // tokens per sequence; 0 for min(512, max_position_embeddings)
+	Tokens int      // upper bound of the number of tokens; 0 for DefaultTokens
+	Seed   int64    // of the selection of sequences
 }
 
-// Calibration is the text that a model is calibrated on, as its tokens.
+// Calibration is the text that a model is calibrated on, as token ids.
 type Calibration struct {
-	Sequences [][]int32 // each of SeqLen tokens, or one shorter one
+	Sequences [][]int32 // each of SeqLen tokens, or a single shorter one
 	Record    artifact.CalibrationRecord
 }
 
@@ -45,23 +45,23 @@ func (o *CalibrationOptions) Check(cfg *model.Config) error {
 	}
 	switch {
 	case len(o.Files) == 0:
-		return fault.Usagef("no calibration text")
+		return fault.Usagef("calibration text is missing")
 	case o.SeqLen < 2 || o.SeqLen > cfg.MaxPositions:
-		return fault.Usagef("calibration sequences of %d tokens; the model takes 2 to %d (max_position_embeddings)", o.SeqLen, cfg.MaxPositions)
+		return fault.Usagef("calibration sequences of %d tokens; the model supports 2 to %d (max_position_embeddings)", o.SeqLen, cfg.MaxPositions)
 	case o.Tokens < o.SeqLen:
 		return fault.Usagef("a budget of %d calibration tokens is less than one sequence of %d", o.Tokens, o.SeqLen)
 	}
 	return nil
 }
 
-// ReadCalibration encodes the files, joins their tokens with the model's
-// end-of-sequence token where it has one, cuts them into sequences of SeqLen, and draws
-// as many as the budget holds, without repetition and in the order of the text. A rest
-// that does not fill a sequence is left out, unless it is all there is. Less text than
-// the budget asks for is not an error; [Calibration.Tokens] says how much there was.
+// ReadCalibration encodes the files, joins their tokens, separated by the end-of-sequence
+// token of the model if it has one, and cuts them into sequences of SeqLen. Of these it draws
+// as many as the budget allows, without repetition, and returns them in the order of the
+// text. It drops an incomplete last sequence unless that is the only one. Text shorter than
+// the budget is accepted; [Calibration.Tokens] returns the number of tokens.
 //
-// The digest is the SHA-256 of the sequence length and of the ids of all sequences, as
-// little-endian 32-bit numbers.
+// The digest is the SHA-256 of the sequence length and the ids of all sequences as
+// little-endian 32-bit numbers. Errors are fault.Usage and fault.Input.
 func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Config) (*Calibration, error) {
 	if err := o.Check(cfg); err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Co
 			return nil, err
 		}
 		if slices.Contains(c.Record.Files, corpus.SHA256) {
-			return nil, fault.Usagef("calibration file %s is given twice", file)
+			return nil, fault.Usagef("calibration file %s is listed twice", file)
 		}
 		c.Record.Files = append(c.Record.Files, corpus.SHA256)
 		if eos := cfg.Separator(); i > 0 && eos >= 0 {
@@ -83,11 +83,11 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Co
 		stream = append(stream, corpus.IDs...)
 	}
 	if len(stream) < 2 {
-		return nil, fault.Inputf(o.Files[0], "gives %d tokens; calibration needs at least 2", len(stream))
+		return nil, fault.Inputf(o.Files[0], "has %d tokens; calibration needs at least 2", len(stream))
 	}
 	c.Sequences = draw(stream, o)
 	h := sha256.New()
-	_ = binary.Write(h, binary.LittleEndian, uint32(o.SeqLen)) // a hash takes everything
+	_ = binary.Write(h, binary.LittleEndian, uint32(o.SeqLen)) // a hash returns no error
 	for _, s := range c.Sequences {
 		c.Record.Tokens += len(s)
 		_ = binary.Write(h, binary.LittleEndian, s)
@@ -97,7 +97,7 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Co
 	return c, nil
 }
 
-// draw chooses the sequences.
+// draw selects the sequences.
 func draw(stream []int32, o CalibrationOptions) [][]int32 {
 	n := len(stream) / o.SeqLen
 	if n == 0 {

@@ -1,20 +1,19 @@
-// Package sensitivity decides how many bits each module of a model gets.
+// Package sensitivity chooses the bits of each module of a model.
 //
-// It does so in three steps that can be taken apart:
+// The work has three steps, which can be used separately:
 //
-//   - [ReadCalibration] draws sequences of tokens from text, the same for the same seed.
-//   - [Score] estimates, for every projection and some widths, what the model suffers when
-//     that module alone goes to that width; see [Method]. [Scores] are kept in a file,
-//     serve any target, and can be held against the measured divergence.
-//   - [MakePlan] chooses a width for each module so that the summed scores are the least
-//     that a [Target] allows. A [Plan] is a file that a person may edit.
+//   - [ReadCalibration] draws sequences of tokens from text, reproducibly for a seed.
+//   - [Score] estimates, for every projection and every width, the loss of the model if that
+//     module alone is quantized to that width; see [Method]. [Scores] are stored in a file,
+//     do not depend on a target, and can be validated against the measured divergence.
+//   - [MakePlan] chooses a width for each module such that the sum of the scores is minimal
+//     within a [Target]. A [Plan] is a file that a person may edit.
 //
-// Scores of the methods kl and fisher are divergences in nats per token; the sum over the
-// modules of a plan is what they predict for the model without error compensation.
+// Scores of the methods kl and fisher are divergences in nats per token. Their sum over the
+// modules of a plan predicts the divergence of the quantized model without error
+// compensation: for small changes the divergences of single modules nearly add up.
 //
-// [Allocate] chooses one width for every module so that the summed cost is the
-// least that a size allows, to proven optimality. A cost is whatever estimates how
-// much the model suffers when one module goes to that width; the costs of
-// different modules are taken to add up, which for the divergence of small changes
-// they nearly do.
+// [Allocate] solves the underlying problem, a multiple-choice knapsack, to proven optimality.
+// With a bound on the bytes of model.safetensors, a plan accounts for the header of the
+// file, whose length depends on the choice.
 package sensitivity

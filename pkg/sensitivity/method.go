@@ -1,71 +1,50 @@
 package sensitivity
 
-import (
-	"context"
+import "afmq/pkg/fault"
 
-	"afmq/pkg/fault"
-)
-
-// Method says how a score is computed. All of them take a module's palettes at a width,
-// with the tables that leave the least squared error, as what replaces it.
+// Method is a way to estimate the sensitivity of a module. Each replaces the module by its
+// palettes at a width, with the look-up tables of least squared error.
 type Method string
 
 const (
-	// KL measures: the mean divergence KL(model ‖ model with the one module replaced)
-	// over the calibration tokens, in nats per token. One pass through the rest of the
-	// model for each module and width.
+	// KL measures the mean divergence KL(model ‖ model with the module replaced) over the
+	// calibration tokens, in nats per token. It runs the part of the model from the module
+	// on, once for each module and width.
 	KL Method = "kl"
 	// Fisher predicts that divergence from one backward pass: ½·E[(g·ΔW·x)²] in nats per
-	// token, with x the module's input and g the gradient at its output of -log p(y), y
-	// drawn from the model itself at every position. E[g·gᵀ] over such draws is the
-	// Fisher information, which is the curvature of the divergence (Martens, "New insights
-	// and perspectives on the natural gradient method", 2014).
+	// token, where x is the input of the module and g the gradient of -log p(y) with respect
+	// to its output, with y drawn from the model at every position. E[g·gᵀ] over such draws
+	// is the Fisher information, the curvature of the divergence (Martens, "New insights and
+	// perspectives on the natural gradient method", 2014).
 	Fisher Method = "fisher"
-	// Hessian is the squared error of the module's output, E‖ΔW·x‖².
+	// Hessian is the squared error of the output of the module, E‖ΔW·x‖², per token.
 	Hessian Method = "hessian"
 	// Weight is the squared error of the weights, ‖ΔW‖². It needs no text.
 	Weight Method = "weight"
 )
 
-// DefaultMethod is the default.
+// DefaultMethod is the method that is used unless another is named.
 const DefaultMethod = Fisher
 
-// ParseMethod returns the method called name.
+// ParseMethod returns the method of that name. Errors are fault.Usage.
 func ParseMethod(name string) (Method, error) {
 	switch m := Method(name); m {
 	case KL, Fisher, Hessian, Weight:
 		return m, nil
 	}
-	return "", fault.Usagef("method %q is unknown; there are kl, fisher, hessian and weight", name)
+	return "", fault.Usagef("method %q is unknown; the methods are kl, fisher, hessian and weight", name)
 }
 
-// NeedsText reports whether the method looks at calibration text.
+// NeedsText reports whether the method needs calibration text.
 func (m Method) NeedsText() bool { return m != Weight }
 
-// estimator computes scores in units of work that can be done in any order, each once;
-// what they give for a module and a width adds up.
-type estimator interface {
-	units() int
-	// run does one unit. Unit by unit, results depend on nothing but the job.
-	run(ctx context.Context, unit int) ([]contribution, error)
-}
-
-// contribution is a part of the cost of one module at one width, by their indices.
-type contribution struct {
-	Module int     `json:"module"`
-	Option int     `json:"option"`
-	Cost   float64 `json:"cost"`
-}
-
-// newEstimator returns the estimator of a method.
-func newEstimator(method Method, w *workshop) estimator {
-	switch method {
-	case KL:
-		return &klEstimator{w: w}
+// unit returns the unit of the method's scores.
+func (m Method) unit() string {
+	switch m {
+	case KL, Fisher:
+		return "nats per token"
 	case Hessian:
-		return &hessianEstimator{w: w}
-	case Weight:
-		return &weightEstimator{w: w}
+		return "squared output error per token"
 	}
-	return newFisherEstimator(w)
+	return "squared weight error"
 }

@@ -11,21 +11,19 @@ import (
 	"afmq/pkg/model"
 )
 
-// Override gives the modules whose name Pattern matches another width than the
-// default. Pattern is a regular expression (RE2) that may match anywhere in a
-// module name such as "model.layers.0.self_attn.q_proj"; anchor it with ^ and $,
-// and end a number with \. (layers\.1\. is layer 1, layers\.1 is also 10 to 19).
+// Override sets the bits of all modules whose name matches Pattern, a regular expression
+// (RE2). It may match any part of a module name such as "model.layers.0.self_attn.q_proj";
+// ^ and $ anchor it. A number ends with \. : layers\.1\. is layer 1, layers\.1 also matches
+// layers 10 to 19.
 //
-// Bits is 1 to 8, or 16, which keeps the matrix as the checkpoint stores it, in
-// its own type. An untied head is a module only an override reaches: without one
-// it becomes int8.
+// Bits is 1 to 8, or 16, which keeps the matrix unquantized in the type of the checkpoint.
+// Only an override palettizes an untied head; without one it is stored as int8.
 type Override struct {
 	Pattern string
 	Bits    int
 }
 
-// ParseOverride reads "REGEX=BITS"; the last equals sign divides. Errors are
-// fault.Usage.
+// ParseOverride parses "REGEX=BITS", split at the last equals sign. Errors are fault.Usage.
 func ParseOverride(s string) (Override, error) {
 	i := strings.LastIndexByte(s, '=')
 	if i <= 0 {
@@ -42,8 +40,7 @@ func ParseOverride(s string) (Override, error) {
 
 func (o Override) String() string { return o.Pattern + "=" + strconv.Itoa(o.Bits) }
 
-// Check returns an error of kind fault.Usage if the override cannot be used with any
-// model.
+// Check returns an error of kind fault.Usage if the pattern or the bits are invalid.
 func (o Override) Check() error {
 	_, err := o.compile()
 	return err
@@ -51,7 +48,7 @@ func (o Override) Check() error {
 
 func (o Override) compile() (*regexp.Regexp, error) {
 	if (o.Bits < 1 || o.Bits > 8) && o.Bits != artifact.KeepBits {
-		return nil, fault.Usagef("override %q: bits are 1 to 8, or 16 to keep a matrix as it is", o)
+		return nil, fault.Usagef("override %q: bits must be 1 to 8, or 16 to keep a matrix unquantized", o)
 	}
 	re, err := regexp.Compile(o.Pattern)
 	if err != nil {
@@ -60,10 +57,10 @@ func (o Override) compile() (*regexp.Regexp, error) {
 	return re, nil
 }
 
-// Width is what becomes of one matrix.
+// Width is the stored form of one matrix.
 type Width struct {
 	Form artifact.Form
-	Bits int // for infer.Palette
+	Bits int // bits of an index; only for artifact.Palette
 }
 
 func (w Width) String() string {
@@ -73,12 +70,12 @@ func (w Width) String() string {
 	return string(w.Form)
 }
 
-// Widths decides what becomes of every matrix of the model: projections
-// become palettes of the default width, embedding and untied head int8 rows, and
-// overrides change what they match, later ones winning. Errors are fault.Usage.
+// Widths returns the width of every matrix of the model, by module name: palettes of the
+// given bits for projections, int8 rows for the embedding and an untied head, and the bits of
+// the last matching override. Errors are fault.Usage.
 func Widths(cfg *model.Config, bits int, overrides []Override) (map[string]Width, error) {
 	widths := map[string]Width{}
-	var modules []string // what an override may reach, in canonical order
+	var modules []string // that an override can match, in canonical order
 	embedding, head := "", false
 	for _, spec := range cfg.Tensors() {
 		name := spec.Module()
@@ -101,8 +98,8 @@ func Widths(cfg *model.Config, bits int, overrides []Override) (map[string]Width
 			return nil, err
 		}
 		if re.MatchString(embedding) {
-			return nil, fault.Usagef("override %q matches %s, and the embedding is always 8 bit per row", o, embedding).
-				WithHint("use a pattern that leaves it out, for example '_proj$=%d'", o.Bits)
+			return nil, fault.Usagef("override %q matches %s, but the embedding is always stored as int8 rows", o, embedding).
+				WithHint("use a pattern that does not match it, for example '_proj$=%d'", o.Bits)
 		}
 		hit := false
 		for _, name := range modules {
@@ -120,7 +117,7 @@ func Widths(cfg *model.Config, bits int, overrides []Override) (map[string]Width
 			continue
 		}
 		if !head && re.MatchString("lm_head") {
-			return nil, fault.Usagef("override %q: this model has no head of its own, it shares the embedding's weights", o)
+			return nil, fault.Usagef("override %q: the head of this model shares the embedding's weights", o)
 		}
 		return nil, fault.Usagef("override %q matches no module; the nearest names are %s", o,
 			strings.Join(nearest(o.Pattern, modules, 3), ", "))
@@ -128,8 +125,8 @@ func Widths(cfg *model.Config, bits int, overrides []Override) (map[string]Width
 	return widths, nil
 }
 
-// nearest returns the n names in which some part comes nearest to the pattern,
-// read as plain text, by edit distance; among equals the first come first.
+// nearest returns the n names that contain the best approximate match of the pattern, taken
+// as plain text, by edit distance. Names of equal distance keep their order.
 func nearest(pattern string, names []string, n int) []string {
 	plain := strings.Map(func(r rune) rune {
 		if strings.ContainsRune(`\^$()[]{}*+?|`, r) {
@@ -149,8 +146,9 @@ func nearest(pattern string, names []string, n int) []string {
 	return sorted[:min(n, len(sorted))]
 }
 
-// partDistance is the least edit distance between p and any part of s (Sellers'
-// algorithm: the row for the empty prefix of p is zero everywhere).
+// partDistance returns the least edit distance between p and a substring of s (Sellers,
+// "The theory and computation of evolutionary distances: pattern recognition", Journal of
+// Algorithms 1, 1980: the row of the empty prefix of p is zero).
 func partDistance(p, s string) int {
 	row := make([]int, len(s)+1)
 	for i := 1; i <= len(p); i++ {

@@ -55,7 +55,7 @@ func TestWidths(t *testing.T) {
 		o     Override
 		parts []string
 	}{
-		{untied, Override{"embed", 4}, []string{`"embed=4"`, "model.embed_tokens", "always 8 bit"}},
+		{untied, Override{"embed", 4}, []string{`"embed=4"`, "model.embed_tokens", "always stored as int8"}},
 		{untied, Override{".*", 4}, []string{"model.embed_tokens"}},
 		{untied, Override{"qproj", 4}, []string{"matches no module", "nearest names are", "model.layers.0.self_attn.q_proj"}},
 		{untied, Override{`layers\.7\.mlp\.up_proj`, 4}, []string{"model.layers.0.mlp.up_proj, model.layers.1.mlp.up_proj"}},

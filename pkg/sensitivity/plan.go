@@ -11,37 +11,38 @@ import (
 	"afmq/pkg/model"
 )
 
-// PlanSchema is the version of a plan that this package writes. It reads no other.
+// PlanSchema is the version of the plans that this package reads and writes.
 const PlanSchema = "afmq.plan/v1"
 
-// Plan gives every module of a model its bits. Layers and Storage are what quantizing
-// goes by; the rest says where it comes from. A person may edit the bits of a layer, or
-// write a plan by hand with nothing but schema, group_rows and layers.
+// Plan assigns bits to every module of a model. Quantization uses Layers, GroupRows and
+// RowScale; the other fields document where the plan comes from. A person may edit the bits
+// of a layer, or write a plan by hand, of which only schema, group_rows and layers are
+// required.
 type Plan struct {
 	Schema      string  `json:"schema"`
 	ToolVersion string  `json:"tool_version,omitempty"`
 	Method      Method  `json:"method,omitempty"` // of the scores
 	GroupRows   int     `json:"group_rows"`
 	RowScale    bool    `json:"row_scale"`
-	Target      *Target `json:"target,omitempty"` // a bound that the plan must keep, edited or not
-	Bits        []int   `json:"bits,omitempty"`   // the widths to choose from
-	Tie         []Tie   `json:"tie,omitempty"`    // modules of a layer that have equal bits
+	Target      *Target `json:"target,omitempty"` // a bound that the plan must keep, also after an edit
+	Bits        []int   `json:"bits,omitempty"`   // widths to choose from
+	Tie         []Tie   `json:"tie,omitempty"`    // modules of a layer with equal bits
 
-	// What was found, when the plan was made.
+	// Results, at the time when the plan was made.
 	BPW        artifact.BitsPerWeight `json:"bpw"`
 	Bytes      int64                  `json:"bytes,omitempty"` // of model.safetensors, header included
 	Cost       float64                `json:"cost"`            // sum of the scores, in the unit of the method
-	LowerBound float64                `json:"lower_bound"`     // no choice of these widths within the target costs less
-	Optimal    bool                   `json:"optimal"`         // proven: Cost is LowerBound
+	LowerBound float64                `json:"lower_bound"`     // lower bound of the cost of all choices of these widths within the target
+	Optimal    bool                   `json:"optimal"`         // Cost is proven minimal, and equal to LowerBound
 	Baselines  []Baseline             `json:"baselines,omitempty"`
 
-	Layers []PlanLayer `json:"layers"` // projections in canonical order, and a head that is palettized
+	Layers []PlanLayer `json:"layers"` // projections in canonical order, then a head that an override palettizes
 }
 
-// Target is one bound: bits per weight of the projections, or bytes of model.safetensors.
+// Target is an upper bound of the size of a model. One of the two fields is set.
 type Target struct {
-	BPW      float64 `json:"bpw,omitempty"`
-	MaxBytes int64   `json:"max_bytes,omitempty"`
+	BPW      float64 `json:"bpw,omitempty"`       // bits per weight of the projections
+	MaxBytes int64   `json:"max_bytes,omitempty"` // bytes of model.safetensors, header included
 }
 
 func (t Target) String() string {
@@ -54,24 +55,24 @@ func (t Target) String() string {
 // PlanLayer is one module of a plan.
 type PlanLayer struct {
 	Name   string  `json:"name"`
-	Bits   int     `json:"bits"`             // 1 to 8, or 16 to keep it as it is
-	Cost   float64 `json:"cost,omitempty"`   // its score at these bits; 0 where there is none
+	Bits   int     `json:"bits"`             // 1 to 8, or 16 for an unquantized module
+	Cost   float64 `json:"cost,omitempty"`   // its score at these bits; 0 without a score
 	Pinned bool    `json:"pinned,omitempty"` // by an override
 }
 
-// Baseline is what another way to choose would have cost.
+// Baseline is the cost of a simpler allocation under the same target.
 type Baseline struct {
 	Name string  `json:"name"`
-	BPW  float64 `json:"bpw"` // of the projections
-	Cost float64 `json:"cost"`
-	// Note says what it is, for people.
-	Note string `json:"note"`
+	BPW  float64 `json:"bpw"`  // bits per weight of the projections
+	Cost float64 `json:"cost"` // summed score, in the unit of the method
+	Note string  `json:"note"` // description, for people
 }
 
-// Encode returns the bytes of a plan's file.
+// Encode returns the content of the plan's file.
 func (p *Plan) Encode() ([]byte, error) { return encode(p) }
 
-// Write writes the plan atomically to a file that must not exist.
+// Write writes the plan to a new file. An existing file, or one that cannot be written, is
+// an error of kind fault.Output.
 func (p *Plan) Write(path string) error {
 	data, err := p.Encode()
 	if err != nil {
@@ -80,8 +81,8 @@ func (p *Plan) Write(path string) error {
 	return disk.WriteNewFile(path, data)
 }
 
-// ReadPlan reads a plan and checks it as far as that is possible without the model.
-// Errors are fault.Input.
+// ReadPlan reads a plan and checks all that does not depend on the model. Errors are
+// fault.Input.
 func ReadPlan(path string) (*Plan, error) {
 	data, err := infile.Read(path, maxFile)
 	if err != nil {
@@ -90,7 +91,7 @@ func ReadPlan(path string) (*Plan, error) {
 	return ParsePlan(path, data)
 }
 
-// ParsePlan is ReadPlan of bytes; file is what errors name.
+// ParsePlan is ReadPlan of bytes; file is the name in errors.
 func ParsePlan(file string, data []byte) (*Plan, error) {
 	p := &Plan{}
 	if err := decode(data, p); err != nil {
@@ -101,7 +102,7 @@ func ParsePlan(file string, data []byte) (*Plan, error) {
 	case p.Schema != PlanSchema:
 		return bad("has schema %q; this version reads %q", p.Schema, PlanSchema)
 	case p.GroupRows < 1 || p.GroupRows > maxGroupRows:
-		return bad("group_rows is %d; it may be 1 to %d", p.GroupRows, maxGroupRows)
+		return bad("group_rows is %d; it must be 1 to %d", p.GroupRows, maxGroupRows)
 	case len(p.Layers) == 0:
 		return bad("has no layers")
 	}
@@ -113,11 +114,11 @@ func ParsePlan(file string, data []byte) (*Plan, error) {
 	seen := map[string]bool{}
 	for _, l := range p.Layers {
 		if seen[l.Name] {
-			return bad("layer %q is given twice", l.Name)
+			return bad("layer %q is listed twice", l.Name)
 		}
 		seen[l.Name] = true
 		if (l.Bits < 1 || l.Bits > 8) && l.Bits != artifact.KeepBits {
-			return bad("layer %q: %d bits; it may have 1 to 8, or 16 to stay as it is", l.Name, l.Bits)
+			return bad("layer %q: bits is %d; it must be 1 to 8, or 16 to keep the layer unquantized", l.Name, l.Bits)
 		}
 	}
 	return p, nil
@@ -126,21 +127,21 @@ func ParsePlan(file string, data []byte) (*Plan, error) {
 func (t Target) check() error {
 	switch {
 	case (t.BPW != 0) == (t.MaxBytes != 0):
-		return fmt.Errorf("is either bpw or max_bytes")
+		return fmt.Errorf("must have either bpw or max_bytes")
 	case t.MaxBytes < 0:
-		return fmt.Errorf("%d bytes are negative", t.MaxBytes)
+		return fmt.Errorf("max_bytes is %d; it must be positive", t.MaxBytes)
 	case t.BPW < 0 || math.IsNaN(t.BPW) || math.IsInf(t.BPW, 0):
-		return fmt.Errorf("%v bits per weight make no sense", t.BPW)
+		return fmt.Errorf("bpw is %v; it must be positive and finite", t.BPW)
 	}
 	return nil
 }
 
-// Storage returns how the plan stores matrices.
+// Storage returns the storage parameters of the plan.
 func (p *Plan) Storage() Storage { return Storage{p.GroupRows, p.RowScale} }
 
-// Widths returns what becomes of every matrix of a model, and checks that the plan lists
-// exactly its projections, that modules tied together have equal bits, and that the
-// plan keeps its target. file is what errors name; they are fault.Input.
+// Widths returns the width of every matrix of a model. It checks that the plan lists exactly
+// the projections of the model, and possibly its head, that tied modules have equal bits,
+// and that the plan keeps its target. file is the name in errors, which are fault.Input.
 func (p *Plan) Widths(file string, shape *Shape) (map[string]Width, error) {
 	widths, err := Widths(shape.Config, 4, nil)
 	if err != nil {
@@ -150,7 +151,7 @@ func (p *Plan) Widths(file string, shape *Shape) (map[string]Width, error) {
 	for _, l := range p.Layers {
 		w, ok := widths[l.Name]
 		if !ok || (w.Form == artifact.RowInt8 && l.Name != "lm_head") {
-			return nil, fault.Inputf(file, "layer %q is no projection of the model; the nearest names are %v", l.Name, nearest(l.Name, projections(shape.Config), 3))
+			return nil, fault.Inputf(file, "layer %q is not a projection of the model; the nearest names are %v", l.Name, nearest(l.Name, projections(shape.Config), 3))
 		}
 		given[l.Name] = true
 		widths[l.Name] = Width{artifact.Palette, l.Bits}
@@ -172,8 +173,8 @@ func (p *Plan) Widths(file string, shape *Shape) (map[string]Width, error) {
 			return nil, err
 		}
 		if p.Target.BPW > 0 && size.BPW.Projections > p.Target.BPW || p.Target.MaxBytes > 0 && size.FileBytes > p.Target.MaxBytes {
-			return nil, fault.Inputf(file, "its layers take %.4f bits per weight and %d bytes; its target is %v", size.BPW.Projections, size.FileBytes, *p.Target).
-				WithHint("give fewer bits to some layer, or change or remove \"target\"")
+			return nil, fault.Inputf(file, "its layers have %.4f bits per weight and %d bytes, which exceeds its target of %v", size.BPW.Projections, size.FileBytes, *p.Target).
+				WithHint("reduce the bits of a layer, or change or remove \"target\"")
 		}
 	}
 	return widths, nil
@@ -190,10 +191,10 @@ func (p *Plan) checkTies(file string, shape *Shape, widths map[string]Width) err
 		if spec.Role != model.Projection {
 			continue
 		}
-		group := tieGroup(p.Tie, spec)
+		group := tieName(p.Tie, spec)
 		name := spec.Module()
 		if other, ok := first[group]; ok && widths[other] != widths[name] {
-			return fault.Inputf(file, "layers %q and %q are tied, and have %v and %v", other, name, widths[other], widths[name])
+			return fault.Inputf(file, "layers %q and %q are tied but have %v and %v", other, name, widths[other], widths[name])
 		}
 		first[group] = name
 	}

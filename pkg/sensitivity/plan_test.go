@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -14,11 +15,16 @@ import (
 // scored is the tiny model's scores by weight at 2, 3, 4 and 8 bits.
 func scored(t testing.TB) (*Scores, *Shape) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "s.json")
-	if _, _, err := Score(bg, newPool(t, 2), path, false, options(t, Weight, 2, 3, 4, 8)); err != nil {
+	o := options(t, Weight, 2, 3, 4, 8)
+	o.Out = filepath.Join(t.TempDir(), "s.json")
+	if _, err := Score(bg, o); err != nil {
 		t.Fatal(err)
 	}
-	s, shape, err := ReadScores(path)
+	s, err := ReadScores(o.Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shape, err := s.Shape()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +36,7 @@ func TestPlanKeepsItsTarget(t *testing.T) {
 	s, shape := scored(t)
 	r := rand.New(rand.NewPCG(1, 1))
 	for i := range 60 {
-		req := Request{Bits: [][]int{{2, 4}, {2, 3, 4}, {2, 3, 4, 8}}[i%3]}
+		req := PlanOptions{Bits: [][]int{{2, 4}, {2, 3, 4}, {2, 3, 4, 8}}[i%3]}
 		if i%4 == 0 {
 			req.Ties = []Tie{TieQKV, TieGateUp}
 		}
@@ -43,7 +49,7 @@ func TestPlanKeepsItsTarget(t *testing.T) {
 		} else {
 			req.Target.MaxBytes = least.FileBytes + 8 + r.Int64N(most.FileBytes-least.FileBytes)
 		}
-		p, err := MakePlan(s, shape, req)
+		p, err := MakePlan(s, req)
 		if err != nil {
 			t.Fatalf("%+v: %v", req, err)
 		}
@@ -86,7 +92,7 @@ func projectionWeights(shape *Shape) (n int64) {
 	return n
 }
 
-func reach(s *Scores, shape *Shape, r Request) (least, most Size, err error) {
+func reach(s *Scores, shape *Shape, r PlanOptions) (least, most Size, err error) {
 	r.Target.BPW = 1
 	p, err := newPlanner(shape, Storage{s.GroupRows, s.RowScale}, r)
 	if err != nil {
@@ -99,8 +105,8 @@ func reach(s *Scores, shape *Shape, r Request) (least, most Size, err error) {
 }
 
 func TestPlanTiesAndPins(t *testing.T) {
-	s, shape := scored(t)
-	p, err := MakePlan(s, shape, Request{
+	s, _ := scored(t)
+	p, err := MakePlan(s, PlanOptions{
 		Target: Target{BPW: 3.3}, Bits: []int{2, 4}, Ties: []Tie{TieQKV, TieGateUp},
 		Overrides: []Override{{`layers\.0\..*down_proj`, 8}, {`layers\.3\..*o_proj`, 16}},
 	})
@@ -132,23 +138,40 @@ func TestPlanTiesAndPins(t *testing.T) {
 	}
 }
 
+// TestDefaultPlan: the zero value of the options is the plan with the documented target from
+// all widths.
+func TestDefaultPlan(t *testing.T) {
+	s, _ := scored(t)
+	p, err := MakePlan(s, PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := MakePlan(s, PlanOptions{Target: Target{BPW: 3.5}, Bits: []int{2, 3, 4, 8}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(p, q) || p.BPW.Projections > 3.5 || p.BPW.Projections < 3.4 {
+		t.Errorf("%+v, want %+v", p, q)
+	}
+}
+
 func TestPlanRefuses(t *testing.T) {
 	s, shape := scored(t)
 	for name, c := range map[string]struct {
-		r     Request
+		r     PlanOptions
 		kind  fault.Kind
 		parts []string
 	}{
-		"too few bits":   {Request{Target: Target{BPW: 1.9}}, fault.Infeasible, []string{"1.9", "2.1276", "9.7347"}},
-		"too few bytes":  {Request{Target: Target{MaxBytes: 1000}}, fault.Infeasible, []string{"1000 bytes"}},
-		"no target":      {Request{}, fault.Usage, []string{"either"}},
-		"two targets":    {Request{Target: Target{BPW: 3, MaxBytes: 1}}, fault.Usage, []string{"either"}},
-		"not scored":     {Request{Target: Target{BPW: 3}, Bits: []int{2, 6}}, fault.Usage, []string{"6 bits"}},
-		"no such module": {Request{Target: Target{BPW: 3}, Overrides: []Override{{"q_porj", 2}}}, fault.Usage, []string{"q_porj", "q_proj"}},
-		"split tie":      {Request{Target: Target{BPW: 3}, Ties: []Tie{TieQKV}, Overrides: []Override{{"q_proj", 2}}}, fault.Usage, []string{"tied"}},
+		"too few bits":   {PlanOptions{Target: Target{BPW: 1.9}}, fault.Infeasible, []string{"1.9", "2.1276", "9.7347"}},
+		"too few bytes":  {PlanOptions{Target: Target{MaxBytes: 1000}}, fault.Infeasible, []string{"1000 bytes"}},
+		"negative":       {PlanOptions{Target: Target{BPW: -1}}, fault.Usage, []string{"-1"}},
+		"two targets":    {PlanOptions{Target: Target{BPW: 3, MaxBytes: 1}}, fault.Usage, []string{"either"}},
+		"not scored":     {PlanOptions{Target: Target{BPW: 3}, Bits: []int{2, 6}}, fault.Usage, []string{"6 bits"}},
+		"no such module": {PlanOptions{Target: Target{BPW: 3}, Overrides: []Override{{"q_porj", 2}}}, fault.Usage, []string{"q_porj", "q_proj"}},
+		"split tie":      {PlanOptions{Target: Target{BPW: 3}, Ties: []Tie{TieQKV}, Overrides: []Override{{"q_proj", 2}}}, fault.Usage, []string{"tied"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := MakePlan(s, shape, c.r)
+			_, err := MakePlan(s, c.r)
 			wantFault(t, err, c.kind, c.parts...)
 			if len(c.r.Bits) == 0 {
 				c.r.Bits = s.Bits
@@ -163,7 +186,7 @@ func TestPlanRefuses(t *testing.T) {
 // TestEditedPlan: a person's edits count, and are checked.
 func TestEditedPlan(t *testing.T) {
 	s, shape := scored(t)
-	p, err := MakePlan(s, shape, Request{Target: Target{BPW: 3.3}, Bits: []int{2, 4}, Ties: []Tie{TieGateUp}})
+	p, err := MakePlan(s, PlanOptions{Target: Target{BPW: 3.3}, Bits: []int{2, 4}, Ties: []Tie{TieGateUp}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,12 +238,12 @@ func TestEditedPlan(t *testing.T) {
 		t.Error("more bits than the target allows, or an untied pair, are accepted")
 	}
 	for old, part := range map[string][2]string{
-		`"name": "` + four + `"`:       {`"name": "model.layers.0.self_attn.x_proj"`, "no projection"},
+		`"name": "` + four + `"`:       {`"name": "model.layers.0.self_attn.x_proj"`, "not a projection"},
 		`"schema": "afmq.plan/v1"`:     {`"schema": "afmq.plan/v2"`, "schema"},
 		`"group_rows": 16`:             {`"group_rows": 0`, "group_rows"},
-		`"bits": 2`:                    {`"bits": 12`, "12 bits"},
+		`"bits": 2`:                    {`"bits": 12`, "bits is 12"},
 		`"layers": [`:                  {`"layer": [`, "layer"},
-		`"name": "` + p.Layers[1].Name: {`"name": "` + p.Layers[0].Name, "twice"},
+		`"name": "` + p.Layers[1].Name: {`"name": "` + p.Layers[0].Name, "listed twice"},
 	} {
 		_, err := edit(old, part[0])
 		wantFault(t, err, fault.Input, "plan.json", part[1])
@@ -249,7 +272,7 @@ func TestEditedPlan(t *testing.T) {
 
 func FuzzParsePlan(f *testing.F) {
 	s, shape := scored(f)
-	p, err := MakePlan(s, shape, Request{Target: Target{BPW: 3}})
+	p, err := MakePlan(s, PlanOptions{Target: Target{BPW: 3}})
 	if err != nil {
 		f.Fatal(err)
 	}

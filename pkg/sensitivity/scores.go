@@ -16,66 +16,65 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// ScoresSchema is the version of scores.json that this package writes. It reads no
-// other.
+// ScoresSchema is the version of scores.json that this package reads and writes.
 const ScoresSchema = "afmq.scores/v1"
 
-// Scores is how much a model suffers when one module goes to few bits, for every module
-// and some widths, with all that a plan needs to know of the model: it can be made
-// without the checkpoint.
+// Scores are the estimated losses of a model if one module is quantized, for every module
+// and width, with all that a plan needs to know of the model: a plan is made without the
+// checkpoint.
 type Scores struct {
 	Schema      string                      `json:"schema"`
 	ToolVersion string                      `json:"tool_version"`
 	Method      Method                      `json:"method"`
-	Unit        string                      `json:"unit"` // of a cost; "nats per token" for kl and fisher
-	Bits        []int                       `json:"bits"` // the widths that were scored, ascending
+	Unit        string                      `json:"unit"` // of a score; "nats per token" for kl and fisher
+	Bits        []int                       `json:"bits"` // scored widths, ascending
 	GroupRows   int                         `json:"group_rows"`
 	RowScale    bool                        `json:"row_scale"`
-	Compute     string                      `json:"compute,omitempty"` // arithmetic of the model's products
-	Samples     int                         `json:"samples,omitempty"` // draws of each token's label; fisher only
-	Calibration *artifact.CalibrationRecord `json:"calibration"`       // null for a method that needs no text
-	Modules     []ModuleScore               `json:"modules"`           // every projection, in canonical order
-	Validation  *Validation                 `json:"validation"`        // null unless it was asked for
-	Config      string                      `json:"config"`            // the text of the model's config.json
-	Tensors     []TensorInfo                `json:"tensors"`           // of the checkpoint, in canonical order of the model
+	Compute     string                      `json:"compute,omitempty"` // arithmetic of the model's matrix products
+	Samples     int                         `json:"samples,omitempty"` // labels drawn per token; fisher only
+	Calibration *artifact.CalibrationRecord `json:"calibration"`       // null for a method without text
+	Modules     []ModuleScore               `json:"modules"`           // all projections, in canonical order
+	Validation  *Validation                 `json:"validation"`        // null unless requested
+	Config      string                      `json:"config"`            // content of the model's config.json
+	Tensors     []TensorInfo                `json:"tensors"`           // of the checkpoint, in canonical order
 }
 
-// ModuleScore is the scores of one module.
+// ModuleScore holds the scores of one module.
 type ModuleScore struct {
 	Name  string    `json:"name"`
 	Shape []int     `json:"shape"` // [out, in]
 	Costs []float64 `json:"costs"` // by width, in the order of Scores.Bits
 }
 
-// TensorInfo is what decides the size of a stored tensor.
+// TensorInfo is the type and shape of a tensor of the checkpoint.
 type TensorInfo struct {
 	Name  string `json:"name"`
 	DType string `json:"dtype"`
 	Shape []int  `json:"shape"`
 }
 
-// Validation holds the scores against the measured divergence of some modules.
+// Validation compares the scores with the measured divergence of some modules.
 type Validation struct {
 	Modules []ValidatedModule `json:"modules"`
 	ByBits  []ValidatedBits   `json:"by_bits"`
 }
 
-// ValidatedModule is the measured divergence of one module, by width, in nats per token.
+// ValidatedModule is the measured divergence of one module.
 type ValidatedModule struct {
 	Name     string    `json:"name"`
-	Measured []float64 `json:"measured"`
+	Measured []float64 `json:"measured"` // by width, in nats per token
 }
 
 // ValidatedBits compares scores and measurements at one width.
 type ValidatedBits struct {
 	Bits     int     `json:"bits"`
 	Spearman float64 `json:"spearman"` // rank correlation over the modules
-	// Ratio is the sum of the scores over that of the measurements; 0 for a method whose
-	// scores are no divergences.
+	// Ratio is the sum of the scores divided by the sum of the measurements; 0 for a method
+	// whose scores are not divergences.
 	Ratio float64 `json:"ratio,omitempty"`
 }
 
-// Encode returns the bytes of scores.json.
+// Encode returns the content of scores.json.
 func (s *Scores) Encode() ([]byte, error) { return encode(s) }
 
 func encode(v any) ([]byte, error) {
@@ -87,11 +86,11 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// maxFile bounds what is read of a JSON file; that of a model with ten thousand modules
-// has some 10 MB.
+// maxFile is the largest JSON file that is read. Scores of ten thousand modules have about
+// 10 MB.
 const maxFile = 64 << 20
 
-// decode parses one JSON value that may hold nothing unknown.
+// decode parses one JSON value and rejects unknown keys.
 func decode(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return errors.New("not valid UTF-8")
@@ -105,30 +104,36 @@ func decode(data []byte, v any) error {
 }
 
 // ReadScores reads and checks scores.json. Errors are fault.Input.
-func ReadScores(path string) (*Scores, *Shape, error) {
+func ReadScores(path string) (*Scores, error) {
 	data, err := infile.Read(path, maxFile)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	return ParseScores(path, data)
 }
 
-// ParseScores is ReadScores of bytes; file is what errors name.
-func ParseScores(file string, data []byte) (*Scores, *Shape, error) {
+// ParseScores is ReadScores of bytes; file is the name in errors.
+func ParseScores(file string, data []byte) (*Scores, error) {
 	s := &Scores{}
 	if err := decode(data, s); err != nil {
-		return nil, nil, fault.Inputf(file, "is not a file of scores: %v", err)
+		return nil, fault.Inputf(file, "is not a file of scores: %v", err)
 	}
 	if s.Schema != ScoresSchema {
-		return nil, nil, fault.Inputf(file, "has schema %q; this version reads %q", s.Schema, ScoresSchema)
+		return nil, fault.Inputf(file, "has schema %q; this version reads %q", s.Schema, ScoresSchema)
 	}
-	shape, err := s.check(file)
-	if err != nil {
-		return nil, nil, err
+	if _, err := s.check(file); err != nil {
+		return nil, err
 	}
-	return s, shape, nil
+	return s, nil
 }
 
+// Shape returns the shape of the model that was scored. Scores that [Score] or [ReadScores]
+// returned give no error.
+func (s *Scores) Shape() (*Shape, error) { return s.check("scores") }
+
+func (s *Scores) storage() Storage { return Storage{s.GroupRows, s.RowScale} }
+
+// check checks everything but the schema, and returns the model's shape.
 func (s *Scores) check(file string) (*Shape, error) {
 	bad := func(format string, args ...any) (*Shape, error) {
 		return nil, fault.Inputf(file, format, args...)
@@ -169,7 +174,7 @@ func (s *Scores) check(file string) (*Shape, error) {
 	for i, spec := range modules {
 		m := s.Modules[i]
 		if m.Name != spec.Module() || !slices.Equal(m.Shape, spec.Shape) {
-			return bad("module %d is %q %v; its config has %q %v there", i+1, m.Name, m.Shape, spec.Module(), spec.Shape)
+			return bad("module %d is %q %v; its config has %q %v", i+1, m.Name, m.Shape, spec.Module(), spec.Shape)
 		}
 		if len(m.Costs) != len(s.Bits) {
 			return bad("module %q has %d costs for %d widths", m.Name, len(m.Costs), len(s.Bits))
@@ -183,20 +188,20 @@ func (s *Scores) check(file string) (*Shape, error) {
 	return shape, nil
 }
 
-// maxGroupRows is far above the rows of any matrix of a supported model.
+// maxGroupRows exceeds the rows of every matrix of a supported model.
 const maxGroupRows = 1 << 20
 
-// checkBits returns an error unless the widths are ascending, 1 to 8.
+// checkBits returns an error unless the widths are strictly ascending and within 1 to 8.
 func checkBits(bits []int) error {
 	if len(bits) == 0 {
-		return fmt.Errorf("no width is given")
+		return fmt.Errorf("no widths")
 	}
 	for i, b := range bits {
 		if b < 1 || b > 8 {
-			return fmt.Errorf("%d is not a width of 1 to 8 bits", b)
+			return fmt.Errorf("width %d is outside 1 to 8 bits", b)
 		}
 		if i > 0 && bits[i-1] >= b {
-			return fmt.Errorf("the widths %v do not ascend", bits)
+			return fmt.Errorf("the widths %v are not strictly ascending", bits)
 		}
 	}
 	return nil

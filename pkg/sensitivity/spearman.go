@@ -7,8 +7,8 @@ import (
 	"gonum.org/v1/gonum/stat"
 )
 
-// spearman returns the rank correlation of two series of one length: Pearson's of their
-// ranks, ties having the mean of theirs.
+// spearman returns Spearman's rank correlation of two series of equal length: Pearson's
+// correlation of their ranks. Equal values have the mean of their ranks.
 func spearman(a, b []float64) float64 {
 	return stat.Correlation(ranks(a), ranks(b), nil)
 }

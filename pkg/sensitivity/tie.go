@@ -9,7 +9,7 @@ import (
 	"afmq/pkg/model"
 )
 
-// Tie names projections of a layer that a runtime fuses, so that they need equal bits.
+// Tie names projections of a layer that a runtime fuses and that therefore need equal bits.
 type Tie string
 
 const (
@@ -17,13 +17,14 @@ const (
 	TieGateUp Tie = "gate_up" // gate_proj and up_proj
 )
 
-// tied lists the projections of each tie.
+// tied lists the projections of each tie: those that read one input can be fused into one
+// product.
 var tied = map[Tie][]string{
-	TieQKV:    {"q_proj", "k_proj", "v_proj"},
-	TieGateUp: {"gate_proj", "up_proj"},
+	TieQKV:    model.InputGroup("q_proj"),
+	TieGateUp: model.InputGroup("gate_proj"),
 }
 
-// ParseTies reads a list such as "qkv,gate_up". Errors are fault.Usage.
+// ParseTies parses a list such as "qkv,gate_up". Errors are fault.Usage.
 func ParseTies(s string) ([]Tie, error) {
 	var out []Tie
 	for part := range strings.SplitSeq(s, ",") {
@@ -43,13 +44,13 @@ func ParseTies(s string) ([]Tie, error) {
 
 func parseTie(s string) (Tie, error) {
 	if _, ok := tied[Tie(s)]; !ok {
-		return "", fmt.Errorf("tie %q is unknown; there are qkv and gate_up", s)
+		return "", fmt.Errorf("tie %q is unknown; the ties are qkv and gate_up", s)
 	}
 	return Tie(s), nil
 }
 
-// tieGroup returns the name of the modules that a projection shares its bits with.
-func tieGroup(ties []Tie, spec model.TensorSpec) string {
+// tieName returns the name of the group of modules whose bits equal those of a projection.
+func tieName(ties []Tie, spec model.TensorSpec) string {
 	for _, t := range ties {
 		if slices.Contains(tied[t], spec.Kind) {
 			return fmt.Sprintf("layer %d %s", spec.Layer, t)

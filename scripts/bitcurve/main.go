@@ -28,6 +28,7 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
 )
@@ -68,7 +69,6 @@ type bench struct {
 	ctx       int
 	dir       string // of artifacts
 	scores    *sensitivity.Scores
-	shape     *sensitivity.Shape
 }
 
 func main() {
@@ -103,14 +103,11 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 	if b.corpus, err = eval.ReadCorpus(data, b.reference.Tokenizer, b.reference.Config.Separator()); err != nil {
 		return err
 	}
-	scores := filepath.Join(tmp, "scores.json")
-	opts := sensitivity.ScoreOptions{Model: model, Bits: []int{2, 3, 4}, GroupRows: quantize.DefaultGroupRows, RowScale: true, Calibration: b.calib}
-	if _, _, err = sensitivity.Score(context.Background(), b.pool, scores, false, opts); err != nil {
+	scored, err := sensitivity.Score(context.Background(), sensitivity.Options{Model: model, Bits: []int{2, 3, 4}, Calibration: b.calib, Pool: b.pool})
+	if err != nil {
 		return err
 	}
-	if b.scores, b.shape, err = sensitivity.ReadScores(scores); err != nil {
-		return err
-	}
+	b.scores = scored.Scores
 	if heuristics {
 		return b.heuristics()
 	}
@@ -126,7 +123,7 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 			log.Printf("%+v", p)
 		}
 		for _, target := range s.targets {
-			plan, err := sensitivity.MakePlan(b.scores, b.shape, sensitivity.Request{Target: sensitivity.Target{BPW: target}, Bits: s.bits})
+			plan, err := sensitivity.MakePlan(b.scores, sensitivity.PlanOptions{Target: sensitivity.Target{BPW: target}, Bits: s.bits})
 			if err != nil {
 				return err
 			}
@@ -157,12 +154,12 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 
 // heuristics prints the divergence of the optimal plan, of ends kept high and of random plans.
 func (b *bench) heuristics() error {
-	r := sensitivity.Request{Target: sensitivity.Target{BPW: 3.5}, Bits: []int{2, 4}}
-	best, err := sensitivity.MakePlan(b.scores, b.shape, r)
+	r := sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 3.5}, Bits: []int{2, 4}}
+	best, err := sensitivity.MakePlan(b.scores, r)
 	if err != nil {
 		return err
 	}
-	ends, random, err := sensitivity.HeuristicPlans(b.scores, b.shape, r)
+	ends, random, err := sensitivity.HeuristicPlans(b.scores, r)
 	if err != nil {
 		return err
 	}
@@ -252,9 +249,8 @@ func drawSensitivity(s *sensitivity.Scores, path string) error {
 	p := newPlot(fmt.Sprintf("Sensitivity of each module at %d bits", bits), "layer", "predicted KL, nats per token")
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.Legend.Top, p.Legend.XOffs = true, 0
-	kinds := []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 	lowest := math.Inf(1)
-	for i, kind := range kinds {
+	for i, kind := range model.Projections() {
 		var xy plotter.XYs
 		for _, m := range s.Modules {
 			layer := 0

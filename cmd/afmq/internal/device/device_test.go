@@ -11,7 +11,6 @@ import (
 
 	"afmq/internal/demo"
 	"afmq/pkg/artifact"
-	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/sensitivity"
@@ -137,7 +136,7 @@ func TestUse(t *testing.T) {
 		{Use{Ctx: 100}, Use{100, 25}, ""},
 		{Use{Prompt: 600}, Use{1000, 600}, ""},
 		{Use{Ctx: 1}, Use{1, 1}, ""},
-		{Use{Ctx: 1001}, Use{}, "--ctx 1001 is more than the 1000 positions"},
+		{Use{Ctx: 1001}, Use{}, "--ctx 1001 exceeds the 1000 positions"},
 		{Use{Ctx: 100, Prompt: 101}, Use{}, "--prompt 101 is not between 1 and the context of 100"},
 		{Use{Prompt: 1001}, Use{}, "--prompt 1001 is not between"},
 		{Use{Ctx: -1}, Use{}, "--ctx -1"},
@@ -193,7 +192,7 @@ func TestLoad(t *testing.T) {
 		kind  fault.Kind
 		want  string
 	}{
-		"unknown":   {[]string{"toaster"}, fault.Usage, `there is no device "toaster"; there are `},
+		"unknown":   {[]string{"toaster"}, fault.Usage, `device "toaster" is unknown; the devices are `},
 		"missing":   {[]string{filepath.Join(dir, "none.json")}, fault.Input, "none.json: is missing"},
 		"directory": {[]string{dir}, fault.Input, "is not a regular file"},
 		"twice":     {[]string{path, path}, fault.Usage, `device "mine" is given twice`},
@@ -213,7 +212,7 @@ func TestWrongProfiles(t *testing.T) {
 		{`"value":1e11`, `"value":0`, "compute: 0 FLOP/s"},
 		{`"value":1e11`, `"value":1e300`, "compute: 1e+300 FLOP/s"},
 		{`"value":1e9`, `"value":-5`, "memory: -5 B"},
-		{`"half of it"`, `" "`, "memory: has no source"},
+		{`"half of it"`, `" "`, "memory: source is empty"},
 		{`"kv_bits":32`, `"kv_bits":4`, "kv_bits is 4"},
 		{`"kv_bits":32`, `"colour":32`, "unknown field"},
 		{`"kv_bits":32`, `"kv_bits":32,"kv_bits":32`, "given twice"},
@@ -254,21 +253,20 @@ func FuzzProfile(f *testing.F) {
 	})
 }
 
-// TestNeighbours holds the plans beside one to what MakePlan gives when asked, and to the
-// sizes that a plan is measured by.
+// TestNeighbours checks the order, names and notes of neighbours, and that the options of a
+// plan can be recovered from it.
 func TestNeighbours(t *testing.T) {
 	dir := t.TempDir()
-	model, file := filepath.Join(dir, "model"), filepath.Join(dir, "scores.json")
+	model := filepath.Join(dir, "model")
 	if err := demo.Extract(model); err != nil {
 		t.Fatal(err)
 	}
-	pool := compute.NewPool(2)
-	defer pool.Close()
-	_, _, err := sensitivity.Score(context.Background(), pool, file, false, sensitivity.ScoreOptions{Model: model, Method: sensitivity.Weight, Bits: []int{2, 3, 4}, GroupRows: 16, RowScale: true})
+	scored, err := sensitivity.Score(context.Background(), sensitivity.Options{Model: model, Method: sensitivity.Weight, Bits: []int{2, 3, 4}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, shape, err := sensitivity.ReadScores(file)
+	s := scored.Scores
+	shape, err := s.Shape()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,8 +281,8 @@ func TestNeighbours(t *testing.T) {
 		{3.9, "-0.50 -0.25 plan +0.25 +0.50", 0}, // +0.50 is all that there is
 		{4.3, "-0.50 -0.25 plan", 2},             // the most is there already
 	} {
-		r := sensitivity.Request{Target: sensitivity.Target{BPW: test.bpw}, Ties: []sensitivity.Tie{"qkv"}, Overrides: []sensitivity.Override{Pin("model.layers.1.mlp.up_proj", 4)}}
-		p, err := sensitivity.MakePlan(s, shape, r)
+		r := sensitivity.PlanOptions{Target: sensitivity.Target{BPW: test.bpw}, Ties: []sensitivity.Tie{"qkv"}, Overrides: []sensitivity.Override{Pin("model.layers.1.mlp.up_proj", 4)}}
+		p, err := sensitivity.MakePlan(s, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -295,10 +293,10 @@ func TestNeighbours(t *testing.T) {
 		// From the plan alone the same request can be made again.
 		again := Repeat(p)
 		again.Target = r.Target
-		if q, err := sensitivity.MakePlan(s, shape, again); err != nil || q.Cost != p.Cost || q.BPW.Projections != p.BPW.Projections {
+		if q, err := sensitivity.MakePlan(s, again); err != nil || q.Cost != p.Cost || q.BPW.Projections != p.BPW.Projections {
 			t.Errorf("%v bits: repeated, the plan costs %v, not %v, %v", test.bpw, q.Cost, p.Cost, err)
 		}
-		variants, notes, err := Neighbours(Variant{Name: "plan", BPW: p.BPW.Projections, Cost: &p.Cost, Work: w}, test.bpw, s, shape, Repeat(p))
+		variants, notes, err := Neighbours(Variant{Name: "plan", BPW: p.BPW.Projections, Cost: &p.Cost, Work: w}, test.bpw, s, Repeat(p))
 		if err != nil {
 			t.Fatal(err)
 		}

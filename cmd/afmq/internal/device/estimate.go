@@ -8,18 +8,18 @@ import (
 
 // Use is how a model is used.
 type Use struct {
-	Ctx    int `json:"ctx"`    // tokens that keys and values are kept for
-	Prompt int `json:"prompt"` // tokens read before the first is written; at most Ctx
+	Ctx    int `json:"ctx"`    // capacity of the key-value cache, in tokens
+	Prompt int `json:"prompt"` // tokens of the prompt; at most Ctx
 }
 
-// Defaults of a use, where the model allows them.
+// Defaults of a use, limited by the positions of the model.
 const (
 	defaultCtx   = 4096
-	promptShare  = 4 // of the context, one part is the prompt
+	promptShare  = 4 // the prompt is one part in so many of the context
 	maxCtxTokens = 1 << 30
 )
 
-// Resolve fills in what is 0 and checks the rest. Errors are fault.Usage.
+// Resolve replaces zeros by defaults and checks the rest. Errors are fault.Usage.
 func (u Use) Resolve(cfg *model.Config) (Use, error) {
 	if u.Ctx == 0 {
 		u.Ctx = max(min(defaultCtx, cfg.MaxPositions), min(u.Prompt, cfg.MaxPositions))
@@ -31,29 +31,29 @@ func (u Use) Resolve(cfg *model.Config) (Use, error) {
 	case u.Ctx < 1 || u.Ctx > maxCtxTokens:
 		return u, fault.Usagef("--ctx %d is not a number of tokens", u.Ctx)
 	case u.Ctx > cfg.MaxPositions:
-		return u, fault.Usagef("--ctx %d is more than the %d positions of the model", u.Ctx, cfg.MaxPositions)
+		return u, fault.Usagef("--ctx %d exceeds the %d positions of the model", u.Ctx, cfg.MaxPositions)
 	case u.Prompt < 1 || u.Prompt > u.Ctx:
 		return u, fault.Usagef("--prompt %d is not between 1 and the context of %d tokens", u.Prompt, u.Ctx)
 	}
 	return u, nil
 }
 
-// Work is what running a model takes, whatever runs it.
+// Work is the memory traffic and arithmetic of a model, independent of the device.
 type Work struct {
-	WeightBytes int64 // of all stored tensors, in memory as in the file
-	StepBytes   int64 // of weights read for one token
-	LayerOps    int64 // multiply-adds of the layers' matrices for one token
-	HeadOps     int64 // of the head
-	PairOps     int64 // multiply-adds of attention for a token and a position that it sees
-	KVValues    int64 // keys and values of a position, in numbers
-	// PairOps and KVValues are of the layers that attend to the whole context. These are
-	// the same of those with a sliding window, and the positions that it spans; 0 if there
-	// are none.
+	WeightBytes int64 // of all stored tensors; memory holds them as the file does
+	StepBytes   int64 // of weights read per token
+	LayerOps    int64 // multiply-adds of the layers' matrices per token
+	HeadOps     int64 // multiply-adds of the head per token
+	PairOps     int64 // multiply-adds of attention per pair of a token and a position that it attends to
+	KVValues    int64 // numbers in the keys and values of one position
+	// PairOps and KVValues count the layers that attend to the whole context. The following
+	// are the same for layers with a sliding window, and the length of the window; 0 if
+	// there are none.
 	WindowPairOps, WindowKVValues int64
 	Window                        int
 }
 
-// NewWork adds up what a model stored like this takes; see artifact.StoredLayout.
+// NewWork returns the work of a model with this layout; see artifact.StoredLayout.
 func NewWork(cfg *model.Config, layout []artifact.StoredTensor) Work {
 	var w Work
 	for i := range layout {
@@ -61,7 +61,7 @@ func NewWork(cfg *model.Config, layout []artifact.StoredTensor) Work {
 		w.WeightBytes += st.Bytes
 		switch st.Spec.Role {
 		case model.Embedding:
-			if cfg.TieEmbeddings { // it is the head too
+			if cfg.TieEmbeddings { // it is also the head
 				w.StepBytes += st.Bytes
 				w.HeadOps += st.Weights()
 			} else {
@@ -85,27 +85,28 @@ func NewWork(cfg *model.Config, layout []artifact.StoredTensor) Work {
 	return w
 }
 
-// Bound says what a step waits for.
+// Bound is the resource that limits a step.
 type Bound string
 
 const (
-	Memory  Bound = "memory"  // bytes read
+	Memory  Bound = "memory"  // bandwidth
 	Compute Bound = "compute" // arithmetic
 )
 
-// Estimate is what a device makes of a model at best.
+// Estimate is the roofline estimate of a model on a device: lower bounds of times, upper
+// bounds of rates.
 type Estimate struct {
 	WeightBytes int64 `json:"weight_bytes"`
-	KVBytes     int64 `json:"kv_bytes"` // of the whole context
+	KVBytes     int64 `json:"kv_bytes"` // keys and values of the whole context
 	TotalBytes  int64 `json:"total_bytes"`
-	Fits        bool  `json:"fits"` // in the device's memory for models
+	Fits        bool  `json:"fits"` // in the memory that the device has for a model
 
-	FirstToken      float64 `json:"first_token_seconds"` // of the prompt
+	FirstToken      float64 `json:"first_token_seconds"` // time to process the prompt
 	FirstTokenBound Bound   `json:"first_token_bound"`
-	// Tokens per second just after the prompt, and with the context full.
+	// Tokens per second right after the prompt, and with a full context.
 	Decode      float64 `json:"decode_tokens_per_second"`
 	DecodeFull  float64 `json:"decode_tokens_per_second_full"`
-	DecodeBound Bound   `json:"decode_bound"` // after the prompt
+	DecodeBound Bound   `json:"decode_bound"` // right after the prompt
 }
 
 // Estimate applies the roofline. The use must be resolved.
@@ -115,7 +116,7 @@ func (p *Profile) Estimate(w Work, u Use) Estimate {
 	e.TotalBytes = e.WeightBytes + e.KVBytes
 	e.Fits = float64(e.TotalBytes) <= p.Memory.Value
 	n, m := float64(u.Prompt), float64(min(u.Prompt, w.Window))
-	pairs := n * (n + 1) / 2 // a token attends to itself too
+	pairs := n * (n + 1) / 2 // a token also attends to itself
 	windowPairs := m*(m+1)/2 + (n-m)*m
 	attention := pairs*float64(w.PairOps) + windowPairs*float64(w.WindowPairOps)
 	e.FirstToken, e.FirstTokenBound = p.time(2*(n*float64(w.LayerOps)+float64(w.HeadOps)+attention), float64(w.StepBytes))
@@ -135,7 +136,7 @@ func (p *Profile) Estimate(w Work, u Use) Estimate {
 	return e
 }
 
-// time is that of the slower of two.
+// time returns the time of a step, that of the slower resource, in seconds.
 func (p *Profile) time(flop, bytes float64) (float64, Bound) {
 	c, m := flop/p.Compute.Value, bytes/p.Bandwidth.Value
 	if c > m {

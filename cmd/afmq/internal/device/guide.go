@@ -10,35 +10,38 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// Variant is a model as it is or as it might be.
+// Variant is a model at one size: an artifact, a plan, or a neighbour of either.
 type Variant struct {
 	Name string  `json:"name"`            // "plan", "artifact", or the change of bits per weight: "+0.25"
-	BPW  float64 `json:"bpw_projections"` //
-	// Cost is the summed score of its plan; null where there are no scores.
+	BPW  float64 `json:"bpw_projections"` // bits per weight of the projections
+	// Cost is the summed score of its plan; null without scores.
 	Cost *float64 `json:"cost"`
 	Work Work     `json:"-"`
 }
 
-// offsets are the neighbours that a guide shows, in bits per weight: on each side, the
-// nearer first.
+// offsets are the neighbours of a guide, in bits per weight: on each side, the nearer first.
 var offsets = [][]float64{{-0.25, -0.5}, {0.25, 0.5}}
 
-// Neighbours returns the optimal plans at a quarter and half a bit per weight more and less
-// than center, made by the same request otherwise, in the order of their bits, with the
-// variant in the middle among them. A neighbour that no widths can reach, or that is the
-// same as one nearer to the middle, is left out and said so in the notes.
-func Neighbours(middle Variant, center float64, s *sensitivity.Scores, shape *sensitivity.Shape, r sensitivity.Request) (variants []Variant, notes []string, err error) {
+// Neighbours returns middle and the optimal plans at a quarter and half a bit per weight
+// more and less than center, with the same options otherwise, by increasing bits per weight.
+// A neighbour out of reach of the widths, or equal to one nearer to the middle, is omitted,
+// with a note.
+func Neighbours(middle Variant, center float64, s *sensitivity.Scores, opts sensitivity.PlanOptions) (variants []Variant, notes []string, err error) {
+	shape, err := s.Shape()
+	if err != nil {
+		return nil, nil, err
+	}
 	variants = []Variant{middle}
 	for _, side := range offsets {
 		last := middle.BPW
 		for _, offset := range side {
 			name := fmt.Sprintf("%+.2f", offset)
-			r.Target = sensitivity.Target{BPW: center + offset}
-			if r.Target.BPW <= 0 {
+			opts.Target = sensitivity.Target{BPW: center + offset}
+			if opts.Target.BPW <= 0 {
 				notes = append(notes, name+": out of reach")
 				continue
 			}
-			p, err := sensitivity.MakePlan(s, shape, r)
+			p, err := sensitivity.MakePlan(s, opts)
 			if fault.KindOf(err) == fault.Infeasible {
 				notes = append(notes, fmt.Sprintf("%s: out of reach of these widths", name))
 				continue
@@ -47,7 +50,7 @@ func Neighbours(middle Variant, center float64, s *sensitivity.Scores, shape *se
 				return nil, nil, err
 			}
 			if p.BPW.Projections == last {
-				notes = append(notes, fmt.Sprintf("%s: the same as the one before; these widths give no plan between", name))
+				notes = append(notes, fmt.Sprintf("%s: the same plan as the nearer neighbour; these widths give none in between", name))
 				continue
 			}
 			last = p.BPW.Projections
@@ -70,7 +73,7 @@ func Neighbours(middle Variant, center float64, s *sensitivity.Scores, shape *se
 	return variants, notes, nil
 }
 
-// PlanWork is the work of the model that a plan would make.
+// PlanWork returns the work of the model that a plan describes.
 func PlanWork(p *sensitivity.Plan, shape *sensitivity.Shape) (Work, error) {
 	widths, err := p.Widths("the plan", shape)
 	if err != nil {
@@ -83,10 +86,10 @@ func PlanWork(p *sensitivity.Plan, shape *sensitivity.Shape) (Work, error) {
 	return NewWork(shape.Config, layout), nil
 }
 
-// Repeat returns the request that a plan was made by, apart from its target: its widths,
-// ties, and the modules that an override had pinned.
-func Repeat(p *sensitivity.Plan) sensitivity.Request {
-	r := sensitivity.Request{Bits: p.Bits, Ties: p.Tie}
+// Repeat returns the options that a plan was made with, except its target and seed: its
+// widths, its ties, and the modules that an override pinned.
+func Repeat(p *sensitivity.Plan) sensitivity.PlanOptions {
+	r := sensitivity.PlanOptions{Bits: p.Bits, Ties: p.Tie}
 	for _, l := range p.Layers {
 		if l.Pinned {
 			r.Overrides = append(r.Overrides, Pin(l.Name, l.Bits))
@@ -95,25 +98,25 @@ func Repeat(p *sensitivity.Plan) sensitivity.Request {
 	return r
 }
 
-// Pin returns the override that gives one module its bits.
+// Pin returns the override that fixes the bits of one module.
 func Pin(module string, bits int) sensitivity.Override {
 	return sensitivity.Override{Pattern: "^" + regexp.QuoteMeta(module) + "$", Bits: bits}
 }
 
-// Guide is what devices make of a model and its neighbours.
+// Guide is the estimates of a model and its neighbours on devices.
 type Guide struct {
 	Use     Use      `json:"use"`
 	Devices []Device `json:"devices"`
 	Notes   []string `json:"notes"`
 }
 
-// Device is one of them.
+// Device is the part of a guide that is about one device.
 type Device struct {
 	Profile *Profile `json:"profile"`
 	Rows    []Row    `json:"rows"`
 }
 
-// Row is one variant on one device.
+// Row is the estimate of one variant on one device.
 type Row struct {
 	Variant
 	Estimate

@@ -20,16 +20,16 @@ import (
 // Schema is the version of a profile that this package reads.
 const Schema = "afmq.device/v1"
 
-// Profile is what a device can do, and who says so.
+// Profile is the peak figures of a device, with their sources.
 type Profile struct {
 	Schema     string `json:"schema"`
-	Name       string `json:"name"`  // short: lower-case letters, digits and hyphens
+	Name       string `json:"name"`  // lower-case letters, digits and hyphens
 	Title      string `json:"title"` // for people
 	Bandwidth  Figure `json:"bandwidth"`
 	Compute    Figure `json:"compute"`    // a multiply-add is two operations
-	Arithmetic string `json:"arithmetic"` // that Compute is of
-	Memory     Figure `json:"memory"`     // that a model may take, keys and values included
-	KVBits     int    `json:"kv_bits"`    // of a stored key or value: 8, 16 or 32
+	Arithmetic string `json:"arithmetic"` // the data type of Compute
+	Memory     Figure `json:"memory"`     // available to a model, keys and values included
+	KVBits     int    `json:"kv_bits"`    // bits of a stored key or value: 8, 16 or 32
 }
 
 // Figure is a number with its unit and its source.
@@ -42,7 +42,7 @@ type Figure struct {
 //go:embed profiles/*.json
 var profiles embed.FS
 
-// Names returns the names of the profiles that the program carries, sorted.
+// Names returns the names of the embedded profiles, sorted.
 func Names() []string {
 	entries, err := profiles.ReadDir("profiles")
 	if err != nil {
@@ -55,20 +55,21 @@ func Names() []string {
 	return out
 }
 
-// Text returns the file of a profile that the program carries, for people to edit.
+// Text returns the JSON of an embedded profile. An unknown name is an error of kind
+// fault.Usage.
 func Text(name string) ([]byte, error) {
 	data, err := profiles.ReadFile(path.Join("profiles", name+".json"))
 	if err != nil {
-		return nil, fault.Usagef("there is no device %.200q; there are %s", name, strings.Join(Names(), ", ")).
-			WithHint("`afmq devices NAME` prints one, to save and edit; a file is given by its path")
+		return nil, fault.Usagef("device %.200q is unknown; the devices are %s", name, strings.Join(Names(), ", ")).
+			WithHint("`afmq devices NAME` prints a profile that you can save and edit; pass a file by its path")
 	}
 	return data, nil
 }
 
 const maxProfileBytes = 1 << 16
 
-// Load returns a profile by its name, if the program carries it, or from a file. Errors
-// are fault.Usage for a name that there is not, and fault.Input for a file.
+// Load returns an embedded profile by its name, or a profile from a file. Errors are
+// fault.Usage for an unknown name, and fault.Input for a file.
 func Load(nameOrFile string) (*Profile, error) {
 	data, unknown := Text(nameOrFile)
 	if unknown == nil {
@@ -84,7 +85,7 @@ func Load(nameOrFile string) (*Profile, error) {
 	return Parse(nameOrFile, data)
 }
 
-// LoadAll is Load of several, no two of which may have one name.
+// LoadAll loads several profiles. Their names must differ.
 func LoadAll(namesOrFiles []string) ([]*Profile, error) {
 	var out []*Profile
 	seen := map[string]bool{}
@@ -102,7 +103,7 @@ func LoadAll(namesOrFiles []string) ([]*Profile, error) {
 	return out, nil
 }
 
-// Parse reads a profile; file is what errors name, which are fault.Input.
+// Parse parses a profile; file is the name in errors, which are fault.Input.
 func Parse(file string, data []byte) (*Profile, error) {
 	bad := func(format string, args ...any) (*Profile, error) {
 		return nil, fault.Inputf(file, "is not a device profile: "+format, args...)
@@ -123,10 +124,10 @@ func Parse(file string, data []byte) (*Profile, error) {
 		return bad("schema is %.80q; this version reads %q", p.Schema, Schema)
 	}
 	if p.Name == "" || len(p.Name) > 64 || strings.Trim(p.Name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-		return bad("name %.80q is not made of lower-case letters, digits and hyphens", p.Name)
+		return bad("name %.80q must consist of lower-case letters, digits and hyphens", p.Name)
 	}
 	if p.Title == "" || p.Arithmetic == "" || len(p.Title)+len(p.Arithmetic) > 400 {
-		return bad("title or arithmetic is missing or too long")
+		return bad("title and arithmetic must have 1 to 400 characters in total, neither empty")
 	}
 	for _, f := range []struct {
 		key, unit string
@@ -137,20 +138,20 @@ func Parse(file string, data []byte) (*Profile, error) {
 	} {
 		switch {
 		case f.Unit != f.unit:
-			return bad("%s: unit is %.40q; it is given in %s", f.key, f.Unit, f.unit)
+			return bad("%s: unit is %.40q; it must be %s", f.key, f.Unit, f.unit)
 		case !(f.Value >= 1e3 && f.Value <= f.most) || math.IsInf(f.Value, 0):
-			return bad("%s: %v %s is no device's", f.key, f.Value, f.unit)
+			return bad("%s: %v %s is out of range", f.key, f.Value, f.unit)
 		case strings.TrimSpace(f.Source) == "":
-			return bad("%s: has no source; say where the figure comes from", f.key)
+			return bad("%s: source is empty; say where the figure comes from", f.key)
 		}
 	}
 	if p.KVBits != 8 && p.KVBits != 16 && p.KVBits != 32 {
-		return bad("kv_bits is %d; it is 8, 16 or 32", p.KVBits)
+		return bad("kv_bits is %d; it must be 8, 16 or 32", p.KVBits)
 	}
 	return p, nil
 }
 
-// String is the figures of a profile in one line.
+// String returns the figures of a profile in one line.
 func (p *Profile) String() string {
 	return fmt.Sprintf("%s: %.3g GB/s, %.3g T op/s (%s), %.3g GiB for the model", p.Title, p.Bandwidth.Value/1e9, p.Compute.Value/1e12, p.Arithmetic, p.Memory.Value/(1<<30))
 }

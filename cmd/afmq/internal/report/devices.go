@@ -27,7 +27,7 @@ func (s *sources) devices() (any, error) {
 			return nil, err
 		}
 		this.Cost = s.cost()
-		if variants, notes, err = device.Neighbours(this, center, scores, s.shape, request); err != nil {
+		if variants, notes, err = device.Neighbours(this, center, scores, request); err != nil {
 			return nil, err
 		}
 		if m := s.art.manifest.Plan; scores.GroupRows != s.scores.GroupRows || m.RowScale != s.scores.RowScale {
@@ -40,11 +40,11 @@ func (s *sources) devices() (any, error) {
 // neighbours returns the inputs of the plans near the artifact: the scores with the storage of
 // the artifact; the request of the plan, if there is one, with overrides for the matrices that the
 // artifact does not quantize and for its head; and the bits per weight to center on.
-func (s *sources) neighbours() (*sensitivity.Scores, sensitivity.Request, float64, error) {
+func (s *sources) neighbours() (*sensitivity.Scores, sensitivity.PlanOptions, float64, error) {
 	scores, m := *s.scores, s.art.manifest
 	scores.GroupRows, scores.RowScale = m.Plan.GroupRows, m.Plan.RowScale
 	center := m.BPW.Projections
-	var r sensitivity.Request
+	var r sensitivity.PlanOptions
 	if s.plan != nil {
 		r = device.Repeat(s.plan)
 		for _, b := range r.Bits {

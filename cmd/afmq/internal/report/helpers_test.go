@@ -62,17 +62,13 @@ func makeFixture() error {
 	if err := os.WriteFile(in("stranger", "config.json"), append(config, ' '), 0o666); err != nil {
 		return err
 	}
-	_, _, err = sensitivity.Score(bg, pool, in("scores.json"), false, sensitivity.ScoreOptions{
-		Model: in("model"), Method: sensitivity.Weight, Bits: []int{2, 4}, GroupRows: 16, RowScale: true, ToolVersion: "test",
+	scored, err := sensitivity.Score(bg, sensitivity.Options{
+		Model: in("model"), Out: in("scores.json"), Method: sensitivity.Weight, Pool: pool, ToolVersion: "test",
 	})
 	if err != nil {
 		return err
 	}
-	scores, shape, err := sensitivity.ReadScores(in("scores.json"))
-	if err != nil {
-		return err
-	}
-	plan, err := sensitivity.MakePlan(scores, shape, sensitivity.Request{Target: sensitivity.Target{BPW: 3.3}})
+	plan, err := sensitivity.MakePlan(scored.Scores, sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 3.3}})
 	if err != nil {
 		return err
 	}

@@ -259,7 +259,7 @@ func TestArtifactOfNoPlan(t *testing.T) {
 		}
 	}
 	o.Use.Ctx = 4096
-	if _, err := Make(bg, pool, o); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "--ctx 4096 is more than the 1024 positions") {
+	if _, err := Make(bg, pool, o); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "--ctx 4096 exceeds the 1024 positions") {
 		t.Errorf("a context that is too long: %v", err)
 	}
 }

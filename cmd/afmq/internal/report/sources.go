@@ -153,7 +153,11 @@ func (s *sources) readScores() error {
 	if s.opts.Scores == "" {
 		return nil
 	}
-	scores, shape, err := sensitivity.ReadScores(s.opts.Scores)
+	scores, err := sensitivity.ReadScores(s.opts.Scores)
+	if err != nil {
+		return err
+	}
+	shape, err := scores.Shape()
 	if err != nil {
 		return err
 	}

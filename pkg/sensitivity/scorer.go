@@ -2,7 +2,6 @@ package sensitivity
 
 import (
 	"context"
-	"fmt"
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
@@ -13,20 +12,21 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// workshop is what all estimators work with.
-type workshop struct {
-	pool    *compute.Pool
-	models  *compute.Pool // the same workers, with the arithmetic that the model runs in
+// scorer holds what all estimators need: the model, its modules, the text and the palettes'
+// parameters.
+type scorer struct {
+	pool    *compute.Pool // in float32
+	models  *compute.Pool // the same workers, in the arithmetic of the model's products
 	ckpt    *safetensors.Checkpoint
-	model   *infer.Model // the 16-bit model; nil where no text is needed
-	text    *Calibration // nil where none is needed
+	model   *infer.Model // the 16-bit model; nil if no text is needed
+	text    *Calibration // nil if none is needed
 	bits    []int
-	group   int
+	group   int  // rows that share a look-up table
 	scaled  bool // palettes have row scales
 	seed    int64
 	samples int
 	modules []module
-	byKey   map[layerKind]int
+	index   map[layerKind]int // into modules
 }
 
 // module is one projection of the model.
@@ -42,25 +42,25 @@ type layerKind struct {
 
 func (m *module) name() string { return m.spec.Module() }
 
-// findModules lists the projections of the model with their tensors.
-func (w *workshop) findModules(cfg *model.Config) error {
-	w.byKey = map[layerKind]int{}
+// findModules lists the projections of the model, in canonical order, with their tensors.
+func (s *scorer) findModules(cfg *model.Config, dir string) error {
+	s.index = map[layerKind]int{}
 	for _, spec := range cfg.Tensors() {
 		if spec.Role != model.Projection {
 			continue
 		}
-		t, ok := w.ckpt.Tensor(spec.Name)
+		t, ok := s.ckpt.Tensor(spec.Name)
 		if !ok {
-			return fault.Inputf("", "tensor %q is missing", spec.Name)
+			return fault.Inputf(dir, "tensor %q is missing", spec.Name)
 		}
-		w.byKey[layerKind{spec.Layer, spec.Kind}] = len(w.modules)
-		w.modules = append(w.modules, module{spec, t})
+		s.index[layerKind{spec.Layer, spec.Kind}] = len(s.modules)
+		s.modules = append(s.modules, module{spec, t})
 	}
 	return nil
 }
 
-// palettize returns a module's palette at a width with what it lost.
-func (w *workshop) palettize(m *module, bits int) (*palettize.Matrix, palettize.Report, error) {
+// palettize returns the palettes of a module at a width, and their error.
+func (s *scorer) palettize(m *module, bits int) (*palettize.Matrix, palettize.Report, error) {
 	var pm *palettize.Matrix
 	var report palettize.Report
 	err := safetensors.Guard(m.src.Path(), func() (err error) {
@@ -68,8 +68,8 @@ func (w *workshop) palettize(m *module, bits int) (*palettize.Matrix, palettize.
 		if err != nil {
 			return err
 		}
-		pm, report, err = palettize.Palettize(w.pool, src, m.spec.Shape[0], m.spec.Shape[1],
-			palettize.Options{Bits: bits, GroupRows: w.group, NoRowScale: !w.scaled})
+		pm, report, err = palettize.Palettize(s.pool, src, m.spec.Shape[0], m.spec.Shape[1],
+			palettize.Options{Bits: bits, GroupRows: s.group, NoRowScale: !s.scaled})
 		return err
 	})
 	m.src.Release()
@@ -79,20 +79,20 @@ func (w *workshop) palettize(m *module, bits int) (*palettize.Matrix, palettize.
 	return pm, report, err
 }
 
-// pack returns the palette as the engine multiplies with it.
+// pack returns the palettes in the form in which the engine multiplies with them.
 func pack(m *palettize.Matrix) *compute.Matrix {
 	return compute.PackLUT(m.Rows, m.Cols, m.Bits, m.GroupRows, m.Indices, m.LUT, m.RowScale)
 }
 
 // packAll packs the palettes of every module at every width, [module][option].
-func (w *workshop) packAll(ctx context.Context) ([][]*compute.Matrix, error) {
-	out := make([][]*compute.Matrix, len(w.modules))
-	for i := range w.modules {
-		for _, bits := range w.bits {
+func (s *scorer) packAll(ctx context.Context) ([][]*compute.Matrix, error) {
+	out := make([][]*compute.Matrix, len(s.modules))
+	for i := range s.modules {
+		for _, bits := range s.bits {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			m, _, err := w.palettize(&w.modules[i], bits)
+			m, _, err := s.palettize(&s.modules[i], bits)
 			if err != nil {
 				return nil, err
 			}
@@ -102,7 +102,7 @@ func (w *workshop) packAll(ctx context.Context) ([][]*compute.Matrix, error) {
 	return out, nil
 }
 
-// batches groups sequences so that each batch has at most limit tokens or one sequence.
+// batches groups sequences into batches of at most limit tokens, or of one sequence.
 func batches(sequences [][]int32, limit int) [][][]int32 {
 	var out [][][]int32
 	for first, end := range infer.Batches(len(sequences), limit, func(i int) int { return len(sequences[i]) }) {
@@ -119,7 +119,7 @@ func countTokens(sequences [][]int32) int {
 	return n
 }
 
-// notFinite reports a score that is no number: the model overflows on the text.
+// notFinite reports a score that is NaN or infinite: the model overflows on the text.
 func notFinite(m *module, bits int, v float64) error {
-	return fault.Inputf(m.src.Path(), "tensor %q: its score at %d bits is %v; weights or activations overflow", m.src.Name, bits, fmt.Sprint(v))
+	return fault.Inputf(m.src.Path(), "tensor %q: its score at %d bits is %v; weights or activations overflow", m.src.Name, bits, v)
 }

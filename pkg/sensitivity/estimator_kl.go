@@ -1,0 +1,93 @@
+package sensitivity
+
+import (
+	"context"
+
+	"afmq/internal/kernel"
+	"afmq/pkg/compute"
+	"afmq/pkg/infer"
+)
+
+// klEstimator computes [KL]. A unit of work is a module. The hidden states of all batches
+// are kept at the layer of the module, so that only the layers from there on run again.
+//
+// Both models run in the same arithmetic, but that does not cancel its rounding: a small
+// change of the weights changes which values are rounded up, in every layer after it. The
+// divergence is never negative, so the rounding adds to it.
+type klEstimator struct {
+	*scorer
+	models *compute.Pool // the workers, in the arithmetic of the measurement
+	walk   *infer.Walk
+	runner *infer.Runner // of the original model
+	final  [][]float32   // its hidden states after the final norm, by batch, [tokens, hidden]
+}
+
+func (k *klEstimator) units() int { return len(k.modules) }
+
+// start runs the original model.
+func (k *klEstimator) start() {
+	if k.walk != nil {
+		return
+	}
+	k.walk = k.model.NewWalk(k.models, k.text.Sequences)
+	k.runner = k.model.NewRunner(k.models)
+	for b := range k.walk.Batches() {
+		k.final = append(k.final, append([]float32(nil), k.walk.Finish(k.runner, b)...))
+	}
+}
+
+func (k *klEstimator) run(ctx context.Context, unit int) ([]Contribution, error) {
+	k.start()
+	m := &k.modules[unit]
+	if m.spec.Layer < k.walk.Layer() {
+		k.walk = k.model.NewWalk(k.models, k.text.Sequences)
+	}
+	for k.walk.Layer() < m.spec.Layer {
+		k.walk.Advance()
+	}
+	changed := *k.model
+	changed.Blocks = append([]infer.Block(nil), k.model.Blocks...)
+	runner := changed.NewRunner(k.models)
+	var out []Contribution
+	for o, bits := range k.bits {
+		p, _, err := k.palettize(m, bits)
+		if err != nil {
+			return nil, err
+		}
+		changed.SetMatrix(m.spec, pack(p))
+		sum := 0.0
+		for b := range k.walk.Batches() {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			sum += k.divergence(runner, b)
+		}
+		out = append(out, Contribution{unit, o, sum / float64(k.text.Tokens())})
+	}
+	return out, nil
+}
+
+// divergence returns the divergence of the runner's model, summed over the tokens of a
+// batch, in nats.
+func (k *klEstimator) divergence(runner *infer.Runner, batch int) float64 {
+	c := k.model.Config
+	vocab, d, n := c.VocabSize, c.HiddenSize, k.walk.Tokens(batch)
+	hidden := k.walk.Finish(runner, batch)
+	rows := min(infer.LogitRows(vocab), n)
+	p, q := make([]float32, rows*vocab), make([]float32, rows*vocab)
+	kls := make([]float64, rows)
+	sum := 0.0
+	for at := 0; at < n; at += rows {
+		m := min(rows, n-at)
+		k.runner.Logits(p, k.final[batch][at*d:(at+m)*d], m)
+		runner.Logits(q, hidden[at*d:(at+m)*d], m)
+		k.pool.Run(m, func(_, i int) {
+			a, b := p[i*vocab:(i+1)*vocab], q[i*vocab:(i+1)*vocab]
+			kls[i] = max(kernel.KL(a, b, kernel.LogSumExp(a), kernel.LogSumExp(b)), 0)
+		})
+		for _, v := range kls[:m] {
+			sum += v
+		}
+	}
+	return sum
+}

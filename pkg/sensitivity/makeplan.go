@@ -1,0 +1,192 @@
+package sensitivity
+
+import (
+	"fmt"
+	"slices"
+
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+)
+
+// Feasible checks that some plan keeps the target, without scores: with opts.Bits empty it
+// assumes DefaultBits. It returns the most bytes that model.safetensors can have under the
+// target. Errors are of kind fault.Infeasible, with the reachable range, or fault.Usage.
+func Feasible(shape *Shape, st Storage, opts PlanOptions) (int64, error) {
+	p, err := newPlanner(shape, st, opts)
+	if err != nil {
+		return 0, err
+	}
+	budget, err := p.budget()
+	if err != nil {
+		return 0, err
+	}
+	widest := p.uniform(len(p.opts.Bits) - 1)
+	most, err := p.measure(widest)
+	if err != nil {
+		return 0, err
+	}
+	return min(most.FileBytes, most.FileBytes-p.size(widest)+budget), nil
+}
+
+// MakePlan gives every module the bits that minimize the summed scores within the target;
+// see [Allocate]. A bound on the bytes of the file is exact, header included.
+//
+// Errors are of kind fault.Infeasible, with the reachable range, if no plan keeps the
+// target, and fault.Usage for invalid options or widths that were not scored.
+func MakePlan(s *Scores, opts PlanOptions) (*Plan, error) {
+	p, err := plannerOf(s, opts)
+	if err != nil {
+		return nil, err
+	}
+	budget, err := p.budget()
+	if err != nil {
+		return nil, err
+	}
+	choices := p.choices(s)
+	a, size, err := p.allocate(choices, budget)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{
+		Schema: PlanSchema, ToolVersion: s.ToolVersion, Method: s.Method, GroupRows: s.GroupRows, RowScale: s.RowScale,
+		Target: &p.opts.Target, Bits: p.opts.Bits, Tie: p.opts.Ties,
+		BPW: size.BPW, Bytes: size.FileBytes, Cost: a.Cost, LowerBound: a.LowerBound, Optimal: a.Optimal,
+	}
+	widths := p.widths(a.Picks)
+	for i, name := range projections(p.shape.Config) {
+		_, pinned := p.pinned[name]
+		plan.Layers = append(plan.Layers, PlanLayer{name, planBits(widths[name]), p.cost(s, i, widths[name]), pinned})
+	}
+	if w, ok := p.pinned["lm_head"]; ok {
+		plan.Layers = append(plan.Layers, PlanLayer{Name: "lm_head", Bits: planBits(w), Pinned: true})
+	}
+	if plan.Baselines, err = p.baselines(choices, budget); err != nil || len(p.opts.Bits) == len(s.Bits) {
+		return plan, err
+	}
+	opts.Bits = s.Bits
+	all, err := MakePlan(s, opts)
+	if err != nil {
+		return nil, err
+	}
+	found := "the optimum"
+	if !all.Optimal {
+		found = "the best plan found"
+	}
+	plan.Baselines = append(plan.Baselines, Baseline{
+		Name: "more widths", BPW: all.BPW.Projections, Cost: all.Cost, Note: fmt.Sprintf("%s with %v bits to choose from", found, s.Bits),
+	})
+	return plan, nil
+}
+
+// plannerOf returns the planner for scores.
+func plannerOf(s *Scores, opts PlanOptions) (*planner, error) {
+	shape, err := s.Shape()
+	if err != nil {
+		return nil, err
+	}
+	if len(opts.Bits) == 0 {
+		opts.Bits = s.Bits
+	}
+	for _, b := range opts.Bits {
+		if !slices.Contains(s.Bits, b) {
+			return nil, fault.Usagef("%d bits were not scored; there are scores for %v", b, s.Bits)
+		}
+	}
+	return newPlanner(shape, s.storage(), opts)
+}
+
+// planBits returns the bits of a width as a plan has them.
+func planBits(w Width) int {
+	if w.Form == artifact.Palette {
+		return w.Bits
+	}
+	return artifact.KeepBits
+}
+
+// cost returns the score of a projection at a width; 0 where it was not scored.
+func (p *planner) cost(s *Scores, module int, w Width) float64 {
+	if o := slices.Index(s.Bits, w.Bits); o >= 0 && w.Form == artifact.Palette {
+		return s.Modules[module].Costs[o]
+	}
+	return 0
+}
+
+// choices returns the knapsack problem: every group with the sizes and scores of its
+// options.
+func (p *planner) choices(s *Scores) []Choice {
+	out := make([]Choice, len(p.groups))
+	names := projections(p.shape.Config)
+	for i, g := range p.groups {
+		out[i].Name = g.name
+		for o, size := range g.sizes {
+			opt := Option{Size: size}
+			for _, m := range g.modules {
+				w := p.base[names[m]]
+				if !g.pinned {
+					w = Width{artifact.Palette, p.opts.Bits[o]}
+				}
+				opt.Bits = w.Bits
+				opt.Cost += p.cost(s, m, w)
+			}
+			out[i].Options = append(out[i].Options, opt)
+		}
+	}
+	return out
+}
+
+// allocate solves the problem. budget is that of planner.budget.
+func (p *planner) allocate(choices []Choice, budget int64) (*Allocation, Size, error) {
+	relaxed, err := Allocate(choices, budget)
+	if err != nil {
+		return nil, Size{}, err
+	}
+	size, err := p.measure(relaxed.Picks)
+	if err != nil || p.keeps(size) {
+		return relaxed, size, err
+	}
+	// The header of this choice is longer than the budget assumes, and the file exceeds its
+	// bound.
+	a, size, err := p.shrink(choices, budget, size)
+	if err != nil {
+		return nil, Size{}, err
+	}
+	f, err := p.fileBound()
+	if err != nil {
+		return nil, Size{}, err
+	}
+	problem, err := newProblem(choices, budget)
+	if err != nil {
+		return nil, Size{}, err
+	}
+	better, complete := problem.searchFile(choices, f, a.Cost)
+	if better != nil {
+		a = better
+		if size, err = p.measure(a.Picks); err == nil && !p.keeps(size) {
+			err = fmt.Errorf("sensitivity: the file has %d bytes, more than was predicted", size.FileBytes)
+		}
+	}
+	a.Optimal, a.LowerBound = complete, a.Cost
+	if !complete {
+		a.LowerBound = min(relaxed.LowerBound, a.Cost)
+	}
+	return a, size, err
+}
+
+// shrink finds a good allocation that keeps the bound on the file: it reduces the budget by
+// the excess of each solution until one fits. That of the smallest options does.
+func (p *planner) shrink(choices []Choice, budget int64, size Size) (*Allocation, Size, error) {
+	least := p.size(p.uniform(0))
+	for {
+		budget = max(budget-(size.FileBytes-p.opts.Target.MaxBytes), least)
+		a, err := Allocate(choices, budget)
+		if err != nil {
+			return nil, Size{}, err
+		}
+		if size, err = p.measure(a.Picks); err != nil || p.keeps(size) {
+			return a, size, err
+		}
+		if budget == least {
+			return nil, Size{}, fmt.Errorf("sensitivity: the smallest options exceed the target of %v", p.opts.Target)
+		}
+	}
+}
