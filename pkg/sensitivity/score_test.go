@@ -258,7 +258,7 @@ func TestScoreRefuses(t *testing.T) {
 	mine := options(t, Weight, 2)
 	mine.Out = out
 	_, err := Score(bg, mine)
-	wantFault(t, err, fault.Output, out, "there already")
+	wantFault(t, err, fault.Output, out, "already exists")
 }
 
 // FuzzParseScores: what is read back can be planned with or is refused as bad input.
