@@ -106,7 +106,7 @@ the same bytes.`,
 func (o *recoverOptions) options(cmd *cobra.Command, a *app, artifact string) (recovery.Options, error) {
 	r := o.Options
 	r.Artifact, r.Init, r.Loss = artifact, recovery.Init(o.init), recovery.Loss(o.loss)
-	r.Progress, r.ToolVersion = a.progress(), version
+	r.Pool, r.Progress, r.ToolVersion = a.workers(), a.progress(), version
 	var err error
 	if r.Compute, err = o.compute.choose(false); err != nil {
 		return r, err
@@ -130,6 +130,17 @@ func (o *recoverOptions) options(cmd *cobra.Command, a *app, artifact string) (r
 			return r, fault.Usagef("--%s %s is too many", c.flag, c.text)
 		}
 		c.set(n)
+	}
+	for _, f := range []struct {
+		name  string
+		value *float64
+	}{{"warmup", &r.Warmup}, {"clip", &r.Clip}} {
+		if *f.value < 0 {
+			return r, fault.Usagef("--%s %v is negative", f.name, *f.value)
+		}
+		if *f.value == 0 { // which the library takes for its default
+			*f.value = -1
+		}
 	}
 	for _, flag := range []string{"rate", "mix", "temperature", "alpha"} {
 		if v, _ := cmd.Flags().GetFloat64(flag); changed(flag) && v == 0 {
@@ -169,7 +180,7 @@ func runRecover(cmd *cobra.Command, a *app, artifact string, o recoverOptions) e
 	if err != nil {
 		return err
 	}
-	r, err := recovery.Run(cmd.Context(), a.workers(), opts)
+	r, err := recovery.Run(cmd.Context(), opts)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func BenchmarkStep(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, s := range t.students {
-		s.pack(pool, o.stored())
+		s.pack(pool, s.weights, o.stored())
 	}
 	for b.Loop() {
 		if err := t.step(); err != nil {

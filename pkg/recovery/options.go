@@ -1,17 +1,10 @@
 package recovery
 
 import (
-	"fmt"
-	"math"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 
-	"afmq/pkg/adapter"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
-	"afmq/pkg/model"
 	"afmq/pkg/progress"
 )
 
@@ -76,9 +69,9 @@ type Options struct {
 	SeqLen       int     // tokens in a sequence; 0 for min(512, max_position_embeddings)
 	BatchTokens  int     // tokens in a step; 0 for DefaultBatchTokens
 	Rate         float64 // highest learning rate; 0 for DefaultRate
-	Warmup       float64 // share of the steps over which the rate rises; it then falls as a cosine to zero
+	Warmup       float64 // share of the steps over which the rate rises; it then falls as a cosine to zero; 0 for DefaultWarmup, negative for none
 	WeightDecay  float64 //
-	Clip         float64 // largest norm of the gradient; 0 for none
+	Clip         float64 // largest norm of the gradient; 0 for DefaultClip, negative for no limit
 	Seed         int64   // order of the data, what is held out, and what an init draws
 	Validation   int     // tokens held out, in whole documents; 0 for DefaultValidation
 	InitTokens   int     // training tokens that InitSVD looks at; 0 for DefaultInitTokens
@@ -91,31 +84,11 @@ type Options struct {
 	// adapters and the optimizer stay in float32.
 	Compute compute.Arithmetic
 
-	Restart     bool              // discard what an interrupted run left
-	Progress    progress.Reporter // nil for none
-	ToolVersion string            // part of what makes a job the same
-}
-
-// RankPattern gives the modules whose name Pattern matches another rank.
-type RankPattern struct {
-	Pattern string `json:"pattern"`
-	Rank    int    `json:"rank"`
-}
-
-// ParseRankPattern reads "REGEX=RANK"; the last equals sign divides.
-func ParseRankPattern(s string) (RankPattern, error) {
-	i := strings.LastIndexByte(s, '=')
-	if i <= 0 {
-		return RankPattern{}, fault.Usagef("rank pattern %q: expected REGEX=RANK, for example 'down_proj=32'", s)
-	}
-	rank, err := strconv.Atoi(strings.TrimSpace(s[i+1:]))
-	if err != nil || rank < 1 {
-		return RankPattern{}, fault.Usagef("rank pattern %q: %q is not a rank", s, s[i+1:])
-	}
-	if _, err := regexp.Compile(s[:i]); err != nil {
-		return RankPattern{}, fault.Usagef("rank pattern %q: %v", s, err)
-	}
-	return RankPattern{s[:i], rank}, nil
+	Restart     bool              // discard the state of an interrupted run
+	Pool        *compute.Pool     // nil for Threads workers of its own
+	Threads     int               // where Pool is nil; 0 for all cores
+	Progress    progress.Reporter // nil for progress.Silent
+	ToolVersion string            // version of the calling program; a saved state of another version is refused; may be empty
 }
 
 // check fills in the defaults. Errors are fault.Usage.
@@ -140,6 +113,12 @@ func (o *Options) check() error {
 	if o.Rate == 0 {
 		o.Rate = DefaultRate
 	}
+	if o.Warmup == 0 {
+		o.Warmup = DefaultWarmup
+	}
+	if o.Clip == 0 {
+		o.Clip = DefaultClip
+	}
 	if o.Mix == 0 {
 		o.Mix = DefaultMix
 	}
@@ -160,7 +139,6 @@ func (o *Options) check() error {
 			return fault.Usagef("ranks %v: each is a positive number, given once", o.Ranks)
 		}
 	}
-	finite := func(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 	switch {
 	case o.Artifact == "" || o.Out == "":
 		return fault.Usagef("no artifact or no output directory")
@@ -184,12 +162,12 @@ func (o *Options) check() error {
 		return fault.Usagef("numbers of tokens are positive")
 	case !(o.Rate > 0) || !finite(o.Rate):
 		return fault.Usagef("learning rate %v is no positive number", o.Rate)
-	case !(o.Warmup >= 0 && o.Warmup < 1):
-		return fault.Usagef("warm-up %v is no share of the steps below 1", o.Warmup)
+	case !(o.Warmup < 1) || !finite(o.Warmup):
+		return fault.Usagef("warm-up of %v: expected a share of the steps below 1", o.Warmup)
 	case !(o.WeightDecay >= 0) || !finite(o.WeightDecay):
 		return fault.Usagef("weight decay %v is negative", o.WeightDecay)
-	case !(o.Clip >= 0) || !finite(o.Clip):
-		return fault.Usagef("gradient clipping at %v: give a norm, or 0 for none", o.Clip)
+	case !finite(o.Clip):
+		return fault.Usagef("gradient clipping at %v: expected a norm", o.Clip)
 	}
 	return nil
 }
@@ -206,88 +184,4 @@ func (o *Options) sequence(positions int) error {
 		return fault.Usagef("a step of %d tokens is less than one sequence of %d", o.BatchTokens, o.SeqLen)
 	}
 	return nil
-}
-
-// configs returns the configuration of each adapter, in the order of Ranks.
-func (o *Options) configs(cfg *model.Config) ([]*adapter.Config, error) {
-	modules, err := o.modules(cfg)
-	if err != nil {
-		return nil, err
-	}
-	shapes := map[string][]int{}
-	for _, spec := range cfg.Tensors() {
-		shapes[spec.Module()] = spec.Shape
-	}
-	var out []*adapter.Config
-	for _, rank := range o.Ranks {
-		c := &adapter.Config{Rank: rank, Alpha: o.Alpha, RSLoRA: o.RSLoRA, Modules: modules, Ranks: map[string]int{}, Alphas: map[string]float64{}}
-		if c.Alpha == 0 {
-			c.Alpha = float64(rank)
-		}
-		for _, p := range o.Pattern {
-			re, err := regexp.Compile(p.Pattern)
-			if err != nil {
-				return nil, fault.Usagef("rank pattern %q: %v", p.Pattern, err)
-			}
-			hit := false
-			for _, m := range modules {
-				if !re.MatchString(m) {
-					continue
-				}
-				hit = true
-				delete(c.Ranks, m)
-				if p.Rank != rank {
-					c.Ranks[m] = p.Rank
-				}
-			}
-			if !hit {
-				return nil, fault.Usagef("rank pattern %q matches no module that is adapted", p.Pattern)
-			}
-		}
-		for _, m := range modules {
-			if r, most := c.RankOf(m), slices.Min(shapes[m]); r > most {
-				return nil, fault.Usagef("rank %d is more than %s can have, which is %d", r, m, most)
-			}
-		}
-		out = append(out, c)
-	}
-	return out, nil
-}
-
-// modules returns the projections that Targets choose, in canonical order.
-func (o *Options) modules(cfg *model.Config) ([]string, error) {
-	var patterns []*regexp.Regexp
-	for _, t := range o.Targets {
-		re, err := regexp.Compile(t)
-		if err != nil {
-			return nil, fault.Usagef("target %q: %v", t, err)
-		}
-		patterns = append(patterns, re)
-	}
-	hits := make([]bool, len(patterns))
-	var out []string
-	for _, spec := range cfg.Tensors() {
-		if spec.Role != model.Projection {
-			continue
-		}
-		name, chosen := spec.Module(), len(patterns) == 0
-		for i, re := range patterns {
-			if re.MatchString(name) {
-				chosen, hits[i] = true, true
-			}
-		}
-		if chosen {
-			out = append(out, name)
-		}
-	}
-	if i := slices.Index(hits, false); i >= 0 {
-		return nil, fault.Usagef("target %q matches no projection; their names are like %s", o.Targets[i], cfg.Tensors()[2].Module())
-	}
-	return out, nil
-}
-
-// adapterDir is the directory of the adapter of a rank, and that of its last state.
-func adapterDir(rank int) (best, last string) {
-	best = fmt.Sprintf("rank-%d", rank)
-	return best, best + "-last"
 }

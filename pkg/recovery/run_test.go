@@ -19,9 +19,15 @@ import (
 	"afmq/pkg/safetensors"
 )
 
+// runOn runs on a pool.
+func runOn(ctx context.Context, pool *compute.Pool, o Options) (*Result, error) {
+	o.Pool = pool
+	return Run(ctx, o)
+}
+
 func mustRun(t testing.TB, pool *compute.Pool, o Options) *Result {
 	t.Helper()
-	r, err := Run(bg, pool, o)
+	r, err := runOn(bg, pool, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +142,7 @@ func resume(t *testing.T, validation int) {
 				steps++
 			}
 			c.Progress = &stopAt{steps: steps, cancel: cancel}
-			if _, err := Run(ctx, pool, c); !errors.Is(err, context.Canceled) {
+			if _, err := runOn(ctx, pool, c); !errors.Is(err, context.Canceled) {
 				t.Fatalf("cancelled after %d: %v", n, err)
 			}
 			cancel()
@@ -160,17 +166,17 @@ func TestResumeRefuses(t *testing.T) {
 	o := b.options(t)
 	ctx, cancel := context.WithCancel(bg)
 	o.Progress = &stopAt{steps: 2, cancel: cancel}
-	if _, err := Run(ctx, pool, o); !errors.Is(err, context.Canceled) {
+	if _, err := runOn(ctx, pool, o); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	o.Progress = nil
 	other := o
 	other.Rate = 1e-4
-	_, err := Run(bg, pool, other)
+	_, err := runOn(bg, pool, other)
 	wantFault(t, err, fault.Input, "rate was 0.002 and is now 0.0001")
 	other = o
 	other.Ranks = []int{3}
-	_, err = Run(bg, pool, other)
+	_, err = runOn(bg, pool, other)
 	wantFault(t, err, fault.Input, "ranks was [2] and is now [3]")
 
 	state := filepath.Join(filepath.Dir(o.Out), ".out.afmq", "state", stateFile)
@@ -181,7 +187,7 @@ func TestResumeRefuses(t *testing.T) {
 	if err := os.WriteFile(state, []byte(strings.Replace(string(data), "rank-2.weights", "rank-9.weights", 1)), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Run(bg, pool, o)
+	_, err = runOn(bg, pool, o)
 	wantFault(t, err, fault.Input, "rank-2.weights")
 	if err := os.WriteFile(state, data, 0o666); err != nil {
 		t.Fatal(err)
@@ -194,8 +200,8 @@ func TestResumeRefuses(t *testing.T) {
 func TestNonFiniteLoss(t *testing.T) {
 	b, pool := newBench(t), newPool(t, 2)
 	o := b.options(t)
-	o.Rate, o.Clip = 1e30, 0
-	_, err := Run(bg, pool, o)
+	o.Rate, o.Clip = 1e30, -1
+	_, err := runOn(bg, pool, o)
 	wantFault(t, err, fault.Unexpected, "the loss", "is kept")
 	state := filepath.Join(filepath.Dir(o.Out), ".out.afmq", "state", stateFile)
 	f := openFile(t, state)
@@ -240,7 +246,7 @@ func TestFrom(t *testing.T) {
 	}
 	wrong := n
 	wrong.Out, wrong.Ranks = filepath.Join(t.TempDir(), "out"), []int{4}
-	_, err := Run(bg, pool, wrong)
+	_, err := runOn(bg, pool, wrong)
 	wantFault(t, err, fault.Usage)
 	wantNothing(t, wrong.Out)
 }
@@ -262,7 +268,7 @@ func TestRefuses(t *testing.T) {
 		kind   fault.Kind
 		part   string
 	}{
-		"no artifact":     {func(o *Options) { o.Artifact = b.model }, fault.Input, "is no artifact"},
+		"no artifact":     {func(o *Options) { o.Artifact = b.model }, fault.Input, "is not an artifact"},
 		"no directory":    {func(o *Options) { o.Artifact = "missing" }, fault.Input, "missing"},
 		"another teacher": {func(o *Options) { o.Teacher = other }, fault.Input, "is not that of the checkpoint"},
 		"no teacher":      {func(o *Options) { o.Teacher = "" }, fault.Usage, "needs a teacher"},
@@ -279,7 +285,7 @@ func TestRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := b.options(t)
 			c.change(&o)
-			_, err := Run(bg, pool, o)
+			_, err := runOn(bg, pool, o)
 			wantFault(t, err, c.kind, c.part)
 			wantNothing(t, o.Out)
 		})
@@ -340,14 +346,14 @@ func TestRate(t *testing.T) {
 	const steps = 100
 	last := 0.0
 	for i := int64(1); i <= steps; i++ {
-		r := rateAt(i, steps, 2, 0.1)
+		r := learningRate(i, steps, 2, 0.1)
 		if r <= 0 || r > 2 || (i <= 10) != (r > last) && i != 11 {
 			t.Errorf("step %d: %v after %v", i, r, last)
 		}
 		last = r
 	}
-	if rateAt(10, steps, 2, 0.1) != 2 || last > 0.01 || rateAt(1, 1, 2, 0) <= 0 {
-		t.Errorf("summit %v, end %v", rateAt(10, steps, 2, 0.1), last)
+	if learningRate(10, steps, 2, 0.1) != 2 || last > 0.01 || learningRate(1, 1, 2, 0) <= 0 {
+		t.Errorf("summit %v, end %v", learningRate(10, steps, 2, 0.1), last)
 	}
 }
 

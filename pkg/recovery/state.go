@@ -15,11 +15,11 @@ import (
 )
 
 // The saved state is one file, which replaces the one before it as a whole: tensors
-// with every student's numbers, and in the metadata the standing as JSON. The journal
+// with every student's numbers, and in the metadata the training state as JSON. The journal
 // holds the metrics, which only grow.
 const (
 	stateFile = "recovery.safetensors"
-	stateKey  = "standing"
+	stateKey  = "training_state"
 )
 
 // journalEntry is the metrics of the steps after From up to To.
@@ -44,7 +44,7 @@ func (t *trainer) stateTensors() (infos []safetensors.Info, values []*[]float32)
 	return infos, values
 }
 
-// save makes the state survive whatever happens next.
+// save writes the state to disk and returns once it would survive a crash.
 func (t *trainer) save() error {
 	journal, err := t.dir.Journal()
 	if err != nil {
@@ -53,12 +53,12 @@ func (t *trainer) save() error {
 	if err := journal.Append(journalEntry{t.saved, t.Step, t.metrics[t.kept:]}); err != nil {
 		return err
 	}
-	standing, err := json.Marshal(t.standing)
+	state, err := json.Marshal(t.trainingState)
 	if err != nil {
 		return err
 	}
 	infos, values := t.stateTensors()
-	w, err := safetensors.Create(t.dir.StatePath(stateFile), infos, map[string]string{stateKey: string(standing)})
+	w, err := safetensors.Create(t.dir.StatePath(stateFile), infos, map[string]string{stateKey: string(state)})
 	if err != nil {
 		return err
 	}
@@ -79,8 +79,8 @@ func (t *trainer) save() error {
 	return nil
 }
 
-// restore takes up what an interrupted run of the same job saved, and reports whether
-// there was anything.
+// restore reads what an interrupted run of the same job saved, and reports whether there was
+// anything.
 func (t *trainer) restore() (bool, error) {
 	path := t.dir.StatePath(stateFile)
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
@@ -110,9 +110,9 @@ func (t *trainer) readState(path string) error {
 		for i, info := range infos {
 			tensor, ok := f.Tensor(info.Name)
 			if !ok || tensor.DType != info.DType || !slices.Equal(tensor.Shape, info.Shape) {
-				return fault.Inputf(path, "tensor %q is not there as the run saves it", info.Name)
+				return fault.Inputf(path, "tensor %q is missing or has another type or shape than this run saves", info.Name)
 			}
-			// In place where there is room: the students' matrices are views of theirs.
+			// In place where the capacity suffices: the parts' matrices are views of it.
 			if v := values[i]; len(*v) != info.Shape[0] {
 				*v = make([]float32, info.Shape[0])
 			}
@@ -126,8 +126,8 @@ func (t *trainer) readState(path string) error {
 		return err
 	}
 	best := t.Best
-	t.standing = standing{}
-	if err := json.Unmarshal([]byte(f.Metadata()[stateKey]), &t.standing); err != nil {
+	t.trainingState = trainingState{}
+	if err := json.Unmarshal([]byte(f.Metadata()[stateKey]), &t.trainingState); err != nil {
 		return fault.Inputf(path, "its metadata cannot be read: %v", err)
 	}
 	if n := len(t.students); t.Step < 0 || t.Step > t.steps || len(t.Best) != n || len(t.Initial) != n {
@@ -135,7 +135,7 @@ func (t *trainer) readState(path string) error {
 	}
 	for i := range best {
 		t.Best[i].weights = best[i].weights
-		t.held = t.value(t.Best[i].Score)
+		t.validation = t.value(t.Best[i].Score)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"path/filepath"
 	"unicode/utf8"
 
@@ -114,54 +113,59 @@ func (r *Record) Artifact() (string, error) {
 	return job.Artifact, nil
 }
 
-// ReadMetrics reads the lines of metrics.jsonl in the directory that a run made. Steps and
-// tokens do not descend. Errors are fault.Input.
-func ReadMetrics(dir string) ([]Metric, error) {
-	path := filepath.Join(dir, MetricsFile)
-	data, err := infile.ReadBounded(path, maxMetricsBytes)
-	if err != nil {
-		return nil, err
-	}
-	return ParseMetrics(path, data)
+// Schema is the version of recovery.json.
+const Schema = "afmq.recovery/v1"
+
+// Files in the directory that [Run] makes, beside those of the adapters.
+const (
+	RecordFile  = "recovery.json"
+	MetricsFile = "metrics.jsonl"
+	LossPlot    = "loss.svg"
+	CurvePlot   = "curve.svg" // with more than one rank
+)
+
+// AdapterResult is one adapter and what it recovered, on the held-out text.
+type AdapterResult struct {
+	Rank   int    `json:"rank"`
+	Path   string `json:"path"`   // of the state that did best, in the output directory
+	Last   string `json:"last"`   // of the last state
+	Bytes  int64  `json:"bytes"`  // of its adapter_model.safetensors
+	Params int64  `json:"params"` // numbers in it
+	Tokens int64  `json:"tokens"` // trained on
+	Step   int64  `json:"step"`   // of the state that did best; 0 is the init
+	// WithAdapter is bits per weight of the model, the adapter's included.
+	WithAdapter float64 `json:"bpw_with_adapter"`
+
+	// Divergence from the teacher, nats per token: without the adapter, with it as it was
+	// initialized, and as it was trained. Null without a teacher.
+	KLBefore *float64 `json:"kl_before"`
+	KLInit   *float64 `json:"kl_init"`
+	KLAfter  *float64 `json:"kl_after"`
+	// Recovered is the share of the divergence that is gone.
+	Recovered         *float64 `json:"recovered"`
+	PerplexityBefore  float64  `json:"perplexity_before"`
+	PerplexityInit    float64  `json:"perplexity_init"`
+	PerplexityAfter   float64  `json:"perplexity_after"`
+	PerplexityTeacher *float64 `json:"perplexity_teacher"`
 }
 
-// ParseMetrics is ReadMetrics of bytes; file is what errors name.
-func ParseMetrics(file string, data []byte) ([]Metric, error) {
-	var out []Metric
-	last := map[int]Metric{}
-	n := 0
-	for line := range bytes.Lines(data) {
-		n++
-		var m Metric
-		if err := parse(line, &m); err != nil {
-			return nil, fault.Inputf(file, "line %d: %v", n, err)
-		}
-		if err := m.check(last[m.Rank]); err != nil {
-			return nil, fault.Inputf(file, "line %d: %v", n, err)
-		}
-		last[m.Rank] = m
-		out = append(out, m)
-	}
-	if len(out) == 0 {
-		return nil, fault.Inputf(file, "has no lines")
-	}
-	return out, nil
+// Record is what recovery.json says: what was trained on what, and what came of it. It
+// holds nothing that differs from run to run.
+type Record struct {
+	Schema           string          `json:"schema"`
+	Job              json.RawMessage `json:"job"`
+	Adapters         []AdapterResult `json:"adapters"`
+	Steps            int64           `json:"steps"`
+	StepTokens       int             `json:"step_tokens"`
+	TrainTokens      int             `json:"train_tokens"`      // in the data, held-out text aside
+	ValidationTokens int             `json:"validation_tokens"` // scored
 }
 
-func (m *Metric) check(last Metric) error {
-	if m.Rank < 1 || m.Step < last.Step || m.Tokens < last.Tokens {
-		return fmt.Errorf("rank %d, step %d after %d, token %d after %d", m.Rank, m.Step, last.Step, m.Tokens, last.Tokens)
-	}
-	for _, v := range []*float64{m.Loss, m.KL, m.Perplexity, &m.Rate, &m.GradientNorm} {
-		if v != nil && (math.IsNaN(*v) || math.IsInf(*v, 0)) {
-			return fmt.Errorf("%v is no number", *v)
-		}
-	}
-	if m.Loss == nil && m.KL == nil && m.Perplexity == nil {
-		return fmt.Errorf("has neither a loss nor a look at held-out text")
-	}
-	if m.KL != nil && *m.KL < 0 || m.Perplexity != nil && *m.Perplexity < 1 {
-		return fmt.Errorf("has an impossible divergence or perplexity")
-	}
-	return nil
+// Result is what Run made.
+type Result struct {
+	Record
+	ResumedSteps    int64   `json:"resumed_steps"` // taken over from an interrupted run
+	Seconds         float64 `json:"seconds"`
+	TokensPerSecond float64 `json:"tokens_per_second"` // trained on, all adapters together, evaluation included
+	PeakRSSBytes    int64   `json:"peak_rss_bytes"`
 }
