@@ -31,6 +31,7 @@ type Data struct {
 	Validation [][]int32 // sequences of seqLen+1 tokens, the last of which is only a target; one may be shorter
 	Files      []string  // hex SHA-256 of each file
 
+	formats   []string // of each file, as dataFormat names it
 	seqLen    int
 	separator int32 // between documents; -1 for none
 	seed      int64
@@ -60,7 +61,7 @@ func readData(ctx context.Context, pool *compute.Pool, o *Options, t *tokenizer.
 		if slices.Contains(d.Files, sum) {
 			return nil, fault.Usagef("data file %s is given twice", file)
 		}
-		d.Files = append(d.Files, sum)
+		d.Files, d.formats = append(d.Files, sum), append(d.formats, dataFormat(file))
 		documents = append(documents, part...)
 	}
 	if d.separator < 0 && len(documents) > 1 {
@@ -69,10 +70,28 @@ func readData(ctx context.Context, pool *compute.Pool, o *Options, t *tokenizer.
 	return d, d.split(documents, o)
 }
 
+// Formats of data files, by the extension of their names.
+const (
+	formatTokens = "tokens" // .safetensors
+	formatJSONL  = "jsonl"  // .jsonl
+	formatText   = "text"   // any other
+)
+
+// dataFormat returns how a data file is read.
+func dataFormat(file string) string {
+	switch strings.ToLower(filepath.Ext(file)) {
+	case ".safetensors":
+		return formatTokens
+	case ".jsonl":
+		return formatJSONL
+	}
+	return formatText
+}
+
 // readFile returns the documents of one file, and the file's digest.
 func (d *Data) readFile(ctx context.Context, pool *compute.Pool, file string, t *tokenizer.Tokenizer, cfg *model.Config) ([][]int32, string, error) {
-	ext := strings.ToLower(filepath.Ext(file))
-	if ext == ".safetensors" {
+	format := dataFormat(file)
+	if format == formatTokens {
 		ids, sum, err := readTokenFile(file, cfg.VocabSize)
 		if err != nil {
 			return nil, "", err
@@ -97,7 +116,7 @@ func (d *Data) readFile(ctx context.Context, pool *compute.Pool, file string, t 
 			return nil, "", err
 		}
 	}
-	if ext != ".jsonl" {
+	if format != formatJSONL {
 		return d.cut(out[0], false), sum, nil
 	}
 	return slices.DeleteFunc(out, func(ids []int32) bool { return len(ids) == 0 }), sum, nil

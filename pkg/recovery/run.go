@@ -35,7 +35,7 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	if err := r.open(ctx); err != nil {
 		return nil, err
 	}
-	job, err := r.job()
+	job, err := r.identity()
 	if err != nil {
 		return nil, err
 	}
