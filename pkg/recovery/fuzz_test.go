@@ -83,7 +83,7 @@ func FuzzState(f *testing.F) {
 	}
 	fuzzFile(f, []string{path}, func(t *testing.T, path string) error {
 		tr := fresh()
-		if err := tr.readState(path); err != nil {
+		if _, _, err := tr.readState(path); err != nil {
 			return err
 		}
 		if tr.Step < 0 || tr.Step > 5 || len(tr.Best) != 1 || len(tr.Best[0].weights) != 8 || len(tr.students[0].weights) != 8 {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -189,6 +190,38 @@ func TestResumeRefuses(t *testing.T) {
 	}
 	_, err = runOn(bg, pool, o)
 	wantFault(t, err, fault.Input, "rank-2.weights")
+	// One digit of a score, and of a metric.
+	damage := func(path, number string) {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := strings.Index(string(text), number)
+		if i < 0 {
+			t.Fatalf("%s does not hold %s", path, number)
+		}
+		edited := slices.Clone(text)
+		i += len(number)
+		edited[i] = '0' + (edited[i]-'0'+1)%10
+		if err := os.WriteFile(path, edited, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		_, err = runOn(bg, pool, o)
+		wantFault(t, err, fault.Input, "was changed after the run saved it")
+		if err := os.WriteFile(path, text, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(state, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	damage(state, `"kl\":0.`)
+	damage(filepath.Join(filepath.Dir(o.Out), ".out.afmq", "journal.jsonl"), `"loss":0.`)
+	// One bit of one value.
+	flipLastByte(t, state)
+	_, err = runOn(bg, pool, o)
+	wantFault(t, err, fault.Input, "was changed after the run saved it")
 	if err := os.WriteFile(state, data, 0o666); err != nil {
 		t.Fatal(err)
 	}
