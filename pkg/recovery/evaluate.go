@@ -20,11 +20,16 @@ func (t *trainer) prepare(ctx context.Context) error {
 	return t.evaluate(ctx)
 }
 
-// validate scores the base model on the validation text once after each of the attach
-// functions, and returns those scores and, last, the teacher's.
+// validate scores models on the validation text; see measure.
 func (t *trainer) validate(ctx context.Context, attach ...func()) ([]score, error) {
+	return t.measure(ctx, t.data.validation, attach...)
+}
+
+// measure scores the base model on sequences once after each of the attach functions, which
+// put an adapter into it, and returns those scores and, last, the teacher's.
+func (t *trainer) measure(ctx context.Context, sequences [][]int32, attach ...func()) ([]score, error) {
 	scores := make([]score, len(attach)+1)
-	for group := range slices.Chunk(t.data.Validation, max(1, 2048/t.opts.SeqLen)) {
+	for group := range slices.Chunk(sequences, max(1, 2048/t.opts.SeqLen)) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -86,6 +91,17 @@ func (t *trainer) evaluate(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// test scores the base, the best state of every student and, last, the teacher on the test
+// text.
+func (t *trainer) test(ctx context.Context) ([]score, error) {
+	attach := []func(){func() { detach(t.base) }}
+	for k, s := range t.students {
+		s.pack(t.pool, t.Best[k].weights, t.opts.stored())
+		attach = append(attach, func() { detach(t.base); s.attach(t.base) })
+	}
+	return t.measure(ctx, t.data.test, attach...)
 }
 
 func perplexity(s score) *float64 {

@@ -22,7 +22,7 @@ func (r *run) identity() ([]byte, error) {
 	job := map[string]any{
 		"job": jobVersion, "tool_version": o.ToolVersion,
 		"artifact": r.manifest.ContentHash, "teacher": r.teacherDigest,
-		"data": r.data.Files, "data_formats": r.data.formats,
+		"data": r.data.files, "data_formats": r.data.formats,
 		"ranks": o.Ranks, "loss": o.Loss, "mix": o.Mix, "temperature": o.Temperature,
 		"tokens": o.Tokens, "seq_len": o.SeqLen, "batch_tokens": o.BatchTokens, "rate": o.Rate, "warmup": max(o.Warmup, 0),
 		"weight_decay": o.WeightDecay, "clip": max(o.Clip, 0), "seed": o.Seed, "validation": o.Validation, "float32": o.Float32,

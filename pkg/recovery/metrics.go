@@ -10,8 +10,8 @@ import (
 	"afmq/pkg/fault"
 )
 
-// Metric is one line of metrics.jsonl: a step of training, or a look at the held-out
-// text after it. It holds nothing that differs from run to run.
+// Metric is one line of metrics.jsonl: a step of training, or an evaluation on the validation
+// text after it. Equal jobs give equal metrics.
 type Metric struct {
 	Step         int64    `json:"step"`
 	Tokens       int64    `json:"tokens"` // trained on so far
@@ -23,8 +23,8 @@ type Metric struct {
 	Perplexity   *float64 `json:"validation_perplexity,omitempty"`
 }
 
-// ReadMetrics reads the lines of metrics.jsonl in the directory that a run made. Steps and
-// tokens do not descend. Errors are fault.Input.
+// ReadMetrics reads metrics.jsonl of the directory that a run made. The steps and tokens of
+// each rank do not decrease. Errors are fault.Input.
 func ReadMetrics(dir string) ([]Metric, error) {
 	path := filepath.Join(dir, MetricsFile)
 	data, err := infile.ReadBounded(path, maxMetricsBytes)
@@ -63,11 +63,11 @@ func (m *Metric) check(last Metric) error {
 	}
 	for _, v := range []*float64{m.Loss, m.KL, m.Perplexity, &m.Rate, &m.GradientNorm} {
 		if v != nil && (math.IsNaN(*v) || math.IsInf(*v, 0)) {
-			return fmt.Errorf("%v is no number", *v)
+			return fmt.Errorf("%v is not a finite number", *v)
 		}
 	}
 	if m.Loss == nil && m.KL == nil && m.Perplexity == nil {
-		return fmt.Errorf("has neither a loss nor a look at held-out text")
+		return fmt.Errorf("has neither a loss nor figures of the validation text")
 	}
 	if m.KL != nil && *m.KL < 0 || m.Perplexity != nil && *m.Perplexity < 1 {
 		return fmt.Errorf("has an impossible divergence or perplexity")

@@ -65,20 +65,22 @@ type Options struct {
 	Mix         float64 // share of the divergence in LossMix; 0 for DefaultMix
 	Temperature float64 // divides both models' logits in the divergence; 0 for 1
 
-	Tokens       int64   // budget for each adapter; 0 for DefaultTokens
-	SeqLen       int     // tokens in a sequence; 0 for min(512, max_position_embeddings)
-	BatchTokens  int     // tokens in a step; 0 for DefaultBatchTokens
-	Rate         float64 // highest learning rate; 0 for DefaultRate
-	Warmup       float64 // share of the steps over which the rate rises; it then falls as a cosine to zero; 0 for DefaultWarmup, negative for none
-	WeightDecay  float64 //
-	Clip         float64 // largest norm of the gradient; 0 for DefaultClip, negative for no limit
-	Seed         int64   // order of the data, what is held out, and what an init draws
-	Validation   int     // tokens held out, in whole documents; 0 for DefaultValidation
-	InitTokens   int     // training tokens that InitSVD looks at; 0 for DefaultInitTokens
-	Recompute    bool    // keep only the layers' inputs and run each forward again in the backward pass
-	Float32      bool    // store adapters in F32 instead of F16
-	AllowUnbound bool    // let From be an adapter that does not name its base
-	AllowTeacher bool    // let Teacher be a model that the artifact was not made from
+	Tokens      int64   // budget for each adapter; 0 for DefaultTokens
+	SeqLen      int     // tokens in a sequence; 0 for min(512, max_position_embeddings)
+	BatchTokens int     // tokens in a step; 0 for DefaultBatchTokens
+	Rate        float64 // highest learning rate; 0 for DefaultRate
+	Warmup      float64 // share of the steps over which the rate rises; it then falls as a cosine to zero; 0 for DefaultWarmup, negative for none
+	WeightDecay float64 //
+	Clip        float64 // largest norm of the gradient; 0 for DefaultClip, negative for no limit
+	Seed        int64   // order of the data, what is held out, and the random numbers of an init
+	// Validation is the number of tokens held out to choose the checkpoint, and again of those
+	// held out for test; 0 for a tenth of the text, at most DefaultValidation.
+	Validation   int
+	InitTokens   int  // training tokens that InitSVD looks at; 0 for DefaultInitTokens
+	Recompute    bool // keep only the layers' inputs and run each forward again in the backward pass
+	Float32      bool // store adapters in F32 instead of F16
+	AllowUnbound bool // let From be an adapter that does not name its base
+	AllowTeacher bool // let Teacher be a model that the artifact was not made from
 
 	// Compute is the arithmetic of the models' products. The init, the gradients of the
 	// adapters and the optimizer stay in float32.
@@ -106,7 +108,6 @@ func (o *Options) check() error {
 	}
 	def(&o.BatchTokens, DefaultBatchTokens)
 	def(&o.InitTokens, DefaultInitTokens)
-	def(&o.Validation, DefaultValidation)
 	if o.Tokens == 0 {
 		o.Tokens = DefaultTokens
 	}
@@ -158,7 +159,7 @@ func (o *Options) check() error {
 		return fault.Usagef("mix %v does not lie between 0 and 1", o.Mix)
 	case !(o.Temperature > 0) || o.Temperature > 100:
 		return fault.Usagef("temperature %v does not lie between 0 and 100", o.Temperature)
-	case o.Tokens < 1 || o.BatchTokens < 1 || o.SeqLen < 0 || o.InitTokens < 1 || o.Validation < 1:
+	case o.Tokens < 1 || o.BatchTokens < 1 || o.SeqLen < 0 || o.InitTokens < 1 || o.Validation < 0:
 		return fault.Usagef("numbers of tokens are positive")
 	case !(o.Rate > 0) || !finite(o.Rate):
 		return fault.Usagef("learning rate %v is no positive number", o.Rate)

@@ -13,8 +13,9 @@ import (
 	"afmq/pkg/fault"
 )
 
-// write stores the best and the last state of one adapter.
-func (r *run) write(t *trainer, i int) (*AdapterResult, error) {
+// write stores the best and the last state of the adapter of student i. test has the scores
+// of trainer.test.
+func (r *run) write(t *trainer, i int, test []score) (*AdapterResult, error) {
 	s, best, dir := r.students[i], t.Best[i], t.dir
 	bestDir, lastDir := adapterDir(s.config.Rank)
 	for name, weights := range map[string][]float32{bestDir: best.weights, lastDir: s.weights} {
@@ -47,20 +48,34 @@ func (r *run) write(t *trainer, i int) (*AdapterResult, error) {
 		PerplexityBefore: math.Exp(t.Base.Nats), PerplexityInit: math.Exp(t.Initial[i].Nats), PerplexityAfter: math.Exp(best.Score.Nats),
 	}
 	if r.teacher != nil {
-		recovered := 1 - best.Score.KL/t.Base.KL
-		a.KLBefore, a.KLInit, a.KLAfter, a.Recovered = &t.Base.KL, &t.Initial[i].KL, &best.Score.KL, &recovered
-		a.PerplexityTeacher = perplexity(t.Teacher)
+		a.KLBefore, a.KLInit, a.KLAfter = &t.Base.KL, &t.Initial[i].KL, &best.Score.KL
+		a.Recovered, a.PerplexityTeacher = recovered(t.Base, best.Score), perplexity(t.Teacher)
+	}
+	before, after, teacher := test[0], test[1+i], test[len(test)-1]
+	a.Test = &TestResult{PerplexityBefore: math.Exp(before.Nats), PerplexityAfter: math.Exp(after.Nats)}
+	if r.teacher != nil {
+		a.Test.KLBefore, a.Test.KLAfter = &before.KL, &after.KL
+		a.Test.Recovered, a.Test.PerplexityTeacher = recovered(before, after), perplexity(teacher)
 	}
 	return a, nil
 }
 
-// writeAdapter stores weights laid out as the student's in a directory.
+// recovered returns the share of the divergence that is gone; 0 where there was none.
+func recovered(before, after score) *float64 {
+	share := 0.0
+	if before.KL > 0 {
+		share = 1 - after.KL/before.KL
+	}
+	return &share
+}
+
+// writeAdapter stores weights, which have the layout of the student's, in a directory.
 func (r *run) writeAdapter(dir string, s *student, weights []float32) error {
-	a := &adapter.Adapter{Dir: dir, Config: *s.config, Base: r.manifest.ContentHash, Data: r.data.Files, Modules: s.values(r.pool, weights)}
+	a := &adapter.Adapter{Dir: dir, Config: *s.config, Base: r.manifest.ContentHash, Data: r.data.files, Modules: s.values(r.pool, weights)}
 	return adapter.Write(a, r.base.Config, r.opts.stored(), stage.WriteFileAtomic)
 }
 
-// rescue stores the best adapters so far beside the saved state, when a run cannot go on.
+// rescue stores the best adapters so far beside the saved state of a run that diverged.
 func (r *run) rescue(t *trainer) error {
 	for i, s := range r.students {
 		name, _ := adapterDir(s.config.Rank)
@@ -75,7 +90,7 @@ func (r *run) rescue(t *trainer) error {
 	return nil
 }
 
-// writeRecord stores what the run says of itself.
+// writeRecord stores the record, the metrics and the plots.
 func (r *run) writeRecord(t *trainer, record *Record) error {
 	dir := t.dir
 	text, err := json.MarshalIndent(record, "", "  ")
@@ -111,7 +126,7 @@ func (r *run) writeRecord(t *trainer, record *Record) error {
 	return dir.WriteFile(CurvePlot, plot)
 }
 
-// adapterDir is the directory of the adapter of a rank, and that of its last state.
+// adapterDir returns the names of the directories of the best and the last state of a rank.
 func adapterDir(rank int) (best, last string) {
 	best = fmt.Sprintf("rank-%d", rank)
 	return best, best + "-last"

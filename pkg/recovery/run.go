@@ -68,7 +68,7 @@ type run struct {
 	base, teacher *infer.Model
 	from          *adapter.Adapter
 	configs       []*adapter.Config
-	data          *Data
+	data          *corpus
 	students      []*student
 }
 
@@ -157,9 +157,13 @@ func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (
 	if d := time.Since(began).Seconds(); d > 0 {
 		res.TokensPerSecond = float64(len(r.students)) * float64(t.tokens(t.steps-res.ResumedSteps)) / d
 	}
-	res.Record = Record{Schema: Schema, Job: job, Steps: t.steps, StepTokens: t.stepTokens(), TrainTokens: r.data.TrainTokens(), ValidationTokens: t.Base.Tokens}
+	test, err := t.test(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res.Record = Record{Schema: Schema, Job: job, Steps: t.steps, StepTokens: t.stepTokens(), TrainTokens: r.data.trainTokens(), ValidationTokens: t.Base.Tokens, TestTokens: test[0].Tokens, ExcludedTokens: r.data.excluded}
 	for i := range r.students {
-		a, err := r.write(t, i)
+		a, err := r.write(t, i, test)
 		if err != nil {
 			return nil, err
 		}

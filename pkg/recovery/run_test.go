@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -73,6 +74,15 @@ func TestRunRecovers(t *testing.T) {
 		if scores[0].KL != *a.KLAfter || math.Exp(scores[0].Nats) != a.PerplexityAfter {
 			t.Errorf("rank %d: the stored adapter has KL %v and perplexity %v, the result says %v and %v", a.Rank, scores[0].KL, math.Exp(scores[0].Nats), *a.KLAfter, a.PerplexityAfter)
 		}
+		if scores, err = tr.measure(bg, tr.data.test, func() {}); err != nil {
+			t.Fatal(err)
+		}
+		if x := a.Test; scores[0].KL != *x.KLAfter || math.Exp(scores[0].Nats) != x.PerplexityAfter || math.Exp(scores[1].Nats) != *x.PerplexityTeacher || scores[0].Tokens != r.TestTokens {
+			t.Errorf("rank %d: on the test text the stored adapter has %+v and the teacher %+v, the result says %+v", a.Rank, scores[0], scores[1], x)
+		}
+		if x := a.Test; !(*x.KLAfter < *x.KLBefore) || *x.KLAfter == *a.KLAfter || math.Abs(*x.Recovered-(1 - *x.KLAfter / *x.KLBefore)) > 1e-12 {
+			t.Errorf("rank %d: %+v on the test text", a.Rank, x)
+		}
 	}
 	for _, name := range []string{RecordFile, MetricsFile, LossPlot, CurvePlot} {
 		if info, err := os.Stat(filepath.Join(o.Out, name)); err != nil || info.Size() < 100 {
@@ -81,7 +91,7 @@ func TestRunRecovers(t *testing.T) {
 	}
 }
 
-func dataOf(t testing.TB, pool *compute.Pool, o *Options, m *infer.Model) *Data {
+func dataOf(t testing.TB, pool *compute.Pool, o *Options, m *infer.Model) *corpus {
 	t.Helper()
 	c := *o
 	if err := c.check(); err != nil {
@@ -400,25 +410,25 @@ func TestDataFiles(t *testing.T) {
 	}
 	o := b.options(t)
 	d := dataOf(t, pool, &o, m)
-	held, total := 0, d.TrainTokens()
-	for _, s := range d.Validation {
+	held, total := 0, d.trainTokens()
+	for _, s := range d.validation {
 		held += len(s) - 1
 	}
 	if held < 150 || held > 200 || total < 1000 {
 		t.Fatalf("%d tokens held out, %d to train on", held, total)
 	}
 	// Every pass shows the same tokens in another order.
-	n := int64((len(d.join(d.Train)) - 1) / o.SeqLen)
+	n := int64((len(d.join(d.train)) - 1) / o.SeqLen)
 	count := func(epoch int64) map[int32]int {
 		c := map[int32]int{}
 		for i := range n {
-			for _, id := range d.Sequence(epoch*n + i)[:o.SeqLen] {
+			for _, id := range d.sequence(epoch*n + i)[:o.SeqLen] {
 				c[id]++
 			}
 		}
 		return c
 	}
-	first := d.Sequence(0)
+	first := d.sequence(0)
 	again := append([]int32(nil), first...)
 	a, z := count(0), count(1)
 	differ := 0
@@ -430,29 +440,44 @@ func TestDataFiles(t *testing.T) {
 	if differ > 2*(o.SeqLen+1) { // at its end a pass leaves out what fills no sequence
 		t.Errorf("two passes differ in %d tokens", differ)
 	}
-	second := d.Sequence(n)
+	second := d.sequence(n)
 	if strings.Join(strings.Fields(string(runes(second))), "") == strings.Join(strings.Fields(string(runes(again))), "") {
 		t.Error("the second pass begins as the first")
 	}
-	for i, id := range d.Sequence(0) {
+	for i, id := range d.sequence(0) {
 		if id != again[i] {
 			t.Fatal("the first sequence changed")
 		}
 	}
 
+	// A file that lists its documents twice holds out the same text.
+	lines, err := os.ReadFile(b.text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twice := b.options(t)
+	twice.Data = []string{filepath.Join(t.TempDir(), "twice.jsonl")}
+	if err := os.WriteFile(twice.Data[0], append(lines, lines...), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	again2 := dataOf(t, pool, &twice, m)
+	if fmt.Sprint(again2.validation, again2.test) != fmt.Sprint(d.validation, d.test) {
+		t.Error("a file that lists its documents twice holds out other text")
+	}
+
 	// Tokens, divided at the separators, are the documents.
-	ids := d.join(append([][]int32(nil), d.Train...))
+	ids := d.join(append([][]int32(nil), d.train...))
 	path := filepath.Join(t.TempDir(), "tokens.safetensors")
 	writeTokens(t, path, safetensors.U16, ids)
 	docs, _, err := d.readFile(bg, pool, path, m.Tokenizer, m.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(docs) != len(d.Train) {
-		t.Fatalf("%d documents, want %d", len(docs), len(d.Train))
+	if len(docs) != len(d.train) {
+		t.Fatalf("%d documents, want %d", len(docs), len(d.train))
 	}
 	for i := range docs {
-		if string(runes(docs[i])) != string(runes(d.Train[i])) {
+		if string(runes(docs[i])) != string(runes(d.train[i])) {
 			t.Fatalf("document %d differs", i)
 		}
 	}

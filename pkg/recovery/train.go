@@ -61,7 +61,7 @@ func (t *trainer) step() error {
 	for at := 0; at < t.sequences; at += t.part {
 		var sequences [][]int32
 		for i := at; i < min(at+t.part, t.sequences); i++ {
-			sequences = append(sequences, t.data.Sequence(first+int64(i)))
+			sequences = append(sequences, t.data.sequence(first+int64(i)))
 		}
 		teacher := t.teach(sequences, t.loss.kl > 0)
 		for k, s := range t.students {

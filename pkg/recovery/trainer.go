@@ -28,7 +28,7 @@ const (
 type trainer struct {
 	pool     *compute.Pool
 	opts     *Options
-	data     *Data
+	data     *corpus
 	base     *infer.Model // the trainer's own view, to which the adapters are attached in turn
 	students []*student
 	loss     objective
@@ -70,7 +70,7 @@ type best struct {
 	weights []float32
 }
 
-func newTrainer(pool *compute.Pool, o *Options, data *Data, base, teacher *infer.Model, students []*student) *trainer {
+func newTrainer(pool *compute.Pool, o *Options, data *corpus, base, teacher *infer.Model, students []*student) *trainer {
 	own := *base
 	own.Blocks = slices.Clone(base.Blocks)
 	t := &trainer{pool: pool, opts: o, data: data, base: &own, students: students, loss: o.objective()}
@@ -87,7 +87,7 @@ func newTrainer(pool *compute.Pool, o *Options, data *Data, base, teacher *infer
 	t.tape = infer.NewTape(infer.TapeOptions{Recompute: o.Recompute || perSequence > 2*tapeMemory})
 	// An evaluation must not take longer than the training since the last one.
 	validation := 0
-	for _, s := range data.Validation {
+	for _, s := range data.validation {
 		validation += len(s) - 1
 	}
 	t.evalEvery = max((t.steps+evaluations-1)/evaluations, int64(4*validation/t.stepTokens()))
@@ -121,7 +121,7 @@ func (t *trainer) initialize(ctx context.Context, from *adapter.Adapter, fill bo
 func (t *trainer) initText() (text [][]int32) {
 	n := max(t.opts.InitTokens/t.opts.SeqLen, 1)
 	for i := range n {
-		text = append(text, t.data.Sequence(int64(i))[:t.opts.SeqLen])
+		text = append(text, t.data.sequence(int64(i))[:t.opts.SeqLen])
 	}
 	return text
 }
