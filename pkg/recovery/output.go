@@ -69,9 +69,15 @@ func recovered(before, after score) *float64 {
 	return &share
 }
 
-// writeAdapter stores weights, which have the layout of the student's, in a directory.
+// writeAdapter stores weights, which have the layout of the student's, in a directory. The
+// adapter names the training files and passages of this run and of the adapter that it
+// started from.
 func (r *run) writeAdapter(dir string, s *student, weights []float32) error {
-	a := &adapter.Adapter{Dir: dir, Config: *s.config, Base: r.manifest.ContentHash, Data: r.data.files, Modules: s.values(r.pool, weights)}
+	a := &adapter.Adapter{Dir: dir, Config: *s.config, Base: r.manifest.ContentHash, Modules: s.values(r.pool, weights)}
+	a.Data, a.Passages = r.data.files, r.passages
+	if r.from != nil {
+		a.Data, a.Passages = adapter.MergeFiles(r.from.Data, r.data.files), adapter.MergePassages(r.from.Passages, r.passages)
+	}
 	return adapter.Write(a, r.base.Config, r.opts.stored(), stage.WriteFileAtomic)
 }
 

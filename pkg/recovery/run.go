@@ -70,6 +70,7 @@ type run struct {
 	configs       []*adapter.Config
 	data          *corpus
 	students      []*student
+	passages      []string // of the text that this run trains on
 }
 
 // open reads and checks all input of the run.
@@ -145,6 +146,7 @@ func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (
 			return nil, err
 		}
 	}
+	r.passages = adapter.MergePassages(artifact.Passages(t.trainedOn()))
 	res := &Result{ResumedSteps: t.Step}
 	began := time.Now()
 	if err := t.run(ctx); err != nil {

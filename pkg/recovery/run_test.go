@@ -15,6 +15,7 @@ import (
 
 	"afmq/pkg/adapter"
 	"afmq/pkg/compute"
+	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
@@ -274,7 +275,12 @@ func TestFrom(t *testing.T) {
 	mustRun(t, pool, o)
 	from := filepath.Join(o.Out, "rank-2")
 	n := b.options(t)
-	n.Ranks, n.From, n.Loss, n.Teacher = nil, from, LossCE, ""
+	n.Ranks, n.From, n.Loss, n.Teacher, n.SeqLen = nil, from, LossCE, "", 32
+	// Other text than that of the first training.
+	n.Data = []string{filepath.Join(t.TempDir(), "other.jsonl")}
+	if err := os.WriteFile(n.Data[0], otherText(t, pool, b), 0o666); err != nil {
+		t.Fatal(err)
+	}
 	r := mustRun(t, pool, n)
 	a := r.Adapters[0]
 	if a.KLBefore != nil || a.Rank != 2 || a.PerplexityInit == a.PerplexityBefore {
@@ -287,11 +293,43 @@ func TestFrom(t *testing.T) {
 	if old[adapter.WeightsFile] == next[adapter.WeightsFile] {
 		t.Error("nothing was trained")
 	}
+	// The adapter of both trainings knows the text of both.
+	m, err := infer.Open(b.artifact, pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := adapter.Open(filepath.Join(n.Out, a.Path), b.artifact, m.Config, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{b.text, n.Data[0]} { // in sequences of 16 and of 32 tokens
+		c, err := eval.ReadCorpus(file, m.Tokenizer, m.Config.Separator())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x := child.Overlap(c.SHA256, c.IDs); !x.SameFile || x.Passages < 10 {
+			t.Errorf("%s: %+v", file, x)
+		}
+	}
 	wrong := n
 	wrong.Out, wrong.Ranks = filepath.Join(t.TempDir(), "out"), []int{4}
-	_, err := runOn(bg, pool, wrong)
+	_, err = runOn(bg, pool, wrong)
 	wantFault(t, err, fault.Usage)
 	wantNothing(t, wrong.Out)
+}
+
+// otherText returns documents that the demo model writes, others than those of the bench.
+func otherText(t *testing.T, pool *compute.Pool, b bench) []byte {
+	t.Helper()
+	m, err := infer.Open(b.model, pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := sampledText(m, pool, 99)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }
 
 // TestRefuses checks that what cannot be trained says why and leaves nothing.

@@ -7,6 +7,7 @@ import (
 
 	"afmq/internal/stage"
 	"afmq/pkg/adapter"
+	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 )
@@ -115,6 +116,19 @@ func (t *trainer) initialize(ctx context.Context, from *adapter.Adapter, fill bo
 		}
 	}
 	return z.run(ctx, text, fill)
+}
+
+// trainedOn returns the sequences that the run trains on, or that its init uses, each once;
+// where a sequence is shorter than a passage, all training documents.
+func (t *trainer) trainedOn() (text [][]int32) {
+	if t.opts.SeqLen < artifact.PassageTokens {
+		return t.data.train
+	}
+	n := max(t.steps*int64(t.sequences), int64(t.opts.InitTokens/t.opts.SeqLen))
+	for i := range min(n, t.data.perEpoch()) {
+		text = append(text, t.data.sequence(i))
+	}
+	return text
 }
 
 // initText returns the sequences whose moments the init uses: the first of the run.
