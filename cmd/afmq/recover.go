@@ -90,7 +90,7 @@ have the same bytes as without the interruption.`,
 	f.Float64Var(&o.Warmup, "warmup", recovery.DefaultWarmup, "`SHARE` of the steps over which the rate rises linearly; 0 for none")
 	f.Float64Var(&o.WeightDecay, "weight-decay", 0, "AdamW's weight `DECAY`")
 	f.Float64Var(&o.Clip, "clip", recovery.DefaultClip, "largest `NORM` of the gradient; 0 for no clipping")
-	f.StringVar(&o.batchTokens, "batch-tokens", strconv.Itoa(recovery.DefaultBatchTokens), "`N` tokens in a step")
+	f.StringVar(&o.batchTokens, "batch-tokens", "", "`N` tokens in a step (default: 1024, or --seq-len where that is more)")
 	f.IntVar(&o.SeqLen, "seq-len", 0, "`N` tokens in a sequence (default: min(512, max_position_embeddings))")
 	f.StringVar(&o.validation, "validation-tokens", "", "`N` tokens to hold out for validation, and as many for test (default: a tenth of the text, at most 32768)")
 	f.StringVar(&o.initTokens, "init-tokens", strconv.Itoa(recovery.DefaultInitTokens), "`N` training tokens from which --init svd computes its weights")

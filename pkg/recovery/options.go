@@ -8,30 +8,30 @@ import (
 	"afmq/pkg/progress"
 )
 
-// Init says what an adapter is before its first step.
+// Init is the choice of an adapter's initial values.
 type Init string
 
 const (
 	// InitSVD is the best low-rank approximation of the quantization error W−Ŵ, weighted
-	// by the module's inputs and by the loss's gradients at its output.
+	// by the second moments of the module's input and of the loss's gradient at its output.
 	InitSVD Init = "svd"
-	// InitPlain is the same in the Frobenius norm, which needs no text.
+	// InitPlain is the best low-rank approximation in the Frobenius norm.
 	InitPlain Init = "plain"
-	// InitZero is the standard LoRA init: A random, B zero, so that nothing changes
-	// before the first step.
+	// InitZero is the standard LoRA init: A random, B zero, so that the adapter changes
+	// nothing before the first step.
 	InitZero Init = "zero"
 )
 
-// Loss says what training makes small.
+// Loss is the choice of what training minimizes.
 type Loss string
 
 const (
 	LossKL  Loss = "kl"  // KL(teacher ‖ student)
 	LossCE  Loss = "ce"  // cross-entropy of the text
-	LossMix Loss = "mix" // a weighted sum of both
+	LossMix Loss = "mix" // Mix · KL + (1 − Mix) · cross-entropy
 )
 
-// Defaults of Options.
+// Defaults of [Options].
 const (
 	DefaultRank        = 16
 	DefaultTokens      = 2_000_000
@@ -41,62 +41,66 @@ const (
 	DefaultClip        = 1.0
 	DefaultMix         = 0.5
 	DefaultInitTokens  = 32768
-	DefaultValidation  = 32768
+	DefaultValidation  = 32768 // at most
 )
 
-// Options say which adapters are trained and how.
+// Options are the settings of [Run]. Artifact, Out and Data are required, and Teacher unless
+// Loss is LossCE with From or InitZero; the zero value of every other field is its default.
 type Options struct {
 	Artifact string // directory of the palettized base
-	Teacher  string // directory of the 16-bit checkpoint; may be empty where neither loss nor init needs one
-	Out      string // directory to be made; must not exist, or be empty
-	// Data are the files to train on: text, .jsonl with one {"text"} a line, or
-	// .safetensors with one tensor "tokens" of token ids.
+	Teacher  string // directory of the 16-bit checkpoint
+	Out      string // directory to make; it must not exist, or be empty
+	// Data are the files of text: .jsonl with one {"text": …} per line, .safetensors with one
+	// tensor "tokens" of token ids, or plain text.
 	Data []string
 
 	Ranks   []int         // one adapter each; nil for DefaultRank
-	Alpha   float64       // lora_alpha; 0 for each adapter's rank, which makes the scale 1
-	RSLoRA  bool          // scale by alpha/√rank
-	Targets []string      // kinds of projection or regular expressions for module names; nil for all
-	Pattern []RankPattern // modules of another rank
+	Alpha   float64       // PEFT's lora_alpha; 0 for each adapter's rank, which makes the scale 1
+	RSLoRA  bool          // scale by alpha/√rank instead of alpha/rank
+	Targets []string      // regular expressions for the names of the modules to adapt; nil for all projections
+	Pattern []RankPattern // modules of another rank; the last match wins
 	Init    Init          // "" for InitSVD
-	From    string        // directory of an adapter to start from; its ranks, alpha and modules are taken over
+	// From is the directory of an adapter to start from. Its rank, alpha and modules are
+	// kept; the six fields above must be zero.
+	From string
 
 	Loss        Loss    // "" for LossKL
-	Mix         float64 // share of the divergence in LossMix; 0 for DefaultMix
+	Mix         float64 // share of the divergence in LossMix, in (0, 1]; 0 for DefaultMix
 	Temperature float64 // divides both models' logits in the divergence; 0 for 1
 
-	Tokens      int64   // budget for each adapter; 0 for DefaultTokens
+	Tokens      int64   // tokens to train each adapter on; 0 for DefaultTokens
 	SeqLen      int     // tokens in a sequence; 0 for min(512, max_position_embeddings)
-	BatchTokens int     // tokens in a step; 0 for DefaultBatchTokens
-	Rate        float64 // highest learning rate; 0 for DefaultRate
-	Warmup      float64 // share of the steps over which the rate rises; it then falls as a cosine to zero; 0 for DefaultWarmup, negative for none
-	WeightDecay float64 //
+	BatchTokens int     // tokens in a step; 0 for DefaultBatchTokens, or SeqLen where that is more
+	Rate        float64 // peak learning rate; 0 for DefaultRate
+	Warmup      float64 // share of the steps over which the rate rises linearly, before it falls as a cosine; 0 for DefaultWarmup, negative for none
+	WeightDecay float64 // of AdamW
 	Clip        float64 // largest norm of the gradient; 0 for DefaultClip, negative for no limit
-	Seed        int64   // order of the data, what is held out, and the random numbers of an init
-	// Validation is the number of tokens held out to choose the checkpoint, and again of those
-	// held out for test; 0 for a tenth of the text, at most DefaultValidation.
-	Validation   int
-	InitTokens   int  // training tokens that InitSVD looks at; 0 for DefaultInitTokens
-	Recompute    bool // keep only the layers' inputs and run each forward again in the backward pass
-	Float32      bool // store adapters in F32 instead of F16
-	AllowUnbound bool // let From be an adapter that does not name its base
-	AllowTeacher bool // let Teacher be a model that the artifact was not made from
+	Seed        int64   // of the order of the text, what is held out, and the random numbers of an init
+	// Validation is the number of tokens to hold out for validation, and as many for test; 0
+	// for a tenth of the text, at most DefaultValidation.
+	Validation int
+	InitTokens int  // training tokens from which InitSVD computes its weights; 0 for DefaultInitTokens
+	Recompute  bool // recompute each layer in the backward pass: less memory, more time, the same bytes
+	Float32    bool // store adapters in F32 instead of F16
 
-	// Compute is the arithmetic of the models' products. The init, the gradients of the
-	// adapters and the optimizer stay in float32.
+	AllowUnbound bool // accept a From that does not name the artifact it was trained on
+	AllowTeacher bool // accept a Teacher other than the model that the artifact was made from
+
+	// Compute is the arithmetic of the models' products; the zero value is float32. The init,
+	// the gradients of the adapters and the optimizer are always in float32.
 	Compute compute.Arithmetic
 
 	Restart     bool              // discard the state of an interrupted run
 	Pool        *compute.Pool     // nil for Threads workers of its own
 	Threads     int               // where Pool is nil; 0 for all cores
 	Progress    progress.Reporter // nil for progress.Silent
-	ToolVersion string            // version of the calling program; a saved state of another version is refused; may be empty
+	ToolVersion string            // version of the calling program, recorded and part of the job's identity; may be empty
 }
 
-// check fills in the defaults. Errors are fault.Usage.
+// check fills in the defaults that need no model. Errors are fault.Usage.
 func (o *Options) check() error {
 	if o.From != "" && (len(o.Ranks) > 0 || o.Alpha != 0 || o.RSLoRA || len(o.Targets) > 0 || len(o.Pattern) > 0 || o.Init != "") {
-		return fault.Usagef("rank, alpha, targets and init are those of the adapter to start from")
+		return fault.Usagef("an adapter to start from has a rank, alpha and modules of its own; give no rank, alpha, targets or init")
 	}
 	if len(o.Ranks) == 0 {
 		o.Ranks = []int{DefaultRank}
@@ -106,7 +110,6 @@ func (o *Options) check() error {
 			*v = d
 		}
 	}
-	def(&o.BatchTokens, DefaultBatchTokens)
 	def(&o.InitTokens, DefaultInitTokens)
 	if o.Tokens == 0 {
 		o.Tokens = DefaultTokens
@@ -137,7 +140,7 @@ func (o *Options) check() error {
 	}
 	for i, r := range o.Ranks {
 		if r < 1 || slices.Contains(o.Ranks[:i], r) {
-			return fault.Usagef("ranks %v: each is a positive number, given once", o.Ranks)
+			return fault.Usagef("ranks %v: expected distinct positive numbers", o.Ranks)
 		}
 	}
 	switch {
@@ -154,26 +157,27 @@ func (o *Options) check() error {
 	case o.Teacher == "" && o.From == "" && o.Init != InitZero:
 		return fault.Usagef("init %s needs the teacher's weights", o.Init)
 	case !(o.Alpha >= 0) || !finite(o.Alpha):
-		return fault.Usagef("alpha %v is no positive number", o.Alpha)
+		return fault.Usagef("alpha %v: expected a positive number", o.Alpha)
 	case !(o.Mix > 0 && o.Mix <= 1):
-		return fault.Usagef("mix %v does not lie between 0 and 1", o.Mix)
+		return fault.Usagef("mix %v: expected a number above 0 and at most 1", o.Mix)
 	case !(o.Temperature > 0) || o.Temperature > 100:
-		return fault.Usagef("temperature %v does not lie between 0 and 100", o.Temperature)
-	case o.Tokens < 1 || o.BatchTokens < 1 || o.SeqLen < 0 || o.InitTokens < 1 || o.Validation < 0:
-		return fault.Usagef("numbers of tokens are positive")
+		return fault.Usagef("temperature %v: expected a number above 0 and at most 100", o.Temperature)
+	case o.Tokens < 1 || o.BatchTokens < 0 || o.SeqLen < 0 || o.InitTokens < 1 || o.Validation < 0:
+		return fault.Usagef("numbers of tokens must be positive")
 	case !(o.Rate > 0) || !finite(o.Rate):
-		return fault.Usagef("learning rate %v is no positive number", o.Rate)
+		return fault.Usagef("learning rate %v: expected a positive number", o.Rate)
 	case !(o.Warmup < 1) || !finite(o.Warmup):
 		return fault.Usagef("warm-up of %v: expected a share of the steps below 1", o.Warmup)
 	case !(o.WeightDecay >= 0) || !finite(o.WeightDecay):
-		return fault.Usagef("weight decay %v is negative", o.WeightDecay)
+		return fault.Usagef("weight decay %v: expected a number of at least 0", o.WeightDecay)
 	case !finite(o.Clip):
 		return fault.Usagef("gradient clipping at %v: expected a norm", o.Clip)
 	}
 	return nil
 }
 
-// sequence fills in the length of a sequence and checks it against the models.
+// sequence fills in the sizes of a sequence and of a step and checks them against the model,
+// which takes so many positions.
 func (o *Options) sequence(positions int) error {
 	if o.SeqLen == 0 {
 		o.SeqLen = min(512, positions)
@@ -181,8 +185,11 @@ func (o *Options) sequence(positions int) error {
 	if o.SeqLen < 2 || o.SeqLen > positions {
 		return fault.Usagef("sequences of %d tokens; the model takes 2 to %d (max_position_embeddings)", o.SeqLen, positions)
 	}
+	if o.BatchTokens == 0 {
+		o.BatchTokens = max(DefaultBatchTokens, o.SeqLen)
+	}
 	if o.BatchTokens < o.SeqLen {
-		return fault.Usagef("a step of %d tokens is less than one sequence of %d", o.BatchTokens, o.SeqLen)
+		return fault.Usagef("a step of %d tokens holds no sequence of %d", o.BatchTokens, o.SeqLen)
 	}
 	return nil
 }

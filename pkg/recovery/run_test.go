@@ -358,7 +358,7 @@ func TestRefuses(t *testing.T) {
 		"twice":           {func(o *Options) { o.Data = append(o.Data, o.Data[0]) }, fault.Usage, "given twice"},
 		"rank":            {func(o *Options) { o.Ranks = []int{65} }, fault.Usage, "rank 65 is more than"},
 		"targets":         {func(o *Options) { o.Targets = []string{"lm_head"} }, fault.Usage, "matches no projection"},
-		"pattern":         {func(o *Options) { o.Pattern = []RankPattern{{"nowhere", 3}} }, fault.Usage, "matches no module"},
+		"pattern":         {func(o *Options) { o.Pattern = []RankPattern{{"nowhere", 3}} }, fault.Usage, "matches no adapted module"},
 		"sequence":        {func(o *Options) { o.SeqLen = 1 << 20; o.BatchTokens = 1 << 20 }, fault.Usage, "max_position_embeddings"},
 		"from nowhere":    {func(o *Options) { o.Ranks, o.From = nil, "nowhere" }, fault.Input, "nowhere"},
 		"rate":            {func(o *Options) { o.Rate = math.NaN() }, fault.Usage, "learning rate"},

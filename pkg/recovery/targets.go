@@ -11,13 +11,13 @@ import (
 	"afmq/pkg/model"
 )
 
-// RankPattern gives the modules whose name Pattern matches another rank.
+// RankPattern sets the rank of the modules whose names the regular expression Pattern matches.
 type RankPattern struct {
 	Pattern string `json:"pattern"`
 	Rank    int    `json:"rank"`
 }
 
-// ParseRankPattern reads "REGEX=RANK"; the last equals sign divides.
+// ParseRankPattern reads "REGEX=RANK", divided at the last equals sign. Errors are fault.Usage.
 func ParseRankPattern(s string) (RankPattern, error) {
 	i := strings.LastIndexByte(s, '=')
 	if i <= 0 {
@@ -66,12 +66,12 @@ func (o *Options) configs(cfg *model.Config) ([]*adapter.Config, error) {
 				}
 			}
 			if !hit {
-				return nil, fault.Usagef("rank pattern %q matches no module that is adapted", p.Pattern)
+				return nil, fault.Usagef("rank pattern %q matches no adapted module", p.Pattern)
 			}
 		}
 		for _, m := range modules {
 			if r, most := c.RankOf(m), slices.Min(shapes[m]); r > most {
-				return nil, fault.Usagef("rank %d is more than %s can have, which is %d", r, m, most)
+				return nil, fault.Usagef("rank %d is more than %s can have: %d", r, m, most)
 			}
 		}
 		out = append(out, c)
@@ -79,7 +79,7 @@ func (o *Options) configs(cfg *model.Config) ([]*adapter.Config, error) {
 	return out, nil
 }
 
-// modules returns the projections that Targets choose, in canonical order.
+// modules returns the names of the projections that Targets select, in the model's order.
 func (o *Options) modules(cfg *model.Config) ([]string, error) {
 	var patterns []*regexp.Regexp
 	for _, t := range o.Targets {
