@@ -59,7 +59,6 @@ type splitter struct {
 	tokens     int // to hold out for validation, and as many for test
 	block, gap int
 	units      []unit
-	distinct   int // tokens, each distinct unit counted once
 }
 
 // splitDocuments divides documents. tokens is the number of tokens to hold out for
