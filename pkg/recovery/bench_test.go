@@ -47,7 +47,7 @@ func BenchmarkSplit(b *testing.B) {
 			}
 			var s *split
 			for b.Loop() {
-				if s, _, err = splitDocuments(file, documents, 0, 0, 256); err != nil {
+				if s, _, err = splitDocuments(documents, splitOptions{file: file, seqLen: 256}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"afmq/pkg/adapter"
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
@@ -39,8 +40,9 @@ func (c *corpus) trainTokens() (n int) {
 
 // readData reads the files, encodes every document separately and divides them into training,
 // validation and test text. It sets o.Validation to the number of tokens asked of the latter
-// two.
-func readData(ctx context.Context, pool *compute.Pool, o *Options, t *tokenizer.Tokenizer, cfg *model.Config) (*corpus, error) {
+// two. from is the adapter that training starts from, or nil: no document with a passage that
+// it was trained on is held out.
+func readData(ctx context.Context, pool *compute.Pool, o *Options, t *tokenizer.Tokenizer, cfg *model.Config, from *adapter.Adapter) (*corpus, error) {
 	c := &corpus{seqLen: o.SeqLen, separator: cfg.Separator(), seed: o.Seed, epoch: -1}
 	var documents [][]int32
 	for _, file := range o.Data {
@@ -57,7 +59,11 @@ func readData(ctx context.Context, pool *compute.Pool, o *Options, t *tokenizer.
 	if c.separator < 0 && len(documents) > 1 {
 		return nil, fault.Inputf(o.Data[0], "documents are separated by an end-of-sequence token, and the model's config.json names none")
 	}
-	parts, heldOut, err := splitDocuments(o.Data[0], documents, o.Seed, o.Validation, o.SeqLen)
+	so := splitOptions{file: o.Data[0], seed: o.Seed, tokens: o.Validation, seqLen: o.SeqLen}
+	if from != nil {
+		so.known = func(ids []int32) bool { return from.Overlap("", ids).Passages > 0 }
+	}
+	parts, heldOut, err := splitDocuments(documents, so)
 	if err != nil {
 		return nil, err
 	}

@@ -114,7 +114,7 @@ func (r *run) open(ctx context.Context) (err error) {
 		r.configs = []*adapter.Config{&r.from.Config}
 		o.Ranks = []int{r.from.Config.Rank}
 	}
-	if r.data, err = readData(ctx, r.pool, o, r.base.Tokenizer, r.base.Config); err != nil {
+	if r.data, err = readData(ctx, r.pool, o, r.base.Tokenizer, r.base.Config, r.from); err != nil {
 		return err
 	}
 	for _, c := range r.configs {

@@ -3,23 +3,17 @@ package recovery
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"afmq/pkg/adapter"
 	"afmq/pkg/compute"
-	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
-	"afmq/pkg/safetensors"
 )
 
 // runOn runs on a pool.
@@ -92,20 +86,6 @@ func TestRunRecovers(t *testing.T) {
 	}
 }
 
-func dataOf(t testing.TB, pool *compute.Pool, o *Options, m *infer.Model) *corpus {
-	t.Helper()
-	c := *o
-	if err := c.check(); err != nil {
-		t.Fatal(err)
-	}
-	d, err := readData(bg, pool, &c, m.Tokenizer, m.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	*o = c
-	return d
-}
-
 // TestSameBytes holds runs of one job together: on other threads, with every layer run
 // forward again in the backward pass, and a rank alone or beside others.
 func TestSameBytes(t *testing.T) {
@@ -126,117 +106,6 @@ func TestSameBytes(t *testing.T) {
 	if contents(t, alone.Out)[name] != want[name] {
 		t.Error("rank 5 beside rank 2 differs from rank 5 alone")
 	}
-}
-
-// TestResume cancels a run after every step and more than once, before the look at the
-// held-out text that follows each and after it, and holds the result to that of a run that
-// was left alone.
-func TestResume(t *testing.T) {
-	for _, validation := range []int{16, 200} { // tokens: a look after every step, or none but the last
-		t.Run(strconv.Itoa(validation), func(t *testing.T) { resume(t, validation) })
-	}
-}
-
-func resume(t *testing.T, validation int) {
-	b, pool := newBench(t), newPool(t, 2)
-	o := b.options(t)
-	o.Validation = validation
-	mustRun(t, pool, o)
-	want := contents(t, o.Out)
-	for n := 1; n < 6; n++ {
-		c := o
-		c.Out = filepath.Join(t.TempDir(), "out")
-		// A step whose look was cut off is made again, so every run has to make one more.
-		for made := 0; made < 5; made += n {
-			ctx, cancel := context.WithCancel(bg)
-			steps := min(n, 5-made)
-			if validation == 16 && made+steps < 5 {
-				steps++
-			}
-			c.Progress = &stopAt{steps: steps, cancel: cancel}
-			if _, err := runOn(ctx, pool, c); !errors.Is(err, context.Canceled) {
-				t.Fatalf("cancelled after %d: %v", n, err)
-			}
-			cancel()
-			if _, err := os.Stat(c.Out); err == nil {
-				t.Fatal("the output is there after a cancelled run")
-			}
-		}
-		c.Progress = nil
-		r := mustRun(t, pool, c)
-		if want := int64(5); validation == 16 && r.ResumedSteps != want-1 || validation != 16 && r.ResumedSteps != want {
-			t.Errorf("in steps of %d: %d steps were taken over", n, r.ResumedSteps)
-		}
-		sameContents(t, contents(t, c.Out), want)
-	}
-}
-
-// TestResumeRefuses checks that the state of another job is left alone, with the
-// difference named, and that a state that somebody damaged is not trained on.
-func TestResumeRefuses(t *testing.T) {
-	b, pool := newBench(t), newPool(t, 2)
-	o := b.options(t)
-	ctx, cancel := context.WithCancel(bg)
-	o.Progress = &stopAt{steps: 2, cancel: cancel}
-	if _, err := runOn(ctx, pool, o); !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-	o.Progress = nil
-	other := o
-	other.Rate = 1e-4
-	_, err := runOn(bg, pool, other)
-	wantFault(t, err, fault.Input, "rate was 0.002 and is now 0.0001")
-	other = o
-	other.Ranks = []int{3}
-	_, err = runOn(bg, pool, other)
-	wantFault(t, err, fault.Input, "ranks was [2] and is now [3]")
-
-	state := filepath.Join(filepath.Dir(o.Out), ".out.afmq", "state", stateFile)
-	data, err := os.ReadFile(state)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(state, []byte(strings.Replace(string(data), "rank-2.weights", "rank-9.weights", 1)), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	_, err = runOn(bg, pool, o)
-	wantFault(t, err, fault.Input, "rank-2.weights")
-	// One digit of a score, and of a metric.
-	damage := func(path, number string) {
-		t.Helper()
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		i := strings.Index(string(text), number)
-		if i < 0 {
-			t.Fatalf("%s does not hold %s", path, number)
-		}
-		edited := slices.Clone(text)
-		i += len(number)
-		edited[i] = '0' + (edited[i]-'0'+1)%10
-		if err := os.WriteFile(path, edited, 0o666); err != nil {
-			t.Fatal(err)
-		}
-		_, err = runOn(bg, pool, o)
-		wantFault(t, err, fault.Input, "was changed after the run saved it")
-		if err := os.WriteFile(path, text, 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(state, data, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	damage(state, `"kl\":0.`)
-	damage(filepath.Join(filepath.Dir(o.Out), ".out.afmq", "journal.jsonl"), `"loss":0.`)
-	// One bit of one value.
-	flipLastByte(t, state)
-	_, err = runOn(bg, pool, o)
-	wantFault(t, err, fault.Input, "was changed after the run saved it")
-	if err := os.WriteFile(state, data, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	mustRun(t, pool, o)
 }
 
 // TestNonFiniteLoss checks that a run that leaves the numbers stops as unexpected, and
@@ -264,127 +133,6 @@ func TestNonFiniteLoss(t *testing.T) {
 	}
 	if _, err := adapter.Open(filepath.Join(filepath.Dir(state), "rank-2"), b.artifact, cfg, false); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestFrom starts an application's adapter from a recovery adapter, without a teacher.
-func TestFrom(t *testing.T) {
-	b, pool := newBench(t), newPool(t, 2)
-	o := b.options(t)
-	o.Alpha, o.Pattern, o.Targets, o.RSLoRA = 3, []RankPattern{{"down_proj", 3}}, []string{"mlp"}, true
-	mustRun(t, pool, o)
-	from := filepath.Join(o.Out, "rank-2")
-	n := b.options(t)
-	n.Ranks, n.From, n.Loss, n.Teacher, n.SeqLen = nil, from, LossCE, "", 32
-	// Other text than that of the first training.
-	n.Data = []string{filepath.Join(t.TempDir(), "other.jsonl")}
-	if err := os.WriteFile(n.Data[0], otherText(t, pool, b), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	r := mustRun(t, pool, n)
-	a := r.Adapters[0]
-	if a.KLBefore != nil || a.Rank != 2 || a.PerplexityInit == a.PerplexityBefore {
-		t.Errorf("%+v", a)
-	}
-	old, next := contents(t, from), contents(t, filepath.Join(n.Out, a.Last))
-	if old[adapter.ConfigFile] != next[adapter.ConfigFile] {
-		t.Errorf("the configuration changed:\n%s\n%s", old[adapter.ConfigFile], next[adapter.ConfigFile])
-	}
-	if old[adapter.WeightsFile] == next[adapter.WeightsFile] {
-		t.Error("nothing was trained")
-	}
-	// The adapter of both trainings knows the text of both.
-	m, err := infer.Open(b.artifact, pool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	child, err := adapter.Open(filepath.Join(n.Out, a.Path), b.artifact, m.Config, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range []string{b.text, n.Data[0]} { // in sequences of 16 and of 32 tokens
-		c, err := eval.ReadCorpus(file, m.Tokenizer, m.Config.Separator())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if x := child.Overlap(c.SHA256, c.IDs); !x.SameFile || x.Passages < 10 {
-			t.Errorf("%s: %+v", file, x)
-		}
-	}
-	wrong := n
-	wrong.Out, wrong.Ranks = filepath.Join(t.TempDir(), "out"), []int{4}
-	_, err = runOn(bg, pool, wrong)
-	wantFault(t, err, fault.Usage)
-	wantNothing(t, wrong.Out)
-}
-
-// otherText returns documents that the demo model writes, others than those of the bench.
-func otherText(t *testing.T, pool *compute.Pool, b bench) []byte {
-	t.Helper()
-	m, err := infer.Open(b.model, pool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := sampledText(m, pool, 99)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
-// TestRefuses checks that what cannot be trained says why and leaves nothing.
-func TestRefuses(t *testing.T) {
-	b, pool := newBench(t), newPool(t, 2)
-	short := filepath.Join(t.TempDir(), "short.txt")
-	if err := os.WriteFile(short, []byte("Too little."), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	other := filepath.Join(t.TempDir(), "other")
-	if err := os.CopyFS(other, os.DirFS(b.model)); err != nil {
-		t.Fatal(err)
-	}
-	flipLastByte(t, filepath.Join(other, "model.safetensors"))
-	for name, c := range map[string]struct {
-		change func(o *Options)
-		kind   fault.Kind
-		part   string
-	}{
-		"no artifact":     {func(o *Options) { o.Artifact = b.model }, fault.Input, "is not an artifact"},
-		"no directory":    {func(o *Options) { o.Artifact = "missing" }, fault.Input, "missing"},
-		"another teacher": {func(o *Options) { o.Teacher = other }, fault.Input, "is not that of the checkpoint"},
-		"no teacher":      {func(o *Options) { o.Teacher = "" }, fault.Usage, "needs a teacher"},
-		"no weights":      {func(o *Options) { o.Teacher, o.Loss = "", LossCE }, fault.Usage, "needs the teacher's weights"},
-		"short":           {func(o *Options) { o.Data = []string{short} }, fault.Input, "short.txt"},
-		"twice":           {func(o *Options) { o.Data = append(o.Data, o.Data[0]) }, fault.Usage, "given twice"},
-		"rank":            {func(o *Options) { o.Ranks = []int{65} }, fault.Usage, "rank 65 is more than"},
-		"targets":         {func(o *Options) { o.Targets = []string{"lm_head"} }, fault.Usage, "matches no projection"},
-		"pattern":         {func(o *Options) { o.Pattern = []RankPattern{{"nowhere", 3}} }, fault.Usage, "matches no adapted module"},
-		"sequence":        {func(o *Options) { o.SeqLen = 1 << 20; o.BatchTokens = 1 << 20 }, fault.Usage, "max_position_embeddings"},
-		"from nowhere":    {func(o *Options) { o.Ranks, o.From = nil, "nowhere" }, fault.Input, "nowhere"},
-		"rate":            {func(o *Options) { o.Rate = math.NaN() }, fault.Usage, "learning rate"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := b.options(t)
-			c.change(&o)
-			_, err := runOn(bg, pool, o)
-			wantFault(t, err, c.kind, c.part)
-			wantNothing(t, o.Out)
-		})
-	}
-	o := b.options(t)
-	o.Teacher, o.AllowTeacher = other, true
-	mustRun(t, pool, o)
-}
-
-func flipLastByte(t testing.TB, path string) {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data[len(data)-2] ^= 1
-	if err := os.WriteFile(path, data, 0o666); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -419,130 +167,5 @@ func TestMetrics(t *testing.T) {
 	}
 	if steps != 2*int(r.Steps) || looks < 4 {
 		t.Errorf("%d lines of steps, %d of looks", steps, looks)
-	}
-}
-
-// TestRate checks the schedule's ends and that it has one summit.
-func TestRate(t *testing.T) {
-	const steps = 100
-	last := 0.0
-	for i := int64(1); i <= steps; i++ {
-		r := learningRate(i, steps, 2, 0.1)
-		if r <= 0 || r > 2 || (i <= 10) != (r > last) && i != 11 {
-			t.Errorf("step %d: %v after %v", i, r, last)
-		}
-		last = r
-	}
-	if learningRate(10, steps, 2, 0.1) != 2 || last > 0.01 || learningRate(1, 1, 2, 0) <= 0 {
-		t.Errorf("summit %v, end %v", learningRate(10, steps, 2, 0.1), last)
-	}
-}
-
-// TestDataFiles checks that a text, its lines as JSON and its tokens are the same data
-// where they should be, and that the split and the order hold what they promise.
-func TestDataFiles(t *testing.T) {
-	b, pool := newBench(t), newPool(t, 2)
-	m, err := infer.Open(b.model, pool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := b.options(t)
-	d := dataOf(t, pool, &o, m)
-	held, total := 0, d.trainTokens()
-	for _, s := range d.validation {
-		held += len(s) - 1
-	}
-	if held < 150 || held > 200 || total < 1000 {
-		t.Fatalf("%d tokens held out, %d to train on", held, total)
-	}
-	// Every pass shows the same tokens in another order.
-	n := int64((len(d.join(d.train)) - 1) / o.SeqLen)
-	count := func(epoch int64) map[int32]int {
-		c := map[int32]int{}
-		for i := range n {
-			for _, id := range d.sequence(epoch*n + i)[:o.SeqLen] {
-				c[id]++
-			}
-		}
-		return c
-	}
-	first := d.sequence(0)
-	again := append([]int32(nil), first...)
-	a, z := count(0), count(1)
-	differ := 0
-	for id, k := range a {
-		if z[id] != k {
-			differ++
-		}
-	}
-	if differ > 2*(o.SeqLen+1) { // at its end a pass leaves out what fills no sequence
-		t.Errorf("two passes differ in %d tokens", differ)
-	}
-	second := d.sequence(n)
-	if strings.Join(strings.Fields(string(runes(second))), "") == strings.Join(strings.Fields(string(runes(again))), "") {
-		t.Error("the second pass begins as the first")
-	}
-	for i, id := range d.sequence(0) {
-		if id != again[i] {
-			t.Fatal("the first sequence changed")
-		}
-	}
-
-	// A file that lists its documents twice holds out the same text.
-	lines, err := os.ReadFile(b.text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	twice := b.options(t)
-	twice.Data = []string{filepath.Join(t.TempDir(), "twice.jsonl")}
-	if err := os.WriteFile(twice.Data[0], append(lines, lines...), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	again2 := dataOf(t, pool, &twice, m)
-	if fmt.Sprint(again2.validation, again2.test) != fmt.Sprint(d.validation, d.test) {
-		t.Error("a file that lists its documents twice holds out other text")
-	}
-
-	// Tokens, divided at the separators, are the documents.
-	ids := d.join(append([][]int32(nil), d.train...))
-	path := filepath.Join(t.TempDir(), "tokens.safetensors")
-	writeTokens(t, path, safetensors.U16, ids)
-	docs, _, err := d.readFile(bg, pool, path, m.Tokenizer, m.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(docs) != len(d.train) {
-		t.Fatalf("%d documents, want %d", len(docs), len(d.train))
-	}
-	for i := range docs {
-		if string(runes(docs[i])) != string(runes(d.train[i])) {
-			t.Fatalf("document %d differs", i)
-		}
-	}
-	writeTokens(t, path, safetensors.I32, []int32{1, 2, -1})
-	_, _, err = d.readFile(bg, pool, path, m.Tokenizer, m.Config)
-	wantFault(t, err, fault.Input, "index 2")
-}
-
-func runes(ids []int32) []rune { return []rune(string(ids)) }
-
-func writeTokens(t testing.TB, path string, dtype safetensors.DType, ids []int32) {
-	t.Helper()
-	w, err := safetensors.Create(path, []safetensors.Info{{Name: tokensTensor, DType: dtype, Shape: []int{len(ids)}}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var data []byte
-	for _, id := range ids {
-		data = append(data, byte(id), byte(id>>8))
-		if dtype == safetensors.I32 {
-			data = append(data, byte(id>>16), byte(id>>24))
-		}
-	}
-	if err := w.Append(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -55,17 +55,26 @@ type split struct {
 // duplicates in the validation text, and training text that nearly repeats either is left
 // out; see [shingleIndex].
 type splitter struct {
-	seed       int64
-	tokens     int // to hold out for validation, and as many for test
+	splitOptions
 	block, gap int
 	units      []unit
 }
 
-// splitDocuments divides documents. tokens is the number of tokens to hold out for
-// validation, and as many for test, 0 for the default; the number used is returned. Errors
-// name file and are fault.Input.
-func splitDocuments(file string, documents [][]int32, seed int64, tokens, seqLen int) (*split, int, error) {
-	s := &splitter{seed: seed}
+// splitOptions are the settings of a split.
+type splitOptions struct {
+	file   string // that errors name
+	seed   int64
+	tokens int // to hold out for validation, and as many for test; 0 for the default
+	seqLen int
+	// known reports whether the model was trained on a text before, which then is not held
+	// out; nil for never.
+	known func(ids []int32) bool
+}
+
+// splitDocuments divides documents, and returns the number of tokens that it was to hold out.
+// Errors are fault.Input.
+func splitDocuments(documents [][]int32, o splitOptions) (*split, int, error) {
+	s := &splitter{splitOptions: o}
 	total := 0
 	seen := map[[sha256.Size]byte]bool{}
 	for _, d := range documents {
@@ -74,22 +83,21 @@ func splitDocuments(file string, documents [][]int32, seed int64, tokens, seqLen
 			total += len(d)
 		}
 	}
-	if tokens == 0 {
-		tokens = min(DefaultValidation, int(heldOutShare*float64(total)))
-		if tokens < minHeldOut {
-			return nil, 0, fault.Inputf(file, "holds %d tokens of distinct text; at least %d are needed, of which a tenth is held out for validation and a tenth for test",
+	if s.tokens == 0 {
+		s.tokens = min(DefaultValidation, int(heldOutShare*float64(total)))
+		if s.tokens < minHeldOut {
+			return nil, 0, fault.Inputf(s.file, "holds %d tokens of distinct text; at least %d are needed, of which a tenth is held out for validation and a tenth for test",
 				total, int(minHeldOut/heldOutShare)).WithHint("give more text")
 		}
 	}
-	s.tokens = tokens
-	if total < 4*tokens {
-		return nil, 0, fault.Inputf(file, "holds %d tokens of distinct text; holding out %d for validation and %d for test takes at least %d", total, tokens, tokens, 4*tokens).
+	if total < 4*s.tokens {
+		return nil, 0, fault.Inputf(s.file, "holds %d tokens of distinct text; holding out %d for validation and %d for test takes at least %d", total, s.tokens, s.tokens, 4*s.tokens).
 			WithHint("give more text, or hold out less with --validation-tokens")
 	}
-	s.block = max(tokens/heldOutBlocks, min(4*seqLen, max(tokens, 64)))
-	s.gap = min(seqLen, s.block/4)
+	s.block = max(s.tokens/heldOutBlocks, min(4*s.seqLen, max(s.tokens, 64)))
+	s.gap = min(s.seqLen, s.block/4)
 	s.cut(documents)
-	if err := s.draw(file, total); err != nil {
+	if err := s.draw(total); err != nil {
 		return nil, 0, err
 	}
 	out := s.collect()
@@ -101,7 +109,7 @@ func splitDocuments(file string, documents [][]int32, seed int64, tokens, seqLen
 			out.excluded -= len(d)
 		}
 	}
-	return out, tokens, nil
+	return out, s.tokens, nil
 }
 
 // key identifies a text of this seed by its content.
@@ -128,7 +136,7 @@ func (s *splitter) cut(documents [][]int32) {
 }
 
 // draw assigns a purpose to every unit.
-func (s *splitter) draw(file string, total int) error {
+func (s *splitter) draw(total int) error {
 	order := make([]int, len(s.units))
 	for i := range order {
 		order[i] = i
@@ -149,13 +157,16 @@ func (s *splitter) draw(file string, total int) error {
 			if u.use != forTraining || 2*(held+len(u.ids)) > total || use == forTest && (s.besideHeldOut(i) || scored.near(u.ids)) {
 				continue
 			}
+			if s.known != nil && s.known(u.ids) {
+				continue
+			}
 			u.use = use
 			drawn = append(drawn, i)
 			have, held = have+len(u.ids), held+len(u.ids)
 		}
 		if have < s.tokens {
 			name := map[purpose]string{forValidation: "validation", forTest: "test"}[use]
-			return fault.Inputf(file, "only %d of %d tokens can be held out for %s: the text has %d tokens in %d distinct documents or blocks, and what nearly repeats held-out text does not count", have, s.tokens, name, total, len(order)).
+			return fault.Inputf(s.file, "only %d of %d tokens can be held out for %s: the text has %d tokens in %d distinct documents or blocks, of which those that nearly repeat others, and those that --from was trained on, do not count", have, s.tokens, name, total, len(order)).
 				WithHint("give more text, or hold out less with --validation-tokens")
 		}
 		for _, i := range drawn {

@@ -29,7 +29,7 @@ func randomIDs(rng *rand.Rand, n int) []int32 {
 
 func mustSplit(t *testing.T, documents [][]int32, seed int64, tokens, seqLen int) *split {
 	t.Helper()
-	s, _, err := splitDocuments("data", documents, seed, tokens, seqLen)
+	s, _, err := splitDocuments(documents, splitOptions{file: "data", seed: seed, tokens: tokens, seqLen: seqLen})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,6 +215,27 @@ func TestSplitOfOneText(t *testing.T) {
 	}
 }
 
+// What the model was trained on before is not held out.
+func TestSplitOfKnownText(t *testing.T) {
+	documents := stories(100, 6)
+	known := map[string]bool{}
+	for _, d := range documents[:60] {
+		known[fmt.Sprint(d)] = true
+	}
+	s, _, err := splitDocuments(documents, splitOptions{seed: 2, tokens: 1000, seqLen: 64, known: func(ids []int32) bool { return known[fmt.Sprint(ids)] }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range slices.Concat(s.validation, s.test) {
+		if known[fmt.Sprint(d)] {
+			t.Error("a known document is held out")
+		}
+	}
+	if total(s.validation) < 1000 || total(s.test) < 1000 {
+		t.Errorf("%d and %d tokens", total(s.validation), total(s.test))
+	}
+}
+
 // Too little text is an error that says how much is needed.
 func TestSplitOfLittleText(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -227,13 +248,13 @@ func TestSplitOfLittleText(t *testing.T) {
 		"one, repeated":   {slices.Repeat(stories(1, 1), 100), 0, "at least 1280 are needed"},
 		"nearly the same": {nearlySame(40), 0, "can be held out for test"},
 	} {
-		_, _, err := splitDocuments("few.jsonl", c.documents, 0, c.tokens, 16)
+		_, _, err := splitDocuments(c.documents, splitOptions{file: "few.jsonl", tokens: c.tokens, seqLen: 16})
 		wantFault(t, err, fault.Input, "few.jsonl", c.part)
 		if strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: more than one line", name)
 		}
 	}
-	s, tokens, err := splitDocuments("data", stories(14, 1), 0, 0, 16)
+	s, tokens, err := splitDocuments(stories(14, 1), splitOptions{file: "data", seqLen: 16})
 	if err != nil || tokens < minHeldOut || tokens > total(s.train)/4 {
 		t.Errorf("%d tokens held out, %v", tokens, err)
 	}
