@@ -115,55 +115,18 @@ func (o *recoverOptions) options(cmd *cobra.Command, a *app, artifact string) (r
 	if r.Compute, err = o.compute.choose(false); err != nil {
 		return r, err
 	}
-	changed := cmd.Flags().Changed
-	counts := []struct {
-		flag, text string
-		set        func(int64)
-	}{
-		{"tokens", o.tokens, func(n int64) { r.Tokens = n }},
-		{"batch-tokens", o.batchTokens, func(n int64) { r.BatchTokens = int(n) }},
-		{"validation-tokens", o.validation, func(n int64) { r.Validation = int(n) }},
-		{"init-tokens", o.initTokens, func(n int64) { r.InitTokens = int(n) }},
+	if err := o.checkFlags(cmd); err != nil {
+		return r, err
 	}
-	for _, c := range counts {
-		if c.text == "" {
-			continue // the library's default
-		}
-		n, err := parseCount(c.flag, c.text)
-		if err != nil {
-			return r, err
-		}
-		if n > 1<<40 || c.flag != "tokens" && n > 1<<30 {
-			return r, fault.Usagef("--%s %s is out of range", c.flag, c.text)
-		}
-		c.set(n)
+	if err := o.counts(&r); err != nil {
+		return r, err
 	}
-	for _, f := range []struct {
-		name  string
-		value *float64
-	}{{"warmup", &r.Warmup}, {"clip", &r.Clip}} {
-		if *f.value < 0 {
-			return r, fault.Usagef("--%s %v is negative", f.name, *f.value)
-		}
-		if *f.value == 0 { // which the library takes for its default
-			*f.value = -1
+	for _, v := range []*float64{&r.Warmup, &r.Clip} {
+		if *v == 0 { // the library's value for none is negative
+			*v = -1
 		}
 	}
-	for _, flag := range []string{"rate", "mix", "temperature", "alpha"} {
-		if v, _ := cmd.Flags().GetFloat64(flag); changed(flag) && v == 0 {
-			return r, fault.Usagef("--%s 0: expected a positive number", flag)
-		}
-	}
-	if changed("seq-len") && r.SeqLen < 2 {
-		return r, fault.Usagef("--seq-len %d: a sequence has at least 2 tokens", r.SeqLen)
-	}
-	if changed("mix") && r.Loss != recovery.LossMix {
-		return r, fault.Usagef("--mix has no meaning with --loss %s", r.Loss)
-	}
-	if changed("temperature") && r.Loss == recovery.LossCE {
-		return r, fault.Usagef("--temperature has no meaning with --loss ce")
-	}
-	if changed("rank") {
+	if cmd.Flags().Changed("rank") {
 		for part := range strings.SplitSeq(o.ranks, ",") {
 			n, err := strconv.Atoi(strings.TrimSpace(part))
 			if err != nil || n < 1 {
@@ -180,6 +143,58 @@ func (o *recoverOptions) options(cmd *cobra.Command, a *app, artifact string) (r
 		r.Pattern = append(r.Pattern, p)
 	}
 	return r, nil
+}
+
+// checkFlags refuses values that the library would take for its defaults, and flags without
+// effect.
+func (o *recoverOptions) checkFlags(cmd *cobra.Command) error {
+	changed := cmd.Flags().Changed
+	for _, flag := range []string{"rate", "mix", "temperature", "alpha"} {
+		if v, _ := cmd.Flags().GetFloat64(flag); changed(flag) && v == 0 {
+			return fault.Usagef("--%s 0: expected a positive number", flag)
+		}
+	}
+	for _, flag := range []string{"warmup", "clip"} {
+		if v, _ := cmd.Flags().GetFloat64(flag); v < 0 {
+			return fault.Usagef("--%s %v: expected a number of at least 0", flag, v)
+		}
+	}
+	loss := recovery.Loss(o.loss)
+	switch {
+	case changed("seq-len") && o.SeqLen < 2:
+		return fault.Usagef("--seq-len %d: a sequence has at least 2 tokens", o.SeqLen)
+	case changed("mix") && loss != recovery.LossMix:
+		return fault.Usagef("--mix has no meaning with --loss %s", loss)
+	case changed("temperature") && loss == recovery.LossCE:
+		return fault.Usagef("--temperature has no meaning with --loss ce")
+	}
+	return nil
+}
+
+// counts reads the numbers of tokens; an empty one leaves the library's default.
+func (o *recoverOptions) counts(r *recovery.Options) error {
+	for _, c := range []struct {
+		flag, text string
+		set        func(int64)
+	}{
+		{"tokens", o.tokens, func(n int64) { r.Tokens = n }},
+		{"batch-tokens", o.batchTokens, func(n int64) { r.BatchTokens = int(n) }},
+		{"validation-tokens", o.validation, func(n int64) { r.Validation = int(n) }},
+		{"init-tokens", o.initTokens, func(n int64) { r.InitTokens = int(n) }},
+	} {
+		if c.text == "" {
+			continue
+		}
+		n, err := parseCount(c.flag, c.text)
+		if err != nil {
+			return err
+		}
+		if n > 1<<40 || c.flag != "tokens" && n > 1<<30 {
+			return fault.Usagef("--%s %s is out of range", c.flag, c.text)
+		}
+		c.set(n)
+	}
+	return nil
 }
 
 func runRecover(cmd *cobra.Command, a *app, artifact string, o recoverOptions) error {

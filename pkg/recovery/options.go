@@ -97,47 +97,39 @@ type Options struct {
 	ToolVersion string            // version of the calling program, recorded and part of the job's identity; may be empty
 }
 
-// check fills in the defaults that need no model. Errors are fault.Usage.
-func (o *Options) check() error {
-	if o.From != "" && (len(o.Ranks) > 0 || o.Alpha != 0 || o.RSLoRA || len(o.Targets) > 0 || len(o.Pattern) > 0 || o.Init != "") {
-		return fault.Usagef("an adapter to start from has a rank, alpha and modules of its own; give no rank, alpha, targets or init")
-	}
+// setDefaults fills in the defaults that need no model.
+func (o *Options) setDefaults() {
 	if len(o.Ranks) == 0 {
 		o.Ranks = []int{DefaultRank}
-	}
-	def := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	def(&o.InitTokens, DefaultInitTokens)
-	if o.Tokens == 0 {
-		o.Tokens = DefaultTokens
-	}
-	if o.Rate == 0 {
-		o.Rate = DefaultRate
-	}
-	if o.Warmup == 0 {
-		o.Warmup = DefaultWarmup
-	}
-	if o.Clip == 0 {
-		o.Clip = DefaultClip
-	}
-	if o.Mix == 0 {
-		o.Mix = DefaultMix
-	}
-	if o.Temperature == 0 {
-		o.Temperature = 1
-	}
-	if o.Loss == "" {
-		o.Loss = LossKL
-	}
-	if o.Init == "" {
-		o.Init = InitSVD
 	}
 	if o.Progress == nil {
 		o.Progress = progress.Silent
 	}
+	setDefault(&o.Init, InitSVD)
+	setDefault(&o.Loss, LossKL)
+	setDefault(&o.Mix, DefaultMix)
+	setDefault(&o.Temperature, 1)
+	setDefault(&o.Tokens, DefaultTokens)
+	setDefault(&o.InitTokens, DefaultInitTokens)
+	setDefault(&o.Rate, DefaultRate)
+	setDefault(&o.Warmup, DefaultWarmup)
+	setDefault(&o.Clip, DefaultClip)
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// check fills in the defaults that need no model and checks the options. Errors are
+// fault.Usage.
+func (o *Options) check() error {
+	if o.From != "" && (len(o.Ranks) > 0 || o.Alpha != 0 || o.RSLoRA || len(o.Targets) > 0 || len(o.Pattern) > 0 || o.Init != "") {
+		return fault.Usagef("an adapter to start from has a rank, alpha and modules of its own; give no rank, alpha, targets or init")
+	}
+	o.setDefaults()
 	for i, r := range o.Ranks {
 		if r < 1 || slices.Contains(o.Ranks[:i], r) {
 			return fault.Usagef("ranks %v: expected distinct positive numbers", o.Ranks)
