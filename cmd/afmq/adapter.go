@@ -1,12 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"afmq/pkg/adapter"
+	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 )
@@ -26,7 +28,7 @@ func (f *adapterFlags) register(flags *pflag.FlagSet) {
 type variant struct {
 	name, dir string
 	model     *infer.Model
-	trained   []string // hex SHA-256 of the files that the adapter was trained on
+	adapter   *adapter.Adapter
 }
 
 // open reads the adapters for a model, which is loaded once for all.
@@ -49,7 +51,21 @@ func (f *adapterFlags) open(m *infer.Model) ([]variant, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, variant{name, dir, m.WithAdapter(a), a.Data})
+		out = append(out, variant{name, dir, m.WithAdapter(a), a})
 	}
 	return out, nil
+}
+
+// checkTrained refuses a file that an adapter was trained on, and warns of a text that shares
+// passages with its training text: figures on such a text flatter the adapter.
+func checkTrained(a *app, corpus *eval.Corpus, v variant, allow bool) error {
+	overlap := v.adapter.Overlap(corpus.SHA256, corpus.IDs)
+	if overlap.SameFile && !allow {
+		return fault.Inputf(corpus.File, "is text that adapter %s was trained on; what it scores there says little about other text", v.name).
+			WithHint("score another text, or give --allow-overlap")
+	}
+	if overlap.Passages > 0 {
+		fmt.Fprintf(a.stderr, "warning: %s shares %d of %d passages with the text that adapter %s was trained on\n", corpus.File, overlap.Passages, overlap.Of, v.name)
+	}
+	return nil
 }

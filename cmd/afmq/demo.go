@@ -179,10 +179,10 @@ func writeTraining(ctx context.Context, a *app, m *infer.Model, path string) err
 
 // trainDemo trains an adapter of rank 8 and opens it.
 func trainDemo(ctx context.Context, a *app, teacher string, base *infer.Model, data, out string) (*adapter.Adapter, error) {
-	r, err := recovery.Run(ctx, a.workers(), recovery.Options{
+	r, err := recovery.Run(ctx, recovery.Options{
 		Artifact: base.Dir, Teacher: teacher, Data: []string{data}, Out: out, Ranks: []int{8}, Tokens: demoVolume.training,
-		SeqLen: demoTokens / 2, BatchTokens: 1024, Validation: 4096, Warmup: recovery.DefaultWarmup, Clip: recovery.DefaultClip,
-		Progress: a.progress(), ToolVersion: version,
+		SeqLen: demoTokens / 2, BatchTokens: 1024,
+		Pool: a.workers(), Progress: a.progress(), ToolVersion: version,
 	})
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -161,7 +160,7 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol e
 		return nil, err
 	}
 	for _, v := range variants {
-		if err := checkTrained(corpus, v, o.allowOverlap); err != nil {
+		if err := checkTrained(a, corpus, v, o.allowOverlap); err != nil {
 			return nil, err
 		}
 	}
@@ -227,18 +226,6 @@ func checkOverlap(a *app, path string, corpus *eval.Corpus, allow bool) (*eval.O
 		fmt.Fprintf(a.stderr, "warning: %s shares %d of %d passages with the text that %s was calibrated on\n", corpus.File, overlap.Passages, overlap.Of, path)
 	}
 	return overlap, nil
-}
-
-// checkTrained refuses a file that an adapter was trained on.
-func checkTrained(corpus *eval.Corpus, v variant, allow bool) error {
-	if len(v.trained) == 0 || allow {
-		return nil
-	}
-	if !slices.Contains(v.trained, corpus.SHA256) {
-		return nil
-	}
-	return fault.Inputf(corpus.File, "is text that adapter %s was trained on; what it scores there says little about other text", v.name).
-		WithHint("score another text, or give --allow-overlap")
 }
 
 func printEvaluation(w io.Writer, o *evalObject) error {

@@ -168,7 +168,7 @@ func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, comp
 		return nil, err
 	}
 	for _, v := range variants { // one at most
-		if err := checkTrained(corpus, v, o.allowOverlap); err != nil {
+		if err := checkTrained(a, corpus, v, o.allowOverlap); err != nil {
 			return nil, err
 		}
 		digest, err := infile.Hash(filepath.Join(v.dir, adapter.WeightsFile))

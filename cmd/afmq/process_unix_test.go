@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -112,12 +111,7 @@ func workplace(t *testing.T) string {
 	if err := demo.Extract(filepath.Join(dir, "model")); err != nil {
 		t.Fatal(err)
 	}
-	var lines strings.Builder
-	for i := range 40 {
-		n := len(sampleText) / 40
-		lines.WriteString(`{"text": ` + strconv.Quote(strings.TrimSpace(sampleText[i*n:(i+1)*n])) + "}\n")
-	}
-	if err := os.WriteFile(filepath.Join(dir, "text.jsonl"), []byte(lines.String()), 0o666); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "text.jsonl"), trainingText(), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	mustExecute(t, dir, "quantize", "model", "--out", "artifact", "--bits", "2")

@@ -58,7 +58,7 @@ var shared string
 
 // TestScripts runs testdata/script/*.txtar, each of which says what behaviour of
 // the command line it protects. Every script finds the demo model in ./model and
-// a text that it wrote in ./text.txt. All JSON that a command prints in them is held
+// a text in ./text.txt, and documents to train on in ./train.jsonl. All JSON that a command prints in them is held
 // against its published schema.
 func TestScripts(t *testing.T) {
 	schemas, err := filepath.Abs(schemaDir)
@@ -71,6 +71,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv(schemaDirEnv, schemas)
 			env.Setenv(fullDemo, os.Getenv(fullDemo))
 			if err := demo.Extract(filepath.Join(env.WorkDir, "model")); err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(env.WorkDir, "train.jsonl"), trainingText(), 0o644); err != nil {
 				return err
 			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "text.txt"), []byte(sampleText), 0o644)

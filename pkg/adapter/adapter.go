@@ -15,10 +15,13 @@ type Adapter struct {
 	Config Config
 	// Base is the content hash of the artifact that the adapter was trained on; empty
 	// where its file does not say.
-	Base    string
-	Data    []string           // hex SHA-256 of the files that it was trained on, where its file says
-	Modules map[string]Weights // by module: "model.layers.0.self_attn.q_proj"
-	Bytes   int64              // of adapter_model.safetensors
+	Base string
+	Data []string // hex SHA-256 of the files that it was trained on, where its file says
+	// Passages are hashes of passages of its training text, where its file has them; see
+	// [Adapter.Overlap].
+	Passages []string
+	Modules  map[string]Weights // by module: "model.layers.0.self_attn.q_proj"
+	Bytes    int64              // of adapter_model.safetensors
 }
 
 // AdapterWeights are the two matrices of one module W [out, in]: the adapter adds

@@ -82,6 +82,9 @@ func (a *Adapter) load(file *safetensors.File, cfg *model.Config) error {
 	if files := file.Metadata()[DataKey]; files != "" {
 		a.Data = strings.Split(files, ",")
 	}
+	if a.Passages, err = parsePassages(file.Metadata()[PassagesKey]); err != nil {
+		return fault.Inputf(path, "%v", err)
+	}
 	used := map[string]bool{}
 	matrix := func(name string, rows, cols int) (v []float32, dtype safetensors.DType, err error) {
 		used[name] = true
@@ -155,6 +158,9 @@ func Write(a *Adapter, cfg *model.Config, dtype safetensors.DType, writeFile fun
 	metadata := map[string]string{"format": "pt", BaseKey: a.Base}
 	if len(a.Data) > 0 {
 		metadata[DataKey] = strings.Join(a.Data, ",")
+	}
+	if len(a.Passages) > 0 {
+		metadata[PassagesKey] = strings.Join(a.Passages, ",")
 	}
 	w, err := safetensors.Create(filepath.Join(a.Dir, WeightsFile), infos, metadata)
 	if err != nil {

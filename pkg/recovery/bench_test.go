@@ -4,10 +4,13 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"afmq/pkg/compute"
+	"afmq/pkg/eval"
 	"afmq/pkg/quantize"
+	"afmq/pkg/tokenizer"
 )
 
 // shared returns a file of the optional data directory, which AFMQ_SHARED names.
@@ -22,6 +25,45 @@ func shared(b *testing.B, name ...string) string {
 		b.Skipf("needs the optional data directory: %v", err)
 	}
 	return path
+}
+
+// BenchmarkSplit divides each corpus, in the tokens of afm-mini, and reports which share of it
+// is left out and the largest share of a training document's shingles that held-out text has.
+func BenchmarkSplit(b *testing.B) {
+	t, err := tokenizer.Load(shared(b, "models", "afm-mini", "tokenizer.json"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, file := range []string{"train.jsonl", "calib.jsonl"} {
+		b.Run(file, func(b *testing.B) {
+			texts, _, err := eval.ReadTexts(shared(b, "corpora", file))
+			if err != nil {
+				b.Fatal(err)
+			}
+			documents, tokens := make([][]int32, len(texts)), 0
+			for i, text := range texts {
+				documents[i] = t.Encode(text, true).IDs
+				tokens += len(documents[i])
+			}
+			var s *split
+			for b.Loop() {
+				if s, _, err = splitDocuments(documents, splitOptions{file: file, seqLen: 256}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			var x shingleIndex
+			for _, d := range slices.Concat(s.validation, s.test) {
+				x.add(d)
+			}
+			largest := 0.0
+			for _, d := range s.train {
+				share, _ := x.shared(d)
+				largest = max(largest, share)
+			}
+			b.ReportMetric(100*float64(s.excluded)/float64(tokens), "%excluded")
+			b.ReportMetric(100*largest, "%shared")
+		})
+	}
 }
 
 // BenchmarkStep trains afm-mini's adapter of rank 16 for one step of 1,024 tokens in
@@ -47,7 +89,7 @@ func BenchmarkStep(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, s := range t.students {
-		s.pack(pool, o.stored())
+		s.pack(pool, s.weights, o.stored())
 	}
 	for b.Loop() {
 		if err := t.step(); err != nil {

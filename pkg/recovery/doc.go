@@ -1,34 +1,53 @@
-// Package recovery trains the LoRA adapters that win back what palettes cost.
+// Package recovery trains LoRA adapters that recover the quality which a palettized model lost.
 //
-// The base is an artifact, whose weights stay exactly as the device will read them. An
-// adapter adds a product B·A of low rank to every projection (Hu et al. 2021,
-// arXiv:2106.09685) and is trained against the 16-bit model that the artifact was made
-// from, which runs in the same process. [Run] trains one adapter for each rank asked
-// for, side by side: every step they see the same sequences, through which the teacher
-// runs once.
+// The base model is an artifact, whose weights stay as the device reads them. An adapter adds
+// a low-rank product B·A to every projection (Hu et al. 2021, arXiv:2106.09685). It is trained
+// against the teacher, the 16-bit checkpoint that the artifact was made from, which runs in
+// the same process. [Run] needs an artifact, a teacher, text and an output directory; every
+// other field of [Options] has a default:
 //
-// # A step
+//	result, err := recovery.Run(ctx, recovery.Options{
+//		Artifact: "my-3.5bit", Teacher: "models/my-model",
+//		Data: []string{"train.jsonl"}, Out: "recovered",
+//	})
 //
-// The teacher and each student run forward over a batch, a few rows of logits at a time
-// become losses and gradients, and the student runs backward (pkg/infer). No logits of a
-// whole batch are ever held. What the backward pass needs is kept for at most 1 GiB of
-// intermediate results; a step that needs more is cut into parts whose gradients add up.
+// With several Ranks, Run trains one adapter for each side by side: in every step they see the
+// same sequences, and the teacher runs once. [ReadRecord] and [ReadMetrics] read the results
+// back.
 //
-// Before the first step the base runs over some text, forward and back, for the second
-// moments of each module's input, L·Lᵀ, and of the gradients at its output, G·Gᵀ. The init
-// is the best approximation of W−Ŵ of its rank in the norm that they give, what moves the
-// loss, which a singular value decomposition of Gᵀ·(W−Ŵ)·L solves. And training has A·L in
-// place of A, so that AdamW sees inputs that are white.
+// # Text
 //
-// # What it promises
+// The text is divided into three parts that share no document. An adapter is trained on the
+// first. The validation text is scored at most 20 times during training and chooses the step
+// whose weights are kept. The test text is scored once, at the end, and chooses nothing; its
+// figures, [TestResult], are the ones to report. Which text is held out depends on its content
+// and Options.Seed only. Near duplicates of held-out text are left out of training. A long
+// document is divided into blocks, with a gap between held-out and training text.
 //
-// The output is a function of the artifact, the teacher, the text and the options: not of
-// the number of threads, nor of interruptions. A run that was stopped or killed continues
-// to the same bytes when it is given again; another job is refused with the difference
-// named. Nothing is published before all of it is whole. A loss that is no number ends
-// the run, and the best adapters so far are left beside its state.
+// # Method
 //
-// Adapters are stored as PEFT stores them, and name the artifact that they belong to by
-// its content hash. What is reported of an adapter was measured with the values that are
-// stored, on documents that were held out of training.
+// In a step the teacher and each student run forward over a batch; a block of rows of logits
+// at a time becomes losses and gradients, and the student runs backward. The logits of a whole
+// batch are never in memory. The intermediate results that the backward pass needs are limited
+// to 1 GiB; a step that needs more is divided into parts whose gradients are added.
+//
+// The init runs the base forward and backward over some text and accumulates the second
+// moments L·Lᵀ of each module's input and G·Gᵀ of the loss's gradient at its output. The
+// adapter starts as the best approximation of W−Ŵ of its rank in the norm that these define,
+// which approximates the change of the loss to second order: the truncated singular value
+// decomposition of Gᵀ·(W−Ŵ)·L. Training works on A·L instead of A, so that AdamW sees white
+// inputs.
+//
+// # Guarantees
+//
+// The output depends on the artifact, the teacher, the text and the options only, and not on
+// the number of threads or on interruptions. A run that was interrupted continues when it is
+// given again, and ends with the same bytes. A saved state that belongs to another job, or that
+// was changed, is refused. The output directory appears only when it is complete. A run whose
+// loss or gradient becomes NaN or infinite ends with an error and keeps its last state, with
+// the best adapters so far beside it.
+//
+// Adapters are stored in PEFT's format. Their metadata has the content hash of the artifact,
+// the hashes of the training files and passages of the training text. Reported figures are
+// measured with the values as stored.
 package recovery

@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,19 +97,27 @@ func makeBench() (err error) {
 	if err != nil {
 		return err
 	}
-	texts, err := m.SampleTexts(bg, pool, 24, 100, 7)
+	text, err := sampledText(m, pool, 7)
 	if err != nil {
 		return err
 	}
-	var b strings.Builder
-	for _, text := range texts {
-		line, err := json.Marshal(map[string]string{"text": text})
-		if err != nil {
-			return err
-		}
-		b.Write(append(line, '\n'))
+	return os.WriteFile(filepath.Join(benchDir, "text.jsonl"), text, 0o666)
+}
+
+// sampledText returns a .jsonl file of 24 documents that a model writes.
+func sampledText(m *infer.Model, pool *compute.Pool, seed uint64) ([]byte, error) {
+	texts, err := m.SampleTexts(bg, pool, 24, 100, seed)
+	if err != nil {
+		return nil, err
 	}
-	return os.WriteFile(filepath.Join(benchDir, "text.jsonl"), []byte(b.String()), 0o666)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	for _, text := range texts {
+		if err := e.Encode(map[string]string{"text": text}); err != nil {
+			return nil, err
+		}
+	}
+	return b.Bytes(), nil
 }
 
 // options returns a run of a few small steps.

@@ -13,18 +13,20 @@ import (
 	"afmq/pkg/model"
 )
 
-// initializer finds the roots of all inputs and the first value of the adapters.
+// initializer computes the Cholesky factors of all modules' inputs and the initial value of
+// the adapters.
 type initializer struct {
 	pool          *compute.Pool
-	base, teacher *infer.Model // teacher is nil where no init needs it
+	base, teacher *infer.Model // teacher is nil where the init does not need it
 	opts          *Options
-	from          *adapter.Adapter // to start from, instead of an init; nil for none
+	from          *adapter.Adapter // to copy instead of an init; nil for none
 	students      []*student
-	outputs       map[place]*moments // of the gradients at the modules' outputs; nil where no init needs them
+	outputs       map[place]*moments // of the gradients at the modules' outputs; nil where the init does not need them
 }
 
-// run looks at the text, sequence by sequence and layer by layer, and gives every module
-// the root of its input. It fills the adapters too, unless they come from a saved state.
+// run runs the text through the model layer by layer and gives every module the Cholesky
+// factor of its input. With fill it also sets the adapters to their initial values; without,
+// their values come from a saved state.
 func (z *initializer) run(ctx context.Context, text [][]int32, fill bool) error {
 	p := z.opts.Progress
 	parts := z.students[0].parts
@@ -32,30 +34,30 @@ func (z *initializer) run(ctx context.Context, text [][]int32, fill bool) error 
 	defer p.Done()
 	walk := z.base.NewWalk(z.pool, text)
 	for at, layer := 0, 0; at < len(parts); layer++ {
-		roots := map[string]*root{} // by the input that modules share
+		factors := map[string]*choleskyFactor{} // by input, which several modules share
 		for ; at < len(parts) && parts[at].spec.Layer == layer; at++ {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			spec, input := parts[at].spec, model.InputGroup(parts[at].spec.Kind)[0]
-			if roots[input] == nil {
+			if factors[input] == nil {
 				var err error
-				if roots[input], err = z.rootOf(walk, spec); err != nil {
+				if factors[input], err = z.inputFactor(walk, spec); err != nil {
 					return fmt.Errorf("%s: %w", parts[at].name, err)
 				}
 			}
 			for _, s := range z.students {
-				s.parts[at].root = roots[input]
+				s.parts[at].factor = factors[input]
 			}
 			if fill {
-				if err := z.fill(at, roots[input]); err != nil {
+				if err := z.fill(at, factors[input]); err != nil {
 					return fmt.Errorf("%s: %w", parts[at].name, err)
 				}
 			}
 			p.Advance(1)
 		}
-		for _, r := range roots {
-			r.forget()
+		for _, f := range factors {
+			f.dropMatrix()
 		}
 		if at < len(parts) {
 			walk.Advance()
@@ -64,28 +66,30 @@ func (z *initializer) run(ctx context.Context, text [][]int32, fill bool) error 
 	return nil
 }
 
-func (z *initializer) rootOf(walk *infer.Walk, spec model.TensorSpec) (*root, error) {
-	m := newMoments(spec.Shape[1], spec.Shape[1] <= widestRoot)
+// inputFactor returns the Cholesky factor of the input of one module.
+func (z *initializer) inputFactor(walk *infer.Walk, spec model.TensorSpec) (*choleskyFactor, error) {
+	m := newMoments(spec.Shape[1], spec.Shape[1] <= widestWhole)
 	for b := range walk.Batches() {
 		m.add(z.pool, walk.Input(spec.Kind, b), walk.Tokens(b))
 	}
-	return m.root(z.pool, false)
+	return m.factor(z.pool, false)
 }
 
-// fill sets the adapters of one module.
-func (z *initializer) fill(at int, r *root) error {
+// fill sets the adapters of one module to their initial values. f is the Cholesky factor of
+// its input.
+func (z *initializer) fill(at int, f *choleskyFactor) error {
 	switch {
 	case z.from != nil:
 		z.students[0].copyFrom(at, z.from)
 	case z.opts.Init == InitSVD:
-		// The moments of one module at a time become a root, which takes as much again.
+		// One module at a time: a factor takes as much memory again as the moments.
 		key := z.students[0].parts[at].place()
-		g, err := z.outputs[key].root(z.pool, true)
+		g, err := z.outputs[key].factor(z.pool, true)
 		if err != nil {
 			return err
 		}
 		delete(z.outputs, key)
-		z.approximate(at, r, g)
+		z.approximate(at, f, g)
 		return nil
 	case z.opts.Init == InitPlain:
 		z.approximate(at, nil, nil)
@@ -94,21 +98,21 @@ func (z *initializer) fill(at int, r *root) error {
 			s.zeroInit(at, z.opts.Seed)
 		}
 	}
-	// These are values of A; training has those of A·L.
+	// The values so far are those of A; training works on A·L.
 	for _, s := range z.students {
 		p := &s.parts[at]
-		onColumns(z.pool, p.a, r.n, p.rank, r.times)
+		onColumns(z.pool, p.a, f.n, p.rank, f.times)
 	}
 	return nil
 }
 
-// approximate sets the adapters of one module to the best approximation of its error. With
-// r, the root L of its input's second moments, and the root G of those of the loss's
-// gradients g at its output, the best is what leaves least of E[(gᵀ·(W−Ŵ−B·A)·x)²] as far
-// as g and x are independent (Martens and Grosse 2015, arXiv:1503.05671): the truncated
-// singular value decomposition U·S·Vᵀ of Gᵀ·(W−Ŵ)·L gives B = G⁻ᵀ·U·√S and A·L = √S·Vᵀ,
-// by scale. Without the roots, they are the identity.
-func (z *initializer) approximate(at int, r, g *root) {
+// approximate sets the adapters of one module to the best approximation of its error W−Ŵ of
+// their rank. With the Cholesky factors L of the second moments of its input x and G of those
+// of the loss's gradient g at its output, the best one minimizes E[(gᵀ·(W−Ŵ−B·A)·x)²] under
+// the assumption that g and x are independent (Martens and Grosse 2015, arXiv:1503.05671):
+// the truncated singular value decomposition U·S·Vᵀ of Gᵀ·(W−Ŵ)·L gives B = G⁻ᵀ·U·√S and
+// A·L = √S·Vᵀ, up to the adapter's scale. Where l and g are nil both are the identity.
+func (z *initializer) approximate(at int, l, g *choleskyFactor) {
 	spec := z.students[0].parts[at].spec
 	out, in := spec.Shape[0], spec.Shape[1]
 	m, row := make([]float32, out*in), make([]float32, in)
@@ -120,16 +124,16 @@ func (z *initializer) approximate(at int, r, g *root) {
 		q.Row(row, i)
 		kernel.AddScaled(d, row, -1)
 	}
-	if r != nil {
+	if l != nil {
 		weighted := make([]float32, out*in)
-		r.times(z.pool, weighted, m, out)
+		l.times(z.pool, weighted, m, out)
 		onColumns(z.pool, weighted, out, in, g.times)
 		m = weighted
 	}
 	for _, st := range z.students {
 		p := &st.parts[at]
-		// A draw of its own for each, so that an adapter does not depend on which others
-		// are trained beside it.
+		// Each adapter has a generator of its own, so that it does not depend on the ranks
+		// trained beside it.
 		rng := rand.New(rand.NewPCG(uint64(z.opts.Seed), 1<<32+uint64(at)))
 		u, s, v := truncatedSVD(z.pool, m, out, in, p.rank, rng)
 		if g != nil {

@@ -25,8 +25,8 @@ func (o *Options) objective() objective {
 }
 
 // row computes the loss of one token from the student's logits q and the teacher's p
-// (nil where the divergence does not count), and overwrites q with its gradient. p is
-// overwritten too. buf has room for a row.
+// (nil where the loss has no divergence), and overwrites q with its gradient. p is
+// overwritten too. buf has the capacity of a row.
 func (o objective) row(q, p []float32, target int32, buf []float32) float64 {
 	loss := 0.0
 	buf = buf[:len(q)]
@@ -55,18 +55,19 @@ func (o objective) row(q, p []float32, target int32, buf []float32) float64 {
 	return loss
 }
 
-// score is how a model does on text, summed over its tokens.
+// score is the loss of a model on text: sums over its tokens, or their means once trainer.measure
+// has divided them.
 type score struct {
 	KL     float64 `json:"kl"`   // KL(teacher ‖ model), nats; 0 without a teacher
 	Nats   float64 `json:"nats"` // −log p of the text
 	Tokens int     `json:"tokens"`
 }
 
-// head turns hidden states into losses, some rows of logits at a time, so that those of
-// a whole batch are never there at once.
+// head computes losses and gradients from hidden states, a block of rows of logits at a time,
+// so that the logits of a whole batch are never in memory.
 type head struct {
 	pool             *compute.Pool
-	student, teacher *infer.Runner // teacher is nil where there is none
+	student, teacher *infer.Runner // teacher is nil without one
 	rows             int
 	q, p             []float32 // logits [rows, vocab]
 	bufs             [][]float32
@@ -87,8 +88,8 @@ func newHead(pool *compute.Pool, student, teacher *infer.Runner) *head {
 	return h
 }
 
-// gradient returns the summed loss of n tokens with the students' hidden states and the
-// teacher's, [n, hidden] both, and writes its gradient with respect to the former.
+// gradient returns the loss summed over tokens, given the hidden states of the student and of
+// the teacher, [tokens, hidden] each, and writes its gradient with respect to the former.
 func (h *head) gradient(o objective, grad, hidden, teacher []float32, targets []int32) float64 {
 	total := 0.0
 	h.each(hidden, teacher, len(targets), o.kl > 0, func(worker, at, i int, q, p []float32) {
@@ -103,7 +104,7 @@ func (h *head) gradient(o objective, grad, hidden, teacher []float32, targets []
 	return total
 }
 
-// measure adds how the student does to s, and how the teacher does to t.
+// measure adds the student's loss to s and the teacher's to t.
 func (h *head) measure(s, t *score, hidden, teacher []float32, targets []int32) {
 	var ofTeacher []float64
 	h.each(hidden, teacher, len(targets), teacher != nil, func(_, at, i int, q, p []float32) {

@@ -1,44 +1,37 @@
 package recovery
 
 import (
-	"fmt"
-	"math"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 
-	"afmq/pkg/adapter"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
-	"afmq/pkg/model"
 	"afmq/pkg/progress"
 )
 
-// Init says what an adapter is before its first step.
+// Init is the choice of an adapter's initial values.
 type Init string
 
 const (
 	// InitSVD is the best low-rank approximation of the quantization error W−Ŵ, weighted
-	// by the module's inputs and by the loss's gradients at its output.
+	// by the second moments of the module's input and of the loss's gradient at its output.
 	InitSVD Init = "svd"
-	// InitPlain is the same in the Frobenius norm, which needs no text.
+	// InitPlain is the best low-rank approximation in the Frobenius norm.
 	InitPlain Init = "plain"
-	// InitZero is the standard LoRA init: A random, B zero, so that nothing changes
-	// before the first step.
+	// InitZero is the standard LoRA init: A random, B zero, so that the adapter changes
+	// nothing before the first step.
 	InitZero Init = "zero"
 )
 
-// Loss says what training makes small.
+// Loss is the choice of what training minimizes.
 type Loss string
 
 const (
 	LossKL  Loss = "kl"  // KL(teacher ‖ student)
 	LossCE  Loss = "ce"  // cross-entropy of the text
-	LossMix Loss = "mix" // a weighted sum of both
+	LossMix Loss = "mix" // Mix · KL + (1 − Mix) · cross-entropy
 )
 
-// Defaults of Options.
+// Defaults of [Options].
 const (
 	DefaultRank        = 16
 	DefaultTokens      = 2_000_000
@@ -48,119 +41,100 @@ const (
 	DefaultClip        = 1.0
 	DefaultMix         = 0.5
 	DefaultInitTokens  = 32768
-	DefaultValidation  = 32768
+	DefaultValidation  = 32768 // at most
 )
 
-// Options say which adapters are trained and how.
+// Options are the settings of [Run]. Artifact, Out and Data are required, and Teacher unless
+// Loss is LossCE with From or InitZero; the zero value of every other field is its default.
 type Options struct {
 	Artifact string // directory of the palettized base
-	Teacher  string // directory of the 16-bit checkpoint; may be empty where neither loss nor init needs one
-	Out      string // directory to be made; must not exist, or be empty
-	// Data are the files to train on: text, .jsonl with one {"text"} a line, or
-	// .safetensors with one tensor "tokens" of token ids.
+	Teacher  string // directory of the 16-bit checkpoint
+	Out      string // directory to make; it must not exist, or be empty
+	// Data are the files of text: .jsonl with one {"text": …} per line, .safetensors with one
+	// tensor "tokens" of token ids, or plain text.
 	Data []string
 
 	Ranks   []int         // one adapter each; nil for DefaultRank
-	Alpha   float64       // lora_alpha; 0 for each adapter's rank, which makes the scale 1
-	RSLoRA  bool          // scale by alpha/√rank
-	Targets []string      // kinds of projection or regular expressions for module names; nil for all
-	Pattern []RankPattern // modules of another rank
+	Alpha   float64       // PEFT's lora_alpha; 0 for each adapter's rank, which makes the scale 1
+	RSLoRA  bool          // scale by alpha/√rank instead of alpha/rank
+	Targets []string      // regular expressions for the names of the modules to adapt; nil for all projections
+	Pattern []RankPattern // modules of another rank; the last match wins
 	Init    Init          // "" for InitSVD
-	From    string        // directory of an adapter to start from; its ranks, alpha and modules are taken over
+	// From is the directory of an adapter to start from. Its rank, alpha and modules are
+	// kept; the six fields above must be zero.
+	From string
 
 	Loss        Loss    // "" for LossKL
-	Mix         float64 // share of the divergence in LossMix; 0 for DefaultMix
+	Mix         float64 // share of the divergence in LossMix, in (0, 1]; 0 for DefaultMix
 	Temperature float64 // divides both models' logits in the divergence; 0 for 1
 
-	Tokens       int64   // budget for each adapter; 0 for DefaultTokens
-	SeqLen       int     // tokens in a sequence; 0 for min(512, max_position_embeddings)
-	BatchTokens  int     // tokens in a step; 0 for DefaultBatchTokens
-	Rate         float64 // highest learning rate; 0 for DefaultRate
-	Warmup       float64 // share of the steps over which the rate rises; it then falls as a cosine to zero
-	WeightDecay  float64 //
-	Clip         float64 // largest norm of the gradient; 0 for none
-	Seed         int64   // order of the data, what is held out, and what an init draws
-	Validation   int     // tokens held out, in whole documents; 0 for DefaultValidation
-	InitTokens   int     // training tokens that InitSVD looks at; 0 for DefaultInitTokens
-	Recompute    bool    // keep only the layers' inputs and run each forward again in the backward pass
-	Float32      bool    // store adapters in F32 instead of F16
-	AllowUnbound bool    // let From be an adapter that does not name its base
-	AllowTeacher bool    // let Teacher be a model that the artifact was not made from
+	Tokens      int64   // tokens to train each adapter on; 0 for DefaultTokens
+	SeqLen      int     // tokens in a sequence; 0 for min(512, max_position_embeddings)
+	BatchTokens int     // tokens in a step; 0 for DefaultBatchTokens, or SeqLen where that is more
+	Rate        float64 // peak learning rate; 0 for DefaultRate
+	Warmup      float64 // share of the steps over which the rate rises linearly, before it falls as a cosine; 0 for DefaultWarmup, negative for none
+	WeightDecay float64 // of AdamW
+	Clip        float64 // largest norm of the gradient; 0 for DefaultClip, negative for no limit
+	Seed        int64   // of the order of the text, what is held out, and the random numbers of an init
+	// Validation is the number of tokens to hold out for validation, and as many for test; 0
+	// for a tenth of the text, at most DefaultValidation.
+	Validation int
+	InitTokens int  // training tokens from which InitSVD computes its weights; 0 for DefaultInitTokens
+	Recompute  bool // recompute each layer in the backward pass: less memory, more time, the same bytes
+	Float32    bool // store adapters in F32 instead of F16
 
-	// Compute is the arithmetic of the models' products. The init, the gradients of the
-	// adapters and the optimizer stay in float32.
+	AllowUnbound bool // accept a From that does not name the artifact it was trained on
+	AllowTeacher bool // accept a Teacher other than the model that the artifact was made from
+
+	// Compute is the arithmetic of the models' products; the zero value is float32. The init,
+	// the gradients of the adapters and the optimizer are always in float32.
 	Compute compute.Arithmetic
 
-	Restart     bool              // discard what an interrupted run left
-	Progress    progress.Reporter // nil for none
-	ToolVersion string            // part of what makes a job the same
+	Restart     bool              // discard the state of an interrupted run
+	Pool        *compute.Pool     // nil for Threads workers of its own
+	Threads     int               // where Pool is nil; 0 for all cores
+	Progress    progress.Reporter // nil for progress.Silent
+	ToolVersion string            // version of the calling program, recorded and part of the job's identity; may be empty
 }
 
-// RankPattern gives the modules whose name Pattern matches another rank.
-type RankPattern struct {
-	Pattern string `json:"pattern"`
-	Rank    int    `json:"rank"`
-}
-
-// ParseRankPattern reads "REGEX=RANK"; the last equals sign divides.
-func ParseRankPattern(s string) (RankPattern, error) {
-	i := strings.LastIndexByte(s, '=')
-	if i <= 0 {
-		return RankPattern{}, fault.Usagef("rank pattern %q: expected REGEX=RANK, for example 'down_proj=32'", s)
-	}
-	rank, err := strconv.Atoi(strings.TrimSpace(s[i+1:]))
-	if err != nil || rank < 1 {
-		return RankPattern{}, fault.Usagef("rank pattern %q: %q is not a rank", s, s[i+1:])
-	}
-	if _, err := regexp.Compile(s[:i]); err != nil {
-		return RankPattern{}, fault.Usagef("rank pattern %q: %v", s, err)
-	}
-	return RankPattern{s[:i], rank}, nil
-}
-
-// check fills in the defaults. Errors are fault.Usage.
-func (o *Options) check() error {
-	if o.From != "" && (len(o.Ranks) > 0 || o.Alpha != 0 || o.RSLoRA || len(o.Targets) > 0 || len(o.Pattern) > 0 || o.Init != "") {
-		return fault.Usagef("rank, alpha, targets and init are those of the adapter to start from")
-	}
+// setDefaults fills in the defaults that need no model.
+func (o *Options) setDefaults() {
 	if len(o.Ranks) == 0 {
 		o.Ranks = []int{DefaultRank}
-	}
-	def := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	def(&o.BatchTokens, DefaultBatchTokens)
-	def(&o.InitTokens, DefaultInitTokens)
-	def(&o.Validation, DefaultValidation)
-	if o.Tokens == 0 {
-		o.Tokens = DefaultTokens
-	}
-	if o.Rate == 0 {
-		o.Rate = DefaultRate
-	}
-	if o.Mix == 0 {
-		o.Mix = DefaultMix
-	}
-	if o.Temperature == 0 {
-		o.Temperature = 1
-	}
-	if o.Loss == "" {
-		o.Loss = LossKL
-	}
-	if o.Init == "" {
-		o.Init = InitSVD
 	}
 	if o.Progress == nil {
 		o.Progress = progress.Silent
 	}
+	setDefault(&o.Init, InitSVD)
+	setDefault(&o.Loss, LossKL)
+	setDefault(&o.Mix, DefaultMix)
+	setDefault(&o.Temperature, 1)
+	setDefault(&o.Tokens, DefaultTokens)
+	setDefault(&o.InitTokens, DefaultInitTokens)
+	setDefault(&o.Rate, DefaultRate)
+	setDefault(&o.Warmup, DefaultWarmup)
+	setDefault(&o.Clip, DefaultClip)
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// check fills in the defaults that need no model and checks the options. Errors are
+// fault.Usage.
+func (o *Options) check() error {
+	if o.From != "" && (len(o.Ranks) > 0 || o.Alpha != 0 || o.RSLoRA || len(o.Targets) > 0 || len(o.Pattern) > 0 || o.Init != "") {
+		return fault.Usagef("an adapter to start from has a rank, alpha and modules of its own; give no rank, alpha, targets or init")
+	}
+	o.setDefaults()
 	for i, r := range o.Ranks {
 		if r < 1 || slices.Contains(o.Ranks[:i], r) {
-			return fault.Usagef("ranks %v: each is a positive number, given once", o.Ranks)
+			return fault.Usagef("ranks %v: expected distinct positive numbers", o.Ranks)
 		}
 	}
-	finite := func(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 	switch {
 	case o.Artifact == "" || o.Out == "":
 		return fault.Usagef("no artifact or no output directory")
@@ -175,26 +149,27 @@ func (o *Options) check() error {
 	case o.Teacher == "" && o.From == "" && o.Init != InitZero:
 		return fault.Usagef("init %s needs the teacher's weights", o.Init)
 	case !(o.Alpha >= 0) || !finite(o.Alpha):
-		return fault.Usagef("alpha %v is no positive number", o.Alpha)
+		return fault.Usagef("alpha %v: expected a positive number", o.Alpha)
 	case !(o.Mix > 0 && o.Mix <= 1):
-		return fault.Usagef("mix %v does not lie between 0 and 1", o.Mix)
+		return fault.Usagef("mix %v: expected a number above 0 and at most 1", o.Mix)
 	case !(o.Temperature > 0) || o.Temperature > 100:
-		return fault.Usagef("temperature %v does not lie between 0 and 100", o.Temperature)
-	case o.Tokens < 1 || o.BatchTokens < 1 || o.SeqLen < 0 || o.InitTokens < 1 || o.Validation < 1:
-		return fault.Usagef("numbers of tokens are positive")
+		return fault.Usagef("temperature %v: expected a number above 0 and at most 100", o.Temperature)
+	case o.Tokens < 1 || o.BatchTokens < 0 || o.SeqLen < 0 || o.InitTokens < 1 || o.Validation < 0:
+		return fault.Usagef("numbers of tokens must be positive")
 	case !(o.Rate > 0) || !finite(o.Rate):
-		return fault.Usagef("learning rate %v is no positive number", o.Rate)
-	case !(o.Warmup >= 0 && o.Warmup < 1):
-		return fault.Usagef("warm-up %v is no share of the steps below 1", o.Warmup)
+		return fault.Usagef("learning rate %v: expected a positive number", o.Rate)
+	case !(o.Warmup < 1) || !finite(o.Warmup):
+		return fault.Usagef("warm-up of %v: expected a share of the steps below 1", o.Warmup)
 	case !(o.WeightDecay >= 0) || !finite(o.WeightDecay):
-		return fault.Usagef("weight decay %v is negative", o.WeightDecay)
-	case !(o.Clip >= 0) || !finite(o.Clip):
-		return fault.Usagef("gradient clipping at %v: give a norm, or 0 for none", o.Clip)
+		return fault.Usagef("weight decay %v: expected a number of at least 0", o.WeightDecay)
+	case !finite(o.Clip):
+		return fault.Usagef("gradient clipping at %v: expected a norm", o.Clip)
 	}
 	return nil
 }
 
-// sequence fills in the length of a sequence and checks it against the models.
+// sequence fills in the sizes of a sequence and of a step and checks them against the model,
+// which takes so many positions.
 func (o *Options) sequence(positions int) error {
 	if o.SeqLen == 0 {
 		o.SeqLen = min(512, positions)
@@ -202,92 +177,11 @@ func (o *Options) sequence(positions int) error {
 	if o.SeqLen < 2 || o.SeqLen > positions {
 		return fault.Usagef("sequences of %d tokens; the model takes 2 to %d (max_position_embeddings)", o.SeqLen, positions)
 	}
+	if o.BatchTokens == 0 {
+		o.BatchTokens = max(DefaultBatchTokens, o.SeqLen)
+	}
 	if o.BatchTokens < o.SeqLen {
-		return fault.Usagef("a step of %d tokens is less than one sequence of %d", o.BatchTokens, o.SeqLen)
+		return fault.Usagef("a step of %d tokens holds no sequence of %d", o.BatchTokens, o.SeqLen)
 	}
 	return nil
-}
-
-// configs returns the configuration of each adapter, in the order of Ranks.
-func (o *Options) configs(cfg *model.Config) ([]*adapter.Config, error) {
-	modules, err := o.modules(cfg)
-	if err != nil {
-		return nil, err
-	}
-	shapes := map[string][]int{}
-	for _, spec := range cfg.Tensors() {
-		shapes[spec.Module()] = spec.Shape
-	}
-	var out []*adapter.Config
-	for _, rank := range o.Ranks {
-		c := &adapter.Config{Rank: rank, Alpha: o.Alpha, RSLoRA: o.RSLoRA, Modules: modules, Ranks: map[string]int{}, Alphas: map[string]float64{}}
-		if c.Alpha == 0 {
-			c.Alpha = float64(rank)
-		}
-		for _, p := range o.Pattern {
-			re, err := regexp.Compile(p.Pattern)
-			if err != nil {
-				return nil, fault.Usagef("rank pattern %q: %v", p.Pattern, err)
-			}
-			hit := false
-			for _, m := range modules {
-				if !re.MatchString(m) {
-					continue
-				}
-				hit = true
-				delete(c.Ranks, m)
-				if p.Rank != rank {
-					c.Ranks[m] = p.Rank
-				}
-			}
-			if !hit {
-				return nil, fault.Usagef("rank pattern %q matches no module that is adapted", p.Pattern)
-			}
-		}
-		for _, m := range modules {
-			if r, most := c.RankOf(m), slices.Min(shapes[m]); r > most {
-				return nil, fault.Usagef("rank %d is more than %s can have, which is %d", r, m, most)
-			}
-		}
-		out = append(out, c)
-	}
-	return out, nil
-}
-
-// modules returns the projections that Targets choose, in canonical order.
-func (o *Options) modules(cfg *model.Config) ([]string, error) {
-	var patterns []*regexp.Regexp
-	for _, t := range o.Targets {
-		re, err := regexp.Compile(t)
-		if err != nil {
-			return nil, fault.Usagef("target %q: %v", t, err)
-		}
-		patterns = append(patterns, re)
-	}
-	hits := make([]bool, len(patterns))
-	var out []string
-	for _, spec := range cfg.Tensors() {
-		if spec.Role != model.Projection {
-			continue
-		}
-		name, chosen := spec.Module(), len(patterns) == 0
-		for i, re := range patterns {
-			if re.MatchString(name) {
-				chosen, hits[i] = true, true
-			}
-		}
-		if chosen {
-			out = append(out, name)
-		}
-	}
-	if i := slices.Index(hits, false); i >= 0 {
-		return nil, fault.Usagef("target %q matches no projection; their names are like %s", o.Targets[i], cfg.Tensors()[2].Module())
-	}
-	return out, nil
-}
-
-// adapterDir is the directory of the adapter of a rank, and that of its last state.
-func adapterDir(rank int) (best, last string) {
-	best = fmt.Sprintf("rank-%d", rank)
-	return best, best + "-last"
 }

@@ -4,18 +4,17 @@ import (
 	"bytes"
 	"fmt"
 	"image/color"
-	"math"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 )
 
-// palette holds colours that stay apart for readers who see few of them (Okabe and Ito).
+// palette has colours that colour-blind readers can distinguish (Okabe and Ito 2008).
 var palette = []color.RGBA{{0, 114, 178, 255}, {213, 94, 0, 255}, {0, 158, 115, 255}, {204, 121, 167, 255}, {230, 159, 0, 255}, {86, 180, 233, 255}}
 
-// lossPlot draws the loss of every adapter against the tokens trained on, smoothed, and
-// where there is a teacher the divergence on the held-out text.
+// lossPlot draws the smoothed loss of every adapter against the tokens trained on and, with a
+// teacher, its divergence on the validation text. It returns SVG.
 func lossPlot(metrics []Metric) ([]byte, error) {
 	p := plot.New()
 	p.X.Label.Text = "tokens trained on"
@@ -48,26 +47,26 @@ func lossPlot(metrics []Metric) ([]byte, error) {
 		if err := addLine(p, loss[r], c, 0.7, nil, fmt.Sprintf("rank %d, training loss", r)); err != nil {
 			return nil, err
 		}
-		if err := addLine(p, held[r], c, 1.6, []vg.Length{vg.Points(4), vg.Points(2)}, fmt.Sprintf("rank %d, divergence on held-out text", r)); err != nil {
+		if err := addLine(p, held[r], c, 1.6, []vg.Length{vg.Points(4), vg.Points(2)}, fmt.Sprintf("rank %d, divergence on validation text", r)); err != nil {
 			return nil, err
 		}
 	}
 	return svg(p)
 }
 
-// curvePlot draws what each rank leaves of the divergence against the adapter's size.
+// curvePlot draws the divergence on the test text against the adapter's size. It returns SVG.
 func curvePlot(adapters []AdapterResult) ([]byte, error) {
 	p := plot.New()
 	p.X.Label.Text = "adapter, MiB"
-	p.Y.Label.Text = "KL to the teacher on held-out text, nats per token"
+	p.Y.Label.Text = "KL to the teacher on test text, nats per token"
 	p.Add(plotter.NewGrid())
 	after := plotter.XYs{}
 	var labels []string
 	for _, a := range adapters {
-		if a.KLAfter == nil || math.IsNaN(*a.KLAfter) {
+		if a.Test == nil || a.Test.KLAfter == nil {
 			continue
 		}
-		after = append(after, plotter.XY{X: float64(a.Bytes) / (1 << 20), Y: *a.KLAfter})
+		after = append(after, plotter.XY{X: float64(a.Bytes) / (1 << 20), Y: *a.Test.KLAfter})
 		labels = append(labels, fmt.Sprintf(" rank %d", a.Rank))
 	}
 	line, points, err := plotter.NewLinePoints(after)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,11 +49,15 @@ func TestReadBack(t *testing.T) {
 	}
 }
 
-const aRecord = `{"schema":"afmq.recovery/v1","job":{"artifact":"ab","rank_pattern":[{"Pattern":"q","Rank":3}]},"adapters":[{"rank":2,"path":"rank-2","last":"rank-2-last","bytes":9,"params":4,"tokens":64,"step":1,"bpw_with_adapter":4.5,"kl_before":0.2,"kl_init":0.15,"kl_after":0.1,"recovered":0.5,"perplexity_before":30,"perplexity_init":29,"perplexity_after":28,"perplexity_teacher":27}],"steps":2,"step_tokens":32,"train_tokens":640,"validation_tokens":100}`
+const aRecord = `{"schema":"afmq.recovery/v1","job":{"artifact":"ab","rank_pattern":[{"Pattern":"q","Rank":3}]},"adapters":[{"rank":2,"path":"rank-2","last":"rank-2-last","bytes":9,"params":4,"tokens":64,"step":1,"bpw_with_adapter":4.5,"kl_before":0.2,"kl_init":0.15,"kl_after":0.1,"recovered":0.5,"perplexity_before":30,"perplexity_init":29,"perplexity_after":28,"perplexity_teacher":27,"test":{"kl_before":0.3,"kl_after":0.2,"recovered":0.33,"perplexity_before":31,"perplexity_after":30,"perplexity_teacher":29}}],"steps":2,"step_tokens":32,"train_tokens":640,"validation_tokens":100}`
 
 func TestWrongRecords(t *testing.T) {
 	if _, err := ParseRecord("r", []byte(aRecord)); err != nil {
 		t.Fatal(err)
+	}
+	former := regexp.MustCompile(`,"test":\{.*?\}`).ReplaceAllString(aRecord, "")
+	if r, err := ParseRecord("r", []byte(former)); err != nil || r.Adapters[0].Test != nil {
+		t.Fatalf("a record of a former version: %v", err)
 	}
 	for _, c := range []struct{ old, new, want string }{
 		{"recovery/v1", "recovery/v9", "schema"},
@@ -64,9 +69,12 @@ func TestWrongRecords(t *testing.T) {
 		{`"kl_after":0.1`, `"kl_after":null`, "only some"},
 		{`"perplexity_after":28`, `"perplexity_after":0.5`, "perplexity of 0.5"},
 		{`"bpw_with_adapter":4.5`, `"bpw_with_adapter":-1`, "bits per weight"},
+		{`"kl_after":0.2`, `"kl_after":null`, "test: has only some"},
+		{`"perplexity_after":30`, `"perplexity_after":0`, "test: a perplexity of 0"},
+		{`"validation_tokens":100`, `"validation_tokens":100,"test_tokens":-1`, "-1 of test text"},
 		{`"bytes":9`, `"bytes":1e99`, "not the record"},
 		{`"bytes":9`, `"colour":9`, "unknown field"},
-		{`"validation_tokens":100}`, `"validation_tokens":100} {}`, "more text"},
+		{`"validation_tokens":100}`, `"validation_tokens":100} {}`, "trailing data"},
 		{aRecord, ``, "not the record"},
 		{aRecord, `{"schema":"afmq.recovery/v1","adapters":[]}`, "no adapters"},
 	} {
@@ -93,7 +101,7 @@ func TestWrongMetrics(t *testing.T) {
 		`{"step":1,"tokens":64,"rank":2,"validation_perplexity":0.5}`:  "impossible",
 		`{"step":1,"tokens":64,"rank":2,"loss":1,"colour":1}`:          "unknown field",
 		`{"step":1,"tokens":64,"rank":2,"loss":1e999}`:                 "line 1",
-		good + `{"step":1,"tokens":64,"rank":2,"loss":1}{"step":1}`:    "line 2: has more text",
+		good + `{"step":1,"tokens":64,"rank":2,"loss":1}{"step":1}`:    "line 2: has trailing data",
 		"{\"step\":1,\"tokens\":64,\"rank\":2,\"loss\":1,\"x\xff\":1}": "UTF-8",
 	} {
 		_, err := ParseMetrics("m.jsonl", []byte(text))

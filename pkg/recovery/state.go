@@ -1,7 +1,9 @@
 package recovery
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,12 +16,13 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// The saved state is one file, which replaces the one before it as a whole: tensors
-// with every student's numbers, and in the metadata the standing as JSON. The journal
-// holds the metrics, which only grow.
+// The saved state is one file, which replaces its predecessor as a whole: tensors with every
+// student's values, and in the metadata the training state as JSON and a digest. The journal
+// beside it holds the metrics, which are only appended to.
 const (
 	stateFile = "recovery.safetensors"
-	stateKey  = "standing"
+	stateKey  = "training_state"
+	digestKey = "digest" // of the state and the metrics; see trainer.digest
 )
 
 // journalEntry is the metrics of the steps after From up to To.
@@ -44,7 +47,7 @@ func (t *trainer) stateTensors() (infos []safetensors.Info, values []*[]float32)
 	return infos, values
 }
 
-// save makes the state survive whatever happens next.
+// save writes the state to disk and returns once it would survive a crash.
 func (t *trainer) save() error {
 	journal, err := t.dir.Journal()
 	if err != nil {
@@ -53,12 +56,16 @@ func (t *trainer) save() error {
 	if err := journal.Append(journalEntry{t.saved, t.Step, t.metrics[t.kept:]}); err != nil {
 		return err
 	}
-	standing, err := json.Marshal(t.standing)
+	state, err := json.Marshal(t.trainingState)
+	if err != nil {
+		return err
+	}
+	digest, err := t.digest(string(state))
 	if err != nil {
 		return err
 	}
 	infos, values := t.stateTensors()
-	w, err := safetensors.Create(t.dir.StatePath(stateFile), infos, map[string]string{stateKey: string(standing)})
+	w, err := safetensors.Create(t.dir.StatePath(stateFile), infos, map[string]string{stateKey: string(state), digestKey: digest})
 	if err != nil {
 		return err
 	}
@@ -79,16 +86,19 @@ func (t *trainer) save() error {
 	return nil
 }
 
-// restore takes up what an interrupted run of the same job saved, and reports whether
-// there was anything.
+// restore reads what an interrupted run of the same job saved, and reports whether there was
+// anything.
 func (t *trainer) restore() (bool, error) {
 	path := t.dir.StatePath(stateFile)
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	err := t.readState(path)
+	state, digest, err := t.readState(path)
 	if err == nil {
 		err = t.readMetrics(path)
+	}
+	if err == nil {
+		err = t.checkDigest(path, state, digest)
 	}
 	if err != nil {
 		var fe *fault.Error
@@ -99,10 +109,11 @@ func (t *trainer) restore() (bool, error) {
 	return err == nil, err
 }
 
-func (t *trainer) readState(path string) error {
+// readState reads the saved state and returns its JSON and the digest that it names.
+func (t *trainer) readState(path string) (state, digest string, err error) {
 	f, err := safetensors.Open(path)
 	if err != nil {
-		return err
+		return "", "", err
 	}
 	defer f.Close()
 	infos, values := t.stateTensors()
@@ -110,9 +121,9 @@ func (t *trainer) readState(path string) error {
 		for i, info := range infos {
 			tensor, ok := f.Tensor(info.Name)
 			if !ok || tensor.DType != info.DType || !slices.Equal(tensor.Shape, info.Shape) {
-				return fault.Inputf(path, "tensor %q is not there as the run saves it", info.Name)
+				return fault.Inputf(path, "tensor %q is missing or has another type or shape than this run saves", info.Name)
 			}
-			// In place where there is room: the students' matrices are views of theirs.
+			// In place where the capacity suffices: the parts' matrices are views of it.
 			if v := values[i]; len(*v) != info.Shape[0] {
 				*v = make([]float32, info.Shape[0])
 			}
@@ -123,19 +134,56 @@ func (t *trainer) readState(path string) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return "", "", err
 	}
+	state, digest = f.Metadata()[stateKey], f.Metadata()[digestKey]
 	best := t.Best
-	t.standing = standing{}
-	if err := json.Unmarshal([]byte(f.Metadata()[stateKey]), &t.standing); err != nil {
-		return fault.Inputf(path, "its metadata cannot be read: %v", err)
+	t.trainingState = trainingState{}
+	if err := json.Unmarshal([]byte(state), &t.trainingState); err != nil {
+		return "", "", fault.Inputf(path, "its metadata cannot be read: %v", err)
 	}
 	if n := len(t.students); t.Step < 0 || t.Step > t.steps || len(t.Best) != n || len(t.Initial) != n {
-		return fault.Inputf(path, "its metadata is not that of this run")
+		return "", "", fault.Inputf(path, "its metadata is not that of this run")
 	}
 	for i := range best {
 		t.Best[i].weights = best[i].weights
-		t.held = t.value(t.Best[i].Score)
+		t.validation = t.value(t.Best[i].Score)
+	}
+	return state, digest, nil
+}
+
+// digest returns the hex SHA-256 of all that a run continues from: the training state as
+// JSON, the metrics of the steps made and every student's values.
+func (t *trainer) digest(state string) (string, error) {
+	h := sha256.New()
+	e := json.NewEncoder(h)
+	if err := e.Encode(state); err != nil {
+		return "", err
+	}
+	if err := e.Encode(t.metrics); err != nil {
+		return "", err
+	}
+	infos, values := t.stateTensors()
+	for i, info := range infos {
+		if err := e.Encode(info); err != nil {
+			return "", err
+		}
+		if err := binary.Write(h, binary.LittleEndian, *values[i]); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// checkDigest compares what was read with the digest that was saved with it: a value that
+// was edited, or damaged on disk, would end up in the published figures and adapters.
+func (t *trainer) checkDigest(path, state, digest string) error {
+	got, err := t.digest(state)
+	if err != nil {
+		return err
+	}
+	if got != digest {
+		return fault.Inputf(path, "the state or the journal beside it was changed after the run saved it: SHA-256 %s, expected %s", got, digest)
 	}
 	return nil
 }
@@ -155,9 +203,9 @@ func (t *trainer) readMetrics(path string) error {
 	return nil
 }
 
-// journalMetrics returns the metrics of the steps up to the saved one: entries that a run
-// wrote after its last saved state are overtaken by those of the next. path is that of the
-// state.
+// journalMetrics returns the metrics of the steps up to the saved one. Entries that a run
+// appended after its last saved state are replaced by those of the run that continued from
+// it. path is that of the state.
 func journalMetrics(path string, records []json.RawMessage, step int64) (metrics []Metric, err error) {
 	reached := int64(0)
 	for _, r := range records {

@@ -12,8 +12,8 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// student is one adapter in training. All its numbers lie in one slice for each of
-// weights, gradients and moments, which [part] cuts into matrices.
+// student is one adapter in training. Its weights, gradients and moments are one slice each,
+// of which the matrices of every [part] are views.
 type student struct {
 	config *adapter.Config
 	parts  []part // in canonical order
@@ -22,7 +22,7 @@ type student struct {
 	m, v           []float32 // AdamW's moments
 
 	packed  []*infer.LowRank // of parts
-	visitor infer.Visitor    // adds to grads
+	visitor infer.Visitor    // accumulates into grads
 }
 
 // part is the adapter of one module.
@@ -32,15 +32,15 @@ type part struct {
 	rank  int
 	scale float32
 
-	// A lies transposed, so that the gradients of both matrices are products with many
-	// rows, which threads can share. Where root is there, the root L of the second
-	// moments of the module's input, a is not A but A·L: AdamW, which treats
-	// all numbers alike, then works on inputs that are white, whose directions all count
-	// the same (as in Kronecker-factored curvature, Martens and Grosse 2015,
-	// arXiv:1503.05671).
+	// A is stored transposed, so that the gradients of both matrices are products with many
+	// rows, which threads can divide. Where factor is set, the Cholesky factor L of the
+	// second moments of the module's input, a holds A·L instead of A. The input of A·L is
+	// white: AdamW, whose step is the same for every coordinate, then treats all its
+	// directions alike (the input half of Kronecker-factored curvature, Martens and Grosse
+	// 2015, arXiv:1503.05671).
 	a, gradA []float32 // [in, rank]
 	b, gradB []float32 // [out, rank]
-	root     *root
+	factor   *choleskyFactor
 }
 
 func newStudent(pool *compute.Pool, cfg *model.Config, config *adapter.Config) *student {
@@ -76,7 +76,7 @@ func newStudent(pool *compute.Pool, cfg *model.Config, config *adapter.Config) *
 	return s
 }
 
-// zeroInit is the init of LoRA as PEFT does it: A uniform in ±1/√in, B zero.
+// zeroInit is the standard LoRA init as PEFT implements it: A uniform in ±1/√in, B zero.
 func (s *student) zeroInit(at int, seed int64) {
 	p := &s.parts[at]
 	rng := rand.New(rand.NewPCG(uint64(seed), 1<<33+uint64(at)))
@@ -87,27 +87,27 @@ func (s *student) zeroInit(at int, seed int64) {
 	clear(p.b)
 }
 
-// copyFrom starts from an adapter.
+// copyFrom sets one module to the values of an adapter.
 func (s *student) copyFrom(at int, a *adapter.Adapter) {
 	p := &s.parts[at]
 	w := a.Modules[p.name]
-	copy(p.a, turned(w.A, p.rank, p.spec.Shape[1]))
+	copy(p.a, transposed(w.A, p.rank, p.spec.Shape[1]))
 	copy(p.b, w.B)
 }
 
-// values returns the adapter's matrices as files hold them, from weights laid out as
-// the student's own.
+// values returns the adapter's matrices as files hold them. weights has the layout of the
+// student's own.
 func (s *student) values(pool *compute.Pool, weights []float32) map[string]adapter.Weights {
 	out := make(map[string]adapter.Weights, len(s.parts))
 	at := 0
 	for i := range s.parts {
 		p := &s.parts[i]
 		rows, in := p.spec.Shape[0], p.spec.Shape[1]
-		a := turned(weights[at:at+p.rank*in], in, p.rank)
-		if p.root != nil {
+		a := transposed(weights[at:at+p.rank*in], in, p.rank)
+		if p.factor != nil {
 			white := a
 			a = make([]float32, len(white))
-			p.root.timesInverse(pool, a, white, p.rank)
+			p.factor.timesInverse(pool, a, white, p.rank)
 		}
 		at += p.rank * in
 		out[p.name] = adapter.Weights{A: a, B: weights[at : at+p.rank*rows]}
@@ -116,8 +116,8 @@ func (s *student) values(pool *compute.Pool, weights []float32) map[string]adapt
 	return out
 }
 
-// turned returns the transpose of v [rows, cols].
-func turned(v []float32, rows, cols int) []float32 {
+// transposed returns the transpose of v [rows, cols].
+func transposed(v []float32, rows, cols int) []float32 {
 	t := make([]float32, len(v))
 	for r := range rows {
 		for c := range cols {
@@ -127,28 +127,28 @@ func turned(v []float32, rows, cols int) []float32 {
 	return t
 }
 
-// onColumns replaces v [rows, cols] by what apply makes of its columns, which it is given
-// as rows.
+// onColumns replaces the columns of v [rows, cols] by what apply, which works on rows, makes
+// of them.
 func onColumns(pool *compute.Pool, v []float32, rows, cols int, apply func(pool *compute.Pool, y, x []float32, m int)) {
-	x := turned(v, rows, cols)
+	x := transposed(v, rows, cols)
 	y := make([]float32, len(x))
 	apply(pool, y, x, cols)
-	copy(v, turned(y, cols, rows))
+	copy(v, transposed(y, cols, rows))
 }
 
-// whiten takes the gradients with respect to A to those with respect to A·L.
+// whiten converts the gradients with respect to A into those with respect to A·L.
 func (s *student) whiten(pool *compute.Pool) {
 	for i := range s.parts {
-		if p := &s.parts[i]; p.root != nil {
-			onColumns(pool, p.gradA, p.spec.Shape[1], p.rank, p.root.timesInverseT)
+		if p := &s.parts[i]; p.factor != nil {
+			onColumns(pool, p.gradA, p.spec.Shape[1], p.rank, p.factor.timesInverseT)
 		}
 	}
 }
 
-// pack makes the matrices that products need from the weights as they stand; rounded
-// to F16 where that is what will be stored.
-func (s *student) pack(pool *compute.Pool, stored safetensors.DType) {
-	values := s.values(pool, s.weights)
+// pack converts weights, laid out as the student's own, to the packed matrices of products:
+// in float32, or rounded to F16 as they will be stored.
+func (s *student) pack(pool *compute.Pool, weights []float32, stored safetensors.DType) {
+	values := s.values(pool, weights)
 	s.packed = make([]*infer.LowRank, len(s.parts))
 	for i := range s.parts {
 		p := &s.parts[i]
@@ -165,15 +165,15 @@ func (s *student) pack(pool *compute.Pool, stored safetensors.DType) {
 	}
 }
 
-// attach puts the adapter, as it was packed last, into the model.
+// attach makes the model run with the adapter as last packed.
 func (s *student) attach(m *infer.Model) {
 	for i := range s.parts {
 		m.Blocks[s.parts[i].spec.Layer].Linear(s.parts[i].spec.Kind).Adapter = s.packed[i]
 	}
 }
 
-// uninstall takes all adapters out of the model.
-func uninstall(m *infer.Model) {
+// detach removes all adapters from the model.
+func detach(m *infer.Model) {
 	for i := range m.Blocks {
 		for _, kind := range model.Projections() {
 			m.Blocks[i].Linear(kind).Adapter = nil
@@ -181,7 +181,7 @@ func uninstall(m *infer.Model) {
 	}
 }
 
-// place names a projection.
+// place identifies a projection.
 type place struct {
 	layer int
 	kind  string
@@ -189,7 +189,7 @@ type place struct {
 
 func (p *part) place() place { return place{p.spec.Layer, p.spec.Kind} }
 
-// accumulate returns the visitor that adds the gradients of a batch.
+// accumulate returns the visitor that adds the gradients of a batch to the student's.
 func (s *student) accumulate(pool *compute.Pool) infer.Visitor {
 	parts := make(map[place]*part, len(s.parts))
 	for i := range s.parts {

@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	oversampling = 8 // directions carried along beyond the rank
-	powerSteps   = 3 // times that the sketch is multiplied by M·Mᵀ
+	oversampling = 8 // extra directions of the sketch, which improve the last of the rank
+	powerSteps   = 3 // multiplications of the sketch by M·Mᵀ
 )
 
 // truncatedSVD returns the k largest singular values of m [rows, cols], row-major, with
 // their left vectors u [rows, k] and right vectors v [k, cols], by randomized subspace
-// iteration (Halko, Martinsson and Tropp 2011, arXiv:0909.4061, algorithms 4.4 and 5.1):
-// the products are the kernels', the small decomposition is gonum's.
+// iteration (Halko, Martinsson and Tropp 2011, arXiv:0909.4061, algorithms 4.4 and 5.1).
+// The large products run on the pool; the small eigenproblem is gonum's.
 func truncatedSVD(pool *compute.Pool, m []float32, rows, cols, k int, rng *rand.Rand) (u []float32, s []float64, v []float32) {
 	k = min(k, rows, cols)
 	l := min(k+oversampling, rows, cols)
@@ -47,7 +47,7 @@ func truncatedSVD(pool *compute.Pool, m []float32, rows, cols, k int, rng *rand.
 	var eigen mat.EigenSym
 	s, u, v = make([]float64, k), make([]float32, rows*k), make([]float32, k*cols)
 	if !eigen.Factorize(gram, true) {
-		return u, s, v // not finite: no approximation is better than none
+		return u, s, v // not finite: the zero approximation
 	}
 	values := eigen.Values(nil) // ascending
 	var vectors mat.Dense
@@ -55,7 +55,7 @@ func truncatedSVD(pool *compute.Pool, m []float32, rows, cols, k int, rng *rand.
 	for j := range k {
 		c := l - 1 - j
 		s[j] = math.Sqrt(max(values[c], 0))
-		// Directions that rounding made have no right vector.
+		// Directions of rounding errors have no right vector.
 		if s[j] <= 1e-6*math.Sqrt(max(values[l-1], 0)) {
 			s[j] = 0
 			continue

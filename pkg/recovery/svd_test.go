@@ -108,16 +108,16 @@ func dense(v []float32, rows, cols int) *mat.Dense {
 	return m
 }
 
-// lower returns L of a root.
-func lower(r *root) *mat.Dense {
-	l := mat.NewDense(r.n, r.n, nil)
-	row := make([]float32, r.n)
-	for i := range r.n {
-		if r.diagonal != nil {
-			l.Set(i, i, float64(r.diagonal[i]))
+// lower returns L of a factor.
+func lower(f *choleskyFactor) *mat.Dense {
+	l := mat.NewDense(f.n, f.n, nil)
+	row := make([]float32, f.n)
+	for i := range f.n {
+		if f.diagonal != nil {
+			l.Set(i, i, float64(f.diagonal[i]))
 			continue
 		}
-		r.matrix.Row(row, i)
+		f.matrix.Row(row, i)
 		for j, x := range row {
 			l.Set(i, j, float64(x))
 		}
@@ -139,19 +139,19 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 		return m
 	}
 	for _, whole := range []bool{true, false} {
-		roots := func(n int) *root {
+		factors := func(n int) *choleskyFactor {
 			m := newMoments(n, whole)
 			x := spread(rng, tokens, n)
 			m.add(pool, x[:50*n], 50)
 			m.add(pool, x[50*n:], tokens-50)
-			r, err := m.root(pool, n == out)
+			r, err := m.factor(pool, n == out)
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkRoot(t, pool, r, x, n == out, whole)
+			checkFactor(t, pool, r, x, n == out, whole)
 			return r
 		}
-		x, g := roots(in), roots(out)
+		x, g := factors(in), factors(out)
 		z := &initializer{pool: pool, base: model(q), teacher: model(w), opts: &Options{}}
 		var weighted mat.Dense // Gᵀ·(W−Ŵ)·L
 		weighted.Sub(dense(w, out, in), dense(q, out, in))
@@ -165,11 +165,11 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 		for _, s := range svd.Values(nil)[rank:] {
 			least += s * s
 		}
-		left := func(use, gradients *root) float64 {
+		left := func(use, gradients *choleskyFactor) float64 {
 			s := &student{parts: []part{{spec: spec, name: "m", rank: rank, scale: 0.5, a: make([]float32, in*rank), b: make([]float32, out*rank)}}}
 			z.students = []*student{s}
 			z.approximate(0, use, gradients)
-			s.parts[0].root = use
+			s.parts[0].factor = use
 			v := s.values(pool, append(append([]float32(nil), s.parts[0].a...), s.parts[0].b...))["m"]
 			var e mat.Dense
 			e.Mul(dense(v.B, out, rank), dense(v.A, rank, in))
@@ -188,11 +188,11 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 	}
 }
 
-// checkRoot holds L·Lᵀ to the damped second moments of x, and what multiplies with L⁻¹ and
+// checkFactor holds L·Lᵀ to the damped second moments of x, and what multiplies with L⁻¹ and
 // its transpose to L.
-func checkRoot(t *testing.T, pool *compute.Pool, r *root, x []float32, unit, whole bool) {
+func checkFactor(t *testing.T, pool *compute.Pool, f *choleskyFactor, x []float32, unit, whole bool) {
 	t.Helper()
-	n := r.n
+	n := f.n
 	tokens := len(x) / n
 	var want, got mat.Dense
 	want.Mul(dense(x, tokens, n).T(), dense(x, tokens, n))
@@ -202,12 +202,12 @@ func checkRoot(t *testing.T, pool *compute.Pool, r *root, x []float32, unit, who
 		want.Scale(1/mean, &want)
 		mean = 1
 	}
-	l := lower(r)
+	l := lower(f)
 	got.Mul(l, l.T())
 	eye := make([]float32, n*n)
 	for i := range n {
 		eye[i*n+i] = 1
-		want.Set(i, i, want.At(i, i)+rootDamping*mean)
+		want.Set(i, i, want.At(i, i)+momentDamping*mean)
 		for j := range n {
 			if i != j && !whole {
 				want.Set(i, j, 0)
@@ -217,9 +217,9 @@ func checkRoot(t *testing.T, pool *compute.Pool, r *root, x []float32, unit, who
 			}
 		}
 	}
-	for name, f := range map[string]func(*compute.Pool, []float32, []float32, int){"L": r.times, "L⁻¹": r.timesInverse, "L⁻ᵀ": r.timesInverseT} {
+	for name, times := range map[string]func(*compute.Pool, []float32, []float32, int){"L": f.times, "L⁻¹": f.timesInverse, "L⁻ᵀ": f.timesInverseT} {
 		y := make([]float32, n*n)
-		f(pool, y, eye, n)
+		times(pool, y, eye, n)
 		var product mat.Dense
 		switch name {
 		case "L":
@@ -237,18 +237,18 @@ func checkRoot(t *testing.T, pool *compute.Pool, r *root, x []float32, unit, who
 	}
 }
 
-// TestRootOfNothing checks the moments of zeros and of what is no number.
-func TestRootOfNothing(t *testing.T) {
+// TestFactorOfNothing checks the moments of zeros and of what is no number.
+func TestFactorOfNothing(t *testing.T) {
 	pool := newPool(t, 1)
 	m := newMoments(3, true)
 	m.add(pool, make([]float32, 6), 2)
-	r, err := m.root(pool, true)
+	r, err := m.factor(pool, true)
 	if err != nil || r.diagonal[0] != 1 || r.diagonal[2] != 1 {
 		t.Errorf("zeros: %v, %v", r, err)
 	}
 	m = newMoments(2, false)
 	m.add(pool, []float32{1, float32(math.NaN())}, 1)
-	if _, err := m.root(pool, false); err == nil {
-		t.Error("NaN has a root")
+	if _, err := m.factor(pool, false); err == nil {
+		t.Error("NaN has a Cholesky factor")
 	}
 }

@@ -89,7 +89,7 @@ func TestGradientsAgainstTorch(t *testing.T) {
 		for i := range s.parts {
 			s.copyFrom(i, c.adapter)
 		}
-		s.pack(pool, safetensors.F32)
+		s.pack(pool, s.weights, safetensors.F32)
 		s.attach(student)
 		runner := student.NewRunner(pool)
 		h := newHead(pool, runner, teacher)
@@ -154,9 +154,9 @@ func TestAdamWAgainstTorch(t *testing.T) {
 		if math.Abs(norm-want) > 1e-5*want {
 			t.Errorf("step %d: norm %v, want %v", i, norm, want)
 		}
-		scale := 1.0
-		if norm > clip {
-			scale, clipped = clip/norm, clipped+1
+		scale := clipFactor(norm, clip)
+		if scale != 1 {
+			clipped++
 		}
 		s.adamW(pool, int64(i+1), float64(rate), decay, scale)
 		for k, w := range floats(t, f, fmt.Sprintf("weights.%d", i)) {

@@ -1,0 +1,60 @@
+package recovery
+
+import (
+	"encoding/json"
+	"path/filepath"
+
+	"afmq/internal/infile"
+	"afmq/pkg/adapter"
+	"afmq/pkg/artifact"
+)
+
+// jobVersion changes whenever the same job would give other bytes: with the split of the
+// data, the order of the sequences, the init or the optimizer.
+const jobVersion = "recover/v2"
+
+// identity describes the run by everything that its result depends on, as a JSON object:
+// options with their defaults filled in, and the content, not the path, of every input. A
+// saved state is continued only by a run of equal identity, and recovery.json holds it as
+// its job.
+func (r *run) identity() ([]byte, error) {
+	o := r.opts
+	job := map[string]any{
+		"job": jobVersion, "tool_version": o.ToolVersion,
+		"artifact": r.manifest.ContentHash, "teacher": r.teacherDigest,
+		"data": r.data.files, "data_formats": r.data.formats,
+		"ranks": o.Ranks, "loss": o.Loss, "mix": o.Mix, "temperature": o.Temperature,
+		"tokens": o.Tokens, "seq_len": o.SeqLen, "batch_tokens": o.BatchTokens, "rate": o.Rate, "warmup": max(o.Warmup, 0),
+		"weight_decay": o.WeightDecay, "clip": max(o.Clip, 0), "seed": o.Seed, "validation": o.Validation, "float32": o.Float32,
+		"init_tokens": o.InitTokens, "compute": o.Compute.String(),
+	}
+	// The content hash covers the artifact's tensors only.
+	files, err := hashFiles(o.Artifact, artifact.ManifestFile, "config.json", "tokenizer.json")
+	if err != nil {
+		return nil, err
+	}
+	job["artifact_manifest"], job["artifact_config"], job["artifact_tokenizer"] = files[artifact.ManifestFile], files["config.json"], files["tokenizer.json"]
+	if o.From == "" {
+		job["init"] = o.Init
+		job["alpha"], job["rslora"], job["targets"], job["rank_pattern"] = o.Alpha, o.RSLoRA, o.Targets, o.Pattern
+		return json.Marshal(job)
+	}
+	if files, err = hashFiles(o.From, adapter.WeightsFile, adapter.ConfigFile); err != nil {
+		return nil, err
+	}
+	job["from"], job["from_config"] = files[adapter.WeightsFile], files[adapter.ConfigFile]
+	return json.Marshal(job)
+}
+
+// hashFiles returns the hex SHA-256 of files in dir by their names.
+func hashFiles(dir string, names ...string) (map[string]string, error) {
+	sums := make(map[string]string, len(names))
+	for _, name := range names {
+		sum, err := infile.Hash(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		sums[name] = sum
+	}
+	return sums, nil
+}

@@ -1,0 +1,50 @@
+package recovery
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+
+	"afmq/pkg/infer"
+)
+
+// momentMemory is the limit of the second moments of all outputs, in bytes; beyond it only
+// their diagonals are kept.
+const momentMemory = 1 << 30
+
+// outputMoments returns the second moments of the loss's gradients at the output of every
+// adapted module. The loss is the cross-entropy of tokens sampled from the base itself, whose
+// gradients have the Fisher information as their second moments.
+func (t *trainer) outputMoments(ctx context.Context, text [][]int32) (map[place]*moments, error) {
+	parts := t.students[0].parts
+	bytes, widest := 0, 0
+	for _, part := range parts {
+		bytes += 4 * part.spec.Shape[0] * part.spec.Shape[0]
+		widest = max(widest, part.spec.Shape[0])
+	}
+	sums := map[place]*moments{}
+	for _, part := range parts {
+		sums[part.place()] = newMoments(part.spec.Shape[0], bytes <= momentMemory && widest <= widestWhole)
+	}
+	detach(t.base)
+	p := t.opts.Progress
+	p.Stage("accumulating gradients", int64(len(text)*t.opts.SeqLen), "tokens")
+	defer p.Done()
+	for i, s := range text {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		rng := rand.New(rand.NewPCG(uint64(t.opts.Seed), 1<<34+uint64(i)))
+		batch := []infer.Segment{{Cache: t.base.NewCache(len(s)), Tokens: s}}
+		hidden := slices.Clone(t.runner.ForwardTape(batch, t.tape))
+		grad := make([]float32, len(hidden))
+		t.runner.SampledGradient(grad, hidden, len(s), rng)
+		t.runner.Backward(batch, t.tape, grad, func(q infer.Projected) {
+			if m := sums[place{q.Layer, q.Kind}]; m != nil {
+				m.add(t.pool, q.G, q.N)
+			}
+		})
+		p.Advance(int64(len(s)))
+	}
+	return sums, nil
+}
