@@ -56,6 +56,7 @@ var allowed = map[string][]string{
 	"scripts/bitcurve":   {"pkg/quantize", "pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/artifact", "pkg/compute"},
 	"scripts/gatepower":  {"pkg/gate"},
 	"scripts/ciexamples": {"internal/demo"},
+	"scripts/quickstart": {},
 	"scripts/manual":     {"internal/manual"},
 	"scripts/releasing":  {"internal/manual"},
 }
