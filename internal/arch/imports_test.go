@@ -57,6 +57,7 @@ var allowed = map[string][]string{
 	"scripts/gatepower":  {"pkg/gate"},
 	"scripts/quickstart": {},
 	"scripts/ciexamples": {"internal/demo"},
+	"scripts/quickstart": {},
 	"scripts/manual":     {"internal/manual"},
 	"scripts/releasing":  {"internal/manual"},
 }
