@@ -57,7 +57,6 @@ var allowed = map[string][]string{
 	"scripts/gatepower":  {"pkg/gate"},
 	"scripts/quickstart": {},
 	"scripts/ciexamples": {"internal/demo"},
-	"scripts/quickstart": {},
 	"scripts/manual":     {"internal/manual"},
 	"scripts/releasing":  {"internal/manual"},
 }
