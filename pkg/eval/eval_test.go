@@ -321,26 +321,3 @@ func TestReadCorpus(t *testing.T) {
 		t.Errorf("a directory: %v", err)
 	}
 }
-
-// FuzzReadTexts holds the reader of .jsonl files to errors instead of panics, and
-// to one text for every line that is not blank.
-func FuzzReadTexts(f *testing.F) {
-	f.Add([]byte("{\"text\": \"a\"}\n\n{\"text\": \"b\", \"n\": [1]}"))
-	f.Add([]byte("{\"text\": null}"))
-	f.Add([]byte("\xff"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		texts, err := jsonTexts(data)
-		if err != nil {
-			return
-		}
-		lines := 0
-		for _, l := range strings.Split(string(data), "\n") {
-			if strings.TrimSpace(l) != "" {
-				lines++
-			}
-		}
-		if len(texts) != lines {
-			t.Fatalf("%d texts of %d lines", len(texts), lines)
-		}
-	})
-}
