@@ -39,8 +39,8 @@ is 5 if they do.`,
   afmq diff first second --exit-code --json`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Progress = a.progress()
-			d, err := artifact.Diff(cmd.Context(), a.workers(), args[0], args[1], o)
+			o.Pool, o.Progress = a.workers(), a.progress()
+			d, err := artifact.Diff(cmd.Context(), args[0], args[1], o)
 			if err != nil {
 				return err
 			}

@@ -290,7 +290,7 @@ func (o *gateOptions) setting(cmd *cobra.Command, a *app, path string, compute c
 // gateSubject verifies an artifact, or identifies a checkpoint.
 func gateSubject(ctx context.Context, a *app, path string) (gate.Subject, error) {
 	if artifact.IsArtifact(path) {
-		v, err := artifact.Verify(ctx, a.workers(), path, a.progress())
+		v, err := artifact.Verify(ctx, path, artifact.VerifyOptions{Pool: a.workers(), Progress: a.progress()})
 		if err != nil {
 			return gate.Subject{}, err
 		}
@@ -306,29 +306,35 @@ func gateSubject(ctx context.Context, a *app, path string) (gate.Subject, error)
 
 // evaluate scores the text, with the adapter where one is given.
 func (o *gateOptions) evaluate(ctx context.Context, a *app, s gate.Setting, compute compute.Arithmetic, out *gateObject, subject *gate.Subject) (*eval.Result, error) {
-	in, err := openSubjects(a, out.Artifact, o.reference, o.data, &o.adapters)
+	adapters, err := o.adapters.adapters()
 	if err != nil {
 		return nil, err
 	}
-	model, variants, reference, corpus := in.model, in.variants, in.reference, in.corpus
-	if corpus.SHA256 != s.Data {
-		return nil, infile.Changed(o.data)
-	}
-	if out.Overlap, err = checkOverlap(a, out.Artifact, corpus, o.allowOverlap); err != nil {
+	in, err := eval.Open(ctx, eval.Options{
+		Model: out.Artifact, Reference: o.reference, Data: o.data, Adapters: adapters,
+		AllowUnbound: o.adapters.allowUnbound, AllowOverlap: o.allowOverlap, Pool: a.workers(),
+	})
+	if err != nil {
 		return nil, err
 	}
-	for _, v := range variants { // one at most
-		if err := checkTrained(corpus, v, o.allowOverlap); err != nil {
-			return nil, err
-		}
-		digest, err := infile.Hash(filepath.Join(v.dir, adapter.WeightsFile))
+	a.warn(in.Warnings)
+	model := in.Model
+	if in.Corpus.SHA256 != s.Data {
+		return nil, infile.Changed(o.data)
+	}
+	if m := model.Manifest; m != nil && m.ContentHash != subject.Digest {
+		return nil, infile.Changed(out.Artifact)
+	}
+	out.Overlap = in.Overlap
+	for _, v := range in.Variants { // one at most
+		digest, err := infile.Hash(filepath.Join(v.Dir, adapter.WeightsFile))
 		if err != nil {
 			return nil, err
 		}
-		model, out.Adapter, subject.Adapter = v.model, v.dir, &digest
+		model, out.Adapter, subject.Adapter = v.Model, v.Dir, &digest
 	}
-	return eval.Run(ctx, a.workers().With(compute), model, reference, corpus, eval.Options{
-		Protocol: s.Protocol, Ctx: s.Ctx, Stride: s.Stride, Progress: a.progress(),
+	return eval.Score(ctx, model, in.Corpus, eval.ScoreOptions{
+		Protocol: s.Protocol, Ctx: s.Ctx, Stride: s.Stride, Reference: in.Reference, Pool: a.workers().With(compute), Progress: a.progress(),
 	})
 }
 

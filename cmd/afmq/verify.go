@@ -30,7 +30,7 @@ per weight again, and checks that palettes and indices are legal. Any changed
 byte, a missing or an extra file is exit 3, and the message names it.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			v, err := artifact.Verify(cmd.Context(), a.workers(), args[0], a.progress())
+			v, err := artifact.Verify(cmd.Context(), args[0], artifact.VerifyOptions{Pool: a.workers(), Progress: a.progress()})
 			if err != nil {
 				return err
 			}

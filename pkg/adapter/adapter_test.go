@@ -254,7 +254,7 @@ func copyAdapter(t testing.TB, config func(map[string]any), weights func(map[str
 // TestOpenAdapterUnbound checks that an adapter is not taken on trust.
 func TestOpenAdapterUnbound(t *testing.T) {
 	cfg := loadConfig(t, adapterModel)
-	if _, err := Open(adapterFixture, adapterModel, cfg, false); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "does not say") {
+	if _, err := Open(adapterFixture, adapterModel, cfg, false); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "does not name the artifact") {
 		t.Errorf("without a base: %v", err)
 	}
 	if _, err := Open(adapterFixture, adapterModel, cfg, true); err != nil {

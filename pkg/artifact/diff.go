@@ -95,18 +95,24 @@ type LayerSide struct {
 	RelError *float64 `json:"rel_error"`
 }
 
-// DiffOptions say what Diff compares with.
+// DiffOptions are the options of [Diff]. The zero value works.
 type DiffOptions struct {
 	Reference string            // checkpoint that relative errors are measured against; empty for none
+	Pool      *compute.Pool     // nil for Threads workers of its own
+	Threads   int               // where Pool is nil; 0 for all cores
 	Progress  progress.Reporter // nil for none
 }
 
-// Diff compares the models in two directories. Artifacts are verified first. Errors are
-// of kind fault.Input if one cannot be read, is not intact, or has another shape.
-func Diff(ctx context.Context, pool *compute.Pool, dirA, dirB string, opts DiffOptions) (*Difference, error) {
+// Diff compares the models in two directories. Artifacts are verified first. Errors are of
+// kind [fault.Input] if a model cannot be read, is not intact, or differs from the first in
+// the names or shapes of its tensors, and of kind [fault.Usage] if the reference is an
+// artifact.
+func Diff(ctx context.Context, dirA, dirB string, opts DiffOptions) (*Difference, error) {
 	if opts.Progress == nil {
 		opts.Progress = progress.Silent
 	}
+	pool, done := compute.Workers(opts.Pool, opts.Threads)
+	defer done()
 	d := &differ{ctx: ctx, pool: pool, progress: opts.Progress}
 	for i, dir := range []string{dirA, dirB, opts.Reference} {
 		if dir == "" {

@@ -44,7 +44,7 @@ func (s *compared) close() {
 }
 
 func openArtifactSide(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (*compared, error) {
-	if _, err := Verify(ctx, pool, dir, p); err != nil {
+	if _, err := Verify(ctx, dir, VerifyOptions{Pool: pool, Progress: p}); err != nil {
 		return nil, err
 	}
 	a, err := Open(dir)

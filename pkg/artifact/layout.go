@@ -97,7 +97,7 @@ func StoredLayout(cfg *model.Config, groupRows int, tensors []TensorDigest) ([]S
 	}
 	for _, t := range tensors { // in the given order: the same tensor is named each time
 		if _, ok := l.left[t.Name]; ok {
-			return nil, fmt.Errorf("tensor %q has no place in the %s model that config.json describes", t.Name, cfg.ModelType)
+			return nil, fmt.Errorf("tensor %q is not part of the %s model that config.json describes", t.Name, cfg.ModelType)
 		}
 	}
 	return out, nil

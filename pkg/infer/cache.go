@@ -95,6 +95,22 @@ func firstKey(window, pos int) int {
 // maxEarlier returns the largest number of positions from firstKey on before the token's.
 func maxEarlier(window int) int { return window - 1 + kernel.SumBlock - 1 }
 
+// grow raises the capacity and keeps what the cache holds.
+func (c *Cache) grow(m *Model, capacity int) {
+	larger := m.NewCache(capacity)
+	larger.Len = c.Len
+	for i := range c.layers {
+		from, to := &c.layers[i], &larger.layers[i]
+		to.start = from.start
+		for kv := range c.kvHeads {
+			n := (c.Len - from.start) * c.headDim
+			copy(to.keys[kv*to.size*c.headDim:], from.keys[kv*from.size*c.headDim:][:n])
+			copy(to.values[kv*to.size*c.headDim:], from.values[kv*from.size*c.headDim:][:n])
+		}
+	}
+	*c = *larger
+}
+
 // Reset empties the cache for another sequence.
 func (c *Cache) Reset() { c.Len = 0 }
 

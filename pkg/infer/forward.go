@@ -69,6 +69,15 @@ func (m *Model) NewRunner(pool *compute.Pool) *Runner {
 // Model returns the model that the runner runs.
 func (r *Runner) Model() *Model { return r.model }
 
+// Use makes the runner run another model of the same Config, such as one that
+// [Model.WithAdapter] returned, with the same buffers. It panics if the Config is another.
+func (r *Runner) Use(m *Model) {
+	if m.Config != r.model.Config {
+		panic("infer: Runner.Use: the model has another config")
+	}
+	r.model = m
+}
+
 // Forward runs the tokens of all segments through the model at once, appends
 // them to their caches, and returns the hidden states after the final norm,
 // [total tokens, hidden], in the order of the segments. They are valid until the

@@ -74,7 +74,7 @@ func TestWideWindowIsNone(t *testing.T) {
 	pool := newPool(t, 2)
 	m, ids := withWindow(t, pool, 0)
 	want := allLogits(m, pool, ids)
-	for _, window := range []int{len(ids), len(ids) + 1, 1<<30} {
+	for _, window := range []int{len(ids), len(ids) + 1, 1 << 30} {
 		m, _ := withWindow(t, pool, window, true, true)
 		if !slices.Equal(allLogits(m, pool, ids), want) {
 			t.Errorf("a window of %d changes the logits of %d tokens", window, len(ids))
@@ -174,7 +174,7 @@ func TestWindowCacheIsSmall(t *testing.T) {
 	if got := len(c.layers[1].values); got != 100_000*perPosition || c.Capacity() != 100_000 {
 		t.Errorf("the values of a layer without a window take %d numbers for %d of a position", got, perPosition)
 	}
-	m.Config.SlidingWindow = 1<<30
+	m.Config.SlidingWindow = 1 << 30
 	if got := len(m.NewCache(50).layers[0].keys); got != 50*perPosition {
 		t.Errorf("a window longer than the cache takes %d numbers", got)
 	}

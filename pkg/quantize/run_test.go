@@ -21,7 +21,7 @@ import (
 func TestRunTiny(t *testing.T) {
 	pool := newPool(t, 2)
 	out, res := run(t, pool, Options{Model: tinyModel})
-	v, err := artifact.Verify(bg, pool, out, nil)
+	v, err := artifact.Verify(bg, out, artifact.VerifyOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestRunTiny(t *testing.T) {
 	if err != nil || cfg.Quantization == nil || cfg.Quantization.Bits != 4 || cfg.Quantization.GroupRows != 16 || len(cfg.Quantization.Modules) != 0 {
 		t.Errorf("the artifact's config: %+v, %v", cfg, err)
 	}
-	if _, err := infer.Open(out, pool); err != nil {
+	if _, err := infer.Open(bg, out, infer.OpenOptions{Pool: pool}); err != nil {
 		t.Error(err)
 	}
 	wantOnly(t, out)
@@ -112,7 +112,7 @@ func TestRunValues(t *testing.T) {
 			pool := newPool(t, 2)
 			model := newSynthetic(c.dtype, c.bias).write(t, 1)
 			out, res := run(t, pool, Options{Model: model, Bits: c.bits, GroupRows: 5, Overrides: c.over})
-			if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
+			if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{Pool: pool}); err != nil {
 				t.Fatal(err)
 			}
 			ckpt, err := safetensors.OpenCheckpoint(model)
@@ -262,7 +262,7 @@ func TestFormsOfTheSameCheckpoint(t *testing.T) {
 		s := newSynthetic(safetensors.BF16, false)
 		s.tie(names...)
 		out, _ := run(t, pool, Options{Model: s.write(t, 1)})
-		if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
+		if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{Pool: pool}); err != nil {
 			t.Errorf("%v: %v", names, err)
 		}
 		weights := string(readFile(t, filepath.Join(out, artifact.WeightsFile)))
@@ -411,7 +411,7 @@ func TestRefusedTargets(t *testing.T) {
 	}
 	empty := t.TempDir()
 	out, _ := run(t, pool, Options{Model: tinyModel, Out: empty})
-	if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
+	if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{Pool: pool}); err != nil {
 		t.Error(err)
 	}
 }

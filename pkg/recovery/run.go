@@ -153,7 +153,7 @@ func (r *run) open(ctx context.Context) (err error) {
 	if err := r.openTeacher(ctx, cfg); err != nil {
 		return err
 	}
-	if r.base, err = infer.Open(o.Artifact, r.pool); err != nil {
+	if r.base, err = infer.Open(ctx, o.Artifact, infer.OpenOptions{Pool: r.pool}); err != nil {
 		return err
 	}
 	// The adapter will be bound to what the manifest says, so that must be true.
@@ -186,7 +186,7 @@ func (r *run) openTeacher(ctx context.Context, cfg *model.Config) error {
 	if err := model.SameTokenizer(o.Artifact, o.Teacher); err != nil {
 		return err
 	}
-	teacher, err := infer.OpenWeights(o.Teacher, r.pool)
+	teacher, err := infer.OpenWeights(ctx, o.Teacher, infer.OpenOptions{Pool: r.pool})
 	if err != nil {
 		return err
 	}

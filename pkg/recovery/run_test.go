@@ -42,7 +42,7 @@ func TestRunRecovers(t *testing.T) {
 		if i > 0 && !(*a.KLAfter < *r.Adapters[i-1].KLAfter) {
 			t.Errorf("rank %d leaves %v, rank %d %v", a.Rank, *a.KLAfter, r.Adapters[i-1].Rank, *r.Adapters[i-1].KLAfter)
 		}
-		m, err := infer.Open(b.artifact, pool)
+		m, err := infer.Open(bg, b.artifact, infer.OpenOptions{Pool: pool})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +54,7 @@ func TestRunRecovers(t *testing.T) {
 			t.Errorf("rank %d is stored with rank %d, %d bytes, %d modules", a.Rank, adapter.Config.Rank, adapter.Bytes, len(adapter.Modules))
 		}
 		// The stored adapter does what the result says.
-		teacher, err := infer.Open(b.model, pool)
+		teacher, err := infer.Open(bg, b.model, infer.OpenOptions{Pool: pool})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -355,7 +355,7 @@ func TestRate(t *testing.T) {
 // where they should be, and that the split and the order hold what they promise.
 func TestDataFiles(t *testing.T) {
 	b, pool := newBench(t), newPool(t, 2)
-	m, err := infer.Open(b.model, pool)
+	m, err := infer.Open(bg, b.model, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}

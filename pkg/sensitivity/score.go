@@ -245,7 +245,7 @@ func (in *scoring) run(ctx context.Context, pool *compute.Pool, j Journal) (*Sco
 	}
 	if in.text != nil {
 		var err error
-		if w.model, err = infer.OpenWeights(o.Model, pool); err != nil {
+		if w.model, err = infer.OpenWeights(ctx, o.Model, infer.OpenOptions{Pool: pool}); err != nil {
 			return nil, nil, err
 		}
 	}

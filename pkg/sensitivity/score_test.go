@@ -92,7 +92,7 @@ func TestKLIsMeasured(t *testing.T) {
 	pool := newPool(t, 2)
 	o := options(t, KL, 2)
 	s := score(t, 2, o)
-	m, err := infer.Open(tinyModel, pool)
+	m, err := infer.Open(bg, tinyModel, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestErrorsOfWeightsAndOutputs(t *testing.T) {
 	weight := score(t, 2, options(t, Weight, 3))
 	o := options(t, Hessian, 3)
 	hessian := score(t, 1, o)
-	m, err := infer.Open(tinyModel, pool)
+	m, err := infer.Open(bg, tinyModel, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -347,7 +347,7 @@ func TestScoreRefuses(t *testing.T) {
 
 func TestCalibration(t *testing.T) {
 	pool := newPool(t, 1)
-	m, err := infer.Open(tinyModel, pool)
+	m, err := infer.Open(bg, tinyModel, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}

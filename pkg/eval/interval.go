@@ -7,15 +7,6 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// WindowScore is what a model makes of one window of a text, as means over its scored
-// tokens.
-type WindowScore struct {
-	Tokens int     `json:"tokens"` // scored in the window
-	Nats   float64 `json:"nats"`   // −ln p, nats per token
-	// KL is KL(reference ‖ model) in nats per token; nil without a reference.
-	KL *float64 `json:"kl,omitempty"`
-}
-
 // Interval is a mean with a two-sided confidence interval.
 type Interval struct {
 	Mean       float64 `json:"mean"`
@@ -59,25 +50,4 @@ func MeanInterval(w, x []float64, confidence float64) (Interval, error) {
 	t := distuv.StudentsT{Sigma: 1, Nu: float64(n - 1)}.Quantile((1 + confidence) / 2)
 	out.Low, out.High = mean-t*out.SE, mean+t*out.SE
 	return out, nil
-}
-
-// windowScores cuts the figures of the tokens, in the order of the text, into windows.
-func windowScores(windows []window, nats, kl []float64) []WindowScore {
-	out := make([]WindowScore, 0, len(windows))
-	at := 0
-	for _, w := range windows {
-		n := w.scored()
-		if n == 0 {
-			continue
-		}
-		s := WindowScore{Tokens: n}
-		s.Nats, _ = meanSD(nats[at : at+n])
-		if kl != nil {
-			mean, _ := meanSD(kl[at : at+n])
-			s.KL = &mean
-		}
-		out = append(out, s)
-		at += n
-	}
-	return out
 }
