@@ -22,25 +22,31 @@ const (
 	maxTensorDims    = 8
 )
 
-// ReadManifest reads dir/manifest.json and holds it against dir/manifest.sha256.
-// What it returns is consistent in itself (see [ParseManifest]); that the other
-// files are those it describes is for verify to say. Errors are fault.Input and
-// name the file.
+// ReadManifest reads dir/manifest.json and checks it against dir/manifest.sha256 and for
+// consistency (see [ParseManifest]). [Verify] compares it with the other files. Errors are of
+// kind [fault.Input] and name the file.
 func ReadManifest(dir string) (*Manifest, error) {
+	m, _, err := readManifest(dir)
+	return m, err
+}
+
+// readManifest is ReadManifest; it returns the SHA-256 of the file, in lower-case hex, too.
+func readManifest(dir string) (*Manifest, string, error) {
 	path := filepath.Join(dir, ManifestFile)
 	data, err := infile.ReadBounded(path, maxManifestBytes)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	sumPath := filepath.Join(dir, ManifestDigestFile)
 	sum, err := infile.ReadBounded(sumPath, 1<<10)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if want := ManifestDigest(data); !bytes.Equal(sum, want) {
-		return nil, fault.Inputf(sumPath, "does not hold the SHA-256 of %s, which is %s", ManifestFile, bytes.TrimSpace(want))
+		return nil, "", fault.Inputf(sumPath, "is not the SHA-256 of %s, which is %s", ManifestFile, bytes.TrimSpace(want))
 	}
-	return ParseManifest(path, data)
+	m, err := ParseManifest(path, data)
+	return m, infile.SHA256(data), err
 }
 
 // IsArtifact reports whether dir holds a manifest, that is, whether it is an

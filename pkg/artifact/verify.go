@@ -48,37 +48,33 @@ type VerifyOptions struct {
 // Verification detects damage, not forgery: whoever rewrites the manifest as well can make a
 // consistent artifact of any content.
 func Verify(ctx context.Context, dir string, opts VerifyOptions) (*Verification, error) {
+	a, v, err := OpenVerified(ctx, dir, opts)
+	if err != nil {
+		return nil, err
+	}
+	a.Close()
+	return v, nil
+}
+
+// OpenVerified is [Verify] that leaves the artifact open: the tensors of the reader are those
+// that were verified, whatever happens to the directory afterwards.
+func OpenVerified(ctx context.Context, dir string, opts VerifyOptions) (*Reader, *Verification, error) {
 	p := opts.Progress
 	if p == nil {
 		p = progress.Silent
 	}
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	m, err := ReadManifest(dir)
+	a, total, err := open(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	a, total, err := open(dir, m)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
+	m := a.Manifest
 	p.Stage("verify", total+m.Ledger.Total-m.Ledger.Container, "B") // every file, and every tensor again
 	defer p.Done()
-
-	if err := a.CheckTensors(ctx, pool, p); err != nil {
-		return nil, err
-	}
-	if err := a.checkPlan(); err != nil {
-		return nil, err
-	}
-	for _, f := range m.Files {
-		if err := m.CheckFile(ctx, dir, f.Name, p.Advance); err != nil {
-			return nil, err
-		}
-	}
-	if err := a.checkTokenizer(); err != nil {
-		return nil, err
+	if err := a.verify(ctx, pool, p); err != nil {
+		a.Close()
+		return nil, nil, err
 	}
 	v := &Verification{
 		ContentHash: m.ContentHash, ToolVersion: m.ToolVersion,
@@ -90,7 +86,22 @@ func Verify(ctx context.Context, dir string, opts VerifyOptions) (*Verification,
 			v.Bytes += st.Size()
 		}
 	}
-	return v, nil
+	return a, v, nil
+}
+
+func (a *Reader) verify(ctx context.Context, pool *compute.Pool, p progress.Reporter) error {
+	if err := a.CheckTensors(ctx, pool, p); err != nil {
+		return err
+	}
+	if err := a.checkPlan(); err != nil {
+		return err
+	}
+	for _, f := range a.Manifest.Files {
+		if err := a.Manifest.CheckFile(ctx, a.Dir, f.Name, p.Advance); err != nil {
+			return err
+		}
+	}
+	return a.checkTokenizer()
 }
 
 // CheckTensors checks the data of every tensor against its digest, and for values that no
