@@ -13,27 +13,26 @@ import (
 type Adapter struct {
 	Dir    string
 	Config Config
-	// Base is the content hash of the artifact that the adapter was trained on; empty
-	// where its file does not say.
+	// Base is the content hash of the artifact that the adapter was trained on; empty if its
+	// file does not name it.
 	Base    string
 	Data    []string           // hex SHA-256 of the files that it was trained on, where its file says
 	Modules map[string]Weights // by module: "model.layers.0.self_attn.q_proj"
 	Bytes   int64              // of adapter_model.safetensors
 }
 
-// AdapterWeights are the two matrices of one module W [out, in]: the adapter adds
-// scale·B·A to W, with the scale of [AdapterConfig.ScaleOf] (Hu et al. 2021,
-// arXiv:2106.09685).
+// Weights are the two matrices of one module W [out, in]. The adapter adds scale·B·A to W, with
+// the scale of [Config.ScaleOf] (Hu et al. 2021, arXiv:2106.09685).
 type Weights struct {
 	A     []float32         // [rank, in]
 	B     []float32         // [out, rank]
-	DType safetensors.DType // the type that holds both exactly
+	DType safetensors.DType // the smallest type that represents both exactly
 }
 
-// AdapterConfig is what adapter_config.json says of a LoRA adapter.
+// Config is the content of adapter_config.json.
 type Config struct {
-	Rank   int     // where Ranks does not say otherwise
-	Alpha  float64 // where Alphas does not say otherwise
+	Rank   int     // of modules that are not in Ranks
+	Alpha  float64 // of modules that are not in Alphas
 	RSLoRA bool    // scale by alpha/√rank instead of alpha/rank (Kalajdzievski 2023, arXiv:2312.03732)
 	// Modules are the adapted projections, in canonical order.
 	Modules []string
