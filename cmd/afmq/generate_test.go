@@ -49,7 +49,7 @@ func TestGenerateEscapesControls(t *testing.T) {
 
 func TestEscapeControls(t *testing.T) {
 	for s, want := range map[string]string{
-		"plain\n\ttext é 😀":     "plain\n\ttext é 😀",
+		"plain\n\ttext é 😀":      "plain\n\ttext é 😀",
 		"\x1b[2J":                `\x1b[2J`,
 		"a\r\nb":                 `a\r` + "\nb",
 		"\u009b31m\x7f\x00\a\"'": `\u009b31m\x7f\x00\a"'`,

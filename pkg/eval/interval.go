@@ -23,13 +23,13 @@ type Interval struct {
 //	√( n/(n−1) · Σ w²·(x−D)² ) / Σ w,
 //
 // that of a ratio of sums over a sample (Cochran, "Sampling Techniques", 3rd ed., 6.4), s/√n
-// for equal weights. It takes the x as independent draws of one distribution whose spread
-// may depend on the weight, and their mean as near to normal. Fewer than two values, and a
-// weight that is not positive, are errors.
+// for equal weights. It takes the x as independent draws of one distribution, whose spread
+// may depend on the weight, and their mean as nearly normal. Fewer than two values, and a weight
+// that is not positive, are errors.
 func MeanInterval(w, x []float64, confidence float64) (Interval, error) {
 	n := len(x)
 	if n < 2 || len(w) != n {
-		return Interval{}, fmt.Errorf("an interval needs 2 windows or more, each with a weight; there are %d with %d weights", n, len(w))
+		return Interval{}, fmt.Errorf("an interval needs at least 2 windows, each with a weight; given %d and %d weights", n, len(w))
 	}
 	var sum, weight float64
 	for i, v := range x {
