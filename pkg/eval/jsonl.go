@@ -65,8 +65,7 @@ func lineText(raw []byte) (string, error) {
 	return text, err
 }
 
-// jsonMembers returns the keys and raw values of a valid JSON object, duplicates included,
-// without allocating for those that are skipped.
+// jsonMembers returns the keys and raw values of a valid JSON object, including duplicates.
 func jsonMembers(object []byte) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		rest := skipSpace(object[1:])
@@ -77,7 +76,7 @@ func jsonMembers(object []byte) iter.Seq2[string, []byte] {
 			if bytes.IndexByte(key, '\\') >= 0 {
 				_ = json.Unmarshal(rest[:n], &name) // cannot fail: the object is valid
 			}
-			rest = skipSpace(skipSpace(rest[n:])[1:]) // behind the colon
+			rest = skipSpace(skipSpace(rest[n:])[1:]) // after the colon
 			n = valueLen(rest)
 			if !yield(name, rest[:n]) {
 				return

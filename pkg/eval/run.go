@@ -24,7 +24,7 @@ type Options struct {
 	Protocol            Protocol            // empty for Chunk
 	Ctx                 int                 // tokens in a window; 0 for min(512, max_position_embeddings)
 	Stride              int                 // tokens between the starts of windows, for protocol stride; 0 for ctx/2
-	Arithmetic          compute.Arithmetic  // of the products of Model
+	Arithmetic          compute.Arithmetic  // of the products of Model, in place of that of Pool
 	ReferenceArithmetic *compute.Arithmetic // of the products of Reference; nil for Arithmetic
 
 	Pool     *compute.Pool     // nil for Threads workers of its own
@@ -138,7 +138,7 @@ func OpenAdapters(m *infer.Model, adapters []Adapter, allowUnbound bool) ([]Vari
 	named := map[string]bool{}
 	for _, a := range adapters {
 		if named[a.Name] {
-			return nil, fault.Usagef("two adapters have the name %q", a.Name).WithHint("give each its own: --adapter NAME=DIR")
+			return nil, fault.Usagef("two adapters are called %q", a.Name).WithHint("give each its own: --adapter NAME=DIR")
 		}
 		named[a.Name] = true
 		weights, err := m.OpenAdapter(a.Dir, allowUnbound)

@@ -87,7 +87,7 @@ func (s *Sampler) likeliest(heap []candidate, enough func(n int, sum float64) bo
 	}
 	n, sum := 0, 0.0
 	for n < len(heap) {
-		// Move the root behind the heap, which becomes one element shorter.
+		// Swap the root with the last element and shorten the heap by it.
 		end := len(heap) - 1 - n
 		heap[0], heap[end] = heap[end], heap[0]
 		sink(heap[:end], 0)
