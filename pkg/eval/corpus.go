@@ -13,6 +13,20 @@ type Corpus struct {
 	SHA256 string  // of the file, lower-case hex; empty for texts that were not read from a file
 }
 
+// check returns an error unless every id is in a vocabulary of this size and every token has its
+// number of bytes.
+func (c *Corpus) check(vocab int) error {
+	if len(c.Bytes) != len(c.IDs) {
+		return fault.Inputf(c.File, "has %d tokens and the bytes of %d", len(c.IDs), len(c.Bytes))
+	}
+	for i, id := range c.IDs {
+		if id < 0 || int(id) >= vocab {
+			return fault.Inputf(c.File, "token %d has id %d; the model has a vocabulary of %d", i, id, vocab)
+		}
+	}
+	return nil
+}
+
 // ReadCorpus reads a data file with [ReadTexts] and encodes its texts with [EncodeTexts].
 // eos is the id of the end-of-sequence token, or -1 for none ([model.Config.Separator]).
 // Errors are of kind [fault.Input].

@@ -54,8 +54,10 @@ type rowScore struct {
 func newEvaluator(pool *compute.Pool, models []*infer.Model, corpus *Corpus, opts ScoreOptions, windows []window) *evaluator {
 	vocab := models[0].Config.VocabSize
 	e := &evaluator{pool: pool, corpus: corpus, opts: opts, bos: -1, rows: infer.LogitRows(vocab)}
-	if id, ok := models[0].Tokenizer.BOS(); ok && opts.Protocol == LlamaCpp {
-		e.bos = id
+	if opts.Protocol == LlamaCpp {
+		if id, ok := models[0].Tokenizer.BOS(); ok {
+			e.bos = id
+		}
 	}
 	scored, longest := 0, 0
 	for _, w := range windows {

@@ -30,7 +30,8 @@ type ScoreOptions struct {
 // Score runs the model over the corpus and returns its loss, and how it compares with the
 // reference if there is one. Logits are reduced in blocks and not kept. Errors are of kind
 // [fault.Usage] for options that the model does not allow, of kind [fault.Input] for a corpus
-// that is too short and for a loss that is not finite, and ctx.Err().
+// that is too short or has ids outside the vocabulary and for a loss that is not finite, and
+// ctx.Err().
 func Score(ctx context.Context, model *infer.Model, corpus *Corpus, opts ScoreOptions) (*Result, error) {
 	r, err := ScoreAll(ctx, []*infer.Model{model}, corpus, opts)
 	if err != nil {
@@ -45,6 +46,9 @@ func Score(ctx context.Context, model *infer.Model, corpus *Corpus, opts ScoreOp
 // [Score] of its own, times aside.
 func ScoreAll(ctx context.Context, models []*infer.Model, corpus *Corpus, opts ScoreOptions) ([]*Result, error) {
 	if err := opts.resolve(models); err != nil {
+		return nil, err
+	}
+	if err := corpus.check(models[0].Config.VocabSize); err != nil {
 		return nil, err
 	}
 	windows, err := opts.windows(len(corpus.IDs))
@@ -89,6 +93,9 @@ func (o *ScoreOptions) resolve(models []*infer.Model) error {
 	}
 	if o.Protocol == "" {
 		o.Protocol = Chunk
+	}
+	if o.Protocol == LlamaCpp && models[0].Tokenizer == nil {
+		return fault.Usagef("protocol %s needs a model with a tokenizer", LlamaCpp)
 	}
 	if o.Ctx == 0 {
 		o.Ctx = min(512, positions)

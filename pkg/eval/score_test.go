@@ -252,6 +252,11 @@ func TestScoreErrors(t *testing.T) {
 	pool := newPool(t, 1)
 	m := openTiny(t, pool)
 	text := encodeTexts(t, m, passage)
+	bare := *m
+	bare.Tokenizer = nil
+	if _, err := Score(bg, &bare, text, ScoreOptions{Pool: pool, Ctx: 8}); err != nil {
+		t.Errorf("protocol chunk without a tokenizer: %v", err)
+	}
 	broken := *m
 	broken.FinalNorm = slices.Clone(m.FinalNorm)
 	broken.FinalNorm[3] = float32(math.NaN())
@@ -265,6 +270,10 @@ func TestScoreErrors(t *testing.T) {
 		"ctx of one":        {m, text, ScoreOptions{Ctx: 1}, fault.Usage},
 		"ctx too long":      {m, text, ScoreOptions{Ctx: m.Config.MaxPositions + 1}, fault.Usage},
 		"stride over ctx":   {m, text, ScoreOptions{Protocol: Stride, Ctx: 8, Stride: 9}, fault.Usage},
+		"id out of range":   {m, &Corpus{File: "x", IDs: []int32{1, 2048}, Bytes: []int32{1, 1}}, ScoreOptions{}, fault.Input},
+		"negative id":       {m, &Corpus{File: "x", IDs: []int32{-1, 1}, Bytes: []int32{1, 1}}, ScoreOptions{}, fault.Input},
+		"no bytes":          {m, &Corpus{File: "x", IDs: []int32{1, 1}}, ScoreOptions{}, fault.Input},
+		"no tokenizer":      {&bare, text, ScoreOptions{Protocol: LlamaCpp, Ctx: 8}, fault.Usage},
 		"weights not a num": {&broken, text, ScoreOptions{}, fault.Input},
 	} {
 		tc.opts.Pool = pool

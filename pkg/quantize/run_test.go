@@ -299,10 +299,10 @@ func TestRefusedCheckpoints(t *testing.T) {
 		{"missing", func(s *synthetic) { s.drop(up) }, []string{up, "missing"}},
 		{"extra", func(s *synthetic) {
 			s.tensors = append(s.tensors, tensor{"model.layers.2.mlp.up_proj.weight", safetensors.F32, []int{1}, make([]byte, 4)})
-		}, []string{"model.layers.2.mlp.up_proj.weight", "no place"}},
+		}, []string{"model.layers.2.mlp.up_proj.weight", "is not part of"}},
 		{"bias the config does not have", func(s *synthetic) {
 			s.tensors = append(s.tensors, tensor{"model.layers.0.self_attn.q_proj.bias", safetensors.F32, []int{24}, make([]byte, 96)})
-		}, []string{"model.layers.0.self_attn.q_proj.bias", "no place"}},
+		}, []string{"model.layers.0.self_attn.q_proj.bias", "is not part of"}},
 		{"misshapen", func(s *synthetic) {
 			x := s.tensor(up)
 			x.shape = []int{synHidden, synFFN}
