@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -110,10 +109,13 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 	return root
 }
 
+// maxThreads is the largest value of --threads: more than any machine has cores.
+const maxThreads = 4096
+
 // start checks the global flags after the command line has been parsed.
 func (a *app) start() error {
-	if a.threads < 0 {
-		return fault.Usagef("--threads %d is negative", a.threads)
+	if a.threads < 0 || a.threads > maxThreads {
+		return fault.Usagef("--threads %d is not between 0 and %d", a.threads, maxThreads)
 	}
 	if err := compute.LevelError(); err != nil {
 		return fault.Usagef("%v", err)
@@ -129,6 +131,13 @@ func (a *app) workers() *compute.Pool {
 		a.pool = compute.NewPool(a.threads)
 	}
 	return a.pool
+}
+
+// warn prints warnings for people on standard error.
+func (a *app) warn(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintf(a.stderr, "warning: %s\n", w)
+	}
 }
 
 func (a *app) progress() progress.Reporter { return a.reporter }
@@ -150,10 +159,7 @@ func (a *app) print(object any, text func(w io.Writer) error) error {
 	if !a.wantJSON {
 		return outputError(text(a.stdout))
 	}
-	e := json.NewEncoder(a.stdout)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return outputError(e.Encode(object))
+	return outputError(writeJSON(a.stdout, object))
 }
 
 // outputError classifies an error of writing to standard output.
@@ -210,14 +216,11 @@ func (a *app) report(d errorDetail) int {
 	if d.Hint != "" {
 		fmt.Fprintf(a.stderr, "hint: %s\n", d.Hint)
 	}
-	// A gate that did not pass has printed its result, which is the one object.
+	// A gate that did not pass has printed its result, which is the one object on stdout.
 	judged := d.Code == fault.Gate.String() || d.Code == fault.Inconclusive.String()
 	if (a.wantJSON || !a.started && a.maybeJSON) && !judged {
-		e := json.NewEncoder(a.stdout)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
 		// The error is on stderr already.
-		_ = e.Encode(errorObject{Schema: "afmq.error/v1", Error: d})
+		_ = writeJSON(a.stdout, errorObject{Schema: "afmq.error/v1", Error: d})
 	}
 	return d.Exit
 }

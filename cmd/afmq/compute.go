@@ -7,19 +7,22 @@ import (
 	"afmq/pkg/fault"
 )
 
-// computeFlag is the arithmetic of a command's products.
+// computeFlag is the arithmetic of a command's matrix products.
 type computeFlag struct{ name string }
 
-const computeHelp = "`ARITHMETIC` of products: f32, i16, split, bf16, or auto for the fastest that is nearly as exact as f32; afmq version lists what this machine has"
+const (
+	computeHelp = "`ARITHMETIC` of matrix products: f32, i16, split, bf16, or auto for the fastest that is nearly as exact as f32; afmq version lists those of this machine"
+	verifyUsage = "hash the tensors of an artifact as they are loaded; false checks only names, types and shapes"
+)
 
-// register adds the flag. Commands that write files default to f32, which is the same on
-// every machine.
+// register adds the flag. Commands that write files default to f32, which gives the same
+// bits on every machine.
 func (c *computeFlag) register(f *pflag.FlagSet, value string) {
 	f.StringVar(&c.name, "compute", value, computeHelp)
 }
 
-// choose returns the arithmetic; auto looks at whether products are of one row, as in
-// decoding, or of many.
+// choose returns the arithmetic. That of auto depends on whether products have one row, as in
+// decoding, or many.
 func (c *computeFlag) choose(oneRow bool) (compute.Arithmetic, error) {
 	if c.name == "auto" {
 		return compute.Fastest(oneRow), nil

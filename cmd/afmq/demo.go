@@ -83,7 +83,7 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	if err := demo.Extract(source); err != nil {
 		return outputError(err)
 	}
-	reference, err := infer.Open(source, a.workers())
+	reference, err := infer.Open(ctx, source, infer.OpenOptions{Pool: a.workers()})
 	if err != nil {
 		return err
 	}
@@ -130,10 +130,10 @@ func runDemo(ctx context.Context, a *app, out string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := artifact.Verify(ctx, a.workers(), job.Out, a.progress()); err != nil {
+		if _, err := artifact.Verify(ctx, job.Out, artifact.VerifyOptions{Pool: a.workers(), Progress: a.progress()}); err != nil {
 			return err
 		}
-		model, err := infer.Open(job.Out, a.workers())
+		model, err := infer.Open(ctx, job.Out, infer.OpenOptions{Pool: a.workers()})
 		if err != nil {
 			return err
 		}
@@ -204,12 +204,12 @@ func demoDir(out string) (string, func(), error) {
 
 // measure evaluates a model on the corpus and generates a sentence.
 func measure(ctx context.Context, a *app, reference *infer.Model, corpus *eval.Corpus, model *infer.Model) (demoRow, int, error) {
-	e, err := eval.Run(ctx, a.workers(), model, reference, corpus, eval.Options{Ctx: demoTokens, Progress: a.progress()})
+	e, err := eval.Score(ctx, model, corpus, eval.ScoreOptions{Ctx: demoTokens, Reference: reference, Pool: a.workers(), Progress: a.progress()})
 	if err != nil {
 		return demoRow{}, 0, err
 	}
 	prompt := model.Tokenizer.Encode(demoPrompt, true).IDs
-	g, err := model.Generate(ctx, a.workers(), prompt, infer.GenerateOptions{MaxTokens: 40})
+	g, err := model.Generate(ctx, prompt, infer.GenerateOptions{MaxTokens: 40, Pool: a.workers()})
 	if err != nil {
 		return demoRow{}, 0, err
 	}

@@ -54,7 +54,7 @@ func TestDemoTextIsTheSameOnEveryMachine(t *testing.T) {
 			a := &app{stdout: io.Discard, stderr: io.Discard, quiet: true}
 			a.reporter = newReporter(a.stderr, a.quiet)
 			defer a.close()
-			m, err := infer.Open(dir, a.workers())
+			m, err := infer.Open(context.Background(), dir, infer.OpenOptions{Pool: a.workers()})
 			if err != nil {
 				t.Fatal(err)
 			}

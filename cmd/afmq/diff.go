@@ -22,25 +22,25 @@ func newDiffCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff A B",
 		Short: "Compare two artifacts, or an artifact with a checkpoint, layer by layer",
-		Long: `Compares the models in the directories A and B, each an artifact or a checkpoint of one
-shape: bits, size, what their manifests say differently, and how far the weights are
-apart. Artifacts are verified first.
+		Long: `Compares the models in the directories A and B, artifacts or checkpoints of the same shape:
+bits, sizes, the distance of the weights and the differences of the manifests. Artifacts are
+verified first.
 
-  distance   root mean square difference of the weights, relative to those of A:
-             of a checkpoint and an artifact, the relative error of this
+  distance   root mean square difference of the weights, relative to those of A; if A is the
+             checkpoint of an artifact B, the relative error of B
   tables     the same for the sorted look-up tables of two palettes
   changed    share of the weights whose value differs
 
-With --reference, the 16-bit checkpoint, relative errors are measured; without it they are
-those of the manifests. The exit code is 0 whether they differ or not; with --exit-code it
-is 5 if they do.`,
+With --reference relative errors are measured against the 16-bit checkpoint; without it they
+are those of the manifests. The exit code is 0 whether or not the models differ; with
+--exit-code it is 5 if they differ.`,
 		Example: `  afmq diff release/model nightly/model --reference models/my-model
   afmq diff models/my-model my-4bit
   afmq diff first second --exit-code --json`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Progress = a.progress()
-			d, err := artifact.Diff(cmd.Context(), a.workers(), args[0], args[1], o)
+			o.Pool, o.Progress = a.workers(), a.progress()
+			d, err := artifact.Diff(cmd.Context(), args[0], args[1], o)
 			if err != nil {
 				return err
 			}
@@ -53,8 +53,8 @@ is 5 if they do.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&o.Reference, "reference", "", "the 16-bit checkpoint `MODEL` to measure relative errors against")
-	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 5 if anything differs")
+	cmd.Flags().StringVar(&o.Reference, "reference", "", "measure relative errors against `MODEL`, the 16-bit checkpoint")
+	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with code 5 if anything differs")
 	return cmd
 }
 

@@ -8,8 +8,7 @@ import (
 
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
-	"afmq/pkg/infer"
-	"afmq/pkg/model"
+	"afmq/pkg/gate"
 )
 
 // evalOptions are the flags of eval-perplexity.
@@ -21,6 +20,7 @@ type evalOptions struct {
 	maxPPLIncrease string
 	maxKL          float64
 	allowOverlap   bool
+	verify         bool
 	adapters       adapterFlags
 	compute        computeFlag
 	refCompute     string // empty for that of the model
@@ -34,12 +34,13 @@ type evalObject struct {
 	Compute string `json:"compute"`
 	// ReferenceCompute is null without a reference.
 	ReferenceCompute *string `json:"reference_compute"`
-	// Overlap with the text that the artifact was calibrated on; null without any.
+	// Overlap with the text that the artifact was calibrated on; null if it records none.
 	Overlap *eval.Overlap `json:"calibration_overlap"`
-	// Adapters are the figures of the model with each adapter; those beside are of the
-	// model without.
+	// Adapters are the results with each adapter; Result is that without.
 	Adapters []adapterEvaluation `json:"adapters,omitempty"`
 	Gate     *gateResult         `json:"gate,omitempty"`
+
+	repetition float64 // share of the text that repeats itself
 }
 
 type adapterEvaluation struct {
@@ -53,31 +54,34 @@ func newEvalCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eval-perplexity PATH --data FILE",
 		Short: "Measure perplexity, and the divergence from a reference model",
-		Long: `Scores the text in FILE with the checkpoint or artifact at PATH.
+		Long: `Measures the perplexity of the checkpoint or artifact at PATH on the text in FILE.
 
-A .jsonl file has one {"text": …} a line, each encoded alone with an
-end-of-sequence token between; any other file is one text.
+A .jsonl file has one {"text": …} per line; each text is encoded on its own, and
+end-of-sequence tokens separate them. Any other file is one text.
 
-Protocols (figures of different ones cannot be compared):
+Protocols (figures of different protocols cannot be compared):
   chunk     windows of --ctx tokens; every token but a window's first is scored
-  llamacpp  as llama.cpp: full windows, the second half of each is scored
+  llamacpp  as llama.cpp: full windows; the second half of each is scored
   stride    windows that start every --stride tokens; each token is scored once
 
-With --reference the text is run through both models, and the divergence is
-KL(reference ‖ model) in nats over the scored tokens. --max-ppl-increase and
+With --reference both models run over the text, and the divergence is
+KL(reference ‖ model) in nats per scored token. --max-ppl-increase and
 --max-kl then make the command a gate, with the test of "afmq gate": a limit is
 kept only if the upper end of the 95 % interval over the windows is within it
 (exit 0) and exceeded if the lower end is above it (exit 5); if the text is too
 short to tell, the exit code is 7. At least 8 windows are needed; a smaller --ctx
 gives more.
 
---compute says how products are computed. f32 has the same bits on every machine with
-vector instructions; auto, the default, takes what is fastest here and nearly as exact:
-split on AMX, i16 with AVX-512 VNNI. The output names what was taken; --reference-compute
-f32 with the model itself as --reference measures what that costs.
+--compute selects the arithmetic of matrix products. f32 gives the same bits on every
+machine with vector instructions. auto, the default, is the fastest arithmetic of this
+machine that is nearly as exact: split on AMX, i16 with AVX-512 VNNI. The output names it.
+To measure its error, give the model itself as --reference with --reference-compute f32.
 
-Each --adapter is measured too, on the same base; the limits then apply to the model
-with each adapter, not to the one without.`,
+With --adapter the model is evaluated without and with each adapter, in one pass of the
+reference; the limits then apply to the model with each adapter.
+
+An artifact is verified as it is loaded: its tensors, config.json and tokenizer.json are
+hashed and compared with manifest.json.`,
 		Example: `  afmq eval-perplexity my-4bit --data held-out.txt
   afmq eval-perplexity my-4bit --data held-out.txt --reference my-model --max-ppl-increase 2% --max-kl 0.02
   afmq eval-perplexity my-4bit --data held-out.txt --reference my-model --adapter r8=recovered/rank-8 --adapter r16=recovered/rank-16`,
@@ -88,7 +92,7 @@ with each adapter, not to the one without.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.data, "data", "", "`FILE` of text to score (.jsonl or text)")
-	f.StringVar(&o.reference, "reference", "", "the 16-bit checkpoint `MODEL` to compare with")
+	f.StringVar(&o.reference, "reference", "", "compare with `MODEL`, the 16-bit checkpoint")
 	f.StringVar(&o.protocol, "protocol", "chunk", "`PROTOCOL`: chunk, llamacpp or stride")
 	f.IntVar(&o.ctx, "ctx", 0, "`N` tokens in a window (default: min(512, max_position_embeddings))")
 	f.IntVar(&o.stride, "stride", 0, "`N` tokens between windows, for protocol stride (default: ctx/2)")
@@ -98,6 +102,7 @@ with each adapter, not to the one without.`,
 	o.compute.register(f, "auto")
 	f.StringVar(&o.refCompute, "reference-compute", "", "`ARITHMETIC` of the reference's products (default: as --compute)")
 	f.BoolVar(&o.allowOverlap, "allow-overlap", false, "score a file that the artifact was calibrated on, or an adapter trained on")
+	f.BoolVar(&o.verify, "verify", true, verifyUsage)
 	must(cmd.MarkFlagRequired("data"))
 	return cmd
 }
@@ -122,6 +127,9 @@ func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
 		return err
 	}
 	if limits.any() {
+		if err := gate.CheckRepetition(o.data, out.repetition); err != nil {
+			return err
+		}
 		if out.Gate, err = judgeEvaluation(out, limits); err != nil {
 			return err
 		}
@@ -136,96 +144,41 @@ func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
 }
 
 func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol eval.Protocol) (*evalObject, error) {
-	compute, err := o.compute.choose(false)
+	arithmetic, err := o.compute.choose(false)
 	if err != nil {
 		return nil, err
 	}
-	refCompute := compute
+	refArithmetic := arithmetic
 	if o.refCompute != "" {
-		if refCompute, err = (&computeFlag{o.refCompute}).choose(false); err != nil {
+		if refArithmetic, err = (&computeFlag{o.refCompute}).choose(false); err != nil {
 			return nil, err
 		}
 	}
-	in, err := openSubjects(a, path, o.reference, o.data, &o.adapters)
+	adapters, err := o.adapters.adapters()
 	if err != nil {
 		return nil, err
 	}
-	model, variants, reference, corpus := in.model, in.variants, in.reference, in.corpus
-	out := &evalObject{Schema: "afmq.eval/v1", Model: path, Data: o.data, Compute: compute.String()}
-	if reference != nil {
-		name := refCompute.String()
+	e, err := eval.Run(cmd.Context(), eval.Options{
+		Model: path, Data: o.data, Reference: o.reference, Adapters: adapters,
+		AllowUnbound: o.adapters.allowUnbound, AllowOverlap: o.allowOverlap, SkipVerify: !o.verify,
+		Protocol: protocol, Ctx: o.ctx, Stride: o.stride, Arithmetic: arithmetic, ReferenceArithmetic: &refArithmetic,
+		Pool: a.workers(), Progress: a.progress(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.warn(e.Warnings)
+	out := &evalObject{
+		Schema: "afmq.eval/v1", Model: path, Data: o.data, Result: e.Result, Overlap: e.Overlap, Compute: arithmetic.String(), repetition: e.Repetition,
+	}
+	if o.reference != "" {
+		name := refArithmetic.String()
 		out.ReferenceCompute = &name
 	}
-	if out.Overlap, err = checkOverlap(a, path, corpus, o.allowOverlap); err != nil {
-		return nil, err
-	}
-	for _, v := range variants {
-		if err := checkTrained(a, corpus, v, o.allowOverlap); err != nil {
-			return nil, err
-		}
-	}
-	run := func(m *infer.Model) (*eval.Result, error) {
-		return eval.Run(cmd.Context(), a.workers().With(compute), m, reference, corpus, eval.Options{
-			Protocol: protocol, Ctx: o.ctx, Stride: o.stride, Progress: a.progress(), Reference: &refCompute,
-		})
-	}
-	if out.Result, err = run(model); err != nil {
-		return nil, err
-	}
-	for _, v := range variants {
-		e, err := run(v.model)
-		if err != nil {
-			return nil, err
-		}
-		out.Adapters = append(out.Adapters, adapterEvaluation{v.name, v.dir, e})
+	for _, r := range e.Adapters {
+		out.Adapters = append(out.Adapters, adapterEvaluation{r.Name, r.Dir, r.Result})
 	}
 	return out, nil
-}
-
-// subjects is what an evaluation reads.
-type subjects struct {
-	model     *infer.Model
-	variants  []variant    // the model with each adapter
-	reference *infer.Model // nil for none
-	corpus    *eval.Corpus
-}
-
-// openSubjects opens the model at path with its adapters, the reference, unless it is empty, and
-// the text.
-func openSubjects(a *app, path, reference, data string, adapters *adapterFlags) (s subjects, err error) {
-	if s.model, err = infer.Open(path, a.workers()); err != nil {
-		return s, err
-	}
-	if s.variants, err = adapters.open(s.model); err != nil {
-		return s, err
-	}
-	if reference != "" {
-		if err := model.SameTokenizer(path, reference); err != nil {
-			return s, err
-		}
-		if s.reference, err = infer.Open(reference, a.workers()); err != nil {
-			return s, err
-		}
-	}
-	s.corpus, err = eval.ReadCorpus(data, s.model.Tokenizer, s.model.Config.Separator())
-	return s, err
-}
-
-// checkOverlap refuses a file that the artifact was calibrated on, and warns of a text
-// that shares some of it: figures on such a text flatter the artifact.
-func checkOverlap(a *app, path string, corpus *eval.Corpus, allow bool) (*eval.Overlap, error) {
-	overlap, err := eval.FindOverlap(path, corpus)
-	if err != nil || overlap == nil {
-		return nil, err
-	}
-	if overlap.SameFile && !allow {
-		return nil, fault.Inputf(corpus.File, "is text that %s was calibrated on; what it scores there says little about other text", path).
-			WithHint("score another text, or give --allow-overlap")
-	}
-	if overlap.Passages > 0 {
-		fmt.Fprintf(a.stderr, "warning: %s shares %d of %d passages with the text that %s was calibrated on\n", corpus.File, overlap.Passages, overlap.Of, path)
-	}
-	return overlap, nil
 }
 
 func printEvaluation(w io.Writer, o *evalObject) error {
@@ -251,7 +204,7 @@ func printEvaluation(w io.Writer, o *evalObject) error {
 	})
 }
 
-// printFigures prints the figures of one model.
+// printFigures prints the result of one model.
 func printFigures(w io.Writer, e *eval.Result, compute string) {
 	fmt.Fprintf(w, "nats per token\t%.6f\n", e.NatsPerToken)
 	fmt.Fprintf(w, "perplexity\t%.4f ± %.4f\n", e.Perplexity, e.PerplexitySE)

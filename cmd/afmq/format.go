@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"afmq/internal/units"
 	"afmq/pkg/fault"
@@ -66,4 +69,46 @@ func parseShare(flag, s string) (float64, error) {
 		f /= 100
 	}
 	return f, nil
+}
+
+// writeJSON writes v as an indented JSON object and a line feed. Control characters that
+// encoding/json leaves as they are (DEL and U+0080 to U+009F, among them the terminal's CSI)
+// are escaped, too.
+func writeJSON(w io.Writer, v any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	var out []byte
+	for _, r := range b.String() { // valid UTF-8; outside strings only ASCII
+		if r >= 0x7f && unicode.IsControl(r) {
+			out = fmt.Appendf(out, `\u%04x`, r)
+			continue
+		}
+		out = append(out, string(r)...)
+	}
+	_, err := w.Write(out)
+	return err
+}
+
+// escapeControls returns a text of a model for printing: control characters other than line
+// feed and tab are escaped as in Go, so that they do not act on a terminal.
+func escapeControls(s string) string {
+	escape := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+	if !strings.ContainsFunc(s, escape) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if escape(r) {
+			quoted := strconv.QuoteRune(r) // '\x1b'
+			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }

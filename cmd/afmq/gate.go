@@ -3,7 +3,6 @@ package main
 import (
 	"io"
 	"math"
-	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -35,27 +34,7 @@ type gateObject struct {
 	Adapter  string `json:"adapter,omitempty"`
 	Data     string `json:"data"`
 	Baseline string `json:"baseline"`
-	Updated  bool   `json:"updated"` // the baseline was written
-	// Accepted: --accept-worse replaced a baseline that the model was not shown to be no
-	// worse than.
-	Accepted bool `json:"accepted"`
-	*gate.Verdict
-	Setting gate.Setting `json:"setting"`
-	Model   gate.Subject `json:"model"`
-	Tokens  int          `json:"tokens"`
-	Windows int          `json:"windows"`
-
-	NatsPerToken float64  `json:"nats_per_token"`
-	KLMean       *float64 `json:"kl_mean"`
-	// Those of the baseline that it was compared with; null without one.
-	BaselineNats *float64 `json:"baseline_nats_per_token"`
-	BaselineKL   *float64 `json:"baseline_kl_mean"`
-
-	Overlap         *eval.Overlap `json:"calibration_overlap"`
-	Seconds         float64       `json:"seconds"`
-	TokensPerSecond float64       `json:"tokens_per_second"`
-
-	uncompared bool // there is a baseline, but it cannot be compared with
+	*gate.Result
 }
 
 func newGateCommand(a *app) *cobra.Command {
@@ -176,59 +155,75 @@ func aboveZero(flag string, value float64) error {
 }
 
 func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
-	limits, err := o.limits(cmd.Flags())
+	opts, err := o.options(cmd, a, path)
 	if err != nil {
 		return err
-	}
-	if o.update {
-		err = disk.CheckReplaceable(o.baseline)
-	}
-	if err == nil && o.junit != "" {
-		err = disk.CheckReplaceable(o.junit)
-	}
-	if err != nil {
-		return err
-	}
-	out, now, err := o.judge(cmd, a, path, limits)
-	if err != nil {
-		return err
-	}
-	deciding := out.Checks
-	if o.acceptWorse {
-		deciding = limitsOf(out.Checks)
-	}
-	outcome := gate.Combine(deciding)
-	if o.update && outcome == gate.NoWorse {
-		if err := now.Write(o.baseline); err != nil {
-			return err
-		}
-		out.Updated = true
-		out.Accepted = out.uncompared || !out.Passed
 	}
 	if o.junit != "" {
-		report := gate.Report{Artifact: path, Data: o.data, ContentHash: out.Model.Digest, Seconds: out.Seconds}
-		if err := out.WriteJUnit(o.junit, report); err != nil {
+		if err := disk.CheckReplaceable(o.junit); err != nil {
 			return err
 		}
+	}
+	r, err := gate.Run(cmd.Context(), opts)
+	if err != nil {
+		return err
+	}
+	a.warn(r.Warnings)
+	if o.junit != "" {
+		report := gate.Report{Artifact: path, Data: o.data, ContentHash: r.Model.Digest, Seconds: r.Seconds}
+		if err := r.WriteJUnit(o.junit, report); err != nil {
+			return err
+		}
+	}
+	out := &gateObject{Schema: "afmq.gate/v1", Artifact: path, Data: o.data, Baseline: o.baseline, Result: r}
+	if opts.Adapter != nil {
+		out.Adapter = opts.Adapter.Dir
 	}
 	if err := a.print(out, func(w io.Writer) error { return printGate(w, out) }); err != nil {
 		return err
 	}
-	if outcome == gate.NoWorse {
+	if r.Decision == gate.NoWorse {
 		return nil
 	}
-	failed := gateFault(path, outcome, (&gate.Verdict{Checks: deciding}).Failures())
-	if o.update && gate.Combine(limitsOf(out.Checks)) == gate.NoWorse {
+	failed := gateFault(path, r.Decision, r.Failures())
+	if r.Kept {
 		failed = failed.WithHint("%s is left as it was; --accept-worse replaces it", o.baseline)
 	}
 	return failed
 }
 
-// limitsOf returns the checks that compare with no baseline.
-func limitsOf(checks []gate.Check) []gate.Check {
-	return slices.DeleteFunc(slices.Clone(checks), func(c gate.Check) bool {
-		return c.Name == gate.NatsRise || c.Name == gate.KLRise
-	})
+// options checks the flags and returns the options of the gate.
+func (o *gateOptions) options(cmd *cobra.Command, a *app, path string) (gate.Options, error) {
+	limits, err := o.limits(cmd.Flags())
+	if err != nil {
+		return gate.Options{}, err
+	}
+	changed := cmd.Flags().Changed
+	if o.ctx < 0 || o.stride < 0 || changed("ctx") && o.ctx == 0 || changed("stride") && o.stride == 0 {
+		return gate.Options{}, fault.Usagef("--ctx and --stride are positive numbers of tokens")
+	}
+	arithmetic, err := o.compute.choose(false)
+	if err != nil {
+		return gate.Options{}, err
+	}
+	adapters, err := o.adapters.adapters()
+	if err != nil {
+		return gate.Options{}, err
+	}
+	opts := gate.Options{
+		Artifact: path, Baseline: o.baseline, Data: o.data, Reference: o.reference, Limits: limits,
+		Update: o.update, AcceptWorse: o.acceptWorse, AllowUnbound: o.adapters.allowUnbound, AllowOverlap: o.allowOverlap,
+		Ctx: o.ctx, Stride: o.stride, Arithmetic: arithmetic, ToolVersion: version, Pool: a.workers(), Progress: a.progress(),
+	}
+	if changed("protocol") {
+		if opts.Protocol, err = eval.ParseProtocol(o.protocol); err != nil {
+			return opts, err
+		}
+	}
+	if len(adapters) > 0 {
+		opts.Adapter = &adapters[0]
+	}
+	return opts, nil
 }
 
 // gateFault returns the error of a gate that did not pass; its message is the first failure.

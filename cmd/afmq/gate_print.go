@@ -25,7 +25,7 @@ func printGate(w io.Writer, o *gateObject) error {
 		if o.Updated {
 			fmt.Fprintf(w, "wrote\t%s\n", o.Baseline)
 		}
-		if o.Updated && o.uncompared {
+		if o.Accepted && o.BaselineNats == nil {
 			fmt.Fprintf(w, "accepted\tthe baseline was replaced without a comparison\n")
 		}
 		printChecks(w, o.Checks)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"afmq/pkg/compute"
+	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 )
@@ -22,8 +23,8 @@ type generateOptions struct {
 	seed        uint64
 	ignoreEOS   bool
 	adapters    adapterFlags
+	verify      bool
 	compute     computeFlag
-	arithmetic  compute.Arithmetic
 }
 
 type generateObject struct {
@@ -34,7 +35,7 @@ type generateObject struct {
 	Temperature float64 `json:"temperature"`
 	Seed        uint64  `json:"seed"`
 	Compute     string  `json:"compute"`
-	// Adapters are the continuations with each adapter, of which the first stands above.
+	// Adapters are the continuations with each adapter; the fields above are the first's.
 	Adapters []adapterContinuation `json:"adapters,omitempty"`
 }
 
@@ -44,7 +45,7 @@ type adapterContinuation struct {
 	continuation
 }
 
-// continuation is what a model wrote.
+// continuation is a text that a model generated.
 type continuation struct {
 	Text            string  `json:"text"`
 	PromptTokens    int     `json:"prompt_tokens"`
@@ -59,26 +60,33 @@ func newGenerateCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate PATH --prompt TEXT",
 		Short: "Continue a prompt with a checkpoint or an artifact",
-		Long: `Continues TEXT with the model at PATH and prints the continuation as it comes.
-The default takes the most likely token each time; --temperature 1 samples from
-the model's own distribution, and the same --seed gives the same text.
+		Long: `Continues TEXT with the model at PATH and prints each character as soon as it is
+complete. By default the most likely token is taken each time. --temperature 1 samples from
+the model's distribution; the same --seed gives the same text.
 
-With --adapter the model runs with the adapter; more than one continue the prompt one
-after the other, on one base in memory.`,
+Control characters in the text other than line feed and tab are printed escaped (\x1b), on
+a terminal and in a pipe. --json prints the exact text.
+
+With --adapter the model runs with the adapter. Several adapters continue the prompt one
+after the other, on one base in memory.
+
+An artifact is verified as it is loaded: its tensors, config.json and tokenizer.json are
+hashed and compared with manifest.json.`,
 		Example: `  afmq generate my-4bit --prompt "It was a dark" --max-tokens 40
   afmq generate my-4bit --prompt "It was a dark" --temperature 0.8 --top-p 0.95 --seed 7
   afmq generate my-4bit --prompt "It was a dark" --adapter recovered/rank-16`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return runGenerate(cmd, a, args[0], o) },
+		RunE: func(cmd *cobra.Command, args []string) error { return runGenerate(cmd.Context(), a, args[0], o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.prompt, "prompt", "", "`TEXT` to continue")
-	f.IntVar(&o.maxTokens, "max-tokens", 128, "`N` tokens to write at most")
-	f.Float64Var(&o.temperature, "temperature", 0, "`T` of 0 for the most likely token, of 1 for the model's distribution")
+	f.IntVar(&o.maxTokens, "max-tokens", 128, "generate at most `N` tokens; the model's context is a limit, too")
+	f.Float64Var(&o.temperature, "temperature", 0, "divide the logits by `T`: 0 takes the most likely token, 1 samples from the model's distribution")
 	f.IntVar(&o.topK, "top-k", 0, "sample among the `K` most likely tokens (default: all)")
 	f.Float64Var(&o.topP, "top-p", 1, "sample among the most likely tokens that together have probability `P`")
-	f.Uint64Var(&o.seed, "seed", 0, "`SEED` of the sampling")
-	f.BoolVar(&o.ignoreEOS, "ignore-eos", false, "go on past an end-of-sequence token")
+	f.Uint64Var(&o.seed, "seed", 0, "`SEED` of the random numbers of sampling")
+	f.BoolVar(&o.ignoreEOS, "ignore-eos", false, "continue past an end-of-sequence token")
+	f.BoolVar(&o.verify, "verify", true, verifyUsage)
 	o.adapters.register(f)
 	o.compute.register(f, "auto")
 	must(cmd.MarkFlagRequired("prompt"))
@@ -90,54 +98,58 @@ func (o *generateOptions) check() error {
 	case o.maxTokens < 1:
 		return fault.Usagef("--max-tokens %d is not a positive number", o.maxTokens)
 	case !(o.temperature >= 0) || o.temperature > 100:
-		return fault.Usagef("--temperature %v does not lie between 0 and 100", o.temperature)
+		return fault.Usagef("--temperature %v is not between 0 and 100", o.temperature)
 	case o.topK < 0:
 		return fault.Usagef("--top-k %d is negative", o.topK)
 	case !(o.topP > 0 && o.topP <= 1):
-		return fault.Usagef("--top-p %v does not lie between 0 and 1", o.topP)
+		return fault.Usagef("--top-p %v is not above 0 and at most 1", o.topP)
 	}
 	return nil
 }
 
-func runGenerate(cmd *cobra.Command, a *app, path string, o generateOptions) error {
+func runGenerate(ctx context.Context, a *app, path string, o generateOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	var err error
-	if o.arithmetic, err = o.compute.choose(true); err != nil {
+	arithmetic, err := o.compute.choose(true)
+	if err != nil {
 		return err
 	}
-	model, err := infer.Open(path, a.workers())
+	adapters, err := o.adapters.adapters()
+	if err != nil {
+		return err
+	}
+	model, err := infer.Open(ctx, path, infer.OpenOptions{Verify: o.verify, Pool: a.workers()})
 	if err != nil {
 		return err
 	}
 	if most := model.Tokenizer.MaxText(); len(o.prompt) > most {
-		return fault.Usagef("--prompt has %d bytes; the tokenizer takes %d at once", len(o.prompt), most)
+		return fault.Usagef("--prompt has %d bytes; the tokenizer encodes at most %d at once", len(o.prompt), most)
 	}
-	variants, err := o.adapters.open(model)
+	variants, err := eval.OpenAdapters(model, adapters, o.adapters.allowUnbound)
 	if err != nil {
 		return err
 	}
 	if len(variants) == 0 {
-		variants = []variant{{model: model}}
+		variants = []eval.Variant{{Model: model}}
 	}
-	out := generateObject{Schema: "afmq.generate/v1", Model: path, Prompt: o.prompt, Temperature: o.temperature, Seed: o.seed, Compute: o.arithmetic.String()}
+	out := generateObject{Schema: "afmq.generate/v1", Model: path, Prompt: o.prompt, Temperature: o.temperature, Seed: o.seed, Compute: arithmetic.String()}
 	prompt := model.Tokenizer.Encode(o.prompt, true).IDs
 	for i, v := range variants {
 		if len(variants) > 1 && !a.wantJSON {
-			if _, err := fmt.Fprintf(a.stdout, "[%s]\n", v.name); err != nil {
+			if _, err := fmt.Fprintf(a.stdout, "[%s]\n", escapeControls(v.Name)); err != nil {
 				return outputError(err)
 			}
 		}
-		c, err := o.run(cmd.Context(), a, v.model, prompt)
+		c, err := o.generate(ctx, a, v.Model, arithmetic, prompt)
 		if err != nil {
 			return err
 		}
 		if i == 0 {
 			out.continuation = *c
 		}
-		if v.name != "" {
-			out.Adapters = append(out.Adapters, adapterContinuation{v.name, v.dir, *c})
+		if v.Name != "" {
+			out.Adapters = append(out.Adapters, adapterContinuation{v.Name, v.Dir, *c})
 		}
 	}
 	if !a.wantJSON {
@@ -146,25 +158,26 @@ func runGenerate(cmd *cobra.Command, a *app, path string, o generateOptions) err
 	return a.print(out, nil)
 }
 
-// run continues the prompt with one model, and prints the text as it comes unless JSON is
-// wanted.
-func (o *generateOptions) run(ctx context.Context, a *app, model *infer.Model, prompt []int32) (*continuation, error) {
+// generate continues the prompt with one model, and prints the text as it is generated unless
+// JSON is wanted.
+func (o *generateOptions) generate(ctx context.Context, a *app, model *infer.Model, arithmetic compute.Arithmetic, prompt []int32) (*continuation, error) {
 	opts := infer.GenerateOptions{
 		MaxTokens: o.maxTokens,
 		IgnoreEOS: o.ignoreEOS,
 		Sampler:   infer.Sampler{Temperature: o.temperature, TopK: o.topK, TopP: o.topP},
+		Pool:      a.workers().With(arithmetic),
 	}
 	opts.Sampler.Seed(o.seed)
 	var failed error
 	if !a.wantJSON {
 		opts.Emit = func(_ int32, text string) {
-			if _, err := io.WriteString(a.stdout, text); err != nil && failed == nil {
+			if _, err := io.WriteString(a.stdout, escapeControls(text)); err != nil && failed == nil {
 				failed = err
 			}
 		}
 	}
 	begun := time.Now()
-	g, err := model.Generate(ctx, a.workers().With(o.arithmetic), prompt, opts)
+	g, err := model.Generate(ctx, prompt, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -18,10 +18,10 @@ type inspectObject struct {
 func newInspectCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "inspect PATH",
-		Short: "Show what a checkpoint or an artifact consists of",
-		Long: `Shows shape, types and sizes of the checkpoint or artifact at PATH, and for an
-artifact the bits of every module, the byte ledger and where it comes from. It
-reads headers only; ` + "`afmq verify`" + ` checks every byte of an artifact.`,
+		Short: "Show the shape, types and sizes of a checkpoint or an artifact",
+		Long: `Prints the shape, types and sizes of the checkpoint or artifact at PATH; for an artifact
+also its origin, the size of each part and the bits of each module. Only headers are read;
+` + "`afmq verify`" + ` checks every byte of an artifact.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := artifact.Describe(args[0])
@@ -84,8 +84,8 @@ func printManifest(w io.Writer, m *artifact.Manifest) error {
 		return err
 	}
 	_, err = fmt.Fprint(w, `
-transformers must not load this directory: it would fill what it does not know
-with random weights. `+"`afmq dequantize`"+` writes a checkpoint that it loads.
+transformers must not load this directory: it would initialize the weights that it does
+not find at random. `+"`afmq dequantize`"+` writes a checkpoint that it can load.
 `)
 	return err
 }

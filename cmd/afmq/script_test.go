@@ -58,8 +58,8 @@ var shared string
 
 // TestScripts runs testdata/script/*.txtar, each of which says what behaviour of
 // the command line it protects. Every script finds the demo model in ./model and
-// a text in ./text.txt, and documents to train on in ./train.jsonl. All JSON that a command prints in them is held
-// against its published schema.
+// a text in ./text.txt, and documents to train on in ./train.jsonl. All JSON that a command
+// prints in them is checked against its published schema.
 func TestScripts(t *testing.T) {
 	schemas, err := filepath.Abs(schemaDir)
 	if err != nil {
@@ -88,12 +88,6 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
-
-// sampleText is a plain English text, written for these tests, long enough for
-// several windows.
-var sampleText = strings.Repeat("The old man walked down to the river in the morning and looked at the boats. "+
-	"He said to his son that the water was high, and that they would wait until the evening. "+
-	"\"We have time,\" he said, \"and the fish will not run away.\" The boy laughed and sat down on a stone.\n\n", 12)
 
 // exits CODE COMMAND...: the command ends with exactly this exit code.
 func exits(ts *testscript.TestScript, neg bool, args []string) {

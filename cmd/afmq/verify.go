@@ -25,12 +25,15 @@ func newVerifyCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify ARTIFACT",
 		Short: "Check every byte of an artifact against its manifest",
-		Long: `Hashes every file and tensor of ARTIFACT, derives the byte ledger and the bits
-per weight again, and checks that palettes and indices are legal. Any changed
-byte, a missing or an extra file is exit 3, and the message names it.`,
+		Long: `Compares the SHA-256 of every file and tensor of ARTIFACT with manifest.json, computes the
+sizes and the bits per weight from the tensors, and checks that palettes and indices are
+valid. A changed byte, a missing file and an extra file give exit code 3 and a message that
+names the file.
+
+Verification detects damage, not forgery: the manifest is not signed.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			v, err := artifact.Verify(cmd.Context(), a.workers(), args[0], a.progress())
+			v, err := artifact.Verify(cmd.Context(), args[0], artifact.VerifyOptions{Pool: a.workers(), Progress: a.progress()})
 			if err != nil {
 				return err
 			}

@@ -18,8 +18,8 @@ type versionObject struct {
 	OS      string `json:"os"`
 	Arch    string `json:"arch"`
 	Kernels string `json:"kernels"`
-	// Computes are the arithmetics that the kernels have, and Auto what --compute auto takes
-	// for many rows and for one.
+	// Computes are the arithmetics of this machine. Auto are those of --compute auto for
+	// products of many rows and of one row.
 	Computes []string  `json:"computes"`
 	Auto     [2]string `json:"auto"`
 	Threads  int       `json:"threads"`
@@ -28,7 +28,7 @@ type versionObject struct {
 func newVersionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version, and the kernels chosen for this machine",
+		Short: "Print the version, the kernels in use and the available arithmetics",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := versionObject{
@@ -37,7 +37,7 @@ func newVersionCommand(a *app) *cobra.Command {
 				Auto: [2]string{compute.Fastest(false).String(), compute.Fastest(true).String()}, Threads: a.workers().Threads(),
 			}
 			return a.print(v, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "afmq %s (%s, %s/%s), %s kernels, %d threads\narithmetics: %s; auto takes %s, and %s in generate\n",
+				_, err := fmt.Fprintf(w, "afmq %s (%s, %s/%s), %s kernels, %d threads\narithmetics: %s; auto is %s, and %s in generate\n",
 					v.Version, v.Go, v.OS, v.Arch, v.Kernels, v.Threads, strings.Join(v.Computes, ", "), v.Auto[0], v.Auto[1])
 				return err
 			})

@@ -12,16 +12,16 @@ import (
 // maxJSONDepth bounds the nesting of the files that this program writes and reads.
 const maxJSONDepth = 8
 
-// CheckJSON walks the text once: depth bounded, no key twice in an
-// object, keys in lower case (encoding/json matches them in any), no object in a list that
-// is empty (it says nothing, and in memory takes far more than two bytes), one value.
+// CheckJSON returns an error unless data is one JSON value of bounded depth in which every key
+// is in lower case (encoding/json ignores case) and unique in its object, and no list has an
+// empty object, which in memory takes far more than its two bytes.
 func CheckJSON(data []byte) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	type level struct {
 		keys   map[string]bool // nil in an array
 		key    bool            // the next token of an object is a key
-		listed bool            // it stands in an array
+		listed bool            // it is an element of an array
 	}
 	var stack []level
 	for {
@@ -39,7 +39,7 @@ func CheckJSON(data []byte) error {
 					return fmt.Errorf("unknown key %q", s)
 				}
 				if stack[top].keys[s] {
-					return fmt.Errorf("key %q is given twice", s)
+					return fmt.Errorf("duplicate key %q", s)
 				}
 				stack[top].keys[s] = true
 				stack[top].key = false
@@ -71,7 +71,7 @@ func CheckJSON(data []byte) error {
 		}
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return errors.New("has more text after its object")
+		return errors.New("has trailing data after the JSON object")
 	}
 	return nil
 }

@@ -24,19 +24,18 @@ type Adapter struct {
 	Bytes    int64              // of adapter_model.safetensors
 }
 
-// AdapterWeights are the two matrices of one module W [out, in]: the adapter adds
-// scale·B·A to W, with the scale of [AdapterConfig.ScaleOf] (Hu et al. 2021,
-// arXiv:2106.09685).
+// Weights are the two matrices of one module W [out, in]. The adapter adds scale·B·A to W, with
+// the scale of [Config.ScaleOf] (Hu et al. 2021, arXiv:2106.09685).
 type Weights struct {
 	A     []float32         // [rank, in]
 	B     []float32         // [out, rank]
-	DType safetensors.DType // the type that holds both exactly
+	DType safetensors.DType // the smallest type that represents both exactly
 }
 
-// AdapterConfig is what adapter_config.json says of a LoRA adapter.
+// Config is the content of adapter_config.json.
 type Config struct {
-	Rank   int     // where Ranks does not say otherwise
-	Alpha  float64 // where Alphas does not say otherwise
+	Rank   int     // of modules that are not in Ranks
+	Alpha  float64 // of modules that are not in Alphas
 	RSLoRA bool    // scale by alpha/√rank instead of alpha/rank (Kalajdzievski 2023, arXiv:2312.03732)
 	// Modules are the adapted projections, in canonical order.
 	Modules []string
@@ -65,32 +64,40 @@ func (c *Config) ScaleOf(module string) float32 {
 	return float32(alpha / r)
 }
 
-// OpenAdapter reads the adapter in dir for the model in the directory model, and checks
-// that it was trained on it. Whether it was cannot be said where the adapter names no
-// base, as one from PEFT does not, or where the model is no artifact; that is an error
-// too, unless allowUnbound. Errors are fault.Input.
+// Open reads the adapter in dir for the model in the directory model, and checks with
+// [Adapter.CheckBase] that it was trained on it. The content hash of the model is that of its
+// manifest; whether the weights match is a matter of [artifact.Verify]. Errors are of kind
+// [fault.Input].
 func Open(dir, model string, cfg *model.Config, allowUnbound bool) (*Adapter, error) {
 	a, err := Read(dir, cfg)
 	if err != nil {
 		return nil, err
 	}
-	base := ""
+	hash := ""
 	if artifact.IsArtifact(model) {
 		manifest, err := artifact.ReadManifest(model)
 		if err != nil {
 			return nil, err
 		}
-		base = manifest.ContentHash
+		hash = manifest.ContentHash
 	}
+	return a, a.CheckBase(model, hash, allowUnbound)
+}
+
+// CheckBase checks that the adapter was trained on the artifact in the directory model, whose
+// content hash is hash; hash is empty for a checkpoint, which has none. If the adapter names
+// no base (PEFT writes none) or the model has no hash, the two cannot be compared, which is
+// an error unless allowUnbound is set. Errors are of kind [fault.Input].
+func (a *Adapter) CheckBase(model, hash string, allowUnbound bool) error {
 	switch {
-	case a.Base != "" && base != "" && a.Base != base:
-		return nil, fault.Inputf(dir, "was trained on another artifact: its base has content hash %s, that of %s is %s", a.Base, model, base)
+	case a.Base != "" && hash != "" && a.Base != hash:
+		return fault.Inputf(a.Dir, "was trained on another artifact: its base has content hash %s, that of %s is %s", a.Base, model, hash)
 	case a.Base == "" && !allowUnbound:
-		return nil, fault.Inputf(dir, "does not say which artifact it was trained on").
+		return fault.Inputf(a.Dir, "does not name the artifact that it was trained on").
 			WithHint("give --allow-unbound if you know that %s is its base", model)
-	case base == "" && !allowUnbound:
-		return nil, fault.Inputf(dir, "was trained on the artifact with content hash %s, and %s is a plain checkpoint", a.Base, model).
+	case hash == "" && !allowUnbound:
+		return fault.Inputf(a.Dir, "was trained on the artifact with content hash %s, and %s is a plain checkpoint", a.Base, model).
 			WithHint("give --allow-unbound if you know that it holds the same weights")
 	}
-	return a, nil
+	return nil
 }

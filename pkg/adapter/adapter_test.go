@@ -118,7 +118,7 @@ func TestAdapterRoundTrip(t *testing.T) {
 		for m, w := range a.Modules {
 			w.A[0] = 70000
 			err := Write(&Adapter{Dir: t.TempDir(), Base: base, Config: a.Config, Modules: a.Modules}, cfg, safetensors.F16, writeFileAt)
-			if err == nil || !strings.Contains(err.Error(), m) || !strings.Contains(err.Error(), "does not fit F16") {
+			if err == nil || !strings.Contains(err.Error(), m) || !strings.Contains(err.Error(), "is outside the range of F16") {
 				t.Errorf("a value beyond F16 in %s: %v", m, err)
 			}
 			break
@@ -153,8 +153,8 @@ func TestAdapterRefusals(t *testing.T) {
 		"rank pattern":    {"rank_pattern", map[string]any{"down_proj": 2.5}, "rank_pattern"},
 		"alpha":           {"lora_alpha", 1e9, "lora_alpha"},
 		"shape":           {"rank_pattern", map[string]any{"down_proj": 3}, "shape"},
-		"missing module":  {"exclude_modules", []string{"down_proj"}, "belongs to no module"},
-		"another layer":   {"layers_to_transform", []int{1}, "belongs to no module"},
+		"missing module":  {"exclude_modules", []string{"down_proj"}, "is not of a module"},
+		"another layer":   {"layers_to_transform", []int{1}, "is not of a module"},
 		"layers by name":  {"layers_pattern", "blocks", "layers_pattern"},
 		"layers not list": {"layers_to_transform", "all", "layers_to_transform"},
 	} {
@@ -174,7 +174,7 @@ func TestAdapterRefusals(t *testing.T) {
 		"missing": {func(x map[string][]float32, i map[string]safetensors.Info) { delete(i, q) }, q + `" is missing`},
 		"unknown": {func(x map[string][]float32, i map[string]safetensors.Info) {
 			i["x"], x["x"] = safetensors.Info{Name: "x", DType: safetensors.F32, Shape: []int{1}}, []float32{1}
-		}, `"x" belongs to no module`},
+		}, `"x" is not of a module`},
 		"NaN": {func(x map[string][]float32, i map[string]safetensors.Info) { x[q][5] = float32(math.NaN()) }, q + `" holds NaN at index 5`},
 		"type": {func(x map[string][]float32, i map[string]safetensors.Info) {
 			i[q] = safetensors.Info{Name: q, DType: safetensors.I32, Shape: i[q].Shape}
@@ -254,7 +254,7 @@ func copyAdapter(t testing.TB, config func(map[string]any), weights func(map[str
 // TestOpenAdapterUnbound checks that an adapter is not taken on trust.
 func TestOpenAdapterUnbound(t *testing.T) {
 	cfg := loadConfig(t, adapterModel)
-	if _, err := Open(adapterFixture, adapterModel, cfg, false); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "does not say") {
+	if _, err := Open(adapterFixture, adapterModel, cfg, false); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "does not name the artifact") {
 		t.Errorf("without a base: %v", err)
 	}
 	if _, err := Open(adapterFixture, adapterModel, cfg, true); err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // CalibrationRecord says what text a quantization looked at: enough to know it again, and to
-// see whether another text shares some of it, without holding any of it.
+// see whether another text shares some of it, without the text itself.
 type CalibrationRecord struct {
 	Digest string   `json:"digest"`  // hex SHA-256 of the tokens, as sensitivity.Calibration defines it
 	Tokens int      `json:"tokens"`  //
@@ -22,11 +22,11 @@ type CalibrationRecord struct {
 	Passages []string `json:"passages"`
 }
 
-// PassageTokens is the length of a run of tokens that is taken for the same text when
-// it occurs twice: too long to be a common phrase.
+// PassageTokens is the length of a passage. Two texts that share one are taken to share text: it
+// is too long to be a common phrase.
 const PassageTokens = 24
 
-// maxPassages bounds what a manifest holds of them.
+// maxPassages bounds the passages in a manifest.
 const maxPassages = 4096
 
 // Passages returns the hashes for [CalibrationRecord.Passages].
@@ -58,8 +58,8 @@ func passageHash(ids []int32) uint64 {
 	return h.Sum64()
 }
 
-// Overlap returns how many of the calibration's passages occur in a text of the same
-// tokenizer.
+// Overlap returns how many of the calibration's passages occur in a text, given its token ids of
+// the same tokenizer.
 func (c *CalibrationRecord) Overlap(ids []int32) int {
 	known := make(map[uint64]bool, len(c.Passages))
 	for _, p := range c.Passages {
@@ -93,7 +93,7 @@ func (c *CalibrationRecord) check() error {
 	}
 	for _, p := range c.Passages {
 		if b, err := hex.DecodeString(p); err != nil || len(b) != 8 {
-			return fmt.Errorf("calibration.passages holds %q, not 16 hexadecimal digits", p)
+			return fmt.Errorf("calibration.passages has %q; expected 16 hexadecimal digits", p)
 		}
 	}
 	if c.Tokens < 1 || c.SeqLen < 1 || len(c.Files) == 0 {

@@ -7,14 +7,14 @@ import (
 	"strconv"
 )
 
-// configKey is one key of a JSON object with its value as it was written.
+// configKey is one key of a JSON object, with the bytes of its value.
 type configKey struct {
 	Name  string
 	value json.RawMessage
 }
 
-// splitObject returns the keys of a JSON object in their order. Values keep
-// their spelling, so that no number is rounded on its way through.
+// splitObject returns the keys of a JSON object in their order. The bytes of the values are kept,
+// so that no number is rounded.
 func splitObject(data []byte) ([]configKey, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	tok, err := d.Token()
@@ -30,7 +30,7 @@ func splitObject(data []byte) ([]configKey, error) {
 		if err != nil {
 			return nil, err
 		}
-		k := configKey{Name: tok.(string)} // the decoder lets nothing else be a key
+		k := configKey{Name: tok.(string)} // the decoder accepts only strings as keys
 		if err := d.Decode(&k.value); err != nil {
 			return nil, err
 		}
@@ -40,8 +40,8 @@ func splitObject(data []byte) ([]configKey, error) {
 	return keys, err
 }
 
-// joinObject writes the object again, indented by two spaces, ending in a line
-// feed. Only the space between tokens differs from what was split.
+// joinObject writes an object, indented by two spaces, with a line feed at its end. Of an object
+// that was split, only the white space differs.
 func joinObject(keys []configKey) ([]byte, error) {
 	var flat bytes.Buffer
 	flat.WriteByte('{')
@@ -66,7 +66,7 @@ func joinObject(keys []configKey) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// encodeJSON is json.Marshal without the escapes for HTML.
+// encodeJSON is json.Marshal without HTML escapes.
 func encodeJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -75,8 +75,9 @@ func encodeJSON(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// EncodeConfig returns the config.json of an artifact: that of the source with
-// quantization_config as its last key.
+// EncodeConfig returns the config.json of an artifact: that of the source, with
+// quantization_config as its last key. bits is the default width of an index, groupRows the rows
+// that share a look-up table. An error says that source is not a JSON object.
 func EncodeConfig(source []byte, bits, groupRows int, exceptions []ModuleBits) ([]byte, error) {
 	keys, err := splitObject(source)
 	if err != nil {
@@ -109,15 +110,15 @@ const (
 	quantVersion    = 1
 )
 
-// ModuleBits is a module whose width is not the default.
+// ModuleBits is a module whose width differs from the default.
 type ModuleBits struct {
 	Name string
 	Bits int
 }
 
-// DenseConfig returns the config.json of a dequantized checkpoint: the
-// artifact's without quantization_config, with float16 as the type of its
-// weights (torch_dtype, which newer files call dtype).
+// DenseConfig returns the config.json of a dequantized checkpoint: the artifact's without
+// quantization_config, and with float16 as the type of its weights (torch_dtype, in newer files
+// dtype).
 func DenseConfig(artifact []byte) ([]byte, error) {
 	keys, err := splitObject(artifact)
 	if err != nil {

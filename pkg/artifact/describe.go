@@ -1,14 +1,15 @@
 package artifact
 
 import (
-	"sort"
+	"slices"
+	"strings"
 
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
 
-// Description is what can be said about a checkpoint or an artifact from its
-// config, its headers and its manifest, without reading a weight.
+// Description summarizes a checkpoint or an artifact from its config, its headers and its
+// manifest.
 type Description struct {
 	Kind         string      `json:"kind"` // "checkpoint" or "artifact"
 	ModelType    string      `json:"model_type"`
@@ -20,7 +21,7 @@ type Description struct {
 	HeadDim      int         `json:"head_dim"`
 	Vocab        int         `json:"vocab_size"`
 	Positions    int         `json:"max_positions"`
-	Window       int         `json:"sliding_window"` // see Config; 0 if no layer has one
+	Window       int         `json:"sliding_window"` // positions; see [model.Config]; 0 if no layer has a window
 	WindowLayers int         `json:"sliding_layers"`
 	RopeType     string      `json:"rope_type"`
 	RopeTheta    float64     `json:"rope_theta"`
@@ -32,16 +33,16 @@ type Description struct {
 	Manifest     *Manifest   `json:"manifest,omitempty"` // artifacts only
 }
 
-// TypeCount is how much a checkpoint stores in one element type.
+// TypeCount counts the tensors of one element type.
 type TypeCount struct {
 	Type    string `json:"type"`
 	Tensors int    `json:"tensors"`
 	Bytes   int64  `json:"bytes"`
 }
 
-// Describe reads the config, the tensor headers and, for an artifact, the
-// manifest in dir. It checks that each can be read, not that they agree: that is
-// what opening and verifying are for.
+// Describe reads the config, the tensor headers and, for an artifact, the manifest in dir, but no
+// weights. It does not check that they agree; [Open] and [Verify] do. Errors are of kind
+// [fault.Input].
 func Describe(dir string) (*Description, error) {
 	cfg, err := model.LoadConfig(dir)
 	if err != nil {
@@ -81,7 +82,7 @@ func Describe(dir string) (*Description, error) {
 	for _, c := range counts {
 		d.Types = append(d.Types, *c)
 	}
-	sort.Slice(d.Types, func(i, j int) bool { return d.Types[i].Type < d.Types[j].Type })
+	slices.SortFunc(d.Types, func(a, b TypeCount) int { return strings.Compare(a.Type, b.Type) })
 	if cfg.Quantization != nil {
 		d.Kind = "artifact"
 		if d.Manifest, err = ReadManifest(dir); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 
 	"afmq/internal/infile"
@@ -15,26 +14,26 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// compared is an artifact or a checkpoint, opened to be compared.
-type compared struct {
+// diffModel is an artifact or a checkpoint that was opened for a comparison.
+type diffModel struct {
 	dir      string
 	cfg      *model.Config
 	artifact *Reader // nil for a checkpoint
 	source   *Source // nil for an artifact
 	layout   []StoredTensor
 	digests  map[string]TensorDigest // of the stored tensors, by their name in the file
-	files    map[string]string       // hex SHA-256 of what lies beside the weights
+	files    map[string]string       // hex SHA-256 of the files other than the weights, by name
 	bytes    int64                   // of the safetensors files
 }
 
-func openCompared(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (*compared, error) {
+func openDiffModel(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (*diffModel, error) {
 	if IsArtifact(dir) {
-		return openArtifactSide(ctx, pool, dir, p)
+		return openDiffArtifact(ctx, pool, dir, p)
 	}
-	return openCheckpointSide(ctx, pool, dir)
+	return openDiffCheckpoint(ctx, pool, dir)
 }
 
-func (s *compared) close() {
+func (s *diffModel) close() {
 	if s.artifact != nil {
 		s.artifact.Close()
 	}
@@ -43,37 +42,28 @@ func (s *compared) close() {
 	}
 }
 
-func openArtifactSide(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (*compared, error) {
-	if _, err := Verify(ctx, pool, dir, p); err != nil {
-		return nil, err
-	}
-	a, err := Open(dir)
+func openDiffArtifact(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (*diffModel, error) {
+	a, _, err := OpenVerified(ctx, dir, VerifyOptions{Pool: pool, Progress: p})
 	if err != nil {
 		return nil, err
 	}
 	m := a.Manifest
-	s := &compared{dir: dir, cfg: a.Config, artifact: a, layout: a.Layout, digests: a.Digests, files: map[string]string{}, bytes: m.Ledger.Total}
+	s := &diffModel{dir: dir, cfg: a.Config, artifact: a, layout: a.Layout, digests: a.Digests, files: map[string]string{}, bytes: m.Ledger.Total}
 	for _, f := range m.Files {
 		if f.Name != WeightsFile {
 			s.files[f.Name] = f.SHA256
 		}
 	}
-	path := filepath.Join(dir, ManifestFile)
-	data, err := infile.Read(path, 64<<20)
-	if err != nil {
-		s.close()
-		return nil, err
-	}
-	s.files[ManifestFile] = infile.SHA256(data)
+	s.files[ManifestFile] = a.manifestSHA256
 	return s, nil
 }
 
-func openCheckpointSide(ctx context.Context, pool *compute.Pool, dir string) (*compared, error) {
+func openDiffCheckpoint(ctx context.Context, pool *compute.Pool, dir string) (*diffModel, error) {
 	src, err := OpenSource(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &compared{dir: dir, cfg: src.Config, source: src, digests: map[string]TensorDigest{}, bytes: src.Checkpoint.Bytes()}
+	s := &diffModel{dir: dir, cfg: src.Config, source: src, digests: map[string]TensorDigest{}, bytes: src.Checkpoint.Bytes()}
 	s.files = map[string]string{ConfigFile: infile.SHA256(src.RawConfig)}
 	for _, f := range src.Copies {
 		s.files[f.Name] = f.SHA256
@@ -96,21 +86,21 @@ func openCheckpointSide(ctx context.Context, pool *compute.Pool, dir string) (*c
 }
 
 // sameShape returns an error unless two models have the same tensors.
-func sameShape(a, b *compared) error {
+func sameShape(a, b *diffModel) error {
 	if len(a.layout) != len(b.layout) {
-		return fault.Inputf(b.dir, "has %d tensors; %s has %d: they are of different shape", len(b.layout), a.dir, len(a.layout))
+		return fault.Inputf(b.dir, "has %d tensors and %s has %d; the models differ in shape", len(b.layout), a.dir, len(a.layout))
 	}
 	for i := range a.layout {
 		x, y := &a.layout[i].Spec, &b.layout[i].Spec
 		if x.Name != y.Name || !slices.Equal(x.Shape, y.Shape) {
-			return fault.Inputf(b.dir, "has tensor %q of shape %v where %s has %q of %v", y.Name, y.Shape, a.dir, x.Name, x.Shape)
+			return fault.Inputf(b.dir, "has tensor %q of shape %v in place of %q of shape %v in %s", y.Name, y.Shape, x.Name, x.Shape, a.dir)
 		}
 	}
 	return nil
 }
 
-func (s *compared) summary() DiffSide {
-	d := DiffSide{Path: s.dir, Kind: "checkpoint", Bytes: s.bytes, BPW: MeasureBits(s.layout)}
+func (s *diffModel) summary() DiffModel {
+	d := DiffModel{Path: s.dir, Kind: "checkpoint", Bytes: s.bytes, BPW: MeasureBits(s.layout)}
 	d.ContentHash = ContentHash(slices.Collect(maps.Values(s.digests)))
 	if s.artifact != nil {
 		d.Kind, d.Ledger = "artifact", &s.artifact.Manifest.Ledger
@@ -118,9 +108,9 @@ func (s *compared) summary() DiffSide {
 	return d
 }
 
-// layer says how the side stores a tensor, with the relative error of the manifest.
-func (s *compared) layer(st *StoredTensor) LayerSide {
-	l := LayerSide{Form: st.Form, Bits: st.Bits, Bytes: st.Bytes}
+// layer returns how the model stores a tensor, with the relative error of the manifest.
+func (s *diffModel) layer(st *StoredTensor) LayerForm {
+	l := LayerForm{Form: st.Form, Bits: st.Bits, Bytes: st.Bytes}
 	if s.artifact == nil {
 		return l
 	}
@@ -133,8 +123,8 @@ func (s *compared) layer(st *StoredTensor) LayerSide {
 	return l
 }
 
-// stores reports whether two sides store a tensor in the same bytes.
-func (s *compared) stores(st *StoredTensor, other *compared, as *StoredTensor) bool {
+// stores reports whether two models store a tensor in the same bytes.
+func (s *diffModel) stores(st *StoredTensor, other *diffModel, as *StoredTensor) bool {
 	return slices.EqualFunc(st.Names, as.Names, func(a, b string) bool {
 		x, y := s.digests[a], other.digests[b]
 		return a == b && x.DType == y.DType && slices.Equal(x.Shape, y.Shape) && x.SHA256 == y.SHA256
@@ -142,14 +132,14 @@ func (s *compared) stores(st *StoredTensor, other *compared, as *StoredTensor) b
 }
 
 // rows returns the function that computes rows of tensor i of the model in float32.
-func (s *compared) rows(i int) (func(dst []float32, r0, r1 int) error, error) {
+func (s *diffModel) rows(i int) (func(dst []float32, r0, r1 int) error, error) {
 	if s.artifact != nil {
 		return s.artifact.Rows(&s.layout[i])
 	}
 	return denseRows(s.source.Tensors[i].Tensor), nil
 }
 
-func (s *compared) release(st *StoredTensor) {
+func (s *diffModel) release(st *StoredTensor) {
 	for _, name := range st.Names {
 		var t *safetensors.Tensor
 		if s.artifact != nil {
@@ -178,8 +168,7 @@ func compareFiles(a, b map[string]string) []FileDifference {
 	return out
 }
 
-// compareManifests lists what two manifests say differently of where the artifacts come
-// from and of how they were made.
+// compareManifests lists the keys about origin and method that differ between two manifests.
 func compareManifests(a, b *Manifest) []KeyDifference {
 	out := []KeyDifference{}
 	add := func(key string, a, b any) {

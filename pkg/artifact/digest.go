@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"path/filepath"
+	"slices"
 
 	"afmq/internal/infile"
 	"afmq/pkg/compute"
@@ -13,20 +15,24 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// digestChunk is how much is hashed between two looks at the context.
+// digestChunk is how many bytes are hashed between two checks of the context.
 const digestChunk = 4 << 20
 
-// DigestTensor returns the digest of a mapped tensor.
+// NewTensorDigest returns the digest of a tensor with these bytes.
+func NewTensorDigest(info safetensors.Info, data []byte) TensorDigest {
+	return TensorDigest{Name: info.Name, DType: info.DType.String(), Shape: append([]int{}, info.Shape...), SHA256: infile.SHA256(data)}
+}
+
+// DigestTensor hashes the data of a mapped tensor. Errors are those of reading the file, of
+// kind [fault.Input], and ctx.Err().
 func DigestTensor(ctx context.Context, t *safetensors.Tensor) (d TensorDigest, err error) {
 	err = safetensors.Guard(t.Path(), func() error {
 		h := sha256.New()
-		for data := t.Bytes(); len(data) > 0; {
+		for data := range slices.Chunk(t.Bytes(), digestChunk) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			n := min(len(data), digestChunk)
-			h.Write(data[:n])
-			data = data[n:]
+			h.Write(data)
 		}
 		d = TensorDigest{Name: t.Name, DType: t.DType.String(), Shape: append([]int{}, t.Shape...), SHA256: hex.EncodeToString(h.Sum(nil))}
 		return nil
@@ -34,54 +40,82 @@ func DigestTensor(ctx context.Context, t *safetensors.Tensor) (d TensorDigest, e
 	return d, err
 }
 
-// CheckTensors hashes the tensors of the checkpoint or artifact in dir that are listed
-// and returns an error, fault.Input, for the first that is missing or differs; whose
-// names where the digests come from.
-func CheckTensors(ctx context.Context, pool *compute.Pool, dir, whose string, want []TensorDigest) error {
+// CheckTensor hashes the data of a tensor and returns an error of kind [fault.Input] unless
+// type, shape and digest are those of want, which is from a manifest.
+func CheckTensor(ctx context.Context, t *safetensors.Tensor, want TensorDigest) error {
+	if t.DType.String() != want.DType || !slices.Equal(t.Shape, want.Shape) {
+		return fault.Inputf(t.Path(), "tensor %q is %s %v; %s lists %s %v", t.Name, t.DType, t.Shape, ManifestFile, want.DType, want.Shape)
+	}
+	got, err := DigestTensor(ctx, t)
+	if err != nil {
+		return err
+	}
+	if got.SHA256 != want.SHA256 {
+		return fault.Inputf(t.Path(), "tensor %q does not match %s: SHA-256 is %s, expected %s", t.Name, ManifestFile, got.SHA256, want.SHA256)
+	}
+	return nil
+}
+
+// CheckFile hashes the file name of the artifact in dir and returns an error of kind
+// [fault.Input] unless m lists it with this size and digest. advance, which may be nil, is
+// called with the number of bytes read since the last call.
+func (m *Manifest) CheckFile(ctx context.Context, dir, name string, advance func(int64)) error {
+	path := filepath.Join(dir, name)
+	i := slices.IndexFunc(m.Files, func(f FileDigest) bool { return f.Name == name })
+	if i < 0 {
+		return fault.Inputf(path, "is not listed in %s", ManifestFile)
+	}
+	got, err := HashFile(ctx, path, name, advance)
+	if err != nil {
+		return err
+	}
+	if want := m.Files[i]; got != want {
+		return fault.Inputf(path, "does not match %s: SHA-256 is %s, expected %s", ManifestFile, got.SHA256, want.SHA256)
+	}
+	return nil
+}
+
+// CheckTensors hashes the tensors of the checkpoint or artifact in dir that want lists, and
+// returns an error of kind [fault.Input] for the first that is missing or differs. owner
+// says in the error whose tensors want lists: "the checkpoint that …". pool may be nil.
+func CheckTensors(ctx context.Context, pool *compute.Pool, dir, owner string, want []TensorDigest) error {
 	ckpt, err := safetensors.OpenCheckpoint(dir)
 	if err != nil {
 		return err
 	}
 	defer ckpt.Close()
-	errs := make([]error, len(want))
-	pool.Run(len(want), func(_, i int) {
+	return inParallel(pool, len(want), func(i int) error {
 		t, ok := ckpt.Tensor(want[i].Name)
 		if !ok {
-			errs[i] = fault.Inputf(dir, "tensor %q of %s is missing", want[i].Name, whose)
-			return
+			return fault.Inputf(dir, "tensor %q of %s is missing", want[i].Name, owner)
 		}
-		var got TensorDigest
-		if got, errs[i] = DigestTensor(ctx, t); errs[i] == nil && got.SHA256 != want[i].SHA256 {
-			errs[i] = fault.Inputf(t.Path(), "tensor %q is not that of %s", want[i].Name, whose)
+		got, err := DigestTensor(ctx, t)
+		if err == nil && got.SHA256 != want[i].SHA256 {
+			err = fault.Inputf(t.Path(), "tensor %q is not that of %s", want[i].Name, owner)
 		}
+		return err
 	})
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
-// IsSource checks that the checkpoint in dir is the one that an artifact was made from:
-// the same config.json and the same tensors. Errors are fault.Input.
+// IsSource returns nil if the checkpoint in dir is the one that the artifact was made from:
+// the same config.json and the same tensors. An error of kind [fault.Input] names the first
+// difference. pool may be nil.
 func (m *Manifest) IsSource(ctx context.Context, pool *compute.Pool, dir string) error {
-	path := filepath.Join(dir, "config.json")
+	path := filepath.Join(dir, ConfigFile)
 	data, err := infile.Read(path, model.MaxConfigBytes)
 	if err != nil {
 		return err
 	}
-	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != m.Source.Config {
+	if infile.SHA256(data) != m.Source.Config {
 		return fault.Inputf(path, "is not that of the checkpoint that the artifact was made from")
 	}
 	return CheckTensors(ctx, pool, dir, "the checkpoint that the artifact was made from", m.Source.Tensors)
 }
 
-// DigestCheckpoint returns the digest of all that the checkpoint in dir holds; see
-// [SourceDigest].
+// DigestCheckpoint returns the digest of config.json and all tensors of the checkpoint in
+// dir, as [SourceDigest] defines it, in lower-case hex. pool may be nil.
 func DigestCheckpoint(ctx context.Context, pool *compute.Pool, dir string) (string, error) {
-	path := filepath.Join(dir, "config.json")
-	config, err := infile.Read(path, model.MaxConfigBytes)
+	config, err := infile.Read(filepath.Join(dir, ConfigFile), model.MaxConfigBytes)
 	if err != nil {
 		return "", err
 	}
@@ -91,16 +125,74 @@ func DigestCheckpoint(ctx context.Context, pool *compute.Pool, dir string) (stri
 	}
 	defer ckpt.Close()
 	names := ckpt.Names()
-	tensors, errs := make([]TensorDigest, len(names)), make([]error, len(names))
-	pool.Run(len(names), func(_, i int) {
+	tensors := make([]TensorDigest, len(names))
+	err = inParallel(pool, len(names), func(i int) (err error) {
 		t, _ := ckpt.Tensor(names[i])
-		tensors[i], errs[i] = DigestTensor(ctx, t)
+		tensors[i], err = DigestTensor(ctx, t)
+		return err
 	})
+	if err != nil {
+		return "", err
+	}
+	return NewSourceDigest(infile.SHA256(config), tensors).Digest, nil
+}
+
+// inParallel calls f for each i in [0, n) on the pool and returns the error of the smallest
+// i that has one.
+func inParallel(pool *compute.Pool, n int, f func(i int) error) error {
+	errs := make([]error, n)
+	pool.Run(n, func(_, i int) { errs[i] = f(i) })
 	for _, err := range errs {
 		if err != nil {
-			return "", err
+			return err
 		}
 	}
-	sum := sha256.Sum256(config)
-	return NewSourceDigest(hex.EncodeToString(sum[:]), tensors).Digest, nil
+	return nil
+}
+
+// HashFile returns the digest of the file at path, listed as name. advance, which may be
+// nil, is called with the number of bytes read since the last call. Errors are of kind
+// [fault.Input], and ctx.Err().
+func HashFile(ctx context.Context, path, name string, advance func(int64)) (FileDigest, error) {
+	f, _, err := infile.Open(path)
+	if err != nil {
+		return FileDigest{}, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := copyChunks(ctx, h, f, advance)
+	if ctx.Err() != nil {
+		return FileDigest{}, ctx.Err() // not an error of the file
+	}
+	if err != nil {
+		return FileDigest{}, fault.Reading(path, err)
+	}
+	return FileDigest{Name: name, Bytes: n, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
+}
+
+// copyChunks copies until the end of r, or until the context ends.
+func copyChunks(ctx context.Context, w io.Writer, r io.Reader, advance func(int64)) (int64, error) {
+	var total int64
+	buf := make([]byte, 1<<18)
+	for {
+		if err := ctx.Err(); err != nil {
+			return total, err
+		}
+		n, err := r.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return total, err
+			}
+			total += int64(n)
+			if advance != nil {
+				advance(int64(n))
+			}
+		}
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
 }

@@ -1,8 +1,8 @@
 package artifact
 
-// Suffixes of the tensors that stand for one compressed weight X.weight in an
-// artifact. A palettized matrix has indices, a look-up table and optionally row
-// scales; an 8-bit matrix has values and one scale a row.
+// Suffixes of the tensors that store one compressed weight X.weight in an artifact. A palettized
+// matrix has indices, a look-up table and optionally row scales; an 8-bit matrix has values and
+// one scale per row.
 const (
 	SuffixIndices  = ".indices"
 	SuffixLUT      = ".lut"
@@ -11,10 +11,10 @@ const (
 	SuffixScale    = ".scale"
 )
 
-// KeepBits is the width that stands for "as the checkpoint stores it".
+// KeepBits is the width of a matrix that is kept as the checkpoint stores it.
 const KeepBits = 16
 
-// The kinds of error compensation that a manifest names.
+// Methods of error compensation.
 const (
 	GPTQ           = "gptq"
 	NoCompensation = "none"

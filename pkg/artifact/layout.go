@@ -10,7 +10,7 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// BitsPerWeight are the three figures that are always given apart.
+// BitsPerWeight are three figures that are always reported separately.
 type BitsPerWeight struct {
 	// Projections: stored bits of the projection matrices (indices, look-up
 	// tables, row scales, or the plain values of one that was kept) over their
@@ -22,7 +22,7 @@ type BitsPerWeight struct {
 	WithAdapter *float64 `json:"with_adapter"`
 }
 
-// StoredTensor says how an artifact stores one tensor of the model.
+// StoredTensor describes how an artifact stores one tensor of the model.
 type StoredTensor struct {
 	Spec  model.TensorSpec
 	Form  Form
@@ -40,19 +40,19 @@ func (s *StoredTensor) Weights() int64 {
 	return n
 }
 
-// Counted reports whether the tensor counts in the figure for projections.
+// Counted reports whether the tensor counts in [BitsPerWeight].Projections.
 func (s *StoredTensor) Counted() bool {
 	return s.Spec.Role == model.Projection || s.Spec.Role == model.Head && s.Form == Palette
 }
 
-// ArtifactMetadata returns the __metadata__ of an artifact's model.safetensors. At a
-// format that is not "pt" transformers 4 stops instead of filling the weights it
-// does not find with random values; transformers 5 no longer looks.
+// Metadata returns the __metadata__ of an artifact's model.safetensors. transformers 4 refuses a
+// format other than "pt"; otherwise it would initialize the weights that it does not find at
+// random. transformers 5 does not check the format.
 func Metadata() map[string]string { return map[string]string{"format": "afmq"} }
 
-// StoredInfos returns the tensors that an artifact stores for one tensor of a model, in
-// the order of the file. dtype is that of the checkpoint, bits the width of a palette's
-// index, groupRows the rows that share a look-up table.
+// StoredInfos returns the tensors that an artifact stores for one tensor of a model, in the order
+// of the file. dtype is the type in the checkpoint, bits the width of an index, groupRows the
+// number of rows that share a look-up table.
 func StoredInfos(spec model.TensorSpec, dtype safetensors.DType, form Form, bits, groupRows int, rowScale bool) []safetensors.Info {
 	name, shape := spec.Name, spec.Shape
 	switch form {
@@ -75,15 +75,15 @@ func StoredInfos(spec model.TensorSpec, dtype safetensors.DType, form Form, bits
 	return []safetensors.Info{{Name: name, DType: dtype, Shape: slices.Clone(shape)}}
 }
 
-// StoredLayout finds, for every tensor of the model, how the tensors of an
-// artifact store it, in the order of [Config.Tensors]. A tensor that is missing,
-// is stored twice, has another type or shape than its form asks for, or belongs
-// to no tensor of the model is an error. groupRows is the height of a group.
+// StoredLayout determines how the tensors of an artifact store each tensor of the model, in the
+// order of [model.Config.Tensors]. It is an error if a tensor is missing, a duplicate or not part
+// of the model, or has another type or shape than its form requires. groupRows is the number of
+// rows that share a look-up table.
 func StoredLayout(cfg *model.Config, groupRows int, tensors []TensorDigest) ([]StoredTensor, error) {
 	l := layouter{group: groupRows, left: make(map[string]TensorDigest, len(tensors))}
 	for _, t := range tensors {
-		if _, twice := l.left[t.Name]; twice {
-			return nil, fmt.Errorf("tensor %q is stored twice", t.Name)
+		if _, duplicate := l.left[t.Name]; duplicate {
+			return nil, fmt.Errorf("duplicate tensor %q", t.Name)
 		}
 		l.left[t.Name] = t
 	}
@@ -95,9 +95,9 @@ func StoredLayout(cfg *model.Config, groupRows int, tensors []TensorDigest) ([]S
 		}
 		out = append(out, st)
 	}
-	for _, t := range tensors { // in the given order: the same tensor is named each time
+	for _, t := range tensors { // in the given order, so that the error is deterministic
 		if _, ok := l.left[t.Name]; ok {
-			return nil, fmt.Errorf("tensor %q has no place in the %s model that config.json describes", t.Name, cfg.ModelType)
+			return nil, fmt.Errorf("tensor %q is not part of the %s model that config.json describes", t.Name, cfg.ModelType)
 		}
 	}
 	return out, nil
@@ -108,7 +108,8 @@ type layouter struct {
 	left  map[string]TensorDigest
 }
 
-// find accounts for all that is stored of one tensor of the model.
+// find determines how one tensor of the model is stored, and removes its stored tensors from
+// l.left.
 func (l *layouter) find(spec model.TensorSpec) (StoredTensor, error) {
 	st := StoredTensor{Spec: spec}
 	quantizable := len(spec.Shape) == 2
@@ -120,7 +121,7 @@ func (l *layouter) find(spec model.TensorSpec) (StoredTensor, error) {
 		st.Form = Palette
 		lut := l.left[spec.Name+SuffixLUT]
 		if len(lut.Shape) != 2 || bits.OnesCount(uint(lut.Shape[1])) != 1 || lut.Shape[1] < 2 || lut.Shape[1] > 256 {
-			return st, fmt.Errorf("tensor %q is missing or is no table of 2, 4, … 256 columns: shape %v", spec.Name+SuffixLUT, lut.Shape)
+			return st, fmt.Errorf("tensor %q is missing or is not a table of 2, 4, … 256 columns: shape %v", spec.Name+SuffixLUT, lut.Shape)
 		}
 		st.Bits = bits.TrailingZeros(uint(lut.Shape[1]))
 		rows, cols := spec.Shape[0], spec.Shape[1]
@@ -147,7 +148,7 @@ func (l *layouter) find(spec model.TensorSpec) (StoredTensor, error) {
 	return st, err
 }
 
-// take accounts for one stored tensor.
+// take checks one stored tensor and removes it from l.left.
 func (l *layouter) take(st *StoredTensor, suffix string, shape []int, types ...string) error {
 	name := st.Spec.Name + suffix
 	t, ok := l.left[name]
@@ -170,7 +171,7 @@ func (l *layouter) take(st *StoredTensor, suffix string, shape []int, types ...s
 	return nil
 }
 
-// MeasureBits computes the figures for projections and model from a layout.
+// MeasureBits computes the bits per weight of projections and model from a layout.
 func MeasureBits(layout []StoredTensor) BitsPerWeight {
 	var projBytes, projWeights, bytes, weights int64
 	for i := range layout {

@@ -13,13 +13,13 @@ type Ledger struct {
 	RowScale  int64 `json:"row_scale"` // one factor per row of a palettized matrix
 	Embedding int64 `json:"embedding"` // int8 rows and their scales: embedding and untied head
 	Other     int64 `json:"other"`     // norms, biases and matrices kept as they were
-	Container int64 `json:"container"` // the file's own header
+	Container int64 `json:"container"` // the header of the file
 	Total     int64 `json:"total"`     // the sum, which is the file's size
 }
 
-// NewLedger sorts the bytes of an artifact's tensors by what they are for; a
-// tensor's name says so. fileBytes is the size of the file that holds them; what
-// no tensor takes is the container's.
+// NewLedger classifies the bytes of an artifact's tensors by their names. fileBytes is the size
+// of the file; bytes that belong to no tensor are the container's. Tensors that exceed the file
+// are an error.
 func NewLedger(tensors []TensorDigest, fileBytes int64) (Ledger, error) {
 	l := Ledger{Total: fileBytes}
 	left := fileBytes
@@ -29,7 +29,7 @@ func NewLedger(tensors []TensorDigest, fileBytes int64) (Ledger, error) {
 			return Ledger{}, err
 		}
 		if n > left {
-			return Ledger{}, fmt.Errorf("tensor %q: the tensors take more than the %d bytes of the file", t.Name, fileBytes)
+			return Ledger{}, fmt.Errorf("tensor %q: the tensors exceed the %d bytes of the file", t.Name, fileBytes)
 		}
 		left -= n
 		switch {
@@ -49,8 +49,8 @@ func NewLedger(tensors []TensorDigest, fileBytes int64) (Ledger, error) {
 	return l, nil
 }
 
-// Size returns the bytes that the tensor's data takes. An unknown type, a
-// negative extent or a size beyond an int64 is an error.
+// Size returns the size of the tensor's data in bytes. An unknown type, a negative extent and a
+// size beyond an int64 are errors.
 func (t TensorDigest) Size() (int64, error) {
 	var n int64
 	switch t.DType {

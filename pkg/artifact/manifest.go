@@ -21,8 +21,8 @@ const (
 	WeightsFile        = "model.safetensors" // the tensors
 )
 
-// Manifest says where an artifact comes from and what it consists of. It holds
-// no time and no path, so that equal jobs give equal bytes.
+// Manifest describes the origin and the content of an artifact. It has no time and no path, so
+// that equal jobs give equal bytes.
 type Manifest struct {
 	Schema      string             `json:"schema"`       // ManifestSchema
 	ToolVersion string             `json:"tool_version"` // of the program that wrote the artifact
@@ -39,8 +39,8 @@ type Manifest struct {
 	Tensors     []TensorDigest     `json:"tensors"`      // every tensor of model.safetensors, in name order
 }
 
-// SourceDigest identifies the checkpoint that an artifact was made from by what
-// it holds, not by how it is cut into shards.
+// SourceDigest identifies the checkpoint that an artifact was made from by its content. The
+// division into shards does not matter.
 type SourceDigest struct {
 	// Digest is the hex SHA-256 of the text "CONTENT\nCONFIG\n", where CONTENT is
 	// ContentHash(Tensors) and CONFIG is Config.
@@ -62,7 +62,7 @@ type QuantizationRecord struct {
 	Bits      int  `json:"bits"`       // default palette width
 	GroupRows int  `json:"group_rows"` // rows that share a look-up table
 	RowScale  bool `json:"row_scale"`  // every palettized matrix has a factor for each row; else none has
-	// Compensation is how the error of the weights was made up for: "gptq", or "none".
+	// Compensation is the method of error compensation: "gptq" or "none".
 	Compensation string         `json:"compensation"`
 	Modules      []ModuleRecord `json:"modules"` // every quantizable matrix in canonical order: projections, embedding, head
 }
@@ -74,10 +74,10 @@ type ModuleRecord struct {
 	Bits     int     `json:"bits"`      // bits an index or an int8 value takes; of the stored type where kept plain
 	Bytes    int64   `json:"bytes"`     // all its stored tensors together
 	RelError float64 `json:"rel_error"` // ‖Ŵ−W‖/‖W‖ (Frobenius)
-	// OutputError is ‖(Ŵ−W)·X‖² over the calibration tokens as a share of what it is
-	// without compensation; absent where there was none.
+	// OutputError is ‖(Ŵ−W)·X‖² over the calibration tokens, relative to its value without
+	// compensation; absent without compensation.
 	OutputError float64 `json:"output_error,omitempty"`
-	// Warning says why a module was not compensated although it was asked for.
+	// Warning is the reason why a module was not compensated.
 	Warning string `json:"warning,omitempty"`
 }
 
@@ -117,8 +117,8 @@ type TensorDigest struct {
 //	NAME 0x00 DTYPE 0x00 SHAPE 0x00 SHA256 0x0A
 //
 // with SHAPE the extents in decimal joined by commas (empty for a scalar) and
-// SHA256 the data's digest in lower-case hex. Neither the order on disk nor the
-// header's spelling enters. The argument is not changed.
+// SHA256 the data's digest in lower-case hex. The order in the file and the bytes of its header
+// do not matter. The argument is not changed.
 func ContentHash(digests []TensorDigest) string {
 	sorted := append([]TensorDigest(nil), digests...)
 	sortTensors(sorted)
@@ -148,8 +148,8 @@ func sortTensors(t []TensorDigest) {
 }
 
 // Encode returns the bytes of manifest.json and those of manifest.sha256. It
-// sorts Files and Tensors, sets Schema and ContentHash, and refuses a manifest
-// that ParseManifest would not read back.
+// sorts Files and Tensors and sets Schema and ContentHash. It is an error if [ParseManifest]
+// would refuse the result.
 func (m *Manifest) Encode() (manifest, digest []byte, err error) {
 	m.Schema = ManifestSchema
 	sortTensors(m.Tensors)
@@ -168,8 +168,8 @@ func (m *Manifest) Encode() (manifest, digest []byte, err error) {
 	return b.Bytes(), ManifestDigest(b.Bytes()), nil
 }
 
-// ManifestDigest returns what manifest.sha256 holds for these bytes of
-// manifest.json: the digest in lower-case hex and a line feed.
+// ManifestDigest returns the content of manifest.sha256 for these bytes of manifest.json: the
+// SHA-256 in lower-case hex and a line feed.
 func ManifestDigest(manifest []byte) []byte {
 	sum := sha256.Sum256(manifest)
 	return append(hex.AppendEncode(nil, sum[:]), '\n')

@@ -22,38 +22,44 @@ const (
 	maxTensorDims    = 8
 )
 
-// ReadManifest reads dir/manifest.json and holds it against dir/manifest.sha256.
-// What it returns is consistent in itself (see [ParseManifest]); that the other
-// files are those it describes is for verify to say. Errors are fault.Input and
-// name the file.
+// ReadManifest reads dir/manifest.json and checks it against dir/manifest.sha256 and for
+// consistency (see [ParseManifest]). [Verify] compares it with the other files. Errors are of
+// kind [fault.Input] and name the file.
 func ReadManifest(dir string) (*Manifest, error) {
+	m, _, err := readManifest(dir)
+	return m, err
+}
+
+// readManifest is ReadManifest; it returns the SHA-256 of the file, in lower-case hex, too.
+func readManifest(dir string) (*Manifest, string, error) {
 	path := filepath.Join(dir, ManifestFile)
 	data, err := infile.ReadBounded(path, maxManifestBytes)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	sumPath := filepath.Join(dir, ManifestDigestFile)
 	sum, err := infile.ReadBounded(sumPath, 1<<10)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if want := ManifestDigest(data); !bytes.Equal(sum, want) {
-		return nil, fault.Inputf(sumPath, "does not hold the SHA-256 of %s, which is %s", ManifestFile, bytes.TrimSpace(want))
+		return nil, "", fault.Inputf(sumPath, "is not the SHA-256 of %s, which is %s", ManifestFile, bytes.TrimSpace(want))
 	}
-	return ParseManifest(path, data)
+	m, err := ParseManifest(path, data)
+	return m, infile.SHA256(data), err
 }
 
-// IsArtifact reports whether dir holds a manifest, that is, whether it is an
-// artifact rather than a plain checkpoint.
+// IsArtifact reports whether dir has a manifest.json, which distinguishes an artifact from a
+// checkpoint.
 func IsArtifact(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, ManifestFile))
 	return err == nil
 }
 
-// ParseManifest reads the bytes of a manifest. file names it in errors, which are
-// all fault.Input. It refuses another version, unknown, repeated or missing keys,
-// names that are not plain, unsorted lists, impossible sizes, and a ledger, content
-// hash or source digest that does not follow from the tensors listed.
+// ParseManifest parses the bytes of a manifest. It refuses another version, unknown, duplicate
+// and missing keys, file names with a path, unsorted lists, impossible sizes, and a ledger,
+// content hash or source digest that does not follow from the listed tensors. Errors are of kind
+// [fault.Input] and name file.
 func ParseManifest(file string, data []byte) (*Manifest, error) {
 	bad := func(format string, args ...any) (*Manifest, error) {
 		return nil, fault.Inputf(file, format, args...)
@@ -67,7 +73,7 @@ func ParseManifest(file string, data []byte) (*Manifest, error) {
 	if err := infile.CheckJSON(data); err != nil {
 		return bad("%v", err)
 	}
-	// The version comes first: another one may have other keys.
+	// Check the version first: another version may have other keys.
 	var head struct {
 		Schema string `json:"schema"`
 	}
@@ -113,11 +119,11 @@ func (m *Manifest) check() error {
 		return err
 	}
 	if got := ContentHash(m.Tensors); got != m.ContentHash {
-		return fmt.Errorf("content_hash is %s, but the tensors listed give %s", m.ContentHash, got)
+		return fmt.Errorf("content_hash is %s, but that of the listed tensors is %s", m.ContentHash, got)
 	}
 	sum := sha256.Sum256([]byte(ContentHash(m.Source.Tensors) + "\n" + m.Source.Config + "\n"))
 	if got := hex.EncodeToString(sum[:]); got != m.Source.Digest {
-		return fmt.Errorf("source.digest is %s, but the tensors listed give %s", m.Source.Digest, got)
+		return fmt.Errorf("source.digest is %s, but that of the listed tensors is %s", m.Source.Digest, got)
 	}
 	weights, err := m.checkFiles()
 	if err != nil {
@@ -128,7 +134,7 @@ func (m *Manifest) check() error {
 		return err
 	}
 	if ledger != m.Ledger {
-		return fmt.Errorf("ledger is %+v, but the tensors listed give %+v", m.Ledger, ledger)
+		return fmt.Errorf("ledger is %+v, but that of the listed tensors is %+v", m.Ledger, ledger)
 	}
 	for _, v := range []float64{m.BPW.Projections, m.BPW.Model} {
 		if !(v >= 0 && v <= 64) {
@@ -154,7 +160,7 @@ func (p *QuantizationRecord) check() error {
 			return fmt.Errorf("plan.modules[%d]: %v", i, err)
 		}
 		if seen[pm.Name] {
-			return fmt.Errorf("plan lists module %q twice", pm.Name)
+			return fmt.Errorf("plan has a duplicate module %q", pm.Name)
 		}
 		seen[pm.Name] = true
 		ok := false
@@ -186,7 +192,7 @@ func (m *Manifest) checkFiles() (int64, error) {
 			return 0, fmt.Errorf("files[%d]: %v", i, err)
 		}
 		if i > 0 && m.Files[i-1].Name >= f.Name {
-			return 0, fmt.Errorf("files: %q is listed twice or out of order", f.Name)
+			return 0, fmt.Errorf("files: %q is a duplicate or out of order", f.Name)
 		}
 		if f.Bytes < 0 {
 			return 0, fmt.Errorf("files: %q: negative size", f.Name)
@@ -213,7 +219,7 @@ func checkTensors(what string, tensors []TensorDigest) error {
 			return fmt.Errorf("%s[%d]: %v", what, i, err)
 		}
 		if i > 0 && tensors[i-1].Name >= t.Name {
-			return fmt.Errorf("%s: %q is listed twice or out of order", what, t.Name)
+			return fmt.Errorf("%s: %q is a duplicate or out of order", what, t.Name)
 		}
 		if t.Shape == nil {
 			return fmt.Errorf("%s: %q has no shape", what, t.Name)
@@ -241,7 +247,7 @@ func checkTensorName(s string) error {
 	}
 	for _, r := range s {
 		if r < 0x20 || r == 0x7f || r == utf8.RuneError {
-			return fmt.Errorf("name %.80q holds a control character", s)
+			return fmt.Errorf("name %.80q has a control character", s)
 		}
 	}
 	return nil

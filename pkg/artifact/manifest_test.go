@@ -117,7 +117,7 @@ func TestManifestRefuses(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"empty", "", "not valid JSON"},
 		{"cut", good[:len(good)/2], "not valid JSON"},
-		{"more", good + "{}", "more text"},
+		{"more", good + "{}", "trailing data"},
 		{"array", "[]", "not a manifest"},
 		{"null", "null", "schema"},
 		{"deep", strings.Repeat("[", 100) + strings.Repeat("]", 100), "nested deeper"},
@@ -125,8 +125,8 @@ func TestManifestRefuses(t *testing.T) {
 		{"other version", swap("afmq.manifest/v1", "afmq.manifest/v2"), "afmq.manifest/v2"},
 		{"unknown key", swap(`"seed"`, `"sead"`), "sead"},
 		{"other case", swap(`"seed"`, `"Seed"`), "Seed"},
-		{"twice", swap(`"seed": 0`, `"seed": 0, "seed": 1`), `"seed" is given twice`},
-		{"twice, nested", swap(`"bits": 4`, `"bits": 4, "bits": 4`), `"bits" is given twice`},
+		{"twice", swap(`"seed": 0`, `"seed": 0, "seed": 1`), `duplicate key "seed"`},
+		{"twice, nested", swap(`"bits": 4`, `"bits": 4, "bits": 4`), `duplicate key "bits"`},
 		{"no tool", swap(`"test"`, `""`), "tool_version"},
 		{"upper digest", swap(sum("tokenizer"), strings.ToUpper(sum("tokenizer"))), "tokenizer"},
 		{"short digest", swap(sum("tokenizer"), sum("tokenizer")[1:]), "tokenizer"},
@@ -137,7 +137,7 @@ func TestManifestRefuses(t *testing.T) {
 		{"huge extent", swap("\"shape\": [\n    8,\n    4", "\"shape\": [\n    4611686018427387904,\n    4"), "too large"},
 		{"extent beyond int64", swap("\"shape\": [\n    8,\n    4", "\"shape\": [\n    99999999999999999999,\n    4"), "not a manifest"},
 		{"fraction", swap("\"shape\": [\n    8,\n    4", "\"shape\": [\n    8.5,\n    4"), "not a manifest"},
-		{"tensor twice", swap(`"p.weight.lut"`, `"p.weight.indices"`), "twice"},
+		{"tensor twice", swap(`"p.weight.lut"`, `"p.weight.indices"`), "duplicate"},
 		{"tensor name", swap(`"norm.weight"`, `"norm\u0000weight"`), "control"},
 		{"file path", swap(`"config.json"`, `"../config.json"`), "plain file name"},
 		{"file is the manifest", swap(`"config.json"`, `"manifest.json"`), "list itself"},
@@ -149,7 +149,7 @@ func TestManifestRefuses(t *testing.T) {
 		{"bits", swap(`"bits": 4`, `"bits": 9`), "bits"},
 		{"group", swap(`"group_rows": 16`, `"group_rows": 0`), "group_rows"},
 		{"form", swap(`"int8_row"`, `"int9_row"`), "int9_row"},
-		{"module twice", swap(`"name": "e"`, `"name": "p"`), "twice"},
+		{"module twice", swap(`"name": "e"`, `"name": "p"`), "duplicate"},
 		{"negative error", swap(`"rel_error": 0.1`, `"rel_error": -0.1`), "error"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -5,8 +5,7 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// PaletteSource returns the elements of an F16, BF16 or F32 tensor, in place where the
-// file is mapped.
+// PaletteSource returns the elements of an F16, BF16 or F32 tensor as views of the mapped file.
 func PaletteSource(t *safetensors.Tensor) (src palettize.Source, err error) {
 	switch t.DType {
 	case safetensors.F16:

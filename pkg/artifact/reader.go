@@ -12,41 +12,47 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// Reader is an opened artifact whose tensors' names, types and shapes are
-// those of its manifest and of its configuration.
+// Reader is an open artifact. The names, types and shapes of its tensors are those of its
+// manifest and its config.
 type Reader struct {
 	Dir      string
 	Manifest *Manifest
 	Config   *model.Config
-	File     *safetensors.File
-	Layout   []StoredTensor
-	Digests  map[string]TensorDigest
+	File     *safetensors.File       // model.safetensors
+	Layout   []StoredTensor          // in the order of [model.Config.Tensors]
+	Digests  map[string]TensorDigest // of the manifest, by name
+
+	manifestSHA256 string // of manifest.json, lower-case hex
 }
 
-// Open opens the artifact in dir: it reads the manifest, holds names and sizes of files
-// against it, and checks that config.json and the header of model.safetensors list the
-// same tensors. It reads no weight; [Reader.CheckTensors] and [Verify] do. Errors are
-// fault.Input.
+// Open opens the artifact in dir. It reads the manifest, compares names and sizes of the files
+// with it, and checks that config.json and the header of model.safetensors describe the same
+// tensors. It reads no weights; [OpenVerified] and [Reader.CheckTensors] do. Errors are of kind
+// [fault.Input].
 func Open(dir string) (*Reader, error) {
-	m, err := ReadManifest(dir)
-	if err != nil {
-		return nil, err
-	}
-	r, _, err := open(dir, m)
+	r, _, err := open(dir)
 	return r, err
 }
 
-// open is Open with the manifest that was read; it returns the size of the listed files.
-func open(dir string, m *Manifest) (*Reader, int64, error) {
+// open is Open; it returns the size of the listed files, too.
+func open(dir string) (*Reader, int64, error) {
+	m, digest, err := readManifest(dir)
+	if err != nil {
+		return nil, 0, err
+	}
 	total, err := checkDirectory(dir, m)
 	if err != nil {
 		return nil, 0, err
 	}
 	r, err := openReader(dir, m)
-	return r, total, err
+	if err != nil {
+		return nil, 0, err
+	}
+	r.manifestSHA256 = digest
+	return r, total, nil
 }
 
-// Close closes the file of weights.
+// Close closes model.safetensors. Views of its tensors are invalid afterwards.
 func (a *Reader) Close() { a.File.Close() }
 
 func openReader(dir string, m *Manifest) (*Reader, error) {
@@ -60,7 +66,7 @@ func openReader(dir string, m *Manifest) (*Reader, error) {
 		return nil, fault.Inputf(configPath, "has no %s", quantizationKey)
 	}
 	if q.Bits != m.Plan.Bits || q.GroupRows != m.Plan.GroupRows {
-		return nil, fault.Inputf(configPath, "%s says %d bits and groups of %d rows; %s says %d and %d", quantizationKey,
+		return nil, fault.Inputf(configPath, "%s has %d bits and groups of %d rows; %s has %d and %d", quantizationKey,
 			q.Bits, q.GroupRows, ManifestFile, m.Plan.Bits, m.Plan.GroupRows)
 	}
 	a := &Reader{Dir: dir, Manifest: m, Config: cfg, Digests: make(map[string]TensorDigest, len(m.Tensors))}
@@ -89,7 +95,7 @@ func (a *Reader) checkHeader(path string) error {
 			return fault.Inputf(path, "tensor %q is not listed in %s", name, ManifestFile)
 		}
 		if t.DType.String() != want.DType || !slices.Equal(t.Shape, want.Shape) {
-			return fault.Inputf(path, "tensor %q is %s %v; %s says %s %v", name, t.DType, t.Shape, ManifestFile, want.DType, want.Shape)
+			return fault.Inputf(path, "tensor %q is %s %v; %s lists %s %v", name, t.DType, t.Shape, ManifestFile, want.DType, want.Shape)
 		}
 	}
 	for _, d := range a.Manifest.Tensors {
@@ -100,8 +106,8 @@ func (a *Reader) checkHeader(path string) error {
 	return nil
 }
 
-// checkDirectory holds names and sizes against the manifest and returns the sum
-// of the sizes.
+// checkDirectory compares the names and sizes of the files in dir with the manifest and returns
+// the sum of the sizes.
 func checkDirectory(dir string, m *Manifest) (int64, error) {
 	var total int64
 	known := map[string]bool{ManifestFile: true, ManifestDigestFile: true}
@@ -117,7 +123,7 @@ func checkDirectory(dir string, m *Manifest) (int64, error) {
 		case !st.Mode().IsRegular():
 			return 0, fault.Inputf(path, "is not a regular file")
 		case st.Size() != f.Bytes:
-			return 0, fault.Inputf(path, "has %d bytes; %s says %d", st.Size(), ManifestFile, f.Bytes)
+			return 0, fault.Inputf(path, "has %d bytes; %s lists %d", st.Size(), ManifestFile, f.Bytes)
 		}
 		total += f.Bytes
 	}
@@ -137,7 +143,7 @@ func checkDirectory(dir string, m *Manifest) (int64, error) {
 	return total, nil
 }
 
-// Release drops the pages of a stored tensor from memory.
+// Release lets the system drop the pages of a stored tensor from memory.
 func (a *Reader) Release(st *StoredTensor) {
 	for _, name := range st.Names {
 		t, _ := a.File.Tensor(name)
@@ -145,7 +151,7 @@ func (a *Reader) Release(st *StoredTensor) {
 	}
 }
 
-// Palette views the stored tensors of a palettized matrix.
+// Palette returns a palettized matrix whose data are views of the file.
 func (a *Reader) Palette(st *StoredTensor) (*palettize.Matrix, error) {
 	m := &palettize.Matrix{Rows: st.Spec.Shape[0], Cols: st.Spec.Shape[1], Bits: st.Bits, GroupRows: a.Manifest.Plan.GroupRows}
 	t, _ := a.File.Tensor(st.Names[0])
@@ -162,7 +168,7 @@ func (a *Reader) Palette(st *StoredTensor) (*palettize.Matrix, error) {
 	return m, err
 }
 
-// Int8 views the stored tensors of an int8 matrix.
+// Int8 returns views of the values [rows, cols] and the scales [rows] of an 8-bit matrix.
 func (a *Reader) Int8(st *StoredTensor) ([]int8, []float32, error) {
 	t, _ := a.File.Tensor(st.Names[0])
 	q, err := safetensors.View[int8](t)
@@ -174,8 +180,8 @@ func (a *Reader) Int8(st *StoredTensor) ([]int8, []float32, error) {
 	return q, scale, err
 }
 
-// Rows returns the function that computes rows of a stored tensor in float32; a
-// vector is a matrix of one column.
+// Rows returns a function that computes the rows [r0, r1) of a stored tensor in float32, into
+// dst, [r1-r0, cols]. A vector has one column.
 func (a *Reader) Rows(st *StoredTensor) (func(dst []float32, r0, r1 int) error, error) {
 	switch st.Form {
 	case Palette:
@@ -201,7 +207,7 @@ func (a *Reader) Rows(st *StoredTensor) (func(dst []float32, r0, r1 int) error, 
 	return denseRows(t), nil
 }
 
-// denseRows is rows of a tensor that is stored as it is.
+// denseRows is Rows for a tensor in F16, BF16 or F32.
 func denseRows(t *safetensors.Tensor) func(dst []float32, r0, r1 int) error {
 	width := t.NumElements() / t.Shape[0]
 	return func(dst []float32, r0, r1 int) error {

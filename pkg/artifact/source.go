@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"afmq/internal/infile"
 	"afmq/pkg/fault"
@@ -33,12 +32,12 @@ var copiedFiles = []string{
 // memory whole.
 const MaxCopiedBytes = 1 << 30
 
-// Source is a 16-bit checkpoint, opened to be quantized or compared. It has passed every
-// check that needs no weight.
+// Source is a 16-bit checkpoint that [OpenSource] opened. It has passed every check that
+// reads no weight.
 type Source struct {
 	Dir        string
 	Config     *model.Config
-	RawConfig  []byte       // config.json as it is
+	RawConfig  []byte       // the bytes of config.json
 	Copies     []FileDigest // files that go into an artifact unchanged, in name order
 	Checkpoint *safetensors.Checkpoint
 	Tokenizer  *tokenizer.Tokenizer
@@ -49,15 +48,15 @@ type Source struct {
 type SourceTensor struct {
 	Spec   model.TensorSpec
 	Tensor *safetensors.Tensor
-	Twins  []*safetensors.Tensor // further copies under other names, which must be equal
+	Twins  []*safetensors.Tensor // further copies under other names; equal to Tensor in a valid checkpoint
 }
 
 // Close closes the files of weights.
 func (s *Source) Close() { s.Checkpoint.Close() }
 
-// OpenSource opens the checkpoint in dir. Every tensor that config.json implies must be
-// stored in its exact shape as F16, BF16 or F32, and no other; an artifact or a checkpoint
-// that another tool quantized is refused. Errors are fault.Input.
+// OpenSource opens the checkpoint in dir. It must store every tensor that config.json
+// implies, in its exact shape as F16, BF16 or F32, and no other. An artifact, and a
+// checkpoint that another tool quantized, are refused. Errors are of kind [fault.Input].
 func OpenSource(ctx context.Context, dir string) (*Source, error) {
 	if st, err := os.Stat(dir); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -69,7 +68,7 @@ func OpenSource(ctx context.Context, dir string) (*Source, error) {
 	}
 	if IsArtifact(dir) {
 		return nil, fault.Inputf(dir, "is an afmq artifact: it is quantized already").
-			WithHint("quantize the checkpoint that it was made from")
+			WithHint("give the checkpoint that it was made from")
 	}
 	s := &Source{Dir: dir}
 	path := filepath.Join(dir, ConfigFile)
@@ -89,7 +88,7 @@ func OpenSource(ctx context.Context, dir string) (*Source, error) {
 	if s.Checkpoint, err = safetensors.OpenCheckpoint(dir); err != nil {
 		return nil, err
 	}
-	if err = s.findWeights(); err == nil {
+	if err = s.findTensors(); err == nil {
 		s.Tokenizer, err = model.OpenTokenizer(dir, s.Config)
 	}
 	if err == nil {
@@ -118,44 +117,17 @@ func refuseQuantized(path string, raw []byte) error {
 	return nil
 }
 
-// findWeights finds every tensor of the model in the checkpoint, and a place in
-// the model for every tensor of the checkpoint.
-func (s *Source) findWeights() error {
-	used := map[string]bool{}
+// findTensors finds every tensor of the model in the checkpoint.
+func (s *Source) findTensors() error {
+	finder := NewTensorFinder(s.Dir, s.Checkpoint, s.Config)
 	for _, spec := range s.Config.Tensors() {
-		w := SourceTensor{Spec: spec}
-		for _, name := range append([]string{spec.Name}, s.Config.Aliases(spec.Name)...) {
-			t, ok := s.Checkpoint.Tensor(name)
-			if !ok || used[name] {
-				continue
-			}
-			used[name] = true
-			if !slices.Equal(t.Shape, spec.Shape) {
-				return fault.Inputf(t.Path(), "tensor %q has shape %v; %s asks for %v", name, t.Shape, ConfigFile, spec.Shape)
-			}
-			switch t.DType {
-			case safetensors.F16, safetensors.BF16, safetensors.F32:
-			default:
-				return fault.Inputf(t.Path(), "tensor %q is %s; only F16, BF16 and F32 can be quantized", name, t.DType)
-			}
-			if w.Tensor == nil {
-				w.Tensor = t
-			} else {
-				w.Twins = append(w.Twins, t)
-			}
+		t, copies, err := finder.Dense(spec)
+		if err != nil {
+			return err
 		}
-		if w.Tensor == nil {
-			return fault.Inputf(s.Dir, "tensor %q is missing", spec.Name)
-		}
-		s.Tensors = append(s.Tensors, w)
+		s.Tensors = append(s.Tensors, SourceTensor{Spec: spec, Tensor: t, Twins: copies})
 	}
-	for _, name := range s.Checkpoint.Names() {
-		if !used[name] && !s.Config.Ignorable(name) {
-			t, _ := s.Checkpoint.Tensor(name)
-			return fault.Inputf(t.Path(), "tensor %q has no place in the %s model that %s describes", name, s.Config.ModelType, ConfigFile)
-		}
-	}
-	return nil
+	return finder.CheckUnused()
 }
 
 // hashCopies returns the digests of the files to be copied, in name order.
@@ -164,7 +136,7 @@ func hashCopies(ctx context.Context, dir string) ([]FileDigest, error) {
 	for _, name := range copiedFiles {
 		path := filepath.Join(dir, name)
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			continue // a link to nothing is no file that is not there
+			continue // Lstat, so that a dangling link is an error below
 		}
 		d, err := HashFile(ctx, path, name, nil)
 		if err != nil {
@@ -182,7 +154,7 @@ func (s *Source) TokenizerDigest() string {
 			return d.SHA256
 		}
 	}
-	return "" // cannot be: the tokenizer was read
+	return "" // unreachable: OpenSource read the tokenizer
 }
 
 // CopyFile passes the content of the file d of dir to write. A file that no longer has the

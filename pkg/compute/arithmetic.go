@@ -2,7 +2,7 @@ package compute
 
 import "afmq/internal/kernel"
 
-// Arithmetic is how products with weight matrices are computed. The zero value is F32.
+// Arithmetic is the arithmetic of products with weight matrices. The zero value is F32.
 type Arithmetic uint8
 
 const (
@@ -22,8 +22,8 @@ const (
 // String returns the name: "f32", "i16", "split" or "bf16".
 func (a Arithmetic) String() string { return kernel.Compute(a).String() }
 
-// Parse returns the arithmetic of that name. A name that is unknown, or that this machine
-// has no instructions for, is an error.
+// Parse returns the arithmetic of this name. An unknown name, and an arithmetic that this machine
+// has no instructions for, are errors.
 func Parse(name string) (Arithmetic, error) {
 	c, err := kernel.ParseCompute(name)
 	return Arithmetic(c), err
@@ -32,14 +32,14 @@ func Parse(name string) (Arithmetic, error) {
 // Names returns the names of the arithmetics that this machine has.
 func Names() []string { return kernel.Computes() }
 
-// Fastest returns the fastest arithmetic of this machine that is nearly as exact as F32, for
-// products of many rows of X, or of one row as in decoding.
+// Fastest returns the fastest arithmetic of this machine that is nearly as exact as F32: for
+// products of one row of X, as in decoding, if oneRow is set, else of many rows.
 func Fastest(oneRow bool) Arithmetic { return Arithmetic(kernel.Fastest(oneRow)) }
 
 // Level returns the name of the kernels in use: "amx", "avx512", "avx2", "neon" or
 // "generic", which is plain Go. The environment variable AFMQ_CPU forces one.
 func Level() string { return kernel.Level() }
 
-// LevelError reports that AFMQ_CPU asks for a level that does not exist or that this
-// machine lacks, in which case the best level is in use; nil otherwise.
+// LevelError returns an error if AFMQ_CPU names a level that does not exist or that this machine
+// does not have. The best level is then in use.
 func LevelError() error { return kernel.LevelError() }

@@ -27,8 +27,9 @@ func (p *Pool) kernel() *kernel.Pool {
 	return (*kernel.Pool)(p)
 }
 
-// Workers returns the pool that an option struct asks for: p if there is one, else a pool
-// of so many threads, 0 for all cores. The function it returns ends what Workers started.
+// Workers returns the pool of an option struct with the fields Pool and Threads: p unless it is
+// nil, else a pool of this many threads, 0 for all cores. The function that it returns ends the
+// threads that Workers started.
 func Workers(p *Pool, threads int) (*Pool, func()) {
 	if p != nil || threads <= 0 {
 		return p, func() {}

@@ -1,24 +1,51 @@
 package eval
 
-import "afmq/pkg/artifact"
+import (
+	"fmt"
 
-// Overlap is what a text has in common with the text that an artifact was calibrated on.
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+)
+
+// Overlap is what a text shares with the text that an artifact was calibrated on.
 type Overlap struct {
-	SameFile bool `json:"same_file"` // it is one of the files
-	Passages int  `json:"passages"`  // runs of PassageTokens tokens that occur in both
-	Of       int  `json:"of"`        // runs that are known of the calibration text
+	SameFile bool `json:"same_file"` // it is one of the calibration files
+	Passages int  `json:"passages"`  // known passages of the calibration text that occur in it
+	Of       int  `json:"of"`        // passages that the manifest knows, of artifact.PassageTokens tokens each
 }
 
-// FindOverlap holds the corpus of a data file against the calibration text of the artifact
-// in dir. It returns nil where dir is no artifact, or one without calibration.
-func FindOverlap(dir string, corpus *Corpus) (*Overlap, error) {
-	if !artifact.IsArtifact(dir) {
-		return nil, nil
-	}
-	m, err := artifact.ReadManifest(dir)
-	if err != nil || m.Calibration == nil {
-		return nil, err
+// FindOverlap compares a corpus with the calibration text that a manifest records. It
+// returns nil if m is nil, as that of a checkpoint, or records none.
+func FindOverlap(m *artifact.Manifest, corpus *Corpus) *Overlap {
+	if m == nil || m.Calibration == nil {
+		return nil
 	}
 	c := m.Calibration
-	return &Overlap{c.UsedFile(corpus.SHA256), c.Overlap(corpus.IDs), len(c.Passages)}, nil
+	return &Overlap{c.UsedFile(corpus.SHA256), c.Overlap(corpus.IDs), len(c.Passages)}
+}
+
+// checkOverlap refuses a file that the artifact was calibrated on or an adapter trained on,
+// unless it is allowed, and warns of a text that shares passages with either: a model scores better on text that it was fitted to than on other text.
+func (in *Inputs) checkOverlap(allow bool) error {
+	in.Overlap = FindOverlap(in.Model.Manifest, in.Corpus)
+	file, path := in.Corpus.File, in.Model.Dir
+	const hint = "score another text, or give --allow-overlap"
+	if o := in.Overlap; o != nil {
+		if o.SameFile && !allow {
+			return fault.Inputf(file, "is text that %s was calibrated on; a score on it does not apply to other text", path).WithHint(hint)
+		}
+		if o.Passages > 0 {
+			in.Warnings = append(in.Warnings, fmt.Sprintf("%s shares %d of %d passages with the text that %s was calibrated on", file, o.Passages, o.Of, path))
+		}
+	}
+	for _, v := range in.Variants {
+		trained := v.Weights.Overlap(in.Corpus.SHA256, in.Corpus.IDs)
+		if trained.SameFile && !allow {
+			return fault.Inputf(file, "is text that adapter %s was trained on; a score on it does not apply to other text", v.Name).WithHint(hint)
+		}
+		if trained.Passages > 0 {
+			in.Warnings = append(in.Warnings, fmt.Sprintf("%s shares %d of %d passages with the text that adapter %s was trained on", file, trained.Passages, trained.Of, v.Name))
+		}
+	}
+	return nil
 }

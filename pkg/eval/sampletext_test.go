@@ -20,12 +20,12 @@ func TestSampleTexts(t *testing.T) {
 		if first == nil {
 			first = texts
 			corpus := encodeTexts(t, m, texts...)
-			own, err := Run(bg, pool, m, nil, corpus, Options{Ctx: 64})
+			own, err := Score(bg, m, corpus, ScoreOptions{Ctx: 64, Pool: pool})
 			if err != nil {
 				t.Fatal(err)
 			}
 			slices.Sort(corpus.IDs)
-			sorted, err := Run(bg, pool, m, nil, corpus, Options{Ctx: 64})
+			sorted, err := Score(bg, m, corpus, ScoreOptions{Ctx: 64, Pool: pool})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -88,10 +88,10 @@ func TestParseBaselineRefuses(t *testing.T) {
 	}
 	for want, text := range map[string]string{
 		"not valid JSON":          "{",
-		"more text":               string(good) + "{}",
+		"trailing data":           string(good) + "{}",
 		"not valid UTF-8":         "\xff",
 		"its schema is":           edit("afmq.baseline/v1", "afmq.baseline/v2"),
-		"given twice":             edit(`"ctx": 64`, `"ctx": 64, "ctx": 65`),
+		"duplicate key":           edit(`"ctx": 64`, `"ctx": 64, "ctx": 65`),
 		"data \"0123":             edit(hex64, hex64[:62]),
 		"unknown":                 edit(`"chunk"`, `"every"`),
 		"a context of 1":          edit(`"ctx": 64`, `"ctx": 1`),

@@ -2,12 +2,12 @@ package infer
 
 import "iter"
 
-// BatchTokens is how many tokens are run at once where nothing limits them: enough to
-// amortise the unpacking of weights, few enough for the activations to stay in the caches.
+// BatchTokens is how many tokens to run at once if nothing limits them: enough to amortize the
+// unpacking of weights, few enough for the activations to stay in the processor's caches.
 const BatchTokens = 2048
 
-// Batches cuts n sequences into runs of neighbours [first, end) of at most limit tokens,
-// or of one sequence that is longer. length returns the tokens of sequence i.
+// Batches divides n sequences into ranges [first, end) of at most limit tokens, or of one
+// longer sequence. length returns the number of tokens of sequence i.
 func Batches(n, limit int, length func(i int) int) iter.Seq2[int, int] {
 	return func(yield func(first, end int) bool) {
 		for first := 0; first < n; {

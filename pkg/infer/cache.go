@@ -6,13 +6,13 @@ import (
 	"afmq/internal/kernel"
 )
 
-// Cache holds the keys and values of one sequence, float32, as they enter
-// attention (normed and rotated). One slab per layer and KV head, so that the
-// positions of a head lie next to each other: [layer][kv_head][size, head_dim].
+// Cache holds the keys and values of one sequence, in float32, as attention reads them: normed
+// and rotated. Each layer and KV head has a slab of its own, in which the positions are
+// adjacent: [layer][kv_head][size, head_dim].
 //
-// A layer that attends to all earlier positions keeps capacity positions. One with a
-// sliding window keeps at most window + 766: those that the next token can attend to, from
-// a multiple of [kernel.SumBlock] on, and windowPart new ones.
+// A layer that attends to all earlier positions holds capacity positions. One with a sliding
+// window holds at most window + 766: those that the next token attends to, from a multiple of
+// kernel.SumBlock on, and windowPart new ones.
 type Cache struct {
 	Len      int // positions appended
 	capacity int
@@ -21,7 +21,7 @@ type Cache struct {
 	layers   []layerCache
 }
 
-// layerCache is the part of a layer. Position p lies at index p - start of a slab.
+// layerCache is the cache of one layer. Position p is at index p - start of a slab.
 type layerCache struct {
 	window       int       // positions that a token attends to; 0 for all
 	size         int       // positions that a slab can hold
@@ -29,13 +29,13 @@ type layerCache struct {
 	keys, values []float32 // [kv_heads, size, head_dim]
 }
 
-// windowPart is how many tokens of a sequence pass attention at a time in a layer whose
-// cache holds less than the sequence.
+// windowPart is how many tokens of a sequence attention processes at a time in a layer whose
+// cache holds fewer positions than the sequence has.
 const windowPart = 512
 
-// NewCache returns an empty cache for capacity positions, which takes
-// 2 · kv_heads · head_dim · size float32 for each layer, where size is capacity, or, with a
-// sliding window, min(capacity, window + 766).
+// NewCache returns an empty cache for capacity positions. It takes 2 · kv_heads · head_dim · size
+// float32 per layer, where size is capacity or, with a sliding window,
+// min(capacity, window + 766).
 func (m *Model) NewCache(capacity int) *Cache {
 	c := m.layoutCache(capacity)
 	for i := range c.layers {
@@ -45,8 +45,8 @@ func (m *Model) NewCache(capacity int) *Cache {
 	return c
 }
 
-// newLayerCache returns an empty cache whose layers share their memory, for use one
-// layer at a time.
+// newLayerCache returns an empty cache whose layers share their slabs, for use one layer at a
+// time.
 func (m *Model) newLayerCache(capacity int) *Cache {
 	c := m.layoutCache(capacity)
 	size := 0
@@ -83,17 +83,34 @@ func visibleKeys(window, pos int) (from, to int) {
 	return from, pos + 1
 }
 
-// firstKey returns the first position whose key attention evaluates for a token at pos: the
-// first that the token sees, rounded down to a multiple of [kernel.SumBlock]. The tokens
-// after it are multiplied with the same keys, and the order of their sums must not depend on
-// where the batch begins.
+// firstKey returns the first position whose key is multiplied for a token at pos: the first that
+// the token sees, rounded down to a multiple of [kernel.SumBlock]. Later tokens of the batch are
+// multiplied with the same keys, and the order of their sums must not depend on where the batch
+// starts.
 func firstKey(window, pos int) int {
 	from, _ := visibleKeys(window, pos)
 	return from / kernel.SumBlock * kernel.SumBlock
 }
 
-// maxEarlier returns the largest number of positions from firstKey on before the token's.
+// maxEarlier returns the largest number of positions from firstKey up to the token's own,
+// exclusive.
 func maxEarlier(window int) int { return window - 1 + kernel.SumBlock - 1 }
+
+// grow raises the capacity and keeps what the cache holds.
+func (c *Cache) grow(m *Model, capacity int) {
+	larger := m.NewCache(capacity)
+	larger.Len = c.Len
+	for i := range c.layers {
+		from, to := &c.layers[i], &larger.layers[i]
+		to.start = from.start
+		for kv := range c.kvHeads {
+			n := (c.Len - from.start) * c.headDim
+			copy(to.keys[kv*to.size*c.headDim:], from.keys[kv*from.size*c.headDim:][:n])
+			copy(to.values[kv*to.size*c.headDim:], from.values[kv*from.size*c.headDim:][:n])
+		}
+	}
+	*c = *larger
+}
 
 // Reset empties the cache for another sequence.
 func (c *Cache) Reset() { c.Len = 0 }
@@ -101,8 +118,8 @@ func (c *Cache) Reset() { c.Len = 0 }
 // Capacity returns the number of positions that can be appended to an empty cache.
 func (c *Cache) Capacity() int { return c.capacity }
 
-// part returns how many tokens of a sequence the layer can take at a time, math.MaxInt if
-// it has space for all of them.
+// part returns how many tokens of a sequence the layer can append at a time; math.MaxInt if it
+// has space for all.
 func (c *Cache) part(layer int) int {
 	if c.layers[layer].size < c.capacity {
 		return windowPart
@@ -110,8 +127,8 @@ func (c *Cache) part(layer int) int {
 	return math.MaxInt
 }
 
-// admit makes space in a layer for the positions [pos, pos+n), at most a part, by discarding
-// positions that none of them sees.
+// admit makes space in a layer for the positions [pos, pos+n), n at most part, by discarding
+// positions that none of them attends to.
 func (c *Cache) admit(layer, pos, n int) {
 	l := &c.layers[layer]
 	if pos == 0 {

@@ -14,7 +14,7 @@ func BenchmarkDecodeStep(b *testing.B) {
 	}
 	pool := compute.NewPool(0)
 	defer pool.Close()
-	m, err := OpenWeights(dir, pool)
+	m, err := OpenWeights(bg, dir, OpenOptions{Pool: pool})
 	if err != nil {
 		b.Fatal(err)
 	}

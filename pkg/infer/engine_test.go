@@ -66,7 +66,7 @@ func expected(t *testing.T, dir string) (ids []int32, logits []float32) {
 
 func openFixture(t *testing.T, dir string, pool *compute.Pool) *Model {
 	t.Helper()
-	m, err := OpenWeights(dir, pool)
+	m, err := OpenWeights(bg, dir, OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 	for i, name := range []string{"qwen3-biases", "qwen3-biases", "mistral-window"} {
 		threads := min(i+1, 2)
 		pool := compute.NewPool(threads)
-		m, err := OpenWeights(filepath.Join("testdata", "models", name), pool)
+		m, err := OpenWeights(bg, filepath.Join("testdata", "models", name), OpenOptions{Pool: pool})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -81,7 +81,7 @@ func FuzzOpenWeights(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		m, err := OpenWeights(dir, pool)
+		m, err := OpenWeights(bg, dir, OpenOptions{Pool: pool})
 		if err != nil {
 			inputError(t, err)
 			return
@@ -127,7 +127,7 @@ func TestNotFinite(t *testing.T) {
 		if err := os.WriteFile(path, data, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		_, err = OpenWeights(dir, pool)
+		_, err = OpenWeights(bg, dir, OpenOptions{Pool: pool})
 		if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), name) {
 			t.Errorf("%v: %v", bits, err)
 		}

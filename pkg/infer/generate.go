@@ -10,41 +10,51 @@ import (
 	"afmq/pkg/fault"
 )
 
-// GenerateOptions says how to continue a prompt.
+// GenerateOptions are the options of [Model.Generate].
 type GenerateOptions struct {
-	MaxTokens int // new tokens at most; the model's context ends it earlier
-	Sampler   Sampler
-	IgnoreEOS bool // go on past an end-of-sequence token
-	// Emit, if set, receives each generated token and the text that it completes.
-	Emit func(id int32, text string)
+	MaxTokens int     // new tokens at most; 0 for as many as the model's context holds
+	Sampler   Sampler // the zero value takes the most likely token
+	IgnoreEOS bool    // continue past an end-of-sequence token
+	// Emit, if set, is called with each new token and the text that it completes: whole
+	// characters, and none for a token that ends within a character. A last call with id -1
+	// has the text of an incomplete character, if there is one.
+	Emit    func(id int32, text string)
+	Pool    *compute.Pool // nil for Threads workers of its own
+	Threads int           // where Pool is nil; 0 for all cores
 }
 
-// Generation is what a model wrote.
+// Generation is a continuation of a prompt.
 type Generation struct {
 	PromptTokens int
-	Tokens       []int32
-	Text         string
-	// StopReason is "eos", "length" (MaxTokens reached) or "context" (the
-	// model's max_position_embeddings reached).
+	Tokens       []int32 // new tokens
+	Text         string  // of the new tokens, special tokens left out
+	// StopReason is "eos", "length" (MaxTokens reached) or "context" (the model's
+	// max_position_embeddings reached).
 	StopReason string
 }
 
-// Generate continues the prompt, given as token ids, one token at a time.
-func (m *Model) Generate(ctx context.Context, pool *compute.Pool, prompt []int32, opts GenerateOptions) (*Generation, error) {
-	if len(prompt) == 0 {
-		return nil, fault.Usagef("the prompt has no tokens")
+// initialPositions is the capacity of the first cache of a generation. It doubles when it is
+// full: a context may be far longer than the text that fits in memory.
+const initialPositions = 1024
+
+// Generate continues the prompt, given as token ids, one token at a time. It fails with
+// [fault.Usage] if the prompt is empty or has an id outside the vocabulary, with
+// [fault.Infeasible] if it fills the context, with [fault.Input] if the logits are not finite,
+// and with ctx.Err().
+func (m *Model) Generate(ctx context.Context, prompt []int32, opts GenerateOptions) (*Generation, error) {
+	if err := m.checkPrompt(prompt, opts.MaxTokens); err != nil {
+		return nil, err
 	}
-	if len(prompt) >= m.Config.MaxPositions {
-		return nil, fault.Infeasiblef("the prompt has %d tokens; the model's context has room for %d and one more to write", len(prompt), m.Config.MaxPositions-1)
+	maxTokens := m.Config.MaxPositions - len(prompt) + 1 // the last token that is written is not run
+	if opts.MaxTokens > 0 {
+		maxTokens = min(maxTokens, opts.MaxTokens)
 	}
-	for _, id := range prompt {
-		if id < 0 || int(id) >= m.Config.VocabSize {
-			return nil, fault.Usagef("the prompt has token id %d; the vocabulary has %d", id, m.Config.VocabSize)
-		}
-	}
+	pool, done := compute.Workers(opts.Pool, opts.Threads)
+	defer done()
 	g := &Generation{PromptTokens: len(prompt)}
 	runner := m.NewRunner(pool)
-	cache := m.NewCache(min(len(prompt)+opts.MaxTokens, m.Config.MaxPositions))
+	positions := len(prompt) + maxTokens - 1
+	cache := m.NewCache(min(positions, max(initialPositions, 2*len(prompt))))
 	stream := m.Tokenizer.Stream(true)
 	emit := func(id int32, text string) {
 		g.Text += text
@@ -54,18 +64,19 @@ func (m *Model) Generate(ctx context.Context, pool *compute.Pool, prompt []int32
 	}
 	logits := make([]float32, m.Config.VocabSize)
 	limit := int(m.Tokenizer.MaxID()) + 1
-	next := prompt
-	for {
-		if len(g.Tokens) == opts.MaxTokens {
-			g.StopReason = "length"
-			break
-		}
-		if cache.Len+len(next) > m.Config.MaxPositions {
+	for next := prompt; ; next = g.Tokens[len(g.Tokens)-1:] {
+		if len(g.Tokens) == maxTokens {
 			g.StopReason = "context"
+			if maxTokens == opts.MaxTokens {
+				g.StopReason = "length"
+			}
 			break
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
+		}
+		if cache.Len+len(next) > cache.Capacity() {
+			cache.grow(m, min(positions, 2*cache.Capacity()))
 		}
 		hidden := runner.Forward([]Segment{{cache, next}})
 		runner.Logits(logits, hidden[(len(next)-1)*m.Config.HiddenSize:], 1)
@@ -79,10 +90,26 @@ func (m *Model) Generate(ctx context.Context, pool *compute.Pool, prompt []int32
 		}
 		g.Tokens = append(g.Tokens, id)
 		emit(id, stream.Next(id))
-		next = g.Tokens[len(g.Tokens)-1:]
 	}
 	if rest := stream.Flush(); rest != "" {
 		emit(-1, rest)
 	}
 	return g, nil
+}
+
+func (m *Model) checkPrompt(prompt []int32, maxTokens int) error {
+	switch {
+	case maxTokens < 0:
+		return fault.Usagef("%d new tokens; expected 0 or more", maxTokens)
+	case len(prompt) == 0:
+		return fault.Usagef("the prompt has no tokens")
+	case len(prompt) >= m.Config.MaxPositions:
+		return fault.Infeasiblef("the prompt has %d tokens; the model's context of %d has no space for another", len(prompt), m.Config.MaxPositions)
+	}
+	for _, id := range prompt {
+		if id < 0 || int(id) >= m.Config.VocabSize {
+			return fault.Usagef("the prompt has token id %d; the vocabulary has %d", id, m.Config.VocabSize)
+		}
+	}
+	return nil
 }

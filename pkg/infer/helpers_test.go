@@ -22,7 +22,7 @@ var bg = context.Background()
 
 func openTiny(t testing.TB, pool *compute.Pool) *Model {
 	t.Helper()
-	m, err := Open(tinyModel, pool)
+	m, err := Open(bg, tinyModel, OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -128,14 +128,14 @@ func TestOpenRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			config, tensors := readFixture(t, "llama2-f32")
 			dir := writeCheckpoint(t, config, tc.edit(config, tensors))
-			_, err := OpenWeights(dir, pool)
+			_, err := OpenWeights(bg, dir, OpenOptions{Pool: pool})
 			if fault.KindOf(err) != fault.Input || !strings.HasPrefix(err.Error(), dir) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v; want one with %q", err, tc.want)
 			}
 		})
 	}
 	config, tensors := readFixture(t, "llama2-f32")
-	if _, err := OpenWeights(writeCheckpoint(t, config, tensors), pool); err != nil {
+	if _, err := OpenWeights(bg, writeCheckpoint(t, config, tensors), OpenOptions{Pool: pool}); err != nil {
 		t.Errorf("as it was: %v", err)
 	}
 }

@@ -8,22 +8,23 @@ import (
 	"afmq/pkg/fault"
 )
 
-// SampleTexts lets the model write n texts of up to length tokens each, sampled
-// from its own distribution (temperature 1), all at once. Each starts after an
-// end-of-sequence token and ends before the next. The model's perplexity on them
-// is the exponential of its own entropy, whatever text it was trained on, which
-// makes them an evaluation text for anyone who has no other.
+// SampleTexts generates n texts of at most length tokens each, in one batch, sampled from the
+// model's distribution (temperature 1). Each starts after an end-of-sequence token and ends
+// before the next. The model's perplexity on them is the exponential of its entropy, whatever
+// it was trained on, so that they can serve as evaluation text if there is no other. pool may
+// be nil. Errors are of kind [fault.Input] for a model without an end-of-sequence token, of kind
+// [fault.Usage] for a length that exceeds its context, and ctx.Err().
 func (m *Model) SampleTexts(ctx context.Context, pool *compute.Pool, n, length int, seed uint64) ([]string, error) {
 	if len(m.Config.EOS) == 0 {
-		return nil, fault.Inputf(m.Dir, "the model names no end-of-sequence token to start a text with")
+		return nil, fault.Inputf(m.Dir, "config.json names no end-of-sequence token, which a sampled text starts with")
 	}
 	if length < 1 || length > m.Config.MaxPositions {
-		return nil, fault.Usagef("texts of %d tokens do not fit the model's %d positions", length, m.Config.MaxPositions)
+		return nil, fault.Usagef("texts of %d tokens exceed the model's %d positions", length, m.Config.MaxPositions)
 	}
 	runner := m.NewRunner(pool)
 	ids := make([][]int32, n)
 	samplers := make([]Sampler, n)
-	live := make([]int, n) // the texts that have not ended
+	live := make([]int, n) // indices of the texts that have not ended
 	batch := make([]Segment, n)
 	for i := range n {
 		samplers[i].Temperature = 1

@@ -8,16 +8,15 @@ import (
 	"afmq/pkg/model"
 )
 
-// Walk takes sequences through a model one layer at a time, all of them through
-// each step before any goes on to the next: what quantizing a model layer by layer
-// needs, where a step's weights are chosen by what the step before computed. It
-// holds the hidden states of all tokens, and the weights of the current layer only
-// if the caller keeps no others: the blocks of the model are looked at when a step
-// runs, so they may be set and cleared between steps.
+// Walk runs sequences through a model one layer at a time, and all of them through a step of a
+// layer before the next step: quantization layer by layer chooses the weights of a step by the
+// activations that the step before computed. It holds the hidden states of all tokens. It
+// reads the model's blocks when a step runs, so a caller may set and clear them between steps
+// and hold the weights of one layer at a time.
 //
-// In each layer the steps are, for every batch: AttentionIn, AttentionOut,
-// FeedForwardIn, FeedForwardOut, and Advance, after which the walk is at the next
-// layer. A step makes up for those before it that were left out, and may be run again for a batch as long as the next one has not been.
+// The steps of a layer, for every batch, are AttentionIn, AttentionOut, FeedForwardIn and
+// FeedForwardOut; Advance moves to the next layer. A step runs the earlier ones that were left
+// out, and may be repeated for a batch until the next one has run.
 type Walk struct {
 	model  *Model
 	runner *Runner
@@ -31,19 +30,19 @@ type walkPart struct {
 	tokens   int
 	hidden   []float32 // [tokens, hidden] at the start of the layer, or after its attention
 	attn     []float32 // [tokens, heads·head_dim]
-	at       walkStep
+	at       walkStep  // what hidden and attn hold
 }
 
 type walkStep uint8
 
 const (
-	atStart walkStep = iota // hidden is what the layer begins with
-	atAttention
-	atFeedForward
+	atStart       walkStep = iota // hidden is the layer's input
+	atAttention                   // attn is the input of o
+	atFeedForward                 // hidden has the output of attention added
 )
 
-// NewWalk starts a walk of the sequences, in batches of at most [BatchTokens]
-// tokens or one sequence.
+// NewWalk starts a walk of the sequences, token ids, in batches of at most [BatchTokens] tokens
+// or one longer sequence. pool may be nil.
 func (m *Model) NewWalk(pool *compute.Pool, sequences [][]int32) *Walk {
 	w := &Walk{model: m, runner: m.NewRunner(pool)}
 	d := m.Config.HiddenSize
@@ -67,7 +66,7 @@ func (m *Model) NewWalk(pool *compute.Pool, sequences [][]int32) *Walk {
 		}
 		w.parts = append(w.parts, p)
 	}
-	// Keys and values are needed only while one batch passes one layer.
+	// Keys and values are needed only while a batch runs through a layer.
 	var caches []*Cache
 	for i := range w.parts {
 		for k := range w.parts[i].segments {
@@ -86,11 +85,11 @@ func (w *Walk) Batches() int { return len(w.parts) }
 // Tokens returns the number of tokens of a batch.
 func (w *Walk) Tokens(batch int) int { return w.parts[batch].tokens }
 
-// Layer returns the number of the current layer; that of layers when the walk has
-// passed them all.
+// Layer returns the index of the current layer, or the number of layers at the end of the walk.
 func (w *Walk) Layer() int { return w.layer }
 
-// load puts a batch into the runner, unless it is past the given step.
+// load copies the hidden states of a batch into the runner. It panics if the batch is past the
+// step last.
 func (w *Walk) load(batch int, last walkStep) (*walkPart, *Block) {
 	p := &w.parts[batch]
 	if p.at > last {
@@ -101,8 +100,8 @@ func (w *Walk) load(batch int, last walkStep) (*walkPart, *Block) {
 	return p, &w.model.Blocks[w.layer]
 }
 
-// AttentionIn returns the input of q, k and v for a batch, [tokens, hidden]. What a
-// step returns is valid until the next one runs.
+// AttentionIn returns the input of q, k and v for a batch, [tokens, hidden]. The result of a
+// step is valid until the next step runs.
 func (w *Walk) AttentionIn(batch int) []float32 {
 	p, b := w.load(batch, atStart)
 	w.runner.attentionIn(b, p.tokens)
@@ -122,8 +121,8 @@ func (w *Walk) AttentionOut(batch int) []float32 {
 	return p.attn
 }
 
-// FeedForwardIn adds the result of attention to the hidden states and returns the
-// input of gate and up, [tokens, hidden].
+// FeedForwardIn adds the output of attention to the hidden states and returns the input of gate
+// and up, [tokens, hidden].
 func (w *Walk) FeedForwardIn(batch int) []float32 {
 	if w.parts[batch].at == atStart {
 		w.AttentionOut(batch)
@@ -161,13 +160,14 @@ func (w *Walk) Input(kind string, batch int) []float32 {
 	case slices.Contains(group, "down_proj"):
 		return w.FeedForwardOut(batch)
 	}
-	panic("infer: no projection is called " + kind)
+	panic("infer: unknown projection " + kind)
 }
 
-// Hidden returns the hidden states of a batch where they stand, [tokens, hidden].
+// Hidden returns the current hidden states of a batch, [tokens, hidden].
 func (w *Walk) Hidden(batch int) []float32 { return w.parts[batch].hidden }
 
-// Advance runs what is left of the current layer for every batch and goes to the next.
+// Advance runs the remaining steps of the current layer for every batch and moves to the next
+// layer.
 func (w *Walk) Advance() {
 	for i := range w.parts {
 		w.FeedForwardOut(i)
@@ -179,10 +179,9 @@ func (w *Walk) Advance() {
 	w.layer++
 }
 
-// Finish runs the rest of the model, from the current layer on, over a batch whose
-// layer has not begun, and returns the hidden states after the final norm, [tokens,
-// hidden]. The walk stays where it is. Another model of the same shape may take the
-// place of the walk's own for this.
+// Finish runs the layers from the current one on, and the final norm, over a batch, and returns
+// its hidden states, [tokens, hidden]. It does not advance the walk. r runs the walk's model or
+// another of the same shape. It panics if the batch is in the middle of the layer.
 func (w *Walk) Finish(r *Runner, batch int) []float32 {
 	p := &w.parts[batch]
 	if p.at != atStart {

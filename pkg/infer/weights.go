@@ -2,10 +2,9 @@ package infer
 
 import (
 	"bytes"
-	"fmt"
+	"context"
 	"math"
-	"slices"
-	"sort"
+	"math/bits"
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
@@ -15,58 +14,41 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// store finds the tensors of one model in the files of its checkpoint, and
-// remembers which it handed out, so that none is passed over in silence.
-type store struct {
-	dir  string
-	cfg  *model.Config
-	ckpt *safetensors.Checkpoint
-	used map[string]bool
+// weightReader finds the stored tensors of a model, in whichever form they are stored.
+type weightReader struct {
+	dir    string
+	cfg    *model.Config
+	finder *artifact.TensorFinder
 }
 
-// resolve returns the name under which the checkpoint stores a weight: the
-// canonical one, or an alias (a tied model may store only lm_head.weight).
-func (s *store) resolve(name string) string {
-	for _, n := range append([]string{name}, s.cfg.Aliases(name)...) {
-		for _, suffix := range []string{"", artifact.SuffixIndices, artifact.SuffixInt8} {
-			if _, ok := s.ckpt.Tensor(n + suffix); ok {
-				return n
-			}
+// weightLoad is one tensor of the model that was found, with names, types and shapes
+// checked, and remains to be packed. Loads run in parallel.
+type weightLoad struct {
+	tensors []*safetensors.Tensor // that store it
+	pack    func() error
+}
+
+// verify checks the stored tensors against the manifest's list.
+func (l *weightLoad) verify(ctx context.Context, listed map[string]artifact.TensorDigest) error {
+	for _, t := range l.tensors {
+		want, ok := listed[t.Name]
+		if !ok {
+			return fault.Inputf(t.Path(), "tensor %q is not listed in %s", t.Name, artifact.ManifestFile)
+		}
+		if err := artifact.CheckTensor(ctx, t, want); err != nil {
+			return err
 		}
 	}
-	return name
+	return nil
 }
 
-// get returns a stored tensor of exactly this shape and one of these types.
-func (s *store) get(name string, shape []int, types ...safetensors.DType) (*safetensors.Tensor, error) {
-	t, ok := s.ckpt.Tensor(name)
-	if !ok {
-		return nil, fault.Inputf(s.dir, "tensor %q is missing", name)
-	}
-	if !slices.Equal(t.Shape, shape) {
-		return nil, fault.Inputf(t.Path(), "tensor %q has shape %v; config.json asks for %v", name, t.Shape, shape)
-	}
-	if !slices.Contains(types, t.DType) {
-		return nil, fault.Inputf(t.Path(), "tensor %q is %s; expected %s", name, t.DType, safetensors.DTypeNames(types))
-	}
-	s.used[name] = true
-	return t, nil
-}
-
-// job is one tensor of the model on its way from the file into memory. Jobs are
-// made in order, which checks names and shapes; load runs in parallel.
-type job struct {
-	path string
-	load func() error
-}
-
-// vector schedules a norm weight or a bias, float32 in memory.
-func (s *store) vector(spec model.TensorSpec, dst *[]float32) (job, error) {
-	t, err := s.get(spec.Name, spec.Shape, safetensors.FloatTypes()...)
+// vector loads the weight of a norm or a bias, as float32.
+func (w *weightReader) vector(spec model.TensorSpec, dst *[]float32) (weightLoad, error) {
+	t, err := w.finder.Tensor(spec.Name, spec.Shape, safetensors.FloatTypes()...)
 	if err != nil {
-		return job{}, err
+		return weightLoad{}, err
 	}
-	return job{t.Path(), func() error {
+	return weightLoad{[]*safetensors.Tensor{t}, func() error {
 		v := make([]float32, t.NumElements())
 		if err := t.Float32(v, 0); err != nil {
 			return err
@@ -81,40 +63,36 @@ func (s *store) vector(spec model.TensorSpec, dst *[]float32) (job, error) {
 	}}, nil
 }
 
-// matrix schedules a weight matrix [rows, cols] in whichever form it is stored.
-func (s *store) matrix(spec model.TensorSpec, dst **compute.Matrix) (job, error) {
-	name := s.resolve(spec.Name)
-	if _, ok := s.ckpt.Tensor(name + artifact.SuffixIndices); ok {
-		return s.palette(name, spec, dst)
+// matrix loads a weight matrix [rows, cols].
+func (w *weightReader) matrix(spec model.TensorSpec, dst **compute.Matrix) (weightLoad, error) {
+	name := w.finder.Names(spec.Name)[0]
+	switch {
+	case w.finder.Has(name + artifact.SuffixIndices):
+		return w.palette(name, spec, dst)
+	case w.finder.Has(name + artifact.SuffixInt8):
+		return w.int8(name, spec, dst)
 	}
-	if _, ok := s.ckpt.Tensor(name + artifact.SuffixInt8); ok {
-		return s.int8(name, spec, dst)
-	}
-	t, err := s.get(name, spec.Shape, safetensors.FloatTypes()...)
+	t, copies, err := w.finder.Dense(spec)
 	if err != nil {
-		return job{}, err
+		return weightLoad{}, err
 	}
-	twins, err := s.twins(name, spec)
-	if err != nil {
-		return job{}, err
-	}
-	return job{t.Path(), func() error {
+	return weightLoad{append([]*safetensors.Tensor{t}, copies...), func() error {
 		defer t.Release()
-		for _, twin := range twins {
-			if !bytes.Equal(t.Bytes(), twin.Bytes()) {
-				return fault.Inputf(twin.Path(), "tensors %q and %q differ, but config.json ties them", t.Name, twin.Name)
+		for _, c := range copies {
+			if !bytes.Equal(t.Bytes(), c.Bytes()) {
+				return fault.Inputf(c.Path(), "tensors %q and %q differ, but config.json ties them", t.Name, c.Name)
 			}
 		}
 		if err := t.CheckFinite(); err != nil {
 			return err
 		}
-		w, err := PackFloats(t)
-		*dst = w
+		m, err := PackFloats(t)
+		*dst = m
 		return err
 	}}, nil
 }
 
-// PackFloats packs an F16, BF16 or F32 matrix in its own type.
+// PackFloats packs an F16, BF16 or F32 matrix in its stored type.
 func PackFloats(t *safetensors.Tensor) (*compute.Matrix, error) {
 	src, err := artifact.PaletteSource(t)
 	if err != nil {
@@ -130,31 +108,13 @@ func PackFloats(t *safetensors.Tensor) (*compute.Matrix, error) {
 	return compute.PackF32(rows, cols, src.F32), nil
 }
 
-// twins returns further copies of a tied weight under its other names.
-func (s *store) twins(name string, spec model.TensorSpec) ([]*safetensors.Tensor, error) {
-	var out []*safetensors.Tensor
-	for _, n := range append([]string{spec.Name}, s.cfg.Aliases(spec.Name)...) {
-		if _, ok := s.ckpt.Tensor(n); !ok || n == name {
-			continue
-		}
-		first, _ := s.ckpt.Tensor(name)
-		t, err := s.get(n, spec.Shape, first.DType)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, t)
-	}
-	return out, nil
-}
-
-// palette schedules a palettized matrix. The number of bits follows from the
-// width of its look-up tables, the height of a group from config.json.
-func (s *store) palette(name string, spec model.TensorSpec, dst **compute.Matrix) (job, error) {
-	m, tensors, err := s.findPalette(name, spec)
+// palette loads a palettized matrix.
+func (w *weightReader) palette(name string, spec model.TensorSpec, dst **compute.Matrix) (weightLoad, error) {
+	m, tensors, err := w.findPalette(name, spec)
 	if err != nil {
-		return job{}, err
+		return weightLoad{}, err
 	}
-	return job{tensors[0].Path(), func() error {
+	return weightLoad{tensors, func() error {
 		if err := viewPalette(m, tensors); err != nil {
 			return err
 		}
@@ -169,44 +129,56 @@ func (s *store) palette(name string, spec model.TensorSpec, dst **compute.Matrix
 	}}, nil
 }
 
-// findPalette checks names, types and shapes of a palettized weight and returns
-// it without its data, with its tensors: indices, LUT, and row scales if any.
-func (s *store) findPalette(name string, spec model.TensorSpec) (*palettize.Matrix, []*safetensors.Tensor, error) {
-	q := s.cfg.Quantization
+// findPalette checks names, types and shapes of a palettized matrix and returns it without
+// its data, with its tensors: indices, LUT, and row scales if any. The width of an index
+// follows from the number of columns of the LUT, the rows of a group from config.json.
+func (w *weightReader) findPalette(name string, spec model.TensorSpec) (*palettize.Matrix, []*safetensors.Tensor, error) {
+	q := w.cfg.Quantization
 	if q == nil {
-		return nil, nil, fault.Inputf(s.dir, "tensor %q is palettized, but config.json has no quantization_config", name)
+		return nil, nil, fault.Inputf(w.dir, "tensor %q is palettized, but config.json has no quantization_config", name)
 	}
-	lut, ok := s.ckpt.Tensor(name + artifact.SuffixLUT)
-	if !ok {
-		return nil, nil, fault.Inputf(s.dir, "tensor %q is missing", name+artifact.SuffixLUT)
-	}
+	indices, lut, scale := name+artifact.SuffixIndices, name+artifact.SuffixLUT, name+artifact.SuffixRowScale
 	m := &palettize.Matrix{Rows: spec.Shape[0], Cols: spec.Shape[1], GroupRows: q.GroupRows}
-	for bits := 1; bits <= 8; bits++ {
-		if len(lut.Shape) == 2 && lut.Shape[1] == 1<<bits {
-			m.Bits = bits
-		}
-	}
-	if m.Bits == 0 {
-		return nil, nil, fault.Inputf(lut.Path(), "tensor %q has shape %v; a look-up table has 2, 4, … 256 columns", lut.Name, lut.Shape)
-	}
-	indices, err := s.get(name+artifact.SuffixIndices, []int{m.Rows, m.RowBytes()}, safetensors.U8)
+	columns, err := w.lutColumns(lut)
 	if err != nil {
 		return nil, nil, err
 	}
-	if lut, err = s.get(name+artifact.SuffixLUT, []int{m.Groups(), 1 << m.Bits}, safetensors.F16); err != nil {
-		return nil, nil, err
-	}
-	tensors := []*safetensors.Tensor{indices, lut}
-	if _, ok := s.ckpt.Tensor(name + artifact.SuffixRowScale); ok {
-		scale, err := s.get(name+artifact.SuffixRowScale, []int{m.Rows}, safetensors.F16)
+	m.Bits = bits.TrailingZeros(uint(columns))
+	var tensors []*safetensors.Tensor
+	for _, x := range []struct {
+		name  string
+		shape []int
+		dtype safetensors.DType
+	}{
+		{indices, []int{m.Rows, m.RowBytes()}, safetensors.U8},
+		{lut, []int{m.Groups(), columns}, safetensors.F16},
+		{scale, []int{m.Rows}, safetensors.F16},
+	} {
+		if x.name == scale && !w.finder.Has(scale) {
+			continue
+		}
+		t, err := w.finder.Tensor(x.name, x.shape, x.dtype)
 		if err != nil {
 			return nil, nil, err
 		}
-		tensors = append(tensors, scale)
+		tensors = append(tensors, t)
 	}
 	return m, tensors, nil
 }
 
+// lutColumns returns the number of entries of a look-up table, the columns of the tensor.
+func (w *weightReader) lutColumns(name string) (int, error) {
+	shape, ok := w.finder.Shape(name)
+	if !ok {
+		return 0, fault.Inputf(w.dir, "tensor %q is missing", name)
+	}
+	if len(shape) != 2 || shape[1] < 2 || shape[1] > 256 || bits.OnesCount(uint(shape[1])) != 1 {
+		return 0, fault.Inputf(w.dir, "tensor %q has shape %v; a look-up table has 2, 4, … 256 columns", name, shape)
+	}
+	return shape[1], nil
+}
+
+// viewPalette sets the data of a palettized matrix to the mapped tensors.
 func viewPalette(m *palettize.Matrix, tensors []*safetensors.Tensor) (err error) {
 	m.Indices = tensors[0].Bytes()
 	if m.LUT, err = safetensors.View[uint16](tensors[1]); err != nil {
@@ -218,18 +190,18 @@ func viewPalette(m *palettize.Matrix, tensors []*safetensors.Tensor) (err error)
 	return err
 }
 
-// int8 schedules a matrix of 8-bit values with one F32 scale a row.
-func (s *store) int8(name string, spec model.TensorSpec, dst **compute.Matrix) (job, error) {
+// int8 loads a matrix of 8-bit values with one F32 scale per row.
+func (w *weightReader) int8(name string, spec model.TensorSpec, dst **compute.Matrix) (weightLoad, error) {
 	rows, cols := spec.Shape[0], spec.Shape[1]
-	q, err := s.get(name+artifact.SuffixInt8, []int{rows, cols}, safetensors.I8)
+	q, err := w.finder.Tensor(name+artifact.SuffixInt8, []int{rows, cols}, safetensors.I8)
 	if err != nil {
-		return job{}, err
+		return weightLoad{}, err
 	}
-	scale, err := s.get(name+artifact.SuffixScale, []int{rows}, safetensors.F32)
+	scale, err := w.finder.Tensor(name+artifact.SuffixScale, []int{rows}, safetensors.F32)
 	if err != nil {
-		return job{}, err
+		return weightLoad{}, err
 	}
-	return job{q.Path(), func() error {
+	return weightLoad{[]*safetensors.Tensor{q, scale}, func() error {
 		values, err := safetensors.View[int8](q)
 		if err != nil {
 			return err
@@ -247,24 +219,4 @@ func (s *store) int8(name string, spec model.TensorSpec, dst **compute.Matrix) (
 		q.Release()
 		return nil
 	}}, nil
-}
-
-// leftover returns an error if the checkpoint stores a tensor that the model
-// has no use for: it would mean that config.json describes another model.
-func (s *store) leftover() error {
-	var extra []string
-	for _, name := range s.ckpt.Names() {
-		if !s.used[name] && !s.cfg.Ignorable(name) {
-			extra = append(extra, name)
-		}
-	}
-	if len(extra) == 0 {
-		return nil
-	}
-	sort.Strings(extra)
-	more := ""
-	if len(extra) > 1 {
-		more = fmt.Sprintf(" (and %d more)", len(extra)-1)
-	}
-	return fault.Inputf(s.dir, "tensor %q%s has no place in the %s model that config.json describes", extra[0], more, s.cfg.ModelType)
 }

@@ -12,8 +12,7 @@ import (
 	"afmq/pkg/fault"
 )
 
-// Config is what config.json says about a model, with the defaults of its family
-// filled in.
+// Config is the content of a config.json, with the defaults of the model family.
 type Config struct {
 	ModelType        string // llama, mistral, qwen2, qwen3
 	HiddenSize       int    // d
@@ -32,25 +31,25 @@ type Config struct {
 	MLPBias          bool
 	Rope             Rope
 	// SlidingWindow is how many positions a token attends to in the layers that Sliding
-	// marks, its own included: position i attends to j if i - SlidingWindow < j <= i. It is
-	// 0 if no layer slides.
+	// marks, including its own: position i attends to j if i - SlidingWindow < j <= i. It is
+	// 0 if no layer has a window.
 	SlidingWindow int
 	Sliding       []bool  // [layers]; nil if every layer attends to all earlier positions
 	BOS           []int32 // at most one
-	EOS           []int32 // that of config.json first, then what generation_config.json adds
+	EOS           []int32 // of config.json, then further ones of generation_config.json
 	Quantization  *Quantization
 }
 
 // Quantization is the quantization_config of an artifact.
 type Quantization struct {
 	Version   int
-	Bits      int            // of a palette index, where Modules does not say otherwise
+	Bits      int            // of an index, for modules that are not in Modules
 	GroupRows int            // rows that share a look-up table
-	Modules   map[string]int // bits of the modules that are exceptions, by name
+	Modules   map[string]int // bits of the modules that differ, by name
 }
 
-// LoadConfig reads dir/config.json and, if there is one, the end-of-sequence
-// tokens of dir/generation_config.json. An error is of kind [fault.Input].
+// LoadConfig reads dir/config.json and, if it exists, the end-of-sequence tokens of
+// dir/generation_config.json. Errors are of kind [fault.Input].
 func LoadConfig(dir string) (*Config, error) {
 	path := filepath.Join(dir, "config.json")
 	data, err := infile.Read(path, MaxConfigBytes)
@@ -63,7 +62,7 @@ func LoadConfig(dir string) (*Config, error) {
 	}
 	path = filepath.Join(dir, "generation_config.json")
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return c, nil // a link to nothing is no file that is not there
+		return c, nil // Lstat, so that a dangling link is an error below
 	}
 	if data, err = infile.Read(path, MaxConfigBytes); err != nil {
 		return nil, err
@@ -88,11 +87,10 @@ const (
 	maxLength = 1 << 30
 )
 
-// ParseConfig reads the config.json in data; file names it in errors.
-//
-// What the engine does not compute is refused by name: another model_type, a
-// mixture of experts, an unknown kind of rotary embedding, a layer type other than
-// full and sliding attention, another activation, weights quantized by another tool.
+// ParseConfig parses a config.json. It refuses what the engine does not compute: an unsupported
+// model_type, a mixture of experts, an unknown type of rotary embedding, a layer type other than
+// full and sliding attention, another activation than SiLU, and weights that another tool
+// quantized. Errors are of kind [fault.Input]; they name file and the key.
 func ParseConfig(file string, data []byte) (*Config, error) {
 	f, err := parseFields(file, "", data)
 	if err != nil {
@@ -133,7 +131,7 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 	return c, nil
 }
 
-// readSizes reads the extents of the model and checks that they fit together.
+// readSizes reads the sizes of the model and checks that they are consistent.
 func (c *Config) readSizes(f *fields, fam family) error {
 	c.HiddenSize = f.int("hidden_size", need, 1, maxExtent)
 	c.IntermediateSize = f.int("intermediate_size", need, 1, maxExtent)
@@ -153,7 +151,7 @@ func (c *Config) readSizes(f *fields, fam family) error {
 	dim := fam.headDim
 	if dim == 0 && !f.has("head_dim") {
 		if c.HiddenSize%c.Heads != 0 {
-			return f.errorf("hidden_size", "is %d, which num_attention_heads, %d, does not divide", c.HiddenSize, c.Heads)
+			return f.errorf("hidden_size", "is %d, which is not a multiple of num_attention_heads, %d", c.HiddenSize, c.Heads)
 		}
 		dim = c.HiddenSize / c.Heads
 	}
@@ -161,9 +159,9 @@ func (c *Config) readSizes(f *fields, fam family) error {
 	switch {
 	case f.err != nil:
 	case c.Heads%c.KVHeads != 0:
-		f.fail("num_attention_heads", "is %d, no multiple of num_key_value_heads, %d", c.Heads, c.KVHeads)
+		f.fail("num_attention_heads", "is %d, which is not a multiple of num_key_value_heads, %d", c.Heads, c.KVHeads)
 	case c.HeadDim%2 != 0:
-		f.fail("head_dim", "is %d; the rotary embedding needs an even one", c.HeadDim)
+		f.fail("head_dim", "is %d; the rotary embedding needs an even number", c.HeadDim)
 	case c.RMSNormEps < 0:
 		f.fail("rms_norm_eps", "is %v; expected 0 or more", c.RMSNormEps)
 	}
@@ -173,7 +171,7 @@ func (c *Config) readSizes(f *fields, fam family) error {
 // readQuantization reads quantization_config, nil if there is none.
 func readQuantization(f *fields) *Quantization {
 	if f.has("compression_config") {
-		f.fail("compression_config", "is there: the weights are compressed by a tool that afmq does not know")
+		f.fail("compression_config", "is present: the weights were compressed by another tool, whose format is not supported")
 		return nil
 	}
 	o := f.object("quantization_config")
@@ -182,7 +180,7 @@ func readQuantization(f *fields) *Quantization {
 	}
 	q := &Quantization{}
 	if method := o.string("quant_method", ""); method != "afmq" {
-		o.fail("quant_method", "is %q; only artifacts of afmq and unquantized checkpoints can be read", method)
+		o.fail("quant_method", "is %q; only unquantized checkpoints and artifacts of afmq are supported", method)
 	}
 	q.Version = o.int("version", need, 1, maxLength)
 	if o.err == nil && q.Version != 1 {
@@ -193,8 +191,8 @@ func readQuantization(f *fields) *Quantization {
 	if modules := o.object("modules"); modules != nil {
 		q.Modules = make(map[string]int, len(modules.m))
 		for name := range modules.m {
-			// A message for one of several bad modules must not depend on the
-			// order of a map; each is about its own key and the first by name wins.
+			// Of several errors the first by name is reported, so that the message does not
+			// depend on the order of the map.
 			if err := q.readModule(modules, name); err != nil && (modules.err == nil || err.Error() < modules.err.Error()) {
 				modules.err = err
 			}

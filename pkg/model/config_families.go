@@ -2,10 +2,9 @@ package model
 
 import "sort"
 
-// family is what distinguishes the supported model families from one another:
-// the rest (pre-norm RMSNorm, rotary embedding, SwiGLU, grouped-query attention)
-// they share. The defaults are those that the family's config class in Hugging
-// Face transformers 5 gives to keys that a config.json may lack.
+// family has the differences between the supported model families. They share pre-norm RMSNorm,
+// rotary embedding, SwiGLU and grouped-query attention. The defaults, for keys that are missing
+// in config.json, are those of the family's config class in Hugging Face transformers 5.
 type family struct {
 	class     string // the architecture's name in config.json
 	qkvBias   bool   // q, k and v always have a bias
@@ -16,14 +15,14 @@ type family struct {
 	kvHeads   int // default of num_key_value_heads; 0: as many as there are heads
 	headDim   int // default of head_dim; 0: hidden_size / num_attention_heads
 	positions int // default of max_position_embeddings
-	// theta is the default base of the rotary embedding, 0 for none. The Qwen
-	// classes would take 10,000, but no published Qwen checkpoint uses that and
-	// all of them state their own, so that a file without it is a broken one.
+	// theta is the default base of the rotary embedding; 0 for none. The Qwen classes default
+	// to 10,000, but every published Qwen checkpoint states its base, and none has that one: a
+	// file without it is damaged.
 	theta float64
 }
 
-// windowRule says which layers of a family attend to a sliding window, as the config
-// classes and models of transformers 5 have it.
+// windowRule says which layers of a family have a sliding window, as in the config classes and
+// models of transformers 5.
 type windowRule uint8
 
 const (

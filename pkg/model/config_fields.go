@@ -16,8 +16,8 @@ import (
 // MaxConfigBytes is the size of the largest config.json that is read; real ones have a few KB.
 const MaxConfigBytes = 16 << 20
 
-// fields reads the keys of one JSON object and keeps the first thing that was
-// wrong, so that a reader of many keys checks for an error once.
+// fields reads the keys of one JSON object and keeps the first error, so that a reader of many
+// keys checks for an error once.
 type fields struct {
 	file string
 	path string // of the object within the file, "" or "rope_scaling."
@@ -25,11 +25,11 @@ type fields struct {
 	err  error
 }
 
-// parseFields splits a JSON object. A key that stands twice is an error: readers
-// disagree on which one counts.
+// parseFields splits a JSON object. Duplicate keys are an error: readers of JSON disagree on
+// which of them counts.
 func parseFields(file, path string, data []byte) (*fields, error) {
 	if len(data) > MaxConfigBytes {
-		return nil, fault.Inputf(file, "has %d bytes, more than the %d that any config needs", len(data), MaxConfigBytes)
+		return nil, fault.Inputf(file, "has %d bytes; at most %d are read", len(data), MaxConfigBytes)
 	}
 	f := &fields{file: file, path: path, m: map[string]json.RawMessage{}}
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -46,8 +46,8 @@ func parseFields(file, path string, data []byte) (*fields, error) {
 			return nil, f.syntax(err)
 		}
 		key := token.(string)
-		if _, twice := f.m[key]; twice {
-			return nil, f.errorf(key, "stands there twice")
+		if _, duplicate := f.m[key]; duplicate {
+			return nil, f.errorf(key, "is a duplicate")
 		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
@@ -59,7 +59,7 @@ func parseFields(file, path string, data []byte) (*fields, error) {
 		return nil, f.syntax(err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, f.errorf("", "goes on behind the JSON object")
+		return nil, f.errorf("", "has trailing data after the JSON object")
 	}
 	return f, nil
 }
@@ -93,16 +93,16 @@ func (f *fields) fail(key, format string, args ...any) {
 	}
 }
 
-// has says that the key is there with a value other than null.
+// has reports whether the key is present with a value other than null.
 func (f *fields) has(key string) bool {
 	v, ok := f.m[key]
 	return ok && string(v) != "null"
 }
 
-// isNull says that the key is there with the value null.
+// isNull reports whether the key is present with the value null.
 func (f *fields) isNull(key string) bool { return string(f.m[key]) == "null" }
 
-// excerpt is a value as an error quotes it.
+// excerpt returns a value, shortened for an error message.
 func excerpt(v json.RawMessage) string {
 	const most = 40
 	if len(v) > most {
@@ -111,11 +111,11 @@ func excerpt(v json.RawMessage) string {
 	return string(v)
 }
 
-// need marks a key that no family has a default for.
+// need marks a required key: one without a default.
 const need = -1
 
-// int reads a whole number in [least, most]. A missing key, or null, gives def,
-// or an error where def is need.
+// int reads an integer in [least, most]. A missing key, or null, gives def; if def is need, it is
+// an error.
 func (f *fields) int(key string, def, least, most int) int {
 	if !f.has(key) {
 		if def == need {
@@ -123,10 +123,10 @@ func (f *fields) int(key string, def, least, most int) int {
 		}
 		return def
 	}
-	// Some writers put 4096.0 for 4096.
+	// Some programs write 4096.0 for 4096.
 	x, err := strconv.ParseFloat(string(f.m[key]), 64)
 	if err != nil || x != math.Trunc(x) || math.IsInf(x, 0) {
-		f.fail(key, "is %s; expected a whole number", excerpt(f.m[key]))
+		f.fail(key, "is %s; expected an integer", excerpt(f.m[key]))
 		return least
 	}
 	if x < float64(least) || x > float64(most) {
@@ -179,7 +179,8 @@ func (f *fields) decode(key string, dst any, want string) {
 	}
 }
 
-// ids reads a token id or a list of them; null and a missing key give none.
+// ids reads a token id or a list of token ids, without duplicates; null and a missing key give
+// none.
 func (f *fields) ids(key string, vocab int) []int32 {
 	if !f.has(key) {
 		return nil
@@ -194,7 +195,7 @@ func (f *fields) ids(key string, vocab int) []int32 {
 	var out []int32
 	for _, id := range many {
 		if id < 0 || id >= int64(vocab) {
-			f.fail(key, "names token %d, but the embedding has %d rows (vocab_size)", id, vocab)
+			f.fail(key, "has token id %d, but the embedding has %d rows (vocab_size)", id, vocab)
 			return nil
 		}
 		if !slices.Contains(out, int32(id)) {

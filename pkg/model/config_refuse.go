@@ -6,8 +6,8 @@ import (
 	"afmq/pkg/fault"
 )
 
-// refuseExperts refuses a mixture of experts, before the question whether its
-// model_type is known: that would not tell people what is missing.
+// refuseExperts refuses a mixture of experts. It is called before model_type is checked, because
+// the reason is more helpful than an unsupported model_type.
 func refuseExperts(f *fields, modelType string) error {
 	for _, key := range []string{"num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"} {
 		if f.has(key) && string(f.m[key]) != "0" {
@@ -17,8 +17,7 @@ func refuseExperts(f *fields, modelType string) error {
 	return nil
 }
 
-// refuseUnsupported refuses what a config of a supported family can ask for and
-// the engine does not do.
+// refuseUnsupported refuses options of a supported family that the engine does not implement.
 func refuseUnsupported(f *fields, fam family, c *Config) {
 	if act := f.string("hidden_act", "silu"); act != "silu" && act != "swish" {
 		f.fail("hidden_act", "is %q; only silu is supported", act)

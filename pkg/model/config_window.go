@@ -2,23 +2,23 @@ package model
 
 import "slices"
 
-// The values of layer_types that the engine has. transformers takes "attention" in older
-// files for "full_attention".
+// The supported values of layer_types. transformers reads "attention" in older files as
+// "full_attention".
 const (
 	fullAttention    = "full_attention"
 	oldFullAttention = "attention"
 	slidingAttention = "sliding_attention"
 )
 
-// defaultWindow is sliding_window of the Mistral and Qwen config classes, for files that
-// lack the key; null there means none.
+// defaultWindow is the default of sliding_window in the Mistral and Qwen config classes. null
+// means no window.
 const defaultWindow = 4096
 
-// readWindow reads which layers attend to a sliding window, and how long it is, by the
-// rules of the family's config class in transformers 5.
+// readWindow reads which layers have a sliding window, and its length, by the rules of the
+// family's config class in transformers 5.
 func (c *Config) readWindow(f *fields, fam family) {
 	window := f.int("sliding_window", defaultWindow, 0, maxLength)
-	// A Qwen config drops the window without use_sliding_window; a Llama config has none.
+	// A Qwen config ignores the window without use_sliding_window; a Llama config has none.
 	given := fam.window != noWindow && !f.isNull("sliding_window")
 	if fam.window == qwenWindow {
 		given = f.bool("use_sliding_window", false) && given
@@ -51,7 +51,7 @@ func (c *Config) readWindow(f *fields, fam family) {
 	}
 }
 
-// readLayerTypes reads layer_types: for each layer whether it slides, nil if the key is
+// readLayerTypes reads layer_types: for each layer whether it has a window; nil if the key is
 // missing or null.
 func (c *Config) readLayerTypes(f *fields) []bool {
 	if !f.has("layer_types") {
@@ -74,8 +74,8 @@ func (c *Config) readLayerTypes(f *fields) []bool {
 	return sliding
 }
 
-// Window returns how many positions a token attends to in a layer, its own included; 0 if
-// it attends to all earlier ones.
+// Window returns how many positions a token attends to in a layer, including its own; 0 if it
+// attends to all earlier ones.
 func (c *Config) Window(layer int) int {
 	if c.Sliding == nil || !c.Sliding[layer] {
 		return 0

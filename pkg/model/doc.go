@@ -4,7 +4,7 @@
 //
 // Supported are the decoder families with RMSNorm, rotary position embedding, grouped-query
 // attention and SwiGLU: Llama 2 and 3, Mistral, Qwen2 and Qwen3 ([Families]). A config that
-// asks for anything else is refused by name, never approximated.
+// requires anything else is refused by name, never approximated.
 //
 // Errors about a file are *[fault.Error] of kind [fault.Input]; they name the file and the
 // key or tensor.

@@ -7,8 +7,8 @@ import (
 	"afmq/pkg/tokenizer"
 )
 
-// OpenTokenizer reads dir/tokenizer.json and checks that every id it can emit
-// has a row in the embedding. Fewer ids than rows is normal padding.
+// OpenTokenizer reads dir/tokenizer.json and checks that the embedding has a row for every token
+// id. More rows than ids are padding. Errors are of kind [fault.Input].
 func OpenTokenizer(dir string, cfg *Config) (*tokenizer.Tokenizer, error) {
 	path := filepath.Join(dir, "tokenizer.json")
 	t, err := tokenizer.Load(path)
@@ -17,7 +17,7 @@ func OpenTokenizer(dir string, cfg *Config) (*tokenizer.Tokenizer, error) {
 	}
 	if id := t.MaxID(); int(id) >= cfg.VocabSize {
 		token, _ := t.Token(id)
-		return nil, fault.Inputf(path, "token %q has id %d, but config.json gives the embedding only %d rows (vocab_size)", token, id, cfg.VocabSize)
+		return nil, fault.Inputf(path, "token %q has id %d, but the embedding has %d rows (vocab_size in config.json)", token, id, cfg.VocabSize)
 	}
 	return t, nil
 }

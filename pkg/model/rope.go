@@ -5,19 +5,19 @@ import (
 	"strings"
 )
 
-// Rope describes a rotary position embedding (Su et al. 2021, arXiv:2104.09864)
-// and how its frequencies are scaled for texts longer than those first trained on.
+// Rope describes a rotary position embedding (Su et al. 2021, arXiv:2104.09864) and the scaling
+// of its frequencies for texts longer than those of the original training.
 type Rope struct {
 	Type   string  // default, linear, dynamic, yarn, llama3 or longrope
 	Theta  float64 // the base
 	Factor float64 // of the scaling; 1 for default
 
-	MaxPositions      int // max_position_embeddings, where dynamic begins to scale
-	OriginalPositions int // length of the first training: yarn, llama3, longrope
+	MaxPositions      int // max_position_embeddings; dynamic scales longer sequences
+	OriginalPositions int // length of the original training: yarn, llama3, longrope
 
 	AttentionFactor           float64   // on cosine and sine: yarn, longrope
 	BetaFast, BetaSlow        float64   // yarn: rotations within OriginalPositions between which the ramp lies
-	Truncate                  bool      // yarn: whole dimensions for the ends of the ramp
+	Truncate                  bool      // yarn: round the ends of the ramp to whole dimensions
 	LowFactor, HighFactor     float64   // llama3: low_freq_factor, high_freq_factor
 	ShortFactors, LongFactors []float64 // longrope: [head_dim/2], up to OriginalPositions and beyond
 }
@@ -29,8 +29,8 @@ type Rope struct {
 // The formulas: linear, Chen et al. 2023 (arXiv:2306.15595); dynamic, NTK-aware
 // interpolation as in Peng et al. 2023 (arXiv:2309.00071, appendix A and B.3);
 // yarn, the same paper, section 3; longrope, Ding et al. 2024 (arXiv:2402.13753);
-// llama3, the release of Llama 3.1. Where these leave room, Hugging Face
-// transformers decides. The exponents are computed in float64.
+// llama3, the release of Llama 3.1. Details that these leave open are as in Hugging
+// Face transformers. The exponents are computed in float64.
 func (r Rope) Frequencies(headDim, seqLen int) (inv []float64, attentionFactor float64) {
 	dim, base := float64(headDim), r.Theta
 	if r.Type == "dynamic" {
@@ -53,7 +53,7 @@ func (r Rope) Frequencies(headDim, seqLen int) (inv []float64, attentionFactor f
 	case "yarn":
 		low, high := r.yarnRange(dim)
 		for i := range inv {
-			// 0: extrapolate, the pair turns often; 1: interpolate.
+			// 0: extrapolate, for fast rotations; 1: interpolate.
 			ramp := min(max((float64(i)-low)/(high-low), 0), 1)
 			inv[i] = inv[i]/r.Factor*ramp + inv[i]*(1-ramp)
 		}
@@ -71,7 +71,7 @@ func (r Rope) Frequencies(headDim, seqLen int) (inv []float64, attentionFactor f
 	return inv, 1
 }
 
-// Regime is equal for lengths of a sequence that have the same frequencies, and above 0.
+// Regime returns a number above 0 that is equal for two sequence lengths if their frequencies are.
 func (r Rope) Regime(seqLen int) int {
 	switch {
 	case r.Type == "dynamic":
@@ -82,7 +82,7 @@ func (r Rope) Regime(seqLen int) int {
 	return 1
 }
 
-// llama3 scales one frequency: long waves by the factor, short ones not at all.
+// llama3 scales one frequency: by the factor for long wavelengths, not at all for short ones.
 func (r Rope) llama3(inv float64) float64 {
 	length := float64(r.OriginalPositions)
 	rotations := length * inv / (2 * math.Pi)
@@ -96,7 +96,7 @@ func (r Rope) llama3(inv float64) float64 {
 	return (1-smooth)*inv/r.Factor + smooth*inv
 }
 
-// yarnRange returns the pairs of dimensions between which interpolation fades in.
+// yarnRange returns the pairs of dimensions between which interpolation increases from 0 to 1.
 func (r Rope) yarnRange(dim float64) (low, high float64) {
 	at := func(rotations float64) float64 {
 		return dim * math.Log(float64(r.OriginalPositions)/(rotations*2*math.Pi)) / (2 * math.Log(r.Theta))
@@ -112,8 +112,8 @@ func (r Rope) yarnRange(dim float64) (low, high float64) {
 	return low, high
 }
 
-// readRope reads the rotary embedding from rope_theta and rope_scaling, or from
-// rope_parameters as newer files have it.
+// readRope reads the rotary embedding from rope_theta and rope_scaling, or from rope_parameters in
+// newer files.
 func readRope(f *fields, fam family, c *Config) Rope {
 	r := Rope{Type: "default", Factor: 1, AttentionFactor: 1, MaxPositions: c.MaxPositions, OriginalPositions: c.MaxPositions}
 	if p := f.float("partial_rotary_factor", 1); p != 1 {
@@ -129,7 +129,7 @@ func readRope(f *fields, fam family, c *Config) Rope {
 	r.Theta = o.float("rope_theta", f.float("rope_theta", fam.theta))
 	switch {
 	case r.Theta == 0:
-		f.fail("", "key \"rope_theta\" is missing, and so is rope_parameters; %s has no default", c.ModelType)
+		f.fail("", "keys \"rope_theta\" and \"rope_parameters\" are missing; %s has no default", c.ModelType)
 	case r.Theta <= 1:
 		f.fail("rope_theta", "is %v; expected more than 1", r.Theta)
 	}
@@ -140,11 +140,11 @@ func readRope(f *fields, fam family, c *Config) Rope {
 	return r
 }
 
-// readScaling reads what the type of scaling asks for.
+// readScaling reads the parameters of the type of scaling.
 func (r *Rope) readScaling(f, o *fields, c *Config) {
 	for _, key := range []string{"full_attention", "sliding_attention", "mrope_section"} {
 		if o.has(key) {
-			o.fail(key, "is there, which is not supported")
+			o.fail(key, "is present, which is not supported")
 		}
 	}
 	if p := o.float("partial_rotary_factor", 1); p != 1 {
@@ -164,7 +164,7 @@ func (r *Rope) readScaling(f, o *fields, c *Config) {
 	case "yarn":
 		r.readOriginal(f, o)
 		r.Factor = float64(r.MaxPositions) / float64(r.OriginalPositions)
-		if !o.isNull("factor") { // null means the ratio of the lengths; it may not be left out
+		if !o.isNull("factor") { // null means the ratio of the lengths; the key is required
 			r.Factor = factor(o, 0)
 		}
 		r.BetaFast, r.BetaSlow = positive(o, "beta_fast", 32), positive(o, "beta_slow", 1)
@@ -199,8 +199,8 @@ func (r *Rope) readScaling(f, o *fields, c *Config) {
 
 var ropeTypes = []string{"default", "linear", "dynamic", "yarn", "llama3", "longrope"}
 
-// readOriginal reads the length of the first training. It may stand beside
-// rope_scaling, and counts before the one inside it.
+// readOriginal reads the length of the original training. A key beside rope_scaling takes
+// precedence over one in it.
 func (r *Rope) readOriginal(f, o *fields) {
 	const key = "original_max_position_embeddings"
 	r.OriginalPositions = f.int(key, o.int(key, r.MaxPositions, 2, maxLength), 2, maxLength)
@@ -209,7 +209,7 @@ func (r *Rope) readOriginal(f, o *fields) {
 	}
 }
 
-// factor reads the factor of the scaling; def 0 means that it has to be there.
+// factor reads the factor of the scaling. With a default of 0 it is required.
 func factor(o *fields, def float64) float64 {
 	x := positive(o, "factor", def)
 	if o.err == nil && x < 1 {
@@ -218,7 +218,7 @@ func factor(o *fields, def float64) float64 {
 	return x
 }
 
-// positive reads a number above 0; a missing one is def, or an error if that is 0.
+// positive reads a number above 0. A missing one is def, or an error if def is 0.
 func positive(o *fields, key string, def float64) float64 {
 	x := o.float(key, def)
 	switch {
@@ -238,13 +238,13 @@ func factors(o *fields, key string, n int) []float64 {
 	}
 	for i, x := range v {
 		if !(x > 0) {
-			o.fail(key, "holds %v at index %d; expected more than 0", x, i)
+			o.fail(key, "has %v at index %d; expected more than 0", x, i)
 		}
 	}
 	return v
 }
 
-// yarnMagnitude is the paper's correction of the attention's temperature.
+// yarnMagnitude is the factor on queries and keys that corrects the temperature of attention.
 func yarnMagnitude(factor, m float64) float64 {
 	if factor <= 1 {
 		return 1

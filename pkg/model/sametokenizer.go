@@ -10,9 +10,9 @@ import (
 	"afmq/pkg/fault"
 )
 
-// SameTokenizer returns an error unless the tokenizer.json files of both models
-// mean the same: comparing models token by token makes sense only then. Layout, the order
-// of keys, truncation and padding do not matter.
+// SameTokenizer returns an error unless the tokenizer.json files in both model directories are
+// equivalent, which a comparison token by token requires. White space, the order of keys,
+// truncation and padding do not matter. Errors are of kind [fault.Input].
 func SameTokenizer(model, reference string) error {
 	a, err := tokenizerMembers(model)
 	if err != nil {
@@ -23,15 +23,16 @@ func SameTokenizer(model, reference string) error {
 		return err
 	}
 	if !sameMembers(a, b, 0) {
-		return fault.Inputf(filepath.Join(reference, "tokenizer.json"), "is another tokenizer than that of %s", model)
+		return fault.Inputf(filepath.Join(reference, "tokenizer.json"), "differs from the tokenizer of %s", model)
 	}
 	return nil
 }
 
-// maxTokenizerBytes bounds a tokenizer.json; large ones have some 30 MB.
+// maxTokenizerBytes is the size of the largest tokenizer.json that is read; large ones have about
+// 30 MB.
 const maxTokenizerBytes = 512 << 20
 
-// tokenizerMembers returns the members of a tokenizer.json that decide what it does.
+// tokenizerMembers returns the members of a tokenizer.json that determine the tokens of a text.
 func tokenizerMembers(dir string) (map[string]json.RawMessage, error) {
 	path := filepath.Join(dir, "tokenizer.json")
 	data, err := infile.Read(path, maxTokenizerBytes)
@@ -47,8 +48,8 @@ func tokenizerMembers(dir string) (map[string]json.RawMessage, error) {
 	return m, nil
 }
 
-// sameDepth is how deep differences of layout are looked through: each level costs the
-// memory of its text once more, and a tokenizer has about six.
+// sameDepth is the depth to which objects are compared key by key, below which only white space
+// may differ. Each level takes the memory of its text again, and a tokenizer has about six.
 const sameDepth = 16
 
 func sameMembers(a, b map[string]json.RawMessage, depth int) bool {
@@ -64,8 +65,8 @@ func sameMembers(a, b map[string]json.RawMessage, depth int) bool {
 	return true
 }
 
-// sameJSON reports whether two valid texts are the same value. Numbers are the same if
-// they are written alike.
+// sameJSON reports whether two valid JSON texts have the same value. Numbers are equal if their
+// digits are.
 func sameJSON(a, b json.RawMessage, depth int) bool {
 	if bytes.Equal(a, b) {
 		return true
@@ -89,7 +90,7 @@ func sameJSON(a, b json.RawMessage, depth int) bool {
 		return json.Unmarshal(x.Bytes(), &m) == nil && json.Unmarshal(y.Bytes(), &n) == nil &&
 			slices.EqualFunc(m, n, func(a, b json.RawMessage) bool { return sameJSON(a, b, depth+1) })
 	case '"':
-		var s, t string // one may escape what the other does not
+		var s, t string // they may differ in escapes
 		return json.Unmarshal(x.Bytes(), &s) == nil && json.Unmarshal(y.Bytes(), &t) == nil && s == t
 	}
 	return false

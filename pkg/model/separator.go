@@ -1,7 +1,7 @@
 package model
 
-// Separator returns the token that stands between texts: the config's first
-// end-of-sequence token, or -1 if it names none.
+// Separator returns the token that separates texts: the first end-of-sequence token of the
+// config, or -1 if it has none.
 func (c *Config) Separator() int32 {
 	if len(c.EOS) == 0 {
 		return -1

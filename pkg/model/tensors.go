@@ -5,18 +5,19 @@ import (
 	"strings"
 )
 
-// Role says what a tensor does in the model, which decides how it may be stored.
+// Role is the purpose of a tensor in the model. It determines the forms in which the tensor may
+// be stored.
 type Role uint8
 
 const (
 	Embedding  Role = iota // [vocab, hidden]
-	Head                   // [vocab, hidden], where it is not the embedding
+	Head                   // [vocab, hidden], unless it is tied to the embedding
 	Projection             // a linear layer of attention or feed-forward
 	Norm                   // the weight of an RMSNorm
 	Bias                   // the bias of a projection
 )
 
-// TensorSpec describes one tensor that a model is made of.
+// TensorSpec describes one tensor of a model.
 type TensorSpec struct {
 	Name  string
 	Shape []int // [out, in] for matrices
@@ -25,8 +26,8 @@ type TensorSpec struct {
 	Kind  string // the last part of the module's name: "q_proj", "input_layernorm", "embed_tokens"
 }
 
-// Module returns the name of the module that the tensor belongs to, as PEFT and plans
-// have it: "model.layers.0.self_attn.q_proj".
+// Module returns the name of the module that the tensor belongs to, as in PEFT and in plans:
+// "model.layers.0.self_attn.q_proj".
 func (s TensorSpec) Module() string { return strings.TrimSuffix(s.Name, ".weight") }
 
 const (
@@ -34,9 +35,9 @@ const (
 	headName      = "lm_head.weight"
 )
 
-// Tensors returns every tensor that the model is made of, under the names of
-// Hugging Face transformers, in canonical order: embedding, layers, final norm,
-// head. A tied head is the embedding and not listed.
+// Tensors returns every tensor of the model, under the names of Hugging Face transformers, in
+// canonical order: embedding, layers, final norm, head. A head that is tied to the embedding is
+// not listed.
 func (c *Config) Tensors() []TensorSpec {
 	specs := []TensorSpec{{embeddingName, []int{c.VocabSize, c.HiddenSize}, Embedding, -1, "embed_tokens"}}
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
@@ -72,8 +73,8 @@ func (c *Config) Tensors() []TensorSpec {
 	return specs
 }
 
-// Aliases returns the other names under which a file may store a tensor. A tied
-// embedding may stand there as the head, or as both.
+// Aliases returns the other names under which a file may store a tensor: a tied embedding may be
+// stored as the head, or as both.
 func (c *Config) Aliases(name string) []string {
 	if c.TieEmbeddings && name == embeddingName {
 		return []string{headName}
@@ -81,8 +82,8 @@ func (c *Config) Aliases(name string) []string {
 	return nil
 }
 
-// Ignorable reports whether a stored tensor is computed from config.json anyway:
-// the inverse frequencies of the rotary embedding, which old checkpoints store.
+// Ignorable reports whether a stored tensor is not needed, because it is computed from
+// config.json: the inverse frequencies of the rotary embedding, which old checkpoints store.
 func (c *Config) Ignorable(name string) bool {
 	return strings.HasSuffix(name, ".rotary_emb.inv_freq")
 }

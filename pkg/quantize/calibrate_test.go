@@ -37,7 +37,7 @@ func calibration(t testing.TB) sensitivity.CalibrationOptions {
 func sampled(t *testing.T) string {
 	t.Helper()
 	pool := newPool(t, 2)
-	m, err := infer.Open(tinyModel, pool)
+	m, err := infer.Open(bg, tinyModel, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,11 +52,11 @@ func sampled(t *testing.T) string {
 func divergence(t *testing.T, out, model string) float64 {
 	t.Helper()
 	pool := newPool(t, 2)
-	a, err := infer.Open(out, pool)
+	a, err := infer.Open(bg, out, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := infer.Open(model, pool)
+	b, err := infer.Open(bg, model, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func divergence(t *testing.T, out, model string) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := eval.Run(bg, pool, a, b, c, eval.Options{Ctx: 64})
+	e, err := eval.Score(bg, a, c, eval.ScoreOptions{Ctx: 64, Reference: b, Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestCompensation(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 	}
-	if _, err := artifact.Verify(bg, newPool(t, 2), out, nil); err != nil {
+	if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{Pool: newPool(t, 2)}); err != nil {
 		t.Error(err)
 	}
 	opts.Out = filepath.Join(t.TempDir(), "again")
@@ -125,7 +125,7 @@ func TestCompensationFallsBack(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 	}
-	if _, err := artifact.Verify(bg, newPool(t, 1), out, nil); err != nil {
+	if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{Pool: newPool(t, 1)}); err != nil {
 		t.Error(err)
 	}
 	plain, _ := run(t, newPool(t, 1), Options{Model: opts.Model, NoRowScale: true})
@@ -157,7 +157,7 @@ func TestCompensationOfHeadAndBiases(t *testing.T) {
 		opts := Options{Model: newSynthetic(safetensors.BF16, true).write(t, 2), Overrides: o, Calibration: calibration(t), NoRowScale: true}
 		opts.Calibration.SeqLen = 32
 		out, res := run(t, newPool(t, 2), opts)
-		if _, err := artifact.Verify(bg, newPool(t, 1), out, nil); err != nil {
+		if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{Pool: newPool(t, 1)}); err != nil {
 			t.Error(err)
 		}
 		head := res.Layers[len(res.Layers)-1]

@@ -21,7 +21,7 @@ func TestDiffFigures(t *testing.T) {
 	dirB, _ := run(t, pool, Options{Model: model, Bits: 4, Overrides: []sensitivity.Override{
 		{Pattern: "down_proj", Bits: 2}, {Pattern: "layers.0.self_attn.v_proj", Bits: 16}, {Pattern: "lm_head", Bits: 3},
 	}})
-	d, err := artifact.Diff(bg, pool, dirA, dirB, artifact.DiffOptions{Reference: model})
+	d, err := artifact.Diff(bg, dirA, dirB, artifact.DiffOptions{Reference: model, Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,8 +84,8 @@ func TestDiffFigures(t *testing.T) {
 	if d.Same || d.SameContent || d.A.ContentHash != a.Manifest.ContentHash || d.B.BPW != b.Manifest.BPW || *d.A.Ledger != a.Manifest.Ledger || d.IsSource != nil {
 		t.Errorf("%+v", d)
 	}
-	// The manifests have the same errors, and the result does not depend on the threads.
-	m, err := artifact.Diff(bg, newPool(t, 1), dirA, dirB, artifact.DiffOptions{})
+	// The manifests give the same errors, and nothing depends on the number of threads.
+	m, err := artifact.Diff(bg, dirA, dirB, artifact.DiffOptions{Pool: newPool(t, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestDiffOfCheckpointAndArtifact(t *testing.T) {
 	pool := newPool(t, 2)
 	model := newSynthetic(safetensors.F16, false).write(t, 1)
 	dir, _ := run(t, pool, Options{Model: model, Bits: 3, NoRowScale: true})
-	d, err := artifact.Diff(bg, pool, model, dir, artifact.DiffOptions{})
+	d, err := artifact.Diff(bg, model, dir, artifact.DiffOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestDiffOfCheckpointAndArtifact(t *testing.T) {
 	s := newSynthetic(safetensors.F16, false)
 	s.tensor("model.norm.weight").data[0] ^= 1
 	other := s.write(t, 1)
-	d, err = artifact.Diff(bg, pool, dir, other, artifact.DiffOptions{})
+	d, err = artifact.Diff(bg, dir, other, artifact.DiffOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestDiffSame(t *testing.T) {
 	model := newSynthetic(safetensors.F16, false).write(t, 1)
 	check := func(a, b string, same, sameContent bool) *artifact.Difference {
 		t.Helper()
-		d, err := artifact.Diff(bg, pool, a, b, artifact.DiffOptions{})
+		d, err := artifact.Diff(bg, a, b, artifact.DiffOptions{Pool: pool})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -179,17 +179,17 @@ func TestDiffRefuses(t *testing.T) {
 	model := newSynthetic(safetensors.F16, false).write(t, 1)
 	dir, _ := run(t, pool, Options{Model: model, NoRowScale: true})
 	biased := newSynthetic(safetensors.F16, true).write(t, 1)
-	_, err := artifact.Diff(bg, pool, dir, biased, artifact.DiffOptions{})
+	_, err := artifact.Diff(bg, dir, biased, artifact.DiffOptions{Pool: pool})
 	wantFault(t, err, fault.Input, biased, "shape")
-	_, err = artifact.Diff(bg, pool, dir, dir, artifact.DiffOptions{Reference: biased})
+	_, err = artifact.Diff(bg, dir, dir, artifact.DiffOptions{Reference: biased, Pool: pool})
 	wantFault(t, err, fault.Input, biased, "shape")
-	_, err = artifact.Diff(bg, pool, dir, dir, artifact.DiffOptions{Reference: dir})
+	_, err = artifact.Diff(bg, dir, dir, artifact.DiffOptions{Reference: dir, Pool: pool})
 	wantFault(t, err, fault.Usage, "is an artifact")
-	_, err = artifact.Diff(bg, pool, dir, filepath.Join(dir, "none"), artifact.DiffOptions{})
+	_, err = artifact.Diff(bg, dir, filepath.Join(dir, "none"), artifact.DiffOptions{Pool: pool})
 	wantFault(t, err, fault.Input, "none")
 	s := newSynthetic(safetensors.F16, false)
 	copy(s.tensor("model.norm.weight").data, []byte{0, 0x7e}) // NaN
-	_, err = artifact.Diff(bg, pool, dir, s.write(t, 1), artifact.DiffOptions{})
+	_, err = artifact.Diff(bg, dir, s.write(t, 1), artifact.DiffOptions{Pool: pool})
 	wantFault(t, err, fault.Input, "model.norm.weight", "not finite")
 	path := filepath.Join(dir, artifact.WeightsFile)
 	data := readFile(t, path)
@@ -197,6 +197,6 @@ func TestDiffRefuses(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	_, err = artifact.Diff(bg, pool, model, dir, artifact.DiffOptions{})
+	_, err = artifact.Diff(bg, model, dir, artifact.DiffOptions{Pool: pool})
 	wantFault(t, err, fault.Input, "SHA-256")
 }

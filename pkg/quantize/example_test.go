@@ -41,7 +41,7 @@ func Example() {
 	fmt.Printf("%d matrices, %.3f bits per weight in projections\n", len(r.Layers), r.BPW.Projections)
 	fmt.Printf("%d of %d bytes\n", r.Bytes, r.SourceBytes)
 
-	v, err := artifact.Verify(ctx, nil, out, nil)
+	v, err := artifact.Verify(ctx, out, artifact.VerifyOptions{})
 	if err != nil {
 		fmt.Println(err)
 		return

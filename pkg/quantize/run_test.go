@@ -23,7 +23,7 @@ import (
 func TestRunTiny(t *testing.T) {
 	pool := newPool(t, 2)
 	out, res := run(t, pool, Options{Model: tinyModel, NoRowScale: true})
-	v, err := artifact.Verify(bg, pool, out, nil)
+	v, err := artifact.Verify(bg, out, artifact.VerifyOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestRunTiny(t *testing.T) {
 	if err != nil || cfg.Quantization == nil || cfg.Quantization.Bits != 4 || cfg.Quantization.GroupRows != 16 || len(cfg.Quantization.Modules) != 0 {
 		t.Errorf("the artifact's config: %+v, %v", cfg, err)
 	}
-	if _, err := infer.Open(out, pool); err != nil {
+	if _, err := infer.Open(bg, out, infer.OpenOptions{Pool: pool}); err != nil {
 		t.Error(err)
 	}
 	wantOnly(t, out)
@@ -114,7 +114,7 @@ func TestRunValues(t *testing.T) {
 			pool := newPool(t, 2)
 			model := newSynthetic(c.dtype, c.bias).write(t, 1)
 			out, res := run(t, pool, Options{Model: model, Bits: c.bits, GroupRows: 5, Overrides: c.over, NoRowScale: true})
-			if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
+			if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{Pool: pool}); err != nil {
 				t.Fatal(err)
 			}
 			ckpt, err := safetensors.OpenCheckpoint(model)
@@ -263,7 +263,7 @@ func TestFormsOfTheSameCheckpoint(t *testing.T) {
 		s := newSynthetic(safetensors.BF16, false)
 		s.tie(names...)
 		out, _ := run(t, pool, Options{Model: s.write(t, 1), NoRowScale: true})
-		if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
+		if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{Pool: pool}); err != nil {
 			t.Errorf("%v: %v", names, err)
 		}
 		weights := string(readFile(t, filepath.Join(out, artifact.WeightsFile)))
@@ -300,10 +300,10 @@ func TestRefusedCheckpoints(t *testing.T) {
 		{"missing", func(s *synthetic) { s.drop(up) }, []string{up, "missing"}},
 		{"extra", func(s *synthetic) {
 			s.tensors = append(s.tensors, tensor{"model.layers.2.mlp.up_proj.weight", safetensors.F32, []int{1}, make([]byte, 4)})
-		}, []string{"model.layers.2.mlp.up_proj.weight", "no place"}},
+		}, []string{"model.layers.2.mlp.up_proj.weight", "is not part of"}},
 		{"bias the config does not have", func(s *synthetic) {
 			s.tensors = append(s.tensors, tensor{"model.layers.0.self_attn.q_proj.bias", safetensors.F32, []int{24}, make([]byte, 96)})
-		}, []string{"model.layers.0.self_attn.q_proj.bias", "no place"}},
+		}, []string{"model.layers.0.self_attn.q_proj.bias", "is not part of"}},
 		{"misshapen", func(s *synthetic) {
 			x := s.tensor(up)
 			x.shape = []int{synHidden, synFFN}
@@ -412,7 +412,7 @@ func TestRefusedTargets(t *testing.T) {
 	}
 	empty := t.TempDir()
 	out, _ := run(t, pool, Options{Model: tinyModel, Out: empty, NoRowScale: true})
-	if _, err := artifact.Verify(bg, pool, out, nil); err != nil {
+	if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{Pool: pool}); err != nil {
 		t.Error(err)
 	}
 }

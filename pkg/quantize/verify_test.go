@@ -32,7 +32,7 @@ func smallArtifact(t *testing.T) string {
 func TestVerifyFindsFlippedBits(t *testing.T) {
 	dir := smallArtifact(t)
 	pool := newPool(t, 1)
-	if _, err := artifact.Verify(bg, pool, dir, nil); err != nil {
+	if _, err := artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: pool}); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range contents(t, dir) {
@@ -46,7 +46,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 		for i := 0; i < len(data); {
 			data[i] ^= 1 << (i % 8)
 			writeFile(t, path, data)
-			_, err := artifact.Verify(bg, pool, dir, nil)
+			_, err := artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: pool})
 			if fault.KindOf(err) != fault.Input {
 				t.Errorf("%s: byte %d of %d changed: %v", name, i, len(data), err)
 			}
@@ -60,7 +60,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 		}
 		writeFile(t, path, data)
 	}
-	if _, err := artifact.Verify(bg, pool, dir, nil); err != nil {
+	if _, err := artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: pool}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -86,7 +86,7 @@ func TestVerifyNamesTheTensor(t *testing.T) {
 	for name, at := range offset {
 		data[at] ^= 1
 		writeFile(t, path, data)
-		_, err := artifact.Verify(bg, pool, dir, nil)
+		_, err := artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: pool})
 		wantFault(t, err, fault.Input, artifact.WeightsFile, `"`+name+`"`, "SHA-256")
 		data[at] ^= 1
 	}
@@ -100,27 +100,27 @@ func TestVerifyFindsMissingAndExtraFiles(t *testing.T) {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
-		_, err := artifact.Verify(bg, pool, dir, nil)
+		_, err := artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: pool})
 		wantFault(t, err, fault.Input, name)
 		writeFile(t, path, []byte(data+"\n"))
-		_, err = artifact.Verify(bg, pool, dir, nil)
+		_, err = artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: pool})
 		wantFault(t, err, fault.Input, name)
 		writeFile(t, path, []byte(data))
 	}
 	extra := filepath.Join(dir, ".extra")
 	writeFile(t, extra, nil)
-	_, err := artifact.Verify(bg, pool, dir, nil)
+	_, err := artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: pool})
 	wantFault(t, err, fault.Input, ".extra", "does not list")
 	os.Remove(extra)
 	if err := os.Mkdir(extra, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, err = artifact.Verify(bg, pool, dir, nil)
+	_, err = artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: pool})
 	wantFault(t, err, fault.Input, ".extra", "directory")
 	os.Remove(extra)
-	_, err = artifact.Verify(bg, pool, filepath.Join(dir, "none"), nil)
+	_, err = artifact.Verify(bg, filepath.Join(dir, "none"), artifact.VerifyOptions{Pool: pool})
 	wantFault(t, err, fault.Input, "manifest.json", "missing")
-	if _, err := artifact.Verify(bg, pool, dir, nil); err != nil {
+	if _, err := artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: pool}); err != nil {
 		t.Error(err)
 	}
 }
@@ -134,7 +134,7 @@ func TestVerifyFollowsLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := artifact.Verify(bg, newPool(t, 1), linked, nil); err != nil {
+	if _, err := artifact.Verify(bg, linked, artifact.VerifyOptions{Pool: newPool(t, 1)}); err != nil {
 		t.Error(err)
 	}
 }
@@ -180,7 +180,7 @@ func TestVerifyDerivesAgain(t *testing.T) {
 			}
 			writeFile(t, path, data)
 			writeFile(t, filepath.Join(dir, artifact.ManifestDigestFile), sum)
-			_, err = artifact.Verify(bg, pool, dir, nil)
+			_, err = artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: pool})
 			wantFault(t, err, fault.Input, c.part)
 		})
 	}
@@ -190,7 +190,7 @@ func TestVerifyStops(t *testing.T) {
 	dir := smallArtifact(t)
 	ctx, cancel := context.WithCancel(bg)
 	cancel()
-	if _, err := artifact.Verify(ctx, newPool(t, 1), dir, nil); !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Unexpected {
+	if _, err := artifact.Verify(ctx, dir, artifact.VerifyOptions{Pool: newPool(t, 1)}); !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Unexpected {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -283,7 +283,7 @@ func TestVerifyFindsIllegalContent(t *testing.T) {
 			dir := smallArtifact(t)
 			c.change(t, dir)
 			reseal(t, dir)
-			_, err := artifact.Verify(bg, newPool(t, 2), dir, nil)
+			_, err := artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: newPool(t, 2)})
 			if c.parts == nil {
 				if err != nil {
 					t.Error(err)

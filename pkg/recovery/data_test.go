@@ -31,7 +31,7 @@ func dataOf(t testing.TB, pool *compute.Pool, o *Options, m *infer.Model) *corpu
 // where they should be, and that the split and the order hold what they promise.
 func TestDataFiles(t *testing.T) {
 	b, pool := newBench(t), newPool(t, 2)
-	m, err := infer.Open(b.model, pool)
+	m, err := infer.Open(bg, b.model, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}

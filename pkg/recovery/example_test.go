@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 
 	"afmq/internal/demo"
-	"afmq/pkg/adapter"
 	"afmq/pkg/eval"
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
@@ -25,9 +24,9 @@ func Example() {
 	teacher, artifact := filepath.Join(dir, "teacher"), filepath.Join(dir, "2bit")
 	check(demo.Extract(teacher)) // a 16-bit checkpoint of 1.07 M parameters
 	ctx := context.Background()
-	_, err = quantize.Run(ctx, quantize.Options{Model: teacher, Out: artifact, Bits: 2, NoRowScale: true})
+	_, err = quantize.Run(ctx, quantize.Options{Model: teacher, Out: artifact, Bits: 2})
 	check(err)
-	reference, err := infer.Open(teacher, nil)
+	reference, err := infer.Open(ctx, teacher, infer.OpenOptions{})
 	check(err)
 	train := filepath.Join(dir, "train.jsonl")
 	check(os.WriteFile(train, sample(ctx, reference, 1), 0o666))
@@ -40,23 +39,16 @@ func Example() {
 	best := result.Adapters[0]
 	fmt.Println("test divergence recovered:", *best.Test.Recovered > 0.1)
 
-	model, err := infer.Open(artifact, nil)
-	check(err)
-	trained, err := adapter.Open(filepath.Join(dir, "out", best.Path), artifact, model.Config, false)
-	check(err)
 	other := filepath.Join(dir, "other.jsonl")
 	check(os.WriteFile(other, sample(ctx, reference, 2), 0o666))
-	corpus, err := eval.ReadCorpus(other, model.Tokenizer, model.Config.Separator())
+	e, err := eval.Run(ctx, eval.Options{
+		Model: artifact, Reference: teacher, Data: other, Ctx: 64,
+		Adapters: []eval.Adapter{{Name: "rank-4", Dir: filepath.Join(dir, "out", best.Path)}},
+	})
 	check(err)
-	fmt.Println("trained on this text:", trained.Overlap(corpus.SHA256, corpus.IDs).SameFile)
-	without, err := eval.Run(ctx, nil, model, reference, corpus, eval.Options{Ctx: 64})
-	check(err)
-	with, err := eval.Run(ctx, nil, model.WithAdapter(trained), reference, corpus, eval.Options{Ctx: 64})
-	check(err)
-	fmt.Println("perplexity is lower:", with.Perplexity < without.Perplexity)
+	fmt.Println("perplexity is lower:", e.Adapters[0].Perplexity < e.Perplexity)
 	// Output:
 	// test divergence recovered: true
-	// trained on this text: false
 	// perplexity is lower: true
 }
 

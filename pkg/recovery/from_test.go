@@ -39,7 +39,7 @@ func TestFrom(t *testing.T) {
 		t.Error("nothing was trained")
 	}
 	// The adapter of both trainings knows the text of both.
-	m, err := infer.Open(b.artifact, pool)
+	m, err := infer.Open(bg, b.artifact, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestFrom(t *testing.T) {
 // otherText returns documents that the demo model writes, others than those of the bench.
 func otherText(t *testing.T, pool *compute.Pool, b bench) []byte {
 	t.Helper()
-	m, err := infer.Open(b.model, pool)
+	m, err := infer.Open(bg, b.model, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestFromHoldsOutUnknownText(t *testing.T) {
 	b, pool := newBench(t), newPool(t, 2)
 	o := b.options(t)
 	mustRun(t, pool, o)
-	m, err := infer.Open(b.artifact, pool)
+	m, err := infer.Open(bg, b.artifact, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func makeBench() (err error) {
 	if err != nil {
 		return err
 	}
-	m, err := infer.Open(model, pool)
+	m, err := infer.Open(bg, model, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		return err
 	}

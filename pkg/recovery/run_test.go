@@ -45,7 +45,7 @@ func TestRunRecovers(t *testing.T) {
 		if i > 0 && !(*a.KLAfter < *r.Adapters[i-1].KLAfter) {
 			t.Errorf("rank %d leaves %v, rank %d %v", a.Rank, *a.KLAfter, r.Adapters[i-1].Rank, *r.Adapters[i-1].KLAfter)
 		}
-		m, err := infer.Open(b.artifact, pool)
+		m, err := infer.Open(bg, b.artifact, infer.OpenOptions{Pool: pool})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +57,7 @@ func TestRunRecovers(t *testing.T) {
 			t.Errorf("rank %d is stored with rank %d, %d bytes, %d modules", a.Rank, adapter.Config.Rank, adapter.Bytes, len(adapter.Modules))
 		}
 		// The stored adapter does what the result says.
-		teacher, err := infer.Open(b.model, pool)
+		teacher, err := infer.Open(bg, b.model, infer.OpenOptions{Pool: pool})
 		if err != nil {
 			t.Fatal(err)
 		}

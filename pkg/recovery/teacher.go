@@ -21,7 +21,7 @@ func (r *run) openTeacher(ctx context.Context, cfg *model.Config) error {
 	if err := model.SameTokenizer(o.Artifact, o.Teacher); err != nil {
 		return err
 	}
-	teacher, err := infer.OpenWeights(o.Teacher, r.pool)
+	teacher, err := infer.OpenWeights(ctx, o.Teacher, infer.OpenOptions{Pool: r.pool})
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func eachTorchCase(t *testing.T, f func(t *testing.T, pool *compute.Pool, c torc
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			pool := newPool(t, 2)
 			c := torchCase{expected: openFile(t, path)}
-			if c.model, err = infer.OpenWeights(filepath.Join("../infer/testdata/models", c.expected.Metadata()["checkpoint"]), pool); err != nil {
+			if c.model, err = infer.OpenWeights(bg, filepath.Join("../infer/testdata/models", c.expected.Metadata()["checkpoint"]), infer.OpenOptions{Pool: pool}); err != nil {
 				t.Fatal(err)
 			}
 			if c.adapter, err = adapter.Read(dir, c.model.Config); err != nil {

@@ -33,7 +33,7 @@ func BenchmarkFisher(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer in.close()
-	m, err := infer.OpenWeights(o.Model, pool)
+	m, err := infer.OpenWeights(bg, o.Model, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		b.Fatal(err)
 	}

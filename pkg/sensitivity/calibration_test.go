@@ -12,7 +12,7 @@ import (
 
 func TestCalibration(t *testing.T) {
 	pool := newPool(t, 1)
-	m, err := infer.Open(tinyModel, pool)
+	m, err := infer.Open(bg, tinyModel, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -174,7 +174,7 @@ func (j *scoreJob) run(ctx context.Context, log *unitLog) (*Result, error) {
 	}
 	if o.needsText() {
 		var err error
-		if s.model, err = infer.OpenWeights(o.Model, j.pool); err != nil {
+		if s.model, err = infer.OpenWeights(ctx, o.Model, infer.OpenOptions{Pool: j.pool}); err != nil {
 			return nil, err
 		}
 	}

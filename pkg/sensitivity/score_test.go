@@ -90,7 +90,7 @@ func TestKLIsMeasured(t *testing.T) {
 	pool := newPool(t, 2)
 	o := options(t, KL, 2)
 	s := score(t, 2, o)
-	m, err := infer.Open(tinyModel, pool)
+	m, err := infer.Open(bg, tinyModel, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestErrorsOfWeightsAndOutputs(t *testing.T) {
 	weight := score(t, 2, options(t, Weight, 3))
 	o := options(t, Hessian, 3)
 	hessian := score(t, 1, o)
-	m, err := infer.Open(tinyModel, pool)
+	m, err := infer.Open(bg, tinyModel, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 	defer os.RemoveAll(tmp)
 	b := &bench{pool: compute.NewPool(0), model: model, ctx: seqLen, dir: tmp}
 	b.calib = sensitivity.CalibrationOptions{Files: []string{calib}, SeqLen: seqLen}
-	if b.reference, err = infer.Open(model, b.pool); err != nil {
+	if b.reference, err = infer.Open(context.Background(), model, infer.OpenOptions{Pool: b.pool}); err != nil {
 		return err
 	}
 	if b.corpus, err = eval.ReadCorpus(data, b.reference.Tokenizer, b.reference.Config.Separator()); err != nil {
@@ -193,11 +193,11 @@ func (b *bench) measure(opts quantize.Options) (point, error) {
 	if err != nil {
 		return point{}, err
 	}
-	m, err := infer.Open(opts.Out, b.pool)
+	m, err := infer.Open(ctx, opts.Out, infer.OpenOptions{Pool: b.pool})
 	if err != nil {
 		return point{}, err
 	}
-	e, err := eval.Run(ctx, b.pool, m, b.reference, b.corpus, eval.Options{Ctx: b.ctx})
+	e, err := eval.Score(ctx, m, b.corpus, eval.ScoreOptions{Ctx: b.ctx, Reference: b.reference, Pool: b.pool})
 	if err != nil {
 		return point{}, err
 	}

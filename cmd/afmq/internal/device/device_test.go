@@ -215,7 +215,7 @@ func TestWrongProfiles(t *testing.T) {
 		{`"half of it"`, `" "`, "memory: source is empty"},
 		{`"kv_bits":32`, `"kv_bits":4`, "kv_bits is 4"},
 		{`"kv_bits":32`, `"colour":32`, "unknown field"},
-		{`"kv_bits":32`, `"kv_bits":32,"kv_bits":32`, "given twice"},
+		{`"kv_bits":32`, `"kv_bits":32,"kv_bits":32`, "duplicate key"},
 		{aProfile, `hello`, "not valid JSON"},
 	} {
 		_, err := Parse("p.json", []byte(strings.Replace(aProfile, c.old, c.new, 1)))

@@ -53,7 +53,7 @@ func TestWrongInput(t *testing.T) {
 		"file":              {func(o *Options) { o.Artifact = file("text") }, fault.Input, "is not an artifact"},
 		"config changed":    {func(o *Options) { o.Artifact = broken("a", appendTo("config.json")) }, fault.Input, "config.json: has"},
 		"weights cut":       {func(o *Options) { o.Artifact = broken("b", appendTo("model.safetensors")) }, fault.Input, "model.safetensors: has"},
-		"manifest changed":  {func(o *Options) { o.Artifact = broken("c", appendTo("manifest.json")) }, fault.Input, "manifest.sha256: does not hold"},
+		"manifest changed":  {func(o *Options) { o.Artifact = broken("c", appendTo("manifest.json")) }, fault.Input, "manifest.sha256: is not the SHA-256 of"},
 		"no scores":         {func(o *Options) { o.Scores = file("none") }, fault.Input, "none: cannot be read"},
 		"text for scores":   {func(o *Options) { o.Scores = file("text") }, fault.Input, "is not a file of scores"},
 		"scores of another": {func(o *Options) { o.Scores = file("scores.json") }, fault.Input, "belongs to another model"},

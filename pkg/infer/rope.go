@@ -7,17 +7,16 @@ import (
 	"afmq/pkg/model"
 )
 
-// ropeTable gives the cosines and sines of the rotary embedding (Su et al. 2021,
-// arXiv:2104.09864) at each position, [head_dim/2] each.
+// ropeTable caches the cosines and sines of the rotary embedding (Su et al. 2021,
+// arXiv:2104.09864), [head_dim/2] for each position.
 //
-// Two scaling types change their frequencies with the length of the sequence
-// (dynamic, longrope). For those the length is that of the sequence at the end
-// of the forward call, as in Hugging Face transformers; keys that are in a cache
-// keep the rotation they were stored with.
+// The frequencies of two scaling types, dynamic and longrope, depend on the length of the
+// sequence: its length at the end of the forward call, as in Hugging Face transformers. Keys in
+// a cache keep the rotation that they were stored with.
 type ropeTable struct {
 	rope    model.Rope
 	headDim int
-	regime  int       // of the cached rows; 0 before there are any
+	regime  int       // [model.Rope.Regime] of the cached rows; 0 if there are none
 	inv     []float64 // their frequencies
 	factor  float64
 	cos     [][]float32 // per position
@@ -26,8 +25,7 @@ type ropeTable struct {
 
 func newRopeTable(c *model.Config) *ropeTable { return &ropeTable{rope: c.Rope, headDim: c.HeadDim} }
 
-// at returns the rows of the positions [base, base+n) of a sequence that ends
-// with the last of them.
+// at returns the rows of the positions [base, base+n) of a sequence of base+n tokens.
 func (t *ropeTable) at(base, n int) (cos, sin [][]float32) {
 	if regime := t.rope.Regime(base + n); regime != t.regime {
 		inv, factor := t.rope.Frequencies(t.headDim, base+n)

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Sampler chooses the next token from logits.
+// Sampler chooses the next token from logits. The zero value takes the most likely token.
 type Sampler struct {
 	// Temperature divides the logits; 0 takes the most likely token.
 	Temperature float64
@@ -26,11 +26,11 @@ type candidate struct {
 	p     float64
 }
 
-// Seed fixes the random numbers that the sampler will draw.
+// Seed sets the seed of the random numbers; without it, the seed is 0.
 func (s *Sampler) Seed(seed uint64) { s.rng = rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)) }
 
-// Next returns the id of the next token given its logits [vocab], of which only
-// the first limit may be chosen: rows beyond the tokenizer's ids are padding.
+// Next returns the id of the next token, given its logits [vocab]. Only the first limit ids are
+// candidates: rows of the embedding beyond the tokenizer's ids are padding.
 func (s *Sampler) Next(logits []float32, limit int) int32 {
 	logits = logits[:min(limit, len(logits))]
 	if s.Temperature <= 0 {
@@ -64,8 +64,8 @@ func (s *Sampler) Next(logits []float32, limit int) int32 {
 	return kept[len(kept)-1].id
 }
 
-// weigh returns all tokens with their probabilities times a common factor, in the order of ids, and the
-// sum of these.
+// weigh returns all tokens in the order of their ids, with their unnormalized probabilities, and
+// the sum of these.
 func (s *Sampler) weigh(logits []float32) (all []candidate, sum float64) {
 	s.candidates = s.candidates[:0]
 	most := float64(logits[Argmax(logits)])
@@ -77,17 +77,17 @@ func (s *Sampler) weigh(logits []float32) (all []candidate, sum float64) {
 	return s.candidates, sum
 }
 
-// likeliest returns the most likely of the candidates, in order, up to the first after which enough says so of
-// their number and of the sum of their probabilities. It makes a heap of the candidates and takes from
-// it what it needs: a vocabulary has far more tokens than are ever kept, and sorting it would take as
-// long as a good part of a decoded token.
+// likeliest returns the most likely candidates, in descending order, until enough returns true
+// for their number and the sum of their probabilities. It takes them from a heap: a vocabulary
+// has far more tokens than are kept, and sorting it would take a good part of the time of a
+// decoded token.
 func (s *Sampler) likeliest(heap []candidate, enough func(n int, sum float64) bool) []candidate {
 	for i := len(heap)/2 - 1; i >= 0; i-- {
 		sink(heap, i)
 	}
 	n, sum := 0, 0.0
 	for n < len(heap) {
-		// The heap gives its first place up for its last, and ends one place earlier.
+		// Swap the root with the last element and shorten the heap by it.
 		end := len(heap) - 1 - n
 		heap[0], heap[end] = heap[end], heap[0]
 		sink(heap[:end], 0)
@@ -101,13 +101,13 @@ func (s *Sampler) likeliest(heap []candidate, enough func(n int, sum float64) bo
 	return kept
 }
 
-// before reports whether a is the more likely one. Equal logits keep the order of their ids, so that a
-// seed means one text.
+// before reports whether a is more likely than b. Equal logits are ordered by id, so that a seed
+// determines the text.
 func (a candidate) before(b candidate) bool {
 	return a.logit > b.logit || a.logit == b.logit && a.id < b.id
 }
 
-// sink moves the candidate at i down to its place in a heap whose first is the most likely.
+// sink restores a heap with the most likely candidate at its root by moving element i down.
 func sink(heap []candidate, i int) {
 	for {
 		child := 2*i + 1
@@ -125,7 +125,7 @@ func sink(heap []candidate, i int) {
 	}
 }
 
-// argmax returns the index of the largest value, the first of equals.
+// Argmax returns the index of the largest value, the first of equal ones.
 func Argmax(x []float32) int32 {
 	best := 0
 	for i, v := range x {

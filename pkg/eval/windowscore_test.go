@@ -13,10 +13,11 @@ func TestWindowScores(t *testing.T) {
 	pool := newPool(t, 2)
 	m := openTiny(t, pool)
 	other, corpus := blurred(m), encodeTexts(t, m, passage)
-	for _, o := range []Options{{Protocol: Chunk, Ctx: 7}, {Protocol: LlamaCpp, Ctx: 8}, {Protocol: Stride, Ctx: 9, Stride: 4}} {
+	for _, o := range []ScoreOptions{{Protocol: Chunk, Ctx: 7}, {Protocol: LlamaCpp, Ctx: 8}, {Protocol: Stride, Ctx: 9, Stride: 4}} {
 		for _, ref := range []*infer.Model{nil, other} {
 			t.Run(fmt.Sprint(o.Protocol, ref != nil), func(t *testing.T) {
-				e, err := Run(bg, pool, m, ref, corpus, o)
+				o.Reference, o.Pool = ref, pool
+				e, err := Score(bg, m, corpus, o)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -58,7 +59,7 @@ func TestWindowScoresByDefinition(t *testing.T) {
 	m := openTiny(t, pool)
 	ref, corpus := blurred(m), encodeTexts(t, m, passage)
 	const ctx = 11
-	e, err := Run(bg, pool, m, ref, corpus, Options{Ctx: ctx})
+	e, err := Score(bg, m, corpus, ScoreOptions{Ctx: ctx, Reference: ref, Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,11 +6,11 @@ import (
 	"afmq/internal/kernel"
 )
 
-// SampledGradient draws a token at every position from the model's own prediction, given
-// the hidden states after the final norm, [n, hidden], and writes the gradient of the sum
-// of their nats with respect to the hidden states: that with respect to the logits is the
-// prediction minus one at the token drawn. Its second moments are the Fisher information,
-// the curvature of the divergence from the model as it is.
+// SampledGradient draws a token at every position from the model's own distribution and computes
+// grad, [n, hidden], the gradient of the sum of the tokens' nats with respect to hidden, the
+// hidden states after the final norm, [n, hidden]. With respect to the logits it is the
+// distribution minus one at the token drawn. Its second moments are the Fisher information, the
+// curvature of the divergence from the model (Martens 2020, arXiv:1412.1193).
 func (r *Runner) SampledGradient(grad, hidden []float32, n int, rng *rand.Rand) {
 	vocab, d := r.model.Config.VocabSize, r.model.Config.HiddenSize
 	rows := LogitRows(vocab)
@@ -32,7 +32,7 @@ func (r *Runner) SampledGradient(grad, hidden []float32, n int, rng *rand.Rand) 
 	}
 }
 
-// pick returns the index at which the running sum of p passes u.
+// pick returns the index at which the running sum of p exceeds u.
 func pick(p []float32, u float64) int {
 	last := 0
 	for i, v := range p {

@@ -10,20 +10,25 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// LowRank is what a LoRA adapter adds to one projection W [out, in]: the product
-// Scale·B·A (Hu et al. 2021, arXiv:2106.09685). It is never merged into W.
-type LowRank struct {
-	A     *compute.Matrix // [rank, in]
-	B     *compute.Matrix // [out, rank]
-	Scale float32
+// OpenAdapter reads the adapter in dir and checks that it was trained on this model, by the
+// content hash of the artifact's manifest. The hash is that of the weights in memory if the
+// model was opened with [OpenOptions].Verify. An adapter that names no base, and any adapter
+// for a checkpoint, are refused unless allowUnbound is set. Errors are of kind [fault.Input].
+func (m *Model) OpenAdapter(dir string, allowUnbound bool) (*adapter.Adapter, error) {
+	a, err := adapter.Read(dir, m.Config)
+	if err != nil {
+		return nil, err
+	}
+	hash := ""
+	if m.Manifest != nil {
+		hash = m.Manifest.ContentHash
+	}
+	return a, a.CheckBase(m.Dir, hash, allowUnbound)
 }
 
-// Rank returns the rank of the product.
-func (l *LowRank) Rank() int { return l.A.Rows() }
-
-// WithAdapter returns a model that runs with the adapter: the same weights in memory,
-// so that any number of adapters share one base and switching costs nothing. The
-// adapter is one that [ReadAdapter] read for this model's config, or one of its shape.
+// WithAdapter returns a model that runs with the adapter. It shares the weights of m, so
+// that any number of adapters run on one base in memory. a must have been read for the config
+// of m ([Model.OpenAdapter]), or have its shapes.
 func (m *Model) WithAdapter(a *adapter.Adapter) *Model {
 	c := *m
 	c.Blocks = slices.Clone(m.Blocks)
@@ -41,7 +46,7 @@ func (m *Model) WithAdapter(a *adapter.Adapter) *Model {
 	return &c
 }
 
-// packAs packs values that a type holds exactly in that type.
+// packAs packs values in a type that represents them exactly.
 func packAs(rows, cols int, v []float32, dtype safetensors.DType) *compute.Matrix {
 	bits := make([]uint16, len(v))
 	switch dtype {

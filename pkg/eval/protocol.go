@@ -6,43 +6,44 @@ import (
 	"afmq/pkg/fault"
 )
 
-// Protocol says which tokens of a text are scored, and given how much context.
+// Protocol says which tokens of a text are scored and how much context each is given.
 // Figures of different protocols cannot be compared.
 type Protocol string
 
 const (
-	// Chunk cuts the text into windows of ctx tokens. In each, every token but
-	// its first is scored given those before it in the window. A last window of
-	// one token is dropped.
+	// Chunk divides the text into windows of ctx tokens. Every token of a window but the
+	// first is scored, given those before it in the window. A last window of one token is
+	// dropped.
 	Chunk Protocol = "chunk"
-	// LlamaCpp is what llama.cpp's perplexity tool does: full windows only, the
-	// first token of each replaced by the beginning-of-sequence token where the
-	// tokenizer adds one, and only positions ⌊ctx/2⌋+1 … ctx−1 scored.
+	// LlamaCpp is the protocol of llama.cpp's perplexity tool: full windows only, the first
+	// token of each replaced by the beginning-of-sequence token if the tokenizer adds one,
+	// and positions ⌊ctx/2⌋+1 to ctx−1 scored.
 	LlamaCpp Protocol = "llamacpp"
-	// Stride starts window k at token k·stride; each token is scored once, in
-	// the first window that reaches it, so most have at least ctx−stride tokens
+	// Stride starts window k at token k·stride. Each token is scored once, in the first
+	// window that has it, so that all but the first ctx have at least ctx−stride tokens
 	// before them.
 	Stride Protocol = "stride"
 )
 
-// ParseProtocol returns the protocol called name.
+// ParseProtocol returns the protocol of this name. An unknown name is an error of kind
+// [fault.Usage].
 func ParseProtocol(name string) (Protocol, error) {
 	switch p := Protocol(name); p {
 	case Chunk, LlamaCpp, Stride:
 		return p, nil
 	}
-	return "", fault.Usagef("protocol %q is unknown; there are chunk, llamacpp and stride", name)
+	return "", fault.Usagef("unknown protocol %q; the protocols are chunk, llamacpp and stride", name)
 }
 
-// window is the tokens [start, end) of a text run from an empty cache, of which
-// those from position score on (counted within the window) are scored.
+// window is the tokens [start, end) of a text, which are run from an empty cache. Those from
+// index score on, counted from start, are scored.
 type window struct{ start, end, score int }
 
 func (w window) len() int    { return w.end - w.start }
 func (w window) scored() int { return w.len() - w.score }
 
-// cut returns the windows of a text of n tokens.
-func (o *Options) cut(n int) ([]window, error) {
+// windows returns the windows of a text of n tokens.
+func (o *ScoreOptions) windows(n int) ([]window, error) {
 	if n < 2 {
 		return nil, fmt.Errorf("gives %s; perplexity needs at least 2", count(n, "token"))
 	}
@@ -76,9 +77,9 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// check returns a usage error if the options make no sense for a model with room
-// for positions tokens.
-func (o *Options) check(positions int) error {
+// check returns an error of kind fault.Usage unless the options suit a model of this many
+// positions.
+func (o *ScoreOptions) check(positions int) error {
 	least := 2
 	if o.Protocol == LlamaCpp {
 		least = 3
@@ -89,7 +90,7 @@ func (o *Options) check(positions int) error {
 	case o.Ctx > positions:
 		return fault.Usagef("a context of %d is longer than the model's %d positions (max_position_embeddings)", o.Ctx, positions)
 	case o.Protocol == Stride && (o.Stride < 1 || o.Stride >= o.Ctx):
-		return fault.Usagef("a stride of %d does not lie between 1 and the context of %d less one", o.Stride, o.Ctx)
+		return fault.Usagef("a stride of %d is not between 1 and the context of %d less one", o.Stride, o.Ctx)
 	case o.Protocol != Stride && o.Stride != 0:
 		return fault.Usagef("a stride is for protocol stride only, not %s", o.Protocol)
 	}

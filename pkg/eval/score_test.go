@@ -28,7 +28,7 @@ const passage = "The old man walked down to the river in the morning and looked 
 
 func openTiny(t testing.TB, pool *compute.Pool) *infer.Model {
 	t.Helper()
-	m, err := infer.Open(tinyModel, pool)
+	m, err := infer.Open(bg, tinyModel, infer.OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,8 +61,8 @@ func newPool(t testing.TB, threads int) *compute.Pool {
 	return p
 }
 
-// logProbabilities computes what the model makes of each next token, in float64,
-// from the logits of one window.
+// logProbabilities computes the log-probabilities of each next token, in float64, from the
+// logits of one window.
 func logProbabilities(m *infer.Model, pool *compute.Pool, ids []int32) [][]float64 {
 	r := m.NewRunner(pool)
 	logits := make([]float32, len(ids)*m.Config.VocabSize)
@@ -84,7 +84,7 @@ func logProbabilities(m *infer.Model, pool *compute.Pool, ids []int32) [][]float
 
 // naive evaluates window by window as the protocols' definitions read, without
 // batches and with everything kept.
-func naive(model, reference *infer.Model, pool *compute.Pool, c *Corpus, o Options, bos int32) *Result {
+func naive(model, reference *infer.Model, pool *compute.Pool, c *Corpus, o ScoreOptions, bos int32) *Result {
 	type span struct{ start, end, first int } // tokens [first, end) are scored
 	var spans []span
 	n := len(c.IDs)
@@ -159,17 +159,18 @@ func naive(model, reference *infer.Model, pool *compute.Pool, c *Corpus, o Optio
 	return e
 }
 
-// Evaluate agrees with the definitions, computed in another way.
-func TestEvaluate(t *testing.T) {
+// Score agrees with the definitions of the protocols and figures, computed without batches.
+func TestScore(t *testing.T) {
 	pool := newPool(t, 2)
 	reference := openTiny(t, pool)
 	model := blurred(reference)
 	corpus := encodeTexts(t, model, strings.Repeat(passage, 3), passage)
-	for _, o := range []Options{
+	for _, o := range []ScoreOptions{
 		{Protocol: Chunk, Ctx: 32}, {Protocol: Chunk, Ctx: 1024}, {Protocol: Chunk, Ctx: 33}, {Protocol: LlamaCpp, Ctx: 32},
 		{Protocol: LlamaCpp, Ctx: 31}, {Protocol: Stride, Ctx: 32, Stride: 8}, {Protocol: Stride, Ctx: 48, Stride: 47},
 	} {
-		got, err := Run(bg, pool, model, reference, corpus, o)
+		o.Reference, o.Pool = reference, pool
+		got, err := Score(bg, model, corpus, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,13 +200,13 @@ func TestEvaluate(t *testing.T) {
 }
 
 // The bits of every figure are the same on any number of threads.
-func TestEvaluateThreads(t *testing.T) {
+func TestScoreThreads(t *testing.T) {
 	var first *Result
 	for _, threads := range []int{1, 2, 5} {
 		pool := newPool(t, threads)
 		reference := openTiny(t, pool)
 		corpus := encodeTexts(t, reference, passage)
-		e, err := Run(bg, pool, blurred(reference), reference, corpus, Options{Ctx: 40})
+		e, err := Score(bg, blurred(reference), corpus, ScoreOptions{Ctx: 40, Reference: reference, Pool: pool})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,8 +237,8 @@ func TestLlamaCppBOS(t *testing.T) {
 	if corpus.IDs[0] != 0 || corpus.Bytes[0] != 0 {
 		t.Fatalf("the text starts with token %d", corpus.IDs[0])
 	}
-	o := Options{Protocol: LlamaCpp, Ctx: 16}
-	got, err := Run(bg, pool, m, m, corpus, o)
+	o := ScoreOptions{Protocol: LlamaCpp, Ctx: 16, Reference: m, Pool: pool}
+	got, err := Score(bg, m, corpus, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,32 +248,42 @@ func TestLlamaCppBOS(t *testing.T) {
 	}
 }
 
-func TestEvaluateErrors(t *testing.T) {
+func TestScoreErrors(t *testing.T) {
 	pool := newPool(t, 1)
 	m := openTiny(t, pool)
 	text := encodeTexts(t, m, passage)
+	bare := *m
+	bare.Tokenizer = nil
+	if _, err := Score(bg, &bare, text, ScoreOptions{Pool: pool, Ctx: 8}); err != nil {
+		t.Errorf("protocol chunk without a tokenizer: %v", err)
+	}
 	broken := *m
 	broken.FinalNorm = slices.Clone(m.FinalNorm)
 	broken.FinalNorm[3] = float32(math.NaN())
 	for name, tc := range map[string]struct {
 		model  *infer.Model
 		corpus *Corpus
-		opts   Options
+		opts   ScoreOptions
 		kind   fault.Kind
 	}{
-		"one token":         {m, &Corpus{File: "x", IDs: text.IDs[:1], Bytes: text.Bytes[:1]}, Options{}, fault.Input},
-		"ctx of one":        {m, text, Options{Ctx: 1}, fault.Usage},
-		"ctx too long":      {m, text, Options{Ctx: m.Config.MaxPositions + 1}, fault.Usage},
-		"stride over ctx":   {m, text, Options{Protocol: Stride, Ctx: 8, Stride: 9}, fault.Usage},
-		"weights not a num": {&broken, text, Options{}, fault.Input},
+		"one token":         {m, &Corpus{File: "x", IDs: text.IDs[:1], Bytes: text.Bytes[:1]}, ScoreOptions{}, fault.Input},
+		"ctx of one":        {m, text, ScoreOptions{Ctx: 1}, fault.Usage},
+		"ctx too long":      {m, text, ScoreOptions{Ctx: m.Config.MaxPositions + 1}, fault.Usage},
+		"stride over ctx":   {m, text, ScoreOptions{Protocol: Stride, Ctx: 8, Stride: 9}, fault.Usage},
+		"id out of range":   {m, &Corpus{File: "x", IDs: []int32{1, 2048}, Bytes: []int32{1, 1}}, ScoreOptions{}, fault.Input},
+		"negative id":       {m, &Corpus{File: "x", IDs: []int32{-1, 1}, Bytes: []int32{1, 1}}, ScoreOptions{}, fault.Input},
+		"no bytes":          {m, &Corpus{File: "x", IDs: []int32{1, 1}}, ScoreOptions{}, fault.Input},
+		"no tokenizer":      {&bare, text, ScoreOptions{Protocol: LlamaCpp, Ctx: 8}, fault.Usage},
+		"weights not a num": {&broken, text, ScoreOptions{}, fault.Input},
 	} {
-		if _, err := Run(bg, pool, tc.model, nil, tc.corpus, tc.opts); fault.KindOf(err) != tc.kind {
+		tc.opts.Pool = pool
+		if _, err := Score(bg, tc.model, tc.corpus, tc.opts); fault.KindOf(err) != tc.kind {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	stopped, cancel := context.WithCancel(bg)
 	cancel()
-	if _, err := Run(stopped, pool, m, nil, text, Options{}); !errors.Is(err, context.Canceled) {
+	if _, err := Score(stopped, m, text, ScoreOptions{Pool: pool}); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v", err)
 	}
 }
@@ -320,27 +331,4 @@ func TestReadCorpus(t *testing.T) {
 	if _, err := ReadCorpus(dir, m.Tokenizer, 0); fault.KindOf(err) != fault.Input {
 		t.Errorf("a directory: %v", err)
 	}
-}
-
-// FuzzReadTexts holds the reader of .jsonl files to errors instead of panics, and
-// to one text for every line that is not blank.
-func FuzzReadTexts(f *testing.F) {
-	f.Add([]byte("{\"text\": \"a\"}\n\n{\"text\": \"b\", \"n\": [1]}"))
-	f.Add([]byte("{\"text\": null}"))
-	f.Add([]byte("\xff"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		texts, err := jsonTexts(data)
-		if err != nil {
-			return
-		}
-		lines := 0
-		for _, l := range strings.Split(string(data), "\n") {
-			if strings.TrimSpace(l) != "" {
-				lines++
-			}
-		}
-		if len(texts) != lines {
-			t.Fatalf("%d texts of %d lines", len(texts), lines)
-		}
-	})
 }

@@ -29,24 +29,24 @@ const (
 	DataKey = "afmq_training_files"
 )
 
-// maxAdapterConfig bounds adapter_config.json, in which each module may stand by name.
+// maxAdapterConfig is the size of the largest adapter_config.json that is read. It may list every
+// module by name.
 const maxAdapterConfig = 16 << 20
 
-// AdapterTensor returns the names of the two tensors that a module's adapter is stored
-// as.
+// TensorNames returns the names of the two tensors of a module's adapter.
 func TensorNames(module string) (a, b string) {
 	prefix := "base_model.model." + module
 	return prefix + ".lora_A.weight", prefix + ".lora_B.weight"
 }
 
-// ReadAdapter reads the LoRA adapter in dir, as PEFT or afmq writes it, for a model of
-// this config. Every tensor that adapter_config.json implies must be there in its exact
-// shape, F16, BF16 or F32 and finite, and no other. Errors are fault.Input.
+// Read reads the LoRA adapter in dir, as PEFT or afmq writes it, for a model of this config. It
+// must have every tensor that adapter_config.json implies, in its exact shape, as F16, BF16 or F32
+// and with finite values, and no other. Errors are of kind [fault.Input].
 func Read(dir string, cfg *model.Config) (*Adapter, error) {
 	if info, err := os.Stat(dir); err != nil {
 		return nil, fault.Reading(dir, err)
 	} else if !info.IsDir() {
-		return nil, fault.Inputf(dir, "not a directory; expected one with %s and %s", ConfigFile, WeightsFile)
+		return nil, fault.Inputf(dir, "is not a directory; expected one with %s and %s", ConfigFile, WeightsFile)
 	}
 	path := filepath.Join(dir, ConfigFile)
 	data, err := infile.ReadBounded(path, maxAdapterConfig)
@@ -93,7 +93,7 @@ func (a *Adapter) load(file *safetensors.File, cfg *model.Config) error {
 			return nil, dtype, fault.Inputf(path, "tensor %q is missing", name)
 		}
 		if !slices.Equal(t.Shape, []int{rows, cols}) {
-			return nil, dtype, fault.Inputf(path, "tensor %q has shape %v; %s and the model ask for [%d %d]", name, t.Shape, ConfigFile, rows, cols)
+			return nil, dtype, fault.Inputf(path, "tensor %q has shape %v; %s and the model require [%d %d]", name, t.Shape, ConfigFile, rows, cols)
 		}
 		if !slices.Contains(safetensors.FloatTypes(), t.DType) {
 			return nil, dtype, fault.Inputf(path, "tensor %q is %s; expected %s", name, t.DType, safetensors.DTypeNames(safetensors.FloatTypes()))
@@ -122,23 +122,23 @@ func (a *Adapter) load(file *safetensors.File, cfg *model.Config) error {
 				return err
 			}
 			if other != w.DType {
-				w.DType = safetensors.F32 // the only type that holds the values of both
+				w.DType = safetensors.F32 // the only type that represents the values of both
 			}
 			a.Modules[module] = w
 		}
 		for _, name := range file.Names() {
 			if !used[name] {
-				return fault.Inputf(path, "tensor %q belongs to no module that %s names", name, ConfigFile)
+				return fault.Inputf(path, "tensor %q is not of a module that %s names", name, ConfigFile)
 			}
 		}
 		return nil
 	})
 }
 
-// WriteAdapter writes the two files of the adapter a into the existing directory a.Dir:
-// the weights rounded to dtype, F16 or F32, and bound to the artifact whose content hash
-// is a.Base. A value that F16 cannot hold is an error that names it. adapter_config.json
-// is written last, by writeFile: an adapter that has it is complete.
+// Write writes the two files of the adapter a to the existing directory a.Dir: the weights rounded
+// to dtype, F16 or F32, with the content hash a.Base of the artifact that it belongs to. A value
+// outside the range of F16 is an error that names it. adapter_config.json is written last, by
+// writeFile, so that an adapter that has it is complete.
 func Write(a *Adapter, cfg *model.Config, dtype safetensors.DType, writeFile func(path string, data []byte) error) error {
 	c := &a.Config
 	var infos []safetensors.Info
@@ -182,7 +182,7 @@ func Write(a *Adapter, cfg *model.Config, dtype safetensors.DType, writeFile fun
 	return writeFile(filepath.Join(a.Dir, ConfigFile), c.Encode(cfg))
 }
 
-// encodeFloats returns the bytes of values in a type, rounded to it.
+// encodeFloats returns the bytes of values, rounded to a type.
 func encodeFloats(v []float32, dtype safetensors.DType) ([]byte, error) {
 	if dtype == safetensors.F32 {
 		return binary.Append(nil, binary.LittleEndian, v)
@@ -191,7 +191,7 @@ func encodeFloats(v []float32, dtype safetensors.DType) ([]byte, error) {
 	kernel.F32ToF16(half, v)
 	for i, h := range half {
 		if h&0x7c00 == 0x7c00 {
-			return nil, fmt.Errorf("%v at index %d does not fit F16", v[i], i)
+			return nil, fmt.Errorf("%v at index %d is outside the range of F16", v[i], i)
 		}
 	}
 	return binary.Append(nil, binary.LittleEndian, half)

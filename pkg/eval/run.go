@@ -1,0 +1,154 @@
+package eval
+
+import (
+	"context"
+
+	"afmq/pkg/adapter"
+	"afmq/pkg/compute"
+	"afmq/pkg/fault"
+	"afmq/pkg/infer"
+	"afmq/pkg/model"
+	"afmq/pkg/progress"
+)
+
+// Options are the options of [Run]. Model and Data are required.
+type Options struct {
+	Model     string    // directory of the checkpoint or artifact
+	Data      string    // file of text; see [ReadTexts]
+	Reference string    // directory of the model to compare with; empty for none
+	Adapters  []Adapter // evaluated on Model, one by one
+
+	AllowUnbound bool // take an adapter that does not name the artifact that it was trained on
+	AllowOverlap bool // score a file that the artifact was calibrated on, or an adapter trained on
+	SkipVerify   bool // do not hash the tensors of artifacts; see [infer.OpenOptions]
+
+	Protocol            Protocol            // empty for Chunk
+	Ctx                 int                 // tokens in a window; 0 for min(512, max_position_embeddings)
+	Stride              int                 // tokens between the starts of windows, for protocol stride; 0 for ctx/2
+	Arithmetic          compute.Arithmetic  // of the products of Model, in place of that of Pool
+	ReferenceArithmetic *compute.Arithmetic // of the products of Reference; nil for Arithmetic
+
+	Pool     *compute.Pool     // nil for Threads workers of its own
+	Threads  int               // where Pool is nil; 0 for all cores
+	Progress progress.Reporter // nil for none
+}
+
+// Adapter is a LoRA adapter to evaluate.
+type Adapter struct {
+	Name string // in results and errors; unique
+	Dir  string
+}
+
+// Evaluation is the result of [Run].
+type Evaluation struct {
+	*Result                  // of the model without adapter
+	Adapters []AdapterResult // of the model with each adapter, in the order given
+	Overlap  *Overlap        // with the text that the artifact was calibrated on; nil if it records none
+	Warnings []string        // one line each, for people
+	// Repetition is the share of the text that repeats itself; see [Corpus.Repetition].
+	Repetition float64
+}
+
+// AdapterResult is the result of the model with one adapter.
+type AdapterResult struct {
+	Adapter
+	*Result
+}
+
+// Run scores a text file with a model, with the model under each adapter, and compares both
+// with the reference if there is one; see [ScoreAll]. Artifacts are verified as they are
+// loaded. Errors of kind [fault.Input] are about a file: one that cannot be read or is not
+// intact, a reference with another tokenizer, an adapter of another artifact, a text that the
+// artifact was calibrated on. Errors of kind [fault.Usage] are about the options.
+func Run(ctx context.Context, opts Options) (*Evaluation, error) {
+	pool, done := compute.Workers(opts.Pool, opts.Threads)
+	defer done()
+	opts.Pool = pool
+	in, err := Open(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	models := []*infer.Model{in.Model}
+	for _, v := range in.Variants {
+		models = append(models, v.Model)
+	}
+	refArithmetic := opts.ReferenceArithmetic
+	if refArithmetic == nil {
+		refArithmetic = &opts.Arithmetic
+	}
+	results, err := ScoreAll(ctx, models, in.Corpus, ScoreOptions{
+		Protocol: opts.Protocol, Ctx: opts.Ctx, Stride: opts.Stride,
+		Reference: in.Reference, ReferenceArithmetic: refArithmetic,
+		Pool: pool.With(opts.Arithmetic), Progress: opts.Progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	e := &Evaluation{Result: results[0], Overlap: in.Overlap, Warnings: in.Warnings, Repetition: in.Corpus.Repetition()}
+	for i, v := range in.Variants {
+		e.Adapters = append(e.Adapters, AdapterResult{v.Adapter, results[i+1]})
+	}
+	return e, nil
+}
+
+// Inputs are the files of an evaluation, read and checked.
+type Inputs struct {
+	Model     *infer.Model
+	Variants  []Variant    // Model with each adapter
+	Reference *infer.Model // nil for none
+	Corpus    *Corpus
+	Overlap   *Overlap // with the text that the artifact was calibrated on; nil if it records none
+	Warnings  []string // one line each, for people
+}
+
+// Variant is a model with an adapter.
+type Variant struct {
+	Adapter
+	Model   *infer.Model
+	Weights *adapter.Adapter
+}
+
+// Open reads the files that an evaluation needs and makes the checks of [Run], without
+// scoring. It uses none of the options about scoring.
+func Open(ctx context.Context, opts Options) (*Inputs, error) {
+	open := infer.OpenOptions{Verify: !opts.SkipVerify, Pool: opts.Pool, Threads: opts.Threads}
+	in := &Inputs{}
+	var err error
+	if in.Model, err = infer.Open(ctx, opts.Model, open); err != nil {
+		return nil, err
+	}
+	if in.Variants, err = OpenAdapters(in.Model, opts.Adapters, opts.AllowUnbound); err != nil {
+		return nil, err
+	}
+	if opts.Reference != "" {
+		if err := model.SameTokenizer(opts.Model, opts.Reference); err != nil {
+			return nil, err
+		}
+		if in.Reference, err = infer.Open(ctx, opts.Reference, open); err != nil {
+			return nil, err
+		}
+	}
+	if in.Corpus, err = ReadCorpus(opts.Data, in.Model.Tokenizer, in.Model.Config.Separator()); err != nil {
+		return nil, err
+	}
+	return in, in.checkOverlap(opts.AllowOverlap)
+}
+
+// OpenAdapters opens adapters for a model, whose weights they share. Two of one name are an
+// error of kind [fault.Usage]; the others are those of [infer.Model.OpenAdapter].
+func OpenAdapters(m *infer.Model, adapters []Adapter, allowUnbound bool) ([]Variant, error) {
+	var out []Variant
+	named := map[string]bool{}
+	for _, a := range adapters {
+		if named[a.Name] {
+			return nil, fault.Usagef("two adapters are called %q", a.Name).WithHint("give each its own: --adapter NAME=DIR")
+		}
+		named[a.Name] = true
+		weights, err := m.OpenAdapter(a.Dir, allowUnbound)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Variant{a, m.WithAdapter(weights), weights})
+	}
+	return out, nil
+}

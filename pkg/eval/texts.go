@@ -1,0 +1,69 @@
+package eval
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"afmq/internal/infile"
+	"afmq/pkg/fault"
+)
+
+// maxTextBytes is the size of the largest data file that is read: it is held in memory.
+const maxTextBytes = 8 << 30
+
+// ReadTexts reads the texts of a data file, and returns with them the SHA-256 of the file in
+// lower-case hex.
+//
+// A file whose name ends in ".jsonl" has one JSON object per line; its text is the value of
+// the key "text". Blank lines and other keys are ignored. A line is refused if the key
+// "text" is missing, occurs twice or is spelled in another case, if its value is not a
+// string, and if the string escapes half of a surrogate pair (\ud800). Any other file is one
+// text.
+//
+// The file must be UTF-8 and hold more than white space. Errors are of kind [fault.Input]
+// and name the file and the line.
+func ReadTexts(file string) (texts []string, sha256Hex string, err error) {
+	data, err := infile.Read(file, maxTextBytes)
+	if err != nil {
+		return nil, "", err
+	}
+	if texts, err = parseTexts(file, data); err != nil {
+		return nil, "", err
+	}
+	digest := sha256.Sum256(data)
+	return texts, hex.EncodeToString(digest[:]), nil
+}
+
+func parseTexts(file string, data []byte) ([]string, error) {
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, fault.Inputf(file, "holds no text")
+	}
+	if err := checkUTF8(data); err != nil {
+		return nil, fault.Inputf(file, "%v", err)
+	}
+	if !strings.EqualFold(filepath.Ext(file), ".jsonl") {
+		return []string{string(data)}, nil
+	}
+	texts, err := jsonlTexts(data)
+	if err != nil {
+		return nil, fault.Inputf(file, "%v", err)
+	}
+	return texts, nil
+}
+
+// checkUTF8 refuses binary files: a perplexity of one would look like any other.
+func checkUTF8(data []byte) error {
+	for i := 0; i < len(data); {
+		r, n := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && n <= 1 {
+			return fmt.Errorf("is not UTF-8 text: invalid byte 0x%02x at offset %d", data[i], i)
+		}
+		i += n
+	}
+	return nil
+}

@@ -1,0 +1,335 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"afmq/internal/disk"
+	"afmq/internal/infile"
+	"afmq/pkg/adapter"
+	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
+	"afmq/pkg/progress"
+)
+
+// Options are the options of [Run]. Artifact, Baseline and Data are required.
+type Options struct {
+	Artifact  string        // directory of the artifact, or of a checkpoint
+	Baseline  string        // file with the recorded figures; see [Baseline]
+	Data      string        // file of text; see [eval.ReadTexts]
+	Reference string        // directory of the 16-bit checkpoint to measure the divergence from; empty for none
+	Adapter   *eval.Adapter // judge the model with this adapter; nil for none
+	Limits    Limits
+
+	// Update records the baseline if the limits are kept and the model is no worse than the
+	// baseline that is there, if any. AcceptWorse replaces that one in any case.
+	Update, AcceptWorse bool
+
+	AllowUnbound bool // take an adapter that does not name the artifact that it was trained on
+	AllowOverlap bool // score a file that the artifact was calibrated on, or the adapter trained on
+
+	// Where these are zero, they are those of the baseline; without one, the defaults of
+	// [eval.ScoreOptions].
+	Protocol eval.Protocol
+	Ctx      int
+	Stride   int
+
+	Arithmetic  compute.Arithmetic // of the matrix products, in place of that of Pool
+	ToolVersion string             // recorded in the baseline; empty for "unknown"
+
+	Pool     *compute.Pool     // nil for Threads workers of its own
+	Threads  int               // where Pool is nil; 0 for all cores
+	Progress progress.Reporter // nil for none
+}
+
+// Result is the result of [Run].
+type Result struct {
+	Updated bool `json:"updated"` // the baseline was written
+	// Accepted: AcceptWorse replaced a baseline that the model was not shown to be no worse
+	// than.
+	Accepted bool `json:"accepted"`
+	*Verdict
+	Setting Setting `json:"setting"`
+	Model   Subject `json:"model"`
+	Tokens  int     `json:"tokens"`  // scored
+	Windows int     `json:"windows"` // of the text
+
+	NatsPerToken float64  `json:"nats_per_token"`
+	KLMean       *float64 `json:"kl_mean"` // nats per token; nil without a reference
+	// Those of the baseline that it was compared with; nil without one.
+	BaselineNats *float64 `json:"baseline_nats_per_token"`
+	BaselineKL   *float64 `json:"baseline_kl_mean"`
+
+	Overlap         *eval.Overlap `json:"calibration_overlap"` // nil if no calibration text is recorded
+	Seconds         float64       `json:"seconds"`             // of the evaluation
+	TokensPerSecond float64       `json:"tokens_per_second"`
+
+	// Decision is the outcome that the caller acts on: that of all checks, or with
+	// AcceptWorse that of the checks that do not compare with a baseline.
+	Decision Outcome `json:"-"`
+	// Kept: Decision kept the baseline that was there from being replaced, although the
+	// limits are kept.
+	Kept     bool     `json:"-"`
+	Warnings []string `json:"-"` // one line each, for people
+
+	deciding []Check // that Decision follows from
+}
+
+// Failures returns the messages of the checks that decided against the model, those of
+// [Worse] first.
+func (r *Result) Failures() []string {
+	return (&Verdict{Checks: r.deciding}).Failures()
+}
+
+// Run verifies an artifact, scores the text with it, and judges it against the limits and the
+// recorded baseline; see [Judge]. With Update it records a new one. Errors of kind
+// [fault.Input] are about a file: one that is not intact, a baseline of another setting, a text
+// with too few windows or one that repeats itself; [fault.Usage] are about the options;
+// [fault.Output] says that the baseline cannot be written. That the model is worse, or that the
+// text cannot tell, is no error: see [Result.Decision].
+func Run(ctx context.Context, opts Options) (*Result, error) {
+	pool, done := compute.Workers(opts.Pool, opts.Threads)
+	defer done()
+	opts.Pool = pool
+	if opts.ToolVersion == "" {
+		opts.ToolVersion = "unknown"
+	}
+	if opts.AcceptWorse && !opts.Update {
+		return nil, fault.Usagef("to accept a worse model needs an update of the baseline")
+	}
+	if opts.Update {
+		if err := disk.CheckReplaceable(opts.Baseline); err != nil {
+			return nil, err
+		}
+	}
+	r := &run{opts: opts, out: &Result{}}
+	now, err := r.judge(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.out.deciding = r.out.Checks
+	if opts.AcceptWorse {
+		r.out.deciding = limitChecks(r.out.Checks)
+	}
+	r.out.Decision = Combine(r.out.deciding)
+	r.out.Kept = opts.Update && r.out.Decision != NoWorse && Combine(limitChecks(r.out.Checks)) == NoWorse
+	if opts.Update && r.out.Decision == NoWorse {
+		if err := now.Write(opts.Baseline); err != nil {
+			return nil, err
+		}
+		r.out.Updated = true
+		r.out.Accepted = r.uncompared || !r.out.Passed
+	}
+	return r.out, nil
+}
+
+// limitChecks returns the checks that do not compare with a baseline.
+func limitChecks(checks []Check) []Check {
+	var out []Check
+	for _, c := range checks {
+		if c.Name != NatsRise && c.Name != KLRise {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// run is one call of Run.
+type run struct {
+	opts       Options
+	out        *Result
+	uncompared bool // there is a baseline, but it cannot be compared with
+}
+
+// previous reads the baseline to compare with. With Update there may be none, and with
+// AcceptWorse an unreadable one counts as none.
+func (r *run) previous() (*Baseline, error) {
+	if r.opts.Update {
+		if _, err := os.Lstat(r.opts.Baseline); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+	}
+	base, err := ReadBaseline(r.opts.Baseline)
+	if err == nil || !r.opts.Update {
+		return base, err
+	}
+	return nil, r.incomparable(err)
+}
+
+// incomparable returns err, the reason why a baseline cannot be compared with, or nil if
+// AcceptWorse replaces it without a comparison.
+func (r *run) incomparable(err error) error {
+	if r.opts.AcceptWorse {
+		r.uncompared = true
+		return nil
+	}
+	var f *fault.Error
+	if errors.As(err, &f) && f.Kind == fault.Input {
+		return f.WithHint("--update --accept-worse replaces it without a comparison")
+	}
+	return err
+}
+
+// judge measures the model, judges it, and returns the baseline that it makes.
+func (r *run) judge(ctx context.Context) (*Baseline, error) {
+	o, out := &r.opts, r.out
+	base, err := r.previous()
+	if err != nil {
+		return nil, err
+	}
+	setting, err := r.setting(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	if base != nil {
+		if d := base.Differs(&setting); d != "" {
+			if err := r.incomparable(fault.Inputf(o.Baseline, "%s", d)); err != nil {
+				return nil, err
+			}
+			base = nil
+		}
+	}
+	subject, err := r.subject(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if o.Limits.BPW != nil && subject.BPW == nil {
+		return nil, fault.Inputf(o.Artifact, "is a plain checkpoint; --max-bpw applies to artifacts only")
+	}
+	e, err := r.evaluate(ctx, setting, &subject)
+	if err != nil {
+		return nil, err
+	}
+	setting.Ctx, setting.Stride = e.Ctx, e.Stride
+	if base != nil {
+		out.BaselineNats, out.BaselineKL = &base.NatsPerToken, base.KLMean
+	}
+	now, err := NewBaseline(o.Data, o.ToolVersion, setting, subject, e)
+	if err != nil {
+		return nil, err
+	}
+	if out.Verdict, err = Judge(o.Baseline, base, now, o.Limits); err != nil {
+		return nil, err
+	}
+	out.Setting, out.Model, out.Tokens, out.Windows = setting, subject, e.Tokens, len(e.Windows)
+	out.NatsPerToken, out.KLMean = now.NatsPerToken, now.KLMean
+	out.Seconds, out.TokensPerSecond = e.Seconds, e.TokensPerSecond
+	return now, nil
+}
+
+// setting returns what the figures will depend on. What the options leave open is that of the
+// baseline, if there is one.
+func (r *run) setting(ctx context.Context, base *Baseline) (s Setting, err error) {
+	o := &r.opts
+	if o.Ctx < 0 || o.Stride < 0 {
+		return s, fault.Usagef("a context of %d and a stride of %d are not numbers of tokens", o.Ctx, o.Stride)
+	}
+	if s.Data, err = infile.Hash(o.Data); err != nil {
+		return s, err
+	}
+	if s.Tokenizer, err = infile.Hash(filepath.Join(o.Artifact, artifact.TokenizerFile)); err != nil {
+		return s, err
+	}
+	if o.Reference != "" {
+		digest, err := artifact.DigestCheckpoint(ctx, o.Pool, o.Reference)
+		if err != nil {
+			return s, err
+		}
+		s.Reference = &digest
+	}
+	s.Protocol, s.Compute, s.Ctx, s.Stride = o.Protocol, o.Arithmetic.String(), o.Ctx, o.Stride
+	if base != nil {
+		if s.Protocol == "" {
+			s.Protocol = base.Protocol
+		}
+		if s.Ctx == 0 {
+			s.Ctx = base.Ctx
+		}
+		if s.Stride == 0 && s.Protocol == base.Protocol {
+			s.Stride = base.Stride
+		}
+	}
+	if s.Protocol == "" {
+		s.Protocol = eval.Chunk
+	}
+	s.Protocol, err = eval.ParseProtocol(string(s.Protocol))
+	return s, err
+}
+
+// subject verifies an artifact, or identifies a checkpoint.
+func (r *run) subject(ctx context.Context) (Subject, error) {
+	o := &r.opts
+	if artifact.IsArtifact(o.Artifact) {
+		v, err := artifact.Verify(ctx, o.Artifact, artifact.VerifyOptions{Pool: o.Pool, Progress: o.Progress})
+		if err != nil {
+			return Subject{}, err
+		}
+		return Subject{Kind: "artifact", Digest: v.ContentHash, Bytes: v.Ledger.Total, BPW: &v.BPW.Projections}, nil
+	}
+	d, err := artifact.Describe(o.Artifact)
+	if err != nil {
+		return Subject{}, err
+	}
+	digest, err := artifact.DigestCheckpoint(ctx, o.Pool, o.Artifact)
+	return Subject{Kind: d.Kind, Digest: digest, Bytes: d.WeightBytes}, err
+}
+
+// evaluate scores the text, with the adapter if there is one. It opens the artifact again,
+// and so hashes what it loads again: the model that runs is the one that was verified.
+func (r *run) evaluate(ctx context.Context, s Setting, subject *Subject) (*eval.Result, error) {
+	o := &r.opts
+	var adapters []eval.Adapter
+	if o.Adapter != nil {
+		adapters = []eval.Adapter{*o.Adapter}
+	}
+	in, err := eval.Open(ctx, eval.Options{
+		Model: o.Artifact, Reference: o.Reference, Data: o.Data, Adapters: adapters,
+		AllowUnbound: o.AllowUnbound, AllowOverlap: o.AllowOverlap, Pool: o.Pool,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if in.Corpus.SHA256 != s.Data {
+		return nil, infile.Changed(o.Data)
+	}
+	if m := in.Model.Manifest; m != nil && m.ContentHash != subject.Digest {
+		return nil, infile.Changed(o.Artifact)
+	}
+	if err := CheckRepetition(o.Data, in.Corpus.Repetition()); err != nil {
+		return nil, err
+	}
+	r.out.Overlap, r.out.Warnings = in.Overlap, in.Warnings
+	model := in.Model
+	for _, v := range in.Variants { // one at most
+		digest, err := infile.Hash(filepath.Join(v.Dir, adapter.WeightsFile))
+		if err != nil {
+			return nil, err
+		}
+		model, subject.Adapter = v.Model, &digest
+	}
+	return eval.Score(ctx, model, in.Corpus, eval.ScoreOptions{
+		Protocol: s.Protocol, Ctx: s.Ctx, Stride: s.Stride, Reference: in.Reference,
+		Pool: o.Pool.With(o.Arithmetic), Progress: o.Progress,
+	})
+}
+
+// maxRepetition is the share of a text that may repeat earlier text of it. Novels have none,
+// encyclopedia text a few tenths of a per cent, collections of web text one or two per cent.
+const maxRepetition = 0.1
+
+// CheckRepetition returns an error of kind [fault.Input], about the file of a text, if the share
+// of it that repeats itself ([eval.Corpus.Repetition]) is too large for a test. The windows of
+// copies are no new evidence, but they would count as such and make the intervals too narrow,
+// whatever their standard error allows for.
+func CheckRepetition(file string, share float64) error {
+	if share > maxRepetition {
+		return fault.Inputf(file, "repeats itself: %.0f %% of its passages occur earlier in it, so that its windows are not independent evidence", 100*share).
+			WithHint("remove the copies of documents; at most %.0f %% may repeat", 100*maxRepetition)
+	}
+	return nil
+}

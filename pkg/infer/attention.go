@@ -1,0 +1,153 @@
+package infer
+
+import (
+	"math"
+
+	"afmq/internal/kernel"
+	"afmq/pkg/model"
+)
+
+// attendAll computes the attention of a layer for the n projected tokens of the batch into
+// r.attn. Where a cache holds fewer positions than a sequence has, it works in parts.
+func (r *Runner) attendAll(batch []Segment, layer, n int) {
+	longest, step := 0, math.MaxInt
+	for _, seg := range batch {
+		longest, step = max(longest, len(seg.Tokens)), min(step, seg.Cache.part(layer))
+	}
+	for from := 0; from < longest; from += step {
+		part := tokenRange{from, from + min(step, longest-from)}
+		for _, seg := range batch {
+			if tokens := min(part.to, len(seg.Tokens)) - from; tokens > 0 {
+				seg.Cache.admit(layer, seg.Cache.Len+from, tokens)
+			}
+		}
+		r.rotateAndStore(batch, layer, n, part)
+		r.attention(batch, layer, part)
+	}
+}
+
+// rotateAndStore norms the queries and keys of a part of the batch where the family does,
+// rotates them to their positions, and appends keys and values to the caches.
+func (r *Runner) rotateAndStore(batch []Segment, layer, n int, part tokenRange) {
+	r.each(n, rowLoop{f: (*Runner).rotateRow, batch: batch, layer: layer, part: part})
+}
+
+func (r *Runner) rotateRow(i int) {
+	c, layer, part := r.model.Config, r.loop.layer, r.loop.part
+	cache, pos := r.loop.batch[r.segmentOf[i]].Cache, r.posOf[i]
+	if t := pos - cache.Len; t < part.from || t >= part.to {
+		return
+	}
+	b := &r.model.Blocks[layer]
+	hd := c.HeadDim
+	q := r.q[i*c.Heads*hd : (i+1)*c.Heads*hd]
+	for h := range c.Heads {
+		r.normAndRotate(q[h*hd:(h+1)*hd], b.QNorm, i)
+	}
+	for kv := range c.KVHeads {
+		at := (i*c.KVHeads + kv) * hd
+		r.normAndRotate(r.k[at:at+hd], b.KNorm, i)
+		keys, values := cache.head(layer, kv, pos)
+		copy(keys, r.k[at:at+hd])
+		copy(values, r.v[at:at+hd])
+	}
+}
+
+// normAndRotate applies the QK-norm, if the model has one, and the rotary embedding to a head of
+// token i.
+func (r *Runner) normAndRotate(x, norm []float32, i int) {
+	if norm != nil {
+		kernel.RMSNorm(x, x, norm, float32(r.model.Config.RMSNormEps))
+	}
+	kernel.Rope(x, r.cos[i], r.sin[i])
+}
+
+// attentionTask is the attention of some tokens of a segment over one KV head
+// and all the query heads that share it.
+type attentionTask struct {
+	cache         *Cache
+	layer, kv     int
+	first         int // index of the segment's first token in the batch
+	start, length int // the tokens [start, start+length) of the segment
+}
+
+type attentionScratch struct {
+	mul            kernel.Scratch
+	q, scores, out []float32
+}
+
+// maxScores bounds the float32 scores of one task: about 1 MB, so that they stay in the
+// second-level cache together with the keys.
+const maxScores = 1 << 18
+
+// maxQueries bounds the tokens of one task: each is multiplied with every key that the last one
+// sees, of which the earlier ones discard some.
+const maxQueries = 64
+
+// queryBlock returns how many tokens of a sequence of n one task of attention has.
+func queryBlock(c *model.Config, window, n int) int {
+	keys := n
+	if window > 0 {
+		keys = min(n, maxEarlier(window)+maxQueries)
+	}
+	return min(max(maxScores/(keys*c.Heads/c.KVHeads), 1), maxQueries)
+}
+
+// attention computes causal grouped-query attention (Ainslie et al. 2023,
+// arXiv:2305.13245), with the layer's sliding window if it has one (Beltagy et al. 2020,
+// arXiv:2004.05150), for every token of a part of the batch into r.attn.
+func (r *Runner) attention(batch []Segment, layer int, part tokenRange) {
+	c := r.model.Config
+	r.tasks = r.tasks[:0]
+	first := 0
+	for _, seg := range batch {
+		n := len(seg.Tokens)
+		end := min(n, part.to)
+		for start := part.from; start < end; {
+			length := min(queryBlock(c, c.Window(layer), seg.Cache.Len+n), end-start)
+			for kv := range c.KVHeads {
+				r.tasks = append(r.tasks, attentionTask{seg.Cache, layer, kv, first, start, length})
+			}
+			start += length
+		}
+		first += n
+	}
+	r.pool.Run(len(r.tasks), r.taskLoop)
+}
+
+// attentionWeights replaces a token's scores by the weights of the values. The token sees the
+// keys [from, to); the other weights are 0.
+func attentionWeights(scores []float32, from, to int, scale float32) {
+	kernel.Softmax(scores[from:to], scale)
+	clear(scores[:from])
+	clear(scores[to:])
+}
+
+// attend runs one task.
+func (r *Runner) attend(w *attentionScratch, t attentionTask) {
+	c, cache := r.model.Config, t.cache
+	hd, group := c.HeadDim, c.Heads/c.KVHeads
+	base := cache.Len + t.start // position of the task's first token
+	window := c.Window(t.layer)
+	first := firstKey(window, base)
+	keys, values := cache.head(t.layer, t.kv, first)
+	visible := base + t.length - first // keys up to the last token's
+	rows := t.length * group           // one per token and query head, token by token
+	scale := float32(1 / math.Sqrt(float64(hd)))
+	width := group * hd
+
+	w.q, w.scores, w.out = grow(w.q, rows*hd), grow(w.scores, rows*visible), grow(w.out, rows*hd)
+	at := func(i int) int { return (t.first+t.start+i)*c.Heads*hd + t.kv*width }
+	for i := range t.length {
+		copy(w.q[i*width:(i+1)*width], r.q[at(i):at(i)+width])
+	}
+	w.mul.MulNT(rows, visible, hd, w.q, hd, keys, hd, w.scores, visible)
+	for row := range rows {
+		from, to := visibleKeys(window, base+row/group)
+		attentionWeights(w.scores[row*visible:(row+1)*visible], from-first, to-first, scale)
+	}
+	w.mul.MulNN(rows, hd, visible, w.scores, visible, values, hd, w.out, hd)
+	for i := range t.length {
+		copy(r.attn[at(i):at(i)+width], w.out[i*width:(i+1)*width])
+	}
+}

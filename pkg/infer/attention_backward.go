@@ -1,0 +1,105 @@
+package infer
+
+import (
+	"math"
+
+	"afmq/internal/kernel"
+)
+
+// attentionBack propagates grad from the hidden states after attention to the layer's input.
+func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n int, grad []float32, visit Visitor) {
+	c, bw := r.model.Config, r.back
+	hd := c.HeadDim
+	r.projectBack(bw.attn, false, lowO, l, Projected{layer, "o_proj", &b.O, n, l.attn, l.o, grad, nil, nil}, visit)
+
+	first := make([]int, len(batch))
+	for s := 1; s < len(batch); s++ {
+		first[s] = first[s-1] + len(batch[s-1].Tokens)
+	}
+	r.pool.Run(len(batch)*c.KVHeads, func(worker, i int) {
+		s := i / c.KVHeads
+		r.headBack(&bw.workers[worker], l, c.Window(layer), first[s], len(batch[s].Tokens), i%c.KVHeads)
+	})
+	r.rows(n, func(i int) {
+		for h := range c.Heads {
+			at := (i*c.Heads + h) * hd
+			r.headNormBack(bw.q[at:at+hd], l.q, at, b.QNorm, i)
+		}
+		for h := range c.KVHeads {
+			at := (i*c.KVHeads + h) * hd
+			r.headNormBack(bw.k[at:at+hd], l.k, at, b.KNorm, i)
+		}
+	})
+	r.projectBack(bw.normed, false, lowQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit)
+	r.projectBack(bw.normed, true, lowK, l, Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k, nil, nil}, visit)
+	r.projectBack(bw.normed, true, lowV, l, Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v, nil, nil}, visit)
+	r.normBack(grad[:n*c.HiddenSize], bw.normed, l.in, b.InputNorm, float32(c.RMSNormEps), n)
+}
+
+// headNormBack propagates the gradient of a head of token i through the rotary embedding and, if
+// there are weights norm, the QK-norm, whose input is projected[at:at+head_dim].
+func (r *Runner) headNormBack(grad, projected []float32, at int, norm []float32, i int) {
+	kernel.RopeBack(grad, r.cos[i], r.sin[i])
+	if norm == nil {
+		return
+	}
+	var buffer [256]float32
+	rotated := append(buffer[:0], grad...)
+	clear(grad)
+	kernel.RMSNormBack(grad, rotated, projected[at:at+len(grad)], norm, float32(r.model.Config.RMSNormEps))
+}
+
+type attentionBackScratch struct {
+	mul                   kernel.Scratch
+	q, out, scores, grads []float32
+	dq, dk, dv            []float32
+}
+
+// headBack computes the gradients of q, k and v for one KV head and the query heads that share
+// it, in the sequence of n tokens whose first is row first. window is the layer's sliding window,
+// 0 for none. Scores are recomputed for a block of tokens at a time, so that memory grows
+// linearly with the length.
+func (r *Runner) headBack(w *attentionBackScratch, l *layerTape, window, first, n, kv int) {
+	c, bw := r.model.Config, r.back
+	hd, group := c.HeadDim, c.Heads/c.KVHeads
+	width, kvWidth := group*hd, c.KVHeads*hd
+	scale := float32(1 / math.Sqrt(float64(hd)))
+	w.dk, w.dv = grow(w.dk, n*hd), grow(w.dv, n*hd)
+	clear(w.dk)
+	clear(w.dv)
+	block := queryBlock(c, window, n)
+	for start := 0; start < n; start += block {
+		length := min(block, n-start)
+		low := firstKey(window, start)
+		keys, values := l.kRotated[(first+low)*kvWidth+kv*hd:], l.v[(first+low)*kvWidth+kv*hd:]
+		rows, visible := length*group, start+length-low
+		at := func(i int) int { return (first+start+i)*c.Heads*hd + kv*width }
+		w.q, w.out, w.dq = grow(w.q, rows*hd), grow(w.out, rows*hd), grow(w.dq, rows*hd)
+		w.scores, w.grads = grow(w.scores, rows*visible), grow(w.grads, rows*visible)
+		for i := range length {
+			copy(w.q[i*width:(i+1)*width], l.qRotated[at(i):at(i)+width])
+			copy(w.out[i*width:(i+1)*width], bw.attn[at(i):at(i)+width])
+		}
+		w.mul.MulNT(rows, visible, hd, w.q, hd, keys, kvWidth, w.scores, visible)
+		w.mul.MulNT(rows, visible, hd, w.out, hd, values, kvWidth, w.grads, visible)
+		for row := range rows {
+			from, to := visibleKeys(window, start+row/group)
+			from, to = from-low, to-low
+			p, g := w.scores[row*visible:(row+1)*visible], w.grads[row*visible:(row+1)*visible]
+			attentionWeights(p, from, to, scale)
+			kernel.SoftmaxBack(g[from:to], p[from:to], scale)
+			clear(g[:from])
+			clear(g[to:])
+		}
+		w.mul.MulNN(rows, hd, visible, w.grads, visible, keys, kvWidth, w.dq, hd)
+		w.mul.MulTNAdd(visible, hd, rows, w.grads, visible, w.q, hd, w.dk[low*hd:], hd)
+		w.mul.MulTNAdd(visible, hd, rows, w.scores, visible, w.out, hd, w.dv[low*hd:], hd)
+		for i := range length {
+			copy(bw.q[at(i):at(i)+width], w.dq[i*width:(i+1)*width])
+		}
+	}
+	for i := range n {
+		copy(bw.k[(first+i)*kvWidth+kv*hd:][:hd], w.dk[i*hd:])
+		copy(bw.v[(first+i)*kvWidth+kv*hd:][:hd], w.dv[i*hd:])
+	}
+}

@@ -1,0 +1,158 @@
+package infer
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
+	"afmq/pkg/safetensors"
+)
+
+// OpenOptions are the options of [Open] and [OpenWeights]. The zero value works.
+type OpenOptions struct {
+	// Verify checks an artifact against its manifest: it hashes the data of each tensor, from
+	// the mapping that is packed, and config.json, generation_config.json and tokenizer.json.
+	// The manifest's content hash is then that of the weights in memory. Without it, the
+	// manifest is read but only the form of the tensors is checked. A checkpoint has no
+	// manifest to check against.
+	Verify  bool
+	Pool    *compute.Pool // loads the tensors; nil for Threads workers of its own
+	Threads int           // where Pool is nil; 0 for all cores
+}
+
+// Open reads the checkpoint or artifact in dir into memory. It must store every tensor that
+// config.json implies, in its exact shape and with finite values, and no other; and the
+// embedding must have a row for every id of the tokenizer. Errors are of kind [fault.Input]
+// and name the file and the tensor.
+func Open(ctx context.Context, dir string, opts OpenOptions) (*Model, error) {
+	m, err := OpenWeights(ctx, dir, opts)
+	if err != nil {
+		return nil, err
+	}
+	if m.Tokenizer, err = model.OpenTokenizer(dir, m.Config); err != nil {
+		return nil, err
+	}
+	if opts.Verify && m.Manifest != nil {
+		err = m.Manifest.CheckFile(ctx, dir, artifact.TokenizerFile, nil)
+	}
+	return m, err
+}
+
+// OpenWeights is [Open] without the tokenizer, for callers that have token ids.
+func OpenWeights(ctx context.Context, dir string, opts OpenOptions) (*Model, error) {
+	if info, err := os.Stat(dir); err != nil {
+		return nil, fault.Reading(dir, err)
+	} else if !info.IsDir() {
+		return nil, fault.Inputf(dir, "is not a directory; expected one with %s and %s", artifact.ConfigFile, artifact.WeightsFile)
+	}
+	cfg, err := model.LoadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{Dir: dir, Config: cfg, Blocks: make([]Block, cfg.Layers)}
+	if artifact.IsArtifact(dir) {
+		if m.Manifest, err = artifact.ReadManifest(dir); err != nil {
+			return nil, err
+		}
+	}
+	verify := opts.Verify && m.Manifest != nil
+	if verify {
+		if err := m.checkConfigFiles(ctx); err != nil {
+			return nil, err
+		}
+	}
+	ckpt, err := safetensors.OpenCheckpoint(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer ckpt.Close()
+	pool, done := compute.Workers(opts.Pool, opts.Threads)
+	defer done()
+	if err := m.load(ctx, pool, ckpt, verify); err != nil {
+		return nil, err
+	}
+	if m.Head == nil {
+		m.Head = m.Embedding
+	}
+	return m, nil
+}
+
+// checkConfigFiles checks the files that the config was read from against the manifest.
+func (m *Model) checkConfigFiles(ctx context.Context) error {
+	if err := m.Manifest.CheckFile(ctx, m.Dir, artifact.ConfigFile, nil); err != nil {
+		return err
+	}
+	const optional = "generation_config.json"
+	listed := slices.ContainsFunc(m.Manifest.Files, func(f artifact.FileDigest) bool { return f.Name == optional })
+	if _, err := os.Lstat(filepath.Join(m.Dir, optional)); !listed && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return m.Manifest.CheckFile(ctx, m.Dir, optional, nil)
+}
+
+// load finds every tensor of the model in ckpt and packs it.
+func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.Checkpoint, verify bool) error {
+	w := &weightReader{dir: m.Dir, cfg: m.Config, finder: artifact.NewTensorFinder(m.Dir, ckpt, m.Config)}
+	var loads []weightLoad
+	for _, spec := range m.Config.Tensors() {
+		l, err := m.weight(w, spec)
+		if err != nil {
+			return err
+		}
+		loads = append(loads, l)
+	}
+	if err := w.finder.CheckUnused(); err != nil {
+		return err
+	}
+	var listed map[string]artifact.TensorDigest
+	if verify {
+		listed = make(map[string]artifact.TensorDigest, len(m.Manifest.Tensors))
+		for _, d := range m.Manifest.Tensors {
+			if !w.finder.Has(d.Name) {
+				return fault.Inputf(m.Dir, "tensor %q is missing; %s lists it", d.Name, artifact.ManifestFile)
+			}
+			listed[d.Name] = d
+		}
+	}
+	errs := make([]error, len(loads))
+	pool.Run(len(loads), func(_, i int) {
+		if errs[i] = ctx.Err(); errs[i] == nil && verify {
+			errs[i] = loads[i].verify(ctx, listed)
+		}
+		if errs[i] == nil {
+			errs[i] = safetensors.Guard(loads[i].tensors[0].Path(), loads[i].pack)
+		}
+	})
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// weight returns how one tensor of the model is loaded.
+func (m *Model) weight(w *weightReader, spec model.TensorSpec) (weightLoad, error) {
+	var b *Block
+	if spec.Layer >= 0 {
+		b = &m.Blocks[spec.Layer]
+	}
+	switch spec.Role {
+	case model.Embedding:
+		return w.matrix(spec, &m.Embedding)
+	case model.Head:
+		return w.matrix(spec, &m.Head)
+	case model.Projection:
+		return w.matrix(spec, &b.Linear(spec.Kind).Weight)
+	case model.Bias:
+		return w.vector(spec, &b.Linear(spec.Kind).Bias)
+	}
+	return w.vector(spec, m.norm(b, spec.Kind))
+}
