@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"internal/rss":    {},
 	"internal/units":  {},
 
+	"internal/client": {},
 	"internal/manual": {},
 	"internal/demo":   {},
 	"internal/kernel": {},
