@@ -23,7 +23,7 @@ func rounds(t *testing.T, usual int) (int, *rand.Rand) {
 	if s := os.Getenv(crashRounds); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 {
-			t.Fatalf("%s=%q is no number of rounds", crashRounds, s)
+			t.Fatalf("%s=%q is not a number of rounds", crashRounds, s)
 		}
 		usual = n
 	}

@@ -145,7 +145,7 @@ func (o *gateOptions) limits(f *pflag.FlagSet) (gate.Limits, error) {
 	return l, nil
 }
 
-// aboveZero refuses a limit of a mean that no text can show to be kept, or that is no number.
+// aboveZero refuses a limit of a mean that no text can show to be kept, or that is not a number.
 func aboveZero(flag string, value float64) error {
 	if value > 0 && !math.IsInf(value, 0) {
 		return nil

@@ -7,7 +7,7 @@ import (
 )
 
 // SyncDir makes a rename, link or removal in dir survive a crash. A file system that cannot
-// sync a directory reports EINVAL or ENOTSUP, which is no error here.
+// sync a directory reports EINVAL or ENOTSUP, which is not an error here.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -62,7 +62,7 @@ func createTemp(path string, perm fs.FileMode) (*os.File, error) {
 }
 
 // removeLeftovers removes the temporary files that killed writers of the target path left.
-// It is no error if it cannot.
+// That it cannot is not an error.
 func removeLeftovers(path string) {
 	dir := filepath.Dir(path)
 	for _, name := range tempNames(dir, tempPrefix(path)) {

@@ -56,7 +56,7 @@ type Subject struct {
 
 // Differs describes the first field, in their order, in which now differs from the setting
 // of the baseline; empty if the figures can be compared. A reference that only one of them
-// has is no difference: divergences are then not compared.
+// has is not a difference: divergences are not compared then.
 func (b *Setting) Differs(now *Setting) string {
 	say := func(what string, then, now any) string {
 		return fmt.Sprintf("was made with %s %v; now it is %v", what, then, now)

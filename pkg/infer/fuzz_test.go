@@ -91,7 +91,7 @@ func FuzzOpenWeights(f *testing.F) {
 	})
 }
 
-// A weight that is no number is refused by name when the model is opened.
+// A weight that is not a number is refused by name when the model is opened.
 func TestNotFinite(t *testing.T) {
 	pool := compute.NewPool(2)
 	defer pool.Close()

@@ -18,7 +18,7 @@ func Projections() []string { return slices.Concat(inputGroups...) }
 
 // InputGroup returns the kinds of the projections that read the same activation as kind, in
 // canonical order and kind included: q_proj, k_proj and v_proj; o_proj; gate_proj and
-// up_proj; down_proj. It returns nil if kind is no projection.
+// up_proj; down_proj. It returns nil if kind is not a projection.
 func InputGroup(kind string) []string {
 	for _, group := range inputGroups {
 		if slices.Contains(group, kind) {

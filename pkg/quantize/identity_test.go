@@ -115,7 +115,7 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 	const provenance = "the bits come from Layers, the stored form from GroupRows and RowScale; nothing else of a plan reaches the artifact"
 	exempt := map[string]string{
 		"Model":             "a path; config, files, tensors and weights are identified by content",
-		"Out":               "the saved state lies beside it",
+		"Out":               "the saved state is beside it",
 		"PlanFile":          "for error messages",
 		"Request.Overrides": "replaced by Overrides",
 		"Request.Seed":      "replaced by Calibration.Seed",
@@ -255,7 +255,7 @@ func TestDequantizeIdentity(t *testing.T) {
 		"ToolVersion": func(o *DequantizeOptions) { o.ToolVersion = "test2" },
 	}
 	exempt := map[string]string{
-		"Out":          "the saved state lies beside it",
+		"Out":          "the saved state is beside it",
 		"AllowUnbound": "whether the adapter is accepted, not what it does",
 		"Restart":      "discards the saved state",
 		"Pool":         "the result does not depend on the threads",

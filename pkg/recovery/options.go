@@ -141,9 +141,9 @@ func (o *Options) check() error {
 	case len(o.Data) == 0:
 		return fault.Usagef("no data to train on")
 	case !slices.Contains([]Init{InitSVD, InitPlain, InitZero}, o.Init):
-		return fault.Usagef("there is no init %q; choose %s, %s or %s", o.Init, InitSVD, InitPlain, InitZero)
+		return fault.Usagef("unknown init %q; choose %s, %s or %s", o.Init, InitSVD, InitPlain, InitZero)
 	case !slices.Contains([]Loss{LossKL, LossCE, LossMix}, o.Loss):
-		return fault.Usagef("there is no loss %q; choose %s, %s or %s", o.Loss, LossKL, LossCE, LossMix)
+		return fault.Usagef("unknown loss %q; choose %s, %s or %s", o.Loss, LossKL, LossCE, LossMix)
 	case o.Teacher == "" && o.Loss != LossCE:
 		return fault.Usagef("loss %s needs a teacher", o.Loss)
 	case o.Teacher == "" && o.From == "" && o.Init != InitZero:

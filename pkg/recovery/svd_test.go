@@ -237,7 +237,7 @@ func checkFactor(t *testing.T, pool *compute.Pool, f *choleskyFactor, x []float3
 	}
 }
 
-// TestFactorOfNothing checks the moments of zeros and of what is no number.
+// TestFactorOfNothing checks the moments of zeros and of a value that is not a number.
 func TestFactorOfNothing(t *testing.T) {
 	pool := newPool(t, 1)
 	m := newMoments(3, true)
