@@ -2,11 +2,11 @@ package quantize
 
 import (
 	"fmt"
-	"math"
 
 	"afmq/internal/infile"
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
+	"afmq/pkg/palettize"
 )
 
 // manifest describes the finished artifact.
@@ -40,7 +40,7 @@ func (j *job) manifest(records []record, weights artifact.FileDigest) (*artifact
 	for i := range layout {
 		if st := &layout[i]; len(st.Spec.Shape) == 2 {
 			r := byName[st.Spec.Name]
-			pm := artifact.NewModuleRecord(st, relativeError(r.SquaredError, r.SquaredNorm))
+			pm := artifact.NewModuleRecord(st, palettize.Report{SquaredError: r.SquaredError, SquaredNorm: r.SquaredNorm}.RelError())
 			pm.OutputError, pm.Warning = r.OutputError, r.Warning
 			m.Plan.Modules = append(m.Plan.Modules, pm)
 		}
@@ -53,12 +53,4 @@ func (j *job) manifest(records []record, weights artifact.FileDigest) (*artifact
 		return nil, fault.Writing(j.opts.Out, fmt.Errorf("the ledger does not add up: the container has %d bytes, the header %d", m.Ledger.Container, j.header))
 	}
 	return m, nil
-}
-
-// relativeError returns ‖Ŵ−W‖/‖W‖; 0 for a matrix of zeros.
-func relativeError(squaredErr, squaredNorm float64) float64 {
-	if squaredErr == 0 {
-		return 0
-	}
-	return math.Sqrt(squaredErr / squaredNorm)
 }
