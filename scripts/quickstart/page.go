@@ -71,7 +71,7 @@ var variable = []struct {
 }{
 	{regexp.MustCompile(`[\d,.]+ tokens/s`), "RATE"},
 	{regexp.MustCompile(`\b[\d,.]+ (s|ms)\b`), "TIME"},
-	{regexp.MustCompile(`[\d,.]+ [KMG]iB at most in memory`), "MEMORY"},
+	{regexp.MustCompile(`[\d,.]+ [KMG]iB peak memory`), "MEMORY"},
 	{regexp.MustCompile(`\s+`), " "}, // columns are aligned to the widest figure
 }
 
