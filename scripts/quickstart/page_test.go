@@ -16,13 +16,13 @@ func TestParse(t *testing.T) {
 }
 
 func TestMatch(t *testing.T) {
-	lines := []string{"ratio  1.02", "time   19.3 s, 248.73 MiB at most in memory", "speed  2666 tokens/s, 42.9 s in all"}
+	lines := []string{"ratio  1.02", "time   19.3 s, 248.73 MiB peak memory", "speed  2666 tokens/s, 42.9 s in all"}
 	for _, c := range []struct {
 		pattern []string
 		want    bool
 	}{
 		{lines, true},
-		{[]string{"ratio 1.02", "time 7 s, 1.00 GiB at most in memory", "speed 11,000.5 tokens/s, 1.0 s in all"}, true},
+		{[]string{"ratio 1.02", "time 7 s, 1.00 GiB peak memory", "speed 11,000.5 tokens/s, 1.0 s in all"}, true},
 		{[]string{"...", "speed  2666 tokens/s, 42.9 s in all"}, true},
 		{[]string{"ratio  1.02", "..."}, true},
 		{[]string{"..."}, true},
