@@ -133,7 +133,8 @@ func runDemo(ctx context.Context, a *app, out string) error {
 		if _, err := artifact.Verify(ctx, job.Out, artifact.VerifyOptions{Pool: a.workers(), Progress: a.progress()}); err != nil {
 			return err
 		}
-		model, err := infer.Open(ctx, job.Out, infer.OpenOptions{Pool: a.workers()})
+		// Verified above.
+		model, err := infer.Open(ctx, job.Out, infer.OpenOptions{SkipVerify: true, Pool: a.workers()})
 		if err != nil {
 			return err
 		}

@@ -111,7 +111,7 @@ type Variant struct {
 // Open reads the files that an evaluation needs and makes the checks of [Run], without
 // scoring. It uses none of the options about scoring.
 func Open(ctx context.Context, opts Options) (*Inputs, error) {
-	open := infer.OpenOptions{Verify: !opts.SkipVerify, Pool: opts.Pool, Threads: opts.Threads}
+	open := infer.OpenOptions{SkipVerify: opts.SkipVerify, Pool: opts.Pool, Threads: opts.Threads}
 	in := &Inputs{}
 	var err error
 	if in.Model, err = infer.Open(ctx, opts.Model, open); err != nil {
