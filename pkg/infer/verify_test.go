@@ -86,7 +86,7 @@ func TestOpenVerifies(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, err := Open(bg, dir, OpenOptions{Pool: pool})
-	if err != nil || m.Manifest == nil || m.Manifest.ContentHash != manifest.ContentHash {
+	if err != nil || !m.Verified || m.Manifest == nil || m.Manifest.ContentHash != manifest.ContentHash {
 		t.Fatalf("%v, %v", m, err)
 	}
 	f, err := safetensors.Open(filepath.Join(dir, artifact.WeightsFile))
@@ -143,8 +143,8 @@ func TestOpenVerifies(t *testing.T) {
 				t.Fatal(err)
 			}
 			tt.damage(t, damaged)
-			if _, err := Open(bg, damaged, OpenOptions{SkipVerify: true, Pool: pool}); err != nil {
-				t.Errorf("with SkipVerify: %v", err)
+			if m, err := Open(bg, damaged, OpenOptions{SkipVerify: true, Pool: pool}); err != nil || m.Verified {
+				t.Errorf("with SkipVerify: %v, %v", m, err)
 			}
 			_, err := Open(bg, damaged, OpenOptions{Pool: pool})
 			if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), tt.want) {
