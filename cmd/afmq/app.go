@@ -74,9 +74,12 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
 			// cobra would look at required flags only after this.
 			if err := cmd.ValidateRequiredFlags(); err != nil {
+				return err
+			}
+			if err := checkEmptyPaths(cmd, args); err != nil {
 				return err
 			}
 			return a.start()

@@ -65,8 +65,8 @@ func newExitCodesTopic() *cobra.Command {
 	}))
 	long.WriteString(`
 Exits 2, 3 and 4 leave nothing behind. After 1, 6, 130, 143 or a crash, the same
-command continues where it stopped; what it keeps for that lies in .NAME.afmq
-beside the output. With --json an error is one object with the keys "schema" and
+command continues where it stopped; it keeps its state in .NAME.afmq next to
+the output. With --json an error is one object with the keys "schema" and
 "error" {code, exit, file, message, hint} on stdout; the line for people stays
 on stderr. After 5 and 7 the result is printed instead.`)
 	return &cobra.Command{Use: exitCodesTopic, Short: "What the exit codes mean", Long: long.String()}

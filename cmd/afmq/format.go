@@ -52,7 +52,7 @@ func parseSuffixed(flag, s, what string, units map[string]float64) (int64, error
 	end := strings.LastIndexAny(t, "0123456789.") + 1
 	unit, known := units[strings.TrimSpace(t[end:])]
 	f, err := strconv.ParseFloat(t[:end], 64)
-	if err != nil || !known || !(f > 0) || f*unit > 1<<62 {
+	if err != nil || !known || !(f*unit >= 1) || f*unit > 1<<62 {
 		return 0, fault.Usagef("--%s %q is not %s", flag, s, what)
 	}
 	return int64(f * unit), nil

@@ -16,7 +16,7 @@ import (
 
 type generateOptions struct {
 	prompt      string
-	maxTokens   int
+	maxTokens   string // a count
 	temperature float64
 	topK        int
 	topP        float64
@@ -80,7 +80,7 @@ hashed and compared with manifest.json.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.prompt, "prompt", "", "`TEXT` to continue")
-	f.IntVar(&o.maxTokens, "max-tokens", 128, "generate at most `N` tokens; the model's context is a limit, too")
+	f.StringVar(&o.maxTokens, "max-tokens", "128", "generate at most `N` tokens; the model's context is a limit, too")
 	f.Float64Var(&o.temperature, "temperature", 0, "divide the logits by `T`: 0 takes the most likely token, 1 samples from the model's distribution")
 	f.IntVar(&o.topK, "top-k", 0, "sample among the `K` most likely tokens (default: all)")
 	f.Float64Var(&o.topP, "top-p", 1, "sample among the most likely tokens that together have probability `P`")
@@ -95,8 +95,6 @@ hashed and compared with manifest.json.`,
 
 func (o *generateOptions) check() error {
 	switch {
-	case o.maxTokens < 1:
-		return fault.Usagef("--max-tokens %d is not a positive number", o.maxTokens)
 	case !(o.temperature >= 0) || o.temperature > 100:
 		return fault.Usagef("--temperature %v is not between 0 and 100", o.temperature)
 	case o.topK < 0:
@@ -111,6 +109,10 @@ func runGenerate(ctx context.Context, a *app, path string, o generateOptions) er
 	if err := o.check(); err != nil {
 		return err
 	}
+	maxTokens, err := parseCount("max-tokens", o.maxTokens)
+	if err != nil {
+		return err
+	}
 	arithmetic, err := o.compute.choose(true)
 	if err != nil {
 		return err
@@ -119,7 +121,7 @@ func runGenerate(ctx context.Context, a *app, path string, o generateOptions) er
 	if err != nil {
 		return err
 	}
-	model, err := infer.Open(ctx, path, infer.OpenOptions{Verify: o.verify, Pool: a.workers()})
+	model, err := infer.Open(ctx, path, infer.OpenOptions{SkipVerify: !o.verify, Pool: a.workers()})
 	if err != nil {
 		return err
 	}
@@ -130,6 +132,7 @@ func runGenerate(ctx context.Context, a *app, path string, o generateOptions) er
 	if err != nil {
 		return err
 	}
+	a.warn(eval.AdapterWarnings(model, variants))
 	if len(variants) == 0 {
 		variants = []eval.Variant{{Model: model}}
 	}
@@ -141,7 +144,7 @@ func runGenerate(ctx context.Context, a *app, path string, o generateOptions) er
 				return outputError(err)
 			}
 		}
-		c, err := o.generate(ctx, a, v.Model, arithmetic, prompt)
+		c, err := o.generate(ctx, a, v.Model, arithmetic, prompt, int(maxTokens))
 		if err != nil {
 			return err
 		}
@@ -160,9 +163,9 @@ func runGenerate(ctx context.Context, a *app, path string, o generateOptions) er
 
 // generate continues the prompt with one model, and prints the text as it is generated unless
 // JSON is wanted.
-func (o *generateOptions) generate(ctx context.Context, a *app, model *infer.Model, arithmetic compute.Arithmetic, prompt []int32) (*continuation, error) {
+func (o *generateOptions) generate(ctx context.Context, a *app, model *infer.Model, arithmetic compute.Arithmetic, prompt []int32, maxTokens int) (*continuation, error) {
 	opts := infer.GenerateOptions{
-		MaxTokens: o.maxTokens,
+		MaxTokens: maxTokens,
 		IgnoreEOS: o.ignoreEOS,
 		Sampler:   infer.Sampler{Temperature: o.temperature, TopK: o.topK, TopP: o.topP},
 		Pool:      a.workers().With(arithmetic),

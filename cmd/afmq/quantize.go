@@ -124,6 +124,14 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 		opts.Plan, err = sensitivity.ReadPlan(o.plan)
 		return opts, err
 	case o.target.given(f):
+		if opts.Method.NeedsText() && len(opts.Calibration.Files) == 0 {
+			flag := "bpw"
+			if !f.Changed(flag) {
+				flag = "max-bytes"
+			}
+			return opts, fault.Usagef("--%s needs calibration text: give --calib FILE, or --method weight", flag).
+				WithHint("method %s scores the modules on text; weight needs none, and its ranking is worse", opts.Method)
+		}
 		r, err := o.target.options(f)
 		r.Bits = bits
 		opts.Request = &r

@@ -26,9 +26,10 @@ func newVerifyCommand(a *app) *cobra.Command {
 		Use:   "verify ARTIFACT",
 		Short: "Check every byte of an artifact against its manifest",
 		Long: `Compares the SHA-256 of every file and tensor of ARTIFACT with manifest.json, computes the
-sizes and the bits per weight from the tensors, and checks that palettes and indices are
-valid. A changed byte, a missing file and an extra file give exit code 3 and a message that
-names the file.
+sizes and the bits per weight from the tensors, and checks the values: look-up tables and
+scales must be finite, the entries of a table in ascending order, and the padding bits of
+indices zero. A changed byte, a missing file and an extra file give exit code 3 and a message
+that names the file.
 
 Verification detects damage, not forgery: the manifest is not signed.`,
 		Args: cobra.ExactArgs(1),

@@ -2,6 +2,7 @@ package eval
 
 import (
 	"context"
+	"fmt"
 
 	"afmq/pkg/adapter"
 	"afmq/pkg/compute"
@@ -111,7 +112,7 @@ type Variant struct {
 // Open reads the files that an evaluation needs and makes the checks of [Run], without
 // scoring. It uses none of the options about scoring.
 func Open(ctx context.Context, opts Options) (*Inputs, error) {
-	open := infer.OpenOptions{Verify: !opts.SkipVerify, Pool: opts.Pool, Threads: opts.Threads}
+	open := infer.OpenOptions{SkipVerify: opts.SkipVerify, Pool: opts.Pool, Threads: opts.Threads}
 	in := &Inputs{}
 	var err error
 	if in.Model, err = infer.Open(ctx, opts.Model, open); err != nil {
@@ -120,6 +121,7 @@ func Open(ctx context.Context, opts Options) (*Inputs, error) {
 	if in.Variants, err = OpenAdapters(in.Model, opts.Adapters, opts.AllowUnbound); err != nil {
 		return nil, err
 	}
+	in.Warnings = AdapterWarnings(in.Model, in.Variants)
 	if opts.Reference != "" {
 		if err := model.SameTokenizer(opts.Model, opts.Reference); err != nil {
 			return nil, err
@@ -132,6 +134,22 @@ func Open(ctx context.Context, opts Options) (*Inputs, error) {
 		return nil, err
 	}
 	return in, in.checkOverlap(opts.AllowOverlap)
+}
+
+// AdapterWarnings returns a line for each adapter whose binding to m proves less than it seems
+// to: m is an artifact that was opened without verification, so that the adapter's base was
+// compared with the content hash that manifest.json states, not with that of the weights.
+func AdapterWarnings(m *infer.Model, variants []Variant) []string {
+	if m.Manifest == nil || m.Verified {
+		return nil
+	}
+	var out []string
+	for _, v := range variants {
+		if v.Weights.Base != "" {
+			out = append(out, fmt.Sprintf("adapter %s was compared with the content hash in manifest.json only: the weights of %s were not verified", v.Name, m.Dir))
+		}
+	}
+	return out
 }
 
 // OpenAdapters opens adapters for a model, whose weights they share. Two of one name are an

@@ -25,7 +25,7 @@ const maxTextBytes = 8 << 30
 // string, and if the string escapes half of a surrogate pair (\ud800). Any other file is one
 // text.
 //
-// The file must be UTF-8 and hold more than white space. Errors are of kind [fault.Input]
+// The file must be UTF-8 without a byte order mark and hold more than white space. Errors are of kind [fault.Input]
 // and name the file and the line.
 func ReadTexts(file string) (texts []string, sha256Hex string, err error) {
 	data, err := infile.Read(file, maxTextBytes)
@@ -40,6 +40,9 @@ func ReadTexts(file string) (texts []string, sha256Hex string, err error) {
 }
 
 func parseTexts(file string, data []byte) ([]string, error) {
+	if bytes.HasPrefix(data, []byte("\ufeff")) {
+		return nil, fault.Inputf(file, "starts with a byte order mark (U+FEFF); remove it")
+	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, fault.Inputf(file, "holds no text")
 	}

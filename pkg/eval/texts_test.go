@@ -46,6 +46,29 @@ func TestReadTextsRefuses(t *testing.T) {
 	}
 }
 
+// A byte order mark is refused at the start of a file; it would be scored as text. Elsewhere
+// U+FEFF is a character of the text.
+func TestReadTextsByteOrderMark(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{"a.jsonl": "{\"text\": \"x\"}\n", "a.txt": "The old man"} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("\xef\xbb\xbf"+content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := ReadTexts(path)
+		if want := path + ": starts with a byte order mark (U+FEFF); remove it"; fault.KindOf(err) != fault.Input || err.Error() != want {
+			t.Errorf("%v; want %q", err, want)
+		}
+	}
+	path := filepath.Join(dir, "b.txt")
+	if err := os.WriteFile(path, []byte("a\ufeffb"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if texts, _, err := ReadTexts(path); err != nil || len(texts) != 1 || texts[0] != "a\ufeffb" {
+		t.Errorf("%q, %v", texts, err)
+	}
+}
+
 // Other keys, escapes and white space do not matter.
 func TestReadTextsAccepts(t *testing.T) {
 	for line, want := range map[string]string{

@@ -21,7 +21,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	ctx := context.Background()
-	m, err := infer.Open(ctx, dir, infer.OpenOptions{Verify: true})
+	m, err := infer.Open(ctx, dir, infer.OpenOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -17,7 +17,8 @@ type GenerateOptions struct {
 	IgnoreEOS bool    // continue past an end-of-sequence token
 	// Emit, if set, is called with each new token and the text that it completes: whole
 	// characters, and none for a token that ends within a character. A last call with id -1
-	// has the text of an incomplete character, if there is one.
+	// has the text of an incomplete character, if there is one. Without a tokenizer the text
+	// is empty.
 	Emit    func(id int32, text string)
 	Pool    *compute.Pool // nil for Threads workers of its own
 	Threads int           // where Pool is nil; 0 for all cores
@@ -27,7 +28,7 @@ type GenerateOptions struct {
 type Generation struct {
 	PromptTokens int
 	Tokens       []int32 // new tokens
-	Text         string  // of the new tokens, special tokens left out
+	Text         string  // of the new tokens, without special tokens; empty if the model has no tokenizer
 	// StopReason is "eos", "length" (MaxTokens reached) or "context" (the model's
 	// max_position_embeddings reached).
 	StopReason string
@@ -37,7 +38,9 @@ type Generation struct {
 // full: a context may be far longer than the text that fits in memory.
 const initialPositions = 1024
 
-// Generate continues the prompt, given as token ids, one token at a time. It fails with
+// Generate continues the prompt, given as token ids, one token at a time. A model without a
+// tokenizer ([OpenWeights]) may generate any id of the vocabulary, and Text stays empty; with
+// one, only ids that the tokenizer has are generated. Generate fails with
 // [fault.Usage] if the prompt is empty or has an id outside the vocabulary, with
 // [fault.Infeasible] if it fills the context, with [fault.Input] if the logits are not finite,
 // and with ctx.Err().
@@ -55,7 +58,7 @@ func (m *Model) Generate(ctx context.Context, prompt []int32, opts GenerateOptio
 	runner := m.NewRunner(pool)
 	positions := len(prompt) + maxTokens - 1
 	cache := m.NewCache(min(positions, max(initialPositions, 2*len(prompt))))
-	stream := m.Tokenizer.Stream(true)
+	text, limit := m.textDecoder()
 	emit := func(id int32, text string) {
 		g.Text += text
 		if opts.Emit != nil {
@@ -63,7 +66,6 @@ func (m *Model) Generate(ctx context.Context, prompt []int32, opts GenerateOptio
 		}
 	}
 	logits := make([]float32, m.Config.VocabSize)
-	limit := int(m.Tokenizer.MaxID()) + 1
 	for next := prompt; ; next = g.Tokens[len(g.Tokens)-1:] {
 		if len(g.Tokens) == maxTokens {
 			g.StopReason = "context"
@@ -89,12 +91,33 @@ func (m *Model) Generate(ctx context.Context, prompt []int32, opts GenerateOptio
 			break
 		}
 		g.Tokens = append(g.Tokens, id)
-		emit(id, stream.Next(id))
+		emit(id, text.Next(id))
 	}
-	if rest := stream.Flush(); rest != "" {
+	if rest := text.Flush(); rest != "" {
 		emit(-1, rest)
 	}
 	return g, nil
+}
+
+// textDecoder converts generated tokens to text; see [tokenizer.Stream].
+type textDecoder interface {
+	Next(id int32) string
+	Flush() string
+}
+
+// noText is the textDecoder of a model without a tokenizer.
+type noText struct{}
+
+func (noText) Next(int32) string { return "" }
+func (noText) Flush() string     { return "" }
+
+// textDecoder returns the decoder for one generation, and the number of ids to sample from. The
+// head may have more rows than the tokenizer has ids.
+func (m *Model) textDecoder() (textDecoder, int) {
+	if m.Tokenizer == nil {
+		return noText{}, m.Config.VocabSize
+	}
+	return m.Tokenizer.Stream(true), int(m.Tokenizer.MaxID()) + 1
 }
 
 func (m *Model) checkPrompt(prompt []int32, maxTokens int) error {

@@ -45,6 +45,34 @@ func TestGenerateGreedy(t *testing.T) {
 	}
 }
 
+// A model without a tokenizer generates the same tokens, without text.
+func TestGenerateWithoutTokenizer(t *testing.T) {
+	pool := newPool(t, 1)
+	whole := openTiny(t, pool)
+	m, err := OpenWeights(bg, tinyModel, OpenOptions{Pool: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	prompt := whole.Tokenizer.Encode("The old man", true).IDs
+	want, err := whole.Generate(bg, prompt, GenerateOptions{Pool: pool, MaxTokens: 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []int32
+	got, err := m.Generate(bg, prompt, GenerateOptions{Pool: pool, MaxTokens: 6, Emit: func(id int32, text string) {
+		seen = append(seen, id)
+		if text != "" {
+			t.Errorf("token %d has the text %q", id, text)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got.Tokens, want.Tokens) || !slices.Equal(seen, want.Tokens) || got.Text != "" {
+		t.Errorf("generated %v, emitted %v, text %q; want %v without text", got.Tokens, seen, got.Text, want.Tokens)
+	}
+}
+
 func TestGenerateStops(t *testing.T) {
 	pool := newPool(t, 1)
 	m := openTiny(t, pool)

@@ -11,8 +11,8 @@ import (
 )
 
 // OpenAdapter reads the adapter in dir and checks that it was trained on this model, by the
-// content hash of the artifact's manifest. The hash is that of the weights in memory if the
-// model was opened with [OpenOptions].Verify. An adapter that names no base, and any adapter
+// content hash of the artifact's manifest. The hash is that of the weights in memory if
+// m.Verified is set; otherwise it is only what manifest.json states. An adapter that names no base, and any adapter
 // for a checkpoint, are refused unless allowUnbound is set. Errors are of kind [fault.Input].
 func (m *Model) OpenAdapter(dir string, allowUnbound bool) (*adapter.Adapter, error) {
 	a, err := adapter.Read(dir, m.Config)

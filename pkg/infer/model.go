@@ -24,6 +24,7 @@ type Model struct {
 	Config    *model.Config        //
 	Tokenizer *tokenizer.Tokenizer // nil if it was opened by [OpenWeights]
 	Manifest  *artifact.Manifest   // of an artifact; nil for a checkpoint
+	Verified  bool                 // the files were checked against Manifest; see [OpenOptions]
 	Embedding *compute.Matrix      // [vocab, hidden]
 	Blocks    []Block
 	FinalNorm []float32       // [hidden]

@@ -15,16 +15,17 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// OpenOptions are the options of [Open] and [OpenWeights]. The zero value works.
+// OpenOptions are the options of [Open] and [OpenWeights]. The zero value works
+// and verifies artifacts.
 type OpenOptions struct {
-	// Verify checks an artifact against its manifest: it hashes the data of each tensor, from
-	// the mapping that is packed, and config.json, generation_config.json and tokenizer.json.
-	// The manifest's content hash is then that of the weights in memory. Without it, the
-	// manifest is read but only the form of the tensors is checked. A checkpoint has no
-	// manifest to check against.
-	Verify  bool
-	Pool    *compute.Pool // loads the tensors; nil for Threads workers of its own
-	Threads int           // where Pool is nil; 0 for all cores
+	// By default an artifact is checked against its manifest: the data of each tensor is hashed,
+	// from the mapping that is packed, and config.json, generation_config.json and
+	// tokenizer.json. The manifest's content hash is then that of the weights in memory.
+	// SkipVerify omits the hashes: the manifest is read, and names, types, shapes and finite
+	// values are checked. A checkpoint has no manifest to check against.
+	SkipVerify bool
+	Pool       *compute.Pool // loads the tensors; nil for Threads workers of its own
+	Threads    int           // where Pool is nil; 0 for all cores
 }
 
 // Open reads the checkpoint or artifact in dir into memory. It must store every tensor that
@@ -39,7 +40,7 @@ func Open(ctx context.Context, dir string, opts OpenOptions) (*Model, error) {
 	if m.Tokenizer, err = model.OpenTokenizer(dir, m.Config); err != nil {
 		return nil, err
 	}
-	if opts.Verify && m.Manifest != nil {
+	if m.Verified {
 		err = m.Manifest.CheckFile(ctx, dir, artifact.TokenizerFile, nil)
 	}
 	return m, err
@@ -62,8 +63,8 @@ func OpenWeights(ctx context.Context, dir string, opts OpenOptions) (*Model, err
 			return nil, err
 		}
 	}
-	verify := opts.Verify && m.Manifest != nil
-	if verify {
+	m.Verified = m.Manifest != nil && !opts.SkipVerify
+	if m.Verified {
 		if err := m.checkConfigFiles(ctx); err != nil {
 			return nil, err
 		}
@@ -75,7 +76,7 @@ func OpenWeights(ctx context.Context, dir string, opts OpenOptions) (*Model, err
 	defer ckpt.Close()
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	if err := m.load(ctx, pool, ckpt, verify); err != nil {
+	if err := m.load(ctx, pool, ckpt); err != nil {
 		return nil, err
 	}
 	if m.Head == nil {
@@ -98,7 +99,7 @@ func (m *Model) checkConfigFiles(ctx context.Context) error {
 }
 
 // load finds every tensor of the model in ckpt and packs it.
-func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.Checkpoint, verify bool) error {
+func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.Checkpoint) error {
 	w := &weightReader{dir: m.Dir, cfg: m.Config, finder: artifact.NewTensorFinder(m.Dir, ckpt, m.Config)}
 	var loads []weightLoad
 	for _, spec := range m.Config.Tensors() {
@@ -112,7 +113,7 @@ func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.
 		return err
 	}
 	var listed map[string]artifact.TensorDigest
-	if verify {
+	if m.Verified {
 		listed = make(map[string]artifact.TensorDigest, len(m.Manifest.Tensors))
 		for _, d := range m.Manifest.Tensors {
 			if !w.finder.Has(d.Name) {
@@ -123,7 +124,7 @@ func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.
 	}
 	errs := make([]error, len(loads))
 	pool.Run(len(loads), func(_, i int) {
-		if errs[i] = ctx.Err(); errs[i] == nil && verify {
+		if errs[i] = ctx.Err(); errs[i] == nil && m.Verified {
 			errs[i] = loads[i].verify(ctx, listed)
 		}
 		if errs[i] == nil {

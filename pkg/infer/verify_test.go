@@ -77,16 +77,16 @@ func plainArtifact(t *testing.T) (string, *artifact.Manifest) {
 	return dir, m
 }
 
-// Verify finds a change of the weights, or of a file that decides how they are used, that the
-// form of the files does not show. Without it, the model opens.
+// Open finds a change of the weights, or of a file that decides how they are used, that the
+// form of the files does not show. With SkipVerify, the model opens.
 func TestOpenVerifies(t *testing.T) {
 	pool := newPool(t, 2)
 	dir, manifest := plainArtifact(t)
 	if _, err := artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: pool}); err != nil {
 		t.Fatal(err)
 	}
-	m, err := Open(bg, dir, OpenOptions{Verify: true, Pool: pool})
-	if err != nil || m.Manifest == nil || m.Manifest.ContentHash != manifest.ContentHash {
+	m, err := Open(bg, dir, OpenOptions{Pool: pool})
+	if err != nil || !m.Verified || m.Manifest == nil || m.Manifest.ContentHash != manifest.ContentHash {
 		t.Fatalf("%v, %v", m, err)
 	}
 	f, err := safetensors.Open(filepath.Join(dir, artifact.WeightsFile))
@@ -143,10 +143,10 @@ func TestOpenVerifies(t *testing.T) {
 				t.Fatal(err)
 			}
 			tt.damage(t, damaged)
-			if _, err := Open(bg, damaged, OpenOptions{Pool: pool}); err != nil {
-				t.Errorf("without Verify: %v", err)
+			if m, err := Open(bg, damaged, OpenOptions{SkipVerify: true, Pool: pool}); err != nil || m.Verified {
+				t.Errorf("with SkipVerify: %v, %v", m, err)
 			}
-			_, err := Open(bg, damaged, OpenOptions{Verify: true, Pool: pool})
+			_, err := Open(bg, damaged, OpenOptions{Pool: pool})
 			if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v; want %q", err, tt.want)
 			}
@@ -165,7 +165,7 @@ func TestOpenVerifies(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := Open(bg, dir, OpenOptions{Verify: true, Pool: pool}); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "UP_proj") {
+	if _, err := Open(bg, dir, OpenOptions{Pool: pool}); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "UP_proj") {
 		t.Errorf("a tensor of another name: %v", err)
 	}
 }
@@ -187,7 +187,7 @@ func editFile(t *testing.T, path string, edit func(data []byte)) {
 func TestOpenAdapterBase(t *testing.T) {
 	pool := newPool(t, 1)
 	dir, manifest := plainArtifact(t)
-	m, err := Open(bg, dir, OpenOptions{Verify: true, Pool: pool})
+	m, err := Open(bg, dir, OpenOptions{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@
 // Nothing is ignored silently: a tensor that config.json does not define, a missing tensor,
 // one of the wrong shape or type, a value that is not finite, two different copies of a tied
 // weight, and an override that matches no module are errors that name their subject. The
-// exception are the tensors of model.Config.Ignorable, which follow from config.json and are
+// exceptions are the tensors of model.Config.Ignorable, which follow from config.json and are
 // left out.
 //
 // # Bits

@@ -77,9 +77,10 @@ func (o *Options) Check() error {
 	case o.Out != "" && o.Journal != nil:
 		return fault.Usagef("an output file and a journal exclude each other")
 	case o.Method.NeedsText() && !o.hasText():
-		return fault.Usagef("method %s needs calibration text", o.Method)
+		return fault.Usagef("method %s needs calibration text", o.Method).
+			WithHint("give --calib FILE, or --method weight")
 	case o.Validate > 0 && !o.hasText():
-		return fault.Usagef("validation needs calibration text")
+		return fault.Usagef("validation needs calibration text").WithHint("give --calib FILE")
 	case o.Method == KL && o.Compute == compute.BF16:
 		return fault.Usagef("method kl cannot measure with bf16 products: at 6 and 8 bits their rounding changes the output more than the palettes do").
 			WithHint("use --compute f32, i16 or split, or --method fisher")
