@@ -41,9 +41,11 @@ func Open(ctx context.Context, dir string, opts OpenOptions) (*Model, error) {
 		return nil, err
 	}
 	if m.Verified {
-		err = m.Manifest.CheckFile(ctx, dir, artifact.TokenizerFile, nil)
+		if err := m.Manifest.CheckFile(ctx, dir, artifact.TokenizerFile, nil); err != nil {
+			return nil, err
+		}
 	}
-	return m, err
+	return m, nil
 }
 
 // OpenWeights is [Open] without the tokenizer, for callers that have token ids.
