@@ -40,8 +40,8 @@
 //
 // # Guarantees
 //
-// The output depends on the artifact, the teacher, the text and the options only, and not on
-// the number of threads or on interruptions. A run that was interrupted continues when it is
+// The output depends on the artifact, the teacher, the text, the options and the class of the
+// kernels ([compute.KernelClass]) only, and not on the number of threads or on interruptions. A run that was interrupted continues when it is
 // given again, and ends with the same bytes. A saved state that belongs to another job, or that
 // was changed, is refused. The output directory appears only when it is complete. A run whose
 // loss or gradient becomes NaN or infinite ends with an error and keeps its last state, with

@@ -7,6 +7,7 @@ import (
 	"afmq/internal/infile"
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 )
 
 // jobVersion changes whenever the same job would give other bytes: with the split of the
@@ -26,7 +27,7 @@ func (r *run) identity() ([]byte, error) {
 		"ranks": o.Ranks, "loss": o.Loss, "mix": o.Mix, "temperature": o.Temperature,
 		"tokens": o.Tokens, "seq_len": o.SeqLen, "batch_tokens": o.BatchTokens, "rate": o.Rate, "warmup": max(o.Warmup, 0),
 		"weight_decay": o.WeightDecay, "clip": max(o.Clip, 0), "seed": o.Seed, "validation": o.Validation, "float32": o.Float32,
-		"init_tokens": o.InitTokens, "compute": o.Compute.String(),
+		"init_tokens": o.InitTokens, "compute": o.Compute.String(), "kernels": compute.KernelClass(o.Compute),
 	}
 	// The content hash covers the artifact's tensors only.
 	files, err := hashFiles(o.Artifact, artifact.ManifestFile, "config.json", "tokenizer.json")
