@@ -12,7 +12,7 @@ import (
 
 // jobVersion changes whenever the same job would give other bytes: with the split of the
 // data, the order of the sequences, the init or the optimizer.
-const jobVersion = "recover/v2"
+const jobVersion = "recover/v3"
 
 // identity describes the run by everything that its result depends on, as a JSON object:
 // options with their defaults filled in, and the content, not the path, of every input. A
