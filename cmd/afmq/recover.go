@@ -45,8 +45,12 @@ and recovery.json, metrics.jsonl, loss.svg and, for several ranks, curve.svg.
 Data files are text, .jsonl with one {"text": …} per line, or .safetensors with one tensor
 "tokens" of token ids. They are divided into three parts that share no document: training
 text, validation text, which chooses the best step, and test text, which chooses nothing.
-Equal and nearly equal documents are kept on one side. A long document is divided into
-blocks, with a gap between held-out and training text. Report the test figures.
+A long document is divided into blocks, with a gap between held-out and training text. A
+document or block is excluded from training if a quarter of its runs of 8 token ids occur in
+held-out text, if it has a quarter, and at least 32, of the runs of one held-out document, or
+if it shares 8 distinct runs of 24 token ids with held-out text. Runs of 24 that occur in more
+than 16 documents or blocks and in more than a sixteenth of all do not count. Report the test
+figures.
 
 --init, the adapter before the first step:
   svd    the best approximation of the quantization error W−Ŵ, weighted by the second

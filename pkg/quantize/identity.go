@@ -27,7 +27,7 @@ type jobIdentity struct {
 	Method       sensitivity.Method       `json:"method"`
 	Source       string                   `json:"source,omitempty"` // digest of the weights; only with a request
 	Compute      string                   `json:"compute"`
-	Kernels      string                   `json:"kernels,omitempty"` // "generic" or "vector", whose model outputs differ in the last digits; only with text
+	Kernels      string                   `json:"kernels,omitempty"` // compute.KernelClass; model outputs of different classes differ in the last digits; only with text
 	Modules      map[string]string        `json:"modules"`           // width by module; empty with a request
 	Files        map[string]string        `json:"files"`             // SHA-256 of config.json and of the files that are copied
 	Tensors      map[string]string        `json:"tensors"`           // type and shape of the checkpoint's tensors
@@ -62,7 +62,7 @@ func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error
 	if r.text != nil {
 		t := &r.text.Record
 		id.Calibration = &textIdentity{Digest: t.Digest, SeqLen: t.SeqLen, Seed: t.Seed, Files: t.Files}
-		id.Kernels = kernels()
+		id.Kernels = compute.KernelClass(opts.Compute)
 	}
 	for _, c := range src.Copies {
 		id.Files[c.Name] = c.SHA256
@@ -76,13 +76,4 @@ func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error
 		}
 	}
 	return json.Marshal(id)
-}
-
-// kernels returns the class of kernels in use. All vector instruction sets give the same bits
-// in f32; plain Go gives others.
-func kernels() string {
-	if compute.Level() == "generic" {
-		return "generic"
-	}
-	return "vector"
 }

@@ -162,28 +162,43 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 }
 
 // A run with calibration text depends on the class of kernels, because plain Go rounds the
-// model's outputs in another order. A run without does not.
+// model's outputs in another order, and AMX tiles sum bfloat16 in another order. A run without
+// text does not.
 func TestIdentityOfKernels(t *testing.T) {
-	level := kernel.Level()
-	if level == "generic" {
+	levels := kernel.Levels()
+	if len(levels) == 1 {
 		t.Skip("this machine has no vector kernels")
 	}
+	level := kernel.Level()
+	t.Cleanup(func() { kernel.SelectLevel(level) })
 	plain := Options{Model: tinyModel, Out: "out"}
 	text := plain
 	text.Calibration = calibration(t)
-	a, b := identityOf(t, plain), identityOf(t, text)
-	if err := kernel.SelectLevel("generic"); err != nil {
-		t.Fatal(err)
-	}
-	c, d := identityOf(t, plain), identityOf(t, text)
-	if err := kernel.SelectLevel(level); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(a, c) {
-		t.Error("without text the identity depends on the kernels")
-	}
-	if bytes.Equal(b, d) {
-		t.Error("with text the identity does not depend on the kernels")
+	rounded := text
+	rounded.Compute = compute.BF16
+	var first, before [3][]byte // the identities at levels[0] and at the level before
+	for i, l := range levels {
+		if err := kernel.SelectLevel(l); err != nil {
+			t.Fatal(err)
+		}
+		ids := [3][]byte{identityOf(t, plain), identityOf(t, text), identityOf(t, rounded)}
+		if i == 0 {
+			first, before = ids, ids
+			continue
+		}
+		if !bytes.Equal(ids[0], first[0]) {
+			t.Errorf("%s: without text the identity depends on the kernels", l)
+		}
+		if bytes.Equal(ids[1], first[1]) {
+			t.Errorf("%s: with text the identity is that of %s", l, levels[0])
+		}
+		if i > 1 && !bytes.Equal(ids[1], before[1]) {
+			t.Errorf("%s: in f32 the identity differs from that of %s", l, levels[i-1])
+		}
+		if bytes.Equal(ids[2], before[2]) {
+			t.Errorf("%s: in bf16 the identity is that of %s", l, levels[i-1])
+		}
+		before = ids
 	}
 }
 

@@ -21,8 +21,9 @@
 // first. The validation text is scored at most 20 times during training and chooses the step
 // whose weights are kept. The test text is scored once, at the end, and chooses nothing; its
 // figures, [TestResult], are the ones to report. Which text is held out depends on its content
-// and Options.Seed only. Near duplicates of held-out text are left out of training. A long
-// document is divided into blocks, with a gap between held-out and training text.
+// and Options.Seed only. Near duplicates of held-out text, and text that has a passage of it, are
+// left out of training. A long document is divided into blocks, with a gap between held-out and
+// training text.
 //
 // # Method
 //
@@ -40,8 +41,8 @@
 //
 // # Guarantees
 //
-// The output depends on the artifact, the teacher, the text and the options only, and not on
-// the number of threads or on interruptions. A run that was interrupted continues when it is
+// The output depends on the artifact, the teacher, the text, the options and the class of the
+// kernels (compute.KernelClass) only, and not on the number of threads or on interruptions. A run that was interrupted continues when it is
 // given again, and ends with the same bytes. A saved state that belongs to another job, or that
 // was changed, is refused. The output directory appears only when it is complete. A run whose
 // loss or gradient becomes NaN or infinite ends with an error and keeps its last state, with

@@ -7,11 +7,12 @@ import (
 	"afmq/internal/infile"
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 )
 
 // jobVersion changes whenever the same job would give other bytes: with the split of the
 // data, the order of the sequences, the init or the optimizer.
-const jobVersion = "recover/v2"
+const jobVersion = "recover/v3"
 
 // identity describes the run by everything that its result depends on, as a JSON object:
 // options with their defaults filled in, and the content, not the path, of every input. A
@@ -26,7 +27,7 @@ func (r *run) identity() ([]byte, error) {
 		"ranks": o.Ranks, "loss": o.Loss, "mix": o.Mix, "temperature": o.Temperature,
 		"tokens": o.Tokens, "seq_len": o.SeqLen, "batch_tokens": o.BatchTokens, "rate": o.Rate, "warmup": max(o.Warmup, 0),
 		"weight_decay": o.WeightDecay, "clip": max(o.Clip, 0), "seed": o.Seed, "validation": o.Validation, "float32": o.Float32,
-		"init_tokens": o.InitTokens, "compute": o.Compute.String(),
+		"init_tokens": o.InitTokens, "compute": o.Compute.String(), "kernels": compute.KernelClass(o.Compute),
 	}
 	// The content hash covers the artifact's tensors only.
 	files, err := hashFiles(o.Artifact, artifact.ManifestFile, "config.json", "tokenizer.json")

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"afmq/internal/kernel"
 	"afmq/pkg/adapter"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
@@ -218,4 +219,52 @@ func TestResumeRefusesEditedParent(t *testing.T) {
 	o.Progress = nil
 	_, err = runOn(bg, pool, o)
 	wantFault(t, err, fault.Input, "from_config was")
+}
+
+// The identity has the class of the kernels: vector levels agree in f32, and no two levels are
+// taken for equal in bf16. A run that was interrupted on one class is refused on another.
+func TestIdentityOfKernels(t *testing.T) {
+	levels := kernel.Levels()
+	if len(levels) == 1 {
+		t.Skip("this machine has no vector kernels")
+	}
+	level := kernel.Level()
+	t.Cleanup(func() { kernel.SelectLevel(level) })
+	b, pool := newBench(t), newPool(t, 2)
+	o := b.options(t)
+	o.Pool = pool
+	rounded := o
+	rounded.Compute = compute.BF16
+	exact, seen := map[string]bool{}, map[string]bool{}
+	for _, l := range levels {
+		if err := kernel.SelectLevel(l); err != nil {
+			t.Fatal(err)
+		}
+		exact[identityOf(t, o)], seen[identityOf(t, rounded)] = true, true
+	}
+	if len(exact) != 2 || len(seen) != len(levels) {
+		t.Errorf("levels %v: %d identities in f32, want 2; %d in bf16, want one each", levels, len(exact), len(seen))
+	}
+	interrupted := func(o Options, l, now, message string) {
+		t.Helper()
+		if err := kernel.SelectLevel(l); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(bg)
+		o.Out, o.Progress = filepath.Join(t.TempDir(), "out"), &stopAt{steps: 2, cancel: cancel}
+		if _, err := runOn(ctx, pool, o); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if err := kernel.SelectLevel(now); err != nil {
+			t.Fatal(err)
+		}
+		o.Progress = nil
+		_, err := runOn(bg, pool, o)
+		wantFault(t, err, fault.Input, message)
+	}
+	best := levels[len(levels)-1]
+	interrupted(o, best, "generic", `kernels was "vector" and is now "generic"`)
+	if best == "amx" {
+		interrupted(rounded, "amx", "avx512", `kernels was "amx" and is now "avx512"`)
+	}
 }

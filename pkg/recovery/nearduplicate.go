@@ -28,7 +28,7 @@ func (x *shingleIndex) add(ids []int32) {
 	number := int32(len(x.sizes))
 	n := 0
 	for i := 0; i+shingleTokens <= len(ids); i++ {
-		h := shingleHash(ids[i:])
+		h := shingleHash(ids[i:][:shingleTokens])
 		if l := x.texts[h]; len(l) == 0 || l[len(l)-1] != number {
 			x.texts[h] = append(l, number)
 			n++
@@ -64,7 +64,7 @@ func (x *shingleIndex) shared(ids []int32) (share float64, contained map[int32]i
 	seen := map[uint64]bool{}
 	contained = map[int32]int{}
 	for i := range total {
-		h := shingleHash(ids[i:])
+		h := shingleHash(ids[i:][:shingleTokens])
 		texts := x.texts[h]
 		if len(texts) == 0 {
 			continue
@@ -81,12 +81,11 @@ func (x *shingleIndex) shared(ids []int32) (share float64, contained map[int32]i
 	return float64(n) / float64(total), contained
 }
 
-// shingleHash returns the FNV-1a hash of the first shingleTokens ids, with whole ids in place
-// of bytes.
+// shingleHash returns the FNV-1a hash of the ids, with whole ids in place of bytes.
 func shingleHash(ids []int32) uint64 {
 	const offset, prime = 14695981039346656037, 1099511628211
 	h := uint64(offset)
-	for _, id := range ids[:shingleTokens] {
+	for _, id := range ids {
 		h = (h ^ uint64(uint32(id))) * prime
 	}
 	return h ^ h>>29

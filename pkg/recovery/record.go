@@ -62,7 +62,7 @@ type Record struct {
 	TrainTokens      int             `json:"train_tokens"`      // in the training text
 	ValidationTokens int             `json:"validation_tokens"` // scored after every evaluation
 	TestTokens       int             `json:"test_tokens"`       // scored once, at the end; 0 in records of former versions
-	ExcludedTokens   int             `json:"excluded_tokens"`   // in neither text: near duplicates of held-out text, and the gaps beside it
+	ExcludedTokens   int             `json:"excluded_tokens"`   // in neither text: near duplicates and partial copies of held-out text, and the gaps beside it
 }
 
 // Result is what [Run] returns.

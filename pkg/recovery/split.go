@@ -51,9 +51,9 @@ type split struct {
 // The unit of the split is a document. A document of at least two blocks is divided into
 // blocks, and the gap tokens beside a held-out block are not trained on. Units are drawn in
 // the order of a hash of the seed and their content: which text is held out depends neither
-// on the order of the documents nor on how often one is repeated. The test text has no near
-// duplicates in the validation text, and training text that nearly repeats either is left
-// out; see [shingleIndex].
+// on the order of the documents nor on how often one is repeated. The test text has neither
+// near duplicates nor partial copies in the validation text, and training text that has one of
+// either is left out; see [shingleIndex] and [runIndex].
 type splitter struct {
 	splitOptions
 	block, gap int
@@ -144,24 +144,28 @@ func (s *splitter) draw(total int) error {
 	slices.SortStableFunc(order, func(a, b int) int { return bytes.Compare(s.units[a].key[:], s.units[b].key[:]) })
 	// Of equal units only the first in the order can be drawn.
 	order = slices.CompactFunc(order, func(a, b int) bool { return s.units[a].key == s.units[b].key })
+	all := make([][]int32, len(order))
+	for i, u := range order {
+		all[i] = s.units[u].ids
+	}
 	held := 0
-	var scored shingleIndex // of validation first, then of test too
+	var scored heldOutText // validation first, then test too
 	for _, use := range []purpose{forValidation, forTest} {
 		have := 0
-		var drawn []int
+		var drawn [][]int32
 		for _, i := range order {
 			u := &s.units[i]
 			if have >= s.tokens {
 				break
 			}
-			if u.use != forTraining || 2*(held+len(u.ids)) > total || use == forTest && (s.besideHeldOut(i) || scored.near(u.ids)) {
+			if u.use != forTraining || 2*(held+len(u.ids)) > total || use == forTest && (s.besideHeldOut(i) || scored.repeatedIn(u.ids)) {
 				continue
 			}
 			if s.known != nil && s.known(u.ids) {
 				continue
 			}
 			u.use = use
-			drawn = append(drawn, i)
+			drawn = append(drawn, u.ids)
 			have, held = have+len(u.ids), held+len(u.ids)
 		}
 		if have < s.tokens {
@@ -169,10 +173,14 @@ func (s *splitter) draw(total int) error {
 			return fault.Inputf(s.file, "only %d of %d tokens can be held out for %s: the text has %d tokens in %d distinct documents or blocks, of which those that nearly repeat others, and those that --from was trained on, do not count", have, s.tokens, name, total, len(order)).
 				WithHint("give more text, or hold out less with --validation-tokens")
 		}
-		for _, i := range drawn {
-			scored.add(s.units[i].ids)
-		}
+		scored.add(drawn, all)
 	}
+	s.exclude(&scored)
+	return nil
+}
+
+// exclude removes the units that repeat held-out text from training.
+func (s *splitter) exclude(scored *heldOutText) {
 	keys := map[[sha256.Size]byte]bool{}
 	for _, u := range s.units {
 		if u.use != forTraining {
@@ -180,11 +188,32 @@ func (s *splitter) draw(total int) error {
 		}
 	}
 	for i := range s.units {
-		if u := &s.units[i]; u.use == forTraining && (keys[u.key] || scored.near(u.ids)) {
+		if u := &s.units[i]; u.use == forTraining && (keys[u.key] || scored.repeatedIn(u.ids)) {
 			u.use = excluded
 		}
 	}
-	return nil
+}
+
+// heldOutText finds the texts that repeat held-out units.
+type heldOutText struct {
+	units    [][]int32
+	shingles shingleIndex
+	runs     runIndex
+}
+
+// add adds units; all are the distinct units of the text.
+func (h *heldOutText) add(units, all [][]int32) {
+	for _, ids := range units {
+		h.shingles.add(ids)
+	}
+	h.units = append(h.units, units...)
+	h.runs = newRunIndex(h.units, all)
+}
+
+// repeatedIn reports whether a text is a near duplicate of the units or contains a partial copy
+// of one.
+func (h *heldOutText) repeatedIn(ids []int32) bool {
+	return h.shingles.near(ids) || h.runs.copied(ids)
 }
 
 // heldOut reports whether unit i exists, is of this document and is not trained on.

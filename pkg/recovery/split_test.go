@@ -147,6 +147,89 @@ func TestSplitOfNearDuplicates(t *testing.T) {
 	}
 }
 
+// A text that contains itself again, at an offset that moves the copy against the blocks, is
+// not on both sides.
+func TestSplitOfShiftedCopies(t *testing.T) {
+	rng := rand.New(rand.NewPCG(21, 4))
+	d := randomIDs(rng, 200000)
+	for _, off := range []int{2000, 700, 3300} {
+		s := mustSplit(t, [][]int32{slices.Concat(d, d[len(d)-off:], d)}, 0, 0, 256)
+		for name, held := range map[string][][]int32{"validation": s.validation, "test": s.test} {
+			if share := sharedShingles(held, s.train); share >= 0.01 {
+				t.Errorf("offset %d: training text has %.1f %% of the shingles of the %s text", off, 100*share, name)
+			}
+		}
+		if share := sharedShingles(s.test, s.validation); share >= 0.01 {
+			t.Errorf("offset %d: validation text has %.1f %% of the shingles of the test text", off, 100*share)
+		}
+		if n := total(s.train); n < len(d)*3/4 {
+			t.Errorf("offset %d: only %d tokens to train on", off, n)
+		}
+	}
+}
+
+// sharedShingles returns the share of the runs of 8 ids of the first texts that occur in the
+// second.
+func sharedShingles(of, in [][]int32) float64 {
+	there := map[[8]int32]bool{}
+	for _, d := range in {
+		for i := range len(d) - 7 {
+			there[[8]int32(d[i:])] = true
+		}
+	}
+	n, found := 0, 0
+	for _, d := range of {
+		for i := range len(d) - 7 {
+			n++
+			if there[[8]int32(d[i:])] {
+				found++
+			}
+		}
+	}
+	return float64(found) / float64(n)
+}
+
+// A document that quotes a passage of a held-out one, too short for a near duplicate, is not
+// trained on, and the order of the documents does not matter.
+func TestSplitOfQuotedPassages(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 8))
+	var documents [][]int32
+	for range 200 {
+		d := randomIDs(rng, 400)
+		documents = append(documents, d, slices.Concat(randomIDs(rng, 200), d[100:150], randomIDs(rng, 200)))
+	}
+	want := mustSplit(t, documents, 5, 4000, 64)
+	for _, held := range [][][]int32{want.validation, want.test} {
+		if n := longestShared(want.train, held); n >= runTokens+copiedRuns-1 {
+			t.Errorf("training and held-out text share %d tokens", n)
+		}
+	}
+	if n := longestShared(want.validation, want.test); n >= runTokens+copiedRuns-1 {
+		t.Errorf("validation and test text share %d tokens", n)
+	}
+	if want.excluded == 0 || want.excluded > total(want.validation)+total(want.test)+1000 {
+		t.Errorf("%d tokens excluded", want.excluded)
+	}
+	rand.Shuffle(len(documents), func(i, j int) { documents[i], documents[j] = documents[j], documents[i] })
+	got := mustSplit(t, documents, 5, 4000, 64)
+	if !slices.Equal(texts(got.train), texts(want.train)) || !slices.Equal(texts(got.validation), texts(want.validation)) || !slices.Equal(texts(got.test), texts(want.test)) {
+		t.Error("the order of the documents changes the split")
+	}
+}
+
+// A template that many documents begin with makes none a copy of another.
+func TestSplitOfTemplates(t *testing.T) {
+	rng := rand.New(rand.NewPCG(6, 6))
+	template := randomIDs(rng, 60)
+	var documents [][]int32
+	for range 200 {
+		documents = append(documents, slices.Concat(template, randomIDs(rng, 300)))
+	}
+	if s := mustSplit(t, documents, 1, 4000, 64); s.excluded != 0 {
+		t.Errorf("%d tokens excluded", s.excluded)
+	}
+}
+
 // edited replaces one token in so many.
 func edited(rng *rand.Rand, d []int32, every int) []int32 {
 	for i := rng.IntN(every); i < len(d); i += every {

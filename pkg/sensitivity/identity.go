@@ -25,7 +25,7 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 	}
 	text, files, kernels := "", []string{}, ""
 	if j.text != nil {
-		kernels = kernelClass(j.opts.Compute)
+		kernels = compute.KernelClass(j.opts.Compute)
 		text, files = j.text.Record.Digest, j.text.Record.Files
 	}
 	o := &j.opts
@@ -49,18 +49,6 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		Kernels     string            `json:"kernels"`
 	}{"sensitivity/v2", o.ToolVersion, o.Method, o.Bits, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files,
 		j.seed(), j.tokenizer, string(j.rawConfig), source, tensors, o.Compute.String(), kernels})
-}
-
-// kernelClass names the instruction sets that give the same bits as those in use. All vector
-// kernels do in f32 and i16; plain Go gives others, and so may every set in the arithmetics
-// that round to bfloat16.
-func kernelClass(a compute.Arithmetic) string {
-	switch level := compute.Level(); {
-	case level != "generic" && (a == compute.F32 || a == compute.I16):
-		return "vector"
-	default:
-		return level
-	}
 }
 
 // seed returns the seed of the text and of all draws.
