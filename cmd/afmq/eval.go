@@ -40,7 +40,7 @@ type evalObject struct {
 	Adapters []adapterEvaluation `json:"adapters,omitempty"`
 	Gate     *gateResult         `json:"gate,omitempty"`
 
-	repetition float64 // share of the text that repeats itself
+	repetition eval.Repetition // share of the text that repeats itself
 }
 
 type adapterEvaluation struct {

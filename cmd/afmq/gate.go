@@ -160,6 +160,9 @@ func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
 		return err
 	}
 	if o.junit != "" {
+		if err := opts.CheckOutput(o.junit); err != nil {
+			return err
+		}
 		if err := disk.CheckReplaceable(o.junit); err != nil {
 			return err
 		}

@@ -36,14 +36,14 @@ func TestRepetition(t *testing.T) {
 		"common phrase": {slices.Concat(a, a[100:110], b, a[100:110]), 0},
 	} {
 		got := (&Corpus{IDs: c.ids}).Repetition()
-		if math.Abs(got-c.want) > 1e-12 || math.Abs(got-slowRepetition(c.ids)) > 1e-12 {
-			t.Errorf("%s: %v, want %v, by brute force %v", name, got, c.want, slowRepetition(c.ids))
+		passages, phrases := slowRepetition(c.ids, artifact.PassageTokens), slowRepetition(c.ids, PhraseTokens)
+		if math.Abs(got.Passages-c.want) > 1e-12 || math.Abs(got.Passages-passages) > 1e-12 || math.Abs(got.Phrases-phrases) > 1e-12 {
+			t.Errorf("%s: %+v, want %v of passages; by brute force %v and %v", name, got, c.want, passages, phrases)
 		}
 	}
 }
 
-func slowRepetition(ids []int32) float64 {
-	const n = artifact.PassageTokens
+func slowRepetition(ids []int32, n int) float64 {
 	repeated, runs := 0, 0
 	for i := 0; i+n <= len(ids); i++ {
 		runs++
