@@ -71,7 +71,7 @@ kept only if the upper end of the 95 % interval over the windows is within it
 (exit 0) and exceeded if the lower end is above it (exit 5); if the text is too
 short to tell, the exit code is 7. At least 8 windows are needed; a smaller --ctx
 gives more. A gate refuses a text that repeats itself (exit 3): at most 10 % of its
-runs of 24 tokens, and 25 % of its runs of 8, may occur earlier in it.
+runs of 24 tokens, and 20 % of its runs of about 32 bytes, may occur earlier in it.
 
 --compute selects the arithmetic of matrix products. f32 gives the same bits on every
 machine with vector instructions. auto, the default, is the fastest arithmetic of this

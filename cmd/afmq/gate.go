@@ -67,7 +67,8 @@ standard error is that of batches of consecutive windows, because windows of one
 on their neighbours. At least 8 windows are needed; limits of means must be above 0.
 
 The text must not repeat itself, because copies are no independent evidence: at most 10 % of
-its runs of 24 tokens, and 25 % of its runs of 8, may occur earlier in it (exit code 3).
+its runs of 24 tokens, and 20 % of its runs of about 32 bytes, may occur earlier in it (exit
+code 3).
 
 --update records the baseline if the limits are kept. An existing baseline is replaced only
 by an artifact that is no worse than it, in its loss and in its divergence. If the baseline

@@ -14,17 +14,31 @@ type Repetition struct {
 	// Passages has runs of [artifact.PassageTokens] ids: copies of documents. It is near 0
 	// for running text, and a half for a text that lists every document twice.
 	Passages float64
-	// Phrases has runs of [PhraseTokens] ids: copies whose lines are in another order, or
-	// that differ in a word here and there.
+	// Phrases has runs of as many ids as encode PhraseBytes bytes on average: copies whose
+	// lines are in another order, or that differ in a word here and there.
 	Phrases float64
 }
 
-// PhraseTokens is the length of a run for [Repetition.Phrases], in token ids.
-const PhraseTokens = 8
+// PhraseBytes is the mean length of a run for [Repetition.Phrases], in UTF-8 bytes. A run has
+// 8 ids or more. A fixed number of ids would be a few letters for a small vocabulary.
+const PhraseBytes = 32
 
 // Repetition measures how much of the text repeats itself.
 func (c *Corpus) Repetition() Repetition {
-	return Repetition{Passages: repeated(c.IDs, artifact.PassageTokens), Phrases: repeated(c.IDs, PhraseTokens)}
+	return Repetition{Passages: repeated(c.IDs, artifact.PassageTokens), Phrases: repeated(c.IDs, c.phraseTokens())}
+}
+
+// phraseTokens returns the length of a run for [Repetition.Phrases], in ids.
+func (c *Corpus) phraseTokens() int {
+	const least = 8
+	total := 0
+	for _, n := range c.Bytes {
+		total += int(n)
+	}
+	if total == 0 {
+		return least
+	}
+	return max(least, (PhraseBytes*len(c.IDs)+total-1)/total)
 }
 
 // repeated returns the share of runs of n ids that occurred before.

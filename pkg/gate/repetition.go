@@ -7,12 +7,11 @@ import (
 
 // Limits of the share of a text that repeats earlier text of it. Of passages, novels repeat
 // none, encyclopedia text a few tenths of a per cent and collections of web text one to three
-// per cent. Of phrases, these texts repeat 1, 5 to 8 and 3 to 8 per cent, a smaller vocabulary
-// more than a large one; six copies with their lines shuffled, or with a word inserted in
-// every twelve, 43 per cent or more.
+// per cent. Of phrases, these texts repeat 0.1, 2 and 2 to 5 per cent; six copies with their
+// lines shuffled, or with a word inserted in every twelve, 32 per cent or more.
 const (
 	maxPassages = 0.1
-	maxPhrases  = 0.25
+	maxPhrases  = 0.2
 )
 
 // CheckRepetition returns an error of kind [fault.Input], about the file of a text, if the share
@@ -26,7 +25,7 @@ func CheckRepetition(file string, r eval.Repetition) error {
 			WithHint(hint, 100*maxPassages)
 	}
 	if r.Phrases > maxPhrases {
-		return fault.Inputf(file, "repeats itself: %.0f %% of its phrases of %d tokens occur earlier in it, so that its windows are not independent evidence", 100*r.Phrases, eval.PhraseTokens).
+		return fault.Inputf(file, "repeats itself: %.0f %% of its phrases of %d bytes occur earlier in it, so that its windows are not independent evidence", 100*r.Phrases, eval.PhraseBytes).
 			WithHint(hint, 100*maxPhrases)
 	}
 	return nil

@@ -41,11 +41,14 @@ func TestCheckRepetition(t *testing.T) {
 		want string // in the message; empty for no error
 	}{
 		"exact":    {exact, "of its passages occur earlier"},
-		"shuffled": {shuffled, "of its phrases of 8 tokens occur earlier"},
-		"filled":   {filled, "of its phrases of 8 tokens occur earlier"},
+		"shuffled": {shuffled, "of its phrases of 32 bytes occur earlier"},
+		"filled":   {filled, "of its phrases of 32 bytes occur earlier"},
 		"running":  {running, ""},
 	} {
-		corpus := &eval.Corpus{IDs: c.ids}
+		corpus := &eval.Corpus{IDs: c.ids, Bytes: make([]int32, len(c.ids))}
+		for i := range corpus.Bytes {
+			corpus.Bytes[i] = 4
+		}
 		err := CheckRepetition("text.txt", corpus.Repetition())
 		if c.want == "" && err != nil {
 			t.Errorf("%s: %v", name, err)
