@@ -40,7 +40,7 @@ type evalObject struct {
 	Adapters []adapterEvaluation `json:"adapters,omitempty"`
 	Gate     *gateResult         `json:"gate,omitempty"`
 
-	repetition float64 // share of the text that repeats itself
+	repetition eval.Repetition // share of the text that repeats itself
 }
 
 type adapterEvaluation struct {
@@ -70,7 +70,8 @@ KL(reference ‖ model) in nats per scored token. --max-ppl-increase and
 kept only if the upper end of the 95 % interval over the windows is within it
 (exit 0) and exceeded if the lower end is above it (exit 5); if the text is too
 short to tell, the exit code is 7. At least 8 windows are needed; a smaller --ctx
-gives more.
+gives more. A gate refuses a text that repeats itself (exit 3): at most 10 % of its
+runs of 24 tokens, and 20 % of its runs of about 32 bytes, may occur earlier in it.
 
 --compute selects the arithmetic of matrix products. f32 gives the same bits on every
 machine with vector instructions. auto, the default, is the fastest arithmetic of this

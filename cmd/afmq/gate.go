@@ -49,6 +49,7 @@ passes only if the text shows that it is no worse: a test of non-inferiority.
   --max-nats     margin for the rise of the loss over the baseline, in nats per token
                  (default 0.01, about 1 % of perplexity)
   --max-kl-rise  margin for the rise of the mean divergence from the reference
+                 (default with --update: that of --max-nats; otherwise none)
   --max-kl       limit of the mean divergence from the reference
   --max-bytes    limit of the size of model.safetensors
   --max-bpw      limit of the bits per weight of the projections
@@ -65,9 +66,14 @@ A rise is the mean of the differences in each window, weighted by its scored tok
 standard error is that of batches of consecutive windows, because windows of one text depend
 on their neighbours. At least 8 windows are needed; limits of means must be above 0.
 
+The text must not repeat itself, because copies are no independent evidence: at most 10 % of
+its runs of 24 tokens, and 20 % of its runs of about 32 bytes, may occur earlier in it (exit
+code 3).
+
 --update records the baseline if the limits are kept. An existing baseline is replaced only
-by an artifact that is no worse than it; --accept-worse replaces it in any case and is needed
-where the two cannot be compared.
+by an artifact that is no worse than it, in its loss and in its divergence. If the baseline
+records divergences, --update needs --reference. --accept-worse replaces the baseline in any
+case and is needed where the two cannot be compared.
 
 The baseline records what the figures depend on: text, tokenizer, protocol, context,
 arithmetic, reference. If one of these differs, nothing is compared: exit code 3. Protocol,
@@ -81,7 +87,7 @@ context and stride that are not given are those of the baseline.`,
 	f.StringVar(&o.baseline, "baseline", "", "`FILE` with the recorded figures")
 	f.StringVar(&o.data, "data", "", "`FILE` of text to score (.jsonl or text)")
 	f.StringVar(&o.reference, "reference", "", "the 16-bit checkpoint `MODEL` to measure the divergence from")
-	f.StringVar(&o.protocol, "protocol", "chunk", "`PROTOCOL`: chunk, llamacpp or stride (default: the baseline's; chunk without one)")
+	f.StringVar(&o.protocol, "protocol", "", "`PROTOCOL`: chunk, llamacpp or stride (default: the baseline's; chunk without one)")
 	f.IntVar(&o.ctx, "ctx", 0, "`N` tokens in a window (default: the baseline's; min(512, max_position_embeddings) without one)")
 	f.IntVar(&o.stride, "stride", 0, "`N` tokens between windows, for protocol stride (default: the baseline's; ctx/2 without one)")
 	o.compute.register(f, "f32") // on which machines agree
@@ -95,6 +101,7 @@ context and stride that are not given are those of the baseline.`,
 	f.BoolVar(&o.acceptWorse, "accept-worse", false, "with --update, replace a baseline that the artifact is not shown to be no worse than")
 	f.BoolVar(&o.allowOverlap, "allow-overlap", false, "score a file that the artifact was calibrated on, or an adapter trained on")
 	o.adapters.register(f)
+	f.Lookup("adapter").Usage = "judge the artifact with the adapter `[NAME=]DIR`; an existing directory whose path has an = is taken as DIR"
 	must(cmd.MarkFlagRequired("baseline"))
 	must(cmd.MarkFlagRequired("data"))
 	return cmd
@@ -160,6 +167,9 @@ func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
 		return err
 	}
 	if o.junit != "" {
+		if err := opts.CheckOutput(o.junit); err != nil {
+			return err
+		}
 		if err := disk.CheckReplaceable(o.junit); err != nil {
 			return err
 		}

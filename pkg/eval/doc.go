@@ -7,7 +7,7 @@
 //   - [Score] and [ScoreAll] score a corpus with models in memory, by one of the protocols
 //     [Chunk], [LlamaCpp] and [Stride], and return a [Result].
 //   - [FindOverlap] compares a text with the text that an artifact was calibrated on.
-//   - [MeanInterval] is the confidence interval of a mean over windows.
+//   - [Corpus.Repetition] measures how much of a text repeats itself.
 //
 // Errors that a caller can act on are *[fault.Error]; each function documents their kinds.
 package eval

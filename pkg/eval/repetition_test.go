@@ -35,15 +35,32 @@ func TestRepetition(t *testing.T) {
 		"one token":     {zeros, 1 - 24.0/277},
 		"common phrase": {slices.Concat(a, a[100:110], b, a[100:110]), 0},
 	} {
-		got := (&Corpus{IDs: c.ids}).Repetition()
-		if math.Abs(got-c.want) > 1e-12 || math.Abs(got-slowRepetition(c.ids)) > 1e-12 {
-			t.Errorf("%s: %v, want %v, by brute force %v", name, got, c.want, slowRepetition(c.ids))
+		bytes := make([]int32, len(c.ids))
+		for i := range bytes {
+			bytes[i] = 2 + int32(i%2) // a run of 13 ids has 32.5 bytes on average
+		}
+		got := (&Corpus{IDs: c.ids, Bytes: bytes}).Repetition()
+		passages, phrases := slowRepetition(c.ids, artifact.PassageTokens), slowRepetition(c.ids, 13)
+		if math.Abs(got.Passages-c.want) > 1e-12 || math.Abs(got.Passages-passages) > 1e-12 || math.Abs(got.Phrases-phrases) > 1e-12 {
+			t.Errorf("%s: %+v, want %v of passages; by brute force %v and %v", name, got, c.want, passages, phrases)
 		}
 	}
 }
 
-func slowRepetition(ids []int32) float64 {
-	const n = artifact.PassageTokens
+// A phrase has 32 bytes on average, and 8 ids or more.
+func TestPhraseTokens(t *testing.T) {
+	for _, c := range []struct{ perID, want int }{{0, 8}, {1, 32}, {2, 16}, {3, 11}, {4, 8}, {9, 8}} {
+		corpus := &Corpus{IDs: make([]int32, 100), Bytes: make([]int32, 100)}
+		for i := range corpus.Bytes {
+			corpus.Bytes[i] = int32(c.perID)
+		}
+		if got := corpus.phraseTokens(); got != c.want {
+			t.Errorf("%d bytes in a token: %d ids; want %d", c.perID, got, c.want)
+		}
+	}
+}
+
+func slowRepetition(ids []int32, n int) float64 {
 	repeated, runs := 0, 0
 	for i := 0; i+n <= len(ids); i++ {
 		runs++

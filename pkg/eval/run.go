@@ -46,8 +46,8 @@ type Evaluation struct {
 	Adapters []AdapterResult // of the model with each adapter, in the order given
 	Overlap  *Overlap        // with the text that the artifact was calibrated on; nil if it records none
 	Warnings []string        // one line each, for people
-	// Repetition is the share of the text that repeats itself; see [Corpus.Repetition].
-	Repetition float64
+	// Repetition is the share of the text that repeats itself.
+	Repetition Repetition
 }
 
 // AdapterResult is the result of the model with one adapter.

@@ -2,13 +2,10 @@ package gate
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
-	"strings"
 	"unicode/utf8"
 
 	"afmq/internal/disk"
@@ -147,8 +144,12 @@ func (b *Baseline) Encode() ([]byte, error) {
 	return append(out, " ]\n}\n"...), nil
 }
 
-// Write writes the file atomically and replaces an existing one.
+// Write writes the file atomically and replaces an existing one. Figures that [ParseBaseline]
+// would refuse are an error of kind [fault.Input].
 func (b *Baseline) Write(path string) error {
+	if err := b.check(); err != nil {
+		return fault.Inputf(path, "cannot record this model: %v", err)
+	}
 	data, err := b.Encode()
 	if err != nil {
 		return err
@@ -195,45 +196,3 @@ func ParseBaseline(file string, data []byte) (*Baseline, error) {
 	}
 	return b, nil
 }
-
-func (b *Baseline) check() error {
-	digests := map[string]string{"data": b.Data, "tokenizer": b.Tokenizer, "model.digest": b.Model.Digest}
-	if b.Reference != nil {
-		digests["reference"] = *b.Reference
-	}
-	for _, key := range []string{"data", "tokenizer", "model.digest", "reference"} {
-		if d, ok := digests[key]; ok && (len(d) != 2*sha256.Size || strings.Trim(d, "0123456789abcdef") != "") {
-			return fmt.Errorf("%s %.80q is not a SHA-256 in lower-case hex", key, d)
-		}
-	}
-	if _, err := eval.ParseProtocol(string(b.Protocol)); err != nil {
-		return err
-	}
-	if b.Ctx < 2 || b.Ctx > 1<<30 || b.Stride < 0 || b.Compute == "" {
-		return fmt.Errorf("it has a context of %d, a stride of %d and compute %q", b.Ctx, b.Stride, b.Compute)
-	}
-	if len(b.Windows) < 2 {
-		return fmt.Errorf("it has %d windows", len(b.Windows))
-	}
-	if (b.KLMean != nil) != (b.Reference != nil) {
-		return errors.New("it has a reference without a mean divergence, or the reverse")
-	}
-	tokens, nats, kl := 0, 0.0, 0.0
-	for i, w := range b.Windows {
-		if w.Tokens < 1 || w.Tokens > b.Ctx || !(math.Abs(w.Nats) < 1e6) || (w.KL != nil) != (b.KLMean != nil) || w.KL != nil && !(*w.KL >= 0 && *w.KL < 1e6) {
-			return fmt.Errorf("window %d has impossible figures", i+1)
-		}
-		tokens += w.Tokens
-		nats += float64(w.Tokens) * w.Nats
-		if w.KL != nil {
-			kl += float64(w.Tokens) * *w.KL
-		}
-	}
-	if tokens != b.Tokens || !near(nats/float64(tokens), b.NatsPerToken) || b.KLMean != nil && !near(kl/float64(tokens), *b.KLMean) {
-		return errors.New("its totals are not those of its windows")
-	}
-	return nil
-}
-
-// near reports whether two means are the same up to the rounding of their sums.
-func near(a, b float64) bool { return math.Abs(a-b) <= 1e-9*max(1, math.Abs(a)) }

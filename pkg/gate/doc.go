@@ -1,5 +1,12 @@
 // Package gate decides whether a compressed model is no worse than a recorded one.
 //
+//   - [Run] is the whole gate: it verifies an artifact, scores a text with it, judges the
+//     figures and, if asked to, records them as the new baseline.
+//   - [Judge] judges recorded figures. It reads no file and runs no model.
+//   - [CheckMean] tests one mean over windows, [MeanInterval] gives its interval.
+//   - [ReadBaseline] and [Baseline.Write] read and write baselines.
+//   - [CheckRepetition] refuses a text whose windows are copies of each other.
+//
 // A [Baseline] records the figures of a model on every window of a text, with everything
 // that they depend on: text, tokenizer, protocol, context, arithmetic and reference. Two
 // models that were scored on the same windows are compared by the difference in each
@@ -19,5 +26,6 @@
 // Windows of one text depend on their neighbours. The standard error is that of batches of
 // consecutive windows; see [MeanInterval].
 //
-// The functions are pure: they work on recorded figures and run no model.
+// Errors that a caller can act on are *[fault.Error]; each function documents their kinds. A
+// model that is worse is an [Outcome] of the verdict, not an error.
 package gate

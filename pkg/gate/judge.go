@@ -14,16 +14,6 @@ const Confidence = 0.95
 // about 1 % of perplexity, e^0.01 = 1.01005.
 const DefaultNats = 0.01
 
-// Limits are the margins and limits that a model is judged by; nil for none. Limits of
-// means are in nats per token and above 0.
-type Limits struct {
-	Nats   float64  // rise of the loss over the baseline; 0 for DefaultNats
-	KLRise *float64 // rise of the mean divergence over the baseline's
-	KL     *float64 // mean divergence from the reference
-	Bytes  *int64   // size of model.safetensors
-	BPW    *float64 // bits per weight of the projections
-}
-
 // Verdict is the result of judging a model.
 type Verdict struct {
 	// Outcome is Worse if that of any check is, otherwise Inconclusive if that of any check
@@ -67,16 +57,25 @@ func Combine(checks []Check) Outcome {
 
 // Judge tests the figures of a model, now, against limits and, where base is not nil,
 // against those of a baseline with an equal setting (see [Setting.Differs]). baseFile is
-// the file that errors name; they are fault.Input, and fault.Usage for a limit of a mean
-// that is not above 0.
+// the file that errors of kind [fault.Input] name. A limit that is not a finite number above
+// 0, or that limits a figure that now does not have, is an error of kind [fault.Usage].
 func Judge(baseFile string, base, now *Baseline, l Limits) (*Verdict, error) {
+	if err := l.check(); err != nil {
+		return nil, err
+	}
+	if l.divergence() && now.KLMean == nil {
+		return nil, fault.Usagef("a limit of the divergence needs a reference")
+	}
+	if l.BPW != nil && now.Model.BPW == nil {
+		return nil, fault.Usagef("a limit of the bits per weight needs an artifact")
+	}
 	v := &Verdict{Checks: []Check{}}
 	if base != nil {
 		if err := v.compare(baseFile, base, now, l); err != nil {
 			return nil, inFile(baseFile, err)
 		}
 	}
-	if l.KL != nil && now.KLMean != nil {
+	if l.KL != nil {
 		c, err := CheckMean(KL, now.tokens(), now.column(windowKL), *l.KL)
 		if err != nil {
 			return nil, inFile(baseFile, err)
@@ -87,9 +86,10 @@ func Judge(baseFile string, base, now *Baseline, l Limits) (*Verdict, error) {
 		v.Checks = append(v.Checks, checkSize(Bytes, "bytes", float64(now.Model.Bytes), float64(*l.Bytes),
 			fmt.Sprintf("model.safetensors has %d bytes; the limit is %d", now.Model.Bytes, *l.Bytes)))
 	}
-	if bpw := now.Model.BPW; l.BPW != nil && bpw != nil {
-		v.Checks = append(v.Checks, checkSize(BPW, "bits per weight", *bpw, *l.BPW,
-			fmt.Sprintf("the projections take %.4f bits per weight; the limit is %g", *bpw, *l.BPW)))
+	if l.BPW != nil {
+		bpw := *now.Model.BPW
+		v.Checks = append(v.Checks, checkSize(BPW, "bits per weight", bpw, *l.BPW,
+			fmt.Sprintf("the projections take %.4f bits per weight; the limit is %g", bpw, *l.BPW)))
 	}
 	v.Outcome = Combine(v.Checks)
 	v.Passed = v.Outcome == NoWorse
@@ -117,11 +117,7 @@ func (v *Verdict) compare(file string, base, now *Baseline, l Limits) error {
 			return fault.Inputf(file, "records %d scored tokens in window %d; the text now gives %d", then, i+1, w.Tokens)
 		}
 	}
-	limit := l.Nats
-	if limit == 0 {
-		limit = DefaultNats
-	}
-	c, err := CheckMean(NatsRise, now.tokens(), minus(now.column(windowNats), base.column(windowNats)), limit)
+	c, err := CheckMean(NatsRise, now.tokens(), minus(now.column(windowNats), base.column(windowNats)), l.nats())
 	if err != nil {
 		return err
 	}

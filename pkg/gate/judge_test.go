@@ -239,6 +239,14 @@ func TestJudgeRefuses(t *testing.T) {
 			t.Errorf("%+v: %v", l, err)
 		}
 	}
+	// Limits are checked without a baseline, too, and no limit is ignored.
+	checkpoint := *base
+	checkpoint.Model.BPW = nil
+	for _, l := range []Limits{{Nats: -1}, {KLRise: ptr(-1.0)}, {KL: ptr(1.0)}, {KLRise: ptr(1.0)}, {BPW: ptr(4.0)}, {BPW: ptr(math.NaN())}, {Bytes: ptr(int64(-1))}} {
+		if _, err := Judge("", nil, &checkpoint, l); fault.KindOf(err) != fault.Usage {
+			t.Errorf("%+v: %v", l, err)
+		}
+	}
 }
 
 // Text of fewer than eight windows is refused, also where an old baseline recorded it.

@@ -27,7 +27,9 @@ type Options struct {
 	Limits    Limits
 
 	// Update records the baseline if the limits are kept and the model is no worse than the
-	// baseline that is there, if any. AcceptWorse replaces that one in any case.
+	// baseline that is there, if any: in its loss and, if both have one, in its divergence,
+	// whose margin is that of the loss unless Limits.KLRise is set. A baseline with a
+	// divergence cannot be replaced by one without. AcceptWorse replaces it in any case.
 	Update, AcceptWorse bool
 
 	AllowUnbound bool // take an adapter that does not name the artifact that it was trained on
@@ -102,7 +104,16 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	if opts.AcceptWorse && !opts.Update {
 		return nil, fault.Usagef("to accept a worse model needs an update of the baseline")
 	}
+	if err := opts.Limits.check(); err != nil {
+		return nil, err
+	}
+	if opts.Limits.divergence() && opts.Reference == "" {
+		return nil, fault.Usagef("a limit of the divergence needs a reference")
+	}
 	if opts.Update {
+		if err := opts.checkInputs(opts.Baseline); err != nil {
+			return nil, err
+		}
 		if err := disk.CheckReplaceable(opts.Baseline); err != nil {
 			return nil, err
 		}
@@ -170,9 +181,41 @@ func (r *run) incomparable(err error) error {
 	}
 	var f *fault.Error
 	if errors.As(err, &f) && f.Kind == fault.Input {
+		if f.Hint != "" {
+			return f.WithHint("%s; --update --accept-worse replaces it without a comparison", f.Hint)
+		}
 		return f.WithHint("--update --accept-worse replaces it without a comparison")
 	}
 	return err
+}
+
+// differs returns the reason why the figures of a setting cannot be compared with those of a
+// baseline, or replace it; nil if they can.
+func (r *run) differs(base *Baseline, now *Setting) *fault.Error {
+	file := r.opts.Baseline
+	if d := base.Differs(now); d != "" {
+		return fault.Inputf(file, "%s", d)
+	}
+	switch {
+	case !r.opts.Update:
+	case base.KLMean != nil && now.Reference == nil:
+		return fault.Inputf(file, "records divergences from a reference; an update without one would lose them").
+			WithHint("give the reference with --reference")
+	case base.KLMean == nil && r.opts.Limits.KLRise != nil:
+		return fault.Inputf(file, "records no divergence that a rise could be measured against")
+	}
+	return nil
+}
+
+// limits returns the limits to judge by. An update may lose as much of the divergence as of
+// the loss, unless the options set its margin.
+func (r *run) limits(base, now *Baseline) Limits {
+	l := r.opts.Limits
+	if r.opts.Update && l.KLRise == nil && base != nil && base.KLMean != nil && now.KLMean != nil {
+		margin := l.nats()
+		l.KLRise = &margin
+	}
+	return l
 }
 
 // judge measures the model, judges it, and returns the baseline that it makes.
@@ -187,8 +230,8 @@ func (r *run) judge(ctx context.Context) (*Baseline, error) {
 		return nil, err
 	}
 	if base != nil {
-		if d := base.Differs(&setting); d != "" {
-			if err := r.incomparable(fault.Inputf(o.Baseline, "%s", d)); err != nil {
+		if reason := r.differs(base, &setting); reason != nil {
+			if err := r.incomparable(reason); err != nil {
 				return nil, err
 			}
 			base = nil
@@ -208,12 +251,15 @@ func (r *run) judge(ctx context.Context) (*Baseline, error) {
 	setting.Ctx, setting.Stride = e.Ctx, e.Stride
 	if base != nil {
 		out.BaselineNats, out.BaselineKL = &base.NatsPerToken, base.KLMean
+		if base.KLMean != nil && o.Reference == "" {
+			out.Warnings = append(out.Warnings, o.Baseline+": its divergence from the reference is not compared; give --reference to compare it")
+		}
 	}
 	now, err := NewBaseline(o.Data, o.ToolVersion, setting, subject, e)
 	if err != nil {
 		return nil, err
 	}
-	if out.Verdict, err = Judge(o.Baseline, base, now, o.Limits); err != nil {
+	if out.Verdict, err = Judge(o.Baseline, base, now, r.limits(base, now)); err != nil {
 		return nil, err
 	}
 	out.Setting, out.Model, out.Tokens, out.Windows = setting, subject, e.Tokens, len(e.Windows)
@@ -316,20 +362,4 @@ func (r *run) evaluate(ctx context.Context, s Setting, subject *Subject) (*eval.
 		Protocol: s.Protocol, Ctx: s.Ctx, Stride: s.Stride, Reference: in.Reference,
 		Pool: o.Pool.With(o.Arithmetic), Progress: o.Progress,
 	})
-}
-
-// maxRepetition is the share of a text that may repeat earlier text of it. Novels have none,
-// encyclopedia text a few tenths of a per cent, collections of web text one or two per cent.
-const maxRepetition = 0.1
-
-// CheckRepetition returns an error of kind [fault.Input], about the file of a text, if the share
-// of it that repeats itself ([eval.Corpus.Repetition]) is too large for a test. The windows of
-// copies are no new evidence, but they would count as such and make the intervals too narrow,
-// whatever their standard error allows for.
-func CheckRepetition(file string, share float64) error {
-	if share > maxRepetition {
-		return fault.Inputf(file, "repeats itself: %.0f %% of its passages occur earlier in it, so that its windows are not independent evidence", 100*share).
-			WithHint("remove the copies of documents; at most %.0f %% may repeat", 100*maxRepetition)
-	}
-	return nil
 }
