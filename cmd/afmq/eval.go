@@ -40,7 +40,7 @@ type evalObject struct {
 	Adapters []adapterEvaluation `json:"adapters,omitempty"`
 	Gate     *gateResult         `json:"gate,omitempty"`
 
-	repetition eval.Repetition // share of the text that repeats itself
+	corpus *eval.Corpus // the text, as it was scored
 }
 
 type adapterEvaluation struct {
@@ -128,7 +128,7 @@ func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
 		return err
 	}
 	if limits.any() {
-		if err := gate.CheckRepetition(o.data, out.repetition); err != nil {
+		if err := gate.CheckRepetition(o.data, out.corpus.Repetition()); err != nil {
 			return err
 		}
 		if out.Gate, err = judgeEvaluation(out, limits); err != nil {
@@ -170,7 +170,7 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol e
 	}
 	a.warn(e.Warnings)
 	out := &evalObject{
-		Schema: "afmq.eval/v1", Model: path, Data: o.data, Result: e.Result, Overlap: e.Overlap, Compute: arithmetic.String(), repetition: e.Repetition,
+		Schema: "afmq.eval/v1", Model: path, Data: o.data, Result: e.Result, Overlap: e.Overlap, Compute: arithmetic.String(), corpus: e.Corpus,
 	}
 	if o.reference != "" {
 		name := refArithmetic.String()

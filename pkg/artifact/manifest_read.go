@@ -2,8 +2,6 @@ package artifact
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -121,8 +119,7 @@ func (m *Manifest) check() error {
 	if got := ContentHash(m.Tensors); got != m.ContentHash {
 		return fmt.Errorf("content_hash is %s, but that of the listed tensors is %s", m.ContentHash, got)
 	}
-	sum := sha256.Sum256([]byte(ContentHash(m.Source.Tensors) + "\n" + m.Source.Config + "\n"))
-	if got := hex.EncodeToString(sum[:]); got != m.Source.Digest {
+	if got := NewSourceDigest(m.Source.Config, m.Source.Tensors).Digest; got != m.Source.Digest {
 		return fmt.Errorf("source.digest is %s, but that of the listed tensors is %s", m.Source.Digest, got)
 	}
 	weights, err := m.checkFiles()

@@ -46,8 +46,7 @@ type Evaluation struct {
 	Adapters []AdapterResult // of the model with each adapter, in the order given
 	Overlap  *Overlap        // with the text that the artifact was calibrated on; nil if it records none
 	Warnings []string        // one line each, for people
-	// Repetition is the share of the text that repeats itself.
-	Repetition Repetition
+	Corpus   *Corpus         // the text, as it was scored
 }
 
 // AdapterResult is the result of the model with one adapter.
@@ -85,7 +84,7 @@ func Run(ctx context.Context, opts Options) (*Evaluation, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Evaluation{Result: results[0], Overlap: in.Overlap, Warnings: in.Warnings, Repetition: in.Corpus.Repetition()}
+	e := &Evaluation{Result: results[0], Overlap: in.Overlap, Warnings: in.Warnings, Corpus: in.Corpus}
 	for i, v := range in.Variants {
 		e.Adapters = append(e.Adapters, AdapterResult{v.Adapter, results[i+1]})
 	}

@@ -2,8 +2,6 @@ package eval
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -35,8 +33,7 @@ func ReadTexts(file string) (texts []string, sha256Hex string, err error) {
 	if texts, err = parseTexts(file, data); err != nil {
 		return nil, "", err
 	}
-	digest := sha256.Sum256(data)
-	return texts, hex.EncodeToString(digest[:]), nil
+	return texts, infile.SHA256(data), nil
 }
 
 func parseTexts(file string, data []byte) ([]string, error) {

@@ -30,7 +30,7 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 		opts.ToolVersion = "unknown"
 	}
 	if opts.AcceptWorse && !opts.Update {
-		return nil, fault.Usagef("to accept a worse model needs an update of the baseline")
+		return nil, fault.Usagef("AcceptWorse needs Update: it decides whether a baseline is replaced")
 	}
 	if err := opts.Limits.check(); err != nil {
 		return nil, err

@@ -2,8 +2,6 @@ package report
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"math"
 	"os"
@@ -85,7 +83,7 @@ func (a *opened) checkFiles() error {
 			if err != nil {
 				return err
 			}
-			if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != f.SHA256 {
+			if infile.SHA256(data) != f.SHA256 {
 				return fault.Inputf(path, "is not the file that the manifest describes")
 			}
 		case artifact.WeightsFile:
@@ -165,7 +163,7 @@ func (s *sources) readScores() error {
 	other := func(what string) error {
 		return fault.Inputf(s.opts.Scores, "belongs to another model than %s: %s", show(s.opts.Artifact), what)
 	}
-	if sum := sha256.Sum256([]byte(scores.Config)); hex.EncodeToString(sum[:]) != source.Config {
+	if infile.SHA256([]byte(scores.Config)) != source.Config {
 		return other("its config is not that of the artifact's source")
 	}
 	stored := map[string]artifact.TensorDigest{}
