@@ -17,6 +17,9 @@ type CalibrationRecord struct {
 	SeqLen int      `json:"seq_len"` // tokens in a sequence
 	Seed   int64    `json:"seed"`    // that chose the sequences
 	Files  []string `json:"files"`   // hex SHA-256 of the files they come from, in the order given
+	// Builtin is the one of Files that is the built-in text, which a .jsonl file of its documents
+	// hashes to; empty if it was not used.
+	Builtin string `json:"builtin,omitempty"`
 	// Passages are the hex FNV-1a hashes, 64 bit, of runs of PassageTokens token ids, one
 	// after another from the start of each sequence; of at most 4096, evenly chosen.
 	Passages []string `json:"passages"`
@@ -90,6 +93,9 @@ func (c *CalibrationRecord) check() error {
 		if err := checkDigest("calibration.files", f); err != nil {
 			return err
 		}
+	}
+	if c.Builtin != "" && !slices.Contains(c.Files, c.Builtin) {
+		return fmt.Errorf("calibration.builtin %q is not one of calibration.files", c.Builtin)
 	}
 	for _, p := range c.Passages {
 		if b, err := hex.DecodeString(p); err != nil || len(b) != 8 {

@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
+	"afmq/internal/calibration"
 	"afmq/pkg/artifact"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
@@ -18,9 +20,15 @@ import (
 // least 8 k.
 const DefaultTokens = 16 << 10
 
+// BuiltinText in [CalibrationOptions.Files] stands for the text in this program: 82 short
+// documents, about 110 KB, of prose, dialogue, code, mathematics, French, German and Spanish.
+// It is for users without text of their own. Text that resembles the model's future input
+// gives better artifacts; docs/quality.md has a comparison. The path "./builtin" names a file.
+const BuiltinText = "builtin"
+
 // CalibrationOptions say which tokens a model is calibrated on.
 type CalibrationOptions struct {
-	Files  []string // plain text, or .jsonl with one {"text"} per line; see eval.ReadCorpus
+	Files  []string // plain text, or .jsonl with one {"text"} per line, as in eval.ReadCorpus; or BuiltinText
 	SeqLen int      // tokens per sequence; 0 for min(512, max_position_embeddings)
 	Tokens int      // upper bound of the number of tokens; 0 for DefaultTokens
 	Seed   int64    // of the selection of sequences
@@ -69,7 +77,7 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Co
 	c := &Calibration{Record: artifact.CalibrationRecord{SeqLen: o.SeqLen, Seed: o.Seed}}
 	var stream []int32
 	for i, file := range o.Files {
-		corpus, err := eval.ReadCorpus(file, t, cfg.Separator())
+		corpus, err := readCorpus(file, t, cfg.Separator())
 		if err != nil {
 			return nil, err
 		}
@@ -77,6 +85,9 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Co
 			return nil, fault.Usagef("calibration file %s is listed twice", file)
 		}
 		c.Record.Files = append(c.Record.Files, corpus.SHA256)
+		if file == BuiltinText {
+			c.Record.Builtin = corpus.SHA256
+		}
 		if eos := cfg.Separator(); i > 0 && eos >= 0 {
 			stream = append(stream, eos)
 		}
@@ -95,6 +106,25 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Co
 	c.Record.Digest = hex.EncodeToString(h.Sum(nil))
 	c.Record.Passages = artifact.Passages(c.Sequences)
 	return c, nil
+}
+
+// readCorpus encodes a file of [CalibrationOptions], with the separator eos between its texts;
+// -1 for a model without one. The documents of the built-in text are then joined by blank
+// lines.
+func readCorpus(file string, t *tokenizer.Tokenizer, eos int32) (*eval.Corpus, error) {
+	if file != BuiltinText {
+		return eval.ReadCorpus(file, t, eos)
+	}
+	texts := calibration.Texts()
+	if eos < 0 {
+		texts = []string{strings.Join(texts, "\n\n")}
+	}
+	corpus, err := eval.EncodeTexts(file, texts, t, eos)
+	if err != nil {
+		return nil, err
+	}
+	corpus.SHA256 = calibration.SHA256()
+	return corpus, nil
 }
 
 // draw selects the sequences.
