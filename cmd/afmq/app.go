@@ -52,6 +52,7 @@ A complete run, with one text to calibrate on and another to evaluate on:
   afmq generate ARTIFACT --prompt "Once upon a time" --adapter ADAPTERS/rank-16
 
 Text is a .jsonl file with one {"text": …} a line, or any other file as one text.
+--calib builtin reads the calibration text in this program, for a first try.
 Counts take the suffixes k, M and B (32k), sizes KB, MB, KiB, MiB and so on (400MB).
 An interrupted command resumes when it is run again with the same arguments. An
 existing --out is never overwritten. No command uses the network.

@@ -61,11 +61,14 @@ decides. 16 keeps a module unquantized; 'lm_head=4' palettizes an untied head.
 With --calib, text runs through the model while it is quantized, and the weights quantized
 later compensate the error of those quantized before (--compensate none turns this off).
 It halves the divergence or better, and takes about as long as evaluating the text twenty
-times.
+times. Use text that resembles the model's future input. If you have none, --calib builtin
+reads the text in this program: English prose, dialogue, code and a little French, German and
+Spanish (docs/quality.md compares them). ./builtin names a file.
 
 Give an interrupted command again to resume it.`,
 		Example: `  afmq quantize models/my-model --out my-4bit --calib calib.jsonl
   afmq quantize models/my-model --out my-mixed --bpw 3.5 --calib calib.jsonl
+  afmq quantize models/my-model --out my-first --bpw 3.5 --calib builtin
   afmq quantize models/my-model --out my-plain --bits 2 --row-scale=false`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runQuantize(cmd, a, args[0], o) },
@@ -129,7 +132,7 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 			if !f.Changed(flag) {
 				flag = "max-bytes"
 			}
-			return opts, fault.Usagef("--%s needs calibration text: give --calib FILE, or --method weight", flag).
+			return opts, fault.Usagef("--%s needs calibration text: give --calib FILE or --calib builtin, or --method weight", flag).
 				WithHint("method %s scores the modules on text; weight needs none, and its ranking is worse", opts.Method)
 		}
 		r, err := o.target.options(f)

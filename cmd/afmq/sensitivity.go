@@ -23,7 +23,7 @@ type calibrationFlags struct {
 }
 
 func (c *calibrationFlags) register(f *pflag.FlagSet) {
-	f.StringArrayVar(&c.files, "calib", nil, "calibration text `FILE` (.jsonl or plain text); repeatable")
+	f.StringArrayVar(&c.files, "calib", nil, "calibration text `FILE` (.jsonl or plain text), or "+sensitivity.BuiltinText+"; repeatable")
 	f.StringVar(&c.tokens, "tokens", strconv.Itoa(sensitivity.DefaultTokens), "number `N` of calibration tokens, such as 16384 or 32k")
 	f.IntVar(&c.seqLen, "seq-len", 0, "length `N` of a calibration sequence in tokens (default: min(512, max_position_embeddings))")
 	f.Int64Var(&c.seed, "seed", 0, "`SEED` of the selection of calibration sequences and of all other random numbers")
@@ -81,13 +81,15 @@ Methods:
   hessian  squared error of the module's output
   weight   squared error of the weights; needs no text
 
-All methods except weight need calibration text, --calib. --validate N also measures the KL
+All methods except weight need calibration text, --calib. If you have none, --calib builtin
+reads the text in this program; ./builtin names a file. --validate N also measures the KL
 divergence of N modules, and prints its rank correlation (Spearman) with the scores.
 
 --method kl refuses --compute bf16, whose rounding changes the output more than palettes of 6
 and 8 bits do; --validate measures in f32 then. An interrupted command resumes when it is
 repeated.`,
 		Example: `  afmq sensitivity models/my-model --calib calib.jsonl --out scores.json
+  afmq sensitivity models/my-model --calib builtin --method hessian --out hessian.json
   afmq sensitivity models/my-model --calib calib.jsonl --bits 2,3,4 --validate 20 --out scores.json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runSensitivity(cmd, a, args[0], o) },

@@ -78,9 +78,9 @@ func (o *Options) Check() error {
 		return fault.Usagef("an output file and a journal exclude each other")
 	case o.Method.NeedsText() && !o.hasText():
 		return fault.Usagef("method %s needs calibration text", o.Method).
-			WithHint("give --calib FILE, or --method weight")
+			WithHint("give --calib FILE or --calib builtin, or --method weight")
 	case o.Validate > 0 && !o.hasText():
-		return fault.Usagef("validation needs calibration text").WithHint("give --calib FILE")
+		return fault.Usagef("validation needs calibration text").WithHint("give --calib FILE or --calib builtin")
 	case o.Method == KL && o.Compute == compute.BF16:
 		return fault.Usagef("method kl cannot measure with bf16 products: at 6 and 8 bits their rounding changes the output more than the palettes do").
 			WithHint("use --compute f32, i16 or split, or --method fisher")

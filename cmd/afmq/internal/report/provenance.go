@@ -2,9 +2,11 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"afmq/internal/units"
+	"afmq/pkg/artifact"
 )
 
 // Provenance is the origin of the artifact according to its manifest.
@@ -38,7 +40,7 @@ func (s *sources) provenance() (any, error) {
 	if c := m.Calibration; c != nil {
 		d.Facts = append(d.Facts,
 			Fact{"Calibration", c.Digest, fmt.Sprintf("SHA-256 of %s tokens in sequences of %s, seed %d", units.Thousands(int64(c.Tokens)), units.Thousands(int64(c.SeqLen)), c.Seed), true},
-			Fact{"Calibration files", strings.Join(c.Files, "\n"), "SHA-256 of each", true})
+			Fact{"Calibration files", strings.Join(calibrationFiles(c), "\n"), "SHA-256 of each", true})
 	} else {
 		d.Facts = append(d.Facts, Fact{"Calibration", "none", "no text was used", false})
 	}
@@ -46,4 +48,13 @@ func (s *sources) provenance() (any, error) {
 		d.Facts = append(d.Facts, Fact{show(f.Name), f.SHA256, fmt.Sprintf("SHA-256 of %s bytes", units.Thousands(f.Bytes)), true})
 	}
 	return d, nil
+}
+
+// calibrationFiles returns the digests of the files, with a word at that of the built-in text.
+func calibrationFiles(c *artifact.CalibrationRecord) []string {
+	files := slices.Clone(c.Files)
+	if i := slices.Index(files, c.Builtin); i >= 0 {
+		files[i] += " (the built-in text)"
+	}
+	return files
 }
