@@ -36,10 +36,11 @@ type jobIdentity struct {
 // textIdentity is what the manifest records of the calibration text, except for passages,
 // which follow from the digest.
 type textIdentity struct {
-	Digest string   `json:"digest"`
-	SeqLen int      `json:"seq_len"`
-	Seed   int64    `json:"seed"`
-	Files  []string `json:"files"`
+	Digest  string   `json:"digest"`
+	SeqLen  int      `json:"seq_len"`
+	Seed    int64    `json:"seed"`
+	Files   []string `json:"files"`
+	Builtin string   `json:"builtin,omitempty"`
 }
 
 // identity returns the identity of a run as JSON. The widths of a request follow from its
@@ -61,7 +62,7 @@ func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error
 	}
 	if r.text != nil {
 		t := &r.text.Record
-		id.Calibration = &textIdentity{Digest: t.Digest, SeqLen: t.SeqLen, Seed: t.Seed, Files: t.Files}
+		id.Calibration = &textIdentity{Digest: t.Digest, SeqLen: t.SeqLen, Seed: t.Seed, Files: t.Files, Builtin: t.Builtin}
 		id.Kernels = compute.KernelClass(opts.Compute)
 	}
 	for _, c := range src.Copies {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	builtintext "afmq/internal/calibration"
+	"afmq/internal/demo"
 	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
@@ -291,5 +293,23 @@ func TestDequantizeIdentity(t *testing.T) {
 		if bytes.Equal(before, id(o)) {
 			t.Errorf("DequantizeOptions.%s: a change leaves the identity as it was", path)
 		}
+	}
+}
+
+// The manifest says whether a text was the built-in one. So a run does not resume the job of
+// one that read the same text from a file.
+func TestIdentityOfBuiltinText(t *testing.T) {
+	dir := t.TempDir()
+	if err := demo.Extract(dir); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Model: dir, Out: "out", Calibration: sensitivity.CalibrationOptions{Files: []string{sensitivity.BuiltinText}, SeqLen: 32, Tokens: 64}}
+	builtin := identityOf(t, o)
+	if !bytes.Equal(builtin, identityOf(t, o)) {
+		t.Error("the same job has two identities")
+	}
+	o.Calibration.Files = []string{textFile(t, "documents.jsonl", string(builtintext.JSONL()))}
+	if bytes.Equal(builtin, identityOf(t, o)) {
+		t.Error("the file of the text has the identity of the built-in text")
 	}
 }

@@ -81,7 +81,8 @@ func (o *Options) check() error {
 	case o.Compensate != artifact.GPTQ && o.Compensate != artifact.NoCompensation:
 		return fault.Usagef("compensation %q is unknown; the methods are %s and %s", o.Compensate, artifact.GPTQ, artifact.NoCompensation)
 	case o.Compensate == artifact.GPTQ && len(o.Calibration.Files) == 0:
-		return fault.Usagef("compensation %q needs calibration text", artifact.GPTQ)
+		return fault.Usagef("compensation %q needs calibration text", artifact.GPTQ).
+			WithHint("give --calib FILE or --calib builtin")
 	}
 	for _, ov := range o.Overrides {
 		if err := ov.Check(); err != nil {

@@ -116,3 +116,26 @@ func TestBuiltinTextWithoutSeparator(t *testing.T) {
 		}
 	}
 }
+
+// The scores say whether a text was the built-in one. So a run does not resume the job of one
+// that read the same text from a file, but one of its own.
+func TestResumeWithBuiltinText(t *testing.T) {
+	o := options(t, Hessian, 2, 4)
+	o.Model, o.Out = t.TempDir(), filepath.Join(t.TempDir(), "scores.json")
+	if err := demo.Extract(o.Model); err != nil {
+		t.Fatal(err)
+	}
+	o.Calibration = CalibrationOptions{Files: []string{BuiltinText}, SeqLen: 32, Tokens: 64}
+	interrupt(t, o, 3)
+	file := o
+	file.Calibration.Files = []string{textFile(t, "documents.jsonl", string(calibration.JSONL()))}
+	_, err := Score(bg, file)
+	wantFault(t, err, fault.Input, "another job", "calibration_builtin")
+	r, err := Score(bg, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.ResumedUnits != 3 || r.Scores.Calibration.Builtin != calibration.SHA256() {
+		t.Errorf("%d units resumed, built-in text %q", r.ResumedUnits, r.Scores.Calibration.Builtin)
+	}
+}

@@ -23,10 +23,10 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 	for name, t := range shape.DTypes {
 		tensors[name] = t.String()
 	}
-	text, files, kernels := "", []string{}, ""
+	text, files, builtin, kernels := "", []string{}, "", ""
 	if j.text != nil {
 		kernels = compute.KernelClass(j.opts.Compute)
-		text, files = j.text.Record.Digest, j.text.Record.Files
+		text, files, builtin = j.text.Record.Digest, j.text.Record.Files, j.text.Record.Builtin
 	}
 	o := &j.opts
 	return json.Marshal(struct {
@@ -40,6 +40,7 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		Validate    int               `json:"validate"`
 		Calibration string            `json:"calibration"`
 		Files       []string          `json:"calibration_files"`
+		Builtin     string            `json:"calibration_builtin,omitempty"`
 		Seed        int64             `json:"seed"`
 		Tokenizer   string            `json:"tokenizer"`
 		Config      string            `json:"config"`
@@ -47,7 +48,7 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		Tensors     map[string]string `json:"tensors"`
 		Compute     string            `json:"compute"`
 		Kernels     string            `json:"kernels"`
-	}{"sensitivity/v2", o.ToolVersion, o.Method, o.Bits, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files,
+	}{"sensitivity/v2", o.ToolVersion, o.Method, o.Bits, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files, builtin,
 		j.seed(), j.tokenizer, string(j.rawConfig), source, tensors, o.Compute.String(), kernels})
 }
 
