@@ -62,8 +62,8 @@ func Make(ctx context.Context, pool *compute.Pool, opts Options) (*Report, error
 		data            func() (any, error)
 	}{
 		{"summary", "Summary", "", "", s.summary},
+		{"bits", "Layers", "", "", s.bits},
 		{"size", "Size by part", "", "", s.size},
-		{"bits", "Bits per layer", "", "", s.bits},
 		{"sensitivity", "Sensitivity per layer", "afmq sensitivity MODEL --calib FILE --out scores.json", "--scores scores.json", s.sensitivity},
 		{"plan", "Choice of bits", "afmq plan scores.json --bpw N --out plan.json", "--plan plan.json", s.choice},
 		{"curve", "Divergence against size", "afmq eval-perplexity " + art + " --data FILE --reference MODEL --json > eval.json", "--eval eval.json", s.curve},
