@@ -44,12 +44,13 @@ type Tick struct {
 
 // Series is a sequence of points with one name and one style.
 type Series struct {
-	Name   string
-	Color  int  // index of the color, from 0
-	Line   bool // a line connects the points in order
-	Dashed bool // the line is dashed
-	Marks  bool // each point has a mark, whose shape follows Color
-	Hollow bool // marks are outlines
+	Name   string // in the legend; a series without a name is not in it
+	Color  int    // index of the color, from 0
+	Line   bool   // a line connects the points in order
+	Dashed bool   // the line is dashed
+	Faint  bool   // the line is thin and pale, for values behind a smoothed line
+	Marks  bool   // each point has a mark, whose shape follows Color
+	Hollow bool   // marks are outlines
 	Points []Point
 }
 

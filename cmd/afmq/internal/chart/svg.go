@@ -27,7 +27,7 @@ type size struct {
 
 var sizes = []size{
 	{Class: "wide", Width: 800, Height: 320, left: 58, right: 14, top: 28, bottom: 44, xTicks: 8, yTicks: 5},
-	{Class: "narrow", Width: 340, Height: 260, left: 48, right: 10, top: 28, bottom: 44, xTicks: 4, yTicks: 4},
+	{Class: "narrow", Width: 340, Height: 260, left: 48, right: 10, top: 28, bottom: 44, xTicks: 4, yTicks: 5},
 }
 
 // HTML returns the drawings and their legend as the content of a figure.
