@@ -44,6 +44,9 @@ func newScale(a Axis, values []float64, from, to float64, wanted int) scale {
 	}
 	s.extend(a)
 	switch {
+	case a.From < a.To:
+		s.min, s.max = a.From, a.To
+		s.ticks = s.roundTicks(s.step(wanted))
 	case a.Ticks != nil:
 		for _, t := range a.Ticks {
 			if s.drawable(t.At) && s.inside(s.measure(t.At)) {

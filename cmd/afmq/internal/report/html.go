@@ -19,6 +19,9 @@ var pageText string
 //go:embed layers.html
 var layersText string
 
+//go:embed histogram.html
+var histogramText string
+
 //go:embed page.css
 var pageCSS template.CSS
 
@@ -42,7 +45,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"rate":        units.Rate,
 	"heatClasses": heatClasses,
 	"px":          func(v float64) string { return fmt.Sprintf("%.2f", v) },
-}).Parse(pageText + layersText))
+}).Parse(pageText + layersText + histogramText))
 
 func toInt(n any) int64 {
 	if i, ok := n.(int); ok {
