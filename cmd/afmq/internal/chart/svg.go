@@ -27,7 +27,7 @@ type size struct {
 
 var sizes = []size{
 	{Class: "wide", Width: 800, Height: 320, left: 58, right: 14, top: 28, bottom: 44, xTicks: 8, yTicks: 5},
-	{Class: "narrow", Width: 340, Height: 260, left: 48, right: 10, top: 28, bottom: 44, xTicks: 4, yTicks: 5},
+	{Class: "narrow", Width: 340, Height: 260, left: 52, right: 10, top: 28, bottom: 44, xTicks: 4, yTicks: 5},
 }
 
 // small is the drawing of a small chart.

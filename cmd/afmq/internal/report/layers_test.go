@@ -146,6 +146,14 @@ func luminance(t *testing.T, hex string) float64 {
 	return 0.2126*linear(n>>16) + 0.7152*linear(n>>8) + 0.0722*linear(n)
 }
 
+// The sums of a layer have enough decimals at every width to tell them apart.
+func TestSumsHaveDigits(t *testing.T) {
+	d := &Sensitivity{Widths: []int{2, 8}, Layers: []ScoreLayer{{Sums: []float64{0.05, 0.0000172}}, {Sums: []float64{1.23, 0.0000266}}}}
+	if got := d.Decimals(); !slices.Equal(got, []int{3, 7}) {
+		t.Errorf("the decimals are %v", got)
+	}
+}
+
 func TestThreeDigits(t *testing.T) {
 	for v, want := range map[float64]string{0: "0", 0.123: "0.12", 1.234: "1.23", 9.996: "10.0", 12.34: "12.3", 99.96: "100", 1234: "1234"} {
 		if got := three(v); got != want {

@@ -79,6 +79,19 @@ func (s *sources) sensitivity() (any, error) {
 	return d, err
 }
 
+// Decimals returns the number of decimals of the sums at each width, by the largest of them.
+func (d *Sensitivity) Decimals() []int {
+	out := make([]int, len(d.Widths))
+	for i := range out {
+		most := 0.0
+		for _, l := range d.Layers {
+			most = max(most, l.Sums[i])
+		}
+		out[i] = decimals(most)
+	}
+	return out
+}
+
 func (d *Sensitivity) draw() (template.HTML, error) {
 	c := chart.Chart{
 		Title: "Sum of the scores of each layer's projections, by width",
