@@ -85,9 +85,14 @@ func (s *scale) extend(a Axis) {
 }
 
 // begin moves the lower end of a linear axis down to a tick and returns the distance of its ticks.
+// Ticks are closer than wanted if much of the axis would lie below the values otherwise.
 func (s *scale) begin(wanted int) (step float64) {
+	floor := func(step float64) float64 { return math.Floor(s.min/step+1e-9) * step }
 	step = s.step(wanted)
-	s.min = math.Floor(s.min/step+1e-9) * step
+	if s.min-floor(step) > (s.max-s.min)/5 {
+		step = s.step(wanted + 3)
+	}
+	s.min = floor(step)
 	return step
 }
 

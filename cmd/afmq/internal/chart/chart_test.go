@@ -93,12 +93,43 @@ func TestPointsStandWhereTheScaleSays(t *testing.T) {
 	}
 }
 
+// A small chart is compared with a computation by hand: x from 0 to 10 over 288 pixels from 40, y
+// from 0 to 5.25 over 146 pixels from 176 up.
+func TestSmallChartWithStems(t *testing.T) {
+	c := &Chart{
+		Title: "t", Small: true, X: Axis{From: 0, To: 10}, Y: Axis{Zero: true},
+		Series: []Series{{Area: true, Points: []Point{{X: 0, Y: 5}, {X: 10, Y: 5}}}},
+		Stems:  []Stem{{X: 5, Low: 4, High: 6, Y: math.NaN(), Note: "middle"}, {X: 7.5, Low: 7.5, High: 7.5, Y: 2.625}},
+	}
+	out, err := c.HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, boxes := texts(t, string(out), "svg", "viewBox")
+	_, paths := texts(t, string(out), "path", "d")
+	_, x := texts(t, string(out), "rect", "x")
+	_, width := texts(t, string(out), "rect", "width")
+	_, y := texts(t, string(out), "rect", "y")
+	got := strings.Join(boxes, "|") + " " + strings.Join(paths[len(paths)-5:], "|") + " " + strings.Join(x, "|") + " " + strings.Join(width, "|") + " " + strings.Join(y, "|")
+	if want := "0 0 340 220 M40 37L328 37L328 176L40 176z|M184 176V20|M184 176V20|M256 176V103|M256 176V103 154.7|255.5 58.6|1 20|25"; got != want {
+		t.Errorf("got      %s\nexpected %s", got, want)
+	}
+	// Too many to show their ranges: short lines above the plot.
+	for len(c.Stems) <= manyStems {
+		c.Stems = append(c.Stems, c.Stems[0])
+	}
+	if out, err = c.HTML(); err != nil || strings.Contains(string(out), "<rect") || !strings.Contains(string(out), "M184 29V20") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 func TestHostileTextStaysText(t *testing.T) {
 	evil := `"><script>alert(1)</script>` + "\u202e{{.}}"
 	c := example()
 	c.Title, c.X.Label, c.Series[0].Name, c.Series[0].Points[0].Note, c.Series[0].Points[1].Label = evil, evil, evil, evil, evil
 	c.Rules[0].Label = evil
 	c.X.Ticks = []Tick{{3, evil}}
+	c.Stems = []Stem{{X: 3, Low: 3, High: 3, Y: 0.1, Note: evil}}
 	out, err := c.HTML()
 	if err != nil {
 		t.Fatal(err)
@@ -137,6 +168,7 @@ func TestTicks(t *testing.T) {
 		{Axis{}, []float64{0.3, 9}, "0 2 4 6 8"},      // 0 instead of a value near it
 		{Axis{}, []float64{37, 41}, "37 38 39 40 41"}, // begins at a tick
 		{Axis{Zero: true}, []float64{256, 40192}, "0 10,000 20,000 30,000 40,000"},
+		{Axis{}, []float64{0.0997, 0.199}, "0.08 0.10 0.12 0.14 0.16 0.18 0.20"}, // little below the values
 		{Axis{}, []float64{-0.3, -9}, "-10 -8 -6 -4 -2 0"},
 	} {
 		s := newScale(c.axis, c.values, 0, 100, 5)
