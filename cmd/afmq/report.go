@@ -35,7 +35,7 @@ func newReportCommand(a *app) *cobra.Command {
 of the artifact by part and against its source, the bits of every projection, and its
 provenance. These files add sections:
 
-  --model DIR      the distribution of the original weights at the worst modules (the
+  --model DIR      distribution of the original weights of the worst five projections (the
                    checkpoint that the artifact was made from)
   --scores FILE    sensitivity of each layer (from afmq sensitivity)
   --plan FILE      how the bits were allocated (from afmq plan)

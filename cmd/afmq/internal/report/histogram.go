@@ -72,8 +72,11 @@ func tableEntries(ctx context.Context, pool *compute.Pool, path string, m *palet
 }
 
 // distribution counts the original weights of a matrix in bins that are chosen by its table. t has
-// the shape of m. Memory is that of the bins and of one row for each thread.
+// the shape of m. A weight that is NaN or infinite is an error of kind fault.Input. Memory is that of the bins and of one row for each thread.
 func distribution(ctx context.Context, pool *compute.Pool, t *safetensors.Tensor, m *palettize.Matrix, entries []TableEntry) (*Distribution, error) {
+	if err := safetensors.Guard(t.Path(), t.CheckFinite); err != nil {
+		return nil, err
+	}
 	low, high := entries[0].Low, entries[len(entries)-1].High
 	if low >= high { // all values are equal
 		margin := math.Max(math.Abs(low), 1e-3) / 2

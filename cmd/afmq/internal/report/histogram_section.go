@@ -138,7 +138,8 @@ func (s *sources) openModel() (*artifact.Source, error) {
 }
 
 func (s *sources) otherModel(format string, args ...any) error {
-	return fault.Inputf(s.opts.Model, "is not the checkpoint that %s was made from: %s", show(s.opts.Artifact), fmt.Sprintf(format, args...))
+	return fault.Inputf(s.opts.Model, "is not the checkpoint that %s was made from: %s", show(s.opts.Artifact), fmt.Sprintf(format, args...)).
+		WithHint("--model takes the checkpoint that was quantized")
 }
 
 // count reads one matrix, and the original one from src unless that is nil. Both are compared with

@@ -226,6 +226,15 @@ func TestDistributionOfOneValue(t *testing.T) {
 	}
 }
 
+func TestDistributionRefusesNaN(t *testing.T) {
+	m := &palettize.Matrix{Rows: 1, Cols: 3, Bits: 1, GroupRows: 1, Indices: []byte{0}, LUT: make([]uint16, 2)}
+	x := tensorFile(t, 1, 3, []float32{0, float32(math.NaN()), 5})
+	_, err := distribution(bg, pool, x, m, make([]TableEntry, 2))
+	if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "NaN at index 1") {
+		t.Errorf("%v", err)
+	}
+}
+
 // The modules are those with the largest predicted loss or, without scores, the largest error.
 func TestWorstModules(t *testing.T) {
 	o := Options{Artifact: in("mixed"), Model: in("model")}
