@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"afmq/cmd/afmq/internal/device"
-	"afmq/internal/units"
 	"afmq/pkg/fault"
 )
 
@@ -94,7 +93,7 @@ func printGuide(w io.Writer, g *device.Guide) error {
 				if r.Fits {
 					fits = "yes"
 				}
-				fmt.Fprintf(w, "%s\t%.4f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.BPW, cost, size(r.WeightBytes), size(r.KVBytes), fits, units.Span(r.FirstToken), units.Rate(r.Decode), units.Rate(r.DecodeFull))
+				fmt.Fprintf(w, "%s\t%.4f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.BPW, cost, size(r.WeightBytes), size(r.KVBytes), fits, g.Measured.FirstToken(r.FirstToken), g.Measured.Rate(r.Decode), g.Measured.Rate(r.DecodeFull))
 			}
 		})
 		if err != nil {
@@ -106,6 +105,7 @@ func printGuide(w io.Writer, g *device.Guide) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "\nfirst token of a prompt of %s tokens; tokens/s after it, and with the context full; upper\nbounds of what the device can do, see docs/devices.md\n", thousands(int64(g.Use.Prompt)))
+	m := g.Measured
+	_, err := fmt.Fprintf(w, "\nestimates: first token of a prompt of %s tokens; tokens/s after it, and\nwith the context full. Ranges: %g to %g of the decoding speed and %g to\n%g times the time that the device's peaks allow, see docs/devices.md\n", thousands(int64(g.Use.Prompt)), m.DecodeLow, m.DecodeHigh, m.FirstTokenLow, m.FirstTokenHigh)
 	return err
 }

@@ -47,7 +47,7 @@ var described = map[string]any{
 // sections are the types of the data of a report's sections, each of which has a
 // definition in its schema.
 var sections = map[string]any{
-	"summary": report.Summary{}, "size": report.Size{}, "bits": report.Bits{}, "sensitivity": report.Sensitivity{},
+	"summary": report.Summary{}, "size": report.Size{}, "bits": report.Bits{}, "sensitivity": report.Sensitivity{}, "weights": report.Weights{},
 	"plan": report.Choice{}, "curve": report.Curve{}, "recovery": report.Recovery{}, "training": report.Training{},
 	"evaluation": report.Evaluation{}, "provenance": report.Provenance{},
 }

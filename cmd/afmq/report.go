@@ -35,6 +35,8 @@ func newReportCommand(a *app) *cobra.Command {
 of the artifact by part and against its source, the bits of every projection, and its
 provenance. These files add sections:
 
+  --model DIR      distribution of the original weights of the worst five projections (the
+                   checkpoint that the artifact was made from)
   --scores FILE    sensitivity of each layer (from afmq sensitivity)
   --plan FILE      how the bits were allocated (from afmq plan)
   --eval FILE      divergence against size, and all figures; repeat for each artifact to
@@ -57,6 +59,7 @@ protocol, context or arithmetic are shown separately.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.out, "out", "", "`FILE` to write; it must not exist")
+	f.StringVar(&o.Model, "model", "", "`DIR` of the checkpoint that the artifact was made from")
 	f.StringVar(&o.Scores, "scores", "", "scores `FILE` of the checkpoint that the artifact was made from")
 	f.StringVar(&o.Plan, "plan", "", "plan `FILE` that the artifact was made by")
 	f.StringArrayVar(&o.Evals, "eval", nil, "`FILE` with the JSON output of eval-perplexity; repeatable")

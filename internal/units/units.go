@@ -51,3 +51,31 @@ func Rate(n float64) string {
 	}
 	return fmt.Sprintf("%.2f", n)
 }
+
+// SpanRange formats a range of times in seconds with two significant digits: "140–420 µs".
+func SpanRange(low, high float64) string {
+	unit, name := 1.0, "s"
+	switch {
+	case high < 1e-3:
+		unit, name = 1e-6, "µs"
+	case high < 1:
+		unit, name = 1e-3, "ms"
+	}
+	return significant(low/unit, 2) + "–" + significant(high/unit, 2) + " " + name
+}
+
+// RateRange formats a range of rates per second with three significant digits: "20.2–23.8",
+// "6.30–7.40k".
+func RateRange(low, high float64) string {
+	if high >= 1000 {
+		return significant(low/1000, 3) + "–" + significant(high/1000, 3) + "k"
+	}
+	return significant(low, 3) + "–" + significant(high, 3)
+}
+
+// significant formats a positive number with so many significant digits and without an exponent.
+func significant(v float64, digits int) string {
+	rounded, _ := strconv.ParseFloat(strconv.FormatFloat(v, 'e', digits-1, 64), 64)
+	decimals := digits - 1 - int(math.Floor(math.Log10(rounded)+1e-9))
+	return strconv.FormatFloat(rounded, 'f', max(decimals, 0), 64)
+}

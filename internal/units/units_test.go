@@ -33,3 +33,14 @@ func TestThousands(t *testing.T) {
 		}
 	}
 }
+
+func TestRanges(t *testing.T) {
+	for got, want := range map[string]string{
+		SpanRange(143e-6, 417e-6): "140–420 µs", SpanRange(0.51, 1.53): "0.51–1.5 s", SpanRange(0.0006, 0.002): "0.60–2.0 ms", SpanRange(12, 36): "12–36 s", SpanRange(123, 369): "120–370 s",
+		RateRange(20.22, 23.77): "20.2–23.8", RateRange(6296, 7402): "6.30–7.40k", RateRange(962, 1123): "0.962–1.12k", RateRange(0.3834, 0.45): "0.383–0.450", RateRange(99.96, 117): "100–117",
+	} {
+		if got != want {
+			t.Errorf("got %s, expected %s", got, want)
+		}
+	}
+}

@@ -44,7 +44,7 @@ func open(dir string) (*Reader, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	r, err := openReader(dir, m)
+	r, err := OpenTensors(dir, m)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -55,7 +55,9 @@ func open(dir string) (*Reader, int64, error) {
 // Close closes model.safetensors. Views of its tensors are invalid afterwards.
 func (a *Reader) Close() { a.File.Close() }
 
-func openReader(dir string, m *Manifest) (*Reader, error) {
+// OpenTensors is [Open] for the artifact in dir whose manifest m was read before. It reads
+// config.json and model.safetensors and ignores the other files of the directory.
+func OpenTensors(dir string, m *Manifest) (*Reader, error) {
 	cfg, err := model.LoadConfig(dir)
 	if err != nil {
 		return nil, err

@@ -112,14 +112,19 @@ func (a *Reader) CheckTensors(ctx context.Context, pool *compute.Pool, p progres
 			return err
 		}
 		st := &a.Layout[i]
-		err := a.checkDigests(ctx, st)
-		if err == nil {
-			err = a.checkValues(st)
-		}
+		err := a.CheckTensor(ctx, st)
 		a.Release(st)
 		p.Advance(st.Bytes)
 		return err
 	})
+}
+
+// CheckTensor checks the data of one tensor of the model as [Reader.CheckTensors] does.
+func (a *Reader) CheckTensor(ctx context.Context, st *StoredTensor) error {
+	if err := a.checkDigests(ctx, st); err != nil {
+		return err
+	}
+	return a.checkValues(st)
 }
 
 func (a *Reader) checkDigests(ctx context.Context, st *StoredTensor) error {

@@ -42,20 +42,43 @@ function (sections) {
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const seen = new Set();
-  for (const e of document.body.querySelectorAll("*")) {
-    const own = [...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
-    if (!own || e.getClientRects().length === 0 || e.closest("svg title, script, style")) continue;
-    const behind = [];
-    for (let p = e; p; p = p.parentElement) behind.unshift(getComputedStyle(p).backgroundColor);
-    const style = getComputedStyle(e);
-    const ink = e.closest("svg") ? style.fill : style.color;
-    const a = light(rgb([...behind, ink])), b = light(rgb(behind));
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    const key = `${e.tagName}.${e.getAttribute("class")} ${ratio.toFixed(2)}`;
-    if (ratio < 4.5 && !seen.has(key)) {
-      seen.add(key);
-      wrong.push(`contrast of "${e.textContent.trim().slice(0, 40)}" (${key})`);
+  const contrasts = () => {
+    for (const e of document.body.querySelectorAll("*")) {
+      const own = [...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
+      if (!own || e.getClientRects().length === 0 || e.closest("svg title, script, style")) continue;
+      const behind = [];
+      for (let p = e; p; p = p.parentElement) behind.unshift(getComputedStyle(p).backgroundColor);
+      const style = getComputedStyle(e);
+      const ink = e.closest("svg") ? style.fill : style.color;
+      const a = light(rgb([...behind, ink])), b = light(rgb(behind));
+      const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      const key = `${e.tagName}.${e.getAttribute("class")} ${ratio.toFixed(2)}`;
+      if (ratio < 4.5 && !seen.has(key)) {
+        seen.add(key);
+        wrong.push(`contrast of "${e.textContent.trim().slice(0, 40)}" (${key})`);
+      }
     }
+  };
+
+  // Every quantity of the heat map, with all details open: each cell shows one value.
+  for (const d of document.querySelectorAll("details")) d.open = true;
+  const picks = document.querySelectorAll(".heat .pick");
+  if (picks.length === 0) contrasts();
+  for (const pick of picks) {
+    pick.click();
+    for (const td of document.querySelectorAll(".heat td")) {
+      const shown = [...td.children].filter((e) => e.getClientRects().length > 0);
+      if (shown.length !== 1) {
+        wrong.push(`a cell of the heat map shows ${shown.length} values with ${pick.id}`);
+        break;
+      }
+    }
+    contrasts();
   }
+  if (root.scrollWidth > root.clientWidth) {
+    wrong.push(`is ${root.scrollWidth} pixels wide with all details open`);
+  }
+  for (const d of document.querySelectorAll("details")) d.open = false;
+  if (picks.length > 0) picks[0].click();
   return wrong;
 }

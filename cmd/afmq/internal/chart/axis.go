@@ -7,6 +7,25 @@ import (
 	"strings"
 )
 
+// nearZero is the share of the largest value below which a linear axis of positive values begins
+// at 0.
+const nearZero = 0.25
+
+// logRatio is the ratio of the largest to the smallest value from which [NeedsLog] is true.
+const logRatio = 10
+
+// NeedsLog reports whether the y values of the series are best drawn on a logarithmic axis: all are
+// positive, and the largest is at least ten times the smallest.
+func NeedsLog(series []Series) bool {
+	least, most := math.Inf(1), 0.0
+	for _, s := range series {
+		for _, p := range s.Points {
+			least, most = min(least, p.Y), max(most, p.Y)
+		}
+	}
+	return least > 0 && most >= logRatio*least && !math.IsInf(most, 0)
+}
+
 // scale maps the values of an axis to pixels.
 type scale struct {
 	log      bool
@@ -23,21 +42,11 @@ func newScale(a Axis, values []float64, from, to float64, wanted int) scale {
 			s.min, s.max = min(s.min, s.measure(v)), max(s.max, s.measure(v))
 		}
 	}
-	if a.Zero && !a.Log {
-		s.min, s.max = min(s.min, 0), max(s.max, 0)
-	}
-	if s.min == s.max { // center a single value
-		margin := 0.5
-		if !a.Log && s.min != 0 {
-			margin = math.Abs(s.min) / 4
-		}
-		s.min, s.max = s.min-margin, s.max+margin
-	} else if pad := (s.max - s.min) * 0.05; !a.Zero || a.Log {
-		s.min, s.max = s.min-pad, s.max+pad
-	} else {
-		s.max += pad
-	}
+	s.extend(a)
 	switch {
+	case a.From < a.To:
+		s.min, s.max = a.From, a.To
+		s.ticks = s.roundTicks(s.step(wanted))
 	case a.Ticks != nil:
 		for _, t := range a.Ticks {
 			if s.drawable(t.At) && s.inside(s.measure(t.At)) {
@@ -47,9 +56,44 @@ func newScale(a Axis, values []float64, from, to float64, wanted int) scale {
 	case a.Log:
 		s.ticks = s.logTicks(wanted)
 	default:
-		s.ticks = s.roundTicks(wanted)
+		s.ticks = s.roundTicks(s.begin(wanted))
 	}
 	return s
+}
+
+// extend adds margins to the range of the values. A linear axis has none below its values, and
+// begins at 0 where they come near it.
+func (s *scale) extend(a Axis) {
+	if s.min == s.max { // center a single value
+		margin := 0.5
+		if !a.Log && s.min != 0 {
+			margin = math.Abs(s.min) / 4
+		}
+		s.min, s.max = s.min-margin, s.max+margin
+	} else if a.Log || a.Ticks != nil {
+		pad := (s.max - s.min) * 0.05
+		s.min, s.max = s.min-pad, s.max+pad
+		return
+	}
+	if a.Log {
+		return
+	}
+	if a.Zero || s.min > 0 && s.min < s.max*nearZero {
+		s.min, s.max = min(s.min, 0), max(s.max, 0)
+	}
+	s.max += (s.max - s.min) * 0.05
+}
+
+// begin moves the lower end of a linear axis down to a tick and returns the distance of its ticks.
+// Ticks are closer than wanted if much of the axis would lie below the values otherwise.
+func (s *scale) begin(wanted int) (step float64) {
+	floor := func(step float64) float64 { return math.Floor(s.min/step+1e-9) * step }
+	step = s.step(wanted)
+	if s.min-floor(step) > (s.max-s.min)/5 {
+		step = s.step(wanted + 3)
+	}
+	s.min = floor(step)
+	return step
 }
 
 func (s *scale) drawable(v float64) bool {
@@ -70,20 +114,23 @@ func (s *scale) at(v float64) float64 {
 	return s.from + (s.to-s.from)*(s.measure(v)-s.min)/(s.max-s.min)
 }
 
-// roundTicks returns ticks at multiples of 1, 2 or 5 times a power of ten.
-func (s *scale) roundTicks(wanted int) []Tick {
+// step returns the distance of about so many ticks: 1, 2 or 5 times a power of ten.
+func (s *scale) step(wanted int) float64 {
 	raw := (s.max - s.min) / float64(wanted)
 	power := math.Pow(10, math.Floor(math.Log10(raw)))
-	step := 10 * power
 	for _, m := range []float64{1, 2, 5} {
 		if m*power >= raw {
-			step = m * power
-			break
+			return m * power
 		}
 	}
+	return 10 * power
+}
+
+// roundTicks returns ticks at multiples of the step.
+func (s *scale) roundTicks(step float64) []Tick {
 	digits := max(0, -int(math.Floor(math.Log10(step)+1e-9)))
 	var out []Tick
-	for i := math.Ceil(s.min / step); i*step <= s.max; i++ {
+	for i := math.Ceil(s.min/step - 1e-9); i*step <= s.max; i++ {
 		out = append(out, Tick{i * step, group(strconv.FormatFloat(i*step+0, 'f', digits, 64))})
 	}
 	return out
@@ -94,7 +141,7 @@ func (s *scale) roundTicks(wanted int) []Tick {
 func (s *scale) logTicks(wanted int) []Tick {
 	if low, high := math.Pow(10, s.min), math.Pow(10, s.max); s.max-s.min < 0.9 {
 		linear := scale{min: low, max: high}
-		return linear.roundTicks(wanted)
+		return linear.roundTicks(linear.step(wanted))
 	}
 	for _, digits := range [][]float64{{1, 2, 3, 5}, {1, 2, 5}, {1, 3}, {1}} {
 		var out []Tick

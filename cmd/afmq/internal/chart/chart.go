@@ -26,6 +26,9 @@ type Chart struct {
 	X, Y   Axis
 	Series []Series
 	Rules  []Rule
+	Stems  []Stem
+	// Small charts have one drawing, for half the width of a page or a phone.
+	Small bool
 }
 
 // Axis is the horizontal or vertical axis.
@@ -34,6 +37,9 @@ type Axis struct {
 	Log   bool   // logarithmic; points that are not positive are omitted
 	Zero  bool   // a linear axis includes 0
 	Ticks []Tick // nil to choose round numbers
+	// From and To are the exact range of a linear axis, which must include all values; equal to
+	// choose it.
+	From, To float64
 }
 
 // Tick is a labeled position on an axis.
@@ -44,12 +50,14 @@ type Tick struct {
 
 // Series is a sequence of points with one name and one style.
 type Series struct {
-	Name   string
-	Color  int  // index of the color, from 0
-	Line   bool // a line connects the points in order
-	Dashed bool // the line is dashed
-	Marks  bool // each point has a mark, whose shape follows Color
-	Hollow bool // marks are outlines
+	Name   string // in the legend; a series without a name is not in it
+	Color  int    // index of the color, from 0
+	Line   bool   // a line connects the points in order
+	Dashed bool   // the line is dashed
+	Faint  bool   // the line is thin and pale, for values behind a smoothed line
+	Area   bool   // the area between the line and y = 0 is filled
+	Marks  bool   // each point has a mark, whose shape follows Color
+	Hollow bool   // marks are outlines
 	Points []Point
 }
 
@@ -65,4 +73,12 @@ type Point struct {
 type Rule struct {
 	Y     float64
 	Label string
+}
+
+// Stem is a vertical line at X with the range from Low to High of its position.
+type Stem struct {
+	X, Low, High float64
+	// Y is the height of the line, from 0; NaN for the height of the plot.
+	Y    float64
+	Note string // tooltip
 }

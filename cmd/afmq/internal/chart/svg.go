@@ -27,13 +27,20 @@ type size struct {
 
 var sizes = []size{
 	{Class: "wide", Width: 800, Height: 320, left: 58, right: 14, top: 28, bottom: 44, xTicks: 8, yTicks: 5},
-	{Class: "narrow", Width: 340, Height: 260, left: 48, right: 10, top: 28, bottom: 44, xTicks: 4, yTicks: 4},
+	{Class: "narrow", Width: 340, Height: 260, left: 52, right: 10, top: 28, bottom: 44, xTicks: 4, yTicks: 5},
 }
+
+// small is the drawing of a small chart.
+var small = size{Class: "small", Width: 340, Height: 220, left: 40, right: 12, top: 30, bottom: 44, xTicks: 6, yTicks: 4}
 
 // HTML returns the drawings and their legend as the content of a figure.
 func (c *Chart) HTML() (template.HTML, error) {
 	v := view{Chart: c}
-	for _, s := range sizes {
+	drawings := sizes
+	if c.Small {
+		drawings = []size{small}
+	}
+	for _, s := range drawings {
 		d, err := c.draw(s)
 		if err != nil {
 			return "", err
@@ -71,11 +78,18 @@ type drawn struct {
 	XTicks, YTicks []drawnTick
 	Rules          []drawnText
 	Series         []drawnSeries
+	Stems          []drawnStem
 }
 
 type drawnTick struct{ At, Text string }
 
 type drawnText struct{ X, Y, TextY, Anchor, Text string }
+
+// drawnStem has the line, and the bar of its range, whose Top is empty for none.
+type drawnStem struct {
+	Path, Note       string
+	Top, From, Width string
+}
 
 type drawnSeries struct {
 	Series
@@ -99,11 +113,14 @@ func (c *Chart) draw(z size) (drawn, error) {
 			}
 		}
 	}
-	if len(xs) == 0 {
+	if len(xs)+len(c.Stems) == 0 {
 		return drawn{}, fmt.Errorf("chart %q: no point can be drawn", c.Title)
 	}
 	for _, r := range c.Rules {
 		ys = append(ys, r.Y)
+	}
+	for _, t := range c.Stems {
+		xs, ys = append(xs, t.X, t.Low, t.High), append(ys, t.Y)
 	}
 	x := newScale(c.X, xs, z.left, z.Width-z.right, z.xTicks)
 	y := newScale(c.Y, ys, z.Height-z.bottom, z.top, z.yTicks)
@@ -126,6 +143,9 @@ func (c *Chart) draw(z size) (drawn, error) {
 	}
 	for _, s := range c.Series {
 		d.Series = append(d.Series, c.drawSeries(s, x, y))
+	}
+	for i, t := range c.Stems {
+		d.Stems = append(d.Stems, drawStem(t, i, len(c.Stems), x, y))
 	}
 	return d, nil
 }
@@ -152,16 +172,19 @@ func (c *Chart) Omitted() int {
 func (c *Chart) drawSeries(s Series, x, y scale) drawnSeries {
 	d := drawnSeries{Series: s}
 	var path strings.Builder
+	var start, end string // of the line
 	for _, p := range s.Points {
 		if !c.drawable(p) {
 			continue
 		}
 		px0, py0 := x.at(p.X), y.at(p.Y)
-		if s.Line {
+		if s.Line || s.Area {
 			op := "L"
 			if path.Len() == 0 {
 				op = "M"
+				start = px(px0)
 			}
+			end = px(px0)
 			fmt.Fprintf(&path, "%s%s %s", op, px(px0), px(py0))
 		}
 		if !s.Marks {
@@ -180,6 +203,31 @@ func (c *Chart) drawSeries(s Series, x, y scale) drawnSeries {
 		d.Marks = append(d.Marks, m)
 	}
 	d.Path = path.String()
+	if s.Area && path.Len() > 0 {
+		base := px(y.at(0))
+		d.Path += fmt.Sprintf("L%s %sL%s %sz", end, base, start, base)
+	}
+	return d
+}
+
+// manyStems is the number of stems above which a drawing omits their ranges.
+const manyStems = 32
+
+// drawStem draws stem i of n. Its range is a bar above the plot; neighbours alternate between two
+// rows. Many stems without a height are short lines above the plot.
+func drawStem(t Stem, i, n int, x, y scale) drawnStem {
+	d := drawnStem{Note: t.Note}
+	row := y.to - 10 + float64(i%2)*5
+	bottom, top := y.at(0), row
+	if !math.IsNaN(t.Y) {
+		top = y.at(t.Y)
+	} else if n > manyStems {
+		bottom, top = y.to-1, y.to-10
+	}
+	if n <= manyStems {
+		d.Top, d.From, d.Width = px(row), px(x.at(t.Low)-0.5), px(x.at(t.High)-x.at(t.Low)+1)
+	}
+	d.Path = fmt.Sprintf("M%s %sV%s", px(x.at(t.X)), px(bottom), px(top))
 	return d
 }
 

@@ -108,6 +108,8 @@ type Guide struct {
 	Use     Use      `json:"use"`
 	Devices []Device `json:"devices"`
 	Notes   []string `json:"notes"`
+	// Measured is what programs reach of the estimates.
+	Measured Measured `json:"measured"`
 }
 
 // Device is the part of a guide that is about one device.
@@ -128,7 +130,7 @@ func NewGuide(profiles []*Profile, cfg *model.Config, u Use, variants []Variant,
 	if err != nil {
 		return nil, err
 	}
-	g := &Guide{Use: u, Devices: []Device{}, Notes: append([]string{}, notes...)}
+	g := &Guide{Use: u, Devices: []Device{}, Notes: append([]string{}, notes...), Measured: measured}
 	for _, p := range profiles {
 		d := Device{Profile: p}
 		for _, v := range variants {

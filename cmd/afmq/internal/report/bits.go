@@ -1,7 +1,6 @@
 package report
 
 import (
-	"math"
 	"slices"
 	"strings"
 
@@ -19,6 +18,7 @@ type Bits struct {
 	Scale  bool         `json:"row_scale"`
 	// Compensation is "gptq" or "none".
 	Compensation string `json:"compensation"`
+	Heat         Heat   `json:"-"`
 }
 
 // BitsLayer is a row of the map.
@@ -44,14 +44,8 @@ type WidthCount struct {
 	Share   float64 `json:"share"` // of the projections' weights
 }
 
-// Shade returns the shade of the matrix's cell in the map, from 0 (light) to 1.
-func (m Matrix) Shade() float64 { return shadeOf(m.Bits) }
-
-// Shade returns the shade of cells of the width.
-func (w WidthCount) Shade() float64 { return shadeOf(w.Bits) }
-
-// shadeOf distinguishes the common widths 2, 3 and 4.
-func shadeOf(bits int) float64 { return math.Min(float64(bits-1)/4, 1) }
+// Step returns the color of the width in the heat map.
+func (w WidthCount) Step() int { return bitsStep(w.Bits) }
 
 func (s *sources) bits() (any, error) {
 	p := s.art.manifest.Plan
@@ -87,6 +81,7 @@ func (s *sources) bits() (any, error) {
 		d.Widths = append(d.Widths, WidthCount{bits, n, float64(weights[bits]) / float64(total)})
 	}
 	slices.SortFunc(d.Widths, func(a, b WidthCount) int { return a.Bits - b.Bits })
+	d.Heat = s.heat(d)
 	return d, nil
 }
 

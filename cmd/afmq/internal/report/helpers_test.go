@@ -161,7 +161,7 @@ func everything(t testing.TB) Options {
 	}
 	return Options{
 		Devices: carried(t, "raspberry-pi-5", "iphone-15-pro"), Use: device.Use{Ctx: 512},
-		Artifact: in("mixed"), Scores: in("scores.json"), Plan: in("plan.json"), Recoveries: []string{in("recovered")},
+		Artifact: in("mixed"), Model: in("model"), Scores: in("scores.json"), Plan: in("plan.json"), Recoveries: []string{in("recovered")},
 		Evals: []string{
 			writeEval(t, dir, "mixed.json", in("mixed"), 3.55, 0.05, with),
 			writeEval(t, dir, "four.json", in("four"), 3.52, 0.02, nil),

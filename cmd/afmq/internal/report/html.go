@@ -16,6 +16,12 @@ import (
 //go:embed page.html
 var pageText string
 
+//go:embed layers.html
+var layersText string
+
+//go:embed histogram.html
+var histogramText string
+
 //go:embed page.css
 var pageCSS template.CSS
 
@@ -23,22 +29,23 @@ var pageCSS template.CSS
 const colors = 7
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"css":       func() template.CSS { return pageCSS + chart.CSS },
-	"size":      units.Size,
-	"thousands": func(n any) string { return units.Thousands(toInt(n)) },
-	"nats":      nats,
-	"lines":     func(s string) []string { return strings.Split(s, "\n") },
-	"fixed":     func(decimals int, v float64) string { return fmt.Sprintf("%.*f", decimals, v) },
-	"sig":       func(digits int, v float64) string { return fmt.Sprintf("%.*g", digits, v) },
-	"percent":   func(decimals int, v float64) string { return fmt.Sprintf("%.*f %%", decimals, 100*v) },
-	"change":    func(ratio float64) string { return fmt.Sprintf("%+.2f %%", 100*(ratio-1)) },
-	"show":      show,
-	"div":       func(a, b float64) float64 { return a / b },
-	"bytes":     func(v float64) int64 { return int64(v) },
-	"span":      units.Span,
-	"rate":      units.Rate,
-	"px":        func(v float64) string { return fmt.Sprintf("%.2f", v) },
-}).Parse(pageText))
+	"css":         func() template.CSS { return pageCSS + chart.CSS },
+	"size":        units.Size,
+	"thousands":   func(n any) string { return units.Thousands(toInt(n)) },
+	"nats":        nats,
+	"lines":       func(s string) []string { return strings.Split(s, "\n") },
+	"fixed":       func(decimals int, v float64) string { return fmt.Sprintf("%.*f", decimals, v) },
+	"sig":         func(digits int, v float64) string { return fmt.Sprintf("%.*g", digits, v) },
+	"percent":     func(decimals int, v float64) string { return fmt.Sprintf("%.*f %%", decimals, 100*v) },
+	"change":      func(ratio float64) string { return fmt.Sprintf("%+.2f %%", 100*(ratio-1)) },
+	"show":        show,
+	"div":         func(a, b float64) float64 { return a / b },
+	"bytes":       func(v float64) int64 { return int64(v) },
+	"span":        units.Span,
+	"rate":        units.Rate,
+	"heatClasses": heatClasses,
+	"px":          func(v float64) string { return fmt.Sprintf("%.2f", v) },
+}).Parse(pageText + layersText + histogramText))
 
 func toInt(n any) int64 {
 	if i, ok := n.(int); ok {
@@ -110,10 +117,4 @@ func thousandths(most float64) (unit float64, decimals int, label string) {
 
 func superscript(n int) string {
 	return strings.NewReplacer("-", "⁻", "0", "⁰", "1", "¹", "2", "²", "3", "³", "4", "⁴", "5", "⁵", "6", "⁶", "7", "⁷", "8", "⁸", "9", "⁹").Replace(fmt.Sprint(n))
-}
-
-// round rounds to a number of decimals, for numbers in a style attribute.
-func round(v float64, decimals int) float64 {
-	p := math.Pow(10, float64(decimals))
-	return math.Round(v*p) / p
 }

@@ -23,6 +23,7 @@ import (
 // Options are the inputs of a report. Only Artifact is required.
 type Options struct {
 	Artifact   string
+	Model      string            // checkpoint that the artifact was made from; for the distribution of its weights
 	Scores     string            // file of `afmq sensitivity` for the source of the artifact
 	Plan       string            // file of the plan that the artifact follows
 	Evals      []string          // JSON objects of `afmq eval-perplexity --json`
@@ -62,9 +63,10 @@ func Make(ctx context.Context, pool *compute.Pool, opts Options) (*Report, error
 		data            func() (any, error)
 	}{
 		{"summary", "Summary", "", "", s.summary},
+		{"bits", "Layers", "", "", s.bits},
 		{"size", "Size by part", "", "", s.size},
-		{"bits", "Bits per layer", "", "", s.bits},
 		{"sensitivity", "Sensitivity per layer", "afmq sensitivity MODEL --calib FILE --out scores.json", "--scores scores.json", s.sensitivity},
+		{"weights", "Weights and look-up tables", "", "", s.weights},
 		{"plan", "Choice of bits", "afmq plan scores.json --bpw N --out plan.json", "--plan plan.json", s.choice},
 		{"curve", "Divergence against size", "afmq eval-perplexity " + art + " --data FILE --reference MODEL --json > eval.json", "--eval eval.json", s.curve},
 		{"recovery", "Recovery by rank", "afmq recover " + art + " --teacher MODEL --data FILE --rank 8,16,32 --out DIR", "--recovery DIR", s.recovery},

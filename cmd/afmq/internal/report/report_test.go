@@ -219,9 +219,45 @@ func TestMissingSectionsNameTheirCommand(t *testing.T) {
 func TestLossIsTheMeanOfSteps(t *testing.T) {
 	_, lines := recoveryFiles("x")
 	metrics := mustMetrics(t, lines)
-	l := lossCurve(metrics, 8, 3)
+	l := lossCurve(metrics, 8, 3, 3)
 	if fmt.Sprintf("%.4f %v", l.Loss, l.Tokens) != "[0.0360 0.0320] [128 256]" { // of steps 1 to 3, and 4
 		t.Errorf("the loss is %.4f at %v", l.Loss, l.Tokens)
+	}
+	// The losses are 0.038, 0.036, 0.034, 0.032; at both ends the window has two steps.
+	l = lossCurve(metrics, 8, 1, 3)
+	if fmt.Sprintf("%.4f %.4f", l.Loss, l.Smoothed) != "[0.0380 0.0360 0.0340 0.0320] [0.0370 0.0360 0.0340 0.0330]" {
+		t.Errorf("the loss is %.4f, smoothed %.4f", l.Loss, l.Smoothed)
+	}
+}
+
+// A long run has few points, a window of a twentieth of its steps, and a smoothed loss that noise
+// of alternating sign leaves alone.
+func TestLongRun(t *testing.T) {
+	var lines strings.Builder
+	for step := 1; step <= 1000; step++ {
+		noise := float64(1 - step%2*2)
+		fmt.Fprintf(&lines, `{"step":%d,"tokens":%d,"rank":4,"loss":%g}`+"\n", step, 10*step, 2-float64(step)/1000+noise/2)
+	}
+	run := trainingRun(mustMetrics(t, lines.String()))
+	if run.Mean != 3 || run.Window != 51 || !run.Smooth() {
+		t.Fatalf("points of %d steps, a window of %d", run.Mean, run.Window)
+	}
+	l := run.Loss[0]
+	if len(l.Loss) != 334 || len(l.Smoothed) != 334 || len(l.Tokens) != 334 {
+		t.Fatalf("%d points, %d smoothed", len(l.Loss), len(l.Smoothed))
+	}
+	for i := 10; i < 324; i++ {
+		trend := 2 - l.Tokens[i]/10000
+		if math.Abs(l.Smoothed[i]-trend) > 0.011 {
+			t.Errorf("after %v tokens the smoothed loss is %v, the trend %v", l.Tokens[i], l.Smoothed[i], trend)
+		}
+	}
+	plot, err := run.draw()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(plot), `<g class="series c0 faint">`); n != 2 { // wide and narrow
+		t.Errorf("%d faint lines", n)
 	}
 }
 

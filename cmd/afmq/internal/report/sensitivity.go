@@ -3,7 +3,6 @@ package report
 import (
 	"fmt"
 	"html/template"
-	"math"
 	"strings"
 
 	"afmq/cmd/afmq/internal/chart"
@@ -19,8 +18,7 @@ type Sensitivity struct {
 	Layers []ScoreLayer `json:"layers"`
 	Rank   []RankCheck  `json:"validation"` // comparison with measured divergences; may be empty
 
-	Plot   template.HTML `json:"-"`
-	Factor string        `json:"-"` // common factor of the numbers in the table
+	Plot template.HTML `json:"-"`
 }
 
 // ScoreLayer has the scores of one layer.
@@ -33,8 +31,6 @@ type ScoreLayer struct {
 // ScoreCell has the scores of one projection.
 type ScoreCell struct {
 	Costs []float64 `json:"costs"` // by width
-	Shade float64   `json:"-"`
-	Text  string    `json:"-"` // the score at the smallest width
 }
 
 // RankCheck is the rank correlation between scores and measured divergences.
@@ -53,7 +49,7 @@ func (s *sources) sensitivity() (any, error) {
 		d.Unit = "score"
 	}
 	d.Layers = make([]ScoreLayer, s.shape.Config.Layers)
-	next, most, least := 0, 0.0, math.Inf(1)
+	next := 0
 	for _, spec := range s.shape.Config.Tensors() {
 		if spec.Role != model.Projection {
 			continue
@@ -72,11 +68,7 @@ func (s *sources) sensitivity() (any, error) {
 		for i, c := range costs {
 			l.Sums[i] += c
 		}
-		if most = max(most, costs[0]); costs[0] > 0 {
-			least = min(least, costs[0])
-		}
 	}
-	d.write(least, most)
 	if v := s.scores.Validation; v != nil {
 		for _, b := range v.ByBits {
 			d.Rank = append(d.Rank, RankCheck{b.Bits, len(v.Modules), b.Spearman})
@@ -87,19 +79,17 @@ func (s *sources) sensitivity() (any, error) {
 	return d, err
 }
 
-// write sets the shade of each cell, on a logarithmic scale, and its text, all in one unit.
-func (d *Sensitivity) write(least, most float64) {
-	unit, decimals, label := thousandths(most)
-	d.Factor = label
-	for _, l := range d.Layers {
-		for i := range l.Cells {
-			c := &l.Cells[i]
-			c.Text = fmt.Sprintf("%.*f", decimals, c.Costs[0]/unit)
-			if v := c.Costs[0]; v > 0 && most > least {
-				c.Shade = round(0.06+0.94*math.Log(v/least)/math.Log(most/least), 3)
-			}
+// Decimals returns the number of decimals of the sums at each width, by the largest of them.
+func (d *Sensitivity) Decimals() []int {
+	out := make([]int, len(d.Widths))
+	for i := range out {
+		most := 0.0
+		for _, l := range d.Layers {
+			most = max(most, l.Sums[i])
 		}
+		out[i] = decimals(most)
 	}
+	return out
 }
 
 func (d *Sensitivity) draw() (template.HTML, error) {

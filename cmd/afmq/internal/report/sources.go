@@ -19,7 +19,7 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
-// opened is the manifest and the config of an artifact. No weights are read.
+// opened is the manifest and the config of an artifact, without its weights.
 type opened struct {
 	dir      string
 	manifest *artifact.Manifest
@@ -109,6 +109,8 @@ func (a *opened) module(name string) *artifact.ModuleRecord {
 
 // sources are the inputs of a report, read and checked.
 type sources struct {
+	ctx      context.Context
+	pool     *compute.Pool
 	opts     Options
 	art      *opened
 	scores   *sensitivity.Scores
@@ -127,7 +129,7 @@ type recoveryRun struct {
 }
 
 func gather(ctx context.Context, pool *compute.Pool, opts Options) (*sources, error) {
-	s := &sources{opts: opts, profiles: opts.Devices}
+	s := &sources{ctx: ctx, pool: pool, opts: opts, profiles: opts.Devices}
 	var err error
 	if s.art, err = openArtifact(opts.Artifact); err != nil {
 		return nil, err

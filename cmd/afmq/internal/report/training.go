@@ -21,6 +21,7 @@ type TrainingRun struct {
 	Loss        []LossCurve   `json:"loss"`   // of each rank
 	Evaluations []HeldOut     `json:"looks"`  // on the held-out text
 	Mean        int           `json:"mean"`   // number of steps averaged in each point of a loss
+	Window      int           `json:"window"` // number of steps averaged in each point of a smoothed loss
 	Metric      string        `json:"metric"` // of the evaluations: "kl" or "perplexity"
 	Plot        template.HTML `json:"-"`
 }
@@ -30,6 +31,9 @@ type LossCurve struct {
 	Rank   int       `json:"rank"`
 	Tokens []float64 `json:"tokens"`
 	Loss   []float64 `json:"loss"` // nats per token
+	// Smoothed is the running mean of the loss over TrainingRun.Window steps around each point;
+	// fewer at both ends.
+	Smoothed []float64 `json:"smoothed"`
 }
 
 // HeldOut is one evaluation on the held-out text.
@@ -39,7 +43,10 @@ type HeldOut struct {
 }
 
 // lossPoints is the largest number of points in the plot of a loss.
-const lossPoints = 160
+const lossPoints = 400
+
+// windowShare is the share of all steps in the window of the running mean: one in so many.
+const windowShare = 20
 
 func (s *sources) training() (any, error) {
 	if len(s.runs) == 0 {
@@ -75,8 +82,9 @@ func trainingRun(metrics []recovery.Metric) *TrainingRun {
 	}
 	slices.Sort(t.Ranks)
 	t.Mean = max((most+lossPoints-1)/lossPoints, 1)
+	t.Window = max(most/windowShare|1, t.Mean)
 	for _, rank := range t.Ranks {
-		t.Loss = append(t.Loss, lossCurve(metrics, rank, t.Mean))
+		t.Loss = append(t.Loss, lossCurve(metrics, rank, t.Mean, t.Window))
 	}
 	for _, m := range metrics {
 		v := m.Perplexity
@@ -97,44 +105,58 @@ func trainingRun(metrics []recovery.Metric) *TrainingRun {
 	return t
 }
 
-// lossCurve returns the loss of a rank; each point is the mean over some steps.
-func lossCurve(metrics []recovery.Metric, rank, mean int) LossCurve {
-	l := LossCurve{Rank: rank, Tokens: []float64{}, Loss: []float64{}}
-	n, tokens, loss := 0, 0.0, 0.0
-	flush := func() {
-		if n > 0 {
-			l.Tokens, l.Loss = append(l.Tokens, tokens/float64(n)), append(l.Loss, loss/float64(n))
-		}
-		n, tokens, loss = 0, 0, 0
-	}
+// lossCurve returns the loss of a rank. Each point is the mean over some steps; the smoothed loss
+// is the mean over a window of steps centered on them.
+func lossCurve(metrics []recovery.Metric, rank, mean, window int) LossCurve {
+	l := LossCurve{Rank: rank, Tokens: []float64{}, Loss: []float64{}, Smoothed: []float64{}}
+	var tokens, loss []float64 // by step
 	for _, m := range metrics {
-		if m.Rank != rank || m.Loss == nil {
-			continue
-		}
-		n, tokens, loss = n+1, tokens+float64(m.Tokens), loss+*m.Loss
-		if n == mean {
-			flush()
+		if m.Rank == rank && m.Loss != nil {
+			tokens, loss = append(tokens, float64(m.Tokens)), append(loss, *m.Loss)
 		}
 	}
-	flush()
+	for from := 0; from < len(loss); from += mean {
+		to := min(from+mean, len(loss))
+		l.Tokens = append(l.Tokens, average(tokens[from:to]))
+		l.Loss = append(l.Loss, average(loss[from:to]))
+		more := max(window-(to-from), 0) // steps of the window outside of the point
+		l.Smoothed = append(l.Smoothed, average(loss[max(from-more/2, 0):min(to+(more+1)/2, len(loss))]))
+	}
 	return l
 }
 
+func average(values []float64) float64 {
+	sum := 0.0
+	for _, v := range values {
+		sum += v
+	}
+	return sum / float64(len(values))
+}
+
+// Smooth reports whether the smoothed loss differs from the loss.
+func (t *TrainingRun) Smooth() bool { return t.Window > t.Mean }
+
+// draw plots the loss, faint, below the smoothed loss and the evaluations on held-out text.
 func (t *TrainingRun) draw() (template.HTML, error) {
 	c := chart.Chart{
 		Title: "Training loss and evaluations on held-out text",
-		X:     chart.Axis{Label: "tokens trained on"}, Y: chart.Axis{Label: "nats per token", Log: true},
+		X:     chart.Axis{Label: "tokens trained on", Zero: true}, Y: chart.Axis{Label: "nats per token"},
 	}
-	drawn := false
-	for i, l := range t.Loss {
-		s := chart.Series{Name: fmt.Sprintf("rank %d, training loss", l.Rank), Color: i % colors, Line: true}
-		for j := range l.Loss {
-			s.Points = append(s.Points, chart.Point{X: l.Tokens[j], Y: l.Loss[j]})
-			drawn = drawn || l.Loss[j] > 0
+	line := func(s chart.Series, x, y []float64) {
+		for i := range y {
+			s.Points = append(s.Points, chart.Point{X: x[i], Y: y[i]})
 		}
-		if len(s.Points) > 0 {
+		if s.Line = true; len(y) > 0 {
 			c.Series = append(c.Series, s)
 		}
+	}
+	if t.Smooth() {
+		for i, l := range t.Loss {
+			line(chart.Series{Color: i % colors, Faint: true}, l.Tokens, l.Loss)
+		}
+	}
+	for i, l := range t.Loss {
+		line(chart.Series{Name: fmt.Sprintf("rank %d, training loss", l.Rank), Color: i % colors}, l.Tokens, l.Smoothed)
 		if t.Metric != "kl" {
 			continue // the axis has nats per token; a perplexity has another unit
 		}
@@ -142,15 +164,15 @@ func (t *TrainingRun) draw() (template.HTML, error) {
 		for _, e := range t.Evaluations {
 			if v := e.Values[i]; v != nil {
 				held.Points = append(held.Points, chart.Point{X: float64(e.Tokens), Y: *v, Note: fmt.Sprintf("rank %d after %d tokens: KL %s", l.Rank, e.Tokens, nats(*v))})
-				drawn = drawn || *v > 0
 			}
 		}
 		if len(held.Points) > 0 {
 			c.Series = append(c.Series, held)
 		}
 	}
-	if !drawn {
+	if len(c.Series) == 0 {
 		return "", nil
 	}
+	c.Y.Log = chart.NeedsLog(c.Series)
 	return c.HTML()
 }
