@@ -47,6 +47,7 @@ type AdapterIdentity struct {
 	Rank        int    `json:"rank"`         // of the modules without a rank of their own
 	Bytes       int64  `json:"bytes"`        // of adapter_model.safetensors
 	TensorBytes int64  `json:"tensor_bytes"` // of its tensors: bytes without the file's header
+	Bound       bool   `json:"bound"`        // it names the artifact that it was trained on
 	// Overlap is what the text has in common with the text that the adapter was trained on.
 	Overlap Overlap `json:"training_overlap"`
 }
@@ -120,7 +121,7 @@ func identifyAdapter(v *Variant, corpus *Corpus) (AdapterIdentity, error) {
 	}
 	w := v.Weights
 	return AdapterIdentity{
-		SHA256: sum, Rank: w.Config.Rank, Bytes: w.Bytes, TensorBytes: w.TensorBytes,
+		SHA256: sum, Rank: w.Config.Rank, Bytes: w.Bytes, TensorBytes: w.TensorBytes, Bound: w.Base != "",
 		Overlap: Overlap(w.Overlap(corpus.SHA256, corpus.IDs)),
 	}, nil
 }

@@ -27,7 +27,7 @@ const evil = `"><img src=x onerror=alert(1)><script>'{{.}}'` + "`$(id)`; * <b>&a
 // The allowed elements and attributes of a page; none of them runs or loads anything.
 var (
 	elements = strings.Fields(`html head meta link title style body header h1 h2 h3 p nav a main section figure div span svg rect path circle text g
-		ul li i table caption thead tbody tfoot tr th td dl dt dd pre code footer br`)
+		ul li i table caption thead tbody tfoot tr th td dl dt dd pre code footer br strong mark`)
 	attributes = strings.Fields(`lang charset http-equiv content name rel href id class style aria-labelledby aria-label aria-hidden role tabindex scope title
 		viewBox preserveAspectRatio x y dx dy cx cy r width height d text-anchor`)
 )
@@ -95,7 +95,7 @@ func TestHostileNames(t *testing.T) {
 	o.Evals = []string{writeEval(t, dir, "e"+evil, art, 3.6, 0.07, func(e map[string]any) {
 		e["data"], e["compute"] = evil, evil
 		a := figures(3.55, 0.05, 1000)
-		a["name"], a["path"] = evil, evil
+		a["name"], a["path"], a["identity"] = evil, evil, adapterIdentity()
 		e["adapters"] = []any{a}
 	}), writeEval(t, dir, "four", in("four"), 3.55, 0.06, func(e map[string]any) { e["data"], e["compute"] = evil, evil })}
 	o.Plan = filepath.Join(dir, "plan"+evil)

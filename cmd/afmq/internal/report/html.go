@@ -38,7 +38,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"span":      units.Span,
 	"rate":      units.Rate,
 	"px":        func(v float64) string { return fmt.Sprintf("%.2f", v) },
-}).Parse(pageText))
+}).Funcs(summaryFuncs).Parse(pageText + summaryText + samplesText + evaluationsText + commandsText))
 
 func toInt(n any) int64 {
 	if i, ok := n.(int); ok {
