@@ -98,8 +98,9 @@ func (c *commander) learnPaths() {
 	}
 }
 
-// file returns the path of the file or checkpoint with a digest, or a name in capitals.
-func (c *commander) file(name, what, digest string) string {
+// file returns the path of the file or checkpoint with a digest, or a name in capitals with an
+// extension.
+func (c *commander) file(name, extension, what, digest string) string {
 	key := digest
 	if key == "" {
 		key = name
@@ -111,13 +112,14 @@ func (c *commander) file(name, what, digest string) string {
 	if n := c.used[name]; n > 1 {
 		name = fmt.Sprintf("%s%d", name, n)
 	}
+	name += extension
 	c.paths[key] = name
 	c.out.Names = append(c.out.Names, Placeholder{name, what, digest})
 	return name
 }
 
 func (c *commander) model() string {
-	return c.file("MODEL", "the checkpoint that the artifact was made from; the digest is the source digest of its manifest", c.art.manifest.Source.Digest)
+	return c.file("MODEL", "", "the checkpoint that the artifact was made from; the digest is the source digest of its manifest", c.art.manifest.Source.Digest)
 }
 
 // calibration adds the flags of a calibration, nil for none.
@@ -126,7 +128,7 @@ func (c *commander) calibration(l *commandLine, r *artifact.CalibrationRecord) {
 		return
 	}
 	for _, f := range r.Files {
-		l.path("calib", c.file("CALIB", "calibration text", f))
+		l.path("calib", c.file("CALIB", "", "calibration text", f))
 	}
 	l.flag("tokens", r.Tokens).flag("seq-len", r.SeqLen).flagIf("seed", r.Seed, int64(0))
 }
@@ -159,7 +161,7 @@ func (c *commander) makePlan() {
 	}
 	scores := c.opts.Scores
 	if scores == "" {
-		scores = c.file("SCORES", fmt.Sprintf("the scores by method %s, from afmq sensitivity", p.Method), "")
+		scores = c.file("SCORES", ".json", fmt.Sprintf("the scores by method %s, from afmq sensitivity", p.Method), "")
 	}
 	l := newCommand("plan", scores)
 	if p.Target != nil {
@@ -215,7 +217,7 @@ func (c *commander) quantize() {
 	default:
 		plan := c.opts.Plan
 		if plan == "" {
-			plan = c.file("PLAN", "the plan with the bits of every module", "")
+			plan = c.file("PLAN", ".json", "the plan with the bits of every module", "")
 		}
 		l.path("plan", plan)
 	}

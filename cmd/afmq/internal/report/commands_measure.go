@@ -16,6 +16,7 @@ import (
 type recoverJob struct {
 	Teacher     string                 `json:"teacher"`
 	Data        []string               `json:"data"`
+	Formats     []string               `json:"data_formats"` // of Data
 	Ranks       []int                  `json:"ranks"`
 	Init        string                 `json:"init"`
 	From        string                 `json:"from"`
@@ -52,14 +53,18 @@ func (c *commander) recover(r recoveryRun) error {
 	}
 	l := newCommand("recover", c.opts.Artifact)
 	if j.Teacher != "" {
-		l.path("teacher", c.file("TEACHER", "the teacher", j.Teacher))
+		l.path("teacher", c.file("TEACHER", "", "the teacher", j.Teacher))
 		l.on("allow-teacher", j.Teacher != c.art.manifest.Source.Digest)
 	}
-	for _, d := range j.Data {
-		l.path("data", c.file("TRAIN", "training text", d))
+	for i, d := range j.Data {
+		extension := "" // which decides how a file is read
+		if i < len(j.Formats) {
+			extension = map[string]string{"jsonl": ".jsonl", "tokens": ".safetensors", "text": ".txt"}[j.Formats[i]]
+		}
+		l.path("data", c.file("TRAIN", extension, "training text", d))
 	}
 	if j.From != "" {
-		l.path("from", c.file("ADAPTER", "the adapter that training started from; the digest is that of adapter_model.safetensors", j.From))
+		l.path("from", c.file("ADAPTER", "", "the adapter that training started from; the digest is that of adapter_model.safetensors", j.From))
 	} else {
 		l.flag("rank", joinInts(j.Ranks)).flagIf("init", j.Init, "").flagIf("alpha", j.Alpha, 0.0).on("rslora", j.RSLoRA)
 		for _, t := range j.Targets {
