@@ -19,14 +19,14 @@ func (d *Summary) headline(name string) string {
 	case e.Comparison == nil:
 		return text + fmt.Sprintf("; its perplexity on %s is %.3f ± %.3f.", d.Setting.Data, e.Perplexity, e.PerplexitySE)
 	}
-	text += fmt.Sprintf("; on %s its perplexity is %s, and its KL divergence from the source is %s nats per token", d.Setting.Data, change(e.Perplexity, e.PerplexityRatio, e.ReferencePerplexity), plusMinus(e.KL.Mean, d.KLInterval))
+	text += fmt.Sprintf("; on %s its perplexity is %.3f, %s the source's %.3f, and its KL divergence from the source is %s nats per token", d.Setting.Data, e.Perplexity, rise(e.PerplexityRatio), e.ReferencePerplexity, plusMinus(e.KL.Mean, d.KLInterval))
 	if iv := d.KLInterval; iv != nil {
 		text += fmt.Sprintf(" (%.0f %% interval over %d windows)", 100*iv.Confidence, iv.Windows)
 	}
 	text += "."
 	if a := d.bestAdapter(); a != nil {
 		x := a.Evaluation
-		text += fmt.Sprintf(" With adapter %s, %s more, the perplexity is %s and the divergence %s.", a.Adapter, units.Size(a.Bytes-d.Bytes), change(x.Perplexity, x.PerplexityRatio, x.ReferencePerplexity), plusMinus(x.KL.Mean, a.KLInterval))
+		text += fmt.Sprintf(" With adapter %s, %s more, the perplexity is %.3f, %s the source's, and the divergence is %s.", a.Adapter, units.Size(a.Bytes-d.Bytes), x.Perplexity, rise(x.PerplexityRatio), plusMinus(x.KL.Mean, a.KLInterval))
 	}
 	return text
 }
@@ -44,13 +44,13 @@ func (d *Summary) bestAdapter() *EvalRow {
 	return best
 }
 
-// change describes a perplexity and its change from that of the reference.
-func change(perplexity, ratio, reference float64) string {
+// rise describes the change of a perplexity, given its ratio to that of the reference.
+func rise(ratio float64) string {
 	word := "above"
 	if ratio < 1 {
 		word = "below"
 	}
-	return fmt.Sprintf("%.3f, %.2f %% %s the source's %.3f", perplexity, 100*math.Abs(ratio-1), word, reference)
+	return fmt.Sprintf("%.2f %% %s", 100*math.Abs(ratio-1), word)
 }
 
 // plusMinus formats a mean with half the width of its interval, which may be nil.
