@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"afmq/internal/infile"
 	"afmq/pkg/artifact"
 	"afmq/pkg/eval"
 	"afmq/pkg/palettize"
@@ -113,8 +114,11 @@ func (c *commander) file(name, extension, what, digest string) string {
 		name = fmt.Sprintf("%s%d", name, n)
 	}
 	name += extension
+	if !infile.IsSHA256(digest) { // the job of a recovery can hold anything
+		digest = ""
+	}
 	c.paths[key] = name
-	c.out.Names = append(c.out.Names, Placeholder{name, what, digest})
+	c.out.Names = append(c.out.Names, Placeholder{name, show(what), digest})
 	return name
 }
 

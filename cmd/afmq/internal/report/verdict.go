@@ -6,6 +6,7 @@ import (
 
 	"afmq/internal/units"
 	"afmq/pkg/gate"
+	"afmq/pkg/sensitivity"
 )
 
 // Verdict says whether the artifact keeps the limits that the inputs of the report set.
@@ -14,7 +15,7 @@ type Verdict struct {
 	Gates   []Judgment `json:"gates"`   // of --gate, then the limits of each --eval
 }
 
-// Budget is a limit of the size: the target of the plan.
+// Budget is a limit of the size: the target that the bits were chosen for.
 type Budget struct {
 	Name  string  `json:"name"` // "bpw" or "bytes"
 	Value float64 `json:"value"`
@@ -45,14 +46,11 @@ type Finding struct {
 
 func (s *sources) verdict() Verdict {
 	v := Verdict{Budgets: []Budget{}, Gates: []Judgment{}}
-	if s.plan != nil && s.plan.Target != nil {
-		t, m := s.plan.Target, s.art.manifest
-		if t.BPW > 0 {
-			v.Budgets = append(v.Budgets, Budget{"bpw", m.BPW.Projections, t.BPW, m.BPW.Projections <= t.BPW})
-		}
-		if t.MaxBytes > 0 {
-			v.Budgets = append(v.Budgets, Budget{"bytes", float64(m.Ledger.Total), float64(t.MaxBytes), m.Ledger.Total <= t.MaxBytes})
-		}
+	m := s.art.manifest
+	if t := s.target(); t.BPW > 0 {
+		v.Budgets = append(v.Budgets, Budget{"bpw", m.BPW.Projections, t.BPW, m.BPW.Projections <= t.BPW})
+	} else if t.MaxBytes > 0 {
+		v.Budgets = append(v.Budgets, Budget{"bytes", float64(m.Ledger.Total), float64(t.MaxBytes), m.Ledger.Total <= t.MaxBytes})
 	}
 	for _, g := range s.gates {
 		j := Judgment{File: show(g.file), Kind: "gate", Adapter: show(g.Adapter), Data: show(g.Data), Baseline: show(g.Baseline), Outcome: g.Outcome, Checks: findings(g.Checks)}
@@ -84,6 +82,18 @@ func (s *sources) verdict() Verdict {
 		}
 	}
 	return v
+}
+
+// target returns the limit of the size that the bits were chosen for: that of the plan, or the one
+// that the manifest records; the zero value if there is none.
+func (s *sources) target() sensitivity.Target {
+	if p := s.plan; p != nil && p.Target != nil {
+		return *p.Target
+	}
+	if c := s.art.manifest.Plan.Choice; c != nil {
+		return sensitivity.Target{BPW: c.BPW, MaxBytes: c.MaxBytes}
+	}
+	return sensitivity.Target{}
 }
 
 func findings(checks []gate.Check) []Finding {

@@ -7,6 +7,8 @@ import (
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 	"afmq/pkg/gate"
+	"afmq/pkg/quantize"
+	"afmq/pkg/sensitivity"
 )
 
 func TestVerdict(t *testing.T) {
@@ -41,6 +43,26 @@ func TestVerdict(t *testing.T) {
 	r, _ = mustMake(t, Options{Artifact: in("mixed")})
 	if line := section[*Summary](t, r, "summary").Verdict.Line(); line != "No gate was run." {
 		t.Errorf("without a gate: %s", line)
+	}
+}
+
+// Without a plan, the budget is the target that the manifest records.
+func TestBudgetOfTheManifest(t *testing.T) {
+	art := t.TempDir() + "/asked"
+	_, err := quantize.Run(bg, quantize.Options{
+		Model: in("model"), Out: art, Method: sensitivity.Weight, Pool: pool,
+		Request: &sensitivity.PlanOptions{Target: sensitivity.Target{MaxBytes: 700_000}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _ := mustMake(t, Options{Artifact: art})
+	if line := section[*Summary](t, r, "summary").Verdict.Line(); !strings.HasPrefix(line, "Budget met: 6") || !strings.Contains(line, " of at most 683.59 KiB. No gate") {
+		t.Error(line) // 700,000 bytes
+	}
+	c := section[*Commands](t, r, "commands")
+	if want := " --max-bytes 700000 --bits 2,4 --method weight"; !strings.HasSuffix(c.Steps[0].Command, want) {
+		t.Errorf("%s, expected%s", c.Steps[0].Command, want)
 	}
 }
 
