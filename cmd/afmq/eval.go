@@ -27,10 +27,15 @@ type evalOptions struct {
 }
 
 type evalObject struct {
-	Schema string `json:"schema"`
-	Model  string `json:"model"`
-	Data   string `json:"data"`
+	Schema      string `json:"schema"`
+	ToolVersion string `json:"tool_version"`
+	Model       string `json:"model"`
+	Data        string `json:"data"`
+	// Reference is null without one.
+	Reference *string       `json:"reference"`
+	Identity  eval.Identity `json:"identity"`
 	*eval.Result
+	evalIntervals
 	Compute string `json:"compute"`
 	// ReferenceCompute is null without a reference.
 	ReferenceCompute *string `json:"reference_compute"`
@@ -44,9 +49,11 @@ type evalObject struct {
 }
 
 type adapterEvaluation struct {
-	Name string `json:"name"`
-	Path string `json:"path"`
+	Name     string               `json:"name"`
+	Path     string               `json:"path"`
+	Identity eval.AdapterIdentity `json:"identity"`
 	*eval.Result
+	evalIntervals
 }
 
 func newEvalCommand(a *app) *cobra.Command {
@@ -170,14 +177,22 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol e
 	}
 	a.warn(e.Warnings)
 	out := &evalObject{
-		Schema: "afmq.eval/v1", Model: path, Data: o.data, Result: e.Result, Overlap: e.Overlap, Compute: arithmetic.String(), corpus: e.Corpus,
+		Schema: "afmq.eval/v1", ToolVersion: version, Model: path, Data: o.data, Identity: e.Identity,
+		Result: e.Result, Overlap: e.Overlap, Compute: arithmetic.String(), corpus: e.Corpus,
 	}
 	if o.reference != "" {
 		name := refArithmetic.String()
-		out.ReferenceCompute = &name
+		out.Reference, out.ReferenceCompute = &o.reference, &name
+	}
+	if out.evalIntervals, err = newIntervals(e.Result); err != nil {
+		return nil, err
 	}
 	for _, r := range e.Adapters {
-		out.Adapters = append(out.Adapters, adapterEvaluation{r.Name, r.Dir, r.Result})
+		a := adapterEvaluation{Name: r.Name, Path: r.Dir, Identity: r.Identity, Result: r.Result}
+		if a.evalIntervals, err = newIntervals(r.Result); err != nil {
+			return nil, err
+		}
+		out.Adapters = append(out.Adapters, a)
 	}
 	return out, nil
 }

@@ -99,10 +99,7 @@ func (g *gateResult) add(adapter, data string, e *eval.Result, l evalLimits) err
 		return fault.Inputf(data, "gives %d of the %d windows that a limit needs, with %d tokens in a window", n, gate.MinWindows, e.Ctx).
 			WithHint("score a longer text, or take a smaller --ctx")
 	}
-	tokens, rise, kl := make([]int, n), make([]float64, n), make([]float64, n)
-	for i, w := range e.Windows {
-		tokens[i], rise[i], kl[i] = w.Tokens, w.Nats-*w.ReferenceNats, *w.KL
-	}
+	tokens, rise, kl := windowFigures(e)
 	for _, x := range []struct {
 		quantity gate.Quantity
 		values   []float64

@@ -29,11 +29,13 @@ type gateOptions struct {
 }
 
 type gateObject struct {
-	Schema   string `json:"schema"`
-	Artifact string `json:"artifact"`
-	Adapter  string `json:"adapter,omitempty"`
-	Data     string `json:"data"`
-	Baseline string `json:"baseline"`
+	Schema      string `json:"schema"`
+	ToolVersion string `json:"tool_version"`
+	Artifact    string `json:"artifact"`
+	Adapter     string `json:"adapter,omitempty"`
+	Reference   string `json:"reference_path,omitempty"`
+	Data        string `json:"data"`
+	Baseline    string `json:"baseline"`
 	*gate.Result
 }
 
@@ -185,7 +187,9 @@ func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
 			return err
 		}
 	}
-	out := &gateObject{Schema: "afmq.gate/v1", Artifact: path, Data: o.data, Baseline: o.baseline, Result: r}
+	out := &gateObject{
+		Schema: "afmq.gate/v1", ToolVersion: version, Artifact: path, Reference: o.reference, Data: o.data, Baseline: o.baseline, Result: r,
+	}
 	if opts.Adapter != nil {
 		out.Adapter = opts.Adapter.Dir
 	}

@@ -41,16 +41,21 @@ provenance. These files add sections:
   --plan FILE      how the bits were allocated (from afmq plan)
   --eval FILE      divergence against size, and all figures; repeat for each artifact to
                    compare with (from afmq eval-perplexity --json)
+  --gate FILE      the verdict (from afmq gate --json)
   --recovery DIR   adapters and their training (from afmq recover)
+  --reference MODEL
+                   sample texts: continuations of a few prompts by the source checkpoint, the
+                   artifact, and the best adapter of each --recovery, side by side
   --device NAME    estimated memory and speed on a device; with --scores also of optimal
                    plans with slightly more and fewer bits (afmq devices lists the names)
 
 A section without data names the command that produces it. Every file must belong to the
-artifact: scores, plans and recovery runs of another artifact are refused, and so are
-evaluations of a model made from another checkpoint. Evaluations on different text,
-protocol, context or arithmetic are shown separately.`,
+artifact: scores, plans, gates and recovery runs of another artifact are refused, and so are
+evaluations of a model made from another checkpoint. Their content decides, not their paths.
+Evaluations on different text, protocol, context or arithmetic are shown separately; those
+on text that the model was fitted to are marked, and no summary uses them.`,
 		Example: `  afmq report my-3.5bit --out report.html
-  afmq report my-3.5bit --scores scores.json --plan plan.json --eval 3.5.json --eval 4.json --recovery recovered --out report.html`,
+  afmq report my-3.5bit --eval 3.5.json --eval 4.json --gate gate.json --recovery recovered --reference my-model --out report.html`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Artifact = args[0]
@@ -63,7 +68,11 @@ protocol, context or arithmetic are shown separately.`,
 	f.StringVar(&o.Scores, "scores", "", "scores `FILE` of the checkpoint that the artifact was made from")
 	f.StringVar(&o.Plan, "plan", "", "plan `FILE` that the artifact was made by")
 	f.StringArrayVar(&o.Evals, "eval", nil, "`FILE` with the JSON output of eval-perplexity; repeatable")
+	f.StringArrayVar(&o.Gates, "gate", nil, "`FILE` with the JSON output of gate; repeatable")
 	f.StringArrayVar(&o.Recoveries, "recovery", nil, "output `DIR` of recover; repeatable")
+	f.StringVar(&o.Samples.Reference, "reference", "", "also show texts by `MODEL`, the checkpoint that the artifact was made from, beside those of the artifact")
+	f.StringArrayVar(&o.Samples.Prompts, "sample", nil, "with --reference: continue `TEXT` in place of the built-in prompts; repeatable")
+	f.IntVar(&o.Samples.Tokens, "sample-tokens", report.DefaultSampleTokens, "with --reference: `N` tokens of each text, at most")
 	o.device.register(f)
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
@@ -80,7 +89,15 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 	if o.Devices, err = o.device.open(cmd.Flags()); err != nil {
 		return err
 	}
-	o.Use = o.device.use
+	for _, name := range []string{"sample", "sample-tokens"} {
+		if cmd.Flags().Changed(name) && o.Samples.Reference == "" {
+			return fault.Usagef("--%s has no meaning without --reference", name)
+		}
+	}
+	if o.Samples.Tokens < 1 {
+		return fault.Usagef("--sample-tokens %d is not a positive number of tokens", o.Samples.Tokens)
+	}
+	o.Use, o.DeviceNames, o.Samples.Progress = o.device.use, o.device.names, a.progress()
 	r, err := report.Make(cmd.Context(), a.workers(), o.Options)
 	if err != nil {
 		return err
@@ -96,8 +113,11 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 func printReport(w io.Writer, o reportObject) error {
 	return table(w, func(w io.Writer) {
 		for _, s := range o.Sections {
-			if s.Command != "" {
+			switch {
+			case s.Command != "":
 				fmt.Fprintf(w, "no data\t%s\t%s, then %s\n", s.Title, s.Command, s.Option)
+			case s.Option != "":
+				fmt.Fprintf(w, "no data\t%s\tadd %s\n", s.Title, s.Option)
 			}
 		}
 		fmt.Fprintf(w, "wrote\t%s\t%s\n", o.Out, size(int64(o.Bytes)))

@@ -22,6 +22,8 @@ type Adapter struct {
 	Passages []string
 	Modules  map[string]Weights // by module: "model.layers.0.self_attn.q_proj"
 	Bytes    int64              // of adapter_model.safetensors
+	// TensorBytes is the size of the data of its tensors: Bytes without the file's header.
+	TensorBytes int64
 }
 
 // Weights are the two matrices of one module W [out, in]. The adapter adds scale·B·A to W, with

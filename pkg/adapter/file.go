@@ -101,6 +101,7 @@ func (a *Adapter) load(file *safetensors.File, cfg *model.Config) error {
 		if err := t.CheckFinite(); err != nil {
 			return nil, dtype, err
 		}
+		a.TensorBytes += int64(len(t.Bytes()))
 		v = make([]float32, rows*cols)
 		return v, t.DType, t.Float32(v, 0)
 	}

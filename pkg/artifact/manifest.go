@@ -65,7 +65,30 @@ type QuantizationRecord struct {
 	// Compensation is the method of error compensation: "gptq" or "none".
 	Compensation string         `json:"compensation"`
 	Modules      []ModuleRecord `json:"modules"` // every quantizable matrix in canonical order: projections, embedding, head
+	// Choice is what chose the widths of the modules; nil in manifests of former versions.
+	Choice *ChoiceRecord `json:"choice,omitempty"`
 }
+
+// ChoiceRecord is what chose the widths of an artifact's modules: a plan file, a target, or the
+// same bits for all. Overrides apply to the last two.
+type ChoiceRecord struct {
+	By        ChoiceSource `json:"by"`
+	Method    string       `json:"method,omitempty"`    // that scored the modules for a target
+	BPW       float64      `json:"bpw,omitempty"`       // target: bits per weight of the projections
+	MaxBytes  int64        `json:"max_bytes,omitempty"` // target: bytes of model.safetensors
+	Widths    []int        `json:"widths,omitempty"`    // candidates for a target
+	Tie       []string     `json:"tie,omitempty"`       // modules of a layer that a target gives equal bits
+	Overrides []string     `json:"overrides,omitempty"` // REGEX=BITS; the last match decides
+}
+
+// ChoiceSource says what chose the widths.
+type ChoiceSource string
+
+const (
+	ByPlan   ChoiceSource = "plan"   // a plan file
+	ByTarget ChoiceSource = "target" // a target, for which the modules were scored
+	ByBits   ChoiceSource = "bits"   // QuantizationRecord.Bits
+)
 
 // ModuleRecord is one matrix of a [QuantizationRecord].
 type ModuleRecord struct {

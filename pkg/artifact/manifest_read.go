@@ -107,6 +107,9 @@ func (m *Manifest) check() error {
 			return err
 		}
 	}
+	if c := m.Plan.Choice; c != nil && c.By != ByPlan && c.By != ByTarget && c.By != ByBits {
+		return fmt.Errorf("plan.choice.by is %.40q; expected %s, %s or %s", c.By, ByPlan, ByTarget, ByBits)
+	}
 	if m.ToolVersion == "" || m.Arithmetic == "" {
 		return errors.New("tool_version or arithmetic is missing")
 	}

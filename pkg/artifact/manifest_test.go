@@ -147,6 +147,7 @@ func TestManifestRefuses(t *testing.T) {
 		{"ledger total", swap(`"total": 636`, `"total": 637`), "ledger"},
 		{"bpw", swap(`"model": 10.88`, `"model": -1`), "bpw"},
 		{"bits", swap(`"bits": 4`, `"bits": 9`), "bits"},
+		{"choice", swap(`"group_rows": 16`, `"choice": {"by": "dice"}, "group_rows": 16`), "plan.choice.by"},
 		{"group", swap(`"group_rows": 16`, `"group_rows": 0`), "group_rows"},
 		{"form", swap(`"int8_row"`, `"int9_row"`), "int9_row"},
 		{"module twice", swap(`"name": "e"`, `"name": "p"`), "duplicate"},

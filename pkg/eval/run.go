@@ -47,12 +47,14 @@ type Evaluation struct {
 	Overlap  *Overlap        // with the text that the artifact was calibrated on; nil if it records none
 	Warnings []string        // one line each, for people
 	Corpus   *Corpus         // the text, as it was scored
+	Identity Identity        // of everything that was read
 }
 
 // AdapterResult is the result of the model with one adapter.
 type AdapterResult struct {
 	Adapter
 	*Result
+	Identity AdapterIdentity
 }
 
 // Run scores a text file with a model, with the model under each adapter, and compares both
@@ -65,6 +67,10 @@ func Run(ctx context.Context, opts Options) (*Evaluation, error) {
 	defer done()
 	opts.Pool = pool
 	in, err := Open(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	identity, adapters, err := in.identify(ctx, &opts)
 	if err != nil {
 		return nil, err
 	}
@@ -84,9 +90,9 @@ func Run(ctx context.Context, opts Options) (*Evaluation, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Evaluation{Result: results[0], Overlap: in.Overlap, Warnings: in.Warnings, Corpus: in.Corpus}
+	e := &Evaluation{Result: results[0], Overlap: in.Overlap, Warnings: in.Warnings, Corpus: in.Corpus, Identity: identity}
 	for i, v := range in.Variants {
-		e.Adapters = append(e.Adapters, AdapterResult{v.Adapter, results[i+1]})
+		e.Adapters = append(e.Adapters, AdapterResult{v.Adapter, results[i+1], adapters[i]})
 	}
 	return e, nil
 }

@@ -57,6 +57,7 @@ type Result struct {
 	BaselineKL   *float64 `json:"baseline_kl_mean"`
 
 	Overlap         *eval.Overlap `json:"calibration_overlap"` // nil if no calibration text is recorded
+	Training        *eval.Overlap `json:"training_overlap"`    // with the text that the adapter was trained on; nil without an adapter
 	Seconds         float64       `json:"seconds"`             // of the evaluation
 	TokensPerSecond float64       `json:"tokens_per_second"`
 

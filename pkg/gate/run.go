@@ -284,7 +284,8 @@ func (r *run) evaluate(ctx context.Context, s Setting, subject *Subject) (*eval.
 		if err != nil {
 			return nil, err
 		}
-		model, subject.Adapter = v.Model, &digest
+		trained := eval.Overlap(v.Weights.Overlap(in.Corpus.SHA256, in.Corpus.IDs))
+		model, subject.Adapter, r.out.Training = v.Model, &digest, &trained
 	}
 	return eval.Score(ctx, model, in.Corpus, eval.ScoreOptions{
 		Protocol: s.Protocol, Ctx: s.Ctx, Stride: s.Stride, Reference: in.Reference,

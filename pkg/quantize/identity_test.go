@@ -127,7 +127,7 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 		"Progress":          "reports only",
 	}
 	for _, name := range []string{"Schema", "ToolVersion", "Method", "Target.BPW", "Target.MaxBytes", "Bits", "Tie", "BPW.Projections", "BPW.Model",
-		"BPW.WithAdapter", "Bytes", "Cost", "LowerBound", "Optimal", "Baselines"} {
+		"BPW.WithAdapter", "Bytes", "Cost", "LowerBound", "Optimal", "Baselines", "Overrides", "Seed"} {
 		exempt["Plan."+name] = provenance
 	}
 	for _, path := range leaves("", reflect.TypeFor[Options]()) {

@@ -122,6 +122,21 @@ func (o *Options) scoring() sensitivity.Options {
 	}
 }
 
+// choice records what chooses the widths.
+func (o *Options) choice() *artifact.ChoiceRecord {
+	c := &artifact.ChoiceRecord{By: artifact.ByBits, Overrides: sensitivity.OverrideTexts(o.Overrides)}
+	switch r := o.Request; {
+	case o.Plan != nil:
+		c.By = artifact.ByPlan
+	case r != nil:
+		c.By, c.Method, c.BPW, c.MaxBytes, c.Widths = artifact.ByTarget, string(o.Method), r.Target.BPW, r.Target.MaxBytes, r.Bits
+		for _, t := range r.Ties {
+			c.Tie = append(c.Tie, string(t))
+		}
+	}
+	return c
+}
+
 // storage returns the stored form of palettes.
 func (o *Options) storage() sensitivity.Storage {
 	return sensitivity.Storage{GroupRows: o.GroupRows, RowScale: !o.NoRowScale}

@@ -7,13 +7,37 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/sensitivity"
 )
 
-// A request gives the bytes of scoring, planning and quantizing separately, even if it is
-// interrupted in any of them.
+// wantChoice checks what the manifest in dir says about the choice of the widths, and removes it.
+func wantChoice(t *testing.T, dir string, want artifact.ChoiceRecord) {
+	t.Helper()
+	m, err := artifact.ReadManifest(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(&want, m.Plan.Choice); d != "" {
+		t.Error(d)
+	}
+	m.Plan.Choice = nil
+	manifest, digest, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{artifact.ManifestFile: manifest, artifact.ManifestDigestFile: digest} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A request gives the bytes of scoring, planning and quantizing separately, but for what the
+// manifest says about the choice of the widths, even if it is interrupted in any of them.
 func TestRequest(t *testing.T) {
 	opts := Options{
 		Model: tinyModel, Calibration: calibration(t), Compensate: artifact.NoCompensation,
@@ -32,8 +56,11 @@ func TestRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	byPlan, _ := run(t, newPool(t, 2), Options{Model: tinyModel, Plan: plan, PlanFile: "plan.json", Calibration: opts.Calibration, Compensate: artifact.NoCompensation})
+	wantChoice(t, want, artifact.ChoiceRecord{By: artifact.ByTarget, Method: string(sensitivity.DefaultMethod), BPW: 3.4, Widths: sensitivity.DefaultBits()})
+	wantChoice(t, byPlan, artifact.ChoiceRecord{By: artifact.ByPlan})
 	sameContents(t, byPlan, want)
 
+	want, _ = run(t, newPool(t, 2), opts)
 	for _, n := range []int{1, 20} {
 		opts.Out = filepath.Join(t.TempDir(), "out")
 		interrupt(t, opts, n)

@@ -49,7 +49,7 @@ func MakePlan(s *Scores, opts PlanOptions) (*Plan, error) {
 	}
 	plan := &Plan{
 		Schema: PlanSchema, ToolVersion: s.ToolVersion, Method: s.Method, GroupRows: s.GroupRows, RowScale: s.RowScale,
-		Target: &p.opts.Target, Bits: p.opts.Bits, Tie: p.opts.Ties,
+		Target: &p.opts.Target, Bits: p.opts.Bits, Tie: p.opts.Ties, Overrides: OverrideTexts(p.opts.Overrides), Seed: p.opts.Seed,
 		BPW: size.BPW, Bytes: size.FileBytes, Cost: a.Cost, LowerBound: a.LowerBound, Optimal: a.Optimal,
 	}
 	widths := p.widths(a.Picks)

@@ -40,6 +40,15 @@ func ParseOverride(s string) (Override, error) {
 
 func (o Override) String() string { return o.Pattern + "=" + strconv.Itoa(o.Bits) }
 
+// OverrideTexts returns the overrides as [ParseOverride] reads them, nil for none.
+func OverrideTexts(list []Override) []string {
+	var out []string
+	for _, o := range list {
+		out = append(out, o.String())
+	}
+	return out
+}
+
 // Check returns an error of kind fault.Usage if the pattern or the bits are invalid.
 func (o Override) Check() error {
 	_, err := o.compile()

@@ -27,6 +27,9 @@ type Plan struct {
 	Target      *Target `json:"target,omitempty"` // a bound that the plan must keep, also after an edit
 	Bits        []int   `json:"bits,omitempty"`   // widths to choose from
 	Tie         []Tie   `json:"tie,omitempty"`    // modules of a layer with equal bits
+	// Overrides are those that pinned modules, as REGEX=BITS.
+	Overrides []string `json:"overrides,omitempty"`
+	Seed      int64    `json:"seed,omitempty"` // of the random baseline
 
 	// Results, at the time when the plan was made.
 	BPW        artifact.BitsPerWeight `json:"bpw"`

@@ -67,6 +67,7 @@ type Point struct {
 	Note  string // tooltip of the mark
 	Label string // text next to the mark
 	Ring  bool   // highlights the mark with a circle
+	Bare  bool   // no mark: a corner of the line
 }
 
 // Rule is a horizontal reference line.

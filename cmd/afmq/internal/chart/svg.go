@@ -95,13 +95,16 @@ type drawnSeries struct {
 	Series
 	Path  string
 	Marks []drawnMark
+	line  [][2]float64 // corners of the path, x and y
 }
 
 type drawnMark struct {
 	Path, Note string
 	Ring       string // radius of the ring; empty for none
 	CX, CY     string
-	Label      *drawnText
+	Label      *drawnText // set by placeLabels
+	x, y       float64    // of its center
+	label      string
 }
 
 func (c *Chart) draw(z size) (drawn, error) {
@@ -147,6 +150,7 @@ func (c *Chart) draw(z size) (drawn, error) {
 	for i, t := range c.Stems {
 		d.Stems = append(d.Stems, drawStem(t, i, len(c.Stems), x, y))
 	}
+	placeLabels(d.Series, box{x.from, y.to, x.to, y.from})
 	return d, nil
 }
 
@@ -161,7 +165,7 @@ func (c *Chart) Omitted() int {
 	n := 0
 	for _, s := range c.Series {
 		for _, p := range s.Points {
-			if !c.drawable(p) {
+			if !p.Bare && !c.drawable(p) {
 				n++
 			}
 		}
@@ -186,19 +190,14 @@ func (c *Chart) drawSeries(s Series, x, y scale) drawnSeries {
 			}
 			end = px(px0)
 			fmt.Fprintf(&path, "%s%s %s", op, px(px0), px(py0))
+			d.line = append(d.line, [2]float64{px0, py0})
 		}
-		if !s.Marks {
+		if !s.Marks || p.Bare {
 			continue
 		}
-		m := drawnMark{Path: mark(s.Color, px0, py0, 3.8), Note: p.Note, CX: px(px0), CY: px(py0)}
+		m := drawnMark{Path: mark(s.Color, px0, py0, 3.8), Note: p.Note, CX: px(px0), CY: px(py0), x: px0, y: py0, label: p.Label}
 		if p.Ring {
 			m.Ring = "8"
-		}
-		if p.Label != "" {
-			m.Label = &drawnText{X: px(px0 + 13), TextY: px(py0 + 4), Anchor: "start", Text: p.Label}
-			if px0 > (x.from+x.to)/2 {
-				m.Label.X, m.Label.Anchor = px(px0-13), "end"
-			}
 		}
 		d.Marks = append(d.Marks, m)
 	}

@@ -43,6 +43,11 @@ func shellPath(s string) string {
 	if strings.HasPrefix(s, "-") {
 		s = "." + string(filepath.Separator) + s
 	}
+	return shellWord(s)
+}
+
+// shellWord quotes a text so that a POSIX shell reads it as one word.
+func shellWord(s string) string {
 	plain := s != ""
 	for _, r := range s {
 		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_./:=@%+,-", r)) {

@@ -16,9 +16,15 @@ import (
 
 	"afmq/cmd/afmq/internal/device"
 	"afmq/internal/demo"
+	"afmq/internal/infile"
+	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
+	"afmq/pkg/eval"
+	"afmq/pkg/gate"
+	"afmq/pkg/model"
 	"afmq/pkg/quantize"
+	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
 
@@ -93,11 +99,64 @@ func makeFixture() error {
 	if err := os.Mkdir(in("recovered"), 0o777); err != nil {
 		return err
 	}
+	for _, rank := range []string{"rank-4", "rank-8"} {
+		if err := writeAdapter(in("mixed"), m.ContentHash, in("recovered", rank)); err != nil {
+			return err
+		}
+	}
 	record, metrics := recoveryFiles(m.ContentHash)
 	if err := os.WriteFile(in("recovered", "recovery.json"), []byte(record), 0o666); err != nil {
 		return err
 	}
 	return os.WriteFile(in("recovered", "metrics.jsonl"), []byte(metrics), 0o666)
+}
+
+// writeAdapter writes an adapter of rank 1 for the query projections, which changes little.
+func writeAdapter(base, hash, dir string) error {
+	cfg, err := model.LoadConfig(base)
+	if err != nil {
+		return err
+	}
+	a := &adapter.Adapter{Dir: dir, Base: hash, Config: adapter.Config{Rank: 1, Alpha: 1}, Modules: map[string]adapter.Weights{}}
+	for _, spec := range cfg.Tensors() {
+		if spec.Kind == "q_proj" {
+			a.Config.Modules = append(a.Config.Modules, spec.Module())
+			a.Modules[spec.Module()] = adapter.Weights{A: make([]float32, spec.Shape[1]), B: make([]float32, spec.Shape[0])}
+		}
+	}
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		return err
+	}
+	return adapter.Write(a, cfg, safetensors.F16, func(path string, data []byte) error { return os.WriteFile(path, data, 0o666) })
+}
+
+// writeGate writes the verdict of a gate on a model and returns its path; change may be nil.
+func writeGate(t testing.TB, dir, name, model string, limit float64, change func(*gateFile)) string {
+	t.Helper()
+	m, err := artifact.ReadManifest(model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	iv := gate.Interval{Mean: 0.02, SE: 0.005, Low: 0.01, High: 0.03, Confidence: 0.95, Windows: 40, Batches: 6}
+	c := gate.Check{Name: gate.KL, Unit: "nats per token", Value: iv.High, Limit: limit, Outcome: iv.Against(limit), Interval: &iv, Message: "mean divergence from the reference is 0.02"}
+	source := m.Source.Digest
+	g := &gateFile{Schema: gateSchema, Data: "held-out.txt", Baseline: "baseline.json", Result: &gate.Result{
+		Verdict: &gate.Verdict{Outcome: c.Outcome, Passed: c.Outcome == gate.NoWorse, Checks: []gate.Check{c}},
+		Setting: gate.Setting{Data: dataDigest, Tokenizer: m.Tokenizer, Protocol: eval.Chunk, Ctx: 128, Compute: "f32", Reference: &source},
+		Model:   gate.Subject{Kind: "artifact", Digest: m.ContentHash, Bytes: m.Ledger.Total},
+	}}
+	if change != nil {
+		change(g)
+	}
+	data, err := json.Marshal(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // recoveryFiles are the outputs of `afmq recover` with two ranks after four steps.
@@ -132,11 +191,55 @@ func figures(nats, kl float64, tokens int) map[string]any {
 	return e
 }
 
+// dataDigest is the digest of the text of evaluations.
+var dataDigest = strings.Repeat("da", 32)
+
+// identity returns the identity of an evaluation of a model of the fixture, against the source if
+// it is compared. A model that does not exist is taken for the artifact "mixed".
+func identity(t testing.TB, model string, compared bool) map[string]any {
+	t.Helper()
+	if _, err := os.Stat(model); err != nil {
+		model = in("mixed")
+	}
+	tokenizer, err := infile.Hash(filepath.Join(model, "tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := map[string]any{"data": dataDigest, "tokenizer": tokenizer, "reference": nil}
+	digest := func(dir string) string {
+		d, err := artifact.DigestCheckpoint(bg, pool, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	if compared {
+		id["reference"] = digest(in("model"))
+	}
+	if !artifact.IsArtifact(model) {
+		d := digest(model)
+		id["model"] = eval.ModelIdentity{Kind: "checkpoint", Digest: d, Source: d, Verified: true, Bytes: 2_134_864}
+		return id
+	}
+	m, err := artifact.ReadManifest(model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id["model"] = eval.ModelIdentity{Kind: "artifact", Digest: m.ContentHash, Source: m.Source.Digest, Verified: true, Bytes: m.Ledger.Total, Recipe: eval.NewRecipe(m)}
+	return id
+}
+
+// adapterIdentity is that of an adapter of rank 8.
+func adapterIdentity() eval.AdapterIdentity {
+	return eval.AdapterIdentity{SHA256: strings.Repeat("ad", 32), Rank: 8, Bytes: 9000, TensorBytes: 8000, Bound: true}
+}
+
 // writeEval writes an evaluation of a model and returns its path; change may be nil.
 func writeEval(t testing.TB, dir, name, model string, nats, kl float64, change func(map[string]any)) string {
 	t.Helper()
 	e := figures(nats, kl, 1000)
 	e["schema"], e["model"], e["data"] = "afmq.eval/v1", model, "held-out.txt"
+	e["identity"] = identity(t, model, kl >= 0)
 	if change != nil {
 		change(e)
 	}
@@ -156,12 +259,14 @@ func everything(t testing.TB) Options {
 	dir := t.TempDir()
 	with := func(e map[string]any) {
 		a := figures(3.52, 0.02, 1000)
-		a["name"], a["path"] = "rank-8", "recovered/rank-8"
+		a["name"], a["path"], a["identity"] = "rank-8", "recovered/rank-8", adapterIdentity()
 		e["adapters"] = []any{a}
 	}
 	return Options{
 		Devices: carried(t, "raspberry-pi-5", "iphone-15-pro"), Use: device.Use{Ctx: 512},
 		Artifact: in("mixed"), Model: in("model"), Scores: in("scores.json"), Plan: in("plan.json"), Recoveries: []string{in("recovered")},
+		Gates:   []string{writeGate(t, dir, "gate.json", in("mixed"), 0.05, nil)},
+		Samples: SampleOptions{Reference: in("model"), Prompts: []string{"The old man", "The sea"}, Tokens: 6},
 		Evals: []string{
 			writeEval(t, dir, "mixed.json", in("mixed"), 3.55, 0.05, with),
 			writeEval(t, dir, "four.json", in("four"), 3.52, 0.02, nil),

@@ -1,6 +1,8 @@
 package report
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +10,7 @@ import (
 	"testing"
 
 	"afmq/pkg/artifact"
+	"afmq/pkg/gate"
 	"afmq/pkg/recovery"
 )
 
@@ -27,7 +30,7 @@ const evil = `"><img src=x onerror=alert(1)><script>'{{.}}'` + "`$(id)`; * <b>&a
 // The allowed elements and attributes of a page; none of them runs or loads anything.
 var (
 	elements = strings.Fields(`html head meta link title style body header h1 h2 h3 p nav a main section figure div span svg rect path circle text g
-		ul li i b input label details summary table caption thead tbody tfoot tr th td dl dt dd pre code footer br`)
+		ul li i b input label details summary table caption thead tbody tfoot tr th td dl dt dd pre code footer br strong mark`)
 	attributes = strings.Fields(`lang charset http-equiv content name rel href id class style aria-labelledby aria-label aria-hidden role tabindex scope title
 		type for checked viewBox preserveAspectRatio x y dx dy cx cy r width height d text-anchor`)
 )
@@ -83,6 +86,7 @@ func TestHostileNames(t *testing.T) {
 	}
 	// Texts in a manifest are untrusted too.
 	m.ToolVersion, m.Arithmetic, m.Plan.Compensation, m.Plan.Modules[0].Warning = evil, evil, evil, evil
+	m.Plan.Choice = &artifact.ChoiceRecord{By: artifact.ByTarget, BPW: 3.5, Method: evil, Tie: []string{evil}, Overrides: []string{evil}}
 	manifest, digest, err := m.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -93,12 +97,22 @@ func TestHostileNames(t *testing.T) {
 	if err := os.CopyFS(rec, os.DirFS(in("recovered"))); err != nil {
 		t.Fatal(err)
 	}
+	hostile, err := json.Marshal(evil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := fmt.Sprintf(`"job":{"data":[%s],"data_formats":[%[1]s],"init":%[1]s,"loss":%[1]s,"targets":[%[1]s],"rank_pattern":[{"pattern":%[1]s,"rank":2}],`, hostile)
+	replaced(t, in("recovered", "recovery.json"), filepath.Join(rec, "recovery.json"), `"job":{`, job)
 	o := everything(t)
+	o.Samples.Prompts, o.DeviceNames = []string{evil}, []string{evil}
+	o.Gates = []string{writeGate(t, dir, "gate"+evil, in("mixed"), 0.05, func(g *gateFile) {
+		g.Data, g.Baseline, g.Adapter, g.Reference, g.Checks[0].Message, g.Checks[0].Name = evil, evil, evil, evil, evil, gate.Quantity(evil)
+	})}
 	o.Artifact, o.Recoveries = art, []string{rec}
 	o.Evals = []string{writeEval(t, dir, "e"+evil, art, 3.6, 0.07, func(e map[string]any) {
-		e["data"], e["compute"] = evil, evil
+		e["data"], e["compute"], e["reference"] = evil, evil, evil
 		a := figures(3.55, 0.05, 1000)
-		a["name"], a["path"] = evil, evil
+		a["name"], a["path"], a["identity"] = evil, evil, adapterIdentity()
 		e["adapters"] = []any{a}
 	}), writeEval(t, dir, "four", in("four"), 3.55, 0.06, func(e map[string]any) { e["data"], e["compute"] = evil, evil })}
 	o.Plan = filepath.Join(dir, "plan"+evil)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"afmq/internal/infile"
 	"afmq/pkg/fault"
 )
 
@@ -71,10 +72,23 @@ func TestWrongInput(t *testing.T) {
 		"failed command": {func(o *Options) {
 			o.Evals = []string{eval("2", in("mixed"), set("error", map[string]string{"message": "no space"}))}
 		}, fault.Input, `the command failed: "no space"`},
-		"no model":        {func(o *Options) { o.Evals = []string{eval("3", "", nil)} }, fault.Input, "model or data is missing"},
-		"model gone":      {func(o *Options) { o.Evals = []string{eval("4", "gone", nil)} }, fault.Input, `4: evaluates the model "gone", which does not exist`},
-		"other model":     {func(o *Options) { o.Evals = []string{eval("5", in("strange"), nil)} }, fault.Input, "an artifact of another model"},
-		"other source":    {func(o *Options) { o.Evals = []string{eval("6", in("stranger"), nil)} }, fault.Input, "neither an artifact nor the source"},
+		"no model":    {func(o *Options) { o.Evals = []string{eval("3", "", nil)} }, fault.Input, "model or data is missing"},
+		"no identity": {func(o *Options) { o.Evals = []string{eval("4", in("mixed"), set("identity", nil))} }, fault.Input, "4: does not say by content what it evaluated"},
+		"half identity": {func(o *Options) {
+			o.Evals = []string{eval("18", in("mixed"), set("identity", map[string]any{"data": dataDigest}))}
+		}, fault.Input, "18: is not an evaluation: identity"},
+		"wrong interval": {func(o *Options) { o.Evals = []string{eval("19", in("mixed"), set("kl_interval", interval(0.2, 0.01)))} }, fault.Input, "19: is not an evaluation: an interval of 0.19"},
+		"stray reference": {func(o *Options) {
+			o.Evals = []string{eval("20", in("mixed"), identify(func(id map[string]any) { id["reference"] = strings.Repeat("ef", 32) }))}
+		}, fault.Input, "20: compares"},
+		"other tokenizer": {func(o *Options) {
+			o.Evals = []string{eval("21", in("mixed"), identify(func(id map[string]any) { id["tokenizer"] = strings.Repeat("ef", 32) }))}
+		}, fault.Input, "whose tokenizer.json differs"},
+		"wrong gate": {func(o *Options) {
+			o.Evals = []string{eval("22", in("mixed"), set("gate", map[string]any{"outcome": "no_worse", "checks": []any{map[string]any{"name": "kl", "value": 2, "limit": 1, "outcome": "no_worse"}}}))}
+		}, fault.Input, `22: is not an evaluation: gate: the check "kl"`},
+		"other model":     {func(o *Options) { o.Evals = []string{eval("5", in("strange"), nil)} }, fault.Input, "an artifact of another checkpoint"},
+		"other source":    {func(o *Options) { o.Evals = []string{eval("6", in("stranger"), nil)} }, fault.Input, "which is not the checkpoint that"},
 		"same twice":      {func(o *Options) { o.Evals = []string{good, eval("7", in("mixed"), nil)} }, fault.Input, "7: duplicates"},
 		"other text":      {func(o *Options) { o.Evals = []string{good, eval("8", in("four"), set("tokens", 999))} }, fault.Input, "8: scored 999 tokens"},
 		"other reference": {func(o *Options) { o.Evals = []string{good, eval("9", in("four"), reference(40))} }, fault.Input, "not the same reference"},
@@ -122,23 +136,24 @@ func reference(perplexity float64) func(map[string]any) {
 	}
 }
 
-// TestModelBesideTheEvaluation checks a model path that is relative to the evaluation.
-func TestModelBesideTheEvaluation(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.CopyFS(filepath.Join(dir, "four"), os.DirFS(in("four"))); err != nil {
-		t.Fatal(err)
-	}
-	o := Options{Artifact: in("four"), Evals: []string{writeEval(t, dir, "e.json", "four", 3.6, 0.07, nil)}}
-	r, _ := mustMake(t, o)
-	if s := r.Sections[0].Data.(*Summary); s.Evaluation == nil {
-		t.Error("the evaluation is not that of the artifact")
-	}
+// identify changes the identity of an evaluation.
+func identify(change func(id map[string]any)) func(map[string]any) {
+	return func(e map[string]any) { change(e["identity"].(map[string]any)) }
+}
+
+// interval is a confidence interval of half this width.
+func interval(mean, half float64) map[string]any {
+	return map[string]any{"mean": mean, "se": half / 2, "low": mean - half, "high": mean + half, "confidence": 0.95, "windows": 40, "batches": 6}
 }
 
 // FuzzEval checks that a modified evaluation is either refused as bad input or has possible
 // figures.
 func FuzzEval(f *testing.F) {
-	path := writeEval(f, f.TempDir(), "e.json", "m", 3.6, 0.07, func(e map[string]any) { e["adapters"] = []any{figures(3.5, 0.1, 1000)} })
+	path := writeEval(f, f.TempDir(), "e.json", "m", 3.6, 0.07, func(e map[string]any) {
+		a := figures(3.5, 0.1, 1000)
+		a["name"], a["identity"] = "a", adapterIdentity()
+		e["adapters"], e["kl_interval"] = []any{a}, interval(0.07, 0.01)
+	})
 	data, err := os.ReadFile(path)
 	if err != nil {
 		f.Fatal(err)
@@ -151,6 +166,9 @@ func FuzzEval(f *testing.F) {
 				t.Fatal(err)
 			}
 			return
+		}
+		if e.Identity == nil || !infile.IsSHA256(e.Identity.Model.Digest) {
+			t.Fatalf("%+v", e.Identity)
 		}
 		if !(e.Perplexity >= 1) || e.Tokens < 1 || e.Comparison != nil && !(e.KL.Mean >= 0) {
 			t.Fatalf("%+v", e.Result)

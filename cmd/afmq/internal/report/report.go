@@ -30,6 +30,10 @@ type Options struct {
 	Recoveries []string          // directories of `afmq recover` for the artifact
 	Devices    []*device.Profile // devices to estimate memory and speed for
 	Use        device.Use        // context and prompt on the devices; zeros for defaults
+
+	Gates       []string      // JSON objects of `afmq gate --json` for the artifact
+	Samples     SampleOptions // sample continuations
+	DeviceNames []string      // names and files that Devices were read from, for the commands
 }
 
 // Report is the content of a page.
@@ -43,7 +47,7 @@ type Report struct {
 type Section struct {
 	ID      string `json:"id"`
 	Title   string `json:"title"`
-	Command string `json:"command,omitempty"` // produces the missing data
+	Command string `json:"command,omitempty"` // produces the missing data; empty if the option needs none
 	Option  string `json:"option,omitempty"`  // flag of `afmq report` that reads the output of Command
 	Data    any    `json:"data,omitempty"`
 }
@@ -63,6 +67,7 @@ func Make(ctx context.Context, pool *compute.Pool, opts Options) (*Report, error
 		data            func() (any, error)
 	}{
 		{"summary", "Summary", "", "", s.summary},
+		{"samples", "Samples", "", "--reference MODEL", s.sampleTexts},
 		{"bits", "Layers", "", "", s.bits},
 		{"size", "Size by part", "", "", s.size},
 		{"sensitivity", "Sensitivity per layer", "afmq sensitivity MODEL --calib FILE --out scores.json", "--scores scores.json", s.sensitivity},
@@ -74,6 +79,7 @@ func Make(ctx context.Context, pool *compute.Pool, opts Options) (*Report, error
 		{"evaluation", "Evaluation", "afmq eval-perplexity " + art + " --data FILE --reference MODEL --json > eval.json", "--eval eval.json", s.evaluation},
 		{"devices", "On devices", "afmq devices", "--device NAME", s.devices},
 		{"provenance", "Provenance", "", "", s.provenance},
+		{"commands", "Commands", "", "", s.commands},
 	} {
 		sec := Section{ID: part.id, Title: part.title}
 		if sec.Data, err = part.data(); err != nil {

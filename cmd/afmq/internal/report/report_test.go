@@ -49,7 +49,12 @@ func outline(t *testing.T, page string) string {
 			} else if rows++; rows <= 30 {
 				fmt.Fprintf(&b, "  row %s\n", e.text)
 			}
-		case "dt", "code", "ul":
+		case "code":
+			if n := strings.Count(e.text, "\nafmq "); n > 0 { // paths decide where their lines are broken
+				e.text = fmt.Sprintf("%d commands", n+1)
+			}
+			fallthrough
+		case "dt", "ul":
 			fmt.Fprintf(&b, "%s %s\n", e.name, e.text)
 		}
 	}
@@ -201,13 +206,19 @@ func TestMissingSectionsNameTheirCommand(t *testing.T) {
 	}
 	for _, s := range r.Sections {
 		want, ok := missing[s.ID]
+		if s.ID == "samples" { // needs no other command
+			if s.Command != "" || s.Option != "--reference MODEL" {
+				t.Errorf("section %+v", s)
+			}
+			continue
+		}
 		if ok != (s.Command != "") || ok != (s.Data == nil) || !strings.HasPrefix(s.Command, want) || ok != strings.HasPrefix(s.Option, "--") {
 			t.Errorf("section %+v", s)
 		}
 	}
 	n := 0
 	for _, e := range parse(t, page) {
-		if e.name == "code" && strings.HasPrefix(e.text, "afmq ") && e.text != "afmq report" && e.text != "afmq verify" {
+		if e.name == "code" && strings.HasPrefix(e.text, "afmq ") && !strings.Contains(e.text, "\n") && e.text != "afmq report" && e.text != "afmq verify" && e.text != "afmq gate --json" {
 			n++
 		}
 	}

@@ -27,6 +27,8 @@ type opened struct {
 	layout   []artifact.StoredTensor // every tensor of the model, in canonical order
 	params   int64
 	source   int64 // bytes of the checkpoint's tensors
+
+	scored *artifact.CalibrationRecord // text of the scores; nil without scores or text
 }
 
 // openArtifact reads an artifact's manifest and config and checks that they belong
@@ -116,9 +118,13 @@ type sources struct {
 	scores   *sensitivity.Scores
 	shape    *sensitivity.Shape
 	plan     *sensitivity.Plan
-	evals    []evalGroup
+	evals    []*evalGroup
 	runs     []recoveryRun
 	profiles []*device.Profile
+
+	evalFiles []*evalFile // of evals, in the order of the command line
+	gates     []*gateFile
+	samples   *Samples // nil without a reference
 }
 
 // recoveryRun is one directory of `afmq recover`.
@@ -143,8 +149,13 @@ func gather(ctx context.Context, pool *compute.Pool, opts Options) (*sources, er
 	if err := s.readRecoveries(); err != nil {
 		return nil, err
 	}
-	s.evals, err = readEvals(ctx, pool, s.art, opts.Evals)
-	return s, err
+	if err := s.readEvals(); err != nil {
+		return nil, err
+	}
+	if err := s.readGates(); err != nil {
+		return nil, err
+	}
+	return s, s.readSamples(ctx, pool)
 }
 
 // readScores reads the scores and compares them with the source of the artifact: its config byte by
@@ -183,7 +194,7 @@ func (s *sources) readScores() error {
 			return other(fmt.Sprintf("tensor %q differs", t.Name))
 		}
 	}
-	s.scores, s.shape = scores, shape
+	s.scores, s.shape, s.art.scored = scores, shape, scores.Calibration
 	return nil
 }
 

@@ -1,0 +1,100 @@
+package report
+
+import (
+	"strings"
+	"testing"
+
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
+	"afmq/pkg/gate"
+	"afmq/pkg/quantize"
+	"afmq/pkg/sensitivity"
+)
+
+func TestVerdict(t *testing.T) {
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		limit  float64
+		change func(*gateFile)
+		want   string
+	}{
+		"passed":       {0.05, nil, "Gate passed on held-out.txt"},
+		"failed":       {0.005, nil, "Gate FAILED on held-out.txt"},
+		"inconclusive": {0.02, nil, "Gate INCONCLUSIVE on held-out.txt"},
+		"fitted":       {0.05, func(g *gateFile) { g.Overlap = &eval.Overlap{SameFile: true} }, "which does not count: the text is a calibration file of mixed"},
+		"trained":      {0.05, func(g *gateFile) { g.Training = &eval.Overlap{Passages: 2, Of: 7} }, "which does not count: the text shares 2 of 7 passages with the training text of the adapter"},
+		"adapter":      {0.05, func(g *gateFile) { g.Adapter = "recovered/rank-8" }, "Gate with adapter recovered/rank-8 passed"},
+	} {
+		o := Options{Artifact: in("mixed"), Plan: in("plan.json"), Gates: []string{writeGate(t, dir, name, in("mixed"), c.limit, c.change)}}
+		r, page := mustMake(t, o)
+		line := section[*Summary](t, r, "summary").Verdict.Line()
+		if !strings.HasPrefix(line, "Budget met: 3.2") || !strings.Contains(line, c.want) || !strings.Contains(page, "<strong>"+line) {
+			t.Errorf("%s: %s", name, line)
+		}
+	}
+	// The limits of an evaluation are judged too, and without any gate the line says so.
+	evaluated := writeEval(t, dir, "limited.json", in("mixed"), 3.55, 0.05, func(e map[string]any) {
+		e["gate"] = map[string]any{"outcome": "worse", "checks": []any{map[string]any{"name": "kl", "limit": 0.01, "value": 0.06, "outcome": "worse", "interval": interval(0.05, 0.01), "message": "too much"}}}
+	})
+	r, _ := mustMake(t, Options{Artifact: in("mixed"), Evals: []string{evaluated}})
+	if line := section[*Summary](t, r, "summary").Verdict.Line(); line != "Limits of the evaluation FAILED on held-out.txt." {
+		t.Errorf("the limits of an evaluation: %s", line)
+	}
+	r, _ = mustMake(t, Options{Artifact: in("mixed")})
+	if line := section[*Summary](t, r, "summary").Verdict.Line(); line != "No gate was run." {
+		t.Errorf("without a gate: %s", line)
+	}
+}
+
+// Without a plan, the budget is the target that the manifest records.
+func TestBudgetOfTheManifest(t *testing.T) {
+	art := t.TempDir() + "/asked"
+	_, err := quantize.Run(bg, quantize.Options{
+		Model: in("model"), Out: art, Method: sensitivity.Weight, Pool: pool,
+		Request: &sensitivity.PlanOptions{Target: sensitivity.Target{MaxBytes: 700_000}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _ := mustMake(t, Options{Artifact: art})
+	if line := section[*Summary](t, r, "summary").Verdict.Line(); !strings.HasPrefix(line, "Budget met: 6") || !strings.Contains(line, " of at most 683.59 KiB. No gate") {
+		t.Error(line) // 700,000 bytes
+	}
+	c := section[*Commands](t, r, "commands")
+	if want := " --max-bytes 700000 --bits 2,4 --method weight"; !strings.HasSuffix(c.Steps[0].Command, want) {
+		t.Errorf("%s, expected%s", c.Steps[0].Command, want)
+	}
+}
+
+func TestExceededBudget(t *testing.T) {
+	for want, b := range map[string]Budget{
+		"Budget EXCEEDED: 3.6000 of at most 3.5 bits per weight in projections": {"bpw", 3.6, 3.5, false},
+		"Budget met: 1.00 KiB of at most 2.00 KiB":                              {"bytes", 1024, 2048, true},
+	} {
+		if got := b.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestWrongGates(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/text", []byte("hello"))
+	good := writeGate(t, dir, "good", in("mixed"), 0.05, nil)
+	other := strings.Repeat("0a", 32)
+	for want, files := range map[string][]string{
+		"text: is not a gate's verdict":          {dir + "/text"},
+		"judges another model than":              {writeGate(t, dir, "1", in("four"), 0.05, nil)},
+		"from another reference":                 {writeGate(t, dir, "2", in("mixed"), 0.05, func(g *gateFile) { g.Setting.Reference = &other })},
+		`its outcome is "no_worse"`:              {writeGate(t, dir, "3", in("mixed"), 0.005, func(g *gateFile) { g.Outcome = gate.NoWorse })},
+		`the check "kl" has the outcome`:         {writeGate(t, dir, "4", in("mixed"), 0.005, func(g *gateFile) { g.Checks[0].Outcome = gate.NoWorse })},
+		"its figures are missing":                {writeGate(t, dir, "5", in("mixed"), 0.05, func(g *gateFile) { g.Result = nil })},
+		"duplicates " + good:                     {good, good},
+		`schema is "afmq.gate/v9"; this version`: {writeGate(t, dir, "6", in("mixed"), 0.05, func(g *gateFile) { g.Schema = "afmq.gate/v9" })},
+	} {
+		_, err := Make(bg, pool, Options{Artifact: in("mixed"), Gates: files})
+		if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v, expected %q", err, want)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package eval
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+
+	"afmq/internal/infile"
+	"afmq/pkg/adapter"
+	"afmq/pkg/artifact"
+	"afmq/pkg/infer"
+)
+
+// Identity names the inputs of an evaluation by their content. A file or directory that is moved
+// keeps its identity, and one that is changed gets another. All digests are SHA-256 in lower-case
+// hex.
+type Identity struct {
+	Data      string        `json:"data"`      // of the bytes of the text's file
+	Tokenizer string        `json:"tokenizer"` // of tokenizer.json
+	Model     ModelIdentity `json:"model"`
+	Reference *string       `json:"reference"` // digest of the reference, as in [artifact.SourceDigest]; nil without one
+}
+
+// ModelIdentity is the identity of a model without an adapter.
+type ModelIdentity struct {
+	Kind     string  `json:"kind"`     // "artifact" or "checkpoint"
+	Digest   string  `json:"digest"`   // content hash of an artifact; digest of a checkpoint, as in [artifact.SourceDigest]
+	Source   string  `json:"source"`   // digest of the checkpoint that an artifact was made from; of a checkpoint its own
+	Verified bool    `json:"verified"` // the digest was computed from the weights; false if it is what an unverified manifest states
+	Bytes    int64   `json:"bytes"`    // of the safetensors files
+	Recipe   *Recipe `json:"recipe"`   // nil for a checkpoint
+}
+
+// Recipe is how an artifact was quantized.
+type Recipe struct {
+	BPW          artifact.BitsPerWeight `json:"bpw"`
+	Widths       []int                  `json:"widths"` // bits per index of its palettes, ascending; 16 for a projection that was kept
+	GroupRows    int                    `json:"group_rows"`
+	RowScale     bool                   `json:"row_scale"`
+	Compensation string                 `json:"compensation"`
+	Calibration  *string                `json:"calibration"` // digest of the calibration tokens; nil without any
+}
+
+// AdapterIdentity is the identity of an adapter.
+type AdapterIdentity struct {
+	SHA256      string `json:"sha256"`       // of adapter_model.safetensors
+	Rank        int    `json:"rank"`         // of the modules without a rank of their own
+	Bytes       int64  `json:"bytes"`        // of adapter_model.safetensors
+	TensorBytes int64  `json:"tensor_bytes"` // of its tensors: bytes without the file's header
+	Bound       bool   `json:"bound"`        // it names the artifact that it was trained on
+	// Overlap is what the text has in common with the text that the adapter was trained on.
+	Overlap Overlap `json:"training_overlap"`
+}
+
+// identify returns the identity of the inputs, and of each adapter. It hashes a checkpoint, which
+// has no manifest.
+func (in *Inputs) identify(ctx context.Context, opts *Options) (id Identity, adapters []AdapterIdentity, err error) {
+	id.Data = in.Corpus.SHA256
+	if id.Tokenizer, err = infile.Hash(filepath.Join(opts.Model, artifact.TokenizerFile)); err != nil {
+		return id, nil, err
+	}
+	if id.Model, err = identifyModel(ctx, in.Model, opts); err != nil {
+		return id, nil, err
+	}
+	if in.Reference != nil {
+		digest, err := artifact.DigestCheckpoint(ctx, opts.Pool, opts.Reference)
+		if err != nil {
+			return id, nil, err
+		}
+		id.Reference = &digest
+	}
+	for _, v := range in.Variants {
+		a, err := identifyAdapter(&v, in.Corpus)
+		if err != nil {
+			return id, nil, err
+		}
+		adapters = append(adapters, a)
+	}
+	return id, adapters, nil
+}
+
+func identifyModel(ctx context.Context, model *infer.Model, opts *Options) (ModelIdentity, error) {
+	if m := model.Manifest; m != nil {
+		return ModelIdentity{
+			Kind: "artifact", Digest: m.ContentHash, Source: m.Source.Digest, Verified: model.Verified,
+			Bytes: m.Ledger.Total, Recipe: NewRecipe(m),
+		}, nil
+	}
+	d, err := artifact.Describe(opts.Model)
+	if err != nil {
+		return ModelIdentity{}, err
+	}
+	digest, err := artifact.DigestCheckpoint(ctx, opts.Pool, opts.Model)
+	return ModelIdentity{Kind: "checkpoint", Digest: digest, Source: digest, Verified: true, Bytes: d.WeightBytes}, err
+}
+
+// NewRecipe returns the recipe that a manifest records.
+func NewRecipe(m *artifact.Manifest) *Recipe {
+	r := &Recipe{BPW: m.BPW, GroupRows: m.Plan.GroupRows, RowScale: m.Plan.RowScale, Compensation: m.Plan.Compensation, Widths: []int{}}
+	for _, module := range m.Plan.Modules {
+		switch module.Form {
+		case artifact.Palette:
+			r.Widths = append(r.Widths, module.Bits)
+		case artifact.Plain:
+			r.Widths = append(r.Widths, artifact.KeepBits)
+		}
+	}
+	slices.Sort(r.Widths)
+	r.Widths = slices.Compact(r.Widths)
+	if c := m.Calibration; c != nil {
+		r.Calibration = &c.Digest
+	}
+	return r
+}
+
+// identifyAdapter returns the identity of a variant's adapter, with its overlap with a corpus.
+func identifyAdapter(v *Variant, corpus *Corpus) (AdapterIdentity, error) {
+	sum, err := infile.Hash(filepath.Join(v.Dir, adapter.WeightsFile))
+	if err != nil {
+		return AdapterIdentity{}, err
+	}
+	w := v.Weights
+	return AdapterIdentity{
+		SHA256: sum, Rank: w.Config.Rank, Bytes: w.Bytes, TensorBytes: w.TensorBytes, Bound: w.Base != "",
+		Overlap: Overlap(w.Overlap(corpus.SHA256, corpus.IDs)),
+	}, nil
+}
