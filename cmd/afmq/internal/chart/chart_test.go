@@ -165,7 +165,7 @@ func TestTicks(t *testing.T) {
 		{Axis{}, []float64{3.5}, "2.5 3.0 3.5 4.0"},
 		{Axis{Log: true}, []float64{7}, "3 5 10 20"},
 		{Axis{}, []float64{-4, 4}, "-4 -2 0 2 4"},
-		{Axis{}, []float64{0.3, 9}, "0 2 4 6 8"},      // 0 instead of a value near it
+		{Axis{}, []float64{2.1, 9}, "0 2 4 6 8"},      // 0 instead of a value near it
 		{Axis{}, []float64{37, 41}, "37 38 39 40 41"}, // begins at a tick
 		{Axis{Zero: true}, []float64{256, 40192}, "0 10,000 20,000 30,000 40,000"},
 		{Axis{}, []float64{0.0997, 0.199}, "0.08 0.10 0.12 0.14 0.16 0.18 0.20"}, // little below the values

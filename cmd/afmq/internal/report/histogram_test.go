@@ -119,8 +119,8 @@ func tensorFile(t *testing.T, rows, cols int, values []float32) *safetensors.Ten
 	return x
 }
 
-// The bins count every weight between their edges once. Some weights are exactly on an edge, some
-// far beyond all.
+// The bins count every weight between their edges once. Some weights are at an edge, some far beyond
+// all.
 func TestDistributionAgainstEveryWeight(t *testing.T) {
 	for _, scaled := range []bool{true, false} {
 		m := randomMatrix(3)
@@ -141,7 +141,7 @@ func TestDistributionAgainstEveryWeight(t *testing.T) {
 			v := rng.NormFloat64() * 2
 			switch i % 11 {
 			case 0:
-				v = low - 4*tableBins*width + float64(rng.IntN(9*tableBins+1))*width // on an edge
+				v = low - 4*tableBins*width + float64(rng.IntN(9*tableBins+1))*width // at an edge
 			case 1:
 				v *= 1e6
 			case 2:
@@ -191,6 +191,24 @@ func TestDistributionAgainstEveryWeight(t *testing.T) {
 			t.Errorf("%d bins from %v to %v; the tables reach from %v to %v", len(d.Counts), d.From, d.edge(len(d.Counts)), low, high)
 		}
 		check("all bins")
+	}
+}
+
+// A value on the lower edge of a bin belongs to it, and the next smaller number to the bin before,
+// however the division rounds.
+func TestBinsBeginAtTheirEdges(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	for range 200 {
+		d := &Distribution{From: rng.NormFloat64(), Width: rng.Float64() + 1e-3}
+		for i := range 9 * tableBins {
+			x := d.edge(i)
+			if got := d.bin(x); got != i {
+				t.Fatalf("edge %d of %+v is in bin %d", i, d, got)
+			}
+			if got := d.bin(math.Nextafter(x, math.Inf(-1))); got != i-1 {
+				t.Fatalf("the number before edge %d of %+v is in bin %d", i, d, got)
+			}
+		}
 	}
 }
 
