@@ -99,7 +99,8 @@ func TestCommandsInDocs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile(`(?m)^    (?:\$ )?(?:\./)?(afmq [a-z].*)$`).FindAllStringSubmatch(string(data), -1) {
+		text := regexp.MustCompile(`\\\n +`).ReplaceAllString(string(data), "") // continued lines
+		for _, m := range regexp.MustCompile(`(?m)^    (?:\$ )?(?:\./)?(afmq [a-z].*)$`).FindAllStringSubmatch(text, -1) {
 			if strings.Contains(m[1], "[") { // a form of usage
 				continue
 			}
