@@ -22,13 +22,14 @@ func execute(commands []*command, program, dir string) (int, error) {
 	source := make([]int, len(commands))
 	ran := 0
 	for i, c := range commands {
-		earlier, known := first[c.text]
+		text := strings.TrimPrefix(c.text, "./")
+		earlier, known := first[text]
 		if known && !strings.Contains(c.text, "$?") {
 			source[i] = earlier
 			fmt.Fprintf(&script, "(exit $status_%d)\n", earlier)
 			continue
 		}
-		first[c.text], source[i] = i, i
+		first[text], source[i] = i, i
 		ran++
 		fmt.Fprintf(&script, "%s\nstatus_%d=$?; echo %q $status_%[2]d; (exit $status_%[2]d)\n", c.text, i, separator)
 	}

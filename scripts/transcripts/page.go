@@ -118,7 +118,7 @@ func (p *page) update(w io.Writer) error {
 }
 
 // needsArithmetic matches commands whose arithmetic is by default the fastest of the machine.
-var needsArithmetic = regexp.MustCompile(`^afmq (eval-perplexity|generate) `)
+var needsArithmetic = regexp.MustCompile(`^(?:\./)?afmq (eval-perplexity|generate) `)
 
 // unpinned reports whether the figures of a command depend on the machine.
 func (c *command) unpinned() bool {
