@@ -104,27 +104,35 @@ func align(a, b []string) []int {
 
 var digits = regexp.MustCompile(`[0-9][0-9a-f,.]*`)
 
-// similarity is the share of words, with every number equal, that two lines have in common:
-// Dice's coefficient, or 0 if it is below one half.
+// similarity is how much two lines resemble each other, with every number equal; 0 if not at all.
+// It is the share of words in common (Dice's coefficient), or, for a line that was broken into
+// several, the share of the shorter line's words that the longer has. An equal first word, often
+// a label, adds to it.
 func similarity(a, b string) float64 {
 	x, y := strings.Fields(digits.ReplaceAllString(a, "0")), strings.Fields(digits.ReplaceAllString(b, "0"))
-	if len(x)+len(y) == 0 {
+	if len(x) == 0 || len(y) == 0 {
 		return 0
 	}
 	count := map[string]int{}
 	for _, w := range x {
 		count[w]++
 	}
-	common := 0
+	common := 0.0
 	for _, w := range y {
 		if count[w] > 0 {
 			count[w]--
 			common++
 		}
 	}
-	s := 2 * float64(common) / float64(len(x)+len(y))
-	if s < 0.5 {
-		return 0
+	s := 0.0
+	shorter := float64(min(len(x), len(y)))
+	if dice := 2 * common / float64(len(x)+len(y)); dice >= 0.5 {
+		s = dice
+	} else if part := common / shorter; part >= 0.8 && shorter >= 3 {
+		s = 0.8 * part
+	}
+	if x[0] == y[0] && x[0] != "0" {
+		s += 0.3
 	}
 	return s
 }

@@ -24,6 +24,11 @@ func TestExcerpt(t *testing.T) {
 			t.Errorf("%s: the excerpt does not match its output", c.name)
 		}
 	}
+	broken := []string{"size  1", "kl    WORSE: the divergence is 0.04 nats per", "      token (interval 0.04 to 0.05,", "      40 windows); the limit is 0.01", "gate  FAILED", "end"}
+	old := []string{"...", "kl    WORSE: the divergence is 0.05 nats per token (interval 0.04 to 0.06, 40 windows); the limit is 0.01", "gate  FAILED", "..."}
+	if got, found := excerpt(old, broken); !found || strings.Join(got, "\n") != "...\n"+strings.Join(broken[1:5], "\n")+"\n..." {
+		t.Errorf("a line broken into three: %v, %q", found, got)
+	}
 	if got, found := excerpt([]string{"...", "gone for good", "..."}, strings.Split(output, "\n")); found || strings.Join(got, "\n") != output {
 		t.Errorf("lines that are gone: %v, %q", found, got)
 	}

@@ -102,7 +102,11 @@ func (p *page) update(w io.Writer) error {
 		}
 		shown, found := excerpt(c.shown, c.output)
 		changed++
-		fmt.Fprintf(w, "%s:%d: updated\n", p.name, c.line)
+		fmt.Fprintf(w, "%s:%d: updated", p.name, c.line)
+		if c.status != 0 { // perhaps an error that the page should not show
+			fmt.Fprintf(w, "; exit code %d", c.status)
+		}
+		fmt.Fprintln(w)
 		if !found {
 			fmt.Fprintf(w, "%s:%d: the lines shown before are gone; the page has the whole output, shorten it with \"...\"\n", p.name, c.line)
 		}
