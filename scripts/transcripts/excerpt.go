@@ -86,17 +86,21 @@ func align(a, b []string) []int {
 		}
 	}
 	partner := make([]int, len(a))
-	for i, j := 0, 0; i < len(a); i++ {
+	for i, j := 0, 0; i < len(a); {
 		partner[i] = -1
-		for j < len(b) && best[i][j] == best[i][j+1] {
-			j++
+		if j == len(b) || best[i][j] == 0 {
+			i++
+			continue
 		}
-		if s := 0.0; j < len(b) {
-			s = similarity(a[i], b[j])
-			if s > 0 && best[i][j] == s+best[i+1][j+1] {
-				partner[i] = j
-				j++
-			}
+		s := similarity(a[i], b[j])
+		switch { // of equal sums, that with the earliest lines of b
+		case s > 0 && best[i][j] == s+best[i+1][j+1]:
+			partner[i] = j
+			i, j = i+1, j+1
+		case best[i][j] == best[i+1][j]:
+			i++
+		default:
+			j++
 		}
 	}
 	return partner
@@ -107,7 +111,7 @@ var digits = regexp.MustCompile(`[0-9][0-9a-f,.]*`)
 // similarity is how much two lines resemble each other, with every number equal; 0 if not at all.
 // It is the share of words in common (Dice's coefficient), or, for a line that was broken into
 // several, the share of the shorter line's words that the longer has. An equal first word, often
-// a label, adds to it.
+// a label, adds to it, and so does equality.
 func similarity(a, b string) float64 {
 	x, y := strings.Fields(digits.ReplaceAllString(a, "0")), strings.Fields(digits.ReplaceAllString(b, "0"))
 	if len(x) == 0 || len(y) == 0 {
@@ -133,6 +137,9 @@ func similarity(a, b string) float64 {
 	}
 	if x[0] == y[0] && x[0] != "0" {
 		s += 0.3
+	}
+	if stable(a) == stable(b) {
+		s += 0.1
 	}
 	return s
 }

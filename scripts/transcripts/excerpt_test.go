@@ -6,15 +6,16 @@ import (
 )
 
 func TestExcerpt(t *testing.T) {
-	output := "head of table\nrow a 1.25 MiB\nrow b 2.25 MiB\n\nbits per weight 3.5\nnew line\ncontent hash 12ab\ntime 3 s"
+	output := "head of table\nrow a 1.25 MiB\nrow b 2.25 MiB\nrow a 3.25 MiB\n\nbits per weight 3.5\nnew line\ncontent hash 12ab\ntime 3 s"
 	for _, c := range []struct{ name, shown, want string }{
 		{"figures change", "...\nbits per weight 3.4\n...\ncontent hash ff00\n...", "...\nbits per weight 3.5\n...\ncontent hash 12ab\n..."},
 		{"from the start", "head of table\nrow a 9 MiB\n...", "head of table\nrow a 1.25 MiB\n..."},
 		{"to the end", "...\ncontent hash 00\ntime 9 s", "...\ncontent hash 12ab\ntime 3 s"},
 		{"a line appears within", "...\nbits per weight 3.4\ncontent hash 00\n...", "...\nbits per weight 3.5\nnew line\ncontent hash 12ab\n..."},
-		{"an unknown line at an end", "...\nrow b 2 MiB\n\nanother wording\n...", "...\nrow b 2.25 MiB\n\nbits per weight 3.5\n..."},
+		{"an unknown line at an end", "...\nrow b 2 MiB\n\nanother wording\n...", "...\nrow b 2.25 MiB\nrow a 3.25 MiB\n\n..."},
 		{"nothing is omitted now", "head of table\n...\nrow a 1 MiB\nrow b 1 MiB\n\nbits per weight 3\nnew line\ncontent hash 00\ntime 1 s", output},
 		{"no elision", "old", output},
+		{"rows that differ in numbers only", "head of table\nrow a 1.25 MiB\n...\ntime 1 s", "head of table\nrow a 1.25 MiB\n...\ntime 3 s"},
 	} {
 		got, found := excerpt(strings.Split(c.shown, "\n"), strings.Split(output, "\n"))
 		if s := strings.Join(got, "\n"); s != c.want || !found {
