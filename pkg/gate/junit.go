@@ -58,18 +58,26 @@ type Report struct {
 	Seconds                     float64
 }
 
-// JUnit returns the verdict as JUnit XML.
+// caseNames are the names of the test cases: the flags of afmq gate, and of eval-perplexity for
+// PerplexityRise, that set the limits.
+var caseNames = map[Quantity]string{
+	NatsRise: "max-nats", KLRise: "max-kl-rise", KL: "max-kl", PerplexityRise: "max-ppl-increase",
+	Bytes: "max-bytes", BPW: "max-bpw",
+}
+
+// JUnit returns the verdict as JUnit XML. A test case has the name of the flag of the command
+// that sets its limit, such as max-nats.
 func (v *Verdict) JUnit(r Report) ([]byte, error) {
 	seconds := fmt.Sprintf("%.3f", r.Seconds)
 	s := junitSuite{Name: "afmq gate", Tests: len(v.Checks), Time: seconds, Properties: []junitProperty{
 		{"artifact", clean(r.Artifact)}, {"data", clean(r.Data)}, {"content_hash", r.ContentHash},
 	}}
 	for i, c := range v.Checks {
-		j := junitCase{Class: "afmq.gate", Name: string(c.Name), Time: "0.000"}
+		j := junitCase{Class: "afmq.gate", Name: caseNames[c.Name], Time: "0.000"}
 		if i == 0 {
 			j.Time = seconds // one evaluation serves all checks
 		}
-		problem := &junitProblem{Message: clean(c.Message), Type: "limit", Text: fmt.Sprintf("%s: %v %s, limit %v", c.Name, c.Value, c.Unit, c.Limit)}
+		problem := &junitProblem{Message: clean(c.Message), Type: "limit", Text: fmt.Sprintf("%s: %v %s, limit %v", j.Name, c.Value, c.Unit, c.Limit)}
 		switch c.Outcome {
 		case NoWorse:
 			j.Output = clean(c.Message)

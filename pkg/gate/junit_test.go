@@ -42,7 +42,7 @@ func (e *element) all(name string) (out []element) {
 // The report has the structure that GitLab, Jenkins and the actions for GitHub read:
 // testsuites, a testsuite that counts its cases, each with classname, name and a time in
 // seconds, a failure with message and type in those that failed, and an error in those that
-// are undecided.
+// are undecided. A case has the name of the flag whose limit it judges.
 func TestJUnit(t *testing.T) {
 	v := &Verdict{Checks: []Check{
 		{Name: NatsRise, Unit: "nats per token", Value: 0.5, Limit: 0.01, Outcome: Worse, Message: `rose by "0.5" < all & more`},
@@ -50,6 +50,7 @@ func TestJUnit(t *testing.T) {
 		{Name: BPW, Unit: "bits per weight", Value: 4, Limit: 3, Outcome: Worse, Message: "bad \x00\x1b\xff bytes"},
 		{Name: KLRise, Unit: "nats per token", Value: 0.5, Limit: 0.4, Outcome: Inconclusive, Message: "cannot tell"},
 	}}
+	flags := []string{"max-nats", "max-bytes", "max-bpw", "max-kl-rise"}
 	path := filepath.Join(t.TempDir(), "gate.xml")
 	if err := v.WriteJUnit(path, Report{Artifact: "dir/\x01<q>", Data: "text & more.txt", ContentHash: hex64, Seconds: 1.25}); err != nil {
 		t.Fatal(err)
@@ -80,8 +81,8 @@ func TestJUnit(t *testing.T) {
 	}
 	failures := 0
 	for i, c := range cases {
-		if c.attr(t, "classname") != "afmq.gate" || c.attr(t, "name") != string(v.Checks[i].Name) {
-			t.Errorf("case %d: %v", i, c.Attrs)
+		if c.attr(t, "classname") != "afmq.gate" || c.attr(t, "name") != flags[i] {
+			t.Errorf("case %d: %v, want the name %s", i, c.Attrs, flags[i])
 		}
 		if seconds, err := strconv.ParseFloat(c.attr(t, "time"), 64); err != nil || seconds < 0 {
 			t.Errorf("case %d: %v", i, err)

@@ -8,7 +8,7 @@ import (
 // Limits of the share of a text that repeats earlier text of it. Of passages, novels repeat
 // none, encyclopedia text a few tenths of a per cent and collections of web text one to three
 // per cent. Of phrases, these texts repeat 0.1, 2 and 2 to 5 per cent; six copies with their
-// lines shuffled, or with a word inserted in every twelve, 32 per cent or more.
+// lines shuffled, or with a word inserted in every twelve, 29 per cent or more.
 const (
 	maxPassages = 0.1
 	maxPhrases  = 0.2

@@ -2,10 +2,12 @@ package quantize
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"os"
 	"slices"
 	"sort"
+	"strings"
 	"testing"
 
 	"afmq/pkg/artifact"
@@ -15,8 +17,8 @@ import (
 
 // TestDistanceFromOptimum measures the squared error of palettes relative to that of the
 // optimal tables for the same row scales, which palettize.KMeans computes from the weights
-// over their row's scale. It measures the embedded model and prints the figures of
-// docs/quality.md. With AFMQ_MODEL it measures that checkpoint, and also the squared error
+// over their row's scale. It measures the embedded model, whose figures docs/quality.md must
+// have, in the columns A, B and B by projection. With AFMQ_MODEL it measures that checkpoint, and also the squared error
 // relative to that of Lloyd's algorithm over scales and tables, run to convergence from the
 // stored ones:
 //
@@ -33,6 +35,7 @@ func TestDistanceFromOptimum(t *testing.T) {
 	defer src.Close()
 	pool := newPool(t, 0)
 	for _, bits := range []int{2, 3, 4} {
+		row := fmt.Sprintf("| embedded | %d |", bits)
 		for _, scaled := range []bool{false, true} {
 			var stored, best, converged float64
 			low, high := math.Inf(1), 0.0
@@ -65,6 +68,7 @@ func TestDistanceFromOptimum(t *testing.T) {
 				low, high = min(low, report.SquaredError/least-1), max(high, report.SquaredError/least-1)
 			}
 			t.Logf("%d bits, row scales %v: squared error %.4f %% above that of the optimal tables, %.4f to %.4f %% by projection", bits, scaled, 100*(stored/best-1), 100*low, 100*high)
+			row += tableCells(100*(stored/best-1), 100*low, 100*high, scaled)
 			if converged > 0 {
 				t.Logf("%d bits: squared error %.2f %% above that of the converged fit", bits, 100*(stored/converged-1))
 			}
@@ -72,7 +76,30 @@ func TestDistanceFromOptimum(t *testing.T) {
 				t.Errorf("%d bits, row scales %v: %v to %v above the optimum, want 0 to 0.005", bits, scaled, low, high)
 			}
 		}
+		if !converge && !strings.Contains(readQualityPage(t), row) {
+			t.Errorf("docs/quality.md does not have the row %s", row)
+		}
 	}
+}
+
+// tableCells returns the cells of docs/quality.md for an excess in per cent.
+func tableCells(excess, low, high float64, scaled bool) string {
+	switch {
+	case scaled:
+		return fmt.Sprintf(" %.3f %% | %.3f to %.3f %% |", excess, low, high)
+	case excess < 0.00005:
+		return " < 0.0001 % |"
+	}
+	return fmt.Sprintf(" %.4f %% |", excess)
+}
+
+func readQualityPage(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile("../../docs/quality.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 // groupRows returns the rows of group g.

@@ -2,7 +2,7 @@
 //
 // The archives are dist/VERSION/afmq-VERSION-OS-ARCH.tar.gz for Linux and macOS on amd64 and
 // arm64, with SHA256SUMS. An archive has the program, LICENSE and the licenses of the linked
-// modules, README.md, the man pages and the completion scripts.
+// modules, archive.md as its README.md, the man pages and the completion scripts.
 //
 // Releases are reproducible: the same commit and Go version give the same bytes in any
 // directory. Binaries are built without cgo, paths (-trimpath), build ID and version control
@@ -11,6 +11,7 @@
 package main
 
 import (
+	_ "embed"
 	"flag"
 	"fmt"
 	"os"
@@ -90,6 +91,11 @@ func run(args, targets []string) error {
 	return nil
 }
 
+// readme is the README.md of an archive. That of the repository is for those who have its sources.
+//
+//go:embed archive.md
+var readme []byte
+
 // documents returns the files of every archive except the program, by name.
 func documents(version string) (map[string][]byte, error) {
 	dir, err := os.MkdirTemp("", "afmq-release")
@@ -105,8 +111,8 @@ func documents(version string) (map[string][]byte, error) {
 	if said, err := manual.Version(ask); err != nil || said != version {
 		return nil, fmt.Errorf("the program reports version %q, not %q (%v)", said, version, err)
 	}
-	files := map[string][]byte{}
-	for _, name := range []string{"LICENSE", "README.md", "CHANGELOG.md"} {
+	files := map[string][]byte{"README.md": readme}
+	for _, name := range []string{"LICENSE", "CHANGELOG.md"} {
 		if files[name], err = os.ReadFile(name); err != nil {
 			return nil, err
 		}
