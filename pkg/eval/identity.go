@@ -62,7 +62,12 @@ func (in *Inputs) identify(ctx context.Context, opts *Options) (id Identity, ada
 	if id.Model, err = identifyModel(ctx, in.Model, opts); err != nil {
 		return id, nil, err
 	}
-	if in.Reference != nil {
+	switch {
+	case in.Reference == nil:
+	case opts.Reference == opts.Model && id.Model.Kind == "checkpoint":
+		digest := id.Model.Digest // hashed already
+		id.Reference = &digest
+	default:
 		digest, err := artifact.DigestCheckpoint(ctx, opts.Pool, opts.Reference)
 		if err != nil {
 			return id, nil, err

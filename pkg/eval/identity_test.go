@@ -86,6 +86,10 @@ func TestIdentityFollowsContent(t *testing.T) {
 	if source.Kind != "checkpoint" || source.Digest != m.Source.Digest || source.Source != source.Digest || source.Recipe != nil {
 		t.Errorf("the checkpoint is %+v", source)
 	}
+	itself := run(at("moved-model"), at("moved-model"), at("moved-text.txt"), "").Identity
+	if itself.Reference == nil || *itself.Reference != m.Source.Digest {
+		t.Errorf("as its own reference, the checkpoint is %v", itself.Reference)
+	}
 	config, err := os.ReadFile(at("moved-model/config.json"))
 	if err == nil {
 		err = os.WriteFile(at("moved-model/config.json"), append(config, ' '), 0o666)

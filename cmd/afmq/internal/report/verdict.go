@@ -110,8 +110,8 @@ func (v Verdict) Line() string {
 	for _, b := range v.Budgets {
 		parts = append(parts, b.String())
 	}
-	if v.Gates == nil || len(v.Gates) == 0 {
-		return strings.Join(append(parts, "No gate was run"), ". ") + "."
+	if len(v.Gates) == 0 {
+		return strings.Join(append(parts, "No verdict of a gate was given"), ". ") + "."
 	}
 	for _, j := range v.Gates {
 		parts = append(parts, j.String())

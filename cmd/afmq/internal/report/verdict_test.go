@@ -41,7 +41,7 @@ func TestVerdict(t *testing.T) {
 		t.Errorf("the limits of an evaluation: %s", line)
 	}
 	r, _ = mustMake(t, Options{Artifact: in("mixed")})
-	if line := section[*Summary](t, r, "summary").Verdict.Line(); line != "No gate was run." {
+	if line := section[*Summary](t, r, "summary").Verdict.Line(); line != "No verdict of a gate was given." {
 		t.Errorf("without a gate: %s", line)
 	}
 }
@@ -57,7 +57,7 @@ func TestBudgetOfTheManifest(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, _ := mustMake(t, Options{Artifact: art})
-	if line := section[*Summary](t, r, "summary").Verdict.Line(); !strings.HasPrefix(line, "Budget met: 6") || !strings.Contains(line, " of at most 683.59 KiB. No gate") {
+	if line := section[*Summary](t, r, "summary").Verdict.Line(); !strings.HasPrefix(line, "Budget met: 6") || !strings.Contains(line, " of at most 683.59 KiB. No verdict") {
 		t.Error(line) // 700,000 bytes
 	}
 	c := section[*Commands](t, r, "commands")
