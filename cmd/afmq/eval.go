@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -97,7 +98,7 @@ hashed and compared with manifest.json.`,
 	f.StringVar(&o.protocol, "protocol", "chunk", "`PROTOCOL`: chunk, llamacpp or stride")
 	f.IntVar(&o.ctx, "ctx", 0, "`N` tokens in a window (default: min(512, max_position_embeddings))")
 	f.IntVar(&o.stride, "stride", 0, "`N` tokens between windows, for protocol stride (default: ctx/2)")
-	f.StringVar(&o.maxPPLIncrease, "max-ppl-increase", "", "limit of the rise of perplexity over the reference's, a `SHARE` above 0 such as 2%; judged by the interval's upper end")
+	f.StringVar(&o.maxPPLIncrease, "max-ppl-increase", "", "limit of the `RISE` of perplexity over the reference's: a percentage such as 2%, or a factor such as 1.02x; judged by the interval's upper end")
 	f.Float64Var(&o.maxKL, "max-kl", 0, "limit of the mean KL divergence in `NATS` per token, above 0; judged by the interval's upper end")
 	o.adapters.register(f)
 	o.compute.register(f, "auto")
@@ -168,7 +169,7 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol e
 	if err != nil {
 		return nil, err
 	}
-	a.warn(e.Warnings)
+	a.warn(slices.Concat(limitWarnings(cmd.Flags()), e.Warnings))
 	out := &evalObject{
 		Schema: "afmq.eval/v1", Model: path, Data: o.data, Result: e.Result, Overlap: e.Overlap, Compute: arithmetic.String(), corpus: e.Corpus,
 	}
