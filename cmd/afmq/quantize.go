@@ -156,6 +156,7 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 	if err != nil {
 		return err
 	}
+	a.warn(r.Warnings)
 	object := quantizeObject{"afmq.quantize/v1", model, o.out, r}
 	return a.print(object, func(w io.Writer) error {
 		if r.Plan != nil && opts.Request != nil {

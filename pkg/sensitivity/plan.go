@@ -6,6 +6,7 @@ import (
 
 	"afmq/internal/disk"
 	"afmq/internal/infile"
+	"afmq/internal/units"
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
@@ -47,7 +48,7 @@ type Target struct {
 
 func (t Target) String() string {
 	if t.MaxBytes > 0 {
-		return fmt.Sprintf("%d bytes", t.MaxBytes)
+		return units.Thousands(t.MaxBytes) + " bytes"
 	}
 	return fmt.Sprintf("%g bits per weight", t.BPW)
 }
