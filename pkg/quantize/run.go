@@ -97,8 +97,11 @@ func (r *setup) prepare() (err error) {
 	if err != nil || len(r.opts.Calibration.Files) == 0 {
 		return err
 	}
-	r.text, err = sensitivity.ReadCalibration(r.opts.Calibration, r.src.Tokenizer, r.src.Config)
-	return err
+	if r.text, err = sensitivity.ReadCalibration(r.opts.Calibration, r.src.Tokenizer, r.src.Config); err != nil {
+		return err
+	}
+	r.warn = append(r.warn, r.text.Warnings...)
+	return nil
 }
 
 // prepareRequest checks that the target of a request can be reached.

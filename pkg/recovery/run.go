@@ -148,7 +148,7 @@ func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (
 		}
 	}
 	r.passages = adapter.MergePassages(artifact.Passages(t.trainedOn()))
-	res := &Result{ResumedSteps: t.Step}
+	res := &Result{ResumedSteps: t.Step, Warnings: r.data.warnings}
 	began := time.Now()
 	if err := t.run(ctx); err != nil {
 		var bad *diverged

@@ -30,6 +30,7 @@ type CalibrationOptions struct {
 type Calibration struct {
 	Sequences [][]int32 // each of SeqLen tokens, or a single shorter one
 	Record    artifact.CalibrationRecord
+	Warnings  []string // one line each, for people
 }
 
 // Tokens returns the number of tokens.
@@ -81,6 +82,7 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Co
 			stream = append(stream, eos)
 		}
 		stream = append(stream, corpus.IDs...)
+		c.Warnings = append(c.Warnings, corpus.Warnings...)
 	}
 	if len(stream) < 2 {
 		return nil, fault.Inputf(o.Files[0], "has %d tokens; calibration needs at least 2", len(stream))
@@ -94,6 +96,7 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Co
 	}
 	c.Record.Digest = hex.EncodeToString(h.Sum(nil))
 	c.Record.Passages = artifact.Passages(c.Sequences)
+	c.warnFewer(o, len(stream))
 	return c, nil
 }
 

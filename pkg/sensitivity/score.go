@@ -19,7 +19,8 @@ import (
 
 // Result is the outcome of [Score].
 type Result struct {
-	Scores *Scores
+	Scores   *Scores
+	Warnings []string // one line each, for people
 	Timing
 }
 
@@ -180,6 +181,9 @@ func (j *scoreJob) run(ctx context.Context, log *unitLog) (*Result, error) {
 	}
 	began := time.Now()
 	r := &Result{}
+	if j.text != nil {
+		r.Warnings = j.text.Warnings
+	}
 	costs, err := j.runUnits(ctx, s, newEstimator(o.Method, s), log, false, nil, &r.ResumedUnits)
 	if err != nil {
 		return nil, err
