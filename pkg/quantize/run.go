@@ -129,7 +129,7 @@ func (r *setup) open(ctx context.Context, pool *compute.Pool) (*stage.Dir, error
 		}
 		need = r.job.needBytes()
 	}
-	return stage.Open(r.opts.Out, r.id, stage.Options{NeedBytes: need, Restart: r.opts.Restart})
+	return stage.Open(r.opts.Out, r.id, stage.Options{NeedBytes: need, Restart: r.opts.Restart, Names: jobNames})
 }
 
 // plan scores the modules and makes the plan of a request. Otherwise it returns the plan of

@@ -48,9 +48,11 @@ func (o *CalibrationOptions) Check(cfg *model.Config) error {
 	case len(o.Files) == 0:
 		return fault.Usagef("calibration text is missing")
 	case o.SeqLen < 2 || o.SeqLen > cfg.MaxPositions:
-		return fault.Usagef("calibration sequences of %d tokens; the model supports 2 to %d (max_position_embeddings)", o.SeqLen, cfg.MaxPositions)
+		return fault.Usagef("calibration sequences of %d tokens; the model supports 2 to %d (max_position_embeddings)", o.SeqLen, cfg.MaxPositions).
+			WithHint("give --seq-len %d or less", cfg.MaxPositions)
 	case o.Tokens < o.SeqLen:
-		return fault.Usagef("a budget of %d calibration tokens is less than one sequence of %d", o.Tokens, o.SeqLen)
+		return fault.Usagef("a budget of %d calibration tokens is less than one sequence of %d", o.Tokens, o.SeqLen).
+			WithHint("give more --tokens, or a smaller --seq-len")
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func (j *scoreJob) runInStage(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := stage.Open(j.opts.Out, identity, stage.Options{NeedBytes: 1 << 20, Restart: j.opts.Restart, File: true})
+	dir, err := stage.Open(j.opts.Out, identity, stage.Options{NeedBytes: 1 << 20, Restart: j.opts.Restart, File: true, Names: jobNames})
 	if err != nil {
 		return nil, err
 	}
