@@ -109,6 +109,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 	}
 	root.AddCommand(newExitCodesTopic())
 	root.CompletionOptions.DisableDefaultCmd = true
+	explainNumbers(root)
 	a.setHelp(root)
 	return root
 }

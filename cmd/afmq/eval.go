@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -83,6 +84,7 @@ runs of 24 tokens, and 20 % of its runs of about 32 bytes, may occur earlier in 
 --compute selects the arithmetic of matrix products. f32 gives the same bits on every
 machine with vector instructions. auto, the default, is the fastest arithmetic of this
 machine that is nearly as exact: split on AMX, i16 with AVX-512 VNNI. The output names it.
+The speed that it prints counts the tokens of both models if there is a reference.
 To measure its error, give the model itself as --reference with --reference-compute f32.
 
 With --adapter the model is evaluated without and with each adapter, in one pass of the
@@ -104,7 +106,7 @@ hashed and compared with manifest.json.`,
 	f.StringVar(&o.protocol, "protocol", "chunk", "`PROTOCOL`: chunk, llamacpp or stride")
 	f.IntVar(&o.ctx, "ctx", 0, "`N` tokens in a window (default: min(512, max_position_embeddings))")
 	f.IntVar(&o.stride, "stride", 0, "`N` tokens between windows, for protocol stride (default: ctx/2)")
-	f.StringVar(&o.maxPPLIncrease, "max-ppl-increase", "", "limit of the rise of perplexity over the reference's, a `SHARE` above 0 such as 2%; judged by the interval's upper end")
+	f.StringVar(&o.maxPPLIncrease, "max-ppl-increase", "", "limit of the `RISE` of perplexity over the reference's: a percentage such as 2%, or a factor such as 1.02x; judged by the interval's upper end")
 	f.Float64Var(&o.maxKL, "max-kl", 0, "limit of the mean KL divergence in `NATS` per token, above 0; judged by the interval's upper end")
 	o.adapters.register(f)
 	o.compute.register(f, "auto")
@@ -175,7 +177,7 @@ func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol e
 	if err != nil {
 		return nil, err
 	}
-	a.warn(e.Warnings)
+	a.warn(slices.Concat(limitWarnings(cmd.Flags()), e.Warnings))
 	out := &evalObject{
 		Schema: "afmq.eval/v1", ToolVersion: version, Model: path, Data: o.data, Identity: e.Identity,
 		Result: e.Result, Overlap: e.Overlap, Compute: arithmetic.String(), corpus: e.Corpus,
@@ -232,7 +234,11 @@ func printFigures(w io.Writer, e *eval.Result, compute string) {
 		fmt.Fprintf(w, "same most likely token\t%.3f %%\n", 100*c.SameTop1)
 		fmt.Fprintf(w, "Δp root mean square\t%.3f %%\n", 100*c.DeltaPRMS)
 	}
-	fmt.Fprintf(w, "speed\t%.0f tokens/s in %.1f s (%s)\n", e.TokensPerSecond, e.Seconds, compute)
+	both := ""
+	if e.Comparison != nil {
+		both = "of both models "
+	}
+	fmt.Fprintf(w, "speed\t%.0f tokens/s %sin %.1f s (%s)\n", e.TokensPerSecond, both, e.Seconds, compute)
 }
 
 // must panics on an error that only a mistake in this program can cause.

@@ -14,7 +14,7 @@ import (
 
 // evalLimits are the limits of eval-perplexity in nats per token; nil for none.
 type evalLimits struct {
-	rise *float64 // ln(1 + the share of --max-ppl-increase)
+	rise *float64 // ln(1 + the rise of --max-ppl-increase, as a share)
 	kl   *float64
 }
 
@@ -38,13 +38,9 @@ type evalCheck struct {
 func (o *evalOptions) limits(f *pflag.FlagSet) (evalLimits, error) {
 	var l evalLimits
 	if o.maxPPLIncrease != "" {
-		share, err := parseShare("max-ppl-increase", o.maxPPLIncrease)
+		share, err := parseRise("max-ppl-increase", o.maxPPLIncrease)
 		if err != nil {
 			return l, err
-		}
-		if share == 0 {
-			return l, fault.Usagef("--max-ppl-increase %s is not above 0", o.maxPPLIncrease).
-				WithHint("a sample cannot show that a mean rise is at most 0; 1%% is the usual margin")
 		}
 		rise := math.Log1p(share)
 		l.rise = &rise

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -35,19 +36,34 @@ func amount(n int64, unit string) string {
 // thousands formats n with a separator every three digits.
 func thousands(n int64) string { return units.Thousands(n) }
 
-// parseCount reads a number with a suffix k, M or B: thousands, millions, billions.
+// parseCount reads a whole number, which may have a suffix k, M or B: thousands, millions,
+// billions.
 func parseCount(flag, s string) (int64, error) {
-	return parseSuffixed(flag, s, "a count such as 4096, 16k or 2M", map[string]float64{"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9})
+	const what = "a count such as 4096, 16k or 2M"
+	x, err := parseSuffixed(flag, s, what, map[string]float64{"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9})
+	if n := math.Round(x); err == nil && math.Abs(x-n) > 1e-9*n { // 4.35 · 1000 is not exact
+		return 0, fault.Usagef("--%s %q is not %s", flag, s, what)
+	}
+	return int64(math.Round(x)), err
 }
+
+// minBareSize is the smallest size, in bytes, that is read without a unit. No model is smaller,
+// so a smaller number is one of megabytes, or a mistake.
+const minBareSize = 64 << 10
 
 // parseSize reads a number of bytes: KB, MB, GB are powers of 1000, KiB, MiB, GiB of 1024.
 func parseSize(flag, s string) (int64, error) {
-	return parseSuffixed(flag, s, "a size such as 400MB or 1.5GiB", map[string]float64{
+	x, err := parseSuffixed(flag, s, "a size such as 400MB or 1.5GiB", map[string]float64{
 		"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
 	})
+	if t := strings.TrimSpace(s); err == nil && x < minBareSize && strings.ContainsAny(t[len(t)-1:], "0123456789.") {
+		return 0, fault.Usagef("--%s %s has no unit: write %sMB, or %sB for bytes", flag, t, t, t)
+	}
+	return int64(x), err
 }
 
-func parseSuffixed(flag, s, what string, units map[string]float64) (int64, error) {
+// parseSuffixed reads a number of at least 1 with one of the units.
+func parseSuffixed(flag, s, what string, units map[string]float64) (float64, error) {
 	t := strings.TrimSpace(s)
 	end := strings.LastIndexAny(t, "0123456789.") + 1
 	unit, known := units[strings.TrimSpace(t[end:])]
@@ -55,20 +71,7 @@ func parseSuffixed(flag, s, what string, units map[string]float64) (int64, error
 	if err != nil || !known || !(f*unit >= 1) || f*unit > 1<<62 {
 		return 0, fault.Usagef("--%s %q is not %s", flag, s, what)
 	}
-	return int64(f * unit), nil
-}
-
-// parseShare reads "2%" or "0.02" as 0.02.
-func parseShare(flag, s string) (float64, error) {
-	digits, percent := strings.CutSuffix(strings.TrimSpace(s), "%")
-	f, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
-	if err != nil || !(f >= 0) || f > 1e9 {
-		return 0, fault.Usagef("--%s %q is not a share such as 2%% or 0.02", flag, s)
-	}
-	if percent {
-		f /= 100
-	}
-	return f, nil
+	return f * unit, nil
 }
 
 // writeJSON writes v as an indented JSON object and a line feed. Control characters that

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"math"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -131,8 +132,8 @@ func (o *gateOptions) limits(f *pflag.FlagSet) (gate.Limits, error) {
 		*x.dst = x.value
 	}
 	if f.Changed("max-bpw") {
-		if !(o.maxBPW > 0) || math.IsInf(o.maxBPW, 0) {
-			return l, fault.Usagef("--max-bpw %v is not a number of bits per weight above 0", o.maxBPW)
+		if !(o.maxBPW > 0 && o.maxBPW <= 32) {
+			return l, fault.Usagef("--max-bpw %v is not a number of bits per weight above 0 and at most 32", o.maxBPW)
 		}
 		l.BPW = &o.maxBPW
 	}
@@ -180,7 +181,7 @@ func runGate(cmd *cobra.Command, a *app, path string, o gateOptions) error {
 	if err != nil {
 		return err
 	}
-	a.warn(r.Warnings)
+	a.warn(slices.Concat(limitWarnings(cmd.Flags()), r.Warnings))
 	if o.junit != "" {
 		report := gate.Report{Artifact: path, Data: o.data, ContentHash: r.Model.Digest, Seconds: r.Seconds}
 		if err := r.WriteJUnit(o.junit, report); err != nil {

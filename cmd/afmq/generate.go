@@ -99,15 +99,23 @@ func (o *generateOptions) check() error {
 		return fault.Usagef("--temperature %v is not between 0 and 100", o.temperature)
 	case o.topK < 0:
 		return fault.Usagef("--top-k %d is negative", o.topK)
+	case o.topP > 1 && o.topP <= 100:
+		return fault.Usagef("--top-p %v is not above 0 and at most 1", o.topP).WithHint("%v %% is %v", o.topP, o.topP/100)
 	case !(o.topP > 0 && o.topP <= 1):
 		return fault.Usagef("--top-p %v is not above 0 and at most 1", o.topP)
 	}
 	return nil
 }
 
+// maxTemperature is the largest temperature in use: services of language models accept up to 2.
+const maxTemperature = 2
+
 func runGenerate(ctx context.Context, a *app, path string, o generateOptions) error {
 	if err := o.check(); err != nil {
 		return err
+	}
+	if o.temperature > maxTemperature {
+		a.warn([]string{fmt.Sprintf("--temperature %v makes all tokens nearly equally likely; usual are 0.5 to 1.5", o.temperature)})
 	}
 	maxTokens, err := parseCount("max-tokens", o.maxTokens)
 	if err != nil {

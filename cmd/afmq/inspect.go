@@ -20,8 +20,10 @@ func newInspectCommand(a *app) *cobra.Command {
 		Use:   "inspect PATH",
 		Short: "Show the shape, types and sizes of a checkpoint or an artifact",
 		Long: `Prints the shape, types and sizes of the checkpoint or artifact at PATH; for an artifact
-also its origin, the size of each part and the bits of each module. Only headers are read;
-` + "`afmq verify`" + ` checks every byte of an artifact.`,
+also its origin, the size of each part and the bits of each module. Only headers and the
+tokenizer are read; ` + "`afmq verify`" + ` checks every byte of an artifact. A tokenizer that this
+program cannot use is an error, exit code 3. A model without tokenizer.json is shown, and
+"tokenizer none" says that it cannot be quantized or run.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := artifact.Describe(args[0])
@@ -44,6 +46,11 @@ func printDescription(w io.Writer, d *artifact.Description) error {
 			tied = "tied"
 		}
 		fmt.Fprintf(w, "vocabulary\t%s, %s embedding\n", thousands(int64(d.Vocab)), tied)
+		if n := d.TokenizerIDs; n != nil {
+			fmt.Fprintf(w, "tokenizer\t%s ids\n", thousands(int64(*n)))
+		} else {
+			fmt.Fprintf(w, "tokenizer\tnone: quantize, eval-perplexity and generate need tokenizer.json\n")
+		}
 		fmt.Fprintf(w, "context\t%s positions, RoPE %s, base %g\n", thousands(int64(d.Positions)), d.RopeType, d.RopeTheta)
 		if d.WindowLayers > 0 {
 			fmt.Fprintf(w, "sliding window\t%s positions in %d of %d layers\n", thousands(int64(d.Window)), d.WindowLayers, d.Layers)

@@ -137,6 +137,13 @@ func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error
 	if err != nil {
 		return err
 	}
+	excess, err := s.Excess(opts)
+	if err != nil {
+		return err
+	}
+	if excess != "" {
+		a.warn([]string{excess})
+	}
 	guide, err := o.device.guide(profiles, p, s, opts)
 	if err != nil {
 		return err

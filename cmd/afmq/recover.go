@@ -210,6 +210,7 @@ func runRecover(cmd *cobra.Command, a *app, artifact string, o recoverOptions) e
 	if err != nil {
 		return err
 	}
+	a.warn(r.Warnings)
 	out := recoverObject{"afmq.recover/v1", opts.Out, r}
 	return a.print(out, func(w io.Writer) error { return printRecovery(w, out) })
 }

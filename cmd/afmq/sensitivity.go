@@ -140,6 +140,7 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 	if err != nil {
 		return err
 	}
+	a.warn(r.Warnings)
 	s := r.Scores
 	object := sensitivityObject{
 		Schema: "afmq.sensitivity/v1", Model: model, Out: o.out, Timing: r.Timing, Method: s.Method, Unit: s.Unit,

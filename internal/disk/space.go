@@ -3,6 +3,8 @@ package disk
 import (
 	"fmt"
 	"syscall"
+
+	"afmq/internal/units"
 )
 
 // noSpace reports that a file system is too small before anything is written. It counts as
@@ -10,8 +12,8 @@ import (
 type noSpace struct{ need, free int64 } // bytes
 
 func (e *noSpace) Error() string {
-	return fmt.Sprintf("no space left: needs %d more bytes (%.2f GB), %d are free (%.2f GB)",
-		e.need, float64(e.need)/1e9, e.free, float64(e.free)/1e9)
+	return fmt.Sprintf("no space left: needs %s more bytes (%s), %s are free (%s)",
+		units.Thousands(e.need), units.Size(e.need), units.Thousands(e.free), units.Size(e.free))
 }
 
 func (e *noSpace) Is(target error) bool { return target == syscall.ENOSPC }

@@ -288,7 +288,7 @@ func TestNoSpace(t *testing.T) {
 	must(t, CheckFree(dir, 1))
 	err := fault.Writing(dir, CheckFree(dir, 1<<62))
 	var fe *fault.Error
-	if !errors.As(err, &fe) || !errors.Is(err, syscall.ENOSPC) || fe.Hint == "" || !strings.Contains(err.Error(), "no space left: needs 4611686018427387904 more bytes") {
+	if !errors.As(err, &fe) || !errors.Is(err, syscall.ENOSPC) || fe.Hint == "" || !strings.Contains(err.Error(), "no space left: needs 4,611,686,018,427,387,904 more bytes") {
 		t.Errorf("%v", err)
 	}
 }

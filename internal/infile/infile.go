@@ -21,11 +21,15 @@ import (
 	"afmq/pkg/fault"
 )
 
-// Open opens the regular file at path for reading and returns its state.
+// Open opens the regular file at path for reading and returns its state. A Git LFS pointer in
+// place of the file is an error.
 func Open(path string) (*os.File, fs.FileInfo, error) {
 	// Opening a device can have side effects, and opening a pipe waits for a writer. So check
 	// first, and open without blocking in case the path is replaced in between.
 	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		return nil, nil, fault.Inputf(path, "is a directory; expected a file")
+	}
 	if err == nil && !info.Mode().IsRegular() {
 		return nil, nil, fault.Inputf(path, "is not a regular file")
 	}
@@ -38,6 +42,9 @@ func Open(path string) (*os.File, fs.FileInfo, error) {
 	}
 	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
 		err = fault.Inputf(path, "is not a regular file")
+	}
+	if err == nil {
+		err = refusePointer(path, f, info.Size())
 	}
 	if err != nil {
 		f.Close()

@@ -43,7 +43,7 @@ func TestRefused(t *testing.T) {
 		path, want string
 		limit      int64
 	}{
-		{dir, "is not a regular file", 9},
+		{dir, "is a directory; expected a file", 9},
 		{path, "has 5 bytes; the limit is 4", 4},
 		{filepath.Join(dir, "none"), "cannot be read", 9},
 		{filepath.Join(path, "below"), "cannot be read", 9},

@@ -41,6 +41,8 @@ type Options struct {
 	NeedBytes int64 // size of the whole output in bytes; what is staged already is subtracted
 	Restart   bool  // discard the state of an earlier run
 	File      bool  // the target is a file, published by CommitFile
+
+	Names []Name // of keys of the job, for the error about the state of another job
 }
 
 // Dir is an output directory under construction. It must not be used concurrently.
@@ -173,7 +175,7 @@ func (d *Dir) prepare(job []byte, opts Options) error {
 	resume := false
 	if !opts.Restart {
 		var err error
-		if resume, err = d.sameJob(job); err != nil {
+		if resume, err = d.sameJob(job, opts.Names); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,9 @@ package adapter
 
 import (
 	"math"
+	"path/filepath"
 
+	"afmq/internal/infile"
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
@@ -71,10 +73,6 @@ func (c *Config) ScaleOf(module string) float32 {
 // manifest; whether the weights match is a matter of [artifact.Verify]. Errors are of kind
 // [fault.Input].
 func Open(dir, model string, cfg *model.Config, allowUnbound bool) (*Adapter, error) {
-	a, err := Read(dir, cfg)
-	if err != nil {
-		return nil, err
-	}
 	hash := ""
 	if artifact.IsArtifact(model) {
 		manifest, err := artifact.ReadManifest(model)
@@ -83,7 +81,34 @@ func Open(dir, model string, cfg *model.Config, allowUnbound bool) (*Adapter, er
 		}
 		hash = manifest.ContentHash
 	}
-	return a, a.CheckBase(model, hash, allowUnbound)
+	return ReadFor(dir, cfg, model, hash, allowUnbound)
+}
+
+// ReadFor is [Read] and [Adapter.CheckBase]. An adapter of another artifact whose tensors do not
+// fit the config either is reported as that.
+func ReadFor(dir string, cfg *model.Config, model, hash string, allowUnbound bool) (*Adapter, error) {
+	a, err := Read(dir, cfg)
+	if err == nil {
+		return a, a.CheckBase(model, hash, allowUnbound)
+	}
+	if base := readBase(dir); base != "" && hash != "" && base != hash {
+		return nil, (&Adapter{Dir: dir, Base: base}).CheckBase(model, hash, allowUnbound)
+	}
+	return nil, err
+}
+
+// readBase returns the content hash of the base that the adapter in dir names; "" without one,
+// or if its file of weights cannot be opened.
+func readBase(dir string) string {
+	file, err := safetensors.Open(filepath.Join(dir, WeightsFile))
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	if base := file.Metadata()[BaseKey]; infile.IsSHA256(base) {
+		return base
+	}
+	return ""
 }
 
 // CheckBase checks that the adapter was trained on the artifact in the directory model, whose
@@ -93,12 +118,13 @@ func Open(dir, model string, cfg *model.Config, allowUnbound bool) (*Adapter, er
 func (a *Adapter) CheckBase(model, hash string, allowUnbound bool) error {
 	switch {
 	case a.Base != "" && hash != "" && a.Base != hash:
-		return fault.Inputf(a.Dir, "was trained on another artifact: its base has content hash %s, that of %s is %s", a.Base, model, hash)
+		return fault.Inputf(a.Dir, "was trained on another artifact: its base has content hash %.16s…, that of %s is %.16s…", a.Base, model, hash).
+			WithHint("run it with its own base (`afmq inspect` prints content hashes), or train one for this: afmq recover %s", model)
 	case a.Base == "" && !allowUnbound:
 		return fault.Inputf(a.Dir, "does not name the artifact that it was trained on").
 			WithHint("give --allow-unbound if you know that %s is its base", model)
 	case hash == "" && !allowUnbound:
-		return fault.Inputf(a.Dir, "was trained on the artifact with content hash %s, and %s is a plain checkpoint", a.Base, model).
+		return fault.Inputf(a.Dir, "was trained on the artifact with content hash %.16s…, and %s is a plain checkpoint", a.Base, model).
 			WithHint("give --allow-unbound if you know that it holds the same weights")
 	}
 	return nil

@@ -43,10 +43,8 @@ func TensorNames(module string) (a, b string) {
 // must have every tensor that adapter_config.json implies, in its exact shape, as F16, BF16 or F32
 // and with finite values, and no other. Errors are of kind [fault.Input].
 func Read(dir string, cfg *model.Config) (*Adapter, error) {
-	if info, err := os.Stat(dir); err != nil {
-		return nil, fault.Reading(dir, err)
-	} else if !info.IsDir() {
-		return nil, fault.Inputf(dir, "is not a directory; expected one with %s and %s", ConfigFile, WeightsFile)
+	if err := checkDir(dir); err != nil {
+		return nil, err
 	}
 	path := filepath.Join(dir, ConfigFile)
 	data, err := infile.ReadBounded(path, maxAdapterConfig)

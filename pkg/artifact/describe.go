@@ -1,6 +1,10 @@
 package artifact
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,6 +24,7 @@ type Description struct {
 	KVHeads      int         `json:"kv_heads"`
 	HeadDim      int         `json:"head_dim"`
 	Vocab        int         `json:"vocab_size"`
+	TokenizerIDs *int        `json:"tokenizer_ids"` // ids of tokenizer.json, the largest plus one; nil without that file
 	Positions    int         `json:"max_positions"`
 	Window       int         `json:"sliding_window"` // positions; see [model.Config]; 0 if no layer has a window
 	WindowLayers int         `json:"sliding_layers"`
@@ -40,9 +45,10 @@ type TypeCount struct {
 	Bytes   int64  `json:"bytes"`
 }
 
-// Describe reads the config, the tensor headers and, for an artifact, the manifest in dir, but no
-// weights. It does not check that they agree; [Open] and [Verify] do. Errors are of kind
-// [fault.Input].
+// Describe reads the config, the tensor headers, the tokenizer and, for an artifact, the manifest
+// in dir, but no weights. It does not check that weights and config agree; [Open] and [Verify] do.
+// A tokenizer that cannot be used is an error; a directory may be without one, which is enough for
+// its shape and sizes. Errors are of kind [fault.Input].
 func Describe(dir string) (*Description, error) {
 	cfg, err := model.LoadConfig(dir)
 	if err != nil {
@@ -59,6 +65,9 @@ func Describe(dir string) (*Description, error) {
 		Vocab: cfg.VocabSize, Positions: cfg.MaxPositions, RopeType: cfg.Rope.Type, RopeTheta: cfg.Rope.Theta,
 		Window: cfg.SlidingWindow, WindowLayers: cfg.SlidingLayers(),
 		TiedHead: cfg.TieEmbeddings, WeightBytes: ckpt.Bytes(),
+	}
+	if d.TokenizerIDs, err = tokenizerIDs(dir, cfg); err != nil {
+		return nil, err
 	}
 	for _, spec := range cfg.Tensors() {
 		n := int64(1)
@@ -90,4 +99,17 @@ func Describe(dir string) (*Description, error) {
 		}
 	}
 	return d, nil
+}
+
+// tokenizerIDs returns the largest id of dir/tokenizer.json plus one; nil without that file.
+func tokenizerIDs(dir string, cfg *model.Config) (*int, error) {
+	if _, err := os.Lstat(filepath.Join(dir, TokenizerFile)); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	t, err := model.OpenTokenizer(dir, cfg)
+	if err != nil {
+		return nil, err
+	}
+	n := int(t.MaxID()) + 1
+	return &n, nil
 }

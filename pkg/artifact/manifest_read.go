@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"afmq/internal/infile"
@@ -31,6 +33,9 @@ func ReadManifest(dir string) (*Manifest, error) {
 // readManifest is ReadManifest; it returns the SHA-256 of the file, in lower-case hex, too.
 func readManifest(dir string) (*Manifest, string, error) {
 	path := filepath.Join(dir, ManifestFile)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, "", notArtifact(dir)
+	}
 	data, err := infile.ReadBounded(path, maxManifestBytes)
 	if err != nil {
 		return nil, "", err

@@ -187,7 +187,7 @@ func TestReadManifest(t *testing.T) {
 			t.Errorf("error %v, want bad input about %q", err, want)
 		}
 	}
-	refused("manifest.json: is missing")
+	refused("is not an artifact: it has no manifest.json")
 	write(ManifestFile, data)
 	refused("manifest.sha256: is missing")
 	write(ManifestDigestFile, digest)

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"afmq/internal/infile"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/palettize"
@@ -125,6 +126,11 @@ func checkDirectory(dir string, m *Manifest) (int64, error) {
 		case !st.Mode().IsRegular():
 			return 0, fault.Inputf(path, "is not a regular file")
 		case st.Size() != f.Bytes:
+			if file, _, err := infile.Open(path); err == nil {
+				file.Close()
+			} else if fault.KindOf(err) == fault.Input { // a Git LFS pointer
+				return 0, err
+			}
 			return 0, fault.Inputf(path, "has %d bytes; %s lists %d", st.Size(), ManifestFile, f.Bytes)
 		}
 		total += f.Bytes

@@ -58,14 +58,6 @@ func (s *Source) Close() { s.Checkpoint.Close() }
 // implies, in its exact shape as F16, BF16 or F32, and no other. An artifact, and a
 // checkpoint that another tool quantized, are refused. Errors are of kind [fault.Input].
 func OpenSource(ctx context.Context, dir string) (*Source, error) {
-	if st, err := os.Stat(dir); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fault.Inputf(dir, "does not exist")
-		}
-		return nil, fault.Reading(dir, err)
-	} else if !st.IsDir() {
-		return nil, fault.Inputf(dir, "is not a directory; expected one with %s and %s", ConfigFile, WeightsFile)
-	}
 	if IsArtifact(dir) {
 		return nil, fault.Inputf(dir, "is an afmq artifact: it is quantized already").
 			WithHint("give the checkpoint that it was made from")
@@ -73,10 +65,7 @@ func OpenSource(ctx context.Context, dir string) (*Source, error) {
 	s := &Source{Dir: dir}
 	path := filepath.Join(dir, ConfigFile)
 	var err error
-	if s.RawConfig, err = infile.Read(path, MaxCopiedBytes); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fault.Inputf(path, "is missing")
-		}
+	if s.RawConfig, err = model.ReadConfigFile(dir); err != nil {
 		return nil, err
 	}
 	if err := refuseQuantized(path, s.RawConfig); err != nil {

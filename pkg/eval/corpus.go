@@ -11,6 +11,8 @@ type Corpus struct {
 	IDs    []int32 // token ids, [n]
 	Bytes  []int32 // UTF-8 bytes of the text that each token encodes, [n]; 0 for an inserted token
 	SHA256 string  // of the file, lower-case hex; empty for texts that were not read from a file
+
+	Warnings []string // about the form of the file, one line each, for people
 }
 
 // check returns an error unless every id is in a vocabulary of this size and every token has its
@@ -40,6 +42,9 @@ func ReadCorpus(file string, t *tokenizer.Tokenizer, eos int32) (*Corpus, error)
 		return nil, err
 	}
 	c.SHA256 = sum
+	if w := FormWarning(file, texts); w != "" {
+		c.Warnings = append(c.Warnings, w)
+	}
 	return c, nil
 }
 

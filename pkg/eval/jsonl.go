@@ -52,7 +52,7 @@ func lineText(raw []byte) (string, error) {
 		}
 	}
 	if value == nil {
-		return "", fmt.Errorf("has no key %q", textKey)
+		return "", fmt.Errorf("has no key %q%s", textKey, otherKeys(raw))
 	}
 	if value[0] != '"' {
 		return "", fmt.Errorf("has a %q that is not a string", textKey)
@@ -63,6 +63,21 @@ func lineText(raw []byte) (string, error) {
 	var text string
 	err := json.Unmarshal(value, &text)
 	return text, err
+}
+
+// otherKeys names the keys of a JSON object, at most three, for the error of a missing one.
+func otherKeys(object []byte) string {
+	var keys []string
+	for key := range jsonMembers(object) {
+		if len(keys) == 3 {
+			return "; it has " + strings.Join(keys, ", ") + " and others"
+		}
+		keys = append(keys, fmt.Sprintf("%.40q", key))
+	}
+	if len(keys) == 0 {
+		return ""
+	}
+	return "; it has " + strings.Join(keys, ", ")
 }
 
 // jsonMembers returns the keys and raw values of a valid JSON object, including duplicates.

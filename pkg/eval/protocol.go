@@ -88,7 +88,8 @@ func (o *ScoreOptions) check(positions int) error {
 	case o.Ctx < least:
 		return fault.Usagef("a context of %d is too short for protocol %s; it needs at least %d", o.Ctx, o.Protocol, least)
 	case o.Ctx > positions:
-		return fault.Usagef("a context of %d is longer than the model's %d positions (max_position_embeddings)", o.Ctx, positions)
+		return fault.Usagef("a context of %d is longer than the model's %d positions (max_position_embeddings)", o.Ctx, positions).
+			WithHint("give --ctx %d or less", positions)
 	case o.Protocol == Stride && (o.Stride < 1 || o.Stride >= o.Ctx):
 		return fault.Usagef("a stride of %d is not between 1 and the context of %d less one", o.Stride, o.Ctx)
 	case o.Protocol != Stride && o.Stride != 0:

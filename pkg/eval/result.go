@@ -29,7 +29,7 @@ type Result struct {
 	// Seconds is the time of the passes of the model and of its reference. The reference's
 	// pass counts in every result of [ScoreAll], whose models share it.
 	Seconds         float64 `json:"seconds"`
-	TokensPerSecond float64 `json:"tokens_per_second"` // tokens run through model and reference, per second
+	TokensPerSecond float64 `json:"tokens_per_second"` // tokens run through model and reference, per second: with a reference each counts twice
 
 	// Windows has the scores of each window with scored tokens, in the order of the text.
 	Windows []WindowScore `json:"-"`

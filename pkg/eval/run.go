@@ -91,6 +91,9 @@ func Run(ctx context.Context, opts Options) (*Evaluation, error) {
 		return nil, err
 	}
 	e := &Evaluation{Result: results[0], Overlap: in.Overlap, Warnings: in.Warnings, Corpus: in.Corpus, Identity: identity}
+	if w := results[0].NoiseWarning(); w != "" {
+		e.Warnings = append(e.Warnings, w)
+	}
 	for i, v := range in.Variants {
 		e.Adapters = append(e.Adapters, AdapterResult{v.Adapter, results[i+1], adapters[i]})
 	}
@@ -138,6 +141,7 @@ func Open(ctx context.Context, opts Options) (*Inputs, error) {
 	if in.Corpus, err = ReadCorpus(opts.Data, in.Model.Tokenizer, in.Model.Config.Separator()); err != nil {
 		return nil, err
 	}
+	in.Warnings = append(in.Warnings, in.Corpus.Warnings...)
 	return in, in.checkOverlap(opts.AllowOverlap)
 }
 

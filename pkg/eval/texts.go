@@ -51,7 +51,7 @@ func parseTexts(file string, data []byte) ([]string, error) {
 	}
 	texts, err := jsonlTexts(data)
 	if err != nil {
-		return nil, fault.Inputf(file, "%v", err)
+		return nil, fault.Inputf(file, "%v", err).WithHint("a .jsonl file has one {\"text\": …} a line; a text has another extension, such as .txt")
 	}
 	return texts, nil
 }

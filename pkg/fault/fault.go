@@ -120,7 +120,16 @@ func Infeasiblef(format string, args ...any) *Error {
 // Reading returns err, which occurred while reading file, as an error of kind Input. A
 // classified error and nil are returned unchanged.
 func Reading(file string, err error) error {
-	return classify(Input, file, "cannot be read", err)
+	return allow(classify(Input, file, "cannot be read", err), Input, "make it readable for this user (chmod, chown), or run as another")
+}
+
+// allow adds a hint to an error of kind k without one, if the system refused access.
+func allow(err error, k Kind, hint string) error {
+	var fe *Error
+	if errors.As(err, &fe) && fe.Kind == k && fe.Hint == "" && errors.Is(err, fs.ErrPermission) {
+		fe.Hint = hint
+	}
+	return err
 }
 
 // Writing returns err, which occurred while writing file, as an error of kind Output,
@@ -131,7 +140,7 @@ func Writing(file string, err error) error {
 	if errors.As(e, &fe) && fe.Kind == Output && fe.Hint == "" && errors.Is(err, syscall.ENOSPC) {
 		fe.Hint = "free some space, or choose another directory with --out"
 	}
-	return e
+	return allow(e, Output, "choose a directory that this user may write to")
 }
 
 func classify(k Kind, file, msg string, err error) error {

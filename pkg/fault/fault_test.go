@@ -2,6 +2,7 @@ package fault
 
 import (
 	"errors"
+	"io/fs"
 	"testing"
 )
 
@@ -19,5 +20,19 @@ func TestOneLine(t *testing.T) {
 		if got := tc.err.Error(); got != tc.want {
 			t.Errorf("%q, expected %q", got, tc.want)
 		}
+	}
+}
+
+// A file that the user may not read or write has a hint.
+func TestPermissionHint(t *testing.T) {
+	denied := &fs.PathError{Op: "open", Path: "f", Err: fs.ErrPermission}
+	for _, err := range []error{Reading("f", denied), Writing("f", denied)} {
+		var fe *Error
+		if !errors.As(err, &fe) || fe.Hint == "" {
+			t.Errorf("%v has no hint", err)
+		}
+	}
+	if err := Reading("f", &fs.PathError{Op: "open", Path: "f", Err: fs.ErrNotExist}); err.(*Error).Hint != "" {
+		t.Errorf("%v has the hint %q", err, err.(*Error).Hint)
 	}
 }

@@ -125,7 +125,8 @@ func (m *Model) checkPrompt(prompt []int32, maxTokens int) error {
 	case maxTokens < 0:
 		return fault.Usagef("%d new tokens; expected 0 or more", maxTokens)
 	case len(prompt) == 0:
-		return fault.Usagef("the prompt has no tokens")
+		return fault.Usagef("the prompt has no tokens").
+			WithHint("give --prompt some text; this tokenizer adds no token of its own to an empty one")
 	case len(prompt) >= m.Config.MaxPositions:
 		return fault.Infeasiblef("the prompt has %d tokens; the model's context of %d has no space for another", len(prompt), m.Config.MaxPositions)
 	}

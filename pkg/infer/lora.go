@@ -15,15 +15,11 @@ import (
 // m.Verified is set; otherwise it is only what manifest.json states. An adapter that names no base, and any adapter
 // for a checkpoint, are refused unless allowUnbound is set. Errors are of kind [fault.Input].
 func (m *Model) OpenAdapter(dir string, allowUnbound bool) (*adapter.Adapter, error) {
-	a, err := adapter.Read(dir, m.Config)
-	if err != nil {
-		return nil, err
-	}
 	hash := ""
 	if m.Manifest != nil {
 		hash = m.Manifest.ContentHash
 	}
-	return a, a.CheckBase(m.Dir, hash, allowUnbound)
+	return adapter.ReadFor(dir, m.Config, m.Dir, hash, allowUnbound)
 }
 
 // WithAdapter returns a model that runs with the adapter. It shares the weights of m, so

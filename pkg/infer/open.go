@@ -50,11 +50,6 @@ func Open(ctx context.Context, dir string, opts OpenOptions) (*Model, error) {
 
 // OpenWeights is [Open] without the tokenizer, for callers that have token ids.
 func OpenWeights(ctx context.Context, dir string, opts OpenOptions) (*Model, error) {
-	if info, err := os.Stat(dir); err != nil {
-		return nil, fault.Reading(dir, err)
-	} else if !info.IsDir() {
-		return nil, fault.Inputf(dir, "is not a directory; expected one with %s and %s", artifact.ConfigFile, artifact.WeightsFile)
-	}
 	cfg, err := model.LoadConfig(dir)
 	if err != nil {
 		return nil, err

@@ -52,7 +52,7 @@ type Quantization struct {
 // dir/generation_config.json. Errors are of kind [fault.Input].
 func LoadConfig(dir string) (*Config, error) {
 	path := filepath.Join(dir, "config.json")
-	data, err := infile.Read(path, MaxConfigBytes)
+	data, err := ReadConfigFile(dir)
 	if err != nil {
 		return nil, err
 	}

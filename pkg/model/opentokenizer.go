@@ -1,6 +1,9 @@
 package model
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"afmq/pkg/fault"
@@ -11,6 +14,10 @@ import (
 // id. More rows than ids are padding. Errors are of kind [fault.Input].
 func OpenTokenizer(dir string, cfg *Config) (*tokenizer.Tokenizer, error) {
 	path := filepath.Join(dir, "tokenizer.json")
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) { // Lstat: a dangling link is another error
+		return nil, fault.Inputf(path, "is missing").
+			WithHint("transformers writes it: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)")
+	}
 	t, err := tokenizer.Load(path)
 	if err != nil {
 		return nil, err

@@ -92,7 +92,7 @@ func Dequantize(ctx context.Context, opts DequantizeOptions) (*DequantizeResult,
 	if err != nil {
 		return nil, err
 	}
-	sd, err := stage.Open(opts.Out, identity, stage.Options{NeedBytes: d.needBytes(), Restart: opts.Restart})
+	sd, err := stage.Open(opts.Out, identity, stage.Options{NeedBytes: d.needBytes(), Restart: opts.Restart, Names: dequantizeNames})
 	if err != nil {
 		return nil, err
 	}

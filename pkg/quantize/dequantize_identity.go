@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"path/filepath"
 
+	"afmq/internal/stage"
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
 )
@@ -16,6 +17,13 @@ type dequantizeIdentity struct {
 	ToolVersion string            `json:"tool_version"`
 	Manifest    string            `json:"manifest"` // SHA-256
 	Adapter     map[string]string `json:"adapter"`  // SHA-256 by file; empty without an adapter
+}
+
+// dequantizeNames are the inputs that set the keys of a dequantizeIdentity.
+var dequantizeNames = []stage.Name{
+	{Key: "adapter", Words: "--adapter"},
+	{Key: "adapter." + adapter.WeightsFile, Words: "the adapter"},
+	{Key: "manifest", Words: "the artifact, by its manifest,"},
 }
 
 // identity returns the identity of a run as JSON.

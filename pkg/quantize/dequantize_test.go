@@ -130,7 +130,7 @@ func TestDequantizeRefuses(t *testing.T) {
 	wantEmpty(t, parent)
 
 	_, err = Dequantize(bg, DequantizeOptions{Artifact: tinyModel, Out: out, Pool: pool})
-	wantFault(t, err, fault.Input, "manifest.json", "missing")
+	wantFault(t, err, fault.Input, "manifest.json", "is not an artifact")
 	_, err = Dequantize(bg, DequantizeOptions{Artifact: art, Out: art, Pool: pool})
 	wantFault(t, err, fault.Output)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"afmq/internal/infile"
+	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/safetensors"
@@ -33,10 +34,37 @@ type jobIdentity struct {
 	Tensors      map[string]string        `json:"tensors"`           // type and shape of the checkpoint's tensors
 }
 
+// jobNames are the flags that set the keys of a jobIdentity, and the inputs of the others.
+var jobNames = []stage.Name{
+	{Key: "bits", Words: "--bits"},
+	{Key: "request", Words: "the target (--bpw or --max-bytes)"},
+	{Key: "request.Target.bpw", Words: "--bpw"},
+	{Key: "request.Target.max_bytes", Words: "--max-bytes"},
+	{Key: "request.Bits", Words: "--bits"},
+	{Key: "request.Ties", Words: "--tie"},
+	{Key: "request.Overrides", Words: "--override"},
+	{Key: "method", Words: "--method"},
+	{Key: "group_rows", Words: "--group-rows"},
+	{Key: "row_scale", Words: "--row-scale"},
+	{Key: "calibration", Words: "--calib"},
+	{Key: "calibration.files", Words: "the text of --calib"},
+	{Key: "calibration.seq_len", Words: "--seq-len"},
+	{Key: "calibration.seed", Words: "--seed"},
+	{Key: "request.Seed", Words: "--seed"},
+	{Key: "calibration.tokens", Words: "--tokens"},
+	{Key: "compensation", Words: "--compensate"},
+	{Key: "compute", Words: "--compute"},
+	{Key: "source", Words: "the checkpoint"},
+	{Key: "files.config.json", Words: "config.json of the checkpoint"},
+	{Key: "files.tokenizer.json", Words: "tokenizer.json of the checkpoint"},
+	{Key: "modules.*", Words: "the width (--bits, --override or --plan) of"},
+}
+
 // textIdentity is what the manifest records of the calibration text, except for passages,
 // which follow from the digest.
 type textIdentity struct {
 	Digest  string   `json:"digest"`
+	Tokens  int      `json:"tokens"`
 	SeqLen  int      `json:"seq_len"`
 	Seed    int64    `json:"seed"`
 	Files   []string `json:"files"`
@@ -62,7 +90,7 @@ func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error
 	}
 	if r.text != nil {
 		t := &r.text.Record
-		id.Calibration = &textIdentity{Digest: t.Digest, SeqLen: t.SeqLen, Seed: t.Seed, Files: t.Files, Builtin: t.Builtin}
+		id.Calibration = &textIdentity{Digest: t.Digest, Tokens: t.Tokens, SeqLen: t.SeqLen, Seed: t.Seed, Files: t.Files, Builtin: t.Builtin}
 		id.Kernels = compute.KernelClass(opts.Compute)
 	}
 	for _, c := range src.Copies {

@@ -24,9 +24,10 @@ type Result struct {
 	Plan           *sensitivity.Plan       `json:"plan,omitempty"`  // the plan that decided the widths; nil without one
 	ResumedModules int                     `json:"resumed_modules"` // tensors of the model kept from an interrupted run
 	// CalibrationTokens is the number of tokens of calibration text; 0 without any.
-	CalibrationTokens int     `json:"calibration_tokens,omitempty"`
-	Seconds           float64 `json:"seconds"`
-	PeakRSSBytes      int64   `json:"peak_rss_bytes"` // of the process so far, mapped pages included; 0 where the system does not report it
+	CalibrationTokens int      `json:"calibration_tokens,omitempty"`
+	Seconds           float64  `json:"seconds"`
+	PeakRSSBytes      int64    `json:"peak_rss_bytes"` // of the process so far, mapped pages included; 0 where the system does not report it
+	Warnings          []string `json:"-"`              // one line each, for people
 }
 
 // Run quantizes a checkpoint into an artifact. The package comment says what it promises.
@@ -75,6 +76,7 @@ type setup struct {
 	widths map[string]sensitivity.Width // nil until the modules are scored
 	most   int64                        // upper bound of the bytes of model.safetensors, while widths is nil
 	id     []byte                       // the identity of the run, as JSON
+	warn   []string                     // one line each, for people
 	job    *job                         // nil while widths is
 }
 
@@ -88,14 +90,29 @@ func (r *setup) prepare() (err error) {
 	case o.Plan != nil:
 		r.widths, err = o.Plan.Widths(o.PlanFile, r.shape)
 	case o.Request != nil:
-		r.most, err = sensitivity.Feasible(r.shape, o.storage(), *o.Request)
+		err = r.prepareRequest()
 	default:
 		r.widths, err = sensitivity.Widths(r.src.Config, o.Bits, o.Overrides)
 	}
 	if err != nil || len(r.opts.Calibration.Files) == 0 {
 		return err
 	}
-	r.text, err = sensitivity.ReadCalibration(r.opts.Calibration, r.src.Tokenizer, r.src.Config)
+	if r.text, err = sensitivity.ReadCalibration(r.opts.Calibration, r.src.Tokenizer, r.src.Config); err != nil {
+		return err
+	}
+	r.warn = append(r.warn, r.text.Warnings...)
+	return nil
+}
+
+// prepareRequest checks that the target of a request can be reached.
+func (r *setup) prepareRequest() (err error) {
+	if r.most, err = sensitivity.Feasible(r.shape, r.opts.storage(), *r.opts.Request); err != nil {
+		return err
+	}
+	excess, err := sensitivity.Excess(r.shape, r.opts.storage(), *r.opts.Request)
+	if excess != "" {
+		r.warn = append(r.warn, excess)
+	}
 	return err
 }
 
@@ -112,7 +129,7 @@ func (r *setup) open(ctx context.Context, pool *compute.Pool) (*stage.Dir, error
 		}
 		need = r.job.needBytes()
 	}
-	return stage.Open(r.opts.Out, r.id, stage.Options{NeedBytes: need, Restart: r.opts.Restart})
+	return stage.Open(r.opts.Out, r.id, stage.Options{NeedBytes: need, Restart: r.opts.Restart, Names: jobNames})
 }
 
 // plan scores the modules and makes the plan of a request. Otherwise it returns the plan of
@@ -180,7 +197,7 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (r
 	if err = dir.End(err); err != nil {
 		return nil, err
 	}
-	res.ResumedModules, res.Plan = pl.resumed, plan
+	res.ResumedModules, res.Plan, res.Warnings = pl.resumed, plan, r.warn
 	if r.text != nil {
 		res.CalibrationTokens = r.text.Tokens()
 	}

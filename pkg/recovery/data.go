@@ -22,6 +22,7 @@ type corpus struct {
 	excluded         int       // tokens that are in none of the three
 	files            []string  // hex SHA-256 of each file
 	formats          []string  // of each file, as dataFormat names it
+	warnings         []string  // about the form of files, one line each, for people
 
 	seqLen    int
 	separator int32 // between documents; -1 for none
@@ -107,6 +108,9 @@ func (c *corpus) readFile(ctx context.Context, pool *compute.Pool, file string, 
 	texts, sum, err := eval.ReadTexts(file)
 	if err != nil {
 		return nil, "", err
+	}
+	if w := eval.FormWarning(file, texts); w != "" {
+		c.warnings = append(c.warnings, w)
 	}
 	out, errs := make([][]int32, len(texts)), make([]error, len(texts))
 	pool.Run(len(texts), func(_, i int) {

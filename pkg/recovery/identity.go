@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"afmq/internal/infile"
+	"afmq/internal/stage"
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
@@ -13,6 +14,35 @@ import (
 // jobVersion changes whenever the same job would give other bytes: with the split of the
 // data, the order of the sequences, the init or the optimizer.
 const jobVersion = "recover/v3"
+
+// jobNames are the flags that set the keys of the identity, and the inputs of the others.
+var jobNames = []stage.Name{
+	{Key: "ranks", Words: "--rank"},
+	{Key: "rank_pattern", Words: "--rank-pattern"},
+	{Key: "targets", Words: "--targets"},
+	{Key: "alpha", Words: "--alpha"},
+	{Key: "rslora", Words: "--rslora"},
+	{Key: "init", Words: "--init"},
+	{Key: "init_tokens", Words: "--init-tokens"},
+	{Key: "from", Words: "--from"},
+	{Key: "loss", Words: "--loss"},
+	{Key: "mix", Words: "--mix"},
+	{Key: "temperature", Words: "--temperature"},
+	{Key: "tokens", Words: "--tokens"},
+	{Key: "seq_len", Words: "--seq-len"},
+	{Key: "batch_tokens", Words: "--batch-tokens"},
+	{Key: "rate", Words: "--rate"},
+	{Key: "warmup", Words: "--warmup"},
+	{Key: "weight_decay", Words: "--weight-decay"},
+	{Key: "clip", Words: "--clip"},
+	{Key: "seed", Words: "--seed"},
+	{Key: "float32", Words: "--f32"},
+	{Key: "compute", Words: "--compute"},
+	{Key: "data", Words: "the text of --data"},
+	{Key: "validation", Words: "--validation-tokens"},
+	{Key: "artifact", Words: "the artifact"},
+	{Key: "teacher", Words: "the teacher"},
+}
 
 // identity describes the run by everything that its result depends on, as a JSON object:
 // options with their defaults filled in, and the content, not the path, of every input. A

@@ -72,4 +72,6 @@ type Result struct {
 	Seconds         float64 `json:"seconds"`           // wall-clock time
 	TokensPerSecond float64 `json:"tokens_per_second"` // trained on, all adapters together, evaluation included
 	PeakRSSBytes    int64   `json:"peak_rss_bytes"`    // largest resident memory; 0 where the system does not say
+
+	Warnings []string `json:"-"` // one line each, for people
 }

@@ -70,11 +70,11 @@ func TestResumeRefuses(t *testing.T) {
 	other := o
 	other.Rate = 1e-4
 	_, err := runOn(bg, pool, other)
-	wantFault(t, err, fault.Input, "rate was 0.002 and is now 0.0001")
+	wantFault(t, err, fault.Input, "--rate was 0.002 and is now 0.0001")
 	other = o
 	other.Ranks = []int{3}
 	_, err = runOn(bg, pool, other)
-	wantFault(t, err, fault.Input, "ranks was [2] and is now [3]")
+	wantFault(t, err, fault.Input, "--rank was [2] and is now [3]")
 
 	state := filepath.Join(filepath.Dir(o.Out), ".out.afmq", "state", stateFile)
 	data, err := os.ReadFile(state)

@@ -3,7 +3,6 @@ package recovery
 import (
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"afmq/internal/rss"
@@ -11,7 +10,6 @@ import (
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
-	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 )
@@ -39,7 +37,7 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := stage.Open(opts.Out, job, stage.Options{NeedBytes: r.needBytes(), Restart: opts.Restart})
+	dir, err := stage.Open(opts.Out, job, stage.Options{NeedBytes: r.needBytes(), Restart: opts.Restart, Names: jobNames})
 	if err != nil {
 		return nil, err
 	}
@@ -76,12 +74,6 @@ type run struct {
 // open reads and checks all input of the run.
 func (r *run) open(ctx context.Context) (err error) {
 	o := r.opts
-	if !artifact.IsArtifact(o.Artifact) {
-		if _, err := os.Stat(o.Artifact); err != nil {
-			return fault.Reading(o.Artifact, err)
-		}
-		return fault.Inputf(o.Artifact, "is not an artifact: it has no %s", artifact.ManifestFile).WithHint("`afmq quantize` makes one")
-	}
 	if r.manifest, err = artifact.ReadManifest(o.Artifact); err != nil {
 		return err
 	}
@@ -148,7 +140,7 @@ func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (
 		}
 	}
 	r.passages = adapter.MergePassages(artifact.Passages(t.trainedOn()))
-	res := &Result{ResumedSteps: t.Step}
+	res := &Result{ResumedSteps: t.Step, Warnings: r.data.warnings}
 	began := time.Now()
 	if err := t.run(ctx); err != nil {
 		var bad *diverged

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"afmq/internal/disk"
+	"afmq/internal/infile"
 	"afmq/pkg/fault"
 )
 
@@ -80,11 +81,12 @@ func missing(dir string) error {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
 		name := e.Name()
+		format, hint := infile.Foreign(name)
 		switch {
 		case strings.HasSuffix(name, ".partial"), disk.IsStaged(name):
 			return err.WithHint("%s is an unfinished download or output file", name)
-		case strings.HasPrefix(name, "pytorch_model") && strings.Contains(name, ".bin"), strings.HasSuffix(name, ".gguf"), strings.HasSuffix(name, ".pth"):
-			return err.WithHint("%s is not a safetensors file; convert the model first", name)
+		case format != "":
+			return fault.Inputf(dir, "has no %s; %s is %s", singleName, name, format).WithHint("%s", hint)
 		case name == "adapter_model.safetensors":
 			return err.WithHint("this is an adapter, not a model")
 		}

@@ -38,6 +38,7 @@ type CalibrationOptions struct {
 type Calibration struct {
 	Sequences [][]int32 // each of SeqLen tokens, or a single shorter one
 	Record    artifact.CalibrationRecord
+	Warnings  []string // one line each, for people
 }
 
 // Tokens returns the number of tokens.
@@ -55,9 +56,11 @@ func (o *CalibrationOptions) Check(cfg *model.Config) error {
 	case len(o.Files) == 0:
 		return fault.Usagef("calibration text is missing")
 	case o.SeqLen < 2 || o.SeqLen > cfg.MaxPositions:
-		return fault.Usagef("calibration sequences of %d tokens; the model supports 2 to %d (max_position_embeddings)", o.SeqLen, cfg.MaxPositions)
+		return fault.Usagef("calibration sequences of %d tokens; the model supports 2 to %d (max_position_embeddings)", o.SeqLen, cfg.MaxPositions).
+			WithHint("give --seq-len %d or less", cfg.MaxPositions)
 	case o.Tokens < o.SeqLen:
-		return fault.Usagef("a budget of %d calibration tokens is less than one sequence of %d", o.Tokens, o.SeqLen)
+		return fault.Usagef("a budget of %d calibration tokens is less than one sequence of %d", o.Tokens, o.SeqLen).
+			WithHint("give more --tokens, or a smaller --seq-len")
 	}
 	return nil
 }
@@ -92,6 +95,7 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Co
 			stream = append(stream, eos)
 		}
 		stream = append(stream, corpus.IDs...)
+		c.Warnings = append(c.Warnings, corpus.Warnings...)
 	}
 	if len(stream) < 2 {
 		return nil, fault.Inputf(o.Files[0], "has %d tokens; calibration needs at least 2", len(stream))
@@ -105,6 +109,7 @@ func ReadCalibration(o CalibrationOptions, t *tokenizer.Tokenizer, cfg *model.Co
 	}
 	c.Record.Digest = hex.EncodeToString(h.Sum(nil))
 	c.Record.Passages = artifact.Passages(c.Sequences)
+	c.warnFewer(o, len(stream))
 	return c, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 )
@@ -24,9 +25,11 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		tensors[name] = t.String()
 	}
 	text, files, builtin, kernels := "", []string{}, "", ""
+	seqLen, tokens := 0, 0
 	if j.text != nil {
 		kernels = compute.KernelClass(j.opts.Compute)
 		text, files, builtin = j.text.Record.Digest, j.text.Record.Files, j.text.Record.Builtin
+		seqLen, tokens = j.text.Record.SeqLen, j.text.Tokens()
 	}
 	o := &j.opts
 	return json.Marshal(struct {
@@ -41,6 +44,8 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		Calibration string            `json:"calibration"`
 		Files       []string          `json:"calibration_files"`
 		Builtin     string            `json:"calibration_builtin,omitempty"`
+		SeqLen      int               `json:"seq_len"`
+		Tokens      int               `json:"calibration_tokens"`
 		Seed        int64             `json:"seed"`
 		Tokenizer   string            `json:"tokenizer"`
 		Config      string            `json:"config"`
@@ -48,8 +53,25 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		Tensors     map[string]string `json:"tensors"`
 		Compute     string            `json:"compute"`
 		Kernels     string            `json:"kernels"`
-	}{"sensitivity/v2", o.ToolVersion, o.Method, o.Bits, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files, builtin,
+	}{"sensitivity/v2", o.ToolVersion, o.Method, o.Bits, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files, builtin, seqLen, tokens,
 		j.seed(), j.tokenizer, string(j.rawConfig), source, tensors, o.Compute.String(), kernels})
+}
+
+// jobNames are the flags that set the keys of the identity, and the inputs of the others.
+var jobNames = []stage.Name{
+	{Key: "method", Words: "--method"},
+	{Key: "bits", Words: "--bits"},
+	{Key: "group_rows", Words: "--group-rows"},
+	{Key: "row_scale", Words: "--row-scale"},
+	{Key: "samples", Words: "--samples"},
+	{Key: "validate", Words: "--validate"},
+	{Key: "seq_len", Words: "--seq-len"},
+	{Key: "seed", Words: "--seed"},
+	{Key: "calibration_files", Words: "the text of --calib"},
+	{Key: "calibration_tokens", Words: "--tokens"},
+	{Key: "compute", Words: "--compute"},
+	{Key: "source", Words: "the checkpoint"},
+	{Key: "tokenizer", Words: "tokenizer.json of the checkpoint"},
 }
 
 // seed returns the seed of the text and of all draws.

@@ -92,7 +92,11 @@ func plannerOf(s *Scores, opts PlanOptions) (*planner, error) {
 			return nil, fault.Usagef("%d bits were not scored; there are scores for %v", b, s.Bits)
 		}
 	}
-	return newPlanner(shape, s.storage(), opts)
+	p, err := newPlanner(shape, s.storage(), opts)
+	if err == nil {
+		p.scored = s.Bits
+	}
+	return p, err
 }
 
 // planBits returns the bits of a width as a plan has them.

@@ -6,6 +6,7 @@ import (
 
 	"afmq/internal/disk"
 	"afmq/internal/infile"
+	"afmq/internal/units"
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
@@ -50,7 +51,7 @@ type Target struct {
 
 func (t Target) String() string {
 	if t.MaxBytes > 0 {
-		return fmt.Sprintf("%d bytes", t.MaxBytes)
+		return units.Thousands(t.MaxBytes) + " bytes"
 	}
 	return fmt.Sprintf("%g bits per weight", t.BPW)
 }
@@ -96,8 +97,14 @@ func ReadPlan(path string) (*Plan, error) {
 
 // ParsePlan is ReadPlan of bytes; file is the name in errors.
 func ParsePlan(file string, data []byte) (*Plan, error) {
+	if err := otherKind(file, data, PlanSchema, "a plan"); err != nil {
+		return nil, err
+	}
 	p := &Plan{}
 	if err := decode(data, p); err != nil {
+		if err := badBits(file, data); err != nil {
+			return nil, err
+		}
 		return nil, fault.Inputf(file, "is not a plan: %v", err)
 	}
 	bad := func(format string, args ...any) (*Plan, error) { return nil, fault.Inputf(file, format, args...) }
@@ -121,7 +128,7 @@ func ParsePlan(file string, data []byte) (*Plan, error) {
 		}
 		seen[l.Name] = true
 		if (l.Bits < 1 || l.Bits > 8) && l.Bits != artifact.KeepBits {
-			return bad("layer %q: bits is %d; it must be 1 to 8, or 16 to keep the layer unquantized", l.Name, l.Bits)
+			return bad("layer %q: bits is %d; %s", l.Name, l.Bits, bitsExpected)
 		}
 	}
 	return p, nil

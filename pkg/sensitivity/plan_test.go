@@ -163,7 +163,7 @@ func TestPlanRefuses(t *testing.T) {
 		parts []string
 	}{
 		"too few bits":   {PlanOptions{Target: Target{BPW: 1.9}}, fault.Infeasible, []string{"1.9", "2.1276", "9.7347"}},
-		"too few bytes":  {PlanOptions{Target: Target{MaxBytes: 1000}}, fault.Infeasible, []string{"1000 bytes"}},
+		"too few bytes":  {PlanOptions{Target: Target{MaxBytes: 1000}}, fault.Infeasible, []string{"1,000 bytes"}},
 		"negative":       {PlanOptions{Target: Target{BPW: -1}}, fault.Usage, []string{"-1"}},
 		"two targets":    {PlanOptions{Target: Target{BPW: 3, MaxBytes: 1}}, fault.Usage, []string{"either"}},
 		"not scored":     {PlanOptions{Target: Target{BPW: 3}, Bits: []int{2, 6}}, fault.Usage, []string{"6 bits"}},

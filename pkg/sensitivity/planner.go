@@ -27,6 +27,7 @@ type planner struct {
 	shape   *Shape
 	storage Storage
 	opts    PlanOptions
+	scored  []int            // widths that were scored; empty before any are
 	pinned  map[string]Width // by overrides, heads included
 	base    map[string]Width // of every matrix, projections at the least width
 	groups  []tieGroup
@@ -180,12 +181,7 @@ func (p *planner) budget() (int64, error) {
 		limit = t.MaxBytes - (least.FileBytes - groups)
 	}
 	if limit < groups {
-		most, err := p.measure(p.uniform(len(p.opts.Bits) - 1))
-		if err != nil {
-			return 0, err
-		}
-		return 0, fault.Infeasiblef("the target of %v cannot be reached: with %v bits a model takes %.4f to %.4f bits per weight in projections, %d to %d bytes in all",
-			p.opts.Target, p.opts.Bits, least.BPW.Projections, most.BPW.Projections, least.FileBytes, most.FileBytes)
+		return 0, p.unreachable()
 	}
 	return limit, nil
 }

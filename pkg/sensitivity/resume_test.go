@@ -242,20 +242,20 @@ func TestResumeNeedsTheSameJob(t *testing.T) {
 		key    string // that the error names
 		change func(o *Options)
 	}{
-		"method":          {"method", func(o *Options) { o.Method = Fisher }},
-		"bits":            {"bits", func(o *Options) { o.Bits = []int{2, 3} }},
-		"group rows":      {"group_rows", func(o *Options) { o.GroupRows = 8 }},
-		"row scale":       {"row_scale", func(o *Options) { o.NoRowScale = true }},
-		"samples":         {"samples", func(o *Options) { o.Samples = 2 }},
-		"validate":        {"validate", func(o *Options) { o.Validate = 3 }},
-		"compute":         {"compute", func(o *Options) { o.Compute = compute.BF16 }},
+		"method":          {"--method was hessian and is now fisher", func(o *Options) { o.Method = Fisher }},
+		"bits":            {"--bits was [2,8] and is now [2,3]", func(o *Options) { o.Bits = []int{2, 3} }},
+		"group rows":      {"--group-rows was 16 and is now 8", func(o *Options) { o.GroupRows = 8 }},
+		"row scale":       {"--row-scale", func(o *Options) { o.NoRowScale = true }},
+		"samples":         {"--samples was 1 and is now 2", func(o *Options) { o.Samples = 2 }},
+		"validate":        {"--validate was 0 and is now 3", func(o *Options) { o.Validate = 3 }},
+		"compute":         {"--compute was f32 and is now bf16", func(o *Options) { o.Compute = compute.BF16 }},
 		"tool version":    {"tool_version", func(o *Options) { o.ToolVersion = "another" }},
-		"seed":            {"calibration", func(o *Options) { o.Calibration.Seed = 1 }},
-		"tokens":          {"calibration", func(o *Options) { o.Calibration.Tokens = 192 }},
-		"sequence length": {"calibration", func(o *Options) { o.Calibration.SeqLen = 32 }},
-		"text":            {"calibration", func(o *Options) { o.Calibration.Files = []string{textFile(t, "other.txt", "Once. "+story)} }},
+		"seed":            {"--seed was 0 and is now 1", func(o *Options) { o.Calibration.Seed = 1 }},
+		"tokens":          {"--tokens was 128 and is now 192", func(o *Options) { o.Calibration.Tokens = 192 }},
+		"sequence length": {"--seq-len", func(o *Options) { o.Calibration.SeqLen = 32 }},
+		"text":            {"the text of --calib has other content", func(o *Options) { o.Calibration.Files = []string{textFile(t, "other.txt", "Once. "+story)} }},
 		// The same tokens, from a file with other bytes.
-		"form of the text": {"calibration_files", func(o *Options) {
+		"form of the text": {"the text of --calib has other content", func(o *Options) {
 			o.Calibration.Files = []string{textFile(t, "other.txt", story+"The end of it all.")}
 			o.Calibration.Tokens = 1 << 20
 		}},
@@ -265,7 +265,7 @@ func TestResumeNeedsTheSameJob(t *testing.T) {
 		"config": {"config", func(o *Options) {
 			edit(o, "config.json", func(data []byte) []byte { return append(data, '\n') })
 		}},
-		"weights": {"source", func(o *Options) {
+		"weights": {"the checkpoint has other content", func(o *Options) {
 			edit(o, "model.safetensors", func(data []byte) []byte { data[len(data)-1] ^= 1; return data })
 		}},
 	}

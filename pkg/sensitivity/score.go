@@ -19,7 +19,8 @@ import (
 
 // Result is the outcome of [Score].
 type Result struct {
-	Scores *Scores
+	Scores   *Scores
+	Warnings []string // one line each, for people
 	Timing
 }
 
@@ -72,7 +73,7 @@ func (j *scoreJob) runInStage(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := stage.Open(j.opts.Out, identity, stage.Options{NeedBytes: 1 << 20, Restart: j.opts.Restart, File: true})
+	dir, err := stage.Open(j.opts.Out, identity, stage.Options{NeedBytes: 1 << 20, Restart: j.opts.Restart, File: true, Names: jobNames})
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +181,9 @@ func (j *scoreJob) run(ctx context.Context, log *unitLog) (*Result, error) {
 	}
 	began := time.Now()
 	r := &Result{}
+	if j.text != nil {
+		r.Warnings = j.text.Warnings
+	}
 	costs, err := j.runUnits(ctx, s, newEstimator(o.Method, s), log, false, nil, &r.ResumedUnits)
 	if err != nil {
 		return nil, err

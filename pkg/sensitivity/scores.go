@@ -114,6 +114,9 @@ func ReadScores(path string) (*Scores, error) {
 
 // ParseScores is ReadScores of bytes; file is the name in errors.
 func ParseScores(file string, data []byte) (*Scores, error) {
+	if err := otherKind(file, data, ScoresSchema, "a file of scores"); err != nil {
+		return nil, err
+	}
 	s := &Scores{}
 	if err := decode(data, s); err != nil {
 		return nil, fault.Inputf(file, "is not a file of scores: %v", err)

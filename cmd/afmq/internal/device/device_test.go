@@ -194,7 +194,7 @@ func TestLoad(t *testing.T) {
 	}{
 		"unknown":   {[]string{"toaster"}, fault.Usage, `device "toaster" is unknown; the devices are `},
 		"missing":   {[]string{filepath.Join(dir, "none.json")}, fault.Input, "none.json: is missing"},
-		"directory": {[]string{dir}, fault.Input, "is not a regular file"},
+		"directory": {[]string{dir}, fault.Input, "is a directory; expected a file"},
 		"twice":     {[]string{path, path}, fault.Usage, `device "mine" is given twice`},
 	} {
 		if _, err := LoadAll(c.names); err == nil || fault.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) {

@@ -34,12 +34,6 @@ type opened struct {
 // openArtifact reads an artifact's manifest and config and checks that they belong
 // together.
 func openArtifact(dir string) (*opened, error) {
-	if _, err := os.Stat(dir); err != nil {
-		return nil, fault.Reading(dir, err)
-	}
-	if !artifact.IsArtifact(dir) {
-		return nil, fault.Inputf(dir, "is not an artifact: it has no %s", artifact.ManifestFile).WithHint("`afmq quantize` makes one")
-	}
 	a := &opened{dir: dir}
 	var err error
 	if a.manifest, err = artifact.ReadManifest(dir); err != nil {
