@@ -197,6 +197,9 @@ func demoDir(out string) (string, func(), error) {
 		dir, err := os.MkdirTemp("", "afmq-demo-")
 		return dir, func() { os.RemoveAll(dir) }, outputError(err)
 	}
+	if err := disk.MakeParent(out); err != nil {
+		return "", nil, err
+	}
 	if err := os.Mkdir(out, 0o755); err != nil {
 		return "", nil, fault.Writing(out, err)
 	}

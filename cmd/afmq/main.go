@@ -23,9 +23,7 @@ func main() {
 // run executes the command line and returns the exit code. It recovers panics: Go's own
 // exit code for one, 2, would be taken for a usage error.
 func run(args []string, stdout, stderr io.Writer) (code int) {
-	// A file size limit (ulimit -f) and a closed pipe (| head) are then errors of the write
-	// instead of the death of the process, which would lose the exit code and the message.
-	signal.Ignore(syscall.SIGXFSZ, syscall.SIGPIPE)
+	ignoreWriteSignals()
 	ctx, stop := interruptible()
 	defer stop()
 	out := &printed{to: stdout}
