@@ -69,7 +69,7 @@ On average, no other model predicts the evaluation text better than the 16-bit m
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), a, out) },
 	}
-	cmd.Flags().StringVar(&out, "out", "", "keep checkpoint, text, artifacts and adapter in a new `DIR`")
+	registerOut(cmd.Flags(), &out, outDir, "keep checkpoint, text, artifacts and adapter in a new `DIR`")
 	return cmd
 }
 

@@ -45,7 +45,7 @@ type devicesObject struct {
 func newDevicesCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "devices [NAME]",
-		Short: "List the device profiles for plan and report, or print one to edit",
+		Short: "List the device profiles of plan and report, or print one",
 		Long: `Lists the built-in device profiles: memory bandwidth, arithmetic throughput and the memory
 available to a model. Each figure has its public source in the profile. With NAME, prints
 that profile; edit a copy and pass the file to --device of ` + "`afmq plan`" + ` or ` + "`afmq report`" + `.`,

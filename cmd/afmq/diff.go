@@ -21,7 +21,7 @@ func newDiffCommand(a *app) *cobra.Command {
 	exitCode := false
 	cmd := &cobra.Command{
 		Use:   "diff A B",
-		Short: "Compare two artifacts, or an artifact with a checkpoint, layer by layer",
+		Short: "Compare two artifacts or checkpoints, layer by layer",
 		Long: `Compares the models in the directories A and B, artifacts or checkpoints of the same shape:
 bits, sizes, the distance of the weights and the differences of the manifests. Artifacts are
 verified first.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -39,11 +40,11 @@ var commandGroups = []*cobra.Group{
 // setHelp makes help print JSON with --json. cobra's help function returns no error; run
 // checks standard output for a failed write.
 func (a *app) setHelp(root *cobra.Command) {
-	text := root.HelpFunc()
-	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", columns)))
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
 		switch {
 		case !a.wantJSON:
-			text(cmd, args)
+			fmt.Fprint(a.stdout, helpText(cmd))
 		case cmd.Name() == exitCodesTopic:
 			_ = a.print(exitCodesObject{"afmq.exit-codes/v1", exitTable}, nil)
 		default:
@@ -65,6 +66,19 @@ func (a *app) setHelp(root *cobra.Command) {
 			return found.Help()
 		},
 	})
+}
+
+// helpText returns a command's help for people, at most [columns] wide.
+func helpText(cmd *cobra.Command) string {
+	long := cmd.Long
+	if long == "" {
+		long = cmd.Short + "."
+	}
+	text := reflow(strings.TrimSpace(long)) + "\n"
+	if cmd.Runnable() || cmd.HasSubCommands() {
+		text += "\n" + cmd.UsageString()
+	}
+	return text
 }
 
 func describeCommand(cmd *cobra.Command) helpObject {

@@ -22,7 +22,8 @@ func newInspectCommand(a *app) *cobra.Command {
 		Long: `Prints the shape, types and sizes of the checkpoint or artifact at PATH; for an artifact
 also its origin, the size of each part and the bits of each module. Only headers are read;
 ` + "`afmq verify`" + ` checks every byte of an artifact.`,
-		Args: cobra.ExactArgs(1),
+		Example: "  afmq inspect my-4bit",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := artifact.Describe(args[0])
 			if err != nil {

@@ -38,7 +38,8 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	var err error
+	a.command, err = root.ExecuteContextC(ctx)
 	a.close()
 	if err == nil {
 		err = outputError(out.err) // help does not check its own writes

@@ -79,7 +79,7 @@ func TestHelp(t *testing.T) {
 				t.Errorf("%s speaks of `afmq %s`, which there is not", p.Command, m[1])
 			}
 		}
-		for _, example := range strings.Split(p.Example, "\n") {
+		for _, example := range strings.Split(joined(p.Example), "\n") {
 			if err := parses(example); err != nil {
 				t.Errorf("%s: example %q: %v", p.Command, strings.TrimSpace(example), err)
 			}
@@ -99,7 +99,7 @@ func TestCommandsInDocs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile(`(?m)^    (?:\$ )?(?:\./)?(afmq [a-z].*)$`).FindAllStringSubmatch(string(data), -1) {
+		for _, m := range regexp.MustCompile(`(?m)^    (?:\$ )?(?:\./)?(afmq [a-z].*)$`).FindAllStringSubmatch(joined(string(data)), -1) {
 			if strings.Contains(m[1], "[") { // a form of usage
 				continue
 			}
@@ -114,11 +114,13 @@ func TestCommandsInDocs(t *testing.T) {
 	}
 }
 
+// joined joins the command lines that a backslash continues.
+func joined(text string) string { return strings.ReplaceAll(text, "\\\n", " ") }
+
 // parses reports what keeps a command line from being taken, before anything runs.
 func parses(example string) error {
 	example, _, _ = strings.Cut(example, " #")
 	example, _, _ = strings.Cut(example, " >")
-	example = strings.TrimSuffix(example, " \\")
 	var args []string
 	for _, m := range regexp.MustCompile(`"([^"]*)"|'([^']*)'|(\S+)`).FindAllStringSubmatch(example, -1) {
 		arg := m[1] + m[2] + m[3]

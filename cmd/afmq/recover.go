@@ -78,7 +78,7 @@ have the same bytes as without the interruption.`,
 	f := cmd.Flags()
 	f.StringVar(&o.Teacher, "teacher", "", "the 16-bit checkpoint `MODEL` that the artifact was made from")
 	f.StringArrayVar(&o.Data, "data", nil, "`FILE` of text to train on (.jsonl, text, or token ids as .safetensors); repeatable")
-	f.StringVar(&o.Out, "out", "", "`DIR` to write; must not exist, or be empty")
+	registerOut(f, &o.Out, outDir, "`DIR` to write; must not exist, or be empty")
 	f.StringVar(&o.ranks, "rank", "", "`RANK` of the adapter, or several as 8,16,32 (default 16)")
 	f.StringVar(&o.tokens, "tokens", "2M", "`N` tokens to train each adapter on, for example 500k or 10M")
 	f.StringVar(&o.init, "init", "", "`INIT`: svd, plain or zero (default svd)")

@@ -30,7 +30,7 @@ func newReportCommand(a *app) *cobra.Command {
 	var o reportOptions
 	cmd := &cobra.Command{
 		Use:   "report ARTIFACT --out report.html",
-		Short: "Write an HTML report on an artifact: size, bits, divergence, recovery, provenance",
+		Short: "Write a report on an artifact, one HTML file",
 		Long: `Writes one self-contained HTML file, without scripts or network access. It shows the size
 of the artifact by part and against its source, the bits of every projection, and its
 provenance. These files add sections:
@@ -56,7 +56,7 @@ protocol, context or arithmetic are shown separately.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.out, "out", "", "`FILE` to write; it must not exist")
+	registerOut(f, &o.out, outFile, "`FILE` to write, which must not exist; - writes the page to standard output")
 	f.StringVar(&o.Scores, "scores", "", "scores `FILE` of the checkpoint that the artifact was made from")
 	f.StringVar(&o.Plan, "plan", "", "plan `FILE` that the artifact was made by")
 	f.StringArrayVar(&o.Evals, "eval", nil, "`FILE` with the JSON output of eval-perplexity; repeatable")
@@ -70,9 +70,11 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 	if o.out == "" {
 		return fault.Usagef("--out is empty; it names the file to write")
 	}
-	err := disk.CheckNew(o.out)
-	if err != nil {
-		return err
+	var err error
+	if o.out != standardOutput {
+		if err = disk.CheckNew(o.out); err != nil {
+			return err
+		}
 	}
 	if o.Devices, err = o.device.open(cmd.Flags()); err != nil {
 		return err
@@ -81,6 +83,13 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 	r, err := report.Make(cmd.Context(), a.workers(), o.Options)
 	if err != nil {
 		return err
+	}
+	if o.out == standardOutput {
+		data, err := r.HTML()
+		if err != nil {
+			return err
+		}
+		return a.printFile(data, nil)
 	}
 	n, err := r.Write(o.out)
 	if err != nil {

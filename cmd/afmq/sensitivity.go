@@ -93,7 +93,7 @@ repeated.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runSensitivity(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.out, "out", "", "output `FILE`; must not exist")
+	registerOut(f, &o.out, outState, "output `FILE`; must not exist")
 	o.calib.register(f)
 	f.StringVar(&o.method, "method", o.method, "scoring `METHOD`: fisher, kl, hessian or weight")
 	f.StringVar(&o.bits, "bits", o.bits, "`WIDTHS` to score, 1 to 8")
