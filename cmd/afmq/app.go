@@ -121,6 +121,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 	root.AddCommand(newExitCodesTopic())
 	root.CompletionOptions.DisableDefaultCmd = true
 	a.setHelp(root)
+	registerCompletions(root)
 	return root
 }
 

@@ -57,6 +57,15 @@ func (a *app) setHelp(root *cobra.Command) {
 		Short:   "Help about a command or a topic",
 		GroupID: programGroup,
 		Long:    "Prints the description, flags and examples of a command, or the text of a topic.",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			for _, c := range cmd.Root().Commands() {
+				if len(args) == 0 && !c.Hidden && strings.HasPrefix(c.Name(), word) {
+					names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
