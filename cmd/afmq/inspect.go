@@ -85,8 +85,8 @@ func printManifest(w io.Writer, m *artifact.Manifest) error {
 		return err
 	}
 	_, err = fmt.Fprint(w, `
-transformers must not load this directory: it would initialize the weights that it does
-not find at random. `+"`afmq dequantize`"+` writes a checkpoint that it can load.
+transformers must not load this directory: it would initialize the weights that
+it does not find at random. `+"`afmq dequantize`"+` writes a checkpoint for it.
 `)
 	return err
 }

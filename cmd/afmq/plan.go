@@ -208,7 +208,7 @@ func printPlan(w io.Writer, p *sensitivity.Plan) error {
 		if !p.Optimal {
 			proof = fmt.Sprintf("not proven optimal: the optimum is at least %.6g", p.LowerBound)
 		}
-		fmt.Fprintf(w, "\nchoice\tbits per weight\tcost (%s)\n", p.Method)
+		fmt.Fprintf(w, "\nchoice\tbits/weight\tcost (%s)\n", p.Method)
 		fmt.Fprintf(w, "this plan\t%.4f\t%.6g\t%s\n", p.BPW.Projections, p.Cost, proof)
 		for _, b := range p.Baselines {
 			fmt.Fprintf(w, "%s\t%.4f\t%.6g\t%s\n", b.Name, b.BPW, b.Cost, b.Note)

@@ -100,12 +100,14 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 }
 
 func printReport(w io.Writer, o reportObject) error {
-	return table(w, func(w io.Writer) {
-		for _, s := range o.Sections {
-			if s.Command != "" {
-				fmt.Fprintf(w, "no data\t%s\t%s, then %s\n", s.Title, s.Command, s.Option)
-			}
+	for _, s := range o.Sections {
+		if s.Command == "" {
+			continue
 		}
-		fmt.Fprintf(w, "wrote\t%s\t%s\n", o.Out, size(int64(o.Bytes)))
-	})
+		if _, err := fmt.Fprintf(w, "no data: %s; add %s, from\n  %s\n", s.Title, s.Option, s.Command); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "wrote %s, %s\n", o.Out, size(int64(o.Bytes)))
+	return err
 }

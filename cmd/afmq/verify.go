@@ -44,7 +44,7 @@ Verification detects damage, not forgery: the manifest is not signed.`,
 				Files: v.Files, Tensors: v.Tensors, Bytes: v.Bytes, BPW: v.BPW, Ledger: v.Ledger,
 			}
 			return a.print(o, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s: intact, %d files with %d tensors (%s), content hash %s\n",
+				_, err := fmt.Fprintf(w, "%s: intact, %d files with %d tensors (%s)\ncontent hash %s\n",
 					o.Artifact, o.Files, o.Tensors, size(o.Bytes), o.ContentHash)
 				return err
 			})

@@ -16,6 +16,11 @@ const noBreak = "\uFDD0"
 // whole returns a path for a table in which it must stay in one piece.
 func whole(path string) string { return strings.ReplaceAll(path, " ", noBreak) }
 
+// shortName returns the name of a module without what all of a model's layers share:
+// 3.mlp.down_proj stands for model.layers.3.mlp.down_proj. Names outside of the layers begin
+// with a letter.
+func shortName(name string) string { return strings.TrimPrefix(name, "model.layers.") }
+
 // fold breaks a line that is too wide between words. The rest is indented to the beginning of
 // the line's last cell; two spaces end a cell.
 func fold(line string) string {
