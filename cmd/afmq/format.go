@@ -24,8 +24,7 @@ func table(w io.Writer, rows func(w io.Writer)) error {
 		return err
 	}
 	for line := range strings.Lines(b.String()) {
-		line = strings.ReplaceAll(fold(strings.TrimSuffix(line, "\n")), noBreak, " ")
-		if _, err := io.WriteString(w, line+"\n"); err != nil {
+		if _, err := io.WriteString(w, fold(strings.TrimSuffix(line, "\n"))+"\n"); err != nil {
 			return err
 		}
 	}

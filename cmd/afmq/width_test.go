@@ -123,13 +123,17 @@ func TestShortNames(t *testing.T) {
 func TestFold(t *testing.T) {
 	words := strings.Repeat("word ", 30)
 	for line, want := range map[string]string{
-		"short":           "^short$",
-		"label  " + words: `^label  (word ){13}word\n       word`,
-		"  " + words:      `^  (word ){14}word\n  word`,
-		words:             `^(word ){15}word\nword`,
+		"short":                              "^short$",
+		"label  " + words:                    `^label  (word ){13}word\n       word`,
+		"rate  " + words[:70] + "195 % more": `word\n      195 % more$`,
+		"  " + words:                         `^  (word ){14}word\n  word`,
+		words:                                `^(word ){15}word\nword`,
 		"é" + strings.Repeat("é", 100) + " " + words: `^é{101}\nword`,
 	} {
 		got := fold(line)
+		if strings.ContainsRune(got, '\uFDD0') {
+			t.Errorf("%q keeps a noncharacter", got)
+		}
 		if !regexp.MustCompile(want).MatchString(got) {
 			t.Errorf("%q became %q", line, got)
 		}

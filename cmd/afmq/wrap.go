@@ -21,12 +21,16 @@ func whole(path string) string { return strings.ReplaceAll(path, " ", noBreak) }
 // with a letter.
 func shortName(name string) string { return strings.TrimPrefix(name, "model.layers.") }
 
-// fold breaks a line that is too wide between words. The rest is indented to the beginning of
-// the line's last cell; two spaces end a cell.
+// fold breaks a line that is too wide between words, but not before a per cent sign. The rest is
+// indented to the beginning of the line's last cell; two spaces end a cell.
 func fold(line string) string {
-	if utf8.RuneCountInString(line) <= columns {
-		return line
+	if utf8.RuneCountInString(line) > columns {
+		line = foldWords(strings.ReplaceAll(line, " %", noBreak+"%"))
 	}
+	return strings.ReplaceAll(line, noBreak, " ")
+}
+
+func foldWords(line string) string {
 	indent := lastCell(line)
 	var b strings.Builder
 	at, empty := indent, true
