@@ -24,12 +24,14 @@ type app struct {
 	quiet          bool
 	threads        int
 
-	started  bool // the command itself runs; an error before that is a usage error
+	command  *cobra.Command // that was run, or whose usage is wrong; nil before it is known
+	started  bool           // the command itself runs; an error before that is a usage error
 	pool     *compute.Pool
 	reporter *reporter
 }
 
 func newRootCommand(a *app) *cobra.Command {
+	showVersion := false
 	root := &cobra.Command{
 		Use:   "afmq",
 		Short: "Compress language models to 2 to 4 bits per weight and measure the loss",
@@ -71,7 +73,12 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 			}
 			return err
 		},
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if showVersion {
+				return a.printVersion()
+			}
+			return cmd.Help()
+		},
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
@@ -83,10 +90,15 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 			if err := checkEmptyPaths(cmd, args); err != nil {
 				return err
 			}
+			if err := checkOut(cmd.Flags(), cmd.Name(), a.wantJSON); err != nil {
+				return err
+			}
 			return a.start()
 		},
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.SetFlagErrorFunc(flagError)
+	root.Flags().BoolVar(&showVersion, "version", false, "print the version, as the command version does; without a command only")
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.wantJSON, "json", false, "print one JSON object on stdout, for errors too")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print no progress, only results and errors")
@@ -103,7 +115,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 		{programGroup, []*cobra.Command{newDemoCommand(a), newVersionCommand(a), newCompletionCommand(a)}},
 	} {
 		for _, c := range group.commands {
-			c.GroupID = group.id
+			c.GroupID, c.Example = group.id, foldExamples(c.Example)
 			root.AddCommand(c)
 		}
 	}
@@ -111,6 +123,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 	root.CompletionOptions.DisableDefaultCmd = true
 	explainNumbers(root)
 	a.setHelp(root)
+	registerCompletions(root)
 	return root
 }
 
@@ -167,6 +180,19 @@ func (a *app) print(object any, text func(w io.Writer) error) error {
 	return outputError(writeJSON(a.stdout, object))
 }
 
+// printFile writes the content of an output file to standard output, and what else the command
+// has to say to standard error unless --quiet is given.
+func (a *app) printFile(data []byte, text func(w io.Writer) error) error {
+	a.reporter.Done()
+	if text != nil && !a.quiet {
+		if err := text(a.stderr); err != nil {
+			return fault.Writing("standard error", err)
+		}
+	}
+	_, err := a.stdout.Write(data)
+	return outputError(err)
+}
+
 // outputError classifies an error of writing to standard output.
 func outputError(err error) error {
 	return fault.Writing("standard output", err)
@@ -198,7 +224,7 @@ func (a *app) fail(err error) int {
 		d.File, d.Hint = fe.File, fe.Hint
 	}
 	if kind == fault.Usage && d.Hint == "" {
-		d.Hint = "`afmq help` lists commands, `afmq COMMAND --help` their flags"
+		d.Hint = usageHint(a.command)
 	}
 	return a.report(d)
 }

@@ -69,7 +69,7 @@ On average, no other model predicts the evaluation text better than the 16-bit m
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), a, out) },
 	}
-	cmd.Flags().StringVar(&out, "out", "", "keep checkpoint, text, artifacts and adapter in a new `DIR`")
+	registerOut(cmd.Flags(), &out, outDir, "keep checkpoint, text, artifacts and adapter in a new `DIR`")
 	return cmd
 }
 
@@ -197,6 +197,9 @@ func demoDir(out string) (string, func(), error) {
 		dir, err := os.MkdirTemp("", "afmq-demo-")
 		return dir, func() { os.RemoveAll(dir) }, outputError(err)
 	}
+	if err := disk.MakeParent(out); err != nil {
+		return "", nil, err
+	}
 	if err := os.Mkdir(out, 0o755); err != nil {
 		return "", nil, fault.Writing(out, err)
 	}
@@ -228,7 +231,7 @@ func firstSentence(text string) string {
 
 func printDemo(w io.Writer, o demoObject, out string) error {
 	err := table(w, func(w io.Writer) {
-		fmt.Fprintf(w, "\tsize\tbits per weight\tperplexity\tKL to 16 bit\tsame top token\n")
+		fmt.Fprintf(w, "\tsize\tbits/weight\tperplexity\tKL to 16 bit\tsame top\n")
 		for _, m := range o.Models {
 			fmt.Fprintf(w, "%s\t%s\t%.3f\t%.3f\t%.4f\t%.1f %%\n", m.Name, size(m.Bytes), m.BPW, m.Perplexity, m.KL, 100*m.SameTop1)
 		}
@@ -236,9 +239,14 @@ func printDemo(w io.Writer, o demoObject, out string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nevaluated on %s tokens sampled from the 16-bit model\n\n", thousands(int64(o.Tokens)))
-	for _, m := range o.Models {
-		fmt.Fprintf(w, "%s: %s … %s\n", m.Name, o.Prompt, m.Sentence)
+	fmt.Fprintf(w, "\nevaluated on %s tokens sampled from the 16-bit model;\nsame top is the share at which both have the same most likely token\n\n", thousands(int64(o.Tokens)))
+	err = table(w, func(w io.Writer) {
+		for _, m := range o.Models {
+			fmt.Fprintf(w, "%s\t%s … %s\n", m.Name, o.Prompt, m.Sentence)
+		}
+	})
+	if err != nil {
+		return err
 	}
 	if out != "" {
 		fmt.Fprintf(w, "\nkept in %s\n", out)

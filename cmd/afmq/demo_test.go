@@ -16,8 +16,8 @@ func TestPrintDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"16 bit  2.00 MiB    16.000", "2 bit   300.00 KiB  2.125            14.250      0.1250        75.0 %",
-		"evaluated on 12,345 tokens", "2 bit: The old man … ran.", "kept in kept",
+		"16 bit  2.00 MiB    16.000", "2 bit   300.00 KiB  2.125        14.250      0.1250        75.0 %",
+		"evaluated on 12,345 tokens", "2 bit   The old man … ran.", "kept in kept",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is not in:\n%s", want, b.String())

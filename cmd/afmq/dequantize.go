@@ -43,7 +43,7 @@ merges an adapter into the weights before they are rounded.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&o.Out, "out", "", "`DIR` to create; must not exist, or be empty")
+	registerOut(cmd.Flags(), &o.Out, outDir, "`DIR` to create; must not exist, or be empty")
 	cmd.Flags().StringVar(&o.Adapter, "adapter", "", "`DIR` of an adapter to merge")
 	cmd.Flags().BoolVar(&o.AllowUnbound, "allow-unbound", false, "accept an adapter that does not name the artifact it was trained on")
 	cmd.Flags().BoolVar(&o.Restart, "restart", false, "discard the saved state of an interrupted run")

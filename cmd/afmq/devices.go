@@ -44,7 +44,7 @@ type devicesObject struct {
 func newDevicesCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "devices [NAME]",
-		Short: "List the device profiles for plan and report, or print one to edit",
+		Short: "List the device profiles of plan and report, or print one",
 		Long: `Lists the built-in device profiles: memory bandwidth, arithmetic throughput and the memory
 available to a model. Each figure has its public source in the profile. With NAME, prints
 that profile; edit a copy and pass the file to --device of ` + "`afmq plan`" + ` or ` + "`afmq report`" + `.`,
@@ -71,41 +71,56 @@ func runDevices(a *app, args []string) error {
 	}
 	return a.print(devicesObject{"afmq.devices/v1", all}, func(w io.Writer) error {
 		return table(w, func(w io.Writer) {
-			fmt.Fprintf(w, "name\tdevice\tbandwidth\tarithmetic\tmodel memory\n")
 			for _, p := range all {
-				fmt.Fprintf(w, "%s\t%s\t%.3g GB/s\t%.3g T op/s, %s\t%s\n", p.Name, p.Title, p.Bandwidth.Value/1e9, p.Compute.Value/1e12, p.Arithmetic, size(int64(p.Memory.Value)))
+				fmt.Fprintf(w, "%s\t%s\n", p.Name, p.Title)
+				fmt.Fprintf(w, "\t%.3g GB/s, %s for a model\n", p.Bandwidth.Value/1e9, size(int64(p.Memory.Value)))
+				fmt.Fprintf(w, "\t%.3g T op/s, %s\n", p.Compute.Value/1e12, p.Arithmetic)
 			}
 		})
 	})
 }
 
-// printGuide prints a table for each device.
+// printGuide prints a table for each device, with a column for each plan.
 func printGuide(w io.Writer, g *device.Guide) error {
 	for _, d := range g.Devices {
 		err := table(w, func(w io.Writer) {
 			fmt.Fprintf(w, "\n%v\n", d.Profile)
-			fmt.Fprintf(w, "\tbits\tcost\tweights\tkeys, values\tfits\tfirst token\ttokens/s\tat %s\n", thousands(int64(g.Use.Ctx)))
-			for _, r := range d.Rows {
-				cost, fits := "", "no"
-				if r.Cost != nil {
-					cost = fmt.Sprintf("%.6g", *r.Cost)
+			row := func(name string, value func(r device.Row) string) {
+				fmt.Fprint(w, name)
+				for _, r := range d.Rows {
+					fmt.Fprintf(w, "\t%s", value(r))
 				}
-				if r.Fits {
-					fits = "yes"
-				}
-				fmt.Fprintf(w, "%s\t%.4f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.BPW, cost, size(r.WeightBytes), size(r.KVBytes), fits, g.Measured.FirstToken(r.FirstToken), g.Measured.Rate(r.Decode), g.Measured.Rate(r.DecodeFull))
+				fmt.Fprintln(w)
 			}
+			row("", func(r device.Row) string { return r.Name })
+			row("bits per weight", func(r device.Row) string { return fmt.Sprintf("%.4f", r.BPW) })
+			if len(d.Rows) > 0 && d.Rows[0].Cost != nil {
+				row("cost", func(r device.Row) string { return fmt.Sprintf("%.5g", *r.Cost) })
+			}
+			row("weights", func(r device.Row) string { return size(r.WeightBytes) })
+			row("keys and values", func(r device.Row) string { return size(r.KVBytes) })
+			row("fits", func(r device.Row) string { return yesNo(r.Fits) })
+			row("first token", func(r device.Row) string { return g.Measured.FirstToken(r.FirstToken) })
+			row("tokens/s", func(r device.Row) string { return g.Measured.Rate(r.Decode) })
+			row("  at "+thousands(int64(g.Use.Ctx)), func(r device.Row) string { return g.Measured.Rate(r.DecodeFull) })
 		})
 		if err != nil {
 			return err
 		}
 	}
-	for _, note := range g.Notes {
-		if _, err := fmt.Fprintf(w, "%s\n", note); err != nil {
-			return err
+	return table(w, func(w io.Writer) {
+		for _, note := range g.Notes {
+			fmt.Fprintln(w, note)
 		}
+		m := g.Measured
+		fmt.Fprintf(w, "\nestimates: first token of a prompt of %s tokens; tokens/s after it, and with the context full. Ranges: %g to %g of the decoding speed and %g to %g times the time that the device's peaks allow, see docs/devices.md\n",
+			thousands(int64(g.Use.Prompt)), m.DecodeLow, m.DecodeHigh, m.FirstTokenLow, m.FirstTokenHigh)
+	})
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
 	}
-	m := g.Measured
-	_, err := fmt.Fprintf(w, "\nestimates: first token of a prompt of %s tokens; tokens/s after it, and\nwith the context full. Ranges: %g to %g of the decoding speed and %g to\n%g times the time that the device's peaks allow, see docs/devices.md\n", thousands(int64(g.Use.Prompt)), m.DecodeLow, m.DecodeHigh, m.FirstTokenLow, m.FirstTokenHigh)
-	return err
+	return "no"
 }

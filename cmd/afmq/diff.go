@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +22,7 @@ func newDiffCommand(a *app) *cobra.Command {
 	exitCode := false
 	cmd := &cobra.Command{
 		Use:   "diff A B",
-		Short: "Compare two artifacts, or an artifact with a checkpoint, layer by layer",
+		Short: "Compare two artifacts or checkpoints, layer by layer",
 		Long: `Compares the models in the directories A and B, artifacts or checkpoints of the same shape:
 bits, sizes, the distance of the weights and the differences of the manifests. Artifacts are
 verified first.
@@ -69,25 +70,43 @@ func printDiff(w io.Writer, d *artifact.Difference) error {
 	if d.Totals.LayersChanged == 0 {
 		return nil
 	}
-	fmt.Fprintln(w)
+	return printDiffLayers(w, d)
+}
+
+// printDiffLayers prints two tables of the tensors that differ: how they are stored, and by
+// how much they differ.
+func printDiffLayers(w io.Writer, d *artifact.Difference) error {
+	var changed []artifact.LayerDifference
+	for _, l := range slices.Concat(d.Layers, d.Vectors) {
+		if !l.Same {
+			changed = append(changed, l)
+		}
+	}
+	err := table(w, func(w io.Writer) {
+		fmt.Fprintf(w, "\nchanged\tform\tbits\tsize\n")
+		for _, l := range changed {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", shortName(l.Name), arrow(string(l.A.Form), string(l.B.Form)),
+				arrow(fmt.Sprint(l.A.Bits), fmt.Sprint(l.B.Bits)), arrow(size(l.A.Bytes), size(l.B.Bytes)))
+		}
+	})
+	if err != nil {
+		return err
+	}
 	return table(w, func(w io.Writer) {
-		fmt.Fprintf(w, "changed\tform\tbits\tsize\tdistance\ttables\tchanged\terror in A\tin B\n")
-		for _, list := range [][]artifact.LayerDifference{d.Layers, d.Vectors} {
-			for _, l := range list {
-				if l.Same {
-					continue
-				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%.1f %%\t%s\t%s\n", l.Name,
-					arrow(string(l.A.Form), string(l.B.Form)), arrow(fmt.Sprint(l.A.Bits), fmt.Sprint(l.B.Bits)), arrow(size(l.A.Bytes), size(l.B.Bytes)),
-					share(l.WeightDistance), share(l.LUTDistance), 100*l.WeightsChanged, share(l.A.RelError), share(l.B.RelError))
-			}
+		fmt.Fprintf(w, "\nchanged\tdistance\ttables\tchanged\terror in A\tin B\n")
+		for _, l := range changed {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%.1f %%\t%s\t%s\n", shortName(l.Name),
+				share(l.WeightDistance), share(l.LUTDistance), 100*l.WeightsChanged, share(l.A.RelError), share(l.B.RelError))
 		}
 	})
 }
 
 func printDiffTotals(w io.Writer, d *artifact.Difference) error {
+	if _, err := fmt.Fprintf(w, "A  %s\nB  %s\n\n", d.A.Path, d.B.Path); err != nil {
+		return err
+	}
 	return table(w, func(w io.Writer) {
-		fmt.Fprintf(w, "\tA\tB\n\t%s\t%s\n", d.A.Path, d.B.Path)
+		fmt.Fprintf(w, "\tA\tB\n")
 		fmt.Fprintf(w, "kind\t%s\t%s\n", d.A.Kind, d.B.Kind)
 		fmt.Fprintf(w, "content hash\t%.16s…\t%.16s…\n", d.A.ContentHash, d.B.ContentHash)
 		fmt.Fprintf(w, "weights\t%s\t%s\n", size(d.A.Bytes), size(d.B.Bytes))
@@ -103,11 +122,7 @@ func printDiffTotals(w io.Writer, d *artifact.Difference) error {
 			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, short(f.A), short(f.B))
 		}
 		if d.IsSource != nil {
-			made := "no"
-			if *d.IsSource {
-				made = "yes"
-			}
-			fmt.Fprintf(w, "the artifact was made from the checkpoint\t%s\n", made)
+			fmt.Fprintf(w, "made from the checkpoint\t%s\n", yesNo(*d.IsSource))
 		}
 		fmt.Fprintf(w, "\ntensors changed\t%d\n", d.Totals.LayersChanged)
 		fmt.Fprintf(w, "weights changed\t%.2f %%\n", 100*d.Totals.WeightsChanged)

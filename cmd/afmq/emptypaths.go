@@ -18,6 +18,9 @@ var pathFlags = []string{"DEVICE", "DIR", "FILE", "MODEL"}
 // empty path. Both come from unset variables of scripts; in a library's options an empty path
 // means that there is none.
 func checkEmptyPaths(cmd *cobra.Command, args []string) error {
+	if cmd.Name() == cobra.ShellCompRequestCmd { // which completes an empty word
+		return nil
+	}
 	if i := slices.Index(args, ""); i >= 0 {
 		return fault.Usagef("the argument %s is empty", argumentName(cmd, i))
 	}

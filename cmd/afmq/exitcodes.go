@@ -64,7 +64,8 @@ func newExitCodesTopic() *cobra.Command {
 		}
 	}))
 	long.WriteString(`
-Exits 2, 3 and 4 leave nothing behind. After 1, 6, 130, 143 or a crash, the same
+Exits 2, 3 and 4 leave nothing behind, except directories that were missing above
+the output. After 1, 6, 130, 143 or a crash, the same
 command continues where it stopped; it keeps its state in .NAME.afmq next to
 the output. With --json an error is one object with the keys "schema" and
 "error" {code, exit, file, message, hint} on stdout; the line for people stays

@@ -15,11 +15,21 @@ import (
 	"afmq/pkg/fault"
 )
 
-// table writes rows whose cells are separated by tabs, in aligned columns.
+// table writes rows whose cells are separated by tabs, in aligned columns. The text of a last
+// cell that is too wide for the terminal continues on the next line.
 func table(w io.Writer, rows func(w io.Writer)) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	rows(t)
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(b.String()) {
+		if _, err := io.WriteString(w, fold(strings.TrimSuffix(line, "\n"))+"\n"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // size formats bytes for people, in powers of 1024.

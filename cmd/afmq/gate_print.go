@@ -14,7 +14,7 @@ func printGate(w io.Writer, o *gateObject) error {
 		if s.Stride > 0 {
 			protocol += fmt.Sprintf(", stride %d", s.Stride)
 		}
-		fmt.Fprintf(w, "%s\t%s, %.16s…\n", o.Model.Kind, o.Artifact, o.Model.Digest)
+		fmt.Fprintf(w, "%s\t%s, %.16s…\n", o.Model.Kind, whole(o.Artifact), o.Model.Digest)
 		fmt.Fprintf(w, "size\t%s", size(o.Model.Bytes))
 		if o.Model.BPW != nil {
 			fmt.Fprintf(w, ", %.4f bits per weight in projections", *o.Model.BPW)
@@ -23,7 +23,7 @@ func printGate(w io.Writer, o *gateObject) error {
 		printRise(w, "nats per token", &o.NatsPerToken, o.BaselineNats, o.Nats)
 		printRise(w, "KL to reference, mean", o.KLMean, o.BaselineKL, o.KL)
 		if o.Updated {
-			fmt.Fprintf(w, "wrote\t%s\n", o.Baseline)
+			fmt.Fprintf(w, "wrote\t%s\n", whole(o.Baseline))
 		}
 		if o.Accepted && o.BaselineNats == nil {
 			fmt.Fprintf(w, "accepted\tthe baseline was replaced without a comparison\n")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -39,11 +40,11 @@ var commandGroups = []*cobra.Group{
 // setHelp makes help print JSON with --json. cobra's help function returns no error; run
 // checks standard output for a failed write.
 func (a *app) setHelp(root *cobra.Command) {
-	text := root.HelpFunc()
-	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", columns)))
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
 		switch {
 		case !a.wantJSON:
-			text(cmd, args)
+			fmt.Fprint(a.stdout, helpText(cmd))
 		case cmd.Name() == exitCodesTopic:
 			_ = a.print(exitCodesObject{"afmq.exit-codes/v1", exitTable}, nil)
 		default:
@@ -56,6 +57,15 @@ func (a *app) setHelp(root *cobra.Command) {
 		Short:   "Help about a command or a topic",
 		GroupID: programGroup,
 		Long:    "Prints the description, flags and examples of a command, or the text of a topic.",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			for _, c := range cmd.Root().Commands() {
+				if len(args) == 0 && !c.Hidden && strings.HasPrefix(c.Name(), word) {
+					names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
@@ -65,6 +75,19 @@ func (a *app) setHelp(root *cobra.Command) {
 			return found.Help()
 		},
 	})
+}
+
+// helpText returns a command's help for people, at most [columns] wide.
+func helpText(cmd *cobra.Command) string {
+	long := cmd.Long
+	if long == "" {
+		long = cmd.Short + "."
+	}
+	text := reflow(strings.TrimSpace(long)) + "\n"
+	if cmd.Runnable() || cmd.HasSubCommands() {
+		text += "\n" + cmd.UsageString()
+	}
+	return text
 }
 
 func describeCommand(cmd *cobra.Command) helpObject {

@@ -24,6 +24,7 @@ also its origin, the size of each part and the bits of each module. Only headers
 tokenizer are read; ` + "`afmq verify`" + ` checks every byte of an artifact. A tokenizer that this
 program cannot use is an error, exit code 3. A model without tokenizer.json is shown, and
 "tokenizer none" says that it cannot be quantized or run.`,
+		Example: "  afmq inspect my-4bit",
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := artifact.Describe(args[0])
@@ -91,8 +92,8 @@ func printManifest(w io.Writer, m *artifact.Manifest) error {
 		return err
 	}
 	_, err = fmt.Fprint(w, `
-transformers must not load this directory: it would initialize the weights that it does
-not find at random. `+"`afmq dequantize`"+` writes a checkpoint that it can load.
+transformers must not load this directory: it would initialize the weights that
+it does not find at random. `+"`afmq dequantize`"+` writes a checkpoint for it.
 `)
 	return err
 }

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 func main() {
@@ -23,9 +25,7 @@ func main() {
 // run executes the command line and returns the exit code. It recovers panics: Go's own
 // exit code for one, 2, would be taken for a usage error.
 func run(args []string, stdout, stderr io.Writer) (code int) {
-	// A file size limit (ulimit -f) and a closed pipe (| head) are then errors of the write
-	// instead of the death of the process, which would lose the exit code and the message.
-	signal.Ignore(syscall.SIGXFSZ, syscall.SIGPIPE)
+	ignoreWriteSignals()
 	ctx, stop := interruptible()
 	defer stop()
 	out := &printed{to: stdout}
@@ -37,10 +37,14 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		}
 	}()
 	root := newRootCommand(a)
+	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
+		forCompletion(root)
+	}
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	var err error
+	a.command, err = root.ExecuteContextC(ctx)
 	a.close()
 	if err == nil {
 		err = outputError(out.err) // help does not check its own writes

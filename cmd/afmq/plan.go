@@ -105,7 +105,7 @@ device, and of the optimal plans with a quarter and half a bit per weight more a
 		RunE: func(cmd *cobra.Command, args []string) error { return runPlan(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.out, "out", "", "`FILE` to write; must not exist")
+	registerOut(f, &o.out, outFile, "`FILE` to write, which must not exist; - writes the plan to standard output")
 	f.StringVar(&o.bits, "bits", "", "`WIDTHS` to choose from, such as 2,3,4 (default: all that were scored)")
 	f.Int64Var(&o.seed, "seed", 0, "`SEED` of the random allocations that the plan is compared with")
 	o.target.register(f)
@@ -148,17 +148,25 @@ func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error
 	if err != nil {
 		return err
 	}
+	tables := func(w io.Writer) error {
+		if err := printPlan(w, p); err != nil || guide == nil {
+			return err
+		}
+		return printGuide(w, guide)
+	}
+	if o.out == standardOutput {
+		data, err := p.Encode()
+		if err != nil {
+			return err
+		}
+		return a.printFile(data, tables)
+	}
 	if err := p.Write(o.out); err != nil {
 		return err
 	}
 	return a.print(planObject{o.out, p, guide}, func(w io.Writer) error {
-		if err := printPlan(w, p); err != nil {
+		if err := tables(w); err != nil {
 			return err
-		}
-		if guide != nil {
-			if err := printGuide(w, guide); err != nil {
-				return err
-			}
 		}
 		_, err := fmt.Fprintf(w, "\nwrote %s\n", o.out)
 		return err
@@ -207,7 +215,7 @@ func printPlan(w io.Writer, p *sensitivity.Plan) error {
 		if !p.Optimal {
 			proof = fmt.Sprintf("not proven optimal: the optimum is at least %.6g", p.LowerBound)
 		}
-		fmt.Fprintf(w, "\nchoice\tbits per weight\tcost (%s)\n", p.Method)
+		fmt.Fprintf(w, "\nchoice\tbits/weight\tcost (%s)\n", p.Method)
 		fmt.Fprintf(w, "this plan\t%.4f\t%.6g\t%s\n", p.BPW.Projections, p.Cost, proof)
 		for _, b := range p.Baselines {
 			fmt.Fprintf(w, "%s\t%.4f\t%.6g\t%s\n", b.Name, b.BPW, b.Cost, b.Note)

@@ -74,7 +74,7 @@ Give an interrupted command again to resume it.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runQuantize(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.out, "out", "", "`DIR` to create; must not exist, or be empty")
+	registerOut(f, &o.out, outDir, "`DIR` to create; must not exist, or be empty")
 	f.StringVar(&o.bits, "bits", "", "`BITS` per index, 1 to 8 (default 4); with a target, the candidate widths (default 2,4)")
 	f.StringVar(&o.plan, "plan", "", "`FILE` with the bits of every module, from afmq plan")
 	o.target.register(f)

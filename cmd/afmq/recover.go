@@ -78,7 +78,7 @@ have the same bytes as without the interruption.`,
 	f := cmd.Flags()
 	f.StringVar(&o.Teacher, "teacher", "", "the 16-bit checkpoint `MODEL` that the artifact was made from")
 	f.StringArrayVar(&o.Data, "data", nil, "`FILE` of text to train on (.jsonl, text, or token ids as .safetensors); repeatable")
-	f.StringVar(&o.Out, "out", "", "`DIR` to write; must not exist, or be empty")
+	registerOut(f, &o.Out, outDir, "`DIR` to write; must not exist, or be empty")
 	f.StringVar(&o.ranks, "rank", "", "`RANK` of the adapter, or several as 8,16,32 (default 16)")
 	f.StringVar(&o.tokens, "tokens", "2M", "`N` tokens to train each adapter on, for example 500k or 10M")
 	f.StringVar(&o.init, "init", "", "`INIT`: svd, plain or zero (default svd)")
@@ -215,41 +215,24 @@ func runRecover(cmd *cobra.Command, a *app, artifact string, o recoverOptions) e
 	return a.print(out, func(w io.Writer) error { return printRecovery(w, out) })
 }
 
-// printRecovery prints one line for the artifact alone and one for each adapter: first the
-// validation figures, which chose the step, then those of the test text.
+// printRecovery prints a table of the adapters, and one of their figures with a line for the
+// artifact alone: on the validation text, which chose the step, and on the test text.
 func printRecovery(w io.Writer, o recoverObject) error {
 	first := o.Adapters[0]
-	teacher := first.KLBefore != nil
-	figures := func(w io.Writer, perplexity float64, kl, recovered *float64) {
-		fmt.Fprintf(w, "%.4f\t", perplexity)
-		if !teacher {
-			return
+	err := table(w, func(w io.Writer) {
+		fmt.Fprintf(w, "rank\tsize\tbits per weight with adapter\tbest step\n")
+		for _, a := range o.Adapters {
+			fmt.Fprintf(w, "%d\t%s\t%.4f\t%d of %d\n", a.Rank, size(a.Bytes), a.WithAdapter, a.Step, o.Steps)
 		}
-		fmt.Fprintf(w, "%.6f\t", *kl)
-		if recovered == nil {
-			fmt.Fprint(w, "-\t")
-			return
-		}
-		fmt.Fprintf(w, "%.1f %%\t", 100**recovered)
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	if err := table(w, func(w io.Writer) { printRecovered(w, o.Adapters) }); err != nil {
+		return err
 	}
 	return table(w, func(w io.Writer) {
-		fmt.Fprint(w, "rank\tsize\tbpw with adapter\tbest step\t")
-		for _, text := range []string{"validation", "test"} {
-			fmt.Fprintf(w, "%s perplexity\t", text)
-			if teacher {
-				fmt.Fprint(w, "KL\trecovered\t")
-			}
-		}
-		fmt.Fprint(w, "\n-\t-\t-\t-\t")
-		figures(w, first.PerplexityBefore, first.KLBefore, nil)
-		figures(w, first.Test.PerplexityBefore, first.Test.KLBefore, nil)
-		fmt.Fprintln(w)
-		for _, a := range o.Adapters {
-			fmt.Fprintf(w, "%d\t%s\t%.4f\t%d of %d\t", a.Rank, size(a.Bytes), a.WithAdapter, a.Step, o.Steps)
-			figures(w, a.PerplexityAfter, a.KLAfter, a.Recovered)
-			figures(w, a.Test.PerplexityAfter, a.Test.KLAfter, a.Test.Recovered)
-			fmt.Fprintln(w)
-		}
 		if p := first.Test.PerplexityTeacher; p != nil {
 			fmt.Fprintf(w, "\nteacher's test perplexity\t%.4f\n", *p)
 		}
@@ -257,6 +240,38 @@ func printRecovery(w io.Writer, o recoverObject) error {
 			thousands(int64(o.TrainTokens)), thousands(int64(o.ValidationTokens)), thousands(int64(o.TestTokens)), thousands(int64(o.ExcludedTokens)))
 		fmt.Fprintf(w, "trained on\t%s tokens each\n", thousands(first.Tokens))
 		fmt.Fprintf(w, "speed\t%.0f tokens/s, %.1f s in all\n", o.TokensPerSecond, o.Seconds)
-		fmt.Fprintf(w, "wrote\t%s\n", o.Out)
+		fmt.Fprintf(w, "wrote\t%s\n", whole(o.Out))
 	})
+}
+
+// printRecovered prints the rows of figures. Without a teacher there is only the perplexity.
+func printRecovered(w io.Writer, adapters []recovery.AdapterResult) {
+	first := adapters[0]
+	teacher := first.KLBefore != nil
+	figures := func(perplexity float64, kl, recovered *float64) {
+		fmt.Fprintf(w, "\t%.4f", perplexity)
+		switch {
+		case !teacher:
+		case recovered == nil:
+			fmt.Fprintf(w, "\t%.6f\t-", *kl)
+		default:
+			fmt.Fprintf(w, "\t%.6f\t%.1f %%", *kl, 100**recovered)
+		}
+	}
+	if teacher {
+		fmt.Fprint(w, "\tvalidation\t\t\ttest\t\t\n")
+		fmt.Fprint(w, "rank\tperplexity\tKL\trecovered\tperplexity\tKL\trecovered\n")
+	} else {
+		fmt.Fprint(w, "rank\tvalidation perplexity\ttest perplexity\n")
+	}
+	fmt.Fprint(w, "-")
+	figures(first.PerplexityBefore, first.KLBefore, nil)
+	figures(first.Test.PerplexityBefore, first.Test.KLBefore, nil)
+	fmt.Fprintln(w)
+	for _, a := range adapters {
+		fmt.Fprintf(w, "%d", a.Rank)
+		figures(a.PerplexityAfter, a.KLAfter, a.Recovered)
+		figures(a.Test.PerplexityAfter, a.Test.KLAfter, a.Test.Recovered)
+		fmt.Fprintln(w)
+	}
 }

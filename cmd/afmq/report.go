@@ -30,7 +30,7 @@ func newReportCommand(a *app) *cobra.Command {
 	var o reportOptions
 	cmd := &cobra.Command{
 		Use:   "report ARTIFACT --out report.html",
-		Short: "Write an HTML report on an artifact: size, bits, divergence, recovery, provenance",
+		Short: "Write a report on an artifact, one HTML file",
 		Long: `Writes one self-contained HTML file, without scripts or network access. It shows the size
 of the artifact by part and against its source, the bits of every projection, and its
 provenance. These files add sections:
@@ -63,7 +63,7 @@ on text that the model was fitted to are marked, and no summary uses them.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.out, "out", "", "`FILE` to write; it must not exist")
+	registerOut(f, &o.out, outFile, "`FILE` to write, which must not exist; - writes the page to standard output")
 	f.StringVar(&o.Model, "model", "", "`DIR` of the checkpoint that the artifact was made from")
 	f.StringVar(&o.Scores, "scores", "", "scores `FILE` of the checkpoint that the artifact was made from")
 	f.StringVar(&o.Plan, "plan", "", "plan `FILE` that the artifact was made by")
@@ -82,9 +82,11 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 	if o.out == "" {
 		return fault.Usagef("--out is empty; it names the file to write")
 	}
-	err := disk.CheckNew(o.out)
-	if err != nil {
-		return err
+	var err error
+	if o.out != standardOutput {
+		if err = disk.CheckNew(o.out); err != nil {
+			return err
+		}
 	}
 	if o.Devices, err = o.device.open(cmd.Flags()); err != nil {
 		return err
@@ -102,6 +104,13 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.out == standardOutput {
+		data, err := r.HTML()
+		if err != nil {
+			return err
+		}
+		return a.printFile(data, nil)
+	}
 	n, err := r.Write(o.out)
 	if err != nil {
 		return err
@@ -111,15 +120,22 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 }
 
 func printReport(w io.Writer, o reportObject) error {
-	return table(w, func(w io.Writer) {
-		for _, s := range o.Sections {
-			switch {
-			case s.Command != "":
-				fmt.Fprintf(w, "no data\t%s\t%s, then %s\n", s.Title, s.Command, s.Option)
-			case s.Option != "":
-				fmt.Fprintf(w, "no data\t%s\tadd %s\n", s.Title, s.Option)
+	for _, s := range o.Sections {
+		if s.Command == "" && s.Option == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "no data: %s; add %s", s.Title, s.Option); err != nil {
+			return err
+		}
+		if s.Command != "" {
+			if _, err := fmt.Fprintf(w, ", from\n  %s", s.Command); err != nil {
+				return err
 			}
 		}
-		fmt.Fprintf(w, "wrote\t%s\t%s\n", o.Out, size(int64(o.Bytes)))
-	})
+		if _, err := fmt.Fprintln(w); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "wrote %s, %s\n", o.Out, size(int64(o.Bytes)))
+	return err
 }

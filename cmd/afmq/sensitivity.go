@@ -95,7 +95,7 @@ repeated.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runSensitivity(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.out, "out", "", "output `FILE`; must not exist")
+	registerOut(f, &o.out, outState, "output `FILE`; must not exist")
 	o.calib.register(f)
 	f.StringVar(&o.method, "method", o.method, "scoring `METHOD`: fisher, kl, hessian or weight")
 	f.StringVar(&o.bits, "bits", o.bits, "`WIDTHS` to score, 1 to 8")
@@ -153,15 +153,10 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 }
 
 func printScores(w io.Writer, o sensitivityObject) error {
+	if err := printCosts(w, o); err != nil {
+		return err
+	}
 	return table(w, func(w io.Writer) {
-		fmt.Fprintf(w, "module\t%s\n", joinBits(o.Bits, "\t", " bits"))
-		for _, m := range o.Modules {
-			fmt.Fprint(w, m.Name)
-			for _, c := range m.Costs {
-				fmt.Fprintf(w, "\t%.4g", c)
-			}
-			fmt.Fprintln(w)
-		}
 		fmt.Fprintf(w, "\nscores\tby %s, in %s\n", o.Method, o.Unit)
 		if o.Tokens > 0 {
 			fmt.Fprintf(w, "calibration\t%s tokens\n", thousands(int64(o.Tokens)))
@@ -176,8 +171,45 @@ func printScores(w io.Writer, o sensitivityObject) error {
 			}
 		}
 		fmt.Fprintf(w, "time\t%.1f s\n", o.Seconds)
-		fmt.Fprintf(w, "wrote\t%s\n", o.Out)
+		fmt.Fprintf(w, "wrote\t%s\n", whole(o.Out))
 	})
+}
+
+// printCosts prints the scores of every module, in several tables if they have more widths
+// than fit one.
+func printCosts(w io.Writer, o sensitivityObject) error {
+	const cell = len("  1.234e-05")
+	label := func(name string) string { return name }
+	longest := func() (n int) {
+		for _, m := range o.Modules {
+			n = max(n, len(label(m.Name)))
+		}
+		return n
+	}
+	if longest()+cell*len(o.Bits) > columns {
+		label = shortName
+	}
+	room := max(1, (columns-longest())/cell)
+	for from := 0; from < len(o.Bits); from += room {
+		to := min(from+room, len(o.Bits))
+		err := table(w, func(w io.Writer) {
+			if from > 0 {
+				fmt.Fprintln(w)
+			}
+			fmt.Fprintf(w, "module\t%s\n", joinBits(o.Bits[from:to], "\t", " bits"))
+			for _, m := range o.Modules {
+				fmt.Fprint(w, label(m.Name))
+				for _, c := range m.Costs[from:to] {
+					fmt.Fprintf(w, "\t%.4g", c)
+				}
+				fmt.Fprintln(w)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // parseBits reads a list such as "2,4".

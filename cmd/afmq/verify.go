@@ -32,7 +32,8 @@ indices zero. A changed byte, a missing file and an extra file give exit code 3 
 that names the file.
 
 Verification detects damage, not forgery: the manifest is not signed.`,
-		Args: cobra.ExactArgs(1),
+		Example: "  afmq verify my-4bit",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := artifact.Verify(cmd.Context(), args[0], artifact.VerifyOptions{Pool: a.workers(), Progress: a.progress()})
 			if err != nil {
@@ -43,7 +44,7 @@ Verification detects damage, not forgery: the manifest is not signed.`,
 				Files: v.Files, Tensors: v.Tensors, Bytes: v.Bytes, BPW: v.BPW, Ledger: v.Ledger,
 			}
 			return a.print(o, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s: intact, %d files with %d tensors (%s), content hash %s\n",
+				_, err := fmt.Fprintf(w, "%s: intact, %d files with %d tensors (%s)\ncontent hash %s\n",
 					o.Artifact, o.Files, o.Tensors, size(o.Bytes), o.ContentHash)
 				return err
 			})

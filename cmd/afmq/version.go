@@ -28,19 +28,22 @@ type versionObject struct {
 func newVersionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version, the kernels in use and the available arithmetics",
+		Short: "Print the version, the kernels and the arithmetics",
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			v := versionObject{
-				Schema: "afmq.version/v1", Version: version, Go: runtime.Version(),
-				OS: runtime.GOOS, Arch: runtime.GOARCH, Kernels: compute.Level(), Computes: compute.Names(),
-				Auto: [2]string{compute.Fastest(false).String(), compute.Fastest(true).String()}, Threads: a.workers().Threads(),
-			}
-			return a.print(v, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "afmq %s (%s, %s/%s), %s kernels, %d threads\narithmetics: %s; auto is %s, and %s in generate\n",
-					v.Version, v.Go, v.OS, v.Arch, v.Kernels, v.Threads, strings.Join(v.Computes, ", "), v.Auto[0], v.Auto[1])
-				return err
-			})
-		},
+		RunE:  func(*cobra.Command, []string) error { return a.printVersion() },
 	}
+}
+
+// printVersion prints what `afmq version` and `afmq --version` print.
+func (a *app) printVersion() error {
+	v := versionObject{
+		Schema: "afmq.version/v1", Version: version, Go: runtime.Version(),
+		OS: runtime.GOOS, Arch: runtime.GOARCH, Kernels: compute.Level(), Computes: compute.Names(),
+		Auto: [2]string{compute.Fastest(false).String(), compute.Fastest(true).String()}, Threads: a.workers().Threads(),
+	}
+	return a.print(v, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "afmq %s (%s, %s/%s), %s kernels, %d threads\narithmetics: %s; auto is %s, and %s in generate\n",
+			v.Version, v.Go, v.OS, v.Arch, v.Kernels, v.Threads, strings.Join(v.Computes, ", "), v.Auto[0], v.Auto[1])
+		return err
+	})
 }

@@ -17,7 +17,7 @@ var ErrLocked = errors.New("is in use by another process")
 // A symbolic link is an error. The error is fs.ErrNotExist if the file was removed before
 // it was locked.
 func OpenLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o666)
+	f, err := openFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o666)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func openHeld(path string) (f *os.File, held bool, err error) {
 		return nil, false, notRegular(path)
 	}
 	// A named pipe that takes the file's place now would block without O_NONBLOCK.
-	f, err = os.OpenFile(path, os.O_RDWR|noFollow|syscall.O_NONBLOCK, 0)
+	f, err = openFile(path, os.O_RDWR|noFollow|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, false, err
 	}

@@ -40,7 +40,7 @@ func createTemp(path string, perm fs.FileMode) (*os.File, error) {
 	prefix := filepath.Join(filepath.Dir(path), tempPrefix(path))
 	for range attempts {
 		name := fmt.Sprintf("%s%0*x", prefix, digits, rand.Uint64())
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+		f, err := openFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
@@ -125,7 +125,7 @@ func IsStaged(name string) bool {
 func CreateStaged(path string) (*os.File, error) {
 	name := StagedPath(path)
 	for range attempts {
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+		f, err := openFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 		switch {
 		case err == nil:
 			if _, err = hold(f, name); err == nil {

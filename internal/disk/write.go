@@ -2,7 +2,6 @@ package disk
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,10 +10,13 @@ import (
 )
 
 // WriteFile writes the file at path atomically and replaces one that exists, whose
-// permissions it keeps. A symbolic link to a regular file or to nothing is itself replaced;
+// permissions it keeps. A missing parent directory is created. A symbolic link to a regular file or to nothing is itself replaced;
 // the file that it points to stays as it is. Anything else, such as a device or a link to
 // one, is refused. Errors are of kind fault.Output.
 func WriteFile(path string, data []byte) error {
+	if err := MakeParent(path); err != nil {
+		return err
+	}
 	removeLeftovers(path)
 	old, err := replaceable(path)
 	if err == nil {
@@ -24,8 +26,12 @@ func WriteFile(path string, data []byte) error {
 }
 
 // WriteNewFile writes the file at path atomically and fails if anything has that name, a
-// symbolic link included, when the data is published. Errors are of kind fault.Output.
+// symbolic link included, when the data is published. A missing parent directory is created.
+// Errors are of kind fault.Output.
 func WriteNewFile(path string, data []byte) error {
+	if err := MakeParent(path); err != nil {
+		return err
+	}
 	removeLeftovers(path) // a killed writer may have left one beside the file that it published
 	err := CheckNew(path)
 	if err == nil {
@@ -38,8 +44,12 @@ func WriteNewFile(path string, data []byte) error {
 }
 
 // CheckNew returns an error of kind fault.Output if anything has the name path. What takes
-// long to compute a new file checks first; WriteNewFile decides.
+// long to compute a new file checks first, so it creates a missing parent directory here;
+// WriteNewFile decides.
 func CheckNew(path string) error {
+	if err := MakeParent(path); err != nil {
+		return err
+	}
 	if _, err := os.Lstat(path); err == nil {
 		return alreadyExists(path)
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -49,16 +59,12 @@ func CheckNew(path string) error {
 }
 
 // CheckReplaceable returns an error of kind fault.Output if WriteFile would refuse what has
-// the name path, or if path has no parent directory.
+// the name path. It creates a missing parent directory.
 func CheckReplaceable(path string) error {
-	dir := filepath.Dir(path)
-	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%s is not a directory", dir)
+	if err := MakeParent(path); err != nil {
+		return err
 	}
-	if err == nil {
-		_, err = replaceable(path)
-	}
+	_, err := replaceable(path)
 	return fault.Writing(path, err)
 }
 

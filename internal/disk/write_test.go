@@ -103,12 +103,33 @@ func TestWriteFile(t *testing.T) {
 	long := strings.Repeat("é", 127) + "x" // 255 bytes
 	must(t, WriteFile(filepath.Join(dir, long), []byte("two")))
 	wantTree(t, dir, map[string]string{"f": "", long: "two"})
-	refused(t, WriteFile(filepath.Join(dir, "no", "f"), nil), "no such file")
-	refused(t, WriteFile(filepath.Join(path, "below"), nil), "not a directory")
+	refused(t, WriteFile(filepath.Join(path, "below"), nil), "f is not a directory")
 	must(t, CheckReplaceable(path))
 	must(t, CheckReplaceable(filepath.Join(dir, "new")))
-	refused(t, CheckReplaceable(filepath.Join(dir, "no", "f")), "no such file")
 	refused(t, CheckReplaceable(filepath.Join(path, "below")), "f is not a directory")
+}
+
+// A missing parent directory is created by whatever writes or checks a file.
+func TestMissingParents(t *testing.T) {
+	for name, write := range map[string]func(path string) error{
+		"replacing": func(path string) error { return WriteFile(path, nil) },
+		"new":       func(path string) error { return WriteNewFile(path, nil) },
+		"checked":   CheckReplaceable, "checked new": CheckNew, "alone": MakeParent,
+	} {
+		dir := t.TempDir()
+		must(t, write(filepath.Join(dir, "a", "b", "f")))
+		if info, err := os.Stat(filepath.Join(dir, "a", "b")); err != nil || !info.IsDir() {
+			t.Errorf("%s: %v", name, err)
+		}
+		file := filepath.Join(dir, "file")
+		must(t, os.WriteFile(file, nil, 0o666))
+		refused(t, write(filepath.Join(file, "f")), "cannot be created: "+file+" is not a directory")
+		refused(t, write(filepath.Join(file, "a", "b", "f")), "cannot be created: "+file+" is not a directory")
+		must(t, os.Symlink("nowhere", filepath.Join(dir, "dangling")))
+		refused(t, write(filepath.Join(dir, "dangling", "f")), "dangling is not a directory")
+		name := strings.Repeat("x", 300)
+		refused(t, write(filepath.Join(dir, name, "f")), "cannot create the directory "+filepath.Join(dir, name)+": ")
+	}
 }
 
 func TestWriteNewFile(t *testing.T) {

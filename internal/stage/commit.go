@@ -91,14 +91,13 @@ func (d *Dir) Discard() error {
 	d.closeJournal()
 	err := d.clear()
 	// The lock is removed last: while it exists no other process starts.
-	if e := os.Remove(d.sub(lockName)); err == nil && e != nil {
+	if e := disk.RemoveLock(d.lock, d.sub(lockName)); err == nil && e != nil {
 		err = fault.Writing(d.root, e)
 	}
 	disk.Step("unlocked")
 	if e := os.Remove(d.root); err == nil && e != nil && !errors.Is(e, fs.ErrNotExist) {
 		err = fault.Writing(d.root, e)
 	}
-	d.lock.Close()
 	return err
 }
 

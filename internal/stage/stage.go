@@ -58,11 +58,14 @@ type Dir struct {
 // describes the output and its inputs; a run resumes only from the state of a run with
 // an equal job.
 //
+// Open creates the target's parent directory if it is missing.
+//
 // Open returns an error of kind fault.Output if the target exists and is not empty, if
-// its parent directory is missing or read-only, if another process is writing the
+// its parent directory cannot be created or is read-only, if another process is writing the
 // target, or if there is not enough space. A target that cannot name an output is an
 // error of kind fault.Usage. The state of a different job is an error of kind
-// fault.Input that names the first difference. An error changes nothing on disk.
+// fault.Input that names the first difference. An error leaves nothing on
+// disk but a parent directory.
 func Open(target string, job []byte, opts Options) (*Dir, error) {
 	clean := filepath.Clean(target)
 	switch base := filepath.Base(clean); {
@@ -91,17 +94,17 @@ func Open(target string, job []byte, opts Options) (*Dir, error) {
 	return d, nil
 }
 
-// checkTarget returns an error unless the target can be created.
+// checkTarget returns an error unless the target can be created in its parent directory, which
+// it makes if need be.
 func (d *Dir) checkTarget(file bool) error {
 	info, err := os.Lstat(d.target)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		parent := filepath.Dir(d.target)
-		if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
-			return d.outputf("cannot be created: its parent directory does not exist")
-		}
-		return nil
+		return disk.MakeParent(d.target)
 	case err != nil:
+		if err := disk.MakeParent(d.target); err != nil { // a file is in the way
+			return err
+		}
 		return fault.Writing(d.target, err)
 	case file:
 		return d.outputf("already exists")

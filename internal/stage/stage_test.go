@@ -42,6 +42,7 @@ func tree(t *testing.T, dir string) map[string]string {
 			return err
 		}
 		name, _ := filepath.Rel(dir, path)
+		name = filepath.ToSlash(name)
 		if e.IsDir() {
 			out[name+"/"] = ""
 			return nil
@@ -129,7 +130,7 @@ func TestRefusals(t *testing.T) {
 		{filepath.Join(parent, "full"), "is not empty", fault.Output, Options{}},
 		{filepath.Join(parent, "full"), "is not empty", fault.Output, Options{Restart: true}},
 		{filepath.Join(parent, "full/x"), "is not a directory", fault.Output, Options{}},
-		{filepath.Join(parent, "no/such"), "parent directory does not exist", fault.Output, Options{}},
+		{filepath.Join(parent, "full/x/below/t"), "cannot be created: " + filepath.Join(parent, "full/x") + " is not a directory", fault.Output, Options{}},
 		{filepath.Join(parent, "rooted"), "exists and is not a directory", fault.Output, Options{}},
 		{filepath.Join(parent, "linked"), "exists and is not a directory", fault.Output, Options{}},
 		{filepath.Join(parent, "large"), "no space", fault.Output, Options{NeedBytes: 1 << 60}},
@@ -147,6 +148,22 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	wantTree(t, parent, before)
+}
+
+// A missing parent directory is created, with its own; an error later leaves it.
+func TestMissingParents(t *testing.T) {
+	dir := t.TempDir()
+	d, err := Open(filepath.Join(dir, "a", "b", "t"), []byte(job), Options{})
+	must(t, err)
+	must(t, work(d))
+	must(t, d.Commit())
+	wantTree(t, dir, map[string]string{"a/": "", "a/b/": "", "a/b/t/": "", "a/b/t/f0": "x", "a/b/t/f1": "xx"})
+	if _, err := Open(filepath.Join(dir, "c", "t"), []byte(job), Options{NeedBytes: 1 << 60}); fault.KindOf(err) != fault.Output {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "c")); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
+	}
 }
 
 func TestReadOnlyParent(t *testing.T) {

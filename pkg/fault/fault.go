@@ -12,7 +12,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"unicode"
 )
 
@@ -137,7 +136,7 @@ func allow(err error, k Kind, hint string) error {
 func Writing(file string, err error) error {
 	e := classify(Output, file, "cannot be written", err)
 	var fe *Error
-	if errors.As(e, &fe) && fe.Kind == Output && fe.Hint == "" && errors.Is(err, syscall.ENOSPC) {
+	if errors.As(e, &fe) && fe.Kind == Output && fe.Hint == "" && diskFull(err) {
 		fe.Hint = "free some space, or choose another directory with --out"
 	}
 	return allow(e, Output, "choose a directory that this user may write to")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
@@ -27,21 +28,37 @@ func makeArchive(dir, version, target string, common map[string][]byte, when tim
 	if err := build(program, version, target); err != nil {
 		return "", "", err
 	}
+	form := tarball
+	if strings.HasPrefix(target, "windows/") {
+		form = zipped
+	}
 	files := maps.Clone(common)
 	var err error
-	if files["afmq"], err = os.ReadFile(program); err != nil {
+	if files[form.program], err = os.ReadFile(program); err != nil {
 		return "", "", err
 	}
 	if err := os.Remove(program); err != nil {
 		return "", "", err
 	}
 	var packed bytes.Buffer
-	if err := pack(&packed, base, files, when); err != nil {
+	if err := form.pack(&packed, base, files, when); err != nil {
 		return "", "", err
 	}
-	name := base + ".tar.gz"
+	name := base + form.extension
 	return name, fmt.Sprintf("%x", sha256.Sum256(packed.Bytes())), os.WriteFile(filepath.Join(dir, name), packed.Bytes(), 0o644)
 }
+
+// archiveForm is a form of archive.
+type archiveForm struct {
+	extension string
+	program   string // name of the program in it
+	pack      func(w io.Writer, top string, files map[string][]byte, when time.Time) error
+}
+
+var (
+	tarball = archiveForm{".tar.gz", "afmq", pack}
+	zipped  = archiveForm{".zip", "afmq.exe", packZip} // for Windows
+)
 
 // pack writes files under the directory top as a gzipped tar whose bytes depend only on its
 // arguments: entries are sorted, with directories first, have one time and no owner, and the
@@ -86,6 +103,24 @@ func pack(w io.Writer, top string, files map[string][]byte, when time.Time) erro
 	}
 	if err := t.Close(); err != nil {
 		return err
+	}
+	return z.Close()
+}
+
+// packZip writes files under the directory top as a zip archive whose bytes depend only on its
+// arguments: entries are sorted and have one time.
+func packZip(w io.Writer, top string, files map[string][]byte, when time.Time) error {
+	z := zip.NewWriter(w)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		f, err := z.CreateHeader(&zip.FileHeader{
+			Name: path.Join(top, name), Method: zip.Deflate, Modified: when.UTC().Truncate(time.Second),
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(files[name]); err != nil {
+			return err
+		}
 	}
 	return z.Close()
 }

@@ -1,8 +1,9 @@
 // Command releasing makes the archives of a release, for scripts/release.
 //
-// The archives are dist/VERSION/afmq-VERSION-OS-ARCH.tar.gz for Linux and macOS on amd64 and
-// arm64, with SHA256SUMS. An archive has the program, LICENSE and the licenses of the linked
-// modules, archive.md as its README.md, the man pages and the completion scripts.
+// The archives are dist/VERSION/afmq-VERSION-OS-ARCH.tar.gz for Linux and macOS, and .zip for
+// Windows, on amd64 and arm64, with SHA256SUMS. An archive has the program, LICENSE and the
+// licenses of the linked modules, archive.md as its README.md, the man pages and the completion
+// scripts.
 //
 // Releases are reproducible: the same commit and Go version give the same bytes in any
 // directory. Binaries are built without cgo, paths (-trimpath), build ID and version control
@@ -23,7 +24,7 @@ import (
 )
 
 // allTargets are the platforms of a release.
-var allTargets = []string{"darwin/amd64", "darwin/arm64", "linux/amd64", "linux/arm64"}
+var allTargets = []string{"darwin/amd64", "darwin/arm64", "linux/amd64", "linux/arm64", "windows/amd64", "windows/arm64"}
 
 func main() {
 	targets := flag.String("targets", strings.Join(allTargets, ","), "OS/ARCH to build for, joined by commas")

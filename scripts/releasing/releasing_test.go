@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"io"
@@ -30,6 +31,40 @@ func TestRefusals(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v", args, err)
 		}
+	}
+}
+
+// The archive for Windows has the same bytes each time, and every file.
+func TestPackZip(t *testing.T) {
+	when := time.Unix(1700000000, 999)
+	files := map[string][]byte{"afmq.exe": []byte("binary"), "README.md": []byte("read"), "man/man1/a.1": []byte("a")}
+	var first, second bytes.Buffer
+	for b, zone := range map[*bytes.Buffer]*time.Location{&first: time.UTC, &second: time.FixedZone("", 3600)} {
+		if err := packZip(b, "top", files, when.In(zone)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Fatal("two archives of the same files differ")
+	}
+	z, err := zip.NewReader(bytes.NewReader(first.Bytes()), int64(first.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range z.File {
+		names = append(names, f.Name)
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil || !bytes.Equal(data, files[strings.TrimPrefix(f.Name, "top/")]) || !f.Modified.Equal(time.Unix(1700000000, 0)) {
+			t.Errorf("%s holds %q of %v, %v", f.Name, data, f.Modified, err)
+		}
+	}
+	if want := []string{"top/README.md", "top/afmq.exe", "top/man/man1/a.1"}; !slices.Equal(names, want) {
+		t.Errorf("%q", names)
 	}
 }
 
