@@ -35,8 +35,6 @@ func newReportCommand(a *app) *cobra.Command {
 of the artifact by part and against its source, the bits of every projection, and its
 provenance. These files add sections:
 
-  --model DIR      distribution of the original weights of the worst five projections (the
-                   checkpoint that the artifact was made from)
   --scores FILE    sensitivity of each layer (from afmq sensitivity)
   --plan FILE      how the bits were allocated (from afmq plan)
   --eval FILE      divergence against size, and all figures; repeat for each artifact to
@@ -44,6 +42,7 @@ provenance. These files add sections:
   --gate FILE      the verdict (from afmq gate --json)
   --recovery DIR   adapters and their training (from afmq recover)
   --reference MODEL
+                   the distribution of the original weights of the worst five projections, and
                    sample texts: continuations of a few prompts by the source checkpoint, the
                    artifact, and the best adapter of each --recovery, side by side
   --device NAME    estimated memory and speed on a device; with --scores also of optimal
@@ -64,13 +63,12 @@ on text that the model was fitted to are marked, and no summary uses them.`,
 	}
 	f := cmd.Flags()
 	registerOut(f, &o.out, outFile, "`FILE` to write, which must not exist; - writes the page to standard output")
-	f.StringVar(&o.Model, "model", "", "`DIR` of the checkpoint that the artifact was made from")
 	f.StringVar(&o.Scores, "scores", "", "scores `FILE` of the checkpoint that the artifact was made from")
 	f.StringVar(&o.Plan, "plan", "", "plan `FILE` that the artifact was made by")
 	f.StringArrayVar(&o.Evals, "eval", nil, "`FILE` with the JSON output of eval-perplexity; repeatable")
 	f.StringArrayVar(&o.Gates, "gate", nil, "`FILE` with the JSON output of gate; repeatable")
 	f.StringArrayVar(&o.Recoveries, "recovery", nil, "output `DIR` of recover; repeatable")
-	f.StringVar(&o.Samples.Reference, "reference", "", "also show texts by `MODEL`, the checkpoint that the artifact was made from, beside those of the artifact")
+	f.StringVar(&o.Reference, "reference", "", "checkpoint `MODEL` that the artifact was made from")
 	f.StringArrayVar(&o.Samples.Prompts, "sample", nil, "with --reference: continue `TEXT` in place of the built-in prompts; repeatable")
 	f.IntVar(&o.Samples.Tokens, "sample-tokens", report.DefaultSampleTokens, "with --reference: `N` tokens of each text, at most")
 	o.device.register(f)
@@ -92,7 +90,7 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 		return err
 	}
 	for _, name := range []string{"sample", "sample-tokens"} {
-		if cmd.Flags().Changed(name) && o.Samples.Reference == "" {
+		if cmd.Flags().Changed(name) && o.Reference == "" {
 			return fault.Usagef("--%s has no meaning without --reference", name)
 		}
 	}

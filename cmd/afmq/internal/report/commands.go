@@ -74,7 +74,7 @@ func (c *commander) step(from string, l *commandLine) {
 
 // learnPaths collects the paths that the inputs record for a digest.
 func (c *commander) learnPaths() {
-	if ref := c.opts.Samples.Reference; ref != "" {
+	if ref := c.opts.Reference; ref != "" {
 		c.paths[c.art.manifest.Source.Digest] = ref
 	}
 	learn := func(digest, path string) {
@@ -246,8 +246,8 @@ func (c *commander) report() {
 	}
 	l.paths("eval", o.Evals).paths("gate", o.Gates).paths("recovery", o.Recoveries).paths("device", o.DeviceNames)
 	l.flagIf("ctx", o.Use.Ctx, 0).flagIf("prompt", o.Use.Prompt, 0)
-	if s := &o.Samples; s.Reference != "" {
-		l.path("reference", s.Reference)
+	if s := &o.Samples; o.Reference != "" {
+		l.path("reference", o.Reference)
 		if !s.builtIn() {
 			for _, p := range s.Prompts {
 				l.flag("sample", p)

@@ -264,9 +264,9 @@ func everything(t testing.TB) Options {
 	}
 	return Options{
 		Devices: carried(t, "raspberry-pi-5", "iphone-15-pro"), Use: device.Use{Ctx: 512},
-		Artifact: in("mixed"), Model: in("model"), Scores: in("scores.json"), Plan: in("plan.json"), Recoveries: []string{in("recovered")},
+		Artifact: in("mixed"), Reference: in("model"), Scores: in("scores.json"), Plan: in("plan.json"), Recoveries: []string{in("recovered")},
 		Gates:   []string{writeGate(t, dir, "gate.json", in("mixed"), 0.05, nil)},
-		Samples: SampleOptions{Reference: in("model"), Prompts: []string{"The old man", "The sea"}, Tokens: 6},
+		Samples: SampleOptions{Prompts: []string{"The old man", "The sea"}, Tokens: 6},
 		Evals: []string{
 			writeEval(t, dir, "mixed.json", in("mixed"), 3.55, 0.05, with),
 			writeEval(t, dir, "four.json", in("four"), 3.52, 0.02, nil),

@@ -9,9 +9,7 @@ import (
 	"strings"
 
 	"afmq/cmd/afmq/internal/chart"
-	"afmq/internal/infile"
 	"afmq/pkg/artifact"
-	"afmq/pkg/fault"
 	"afmq/pkg/model"
 )
 
@@ -24,7 +22,7 @@ const (
 	byError = "relative_error"
 )
 
-// Weights has the look-up tables of the worst modules and, with Options.Model, the distribution of
+// Weights has the look-up tables of the worst modules and, with Options.Reference, the distribution of
 // the weights that they stand for.
 type Weights struct {
 	// By is what the modules are ordered by, the largest first: "predicted_loss", the score at the
@@ -56,8 +54,8 @@ func (s *sources) weights() (any, error) {
 	}
 	defer r.Close()
 	var src *artifact.Source
-	if s.opts.Model != "" {
-		if src, err = s.openModel(); err != nil {
+	if s.opts.Reference != "" { // the artifact's source: readSamples has checked it
+		if src, err = artifact.OpenSource(s.ctx, s.opts.Reference); err != nil {
 			return nil, err
 		}
 		defer src.Close()
@@ -124,26 +122,8 @@ func (s *sources) worst() (*Weights, []int) {
 	return d, chosen
 }
 
-// openModel opens the checkpoint and compares its config with that of the artifact's source.
-func (s *sources) openModel() (*artifact.Source, error) {
-	src, err := artifact.OpenSource(s.ctx, s.opts.Model)
-	if err != nil {
-		return nil, err
-	}
-	if infile.SHA256(src.RawConfig) != s.art.manifest.Source.Config {
-		src.Close()
-		return nil, s.otherModel("its config.json differs")
-	}
-	return src, nil
-}
-
-func (s *sources) otherModel(format string, args ...any) error {
-	return fault.Inputf(s.opts.Model, "is not the checkpoint that %s was made from: %s", show(s.opts.Artifact), fmt.Sprintf(format, args...)).
-		WithHint("--model takes the checkpoint that was quantized")
-}
-
-// count reads one matrix, and the original one from src unless that is nil. Both are compared with
-// their digests in the manifest. at is the position of the matrix among the tensors of the model.
+// count reads one matrix, which is compared with its digest in the manifest, and the original one
+// from src unless that is nil. at is the position of the matrix among the tensors of the model.
 func (s *sources) count(d *WeightModule, r *artifact.Reader, st *artifact.StoredTensor, src *artifact.Source, at int) error {
 	defer r.Release(st)
 	if err := r.CheckTensor(s.ctx, st); err != nil {
@@ -159,14 +139,6 @@ func (s *sources) count(d *WeightModule, r *artifact.Reader, st *artifact.Stored
 	}
 	t := src.Tensors[at].Tensor
 	defer t.Release()
-	got, err := artifact.DigestTensor(s.ctx, t)
-	if err != nil {
-		return err
-	}
-	same := func(want artifact.TensorDigest) bool { return want.Name == t.Name && want.SHA256 == got.SHA256 }
-	if !slices.ContainsFunc(s.art.manifest.Source.Tensors, same) {
-		return s.otherModel("tensor %q differs", t.Name)
-	}
 	if d.Original, err = distribution(s.ctx, s.pool, t, m, d.Entries); err == nil {
 		d.Original.crop()
 	}

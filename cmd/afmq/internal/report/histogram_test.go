@@ -255,7 +255,7 @@ func TestDistributionRefusesNaN(t *testing.T) {
 
 // The modules are those with the largest predicted loss or, without scores, the largest error.
 func TestWorstModules(t *testing.T) {
-	o := Options{Artifact: in("mixed"), Model: in("model")}
+	o := Options{Artifact: in("mixed"), Reference: in("model")}
 	r, page := mustMake(t, o)
 	harmless(t, page)
 	w := r.section(t, "weights").(*Weights)
@@ -283,7 +283,7 @@ func TestWorstModules(t *testing.T) {
 		t.Errorf("by %s, %d modules, original %v", w.By, len(w.Modules), w.Original)
 	}
 
-	o.Scores, o.Model = in("scores.json"), ""
+	o.Scores, o.Reference = in("scores.json"), ""
 	r, page = mustMake(t, o)
 	harmless(t, page)
 	w = r.section(t, "weights").(*Weights)
@@ -299,7 +299,7 @@ func TestWorstModules(t *testing.T) {
 			t.Errorf("module %d is %s with a loss of %v, expected %v", i, m.Name, *m.Loss, losses[i])
 		}
 	}
-	if w.By != byLoss || w.Original || !strings.Contains(page, "<code>--model</code>") {
+	if w.By != byLoss || w.Original || !strings.Contains(page, "<code>--reference</code>") {
 		t.Errorf("by %s, original %v", w.By, w.Original)
 	}
 	r, _ = mustMake(t, Options{Artifact: in("four"), Scores: in("scores.json")})
@@ -333,10 +333,10 @@ func TestOtherWeights(t *testing.T) {
 		want string
 	}{
 		{Options{Artifact: changed("mixed")}, "does not match manifest.json"},
-		{Options{Artifact: in("mixed"), Model: changed("model")}, "is not the checkpoint that " + in("mixed") + " was made from: tensor "},
-		{Options{Artifact: in("mixed"), Model: in("stranger")}, "made from: its config.json differs"},
-		{Options{Artifact: in("mixed"), Model: in("four")}, "is an afmq artifact"},
-		{Options{Artifact: in("mixed"), Model: filepath.Join(dir, "none")}, "does not exist"},
+		{Options{Artifact: in("mixed"), Reference: changed("model")}, "is not that of the checkpoint that the artifact was made from"},
+		{Options{Artifact: in("mixed"), Reference: in("stranger")}, "config.json: is not that of the checkpoint"},
+		{Options{Artifact: in("mixed"), Reference: in("four")}, "config.json: is not that of the checkpoint"},
+		{Options{Artifact: in("mixed"), Reference: filepath.Join(dir, "none")}, "none/config.json: cannot be read"},
 	} {
 		if _, err := Make(bg, pool, c.o); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, expected %q", c.o, err, c.want)

@@ -23,7 +23,7 @@ import (
 // Options are the inputs of a report. Only Artifact is required.
 type Options struct {
 	Artifact   string
-	Model      string            // checkpoint that the artifact was made from; for the distribution of its weights
+	Reference  string            // checkpoint that the artifact was made from; empty for no samples and no distribution of its weights
 	Scores     string            // file of `afmq sensitivity` for the source of the artifact
 	Plan       string            // file of the plan that the artifact follows
 	Evals      []string          // JSON objects of `afmq eval-perplexity --json`

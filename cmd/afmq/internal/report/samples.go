@@ -20,12 +20,11 @@ import (
 // DefaultSampleTokens is the length of a sample continuation.
 const DefaultSampleTokens = 40
 
-// SampleOptions choose the sample continuations.
+// SampleOptions choose the sample continuations, which need Options.Reference.
 type SampleOptions struct {
-	Reference string   // directory of the checkpoint that the artifact was made from; empty for no samples
-	Prompts   []string // nil for defaultPrompts
-	Tokens    int      // of a continuation, at most; 0 for DefaultSampleTokens
-	Progress  progress.Reporter
+	Prompts  []string // nil for defaultPrompts
+	Tokens   int      // of a continuation, at most; 0 for DefaultSampleTokens
+	Progress progress.Reporter
 }
 
 // defaultPrompts begin texts of different kinds.
@@ -62,7 +61,7 @@ type Continuation struct {
 // readSamples generates the samples. One model is in memory at a time.
 func (s *sources) readSamples(ctx context.Context, pool *compute.Pool) error {
 	o := &s.opts.Samples
-	if o.Reference == "" {
+	if s.opts.Reference == "" {
 		return nil
 	}
 	if o.Tokens == 0 {
@@ -71,10 +70,10 @@ func (s *sources) readSamples(ctx context.Context, pool *compute.Pool) error {
 	if len(o.Prompts) == 0 {
 		o.Prompts = defaultPrompts
 	}
-	if err := s.art.manifest.IsSource(ctx, pool, o.Reference); err != nil {
+	if err := s.art.manifest.IsSource(ctx, pool, s.opts.Reference); err != nil {
 		return err
 	}
-	if err := model.SameTokenizer(s.opts.Artifact, o.Reference); err != nil {
+	if err := model.SameTokenizer(s.opts.Artifact, s.opts.Reference); err != nil {
 		return err
 	}
 	adapters := s.sampledAdapters()
@@ -87,7 +86,7 @@ func (s *sources) readSamples(ctx context.Context, pool *compute.Pool) error {
 		d.Prompts[i].Prompt = showText(p)
 	}
 	open := infer.OpenOptions{Pool: pool}
-	source, err := infer.Open(ctx, o.Reference, open)
+	source, err := infer.Open(ctx, s.opts.Reference, open)
 	if err != nil {
 		return err
 	}

@@ -71,13 +71,13 @@ func TestSamples(t *testing.T) {
 }
 
 func TestWrongSamples(t *testing.T) {
-	for want, change := range map[string]func(*SampleOptions){
-		"is not that of": func(o *SampleOptions) { o.Reference = in("stranger") },
-		"none":           func(o *SampleOptions) { o.Reference = in("none") },
-		"has no tokens":  func(o *SampleOptions) { o.Prompts = []string{""} },
+	for want, change := range map[string]func(*Options){
+		"is not that of": func(o *Options) { o.Reference = in("stranger") },
+		"none":           func(o *Options) { o.Reference = in("none") },
+		"has no tokens":  func(o *Options) { o.Samples.Prompts = []string{""} },
 	} {
-		o := Options{Artifact: in("mixed"), Samples: SampleOptions{Reference: in("model"), Tokens: 2}}
-		change(&o.Samples)
+		o := Options{Artifact: in("mixed"), Reference: in("model"), Samples: SampleOptions{Tokens: 2}}
+		change(&o)
 		_, err := Make(bg, pool, o)
 		if err == nil || fault.KindOf(err) == fault.Unexpected || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, expected %q", err, want)
