@@ -48,7 +48,7 @@ func TestWrongInput(t *testing.T) {
 		kind   fault.Kind
 		want   string
 	}{
-		"no artifact":       {func(o *Options) { o.Artifact = file("none") }, fault.Input, "none: cannot be read"},
+		"no artifact":       {func(o *Options) { o.Artifact = file("none") }, fault.Input, "none: does not exist"},
 		"checkpoint":        {func(o *Options) { o.Artifact = in("model") }, fault.Input, "is not an artifact"},
 		"file":              {func(o *Options) { o.Artifact = file("text") }, fault.Input, "is not an artifact"},
 		"config changed":    {func(o *Options) { o.Artifact = broken("a", appendTo("config.json")) }, fault.Input, "config.json: has"},
