@@ -224,7 +224,7 @@ func TestOtherWeights(t *testing.T) {
 			t.Fatal(err)
 		}
 		res := execute(t, dir, args...)
-		if res.code != 3 || !strings.Contains(res.stderr, "source was") {
+		if res.code != 3 || !strings.Contains(res.stderr, "the checkpoint has other content") {
 			t.Errorf("%s: exit code %d: %s", j.name, res.code, res.stderr)
 		}
 		oneLine(t, res)

@@ -28,7 +28,7 @@ func (d *Dir) otherJob(old, now []byte, names []Name) error {
 			WithHint("repeat that command to finish it, choose another --out, or add --restart to discard it")
 	}
 	return fault.Inputf(d.root, "holds the state of an interrupted run of another job: %s", difference(old, now, names)).
-		WithHint("give the former value to finish it, or add --restart to discard it")
+		WithHint("give the former options and inputs to finish it, or add --restart to discard it")
 }
 
 // command returns the command of a job, "" if it names none.

@@ -119,7 +119,7 @@ func TestVerifyFindsMissingAndExtraFiles(t *testing.T) {
 	wantFault(t, err, fault.Input, ".extra", "directory")
 	os.Remove(extra)
 	_, err = artifact.Verify(bg, filepath.Join(dir, "none"), artifact.VerifyOptions{Pool: pool})
-	wantFault(t, err, fault.Input, "manifest.json", "missing")
+	wantFault(t, err, fault.Input, "none", "does not exist")
 	if _, err := artifact.Verify(bg, dir, artifact.VerifyOptions{Pool: pool}); err != nil {
 		t.Error(err)
 	}
