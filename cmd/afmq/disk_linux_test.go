@@ -246,7 +246,7 @@ func TestInTheWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := snapshot(t, file)
-		for _, target := range []string{"file", "file/below", "nothing/below", "link", "/proc/nothing", "/dev/null", "/dev/null/below", strings.Repeat("n", 300)} {
+		for _, target := range []string{"file", "file/below", "file/deep/below", "link", "/proc/nothing", "/dev/null", "/dev/null/below", strings.Repeat("n", 300)} {
 			path := target
 			if !filepath.IsAbs(target) {
 				path = filepath.Join(parent, target)

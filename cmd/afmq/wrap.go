@@ -31,46 +31,35 @@ func fold(line string) string {
 }
 
 func foldWords(line string) string {
-	indent := lastCell(line)
+	cell := lastCell(line)
+	indent := utf8.RuneCountInString(line[:cell])
 	var b strings.Builder
-	at, empty := indent, true
-	for i, word := range strings.Split(line[byteOffset(line, indent):], " ") {
-		switch n := utf8.RuneCountInString(word); {
-		case i == 0:
-			b.WriteString(line[:byteOffset(line, indent)])
-		case !empty && at+1+n > columns:
+	b.WriteString(line[:cell])
+	at := indent
+	for i, word := range strings.Split(line[cell:], " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i > 0 && at+1+n > columns:
 			b.WriteString("\n" + strings.Repeat(" ", indent))
 			at = indent
-		default:
+		case i > 0:
 			b.WriteByte(' ')
 			at++
 		}
 		b.WriteString(word)
-		at += utf8.RuneCountInString(word)
-		empty = false
+		at += n
 	}
 	return b.String()
 }
 
-// lastCell returns the column at which the last cell of a line begins.
+// lastCell returns the index at which the last cell of a line begins.
 func lastCell(line string) int {
 	text := strings.TrimRight(line, " ")
 	start := len(text) - len(strings.TrimLeft(text, " "))
 	if i := strings.LastIndex(text, "  "); i >= start {
-		start = i + 2
+		return i + 2
 	}
-	return utf8.RuneCountInString(text[:start])
-}
-
-// byteOffset returns where column begins in line.
-func byteOffset(line string, column int) int {
-	for i := range line {
-		if column == 0 {
-			return i
-		}
-		column--
-	}
-	return len(line)
+	return start
 }
 
 // reflow fits a help text to the width of a terminal. Indented lines stay lines of their own,
@@ -91,7 +80,7 @@ func reflow(text string) string {
 			flush()
 			out = append(out, "")
 		case open != "" && indent == 0 && !strings.HasPrefix(open, "  "),
-			open != "" && indent > 2 && indent == lastCell(open):
+			open != "" && indent > 2 && indent == utf8.RuneCountInString(open[:lastCell(open)]):
 			open += " " + strings.TrimSpace(line)
 		default:
 			flush()
