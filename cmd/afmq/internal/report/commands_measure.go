@@ -115,7 +115,7 @@ func (c *commander) evaluate(e *evalFile) {
 			limits[check.Name] = check.Limit
 		}
 		if limit, ok := limits[gate.PerplexityRise]; ok {
-			l.flag("max-ppl-increase", rounded(math.Expm1(limit)))
+			l.flag("max-ppl-increase", fmt.Sprintf("%v%%", rounded(100*math.Expm1(limit))))
 		}
 		if limit, ok := limits[gate.KL]; ok {
 			l.flag("max-kl", limit)
