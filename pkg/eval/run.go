@@ -34,6 +34,15 @@ type Options struct {
 	Progress progress.Reporter // nil for none
 }
 
+// Stages returns the stages of Run, for the job that it is part of.
+func (o *Options) Stages() []string {
+	stages := []string{infer.StageLoad}
+	if o.Reference != "" {
+		stages = append(stages, infer.StageLoad)
+	}
+	return append(stages, StageEvaluate)
+}
+
 // Adapter is a LoRA adapter to evaluate.
 type Adapter struct {
 	Name string // in results and errors; unique
@@ -63,7 +72,7 @@ type AdapterResult struct {
 func Run(ctx context.Context, opts Options) (*Evaluation, error) {
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	opts.Pool = pool
+	opts.Pool, opts.Progress = pool, progress.Begin(opts.Progress, opts.Stages()...)
 	in, err := Open(ctx, opts)
 	if err != nil {
 		return nil, err
@@ -111,7 +120,7 @@ type Variant struct {
 // Open reads the files that an evaluation needs and makes the checks of [Run], without
 // scoring. It uses none of the options about scoring.
 func Open(ctx context.Context, opts Options) (*Inputs, error) {
-	open := infer.OpenOptions{SkipVerify: opts.SkipVerify, Pool: opts.Pool, Threads: opts.Threads}
+	open := infer.OpenOptions{SkipVerify: opts.SkipVerify, Pool: opts.Pool, Threads: opts.Threads, Progress: opts.Progress}
 	in := &Inputs{}
 	var err error
 	if in.Model, err = infer.Open(ctx, opts.Model, open); err != nil {

@@ -71,9 +71,7 @@ func Dequantize(ctx context.Context, opts DequantizeOptions) (*DequantizeResult,
 	case opts.Out == "":
 		return nil, fault.Usagef("no output directory")
 	}
-	if opts.Progress == nil {
-		opts.Progress = progress.Silent
-	}
+	opts.Progress = progress.Begin(opts.Progress, artifact.StageVerify, StageDequantize)
 	pool, closePool := compute.Workers(opts.Pool, opts.Threads)
 	defer closePool()
 	a, err := artifact.Open(opts.Artifact)
@@ -180,12 +178,12 @@ func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 	for _, st := range d.a.Layout {
 		stored += st.Bytes
 	}
-	d.progress.Stage("check artifact", stored, "B")
+	d.progress.Stage(progress.Stage{Name: artifact.StageVerify, Work: stored})
 	defer d.progress.Done()
 	if err := d.a.CheckTensors(ctx, d.pool, d.progress); err != nil {
 		return err
 	}
-	d.progress.Stage("dequantize", d.total, "B")
+	d.progress.Stage(progress.Stage{Name: StageDequantize, Work: d.total})
 	w, err := safetensors.Create(sd.Path(artifact.WeightsFile), d.infos, denseMetadata)
 	if err != nil {
 		return err

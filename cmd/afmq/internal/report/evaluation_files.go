@@ -257,7 +257,7 @@ func (p *placer) find(e *evalFile) (*place, error) {
 func (p *placer) read(e *evalFile, dir string) (*place, error) {
 	name := nameOf(dir)
 	if !artifact.IsArtifact(dir) {
-		if err := p.art.manifest.IsSource(p.ctx, p.pool, dir); err != nil {
+		if err := p.art.manifest.IsSource(p.ctx, p.pool, dir, nil); err != nil {
 			if p.ctx.Err() != nil {
 				return nil, p.ctx.Err()
 			}
