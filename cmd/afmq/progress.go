@@ -65,13 +65,14 @@ func (r *reporter) start() {
 	if r.ticker != nil || r.quiet {
 		return
 	}
-	r.ticker, r.ended = time.NewTicker(redrawInterval), make(chan struct{})
+	ticker, ended := time.NewTicker(redrawInterval), make(chan struct{})
+	r.ticker, r.ended = ticker, ended
 	go func() {
 		for {
 			select {
-			case <-r.ticker.C:
+			case <-ticker.C:
 				r.tick()
-			case <-r.ended:
+			case <-ended:
 				return
 			}
 		}

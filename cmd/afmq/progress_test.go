@@ -149,8 +149,8 @@ func TestPlainLines(t *testing.T) {
 	}
 	want := `1 of 3: work: 25 %, 10s left, 5 of 20 modules
 2 of 3: work: 0 %, estimating
-2 of 3: work: 25 %, 1s left, 5 of 20 modules
-3 of 3: work: 25 %, 7s left, 5 of 20 modules
+2 of 3: work: 25 %, 6s left, 5 of 20 modules
+3 of 3: work: 25 %, 12s left, 5 of 20 modules
 `
 	if got := b.String(); got != want {
 		t.Errorf("wrote\n%swant\n%s", got, want)
