@@ -73,7 +73,9 @@ func openDiffCheckpoint(ctx context.Context, pool *compute.Pool, dir string, p p
 	digests, errs := make([]TensorDigest, len(src.Tensors)), make([]error, len(src.Tensors))
 	pool.Run(len(src.Tensors), func(_, i int) {
 		digests[i], errs[i] = DigestTensor(ctx, src.Tensors[i].Tensor)
-		p.Advance(int64(len(src.Tensors[i].Tensor.Bytes())))
+		if errs[i] == nil {
+			p.Advance(int64(len(src.Tensors[i].Tensor.Bytes())))
+		}
 	})
 	for i, w := range src.Tensors {
 		if errs[i] != nil {

@@ -105,7 +105,9 @@ func CheckTensors(ctx context.Context, pool *compute.Pool, dir, owner string, wa
 		if err == nil && got.SHA256 != want[i].SHA256 {
 			err = fault.Inputf(t.Path(), "tensor %q is not that of %s", want[i].Name, owner)
 		}
-		p.Advance(int64(len(t.Bytes())))
+		if err == nil {
+			p.Advance(int64(len(t.Bytes())))
+		}
 		return err
 	})
 }
@@ -145,8 +147,9 @@ func DigestCheckpoint(ctx context.Context, pool *compute.Pool, dir string, p pro
 	tensors := make([]TensorDigest, len(names))
 	err = inParallel(pool, len(names), func(i int) (err error) {
 		t, _ := ckpt.Tensor(names[i])
-		tensors[i], err = DigestTensor(ctx, t)
-		p.Advance(int64(len(t.Bytes())))
+		if tensors[i], err = DigestTensor(ctx, t); err == nil {
+			p.Advance(int64(len(t.Bytes())))
+		}
 		return err
 	})
 	if err != nil {

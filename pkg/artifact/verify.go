@@ -114,7 +114,9 @@ func (a *Reader) CheckTensors(ctx context.Context, pool *compute.Pool, p progres
 			err = a.checkValues(st)
 		}
 		a.Release(st)
-		p.Advance(st.Bytes)
+		if err == nil {
+			p.Advance(st.Bytes)
+		}
 		return err
 	})
 }

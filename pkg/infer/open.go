@@ -139,8 +139,10 @@ func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.
 		if errs[i] == nil {
 			errs[i] = safetensors.Guard(loads[i].tensors[0].Path(), loads[i].pack)
 		}
-		for _, t := range loads[i].tensors {
-			p.Advance(int64(len(t.Bytes())))
+		if errs[i] == nil {
+			for _, t := range loads[i].tensors {
+				p.Advance(int64(len(t.Bytes())))
+			}
 		}
 	})
 	for _, err := range errs {

@@ -11,10 +11,12 @@ func Work(weights int, opt Options) int64 {
 	return int64(weights) * int64(per[opt.Bits])
 }
 
-// Multiplications for each weight, by bits.
+// Multiplications for each weight, by bits: the CPU time of Palettize on matrices of 1536 rows and
+// 576 columns over that of a float32 product, measured on an AVX-512 machine. On others a product
+// takes longer and palettes about the same time.
 var (
-	scaledWork   = [MaxBits + 1]int{0, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000}
-	unscaledWork = [MaxBits + 1]int{0, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000}
+	scaledWork   = [MaxBits + 1]int{0, 410, 650, 970, 1050, 1460, 2330, 3760, 6170}
+	unscaledWork = [MaxBits + 1]int{0, 1250, 1580, 1740, 1850, 2170, 2790, 3860, 4500}
 )
 
 // CompensateWork is [Work] of [Compensate] for a matrix [rows, cols]: beside the palettes, the
@@ -24,7 +26,10 @@ func CompensateWork(rows, cols int, opt Options) int64 {
 }
 
 // compensateWork is the number of products with the Hessian that compensation amounts to.
-const compensateWork = 20
+const compensateWork = 42
 
 // FactorWork is [Work] of [NewHessianFactor] for n columns.
-func FactorWork(n int) int64 { return int64(n) * int64(n) * int64(n) }
+func FactorWork(n int) int64 { return int64(n) * int64(n) * int64(n) * 3 / 2 }
+
+// SolveWork is [Work] of [HessianFactor.Solve] for a matrix [rows, cols].
+func SolveWork(rows, cols int) int64 { return 6 * int64(rows) * int64(cols) * int64(cols) }

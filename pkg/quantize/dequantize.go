@@ -183,7 +183,7 @@ func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 	if err := d.a.CheckTensors(ctx, d.pool, d.progress); err != nil {
 		return err
 	}
-	d.progress.Stage(progress.Stage{Name: StageDequantize, Work: d.total})
+	d.progress.Stage(progress.Stage{Name: StageDequantize, Work: d.values()})
 	w, err := safetensors.Create(sd.Path(artifact.WeightsFile), d.infos, denseMetadata)
 	if err != nil {
 		return err
@@ -209,6 +209,14 @@ func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 		}
 	}
 	return nil
+}
+
+// values returns the number of values in the checkpoint.
+func (d *dequantizer) values() (n int64) {
+	for i := range d.a.Layout {
+		n += d.a.Layout[i].Weights()
+	}
+	return n
 }
 
 // blockElements is the number of values converted between two writes.
@@ -257,7 +265,7 @@ func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *arti
 		if err := w.Append(uint16Bytes(half[:n*cols])); err != nil {
 			return err
 		}
-		d.progress.Advance(2 * int64(n*cols))
+		d.progress.Advance(int64(n * cols))
 	}
 	d.a.Release(st)
 	return nil

@@ -33,14 +33,15 @@ func (j *job) work(it *item) int64 {
 		return int64(it.Tensor.NumElements())
 	}
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
+	hash := int64(rows) * int64(cols) * hashWork
 	if it.Form != artifact.Palette {
-		return int64(rows) * int64(cols) * denseWork
+		return hash + int64(rows)*int64(cols)*denseWork
 	}
 	opt := palettize.Options{Bits: it.Bits, NoRowScale: j.opts.NoRowScale}
 	if j.opts.Compensate != artifact.GPTQ {
-		return palettize.Work(rows*cols, opt)
+		return hash + palettize.Work(rows*cols, opt)
 	}
-	n := palettize.CompensateWork(rows, cols, opt)
+	n := hash + palettize.CompensateWork(rows, cols, opt) + palettize.SolveWork(rows, cols)
 	if it.firstOfInput() {
 		tokens := int64(j.text.Tokens())
 		n += palettize.FactorWork(cols) + tokens*int64(cols)*int64(cols)*3/2 // Gram and cross products
@@ -51,9 +52,12 @@ func (j *job) work(it *item) int64 {
 	return n
 }
 
-// denseWork is the work for each weight of a matrix that is stored as int8 rows or unchanged, in
-// the multiplications of palettize.Work.
-const denseWork = 100
+// The work for each weight in the multiplications of palettize.Work: of int8 rows, and of the
+// digests of source and result.
+const (
+	denseWork = 250
+	hashWork  = 110
+)
 
 // walkWork returns the work of running the text through one layer of both models; 0 without
 // compensation.
