@@ -182,7 +182,7 @@ func TestCancel(t *testing.T) {
 					t.Errorf("stage %d is called %d of %d: %s", i+1, s.Number, s.Of, s.Name)
 				}
 			}
-			for _, share := range []float64{0, 0.4, 0.8} {
+			for _, share := range []float64{0, 0.5, 0.95} {
 				n := 1 + int(share*float64(whole.advances-1))
 				ctx, cancel := context.WithCancel(t.Context())
 				out := filepath.Join(t.TempDir(), "out")
