@@ -162,7 +162,7 @@ func (a *app) progress() progress.Reporter { return a.reporter }
 
 func (a *app) close() {
 	if a.reporter != nil {
-		a.reporter.Done()
+		a.reporter.close()
 	}
 	if a.pool != nil {
 		a.pool.Close()
@@ -231,11 +231,17 @@ func (a *app) fail(err error) int {
 
 // interrupted reports that a signal ended the run. The exit code is 128 plus the signal.
 func (a *app) interrupted(sig caught) int {
+	hint := "nothing was saved; the same command starts from the beginning"
+	if a.reporter != nil {
+		if saved := a.reporter.lastSaved(); saved != "" {
+			hint = "saved: " + saved + "; run the same command again to continue"
+		}
+	}
 	return a.report(errorDetail{
 		Code:    interruptedCode,
 		Exit:    128 + int(sig.Signal),
 		Message: "stopped by " + sig.Error(),
-		Hint:    "run the same command again to resume from what it saved, if anything",
+		Hint:    hint,
 	})
 }
 

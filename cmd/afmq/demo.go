@@ -19,6 +19,7 @@ import (
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
+	"afmq/pkg/progress"
 	"afmq/pkg/quantize"
 	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"
@@ -83,16 +84,18 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	if err := demo.Extract(source); err != nil {
 		return outputError(err)
 	}
-	reference, err := infer.Open(ctx, source, infer.OpenOptions{Pool: a.workers()})
+	jobs := demoJobs(a, source, dir)
+	p := progress.Begin(unsaved{a.reporter}, demoStages(jobs)...)
+	reference, err := infer.Open(ctx, source, infer.OpenOptions{Pool: a.workers(), Progress: p})
 	if err != nil {
 		return err
 	}
-	texts, err := writeTexts(ctx, a, reference, demoVolume.texts, demoSeed)
+	texts, err := reference.SampleTexts(ctx, a.workers(), demoVolume.texts, demoTokens, demoSeed, p)
 	if err != nil {
 		return err
 	}
-	train := filepath.Join(dir, "train.jsonl")
-	if err := writeTraining(ctx, a, reference, train); err != nil {
+	train := filepath.Join(dir, demoText)
+	if err := writeTraining(ctx, a, reference, train, p); err != nil {
 		return err
 	}
 	corpus, err := eval.EncodeTexts("the sampled text", texts, reference.Tokenizer, reference.Config.Separator())
@@ -105,7 +108,7 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	}
 	o := demoObject{Schema: "afmq.demo/v1", Prompt: demoPrompt}
 	add := func(name string, model *infer.Model, bytes int64, bpw float64) error {
-		row, tokens, err := measure(ctx, a, reference, corpus, model)
+		row, tokens, err := measure(ctx, a, reference, corpus, model, p)
 		if err != nil {
 			return err
 		}
@@ -116,25 +119,18 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	if err := add("16 bit", reference, d.WeightBytes, 16); err != nil {
 		return err
 	}
-	calibration := sensitivity.CalibrationOptions{Files: []string{train}, SeqLen: demoTokens}
-	for _, job := range []quantize.Options{
-		{Out: "afm-tiny-4bit", Bits: 4},
-		{Out: "afm-tiny-3.5bit", Request: &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 3.5}, Bits: []int{2, 4}}},
-		{Out: "afm-tiny-2bit", Bits: 2},
-	} {
-		name := strings.TrimSuffix(strings.TrimPrefix(job.Out, "afm-tiny-"), "bit") + " bit"
-		job.Model, job.Out = source, filepath.Join(dir, job.Out)
-		job.Calibration = calibration
-		job.Pool, job.Progress, job.ToolVersion = a.workers(), a.progress(), version
+	for _, job := range jobs {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(job.Out), "afm-tiny-"), "bit") + " bit"
+		job.Progress = p
 		r, err := quantize.Run(ctx, job)
 		if err != nil {
 			return err
 		}
-		if _, err := artifact.Verify(ctx, job.Out, artifact.VerifyOptions{Pool: a.workers(), Progress: a.progress()}); err != nil {
+		if _, err := artifact.Verify(ctx, job.Out, artifact.VerifyOptions{Pool: a.workers(), Progress: p}); err != nil {
 			return err
 		}
 		// Verified above.
-		model, err := infer.Open(ctx, job.Out, infer.OpenOptions{SkipVerify: true, Pool: a.workers()})
+		model, err := infer.Open(ctx, job.Out, infer.OpenOptions{SkipVerify: true, Pool: a.workers(), Progress: p})
 		if err != nil {
 			return err
 		}
@@ -144,7 +140,7 @@ func runDemo(ctx context.Context, a *app, out string) error {
 		if job.Bits != 2 {
 			continue
 		}
-		adapter, err := trainDemo(ctx, a, source, model, train, filepath.Join(dir, "adapter"))
+		adapter, err := trainDemo(ctx, model, demoTraining(a, source, job.Out, dir), p)
 		if err != nil {
 			return err
 		}
@@ -155,16 +151,57 @@ func runDemo(ctx context.Context, a *app, out string) error {
 	return a.print(o, func(w io.Writer) error { return printDemo(w, o, out) })
 }
 
-// writeTexts samples texts from the model.
-func writeTexts(ctx context.Context, a *app, m *infer.Model, n int, seed uint64) ([]string, error) {
-	a.progress().Stage("sample text from the 16-bit model", int64(n), "texts")
-	defer a.progress().Done()
-	return m.SampleTexts(ctx, a.workers(), n, demoTokens, seed)
+// demoText is the file for calibration and training.
+const demoText = "train.jsonl"
+
+// demoJobs returns the quantizations of the demo in dir.
+func demoJobs(a *app, source, dir string) []quantize.Options {
+	jobs := []quantize.Options{
+		{Out: "afm-tiny-4bit", Bits: 4},
+		{Out: "afm-tiny-3.5bit", Request: &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 3.5}, Bits: []int{2, 4}}},
+		{Out: "afm-tiny-2bit", Bits: 2},
+	}
+	for i := range jobs {
+		j := &jobs[i]
+		j.Model, j.Out = source, filepath.Join(dir, j.Out)
+		j.Calibration = sensitivity.CalibrationOptions{Files: []string{filepath.Join(dir, demoText)}, SeqLen: demoTokens}
+		j.Pool, j.ToolVersion = a.workers(), version
+	}
+	return jobs
 }
 
+// demoTraining returns the training of the demo's adapter for a base in dir.
+func demoTraining(a *app, source, base, dir string) recovery.Options {
+	return recovery.Options{
+		Artifact: base, Teacher: source, Data: []string{filepath.Join(dir, demoText)}, Out: filepath.Join(dir, "adapter"),
+		Ranks: []int{8}, Tokens: demoVolume.training, SeqLen: demoTokens / 2, BatchTokens: 1024,
+		Pool: a.workers(), ToolVersion: version,
+	}
+}
+
+// demoStages returns the stages of the demo.
+func demoStages(jobs []quantize.Options) []string {
+	stages := []string{infer.StageLoad, infer.StageSample, infer.StageSample, eval.StageEvaluate}
+	for _, job := range jobs {
+		stages = append(stages, job.Stages()...)
+		stages = append(stages, artifact.StageVerify, infer.StageLoad, eval.StageEvaluate)
+		if job.Bits == 2 {
+			training := recovery.Options{Teacher: job.Model}
+			stages = append(stages, training.Stages()...)
+			stages = append(stages, eval.StageEvaluate)
+		}
+	}
+	return stages
+}
+
+// unsaved is a reporter of jobs whose state does not outlive the command.
+type unsaved struct{ progress.Reporter }
+
+func (unsaved) Saved(string) {}
+
 // writeTraining samples the file for calibration and training.
-func writeTraining(ctx context.Context, a *app, m *infer.Model, path string) error {
-	texts, err := writeTexts(ctx, a, m, demoVolume.trainTexts, demoSeed+1)
+func writeTraining(ctx context.Context, a *app, m *infer.Model, path string, p progress.Reporter) error {
+	texts, err := m.SampleTexts(ctx, a.workers(), demoVolume.trainTexts, demoTokens, demoSeed+1, p)
 	if err != nil {
 		return err
 	}
@@ -178,17 +215,14 @@ func writeTraining(ctx context.Context, a *app, m *infer.Model, path string) err
 	return disk.WriteNewFile(path, b.Bytes())
 }
 
-// trainDemo trains an adapter of rank 8 and opens it.
-func trainDemo(ctx context.Context, a *app, teacher string, base *infer.Model, data, out string) (*adapter.Adapter, error) {
-	r, err := recovery.Run(ctx, recovery.Options{
-		Artifact: base.Dir, Teacher: teacher, Data: []string{data}, Out: out, Ranks: []int{8}, Tokens: demoVolume.training,
-		SeqLen: demoTokens / 2, BatchTokens: 1024,
-		Pool: a.workers(), Progress: a.progress(), ToolVersion: version,
-	})
+// trainDemo trains an adapter of the base and opens it.
+func trainDemo(ctx context.Context, base *infer.Model, opts recovery.Options, p progress.Reporter) (*adapter.Adapter, error) {
+	opts.Progress = p
+	r, err := recovery.Run(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	return adapter.Open(filepath.Join(out, r.Adapters[0].Path), base.Dir, base.Config, false)
+	return adapter.Open(filepath.Join(opts.Out, r.Adapters[0].Path), base.Dir, base.Config, false)
 }
 
 // demoDir returns the directory to work in and a function that removes it if it is temporary.
@@ -207,8 +241,8 @@ func demoDir(out string) (string, func(), error) {
 }
 
 // measure evaluates a model on the corpus and generates a sentence.
-func measure(ctx context.Context, a *app, reference *infer.Model, corpus *eval.Corpus, model *infer.Model) (demoRow, int, error) {
-	e, err := eval.Score(ctx, model, corpus, eval.ScoreOptions{Ctx: demoTokens, Reference: reference, Pool: a.workers(), Progress: a.progress()})
+func measure(ctx context.Context, a *app, reference *infer.Model, corpus *eval.Corpus, model *infer.Model, p progress.Reporter) (demoRow, int, error) {
+	e, err := eval.Score(ctx, model, corpus, eval.ScoreOptions{Ctx: demoTokens, Reference: reference, Pool: a.workers(), Progress: p})
 	if err != nil {
 		return demoRow{}, 0, err
 	}

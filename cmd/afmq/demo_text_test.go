@@ -12,6 +12,7 @@ import (
 	"afmq/internal/demo"
 	"afmq/internal/kernel"
 	"afmq/pkg/infer"
+	"afmq/pkg/progress"
 )
 
 // demoTexts are digests of the train.jsonl of `afmq demo`, from which docs/quickstart.md makes
@@ -59,7 +60,7 @@ func TestDemoTextIsTheSameOnEveryMachine(t *testing.T) {
 				t.Fatal(err)
 			}
 			file := filepath.Join(t.TempDir(), "train.jsonl")
-			if err := writeTraining(context.Background(), a, m, file); err != nil {
+			if err := writeTraining(context.Background(), a, m, file, progress.Silent); err != nil {
 				t.Fatal(err)
 			}
 			data, err := os.ReadFile(file)

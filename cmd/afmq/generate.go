@@ -129,7 +129,7 @@ func runGenerate(ctx context.Context, a *app, path string, o generateOptions) er
 	if err != nil {
 		return err
 	}
-	model, err := infer.Open(ctx, path, infer.OpenOptions{SkipVerify: !o.verify, Pool: a.workers()})
+	model, err := infer.Open(ctx, path, infer.OpenOptions{SkipVerify: !o.verify, Pool: a.workers(), Progress: a.progress()})
 	if err != nil {
 		return err
 	}

@@ -7,113 +7,167 @@ import (
 	"sync"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
+
+	"afmq/pkg/progress"
 )
 
-// plainInterval is the least time between two lines of plain progress.
-const plainInterval = 10 * time.Second
+const (
+	// redrawInterval is the time between two drawings of the bar on a terminal.
+	redrawInterval = 200 * time.Millisecond
+	// plainInterval is the time between two lines elsewhere.
+	plainInterval = 10 * time.Second
+)
 
-// reporter shows progress on stderr: a bar with rate and time left on a terminal, else a
-// plain line at most every plainInterval.
+// reporter shows progress on stderr: on a terminal a bar of one line, elsewhere a line every
+// plainInterval. A ticker draws both, so that they show the time left also while a long step
+// reports nothing.
 type reporter struct {
 	w        io.Writer
 	terminal bool
 	quiet    bool
+	width    func() int // columns of the terminal
+	now      func() time.Time
 
-	mu    sync.Mutex
-	bar   *progressbar.ProgressBar // on a terminal
-	name  string
-	state string // the text of the last Status
-	unit  string
-	total int64
-	done  int64
-	begun time.Time
-	last  time.Time
+	mu     sync.Mutex
+	active bool // a stage runs
+	stage  progress.Stage
+	meter  meter
+	state  string    // the text of the last Status
+	saved  string    // the text of the last Saved
+	drawn  bool      // the bar is on the screen
+	line   time.Time // of the last plain line
+	ticker *time.Ticker
+	ended  chan struct{}
 }
 
+// newReporter returns a reporter that writes to w. close ends it.
 func newReporter(w io.Writer, quiet bool) *reporter {
+	r := &reporter{w: w, quiet: quiet, now: time.Now, width: func() int { return 80 }}
+	r.line = r.now()
 	f, ok := w.(*os.File)
-	return &reporter{w: w, quiet: quiet, terminal: ok && term.IsTerminal(int(f.Fd()))}
+	if !ok || !term.IsTerminal(int(f.Fd())) || os.Getenv("TERM") == "dumb" || !obeysEscapes(f) {
+		return r
+	}
+	r.terminal = true
+	r.width = func() int { // at each drawing: the window may have another size
+		columns, _, err := term.GetSize(int(f.Fd()))
+		if err != nil || columns < 1 {
+			return 80
+		}
+		return columns
+	}
+	return r
 }
 
-func (r *reporter) Stage(name string, total int64, unit string) {
-	r.Done()
-	if r.quiet {
+// start starts the ticker.
+func (r *reporter) start() {
+	if r.ticker != nil || r.quiet {
 		return
 	}
+	ticker, ended := time.NewTicker(redrawInterval), make(chan struct{})
+	r.ticker, r.ended = ticker, ended
+	go func() {
+		for {
+			select {
+			case <-ticker.C:
+				r.tick()
+			case <-ended:
+				return
+			}
+		}
+	}()
+}
+
+// close ends the last stage and the ticker.
+func (r *reporter) close() {
+	r.Done()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.name, r.state, r.unit, r.total, r.done = name, "", unit, total, 0
-	r.begun = time.Now()
-	r.last = r.begun
-	if r.terminal {
-		options := []progressbar.Option{
-			progressbar.OptionSetWriter(r.w),
-			progressbar.OptionSetDescription(name),
-			progressbar.OptionSetWidth(30),
-			progressbar.OptionThrottle(100 * time.Millisecond),
-			progressbar.OptionShowCount(),
-			progressbar.OptionSetPredictTime(true),
-			progressbar.OptionClearOnFinish(),
-		}
-		if unit == "B" {
-			options = append(options, progressbar.OptionShowBytes(true))
-		} else {
-			options = append(options, progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit))
-		}
-		r.bar = progressbar.NewOptions64(total, options...)
+	if r.ticker != nil {
+		r.ticker.Stop()
+		close(r.ended)
+		r.ticker = nil
 	}
+}
+
+func (r *reporter) Stage(s progress.Stage) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clear()
+	r.stage, r.state, r.active = s, "", true
+	r.meter = newMeter(s, r.now())
+	r.start()
 }
 
 func (r *reporter) Advance(n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.name == "" {
-		return
-	}
-	r.done += n
-	if r.bar != nil {
-		// The only possible error is that the bar cannot be drawn; the job continues.
-		_ = r.bar.Add64(n)
-		return
-	}
-	if now := time.Now(); now.Sub(r.last) >= plainInterval {
-		r.last = now
-		r.line(now)
-	}
+	r.meter.advance(n, r.now())
 }
 
 func (r *reporter) Status(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.name == "" {
-		return
-	}
-	r.state = ", " + text
-	if r.bar != nil {
-		r.bar.Describe(r.name + r.state)
-	}
+	r.state = text
 }
 
-// line prints one plain line: share done, rate, time left.
-func (r *reporter) line(now time.Time) {
-	perSecond := rate(float64(r.done), now.Sub(r.begun))
-	left := "?"
-	if perSecond > 0 {
-		left = (time.Duration(float64(r.total-r.done)/perSecond) * time.Second).Round(time.Second).String()
+func (r *reporter) Notice(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.quiet {
+		return
 	}
-	fmt.Fprintf(r.w, "%s: %.0f %% (%s of %s, %s/s, %s left%s)\n", r.name,
-		100*float64(r.done)/float64(max(r.total, 1)),
-		amount(r.done, r.unit), amount(r.total, r.unit), amount(int64(perSecond), r.unit), left, r.state)
+	r.clear()
+	fmt.Fprintln(r.w, text)
+}
+
+func (r *reporter) Saved(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.saved = text
+}
+
+// lastSaved returns the text of the last Saved.
+func (r *reporter) lastSaved() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.saved
 }
 
 func (r *reporter) Done() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.bar != nil {
-		_ = r.bar.Clear() // as above
-		r.bar = nil
+	r.clear()
+	r.active = false
+}
+
+// clear removes the bar from the screen.
+func (r *reporter) clear() {
+	if r.drawn {
+		fmt.Fprint(r.w, eraseBelow)
+		r.drawn = false
 	}
-	r.name = ""
+}
+
+// eraseBelow moves the cursor to the first column and erases from there on. The cursor is left in
+// the first column after each drawing. If a narrower window wraps the line, the terminal keeps the
+// cursor at its start, and the wrapped rest is erased with it.
+const eraseBelow = "\r\x1b[J"
+
+// tick draws the bar, or prints a line if one is due.
+func (r *reporter) tick() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	switch {
+	case !r.active || r.quiet:
+	case r.terminal:
+		// Should the terminal fail, the job goes on.
+		fmt.Fprint(r.w, eraseBelow+barLine(r.stage, &r.meter, r.state, now, r.width())+"\r")
+		r.drawn = true
+	case now.Sub(r.line) >= plainInterval:
+		fmt.Fprintln(r.w, plainLine(r.stage, &r.meter, r.state, now))
+		r.line = now
+	}
 }

@@ -97,7 +97,7 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 	if o.Samples.Tokens < 1 {
 		return fault.Usagef("--sample-tokens %d is not a positive number of tokens", o.Samples.Tokens)
 	}
-	o.Use, o.DeviceNames, o.Samples.Progress = o.device.use, o.device.names, a.progress()
+	o.Use, o.DeviceNames, o.Progress = o.device.use, o.device.names, a.progress()
 	r, err := report.Make(cmd.Context(), a.workers(), o.Options)
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ var allowed = map[string][]string{
 	"pkg/sensitivity":      {"internal/calibration", "pkg/eval", "pkg/infer", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
 	"pkg/quantize":         {"pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
 	"pkg/recovery":         {"pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
-	"pkg/gate":             {"pkg/eval", "pkg/adapter", "pkg/artifact", "pkg/compute"},
+	"pkg/gate":             {"pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/compute"},
 
 	"cmd/afmq/internal/chart":  {},
 	"cmd/afmq/internal/device": {"pkg/sensitivity", "pkg/artifact", "pkg/model"},

@@ -92,4 +92,4 @@ func (p *Pool) Compute() Compute { return p.compute }
 // With returns a pool with the same workers whose products with matrices, [Pool.MulT] and
 // [Pool.Mul], use the given arithmetic (I16 in MulT only). Small products stay in F32. Closing
 // either pool closes both.
-func (p *Pool) With(c Compute) *Pool { return &Pool{workers: p.workers, compute: c} }
+func (p *Pool) With(c Compute) *Pool { return &Pool{workers: p.workers, compute: c, ctx: p.ctx} }

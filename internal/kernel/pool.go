@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -24,6 +25,25 @@ const spinFor = 30 * time.Microsecond
 type Pool struct {
 	*workers
 	compute Compute
+	ctx     context.Context // ends every Run; nil for none. See [Pool.WithContext]
+}
+
+// Canceled is the value with which a Run panics whose context is done.
+type Canceled struct{ Err error }
+
+// WithContext returns a pool of the same workers whose Run starts no item once ctx is done, and
+// then panics with a [Canceled]. Matrix products and factorizations are made of Runs.
+func (p *Pool) WithContext(ctx context.Context) *Pool {
+	return &Pool{workers: p.workers, compute: p.compute, ctx: ctx}
+}
+
+// Check panics with a [Canceled] if the pool's context is done. Items that take seconds call it.
+func (p *Pool) Check() {
+	if p.ctx != nil {
+		if err := p.ctx.Err(); err != nil {
+			panic(Canceled{err})
+		}
+	}
 }
 
 // workers holds the goroutines and buffers of a pool. The pools that With returns share it.
@@ -51,6 +71,7 @@ type helper struct {
 // released it, so that Run allocates nothing.
 type loop struct {
 	users atomic.Int32 // the caller and the helpers that may still read it
+	pool  *Pool        // whose context ends the loop
 	n     int
 	f     func(worker, i int)
 	next  atomic.Int64 // next item to start
@@ -107,10 +128,12 @@ func (p *Pool) Run(n int, f func(worker, i int)) {
 	}
 	if n == 1 || p.threads == 1 || p.closed.Load() || !p.busy.CompareAndSwap(false, true) {
 		for i := range n {
+			p.Check()
 			f(0, i)
 		}
 		return
 	}
+	p.Check()
 	helpers := p.helpers[:min(len(p.helpers), n-1)]
 	l := p.newLoop(n, f, 1+len(helpers))
 	for _, h := range helpers {
@@ -144,7 +167,7 @@ func (p *Pool) newLoop(n int, f func(worker, i int), users int) *loop {
 	case <-l.done: // sent to a caller that had seen the end by polling
 	default:
 	}
-	l.n, l.f = n, f
+	l.pool, l.n, l.f = p, n, f
 	l.wait.Store(false)
 	l.next.Store(0)
 	l.left.Store(int64(n))
@@ -158,7 +181,7 @@ func (p *Pool) release(l *loop) {
 	if l.users.Add(-1) != 0 || l.panicked {
 		return
 	}
-	l.f = nil
+	l.pool, l.f = nil, nil
 	p.mu.Lock()
 	p.loops = append(p.loops, l)
 	p.mu.Unlock()
@@ -246,6 +269,7 @@ func (l *loop) call(worker, i int) {
 		}
 		l.finish(1)
 	}()
+	l.pool.Check()
 	l.f(worker, i)
 	finished = true
 }

@@ -240,6 +240,9 @@ func (d *Dir) Resumed() bool { return d.resumed }
 // Target returns the path of the output.
 func (d *Dir) Target() string { return d.target }
 
+// State returns the path of the directory that holds the state until the output is complete.
+func (d *Dir) State() string { return d.root }
+
 // Path returns the path at which to write the file that is published as target/name.
 func (d *Dir) Path(name string) string { return filepath.Join(d.root, outName, name) }
 

@@ -23,9 +23,7 @@ type DiffOptions struct {
 // the names or shapes of its tensors, and of kind [fault.Usage] if the reference is an
 // artifact.
 func Diff(ctx context.Context, dirA, dirB string, opts DiffOptions) (*Difference, error) {
-	if opts.Progress == nil {
-		opts.Progress = progress.Silent
-	}
+	opts.Progress = progress.Begin(opts.Progress, diffStages(dirA, dirB, opts.Reference)...)
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
 	d := &differ{ctx: ctx, pool: pool, progress: opts.Progress}
@@ -47,6 +45,33 @@ func Diff(ctx context.Context, dirA, dirB string, opts DiffOptions) (*Difference
 		return nil, fault.Usagef("the reference %s is an artifact; relative errors are measured against a checkpoint", opts.Reference)
 	}
 	return d.run()
+}
+
+// diffStages returns the stages of a comparison.
+func diffStages(dirs ...string) (stages []string) {
+	artifacts := 0
+	for _, dir := range dirs {
+		switch {
+		case dir == "":
+		case IsArtifact(dir):
+			stages = append(stages, StageVerify)
+			artifacts++
+		default:
+			stages = append(stages, StageHash)
+		}
+	}
+	if artifacts == 1 { // whether it was made from the other one
+		stages = append(stages, StageHash)
+	}
+	return append(stages, StageCompare)
+}
+
+// total returns the number of weights.
+func total(layout []StoredTensor) (n int64) {
+	for i := range layout {
+		n += layout[i].Weights()
+	}
+	return n
 }
 
 // differ compares models[0], A, with models[1], B. models[2] is the reference, nil for none.
@@ -75,15 +100,15 @@ func (d *differ) run() (*Difference, error) {
 		}
 		out.IsSource = &is
 	}
-	d.progress.Stage("compare", out.A.Bytes+out.B.Bytes, "B")
+	d.progress.Stage(progress.Stage{Name: StageCompare, Work: total(a.layout)})
 	defer d.progress.Done()
-	var total tally
+	var sum tally
 	for i := range a.layout {
 		l, t, err := d.layer(i)
 		if err != nil {
 			return nil, err
 		}
-		total.add(t)
+		sum.add(t)
 		if !l.Same {
 			out.Totals.LayersChanged++
 		}
@@ -92,13 +117,13 @@ func (d *differ) run() (*Difference, error) {
 		} else {
 			out.Vectors = append(out.Vectors, *l)
 		}
-		d.progress.Advance(l.A.Bytes + l.B.Bytes)
+		d.progress.Advance(a.layout[i].Weights())
 	}
 	out.Totals.Bytes = out.B.Bytes - out.A.Bytes
-	out.Totals.WeightsChanged = total.share()
-	out.Totals.WeightDistance = relative(total.diff, total.a)
+	out.Totals.WeightsChanged = sum.share()
+	out.Totals.WeightDistance = relative(sum.diff, sum.a)
 	if d.models[2] != nil {
-		out.Totals.RelErrorA, out.Totals.RelErrorB = relative(total.errA, total.ref), relative(total.errB, total.ref)
+		out.Totals.RelErrorA, out.Totals.RelErrorB = relative(sum.errA, sum.ref), relative(sum.errB, sum.ref)
 	}
 	return out, nil
 }
@@ -109,7 +134,7 @@ func (d *differ) isSource() (bool, error) {
 	if compressed.artifact == nil {
 		compressed, checkpoint = checkpoint, compressed
 	}
-	err := compressed.artifact.Manifest.IsSource(d.ctx, d.pool, checkpoint.dir)
+	err := compressed.artifact.Manifest.IsSource(d.ctx, d.pool, checkpoint.dir, d.progress)
 	if fault.KindOf(err) == fault.Input { // the checkpoint could be read, so it is another one
 		return false, nil
 	}

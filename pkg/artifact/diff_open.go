@@ -30,7 +30,7 @@ func openDiffModel(ctx context.Context, pool *compute.Pool, dir string, p progre
 	if IsArtifact(dir) {
 		return openDiffArtifact(ctx, pool, dir, p)
 	}
-	return openDiffCheckpoint(ctx, pool, dir)
+	return openDiffCheckpoint(ctx, pool, dir, p)
 }
 
 func (s *diffModel) close() {
@@ -58,7 +58,7 @@ func openDiffArtifact(ctx context.Context, pool *compute.Pool, dir string, p pro
 	return s, nil
 }
 
-func openDiffCheckpoint(ctx context.Context, pool *compute.Pool, dir string) (*diffModel, error) {
+func openDiffCheckpoint(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (*diffModel, error) {
 	src, err := OpenSource(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -68,9 +68,14 @@ func openDiffCheckpoint(ctx context.Context, pool *compute.Pool, dir string) (*d
 	for _, f := range src.Copies {
 		s.files[f.Name] = f.SHA256
 	}
+	p.Stage(progress.Stage{Name: StageHash, Work: src.Checkpoint.Bytes()})
+	defer p.Done()
 	digests, errs := make([]TensorDigest, len(src.Tensors)), make([]error, len(src.Tensors))
 	pool.Run(len(src.Tensors), func(_, i int) {
 		digests[i], errs[i] = DigestTensor(ctx, src.Tensors[i].Tensor)
+		if errs[i] == nil {
+			p.Advance(int64(len(src.Tensors[i].Tensor.Bytes())))
+		}
 	})
 	for i, w := range src.Tensors {
 		if errs[i] != nil {

@@ -12,7 +12,15 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
+)
+
+// Stages that functions of this package report.
+const (
+	StageHash    = "hash weights"
+	StageVerify  = "verify"
+	StageCompare = "compare"
 )
 
 // digestChunk is how many bytes are hashed between two checks of the context.
@@ -77,13 +85,17 @@ func (m *Manifest) CheckFile(ctx context.Context, dir, name string, advance func
 
 // CheckTensors hashes the tensors of the checkpoint or artifact in dir that want lists, and
 // returns an error of kind [fault.Input] for the first that is missing or differs. owner
-// says in the error whose tensors want lists: "the checkpoint that …". pool may be nil.
-func CheckTensors(ctx context.Context, pool *compute.Pool, dir, owner string, want []TensorDigest) error {
+// says in the error whose tensors want lists: "the checkpoint that …". It is the stage
+// [StageHash]. pool and p may be nil.
+func CheckTensors(ctx context.Context, pool *compute.Pool, dir, owner string, want []TensorDigest, p progress.Reporter) error {
 	ckpt, err := safetensors.OpenCheckpoint(dir)
 	if err != nil {
 		return err
 	}
 	defer ckpt.Close()
+	p = progress.Begin(p, StageHash)
+	p.Stage(progress.Stage{Name: StageHash, Work: ckpt.Bytes()})
+	defer p.Done()
 	return inParallel(pool, len(want), func(i int) error {
 		t, ok := ckpt.Tensor(want[i].Name)
 		if !ok {
@@ -93,14 +105,17 @@ func CheckTensors(ctx context.Context, pool *compute.Pool, dir, owner string, wa
 		if err == nil && got.SHA256 != want[i].SHA256 {
 			err = fault.Inputf(t.Path(), "tensor %q is not that of %s", want[i].Name, owner)
 		}
+		if err == nil {
+			p.Advance(int64(len(t.Bytes())))
+		}
 		return err
 	})
 }
 
 // IsSource returns nil if the checkpoint in dir is the one that the artifact was made from:
 // the same config.json and the same tensors. An error of kind [fault.Input] names the first
-// difference. pool may be nil.
-func (m *Manifest) IsSource(ctx context.Context, pool *compute.Pool, dir string) error {
+// difference. It is the stage [StageHash]. pool and p may be nil.
+func (m *Manifest) IsSource(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) error {
 	path := filepath.Join(dir, ConfigFile)
 	data, err := infile.Read(path, model.MaxConfigBytes)
 	if err != nil {
@@ -109,12 +124,13 @@ func (m *Manifest) IsSource(ctx context.Context, pool *compute.Pool, dir string)
 	if infile.SHA256(data) != m.Source.Config {
 		return fault.Inputf(path, "is not that of the checkpoint that the artifact was made from")
 	}
-	return CheckTensors(ctx, pool, dir, "the checkpoint that the artifact was made from", m.Source.Tensors)
+	return CheckTensors(ctx, pool, dir, "the checkpoint that the artifact was made from", m.Source.Tensors, p)
 }
 
 // DigestCheckpoint returns the digest of config.json and all tensors of the checkpoint in
-// dir, as [SourceDigest] defines it, in lower-case hex. pool may be nil.
-func DigestCheckpoint(ctx context.Context, pool *compute.Pool, dir string) (string, error) {
+// dir, as [SourceDigest] defines it, in lower-case hex. It is the stage [StageHash]. pool and p
+// may be nil.
+func DigestCheckpoint(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (string, error) {
 	config, err := infile.Read(filepath.Join(dir, ConfigFile), model.MaxConfigBytes)
 	if err != nil {
 		return "", err
@@ -124,11 +140,16 @@ func DigestCheckpoint(ctx context.Context, pool *compute.Pool, dir string) (stri
 		return "", err
 	}
 	defer ckpt.Close()
+	p = progress.Begin(p, StageHash)
+	p.Stage(progress.Stage{Name: StageHash, Work: ckpt.Bytes()})
+	defer p.Done()
 	names := ckpt.Names()
 	tensors := make([]TensorDigest, len(names))
 	err = inParallel(pool, len(names), func(i int) (err error) {
 		t, _ := ckpt.Tensor(names[i])
-		tensors[i], err = DigestTensor(ctx, t)
+		if tensors[i], err = DigestTensor(ctx, t); err == nil {
+			p.Advance(int64(len(t.Bytes())))
+		}
 		return err
 	})
 	if err != nil {

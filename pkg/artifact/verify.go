@@ -59,10 +59,7 @@ func Verify(ctx context.Context, dir string, opts VerifyOptions) (*Verification,
 // OpenVerified is [Verify] that leaves the artifact open: the tensors of the reader are those
 // that were verified, whatever happens to the directory afterwards.
 func OpenVerified(ctx context.Context, dir string, opts VerifyOptions) (*Reader, *Verification, error) {
-	p := opts.Progress
-	if p == nil {
-		p = progress.Silent
-	}
+	p := progress.Begin(opts.Progress, StageVerify)
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
 	a, total, err := open(dir)
@@ -70,7 +67,7 @@ func OpenVerified(ctx context.Context, dir string, opts VerifyOptions) (*Reader,
 		return nil, nil, err
 	}
 	m := a.Manifest
-	p.Stage("verify", total+m.Ledger.Total-m.Ledger.Container, "B") // every file, and every tensor again
+	p.Stage(progress.Stage{Name: StageVerify, Work: total + m.Ledger.Total - m.Ledger.Container}) // every file, and every tensor again
 	defer p.Done()
 	if err := a.verify(ctx, pool, p); err != nil {
 		a.Close()
@@ -114,7 +111,9 @@ func (a *Reader) CheckTensors(ctx context.Context, pool *compute.Pool, p progres
 		st := &a.Layout[i]
 		err := a.CheckTensor(ctx, st)
 		a.Release(st)
-		p.Advance(st.Bytes)
+		if err == nil {
+			p.Advance(st.Bytes)
+		}
 		return err
 	})
 }

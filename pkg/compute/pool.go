@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"context"
 	"sync"
 
 	"afmq/internal/kernel"
@@ -55,6 +56,31 @@ func (p *Pool) Arithmetic() Arithmetic { return Arithmetic(p.kernel().Compute())
 // With returns a pool of the same workers whose products [Pool.MulT] and [Pool.Mul] run in
 // the given arithmetic ([I16] in MulT only). Closing one closes both.
 func (p *Pool) With(a Arithmetic) *Pool { return (*Pool)(p.kernel().With(kernel.Compute(a))) }
+
+// WithContext returns a pool of the same workers that stops when ctx is done: a Run, or a product
+// or factorization, that is under way or starts then panics as soon as its workers have finished
+// the items that they have begun, tens of milliseconds for the matrices of a small model. The
+// caller defers [Recover], which turns the panic into ctx.Err(). Nothing that was computed after
+// ctx ended is returned, so no result has to be checked. Closing one of the pools closes both.
+func (p *Pool) WithContext(ctx context.Context) *Pool {
+	return (*Pool)(p.kernel().WithContext(ctx))
+}
+
+// Check panics as Run does if the pool has a context that is done. A function passed to Run that
+// takes seconds calls it between its steps.
+func (p *Pool) Check() { p.kernel().Check() }
+
+// Recover sets err to the error of the context if a pool of [Pool.WithContext] ended a
+// computation. Other panics propagate. A function that computes on such a pool defers it.
+func Recover(err *error) {
+	switch v := recover().(type) {
+	case nil:
+	case kernel.Canceled:
+		*err = v.Err
+	default:
+		panic(v)
+	}
+}
 
 // Run calls f once for each i in [0, n) and returns when all calls have returned. Calls run
 // at the same time on up to Threads goroutines; worker, in [0, Threads), says which, so

@@ -10,6 +10,7 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
+	"afmq/pkg/progress"
 )
 
 // evaluator holds the state of one evaluation.
@@ -76,7 +77,7 @@ func newEvaluator(pool *compute.Pool, models []*infer.Model, corpus *Corpus, opt
 			}
 		}
 		if s.passes == nil {
-			s.passes = &passes{runner: m.NewRunner(pool), longest: longest}
+			s.passes = e.newPasses(m, pool, longest)
 		}
 		e.models = append(e.models, s)
 	}
@@ -85,11 +86,30 @@ func newEvaluator(pool *compute.Pool, models []*infer.Model, corpus *Corpus, opt
 			pool = pool.With(*opts.ReferenceArithmetic)
 		}
 		r := &referenceScores{logits: make([]float32, e.rows*vocab), lse: make([]float64, e.rows), top: make([]int32, e.rows)}
-		r.model, r.nats, r.passes = m, make([]float64, 0, scored), &passes{runner: m.NewRunner(pool), longest: longest}
+		r.model, r.nats, r.passes = m, make([]float64, 0, scored), e.newPasses(m, pool, longest)
 		e.reference = r
 	}
 	e.logits, e.row = make([]float32, e.rows*vocab), make([]rowScore, e.rows)
 	return e
+}
+
+// newPasses returns passes that report their layers.
+func (e *evaluator) newPasses(m *infer.Model, pool *compute.Pool, longest int) *passes {
+	r := m.NewRunner(pool)
+	r.OnLayer(func(tokens int) { e.opts.Progress.Advance(int64(tokens) * m.LayerWork()) })
+	return &passes{runner: r, longest: longest}
+}
+
+// work returns the work of the evaluation: that of all layers and logits.
+func (e *evaluator) work() (n int64) {
+	all := e.models
+	if e.reference != nil {
+		all = append(slices.Clone(all), &e.reference.modelScores)
+	}
+	for _, m := range all {
+		n += int64(e.tokens)*m.model.ForwardWork() + int64(cap(m.nats))*m.model.HeadWork()
+	}
+	return n
 }
 
 // passes runs the forward passes of models of one config.
@@ -121,9 +141,7 @@ func (p *passes) forward(m *infer.Model, tokens [][]int32, hidden []float32) []f
 // run scores a batch of windows with every model.
 func (e *evaluator) run(ctx context.Context, windows []window) error {
 	tokens := make([][]int32, len(windows))
-	n := 0
 	for i, w := range windows {
-		n += w.len()
 		tokens[i] = e.corpus.IDs[w.start:w.end]
 		if e.bos >= 0 {
 			tokens[i] = slices.Clone(tokens[i])
@@ -147,7 +165,6 @@ func (e *evaluator) run(ctx context.Context, windows []window) error {
 		if err := forward(m); err != nil {
 			return err
 		}
-		e.opts.Progress.Advance(int64(n))
 	}
 	first := 0
 	for i, w := range windows {
@@ -185,17 +202,19 @@ func (m *modelScores) clock() func() {
 	return func() { m.seconds += time.Since(begun).Seconds() }
 }
 
-// computeLogits computes the logits [n, vocab] of n hidden states from row first on.
-func (m *modelScores) computeLogits(logits []float32, first, n int) {
+// computeLogits computes the logits [n, vocab] of n hidden states from row first on, and reports
+// the work to p.
+func (m *modelScores) computeLogits(p progress.Reporter, logits []float32, first, n int) {
 	d := m.model.Config.HiddenSize
 	m.passes.runner.Use(m.model)
 	m.passes.runner.Logits(logits, m.hidden[first*d:(first+n)*d], n)
+	p.Advance(int64(n) * m.model.HeadWork())
 }
 
 func (e *evaluator) scoreReference(first int, targets []int32, at int) error {
 	r, n := e.reference, len(targets)
 	defer r.clock()()
-	r.computeLogits(r.logits, first, n)
+	r.computeLogits(e.opts.Progress, r.logits, first, n)
 	vocab := r.model.Config.VocabSize
 	e.pool.Run(n, func(_, i int) {
 		q := r.logits[i*vocab : (i+1)*vocab]
@@ -214,7 +233,7 @@ func (e *evaluator) scoreReference(first int, targets []int32, at int) error {
 func (e *evaluator) scoreModel(m *modelScores, first int, targets []int32, at int) error {
 	r, n := e.reference, len(targets)
 	defer m.clock()()
-	m.computeLogits(e.logits, first, n)
+	m.computeLogits(e.opts.Progress, e.logits, first, n)
 	vocab := m.model.Config.VocabSize
 	e.pool.Run(n, func(_, i int) {
 		p := e.logits[i*vocab : (i+1)*vocab]

@@ -68,7 +68,7 @@ func (in *Inputs) identify(ctx context.Context, opts *Options) (id Identity, ada
 		digest := id.Model.Digest // hashed already
 		id.Reference = &digest
 	default:
-		digest, err := artifact.DigestCheckpoint(ctx, opts.Pool, opts.Reference)
+		digest, err := artifact.DigestCheckpoint(ctx, opts.Pool, opts.Reference, opts.Progress)
 		if err != nil {
 			return id, nil, err
 		}
@@ -95,7 +95,7 @@ func identifyModel(ctx context.Context, model *infer.Model, opts *Options) (Mode
 	if err != nil {
 		return ModelIdentity{}, err
 	}
-	digest, err := artifact.DigestCheckpoint(ctx, opts.Pool, opts.Model)
+	digest, err := artifact.DigestCheckpoint(ctx, opts.Pool, opts.Model, opts.Progress)
 	return ModelIdentity{Kind: "checkpoint", Digest: digest, Source: digest, Verified: true, Bytes: d.WeightBytes}, err
 }
 

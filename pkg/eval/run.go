@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"afmq/pkg/adapter"
+	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
@@ -32,6 +33,22 @@ type Options struct {
 	Pool     *compute.Pool     // nil for Threads workers of its own
 	Threads  int               // where Pool is nil; 0 for all cores
 	Progress progress.Reporter // nil for none
+}
+
+// Stages returns the stages of Run, for the job that it is part of.
+func (o *Options) Stages() []string {
+	stages := []string{infer.StageLoad}
+	checkpoint := !artifact.IsArtifact(o.Model)
+	if o.Reference != "" {
+		stages = append(stages, infer.StageLoad)
+	}
+	if checkpoint {
+		stages = append(stages, artifact.StageHash)
+	}
+	if o.Reference != "" && !(checkpoint && o.Reference == o.Model) {
+		stages = append(stages, artifact.StageHash)
+	}
+	return append(stages, StageEvaluate)
 }
 
 // Adapter is a LoRA adapter to evaluate.
@@ -65,7 +82,7 @@ type AdapterResult struct {
 func Run(ctx context.Context, opts Options) (*Evaluation, error) {
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	opts.Pool = pool
+	opts.Pool, opts.Progress = pool, progress.Begin(opts.Progress, opts.Stages()...)
 	in, err := Open(ctx, opts)
 	if err != nil {
 		return nil, err
@@ -120,7 +137,7 @@ type Variant struct {
 // Open reads the files that an evaluation needs and makes the checks of [Run], without
 // scoring. It uses none of the options about scoring.
 func Open(ctx context.Context, opts Options) (*Inputs, error) {
-	open := infer.OpenOptions{SkipVerify: opts.SkipVerify, Pool: opts.Pool, Threads: opts.Threads}
+	open := infer.OpenOptions{SkipVerify: opts.SkipVerify, Pool: opts.Pool, Threads: opts.Threads, Progress: opts.Progress}
 	in := &Inputs{}
 	var err error
 	if in.Model, err = infer.Open(ctx, opts.Model, open); err != nil {

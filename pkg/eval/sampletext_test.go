@@ -13,7 +13,7 @@ func TestSampleTexts(t *testing.T) {
 	for _, threads := range []int{1, 3} {
 		pool := newPool(t, threads)
 		m := openTiny(t, pool)
-		texts, err := m.SampleTexts(bg, pool, 6, 64, 3)
+		texts, err := m.SampleTexts(bg, pool, 6, 64, 3, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,7 +32,7 @@ func TestSampleTexts(t *testing.T) {
 			if !(own.Perplexity < 200 && own.Perplexity < sorted.Perplexity/3) {
 				t.Errorf("perplexity %v on its own texts, %v on sorted tokens", own.Perplexity, sorted.Perplexity)
 			}
-			others, err := m.SampleTexts(bg, pool, 6, 64, 4)
+			others, err := m.SampleTexts(bg, pool, 6, 64, 4, nil)
 			if err != nil || slices.Equal(others, texts) {
 				t.Errorf("another seed gives the same texts (%v)", err)
 			}

@@ -10,6 +10,9 @@ import (
 	"afmq/pkg/progress"
 )
 
+// StageEvaluate is the stage of [Score].
+const StageEvaluate = "evaluate"
+
 // ScoreOptions are the options of [Score] and [ScoreAll]. The zero value works.
 type ScoreOptions struct {
 	Protocol Protocol // empty for Chunk
@@ -44,7 +47,8 @@ func Score(ctx context.Context, model *infer.Model, corpus *Corpus, opts ScoreOp
 // with different adapters, in the order given. The reference runs once for all of them, and
 // models that share a config share the buffers of their passes. Each result has the bits of a
 // [Score] of its own, times aside.
-func ScoreAll(ctx context.Context, models []*infer.Model, corpus *Corpus, opts ScoreOptions) ([]*Result, error) {
+func ScoreAll(ctx context.Context, models []*infer.Model, corpus *Corpus, opts ScoreOptions) (out []*Result, err error) {
+	defer compute.Recover(&err)
 	if err := opts.resolve(models); err != nil {
 		return nil, err
 	}
@@ -57,15 +61,15 @@ func ScoreAll(ctx context.Context, models []*infer.Model, corpus *Corpus, opts S
 	}
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	e := newEvaluator(pool, models, corpus, opts, windows)
-	opts.Progress.Stage("evaluating", int64(e.tokens)*int64(len(models)), "tokens")
+	e := newEvaluator(pool.WithContext(ctx), models, corpus, opts, windows)
+	opts.Progress.Stage(progress.Stage{Name: StageEvaluate, Work: e.work()})
 	defer opts.Progress.Done()
 	for first, end := range infer.Batches(len(windows), infer.BatchTokens, func(i int) int { return windows[i].len() }) {
 		if err := e.run(ctx, windows[first:end]); err != nil {
 			return nil, err
 		}
 	}
-	out := make([]*Result, len(models))
+	out = make([]*Result, len(models))
 	for i, m := range e.models {
 		if out[i], err = e.result(m, windows); err != nil {
 			return nil, err
@@ -103,8 +107,6 @@ func (o *ScoreOptions) resolve(models []*infer.Model) error {
 	if o.Protocol == Stride && o.Stride == 0 {
 		o.Stride = max(o.Ctx/2, 1)
 	}
-	if o.Progress == nil {
-		o.Progress = progress.Silent
-	}
+	o.Progress = progress.Begin(o.Progress, StageEvaluate)
 	return o.check(positions)
 }

@@ -49,7 +49,7 @@ func ExampleRun() {
 func heldOut(ctx context.Context, dir string) []byte {
 	m, err := infer.Open(ctx, dir, infer.OpenOptions{})
 	check(err)
-	texts, err := m.SampleTexts(ctx, nil, 24, 100, 1)
+	texts, err := m.SampleTexts(ctx, nil, 24, 100, 1, nil)
 	check(err)
 	return []byte(strings.Join(texts, "\n\n"))
 }

@@ -1,8 +1,10 @@
 package gate
 
 import (
+	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
+	"afmq/pkg/infer"
 	"afmq/pkg/progress"
 )
 
@@ -36,6 +38,24 @@ type Options struct {
 	Pool     *compute.Pool     // nil for Threads workers of its own
 	Threads  int               // where Pool is nil; 0 for all cores
 	Progress progress.Reporter // nil for none
+}
+
+// Stages returns the stages of Run, for the job that it is part of.
+func (o *Options) Stages() []string {
+	var stages []string
+	if o.Reference != "" {
+		stages = append(stages, artifact.StageHash)
+	}
+	if artifact.IsArtifact(o.Artifact) {
+		stages = append(stages, artifact.StageVerify)
+	} else {
+		stages = append(stages, artifact.StageHash)
+	}
+	stages = append(stages, infer.StageLoad)
+	if o.Reference != "" {
+		stages = append(stages, infer.StageLoad)
+	}
+	return append(stages, eval.StageEvaluate)
 }
 
 // Result is the result of [Run].

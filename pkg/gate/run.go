@@ -14,6 +14,7 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
+	"afmq/pkg/progress"
 )
 
 // Run verifies an artifact, scores the text with it, and judges it against the limits and the
@@ -25,7 +26,7 @@ import (
 func Run(ctx context.Context, opts Options) (*Result, error) {
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	opts.Pool = pool
+	opts.Pool, opts.Progress = pool, progress.Begin(opts.Progress, opts.Stages()...)
 	if opts.ToolVersion == "" {
 		opts.ToolVersion = "unknown"
 	}
@@ -210,7 +211,7 @@ func (r *run) setting(ctx context.Context, base *Baseline) (s Setting, err error
 		return s, err
 	}
 	if o.Reference != "" {
-		digest, err := artifact.DigestCheckpoint(ctx, o.Pool, o.Reference)
+		digest, err := artifact.DigestCheckpoint(ctx, o.Pool, o.Reference, o.Progress)
 		if err != nil {
 			return s, err
 		}
@@ -249,7 +250,7 @@ func (r *run) subject(ctx context.Context) (Subject, error) {
 	if err != nil {
 		return Subject{}, err
 	}
-	digest, err := artifact.DigestCheckpoint(ctx, o.Pool, o.Artifact)
+	digest, err := artifact.DigestCheckpoint(ctx, o.Pool, o.Artifact, o.Progress)
 	return Subject{Kind: d.Kind, Digest: digest, Bytes: d.WeightBytes}, err
 }
 
@@ -263,7 +264,7 @@ func (r *run) evaluate(ctx context.Context, s Setting, subject *Subject) (*eval.
 	}
 	in, err := eval.Open(ctx, eval.Options{
 		Model: o.Artifact, Reference: o.Reference, Data: o.Data, Adapters: adapters,
-		AllowUnbound: o.AllowUnbound, AllowOverlap: o.AllowOverlap, Pool: o.Pool,
+		AllowUnbound: o.AllowUnbound, AllowOverlap: o.AllowOverlap, Pool: o.Pool, Progress: o.Progress,
 	})
 	if err != nil {
 		return nil, err

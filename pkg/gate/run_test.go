@@ -29,7 +29,7 @@ func gateFiles(t *testing.T) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	texts, err := m.SampleTexts(ctx, nil, 16, 60, 1)
+	texts, err := m.SampleTexts(ctx, nil, 16, 60, 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

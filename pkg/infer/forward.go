@@ -24,6 +24,7 @@ func (r *Runner) from(layer int, batch []Segment, n int) []float32 {
 		r.feedForwardIn(b, n)
 		r.feedForwardOut(b, n)
 		r.addFeedForward(b, n)
+		r.layerDone(n)
 	}
 	r.norm(r.normed, r.hidden, r.model.FinalNorm, n)
 	for i := range batch {

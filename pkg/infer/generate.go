@@ -44,7 +44,7 @@ const initialPositions = 1024
 // [fault.Usage] if the prompt is empty or has an id outside the vocabulary, with
 // [fault.Infeasible] if it fills the context, with [fault.Input] if the logits are not finite,
 // and with ctx.Err().
-func (m *Model) Generate(ctx context.Context, prompt []int32, opts GenerateOptions) (*Generation, error) {
+func (m *Model) Generate(ctx context.Context, prompt []int32, opts GenerateOptions) (g *Generation, err error) {
 	if err := m.checkPrompt(prompt, opts.MaxTokens); err != nil {
 		return nil, err
 	}
@@ -54,8 +54,9 @@ func (m *Model) Generate(ctx context.Context, prompt []int32, opts GenerateOptio
 	}
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	g := &Generation{PromptTokens: len(prompt)}
-	runner := m.NewRunner(pool)
+	defer compute.Recover(&err)
+	g = &Generation{PromptTokens: len(prompt)}
+	runner := m.NewRunner(pool.WithContext(ctx))
 	positions := len(prompt) + maxTokens - 1
 	cache := m.NewCache(min(positions, max(initialPositions, 2*len(prompt))))
 	text, limit := m.textDecoder()

@@ -12,6 +12,7 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
 
@@ -24,9 +25,13 @@ type OpenOptions struct {
 	// SkipVerify omits the hashes: the manifest is read, and names, types, shapes and finite
 	// values are checked. A checkpoint has no manifest to check against.
 	SkipVerify bool
-	Pool       *compute.Pool // loads the tensors; nil for Threads workers of its own
-	Threads    int           // where Pool is nil; 0 for all cores
+	Pool       *compute.Pool     // loads the tensors; nil for Threads workers of its own
+	Threads    int               // where Pool is nil; 0 for all cores
+	Progress   progress.Reporter // nil for none
 }
+
+// StageLoad is the stage of [Open] and [OpenWeights].
+const StageLoad = "load weights"
 
 // Open reads the checkpoint or artifact in dir into memory. It must store every tensor that
 // config.json implies, in its exact shape and with finite values, and no other; and the
@@ -73,7 +78,7 @@ func OpenWeights(ctx context.Context, dir string, opts OpenOptions) (*Model, err
 	defer ckpt.Close()
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	if err := m.load(ctx, pool, ckpt); err != nil {
+	if err := m.load(ctx, pool, ckpt, progress.Begin(opts.Progress, StageLoad)); err != nil {
 		return nil, err
 	}
 	if m.Head == nil {
@@ -96,7 +101,7 @@ func (m *Model) checkConfigFiles(ctx context.Context) error {
 }
 
 // load finds every tensor of the model in ckpt and packs it.
-func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.Checkpoint) error {
+func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.Checkpoint, p progress.Reporter) error {
 	w := &weightReader{dir: m.Dir, cfg: m.Config, finder: artifact.NewTensorFinder(m.Dir, ckpt, m.Config)}
 	var loads []weightLoad
 	for _, spec := range m.Config.Tensors() {
@@ -119,6 +124,8 @@ func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.
 			listed[d.Name] = d
 		}
 	}
+	p.Stage(progress.Stage{Name: StageLoad, Work: ckpt.Bytes()})
+	defer p.Done()
 	errs := make([]error, len(loads))
 	pool.Run(len(loads), func(_, i int) {
 		if errs[i] = ctx.Err(); errs[i] == nil && m.Verified {
@@ -126,6 +133,11 @@ func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.
 		}
 		if errs[i] == nil {
 			errs[i] = safetensors.Guard(loads[i].tensors[0].Path(), loads[i].pack)
+		}
+		if errs[i] == nil {
+			for _, t := range loads[i].tensors {
+				p.Advance(int64(len(t.Bytes())))
+			}
 		}
 	})
 	for _, err := range errs {

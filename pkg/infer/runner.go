@@ -35,6 +35,8 @@ type Runner struct {
 	// for each loop would be allocated each time.
 	loop                rowLoop
 	chunkLoop, taskLoop func(worker, i int)
+
+	onLayer func(tokens int) // nil for none
 }
 
 // rowLoop is the arguments of a loop over n rows.
@@ -51,7 +53,8 @@ type rowLoop struct {
 type tokenRange struct{ from, to int }
 
 // NewRunner returns a runner whose matrix products run on pool, in its arithmetic. nil is the
-// shared pool of all cores, in F32.
+// shared pool of all cores, in F32. With a pool of [compute.Pool.WithContext], a pass ends with
+// the context, and the runner must not be used afterwards.
 func (m *Model) NewRunner(pool *compute.Pool) *Runner {
 	r := &Runner{
 		model:   m,

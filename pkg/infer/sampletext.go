@@ -6,22 +6,30 @@ import (
 
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/progress"
 )
+
+// StageSample is the stage of [Model.SampleTexts].
+const StageSample = "sample text"
 
 // SampleTexts generates n texts of at most length tokens each, in one batch, sampled from the
 // model's distribution (temperature 1). Each starts after an end-of-sequence token and ends
 // before the next. The model's perplexity on them is the exponential of its entropy, whatever
-// it was trained on, so that they can serve as evaluation text if there is no other. pool may
-// be nil. Errors are of kind [fault.Input] for a model without an end-of-sequence token, of kind
+// it was trained on, so that they can serve as evaluation text if there is no other. pool
+// and p may be nil. Errors are of kind [fault.Input] for a model without an end-of-sequence token, of kind
 // [fault.Usage] for a length that exceeds its context, and ctx.Err().
-func (m *Model) SampleTexts(ctx context.Context, pool *compute.Pool, n, length int, seed uint64) ([]string, error) {
+func (m *Model) SampleTexts(ctx context.Context, pool *compute.Pool, n, length int, seed uint64, p progress.Reporter) (texts []string, err error) {
 	if len(m.Config.EOS) == 0 {
 		return nil, fault.Inputf(m.Dir, "config.json names no end-of-sequence token, which a sampled text starts with")
 	}
 	if length < 1 || length > m.Config.MaxPositions {
 		return nil, fault.Usagef("texts of %d tokens exceed the model's %d positions", length, m.Config.MaxPositions)
 	}
-	runner := m.NewRunner(pool)
+	p = progress.Begin(p, StageSample)
+	p.Stage(progress.Stage{Name: StageSample, Work: int64(length)})
+	defer p.Done()
+	defer compute.Recover(&err)
+	runner := m.NewRunner(pool.WithContext(ctx))
 	ids := make([][]int32, n)
 	samplers := make([]Sampler, n)
 	live := make([]int, n) // indices of the texts that have not ended
@@ -51,8 +59,9 @@ func (m *Model) SampleTexts(ctx context.Context, pool *compute.Pool, n, length i
 			kept++
 		}
 		live = live[:kept]
+		p.Advance(1)
 	}
-	texts := make([]string, n)
+	texts = make([]string, n)
 	for i := range texts {
 		texts[i] = m.Tokenizer.Decode(ids[i], true)
 	}

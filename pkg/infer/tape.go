@@ -90,6 +90,7 @@ func (r *Runner) ForwardTape(batch []Segment, t *Tape) []float32 {
 			l = nil
 		}
 		r.runLayer(b, batch, layer, n, l, t.opts.Outputs)
+		r.layerDone(n)
 	}
 	keep(&t.final, r.hidden[:n*d])
 	r.norm(r.normed, r.hidden, r.model.FinalNorm, n)

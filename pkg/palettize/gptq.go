@@ -60,7 +60,7 @@ func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *
 	solvers := make([]*compensator, pool.Threads())
 	pool.Run(chunks, func(id, i int) {
 		if solvers[id] == nil {
-			solvers[id] = &compensator{m: m, f: f, src: src, rounds: max(c.Rounds, 0)}
+			solvers[id] = &compensator{pool: pool, m: m, f: f, src: src, rounds: max(c.Rounds, 0)}
 		}
 		reports[i] = solvers[id].chunk(i*per, min(per, rows-i*per))
 	})
@@ -89,6 +89,7 @@ func chunkRows(rows, group int) int {
 // compensator processes chunks of rows; it owns its buffers. Columns are in the order of
 // the Hessian factor. Slices are [rows, n] unless stated otherwise.
 type compensator struct {
+	pool   *compute.Pool
 	m      *Matrix
 	f      *HessianFactor
 	src    Source
@@ -125,11 +126,14 @@ func (s *compensator) chunk(first, rows int) (r CompensationReport) {
 	s.measure()
 	r.PlainError = s.gradient()
 	s.keep()
+	s.pool.Check()
 	s.feedback()
 	s.gradient()
 	best := s.better(r.PlainError)
 	for range s.rounds {
+		s.pool.Check()
 		s.fit()
+		s.pool.Check()
 		s.gradient()
 		s.descend()
 		before := best

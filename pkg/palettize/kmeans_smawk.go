@@ -19,6 +19,7 @@ type smawk struct {
 	mid, next  []int32   // [n+1] the boundary of the middle layer in the best partition that ends at i
 	stacks     [][]int32 // surviving columns by recursion depth
 	columns    []int32   // 0, 1, 2, …
+	check      func()    // called between layers, which may take a second in all; nil for none
 }
 
 // solve writes the optimal partition of p into len(bounds)-1 ≤ n clusters to bounds.
@@ -71,6 +72,9 @@ func (s *smawk) split(lo, hi int, bounds []int32) {
 		s.prev[i], s.mid[i] = s.cost(lo, i), int32(i)
 	}
 	for m := 2; m <= k; m++ {
+		if s.check != nil {
+			s.check()
+		}
 		first := lo + m // each of the m clusters has at least one point
 		if m == k {
 			first = hi

@@ -102,12 +102,13 @@ func Palettize(pool *compute.Pool, src Source, rows, cols int, opt Options) (*Ma
 		if workers[id] == nil {
 			workers[id] = scratch.Get().(*worker)
 			workers[id].m, workers[id].src, workers[id].importance = m, src, opt.Importance
+			workers[id].solver.precise.check = pool.Check
 		}
 		reports[g], errs[g] = workers[id].group(g)
 	})
 	for _, w := range workers {
 		if w != nil {
-			w.m, w.src, w.importance = nil, Source{}, nil
+			w.m, w.src, w.importance, w.solver.precise.check = nil, Source{}, nil, nil
 			scratch.Put(w)
 		}
 	}

@@ -25,6 +25,8 @@ type calibrator struct {
 	original  side
 	input     string // the input that moments and drift belong to; see inputOf
 	moments   moments
+	walked    int       // layers whose walk has been reported
+	layerDone func()    // reports the walk of the text through one layer
 	drift     []float32 // Σ r·xᵀ [outputs, n], r the change of the residual stream; nil except for o and down
 }
 
@@ -44,11 +46,11 @@ type moments struct {
 }
 
 // newCalibrator returns a calibrator before the first layer.
-func newCalibrator(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Config, text *sensitivity.Calibration) *calibrator {
+func newCalibrator(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Config, text *sensitivity.Calibration, layerDone func()) *calibrator {
 	newSide := func() side {
 		return side{model: &infer.Model{Config: cfg, Blocks: make([]infer.Block, cfg.Layers)}, compute: compute}
 	}
-	return &calibrator{pool: pool, text: text, quantized: newSide(), original: newSide()}
+	return &calibrator{pool: pool, text: text, layerDone: layerDone, quantized: newSide(), original: newSide()}
 }
 
 // advance moves the text to the input of a layer; -1 means the output of the last one.
@@ -116,6 +118,9 @@ func (c *calibrator) accumulate(ctx context.Context, spec model.TensorSpec) erro
 			r := minus(c.original.walk.Hidden(b), c.quantized.walk.Hidden(b))
 			c.pool.AddCross(c.drift, r, x, tokens, out, n)
 		}
+	}
+	for ; c.walked <= spec.Layer; c.walked++ {
+		c.layerDone()
 	}
 	kernel.Symmetrize(h, n)
 	c.moments.shift = c.pool.PackF32(n, n, shift)

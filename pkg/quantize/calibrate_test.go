@@ -41,7 +41,7 @@ func sampled(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	texts, err := m.SampleTexts(bg, pool, 64, 64, 1)
+	texts, err := m.SampleTexts(bg, pool, 64, 64, 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

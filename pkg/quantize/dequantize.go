@@ -71,9 +71,7 @@ func Dequantize(ctx context.Context, opts DequantizeOptions) (*DequantizeResult,
 	case opts.Out == "":
 		return nil, fault.Usagef("no output directory")
 	}
-	if opts.Progress == nil {
-		opts.Progress = progress.Silent
-	}
+	opts.Progress = progress.Begin(opts.Progress, artifact.StageVerify, StageDequantize)
 	pool, closePool := compute.Workers(opts.Pool, opts.Threads)
 	defer closePool()
 	a, err := artifact.Open(opts.Artifact)
@@ -180,12 +178,12 @@ func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 	for _, st := range d.a.Layout {
 		stored += st.Bytes
 	}
-	d.progress.Stage("check artifact", stored, "B")
+	d.progress.Stage(progress.Stage{Name: artifact.StageVerify, Work: stored})
 	defer d.progress.Done()
 	if err := d.a.CheckTensors(ctx, d.pool, d.progress); err != nil {
 		return err
 	}
-	d.progress.Stage("dequantize", d.total, "B")
+	d.progress.Stage(progress.Stage{Name: StageDequantize, Work: d.values()})
 	w, err := safetensors.Create(sd.Path(artifact.WeightsFile), d.infos, denseMetadata)
 	if err != nil {
 		return err
@@ -211,6 +209,14 @@ func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 		}
 	}
 	return nil
+}
+
+// values returns the number of values in the checkpoint.
+func (d *dequantizer) values() (n int64) {
+	for i := range d.a.Layout {
+		n += d.a.Layout[i].Weights()
+	}
+	return n
 }
 
 // blockElements is the number of values converted between two writes.
@@ -259,7 +265,7 @@ func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *arti
 		if err := w.Append(uint16Bytes(half[:n*cols])); err != nil {
 			return err
 		}
-		d.progress.Advance(2 * int64(n*cols))
+		d.progress.Advance(int64(n * cols))
 	}
 	d.a.Release(st)
 	return nil

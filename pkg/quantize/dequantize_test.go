@@ -13,6 +13,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -158,7 +159,7 @@ func TestDequantizeAfterKill(t *testing.T) {
 
 	killed := filepath.Join(t.TempDir(), "dense")
 	first := DequantizeOptions{Artifact: chat, Out: filepath.Join(t.TempDir(), "dense")}
-	first.Progress = &doneHook{at: func() { copyTree(t, stateDir(first.Out), stateDir(killed)) }}
+	first.Progress = &doneHook{progress.Silent, func() { copyTree(t, stateDir(first.Out), stateDir(killed)) }}
 	if _, err := Dequantize(bg, first); err != nil {
 		t.Fatal(err)
 	}
@@ -174,9 +175,9 @@ func TestDequantizeAfterKill(t *testing.T) {
 }
 
 // doneHook calls at when the last stage ends.
-type doneHook struct{ at func() }
+type doneHook struct {
+	progress.Reporter
+	at func()
+}
 
-func (h *doneHook) Stage(string, int64, string) {}
-func (h *doneHook) Done()                       { h.at() }
-func (h *doneHook) Status(string)               {}
-func (h *doneHook) Advance(int64)               {}
+func (h *doneHook) Done() { h.at() }

@@ -84,7 +84,7 @@ func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error
 	}
 	if r.widths == nil {
 		var err error
-		if id.Source, err = artifact.DigestCheckpoint(ctx, pool, src.Dir); err != nil {
+		if id.Source, err = artifact.DigestCheckpoint(ctx, pool, src.Dir, opts.Progress); err != nil {
 			return nil, err
 		}
 	}

@@ -73,6 +73,19 @@ func (j *job) needBytes() int64 {
 	return n
 }
 
+// firstOfInput reports whether a projection is the first in the order of the file that has its
+// input.
+func (it *item) firstOfInput() bool {
+	switch it.Spec.Kind {
+	case "k_proj", "v_proj", "up_proj":
+		return false
+	}
+	return true
+}
+
+// residual reports whether a projection writes to the residual stream.
+func (it *item) residual() bool { return it.Spec.Kind == "o_proj" || it.Spec.Kind == "down_proj" }
+
 // sourceBytes returns the size of the item in the checkpoint, without its copies under other
 // names.
 func (it *item) sourceBytes() int64 {

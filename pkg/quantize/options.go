@@ -52,9 +52,6 @@ func (o *Options) check() error {
 	if o.Method == "" {
 		o.Method = sensitivity.DefaultMethod
 	}
-	if o.Progress == nil {
-		o.Progress = progress.Silent
-	}
 	if o.ToolVersion == "" {
 		o.ToolVersion = "unknown"
 	}
@@ -89,6 +86,7 @@ func (o *Options) check() error {
 			return err
 		}
 	}
+	o.Progress = progress.Begin(o.Progress, o.Stages()...)
 	return nil
 }
 

@@ -33,6 +33,7 @@ type pipeline struct {
 	pool     *compute.Pool
 	progress progress.Reporter
 	journal  *stage.Journal
+	state    string // path of the saved state, for messages
 	out      *safetensors.Writer
 	fileHash hash.Hash // of the bytes of model.safetensors written so far
 	records  []record  // of finished items
@@ -253,6 +254,13 @@ func (pl *pipeline) write(p *pending) error {
 		return err
 	}
 	pl.records = append(pl.records, rec)
-	pl.progress.Advance(it.sourceBytes())
+	pl.progress.Advance(pl.job.work(it))
+	pl.progress.Status(pl.job.count(len(pl.records)))
+	pl.savedCount()
 	return nil
+}
+
+// savedCount reports what is saved.
+func (pl *pipeline) savedCount() {
+	pl.progress.Saved(pl.job.count(len(pl.records)) + " in " + pl.state)
 }

@@ -11,6 +11,7 @@ import (
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
+	"afmq/pkg/progress"
 	"afmq/pkg/sensitivity"
 )
 
@@ -73,7 +74,7 @@ func TestRequest(t *testing.T) {
 	opts.Calibration.Tokens = 128
 	ctx, cancel := context.WithCancel(bg)
 	stopped := opts
-	stopped.ToolVersion, stopped.Progress = "test", &stageHook{stage: "score by kl", left: 5, at: cancel}
+	stopped.ToolVersion, stopped.Progress = "test", &stageHook{Reporter: progress.Silent, stage: sensitivity.StageScore, left: 5, at: cancel}
 	if _, err := runOn(ctx, newPool(t, 2), stopped); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
@@ -88,8 +89,9 @@ func TestRequest(t *testing.T) {
 	wantOnly(t, opts.Out)
 }
 
-// stageHook calls at when a stage has advanced left times.
+// stageHook calls at when a stage has saved left times.
 type stageHook struct {
+	progress.Reporter
 	stage string
 	in    bool
 	left  int
@@ -123,10 +125,9 @@ func TestRequestRefuses(t *testing.T) {
 	}
 }
 
-func (h *stageHook) Stage(name string, _ int64, _ string) { h.in = name == h.stage }
-func (h *stageHook) Done()                                {}
-func (h *stageHook) Status(string)                        {}
-func (h *stageHook) Advance(int64) {
+func (h *stageHook) Stage(s progress.Stage) { h.in = s.Name == h.stage }
+
+func (h *stageHook) Saved(string) {
 	if h.in {
 		if h.left--; h.left == 0 {
 			h.at()

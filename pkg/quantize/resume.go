@@ -48,7 +48,8 @@ func (j *job) loadState(ctx context.Context, pool *compute.Pool, dir *stage.Dir,
 	for i := range records {
 		bytes += j.items[i].sourceBytes()
 	}
-	p.Stage("check saved state", bytes, "B")
+	p.Stage(progress.Stage{Name: StageCheck, Work: bytes})
+	defer p.Done()
 	if err := j.hashSaved(ctx, f, &s, records); err != nil {
 		return savedState{}, err
 	}

@@ -12,22 +12,22 @@ import (
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
 
 // hook is a progress reporter that calls at with the number of finished tensors, after each
-// tensor of the stage "quantize".
+// tensor of the stage of quantizing.
 type hook struct {
+	progress.Reporter
 	in bool
 	n  int
 	at func(n int)
 }
 
-func (h *hook) Stage(name string, _ int64, _ string) { h.in = name == "quantize" }
-func (h *hook) Done()                                {}
-func (h *hook) Status(string)                        {}
-func (h *hook) Advance(int64) {
+func (h *hook) Stage(s progress.Stage) { h.in = s.Name == StageQuantize }
+func (h *hook) Saved(string) {
 	if h.in {
 		h.n++
 		h.at(h.n)
@@ -44,7 +44,7 @@ func interrupt(t *testing.T, opts Options, n int) {
 	ctx, cancel := context.WithCancel(bg)
 	defer cancel()
 	opts.ToolVersion = "test"
-	opts.Progress = &hook{at: func(k int) {
+	opts.Progress = &hook{Reporter: progress.Silent, at: func(k int) {
 		if k == n {
 			cancel()
 		}
@@ -90,7 +90,7 @@ func TestResumeAfterCrash(t *testing.T) {
 	snapshots := make([]string, 0, tensors)
 	first := opts
 	first.Out, first.ToolVersion = filepath.Join(t.TempDir(), "out"), "test"
-	first.Progress = &hook{at: func(int) {
+	first.Progress = &hook{Reporter: progress.Silent, at: func(int) {
 		parent := t.TempDir()
 		copyTree(t, stateDir(first.Out), stateDir(filepath.Join(parent, "out")))
 		snapshots = append(snapshots, parent)

@@ -3,12 +3,14 @@ package quantize
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"time"
 
 	"afmq/internal/rss"
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
+	"afmq/pkg/progress"
 	"afmq/pkg/sensitivity"
 )
 
@@ -77,6 +79,7 @@ type setup struct {
 	most   int64                        // upper bound of the bytes of model.safetensors, while widths is nil
 	id     []byte                       // the identity of the run, as JSON
 	warn   []string                     // one line each, for people
+	state  string                       // path of the saved state, for messages
 	job    *job                         // nil while widths is
 }
 
@@ -142,7 +145,7 @@ func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Jou
 	if err := opts.Check(); err != nil {
 		return nil, err
 	}
-	opts.Pool, opts.Source, opts.Text, opts.Journal = pool, r.src, r.text, journal
+	opts.Pool, opts.Source, opts.Text, opts.Journal, opts.State = pool, r.src, r.text, journal, r.state
 	scored, err := sensitivity.Score(ctx, opts)
 	if err != nil {
 		return nil, err
@@ -166,6 +169,7 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (r
 			dir.Keep() // a panic
 		}
 	}()
+	r.state = dir.State()
 	p := r.opts.Progress
 	var plan *sensitivity.Plan
 	journal, err := dir.Journal()
@@ -185,9 +189,10 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (r
 		return nil, err
 	}
 	defer p.Done()
-	pl := &pipeline{job: j, pool: pool, progress: p, journal: journal}
+	pl := &pipeline{job: j, pool: pool.WithContext(ctx), progress: p, journal: journal, state: r.state}
 	if j.opts.Compensate == artifact.GPTQ {
-		pl.text = newCalibrator(pool, j.opts.Compute, j.src.Config, j.text)
+		work := j.walkWork()
+		pl.text = newCalibrator(pl.pool, j.opts.Compute, j.src.Config, j.text, func() { p.Advance(work) })
 	}
 	weights, err := pl.makeWeights(ctx, dir, saved)
 	if err == nil {
@@ -221,11 +226,13 @@ func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, saved saved
 			return digest, err
 		}
 	}
-	var left int64
-	for i := pl.resumed; i < len(pl.job.items); i++ {
-		left += pl.job.items[i].sourceBytes()
+	total, done := pl.job.totalWork(pl.resumed)
+	if pl.resumed > 0 {
+		pl.progress.Notice(fmt.Sprintf("resuming from %s: %s are done", pl.state, pl.job.count(pl.resumed)))
+		pl.savedCount()
 	}
-	pl.progress.Stage("quantize", left, "B")
+	pl.progress.Stage(progress.Stage{Name: StageQuantize, Work: total, Done: done})
+	pl.progress.Status(pl.job.count(pl.resumed))
 	if err := pl.run(ctx); err != nil {
 		pl.out.Keep()
 		return digest, err

@@ -5,14 +5,16 @@ import (
 	"context"
 
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
 )
 
 // compute sets p.data and the figures of p.
-func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) error {
-	err := safetensors.Guard(it.Tensor.Path(), func() error {
+func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) (err error) {
+	defer compute.Recover(&err)
+	err = safetensors.Guard(it.Tensor.Path(), func() error {
 		switch it.Form {
 		case artifact.Palette:
 			return pl.palettize(ctx, it, p)

@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
+	"afmq/pkg/progress"
 	"afmq/pkg/tokenizer"
 )
 
@@ -45,9 +47,17 @@ func (c *corpus) trainTokens() (n int) {
 // it was trained on is held out.
 func readData(ctx context.Context, pool *compute.Pool, o *Options, t *tokenizer.Tokenizer, cfg *model.Config, from *adapter.Adapter) (*corpus, error) {
 	c := &corpus{seqLen: o.SeqLen, separator: cfg.Separator(), seed: o.Seed, epoch: -1}
+	bytes := int64(0)
+	for _, file := range o.Data {
+		if info, err := os.Stat(file); err == nil { // an error is that of reading it, below
+			bytes += info.Size()
+		}
+	}
+	o.Progress.Stage(progress.Stage{Name: StageText, Work: bytes})
+	defer o.Progress.Done()
 	var documents [][]int32
 	for _, file := range o.Data {
-		part, sum, err := c.readFile(ctx, pool, file, t, cfg)
+		part, sum, err := c.readFile(ctx, pool, file, t, cfg, o.Progress)
 		if err != nil {
 			return nil, err
 		}
@@ -97,7 +107,7 @@ func dataFormat(file string) string {
 }
 
 // readFile returns the documents of one file, and the file's hex SHA-256.
-func (c *corpus) readFile(ctx context.Context, pool *compute.Pool, file string, t *tokenizer.Tokenizer, cfg *model.Config) ([][]int32, string, error) {
+func (c *corpus) readFile(ctx context.Context, pool *compute.Pool, file string, t *tokenizer.Tokenizer, cfg *model.Config, p progress.Reporter) ([][]int32, string, error) {
 	if dataFormat(file) == formatTokens {
 		ids, sum, err := readTokenFile(file, cfg.VocabSize)
 		if err != nil {
@@ -119,6 +129,7 @@ func (c *corpus) readFile(ctx context.Context, pool *compute.Pool, file string, 
 			if e, errs[i] = eval.EncodeTexts(file, texts[i:i+1], t, c.separator); errs[i] == nil {
 				out[i] = e.IDs
 			}
+			p.Advance(int64(len(texts[i])))
 		}
 	})
 	for _, err := range errs {

@@ -10,6 +10,7 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
 
@@ -96,7 +97,7 @@ func TestDataFiles(t *testing.T) {
 	ids := d.join(append([][]int32(nil), d.train...))
 	path := filepath.Join(t.TempDir(), "tokens.safetensors")
 	writeTokens(t, path, safetensors.U16, ids)
-	docs, _, err := d.readFile(bg, pool, path, m.Tokenizer, m.Config)
+	docs, _, err := d.readFile(bg, pool, path, m.Tokenizer, m.Config, progress.Silent)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func TestDataFiles(t *testing.T) {
 		}
 	}
 	writeTokens(t, path, safetensors.I32, []int32{1, 2, -1})
-	_, _, err = d.readFile(bg, pool, path, m.Tokenizer, m.Config)
+	_, _, err = d.readFile(bg, pool, path, m.Tokenizer, m.Config, progress.Silent)
 	wantFault(t, err, fault.Input, "index 2")
 }
 

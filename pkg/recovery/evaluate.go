@@ -11,6 +11,8 @@ import (
 
 // prepare scores the base, the teacher and the initial adapters on the validation text.
 func (t *trainer) prepare(ctx context.Context) error {
+	t.stage(StageBefore, targets(t.data.validation)*(t.passWork(1)+t.passWork(len(t.students))))
+	defer t.opts.Progress.Done()
 	detach(t.base)
 	scores, err := t.validate(ctx, func() {})
 	if err != nil {
@@ -43,6 +45,7 @@ func (t *trainer) measure(ctx context.Context, sequences [][]int32, attach ...fu
 				ofTeacher = &again
 			}
 			t.head.measure(&scores[i], ofTeacher, hidden, teacher, t.batch.targets)
+			t.opts.Progress.Advance(int64(len(t.batch.targets)) * t.measureWork())
 		}
 	}
 	for i := range scores {
@@ -101,6 +104,8 @@ func (t *trainer) test(ctx context.Context) ([]score, error) {
 		s.pack(t.pool, t.Best[k].weights, t.opts.stored())
 		attach = append(attach, func() { detach(t.base); s.attach(t.base) })
 	}
+	t.stage(StageTest, targets(t.data.test)*t.passWork(len(attach)))
+	defer t.opts.Progress.Done()
 	return t.measure(ctx, t.data.test, attach...)
 }
 

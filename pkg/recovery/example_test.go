@@ -54,7 +54,7 @@ func Example() {
 
 // sample returns a .jsonl file of 40 documents that a model writes.
 func sample(ctx context.Context, m *infer.Model, seed uint64) (lines []byte) {
-	texts, err := m.SampleTexts(ctx, nil, 40, 100, seed)
+	texts, err := m.SampleTexts(ctx, nil, 40, 100, seed, nil)
 	check(err)
 	for _, text := range texts {
 		line, err := json.Marshal(map[string]string{"text": text})

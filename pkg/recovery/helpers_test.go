@@ -16,6 +16,7 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
+	"afmq/pkg/progress"
 	"afmq/pkg/quantize"
 	"afmq/pkg/safetensors"
 )
@@ -106,7 +107,7 @@ func makeBench() (err error) {
 
 // sampledText returns a .jsonl file of 24 documents that a model writes.
 func sampledText(m *infer.Model, pool *compute.Pool, seed uint64) ([]byte, error) {
-	texts, err := m.SampleTexts(bg, pool, 24, 100, seed)
+	texts, err := m.SampleTexts(bg, pool, 24, 100, seed, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -185,15 +186,15 @@ func wantNothing(t testing.TB, out string) {
 
 // stopAt cancels a run when so many steps are made.
 type stopAt struct {
+	progress.Reporter
 	in     bool
 	steps  int
 	cancel func()
 }
 
-func (s *stopAt) Stage(name string, _ int64, _ string) { s.in = name == "training" }
-func (s *stopAt) Status(string)                        {}
-func (s *stopAt) Done()                                {}
-func (s *stopAt) Advance(int64) {
+func (s *stopAt) Stage(st progress.Stage) { s.in = st.Name == StageTrain }
+
+func (s *stopAt) Status(string) {
 	if s.in {
 		if s.steps--; s.steps == 0 {
 			s.cancel()

@@ -200,7 +200,7 @@ func TestResumeRefusesEditedParent(t *testing.T) {
 	o := b.options(t)
 	o.Ranks, o.From = nil, from
 	ctx, cancel := context.WithCancel(bg)
-	o.Progress = &stopAt{steps: 2, cancel: cancel}
+	o.Progress = &stopAt{Reporter: progress.Silent, steps: 2, cancel: cancel}
 	if _, err := runOn(ctx, pool, o); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestIdentityOfKernels(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(bg)
-		o.Out, o.Progress = filepath.Join(t.TempDir(), "out"), &stopAt{steps: 2, cancel: cancel}
+		o.Out, o.Progress = filepath.Join(t.TempDir(), "out"), &stopAt{Reporter: progress.Silent, steps: 2, cancel: cancel}
 		if _, err := runOn(ctx, pool, o); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"afmq/internal/kernel"
 	"afmq/pkg/adapter"
 	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
+	"afmq/pkg/progress"
 )
 
 // initializer computes the Cholesky factors of all modules' inputs and the initial value of
@@ -21,6 +23,7 @@ type initializer struct {
 	opts          *Options
 	from          *adapter.Adapter // to copy instead of an init; nil for none
 	students      []*student
+	walkWork      int64              // of the text in one layer
 	outputs       map[place]*moments // of the gradients at the modules' outputs; nil where the init does not need them
 }
 
@@ -30,7 +33,12 @@ type initializer struct {
 func (z *initializer) run(ctx context.Context, text [][]int32, fill bool) error {
 	p := z.opts.Progress
 	parts := z.students[0].parts
-	p.Stage("initializing", int64(len(parts)), "modules")
+	tokens := int64(0)
+	for _, s := range text {
+		tokens += int64(len(s))
+	}
+	z.walkWork = tokens * z.base.LayerWork()
+	p.Stage(progress.Stage{Name: StageInit, Work: z.totalWork(tokens, fill)})
 	defer p.Done()
 	walk := z.base.NewWalk(z.pool, text)
 	for at, layer := 0, 0; at < len(parts); layer++ {
@@ -54,17 +62,53 @@ func (z *initializer) run(ctx context.Context, text [][]int32, fill bool) error 
 					return fmt.Errorf("%s: %w", parts[at].name, err)
 				}
 			}
-			p.Advance(1)
+			p.Advance(z.work(at, tokens, fill))
 		}
 		for _, f := range factors {
 			f.dropMatrix()
 		}
 		if at < len(parts) {
 			walk.Advance()
+			p.Advance(z.walkWork)
 		}
 	}
 	return nil
 }
+
+// totalWork returns the work of run on so many tokens.
+func (z *initializer) totalWork(tokens int64, fill bool) (work int64) {
+	parts := z.students[0].parts
+	for at := range parts {
+		work += z.work(at, tokens, fill)
+	}
+	return work + int64(parts[len(parts)-1].spec.Layer)*z.walkWork
+}
+
+// work returns the work of one module: the Cholesky factor of its input, where it is the first
+// that has this input, and the approximation of its error.
+func (z *initializer) work(at int, tokens int64, fill bool) (work int64) {
+	parts := z.students[0].parts
+	spec := parts[at].spec
+	out, in := int64(spec.Shape[0]), int64(spec.Shape[1])
+	group := model.InputGroup(spec.Kind)
+	before := at > 0 && parts[at-1].spec.Layer == spec.Layer && slices.Contains(group, parts[at-1].spec.Kind)
+	if !before && in <= widestWhole {
+		work += tokens*in*in/2 + factorWork*in*in*in
+	}
+	if !fill || z.from != nil || z.opts.Init == InitZero {
+		return work
+	}
+	if z.opts.Init == InitSVD {
+		work += out*in*(out+in) + factorWork*out*out*out
+	}
+	for _, s := range z.students {
+		work += int64(s.parts[at].rank+oversampling) * 2 * (powerSteps + 1) * out * in
+	}
+	return work
+}
+
+// factorWork is the work of a Cholesky factor and its inverse, relative to the cube of their rows.
+const factorWork = 1
 
 // inputFactor returns the Cholesky factor of the input of one module.
 func (z *initializer) inputFactor(walk *infer.Walk, spec model.TensorSpec) (*choleskyFactor, error) {

@@ -102,9 +102,6 @@ func (o *Options) setDefaults() {
 	if len(o.Ranks) == 0 {
 		o.Ranks = []int{DefaultRank}
 	}
-	if o.Progress == nil {
-		o.Progress = progress.Silent
-	}
 	setDefault(&o.Init, InitSVD)
 	setDefault(&o.Loss, LossKL)
 	setDefault(&o.Mix, DefaultMix)
@@ -114,6 +111,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.Rate, DefaultRate)
 	setDefault(&o.Warmup, DefaultWarmup)
 	setDefault(&o.Clip, DefaultClip)
+	o.Progress = progress.Begin(o.Progress, o.Stages()...)
 }
 
 func setDefault[T comparable](v *T, d T) {

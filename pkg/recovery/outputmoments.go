@@ -28,7 +28,12 @@ func (t *trainer) outputMoments(ctx context.Context, text [][]int32) (map[place]
 	}
 	detach(t.base)
 	p := t.opts.Progress
-	p.Stage("accumulating gradients", int64(len(text)*t.opts.SeqLen), "tokens")
+	back := int64(0) // products with the weights and those of the moments
+	for _, part := range parts {
+		out, in := int64(part.spec.Shape[0]), int64(part.spec.Shape[1])
+		back += out*in + out*out/2
+	}
+	t.stage(StageGradients, int64(len(text)*t.opts.SeqLen)*(t.base.ForwardWork()+2*t.base.HeadWork()+back))
 	defer p.Done()
 	for i, s := range text {
 		if err := ctx.Err(); err != nil {
@@ -39,12 +44,13 @@ func (t *trainer) outputMoments(ctx context.Context, text [][]int32) (map[place]
 		hidden := slices.Clone(t.runner.ForwardTape(batch, t.tape))
 		grad := make([]float32, len(hidden))
 		t.runner.SampledGradient(grad, hidden, len(s), rng)
+		p.Advance(2 * int64(len(s)) * t.base.HeadWork())
 		t.runner.Backward(batch, t.tape, grad, func(q infer.Projected) {
 			if m := sums[place{q.Layer, q.Kind}]; m != nil {
 				m.add(t.pool, q.G, q.N)
 			}
 		})
-		p.Advance(int64(len(s)))
+		p.Advance(int64(len(s)) * back)
 	}
 	return sums, nil
 }

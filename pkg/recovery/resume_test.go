@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"afmq/pkg/fault"
+	"afmq/pkg/progress"
 )
 
 // TestResume cancels a run after every step and more than once, before the look at the
@@ -38,7 +39,7 @@ func resume(t *testing.T, validation int) {
 			if validation == 16 && made+steps < 5 {
 				steps++
 			}
-			c.Progress = &stopAt{steps: steps, cancel: cancel}
+			c.Progress = &stopAt{Reporter: progress.Silent, steps: steps, cancel: cancel}
 			if _, err := runOn(ctx, pool, c); !errors.Is(err, context.Canceled) {
 				t.Fatalf("cancelled after %d: %v", n, err)
 			}
@@ -62,7 +63,7 @@ func TestResumeRefuses(t *testing.T) {
 	b, pool := newBench(t), newPool(t, 2)
 	o := b.options(t)
 	ctx, cancel := context.WithCancel(bg)
-	o.Progress = &stopAt{steps: 2, cancel: cancel}
+	o.Progress = &stopAt{Reporter: progress.Silent, steps: 2, cancel: cancel}
 	if _, err := runOn(ctx, pool, o); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}

@@ -41,12 +41,15 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := newTrainer(pool, &opts, r.data, r.base, r.teacher, r.students)
+	t := newTrainer(pool.WithContext(ctx), &opts, r.data, r.base, r.teacher, r.students)
 	t.dir = dir
 	resumed, err := t.restore()
 	if err != nil {
 		dir.Keep() // the state may be of use; only --restart discards it
 		return nil, err
+	}
+	if resumed {
+		t.noticeResumed()
 	}
 	res, err := r.train(ctx, t, resumed, job)
 	if err = dir.End(err); err != nil {
@@ -93,11 +96,11 @@ func (r *run) open(ctx context.Context) (err error) {
 		return err
 	}
 	// CheckTensors hashes the tensors below.
-	if r.base, err = infer.Open(ctx, o.Artifact, infer.OpenOptions{SkipVerify: true, Pool: r.pool}); err != nil {
+	if r.base, err = infer.Open(ctx, o.Artifact, infer.OpenOptions{SkipVerify: true, Pool: r.pool, Progress: o.Progress}); err != nil {
 		return err
 	}
 	// The adapter names its base by the content hash of the manifest, which must be true.
-	if err := artifact.CheckTensors(ctx, r.pool, o.Artifact, artifact.ManifestFile, r.manifest.Tensors); err != nil {
+	if err := artifact.CheckTensors(ctx, r.pool, o.Artifact, artifact.ManifestFile, r.manifest.Tensors, o.Progress); err != nil {
 		return err
 	}
 	if o.From != "" {
@@ -127,7 +130,8 @@ func (r *run) needBytes() int64 {
 }
 
 // train makes the remaining steps and writes the results.
-func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (*Result, error) {
+func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (res *Result, err error) {
+	defer compute.Recover(&err)
 	if err := t.initialize(ctx, r.from, !resumed); err != nil {
 		return nil, err
 	}
@@ -140,7 +144,7 @@ func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (
 		}
 	}
 	r.passages = adapter.MergePassages(artifact.Passages(t.trainedOn()))
-	res := &Result{ResumedSteps: t.Step, Warnings: r.data.warnings}
+	res = &Result{ResumedSteps: t.Step, Warnings: r.data.warnings}
 	began := time.Now()
 	if err := t.run(ctx); err != nil {
 		var bad *diverged

@@ -83,6 +83,7 @@ func (t *trainer) save() error {
 		return err
 	}
 	t.saved, t.kept, t.savedAt = t.Step, len(t.metrics), time.Now()
+	t.reportSaved()
 	return nil
 }
 

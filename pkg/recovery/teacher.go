@@ -21,7 +21,7 @@ func (r *run) openTeacher(ctx context.Context, cfg *model.Config) error {
 	if err := model.SameTokenizer(o.Artifact, o.Teacher); err != nil {
 		return err
 	}
-	teacher, err := infer.OpenWeights(ctx, o.Teacher, infer.OpenOptions{Pool: r.pool})
+	teacher, err := infer.OpenWeights(ctx, o.Teacher, infer.OpenOptions{Pool: r.pool, Progress: o.Progress})
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (r *run) openTeacher(ctx context.Context, cfg *model.Config) error {
 	}
 	r.teacher = teacher
 	if !o.AllowTeacher {
-		if err := r.manifest.IsSource(ctx, r.pool, o.Teacher); err != nil {
+		if err := r.manifest.IsSource(ctx, r.pool, o.Teacher, o.Progress); err != nil {
 			var fe *fault.Error
 			if errors.As(err, &fe) {
 				return fe.WithHint("--allow-teacher trains against another model with the same tokenizer")
@@ -48,7 +48,7 @@ func (r *run) openTeacher(ctx context.Context, cfg *model.Config) error {
 		return fault.Inputf(o.Teacher, "init %s compares weights, and the teacher has other shapes than the artifact", o.Init).
 			WithHint("give --init zero")
 	}
-	digest, err := artifact.DigestCheckpoint(ctx, r.pool, o.Teacher)
+	digest, err := artifact.DigestCheckpoint(ctx, r.pool, o.Teacher, o.Progress)
 	r.teacherDigest = digest
 	return err
 }

@@ -6,6 +6,8 @@ import (
 	"math"
 	"time"
 
+	"afmq/pkg/compute"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
 
@@ -15,7 +17,7 @@ func (t *trainer) run(ctx context.Context) error {
 		s.pack(t.pool, s.weights, safetensors.F32)
 	}
 	p := t.opts.Progress
-	p.Stage("training", t.tokens(t.steps-t.Step), "tokens")
+	p.Stage(progress.Stage{Name: StageTrain, Work: t.trainWork(0), Done: t.trainWork(0) - t.trainWork(t.Step)})
 	defer p.Done()
 	t.savedAt = time.Now()
 	for t.Step < t.steps {
@@ -23,9 +25,11 @@ func (t *trainer) run(ctx context.Context) error {
 			return t.stop(err)
 		}
 		if err := t.step(); err != nil {
+			if ctx.Err() != nil {
+				return t.stop(err)
+			}
 			return err
 		}
-		p.Advance(int64(t.stepTokens()))
 		if t.Step%t.evalEvery == 0 || t.Step == t.steps {
 			if err := t.evaluate(ctx); err != nil {
 				return err
@@ -51,9 +55,20 @@ func (t *trainer) stop(cause error) error {
 	return cause
 }
 
-// step makes one optimizer step of every student on the same sequences.
+// step makes one optimizer step of every student on the same sequences. If the context of the pool
+// ends, it returns its error before it changes any weight.
 func (t *trainer) step() error {
-	losses := make([]float64, len(t.students))
+	losses, err := t.gradients()
+	if err != nil {
+		return err
+	}
+	return t.update(losses)
+}
+
+// gradients sums the gradients of a step, and returns the losses of the students.
+func (t *trainer) gradients() (losses []float64, err error) {
+	defer compute.Recover(&err)
+	losses = make([]float64, len(t.students))
 	for _, s := range t.students {
 		clear(s.grads)
 	}
@@ -73,23 +88,31 @@ func (t *trainer) step() error {
 			}
 			grad := t.grad[:len(hidden)]
 			losses[k] += t.head.gradient(t.loss, grad, hidden, teacher, t.batch.targets)
+			t.opts.Progress.Advance(int64(len(t.batch.targets)) * t.gradientWork(teacher != nil))
 			t.runner.Backward(batch, t.tape, grad, s.visitor)
+			t.opts.Progress.Advance(int64(len(t.batch.targets)) * s.backWork())
 		}
 	}
+	return losses, nil
+}
+
+// update makes the step with the gradients. It runs on the pool without a context: weights of
+// which a part is updated could not be saved.
+func (t *trainer) update(losses []float64) error {
 	n, step := float64(t.stepTokens()), t.Step+1
 	rate := learningRate(step, t.steps, t.opts.Rate, t.opts.Warmup)
 	for k, s := range t.students {
-		s.whiten(t.pool)
-		loss, norm := losses[k]/n, gradientNorm(t.pool, s.grads)/n
+		s.whiten(t.whole)
+		loss, norm := losses[k]/n, gradientNorm(t.whole, s.grads)/n
 		if !finite(loss) || !finite(norm) {
 			return t.divergence(step, s, fmt.Sprintf("the loss is %v and its gradient's norm %v", loss, norm))
 		}
-		s.adamW(t.pool, step, rate, t.opts.WeightDecay, 1/n*clipFactor(norm, t.opts.Clip))
-		s.pack(t.pool, s.weights, safetensors.F32)
+		s.adamW(t.whole, step, rate, t.opts.WeightDecay, 1/n*clipFactor(norm, t.opts.Clip))
+		s.pack(t.whole, s.weights, safetensors.F32)
 		t.metrics = append(t.metrics, Metric{Step: step, Tokens: t.tokens(step), Rank: s.config.Rank, Loss: &loss, Rate: rate, GradientNorm: norm})
 	}
 	t.Step = step
-	t.opts.Progress.Status(fmt.Sprintf("loss %.5f, validation %.5f", losses[len(losses)-1]/n, t.validation))
+	t.opts.Progress.Status(fmt.Sprintf("step %d of %d, loss %.5f, validation %.5f", t.Step, t.steps, losses[len(losses)-1]/n, t.validation))
 	return nil
 }
 

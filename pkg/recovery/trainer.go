@@ -27,7 +27,8 @@ const (
 // trainer trains the adapters of all ranks side by side: in each step they see the same
 // sequences, through which the teacher runs once.
 type trainer struct {
-	pool     *compute.Pool
+	pool     *compute.Pool // ends with the context of the run
+	whole    *compute.Pool // the same workers, without a context
 	opts     *Options
 	data     *corpus
 	base     *infer.Model // the trainer's own view, to which the adapters are attached in turn
@@ -74,7 +75,7 @@ type best struct {
 func newTrainer(pool *compute.Pool, o *Options, data *corpus, base, teacher *infer.Model, students []*student) *trainer {
 	own := *base
 	own.Blocks = slices.Clone(base.Blocks)
-	t := &trainer{pool: pool, opts: o, data: data, base: &own, students: students, loss: o.objective()}
+	t := &trainer{pool: pool, whole: pool.WithContext(context.Background()), opts: o, data: data, base: &own, students: students, loss: o.objective()}
 	t.runner = own.NewRunner(pool.With(o.Compute))
 	if teacher != nil {
 		t.teacher = teacher.NewRunner(pool.With(o.Compute))
@@ -93,6 +94,7 @@ func newTrainer(pool *compute.Pool, o *Options, data *corpus, base, teacher *inf
 	}
 	t.evalEvery = max((t.steps+evaluations-1)/evaluations, int64(4*validation/t.stepTokens()))
 	t.Best = make([]best, len(students))
+	t.reportPasses()
 	return t
 }
 

@@ -6,6 +6,12 @@ import "context"
 // The contributions of all units to a module and a width add up to its score.
 type estimator interface {
 	units() int
+	unitName() string // of several: "modules"
+	// work returns the work of a unit, of which run reports all.
+	work(unit int) int64
+	// prepare computes what the units share, in a stage of its own. It is called before the
+	// first unit runs.
+	prepare(ctx context.Context) error
 	// run computes one unit. Its result depends only on the job and on the unit.
 	run(ctx context.Context, unit int) ([]Contribution, error)
 }

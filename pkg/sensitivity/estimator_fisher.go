@@ -15,7 +15,7 @@ import (
 type fisherEstimator struct {
 	*scorer
 	batches  [][][]int32
-	palettes [][]*compute.Matrix // [module][option], packed by the first unit
+	palettes [][]*compute.Matrix // [module][option]
 	runner   *infer.Runner
 	tape     *infer.Tape
 	caches   []*infer.Cache
@@ -35,27 +35,51 @@ func newFisherEstimator(s *scorer) *fisherEstimator {
 
 func (f *fisherEstimator) units() int { return len(f.batches) }
 
-// start prepares what all units share.
-func (f *fisherEstimator) start(ctx context.Context) (err error) {
-	if f.palettes != nil {
-		return nil
+func (f *fisherEstimator) unitName() string { return "batches" }
+
+// work counts a multiplication with every weight forward, one backward, one for each width and,
+// where they are needed, those of repeated products, and those of the logits and their gradient.
+func (f *fisherEstimator) work(unit int) int64 {
+	n := int64(countTokens(f.batches[unit]))
+	back := int64(0)
+	for i := range f.modules {
+		back += f.moduleWork(&f.modules[i])
 	}
-	if f.palettes, err = f.packAll(ctx); err != nil {
-		return err
+	return n * (f.model.ForwardWork() + int64(f.samples)*(2*f.model.HeadWork()+back))
+}
+
+// moduleWork returns the work of the backward pass for one module and one token.
+func (f *fisherEstimator) moduleWork(m *module) int64 {
+	times := 1 + len(f.bits)
+	if f.recompute() {
+		times++
 	}
-	f.runner = f.model.NewRunner(f.models)
+	if f.models.Arithmetic() != f.pool.Arithmetic() {
+		times++
+	}
+	return int64(times) * m.weights()
+}
+
+// recompute reports whether the activations of the largest batch are too large to be kept.
+func (f *fisherEstimator) recompute() bool {
 	most := 0
 	for _, b := range f.batches {
 		most = max(most, countTokens(b))
 	}
-	f.tape = infer.NewTape(infer.TapeOptions{Recompute: f.model.TapeBytes()*int64(most) > tapeMemory, Outputs: true})
+	return f.model.TapeBytes()*int64(most) > tapeMemory
+}
+
+func (f *fisherEstimator) prepare(ctx context.Context) (err error) {
+	if f.palettes, err = f.packAll(ctx); err != nil {
+		return err
+	}
+	f.runner = f.model.NewRunner(f.models)
+	f.runner.OnLayer(func(tokens int) { f.progress.Advance(int64(tokens) * f.model.LayerWork()) })
+	f.tape = infer.NewTape(infer.TapeOptions{Recompute: f.recompute(), Outputs: true})
 	return nil
 }
 
 func (f *fisherEstimator) run(ctx context.Context, unit int) ([]Contribution, error) {
-	if err := f.start(ctx); err != nil {
-		return nil, err
-	}
 	sequences := f.batches[unit]
 	batch := make([]infer.Segment, len(sequences))
 	for i, s := range sequences {
@@ -79,9 +103,11 @@ func (f *fisherEstimator) run(ctx context.Context, unit int) ([]Contribution, er
 		// The draws depend on the unit, not on what ran before it.
 		rng := rand.New(rand.NewPCG(uint64(f.seed), uint64(unit)<<16|uint64(sample)))
 		f.runner.SampledGradient(grad, hidden, n, rng)
+		f.progress.Advance(2 * int64(n) * f.model.HeadWork())
 		f.runner.Backward(batch, f.tape, grad, func(p infer.Projected) {
 			module := f.index[layerKind{p.Layer, p.Kind}]
 			f.accumulate(costs[module], f.palettes[module], p)
+			f.progress.Advance(int64(n) * f.moduleWork(&f.modules[module]))
 		})
 	}
 	var out []Contribution

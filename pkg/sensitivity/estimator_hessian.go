@@ -16,6 +16,30 @@ type hessianEstimator struct {
 
 func (e *hessianEstimator) units() int { return len(e.modules) }
 
+func (e *hessianEstimator) unitName() string { return "modules" }
+
+func (e *hessianEstimator) prepare(context.Context) error { return nil }
+
+// work counts the palettes, and for each token the products with the module and its palettes and
+// those that lead to its input.
+func (e *hessianEstimator) work(unit int) int64 {
+	m := &e.modules[unit]
+	return e.palettizeWork(m) + int64(e.text.Tokens())*e.tokenWork(m)
+}
+
+func (e *hessianEstimator) tokenWork(m *module) int64 {
+	n := int64(1+len(e.bits)) * m.weights()
+	switch m.spec.Kind {
+	case "q_proj": // the rest of the layer before
+		return n + m.weights()
+	case "o_proj", "gate_proj":
+		return n + 3*m.weights()
+	case "down_proj":
+		return n + 2*m.weights()
+	}
+	return n
+}
+
 func (e *hessianEstimator) run(ctx context.Context, unit int) ([]Contribution, error) {
 	m := &e.modules[unit]
 	if e.walk == nil || m.spec.Layer < e.walk.Layer() {
@@ -32,6 +56,7 @@ func (e *hessianEstimator) run(ctx context.Context, unit int) ([]Contribution, e
 			return nil, err
 		}
 		palettes[o] = pack(p)
+		e.progress.Advance(e.widthWork(m, bits))
 	}
 	for b := range e.walk.Batches() {
 		if err := ctx.Err(); err != nil {
@@ -47,6 +72,7 @@ func (e *hessianEstimator) run(ctx context.Context, unit int) ([]Contribution, e
 			kernel.AddScaled(q, y, -1)
 			sums[o] += kernel.Dot(q, q)
 		}
+		e.progress.Advance(int64(n) * e.tokenWork(m))
 	}
 	var out []Contribution
 	for o, sum := range sums {

@@ -6,6 +6,7 @@ import (
 	"afmq/internal/kernel"
 	"afmq/pkg/compute"
 	"afmq/pkg/infer"
+	"afmq/pkg/progress"
 )
 
 // klEstimator computes [KL]. A unit of work is a module. The hidden states of all batches
@@ -24,20 +25,33 @@ type klEstimator struct {
 
 func (k *klEstimator) units() int { return len(k.modules) }
 
-// start runs the original model.
-func (k *klEstimator) start() {
-	if k.walk != nil {
-		return
-	}
+func (k *klEstimator) unitName() string { return "modules" }
+
+// prepare runs the original model.
+func (k *klEstimator) prepare(context.Context) error {
+	k.progress.Stage(progress.Stage{Name: StageReference, Work: int64(k.text.Tokens()) * k.model.ForwardWork()})
+	defer k.progress.Done()
 	k.walk = k.model.NewWalk(k.models, k.text.Sequences)
 	k.runner = k.model.NewRunner(k.models)
+	k.runner.OnLayer(k.layerDone)
 	for b := range k.walk.Batches() {
 		k.final = append(k.final, append([]float32(nil), k.walk.Finish(k.runner, b)...))
 	}
+	return nil
+}
+
+func (k *klEstimator) layerDone(tokens int) {
+	k.progress.Advance(int64(tokens) * k.model.LayerWork())
+}
+
+// work counts, for each width, the palettes and the layers and logits that run again.
+func (k *klEstimator) work(unit int) int64 {
+	m := &k.modules[unit]
+	layers := int64(k.model.Config.Layers - m.spec.Layer)
+	return k.palettizeWork(m) + int64(len(k.bits))*int64(k.text.Tokens())*(layers*k.model.LayerWork()+2*k.model.HeadWork())
 }
 
 func (k *klEstimator) run(ctx context.Context, unit int) ([]Contribution, error) {
-	k.start()
 	m := &k.modules[unit]
 	if m.spec.Layer < k.walk.Layer() {
 		k.walk = k.model.NewWalk(k.models, k.text.Sequences)
@@ -48,6 +62,7 @@ func (k *klEstimator) run(ctx context.Context, unit int) ([]Contribution, error)
 	changed := *k.model
 	changed.Blocks = append([]infer.Block(nil), k.model.Blocks...)
 	runner := changed.NewRunner(k.models)
+	runner.OnLayer(k.layerDone)
 	var out []Contribution
 	for o, bits := range k.bits {
 		p, _, err := k.palettize(m, bits)
@@ -55,6 +70,7 @@ func (k *klEstimator) run(ctx context.Context, unit int) ([]Contribution, error)
 			return nil, err
 		}
 		changed.SetMatrix(m.spec, pack(p))
+		k.progress.Advance(k.widthWork(m, bits))
 		sum := 0.0
 		for b := range k.walk.Batches() {
 			if err := ctx.Err(); err != nil {
@@ -81,6 +97,7 @@ func (k *klEstimator) divergence(runner *infer.Runner, batch int) float64 {
 		m := min(rows, n-at)
 		k.runner.Logits(p, k.final[batch][at*d:(at+m)*d], m)
 		runner.Logits(q, hidden[at*d:(at+m)*d], m)
+		k.progress.Advance(2 * int64(m) * k.model.HeadWork())
 		k.pool.Run(m, func(_, i int) {
 			a, b := p[i*vocab:(i+1)*vocab], q[i*vocab:(i+1)*vocab]
 			kls[i] = max(kernel.KL(a, b, kernel.LogSumExp(a), kernel.LogSumExp(b)), 0)

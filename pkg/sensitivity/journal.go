@@ -30,6 +30,7 @@ type UnitRecord struct {
 type unitLog struct {
 	journal  Journal // nil: nothing is kept
 	identity []byte  // of the job
+	state    string  // path of the directory with the journal, for messages
 }
 
 // record returns the record of a unit. Its digest covers the identity of the job and all

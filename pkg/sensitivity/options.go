@@ -36,6 +36,7 @@ type Options struct {
 	Source  *artifact.Source // the checkpoint of Model; nil: Score opens it
 	Text    *Calibration     // the text; nil: Score reads Calibration
 	Journal Journal          // where finished units of work are kept; nil: in the state of Out
+	State   string           // path of the directory with Journal, for messages
 }
 
 // Check fills in the defaults. Errors are fault.Usage.
@@ -52,9 +53,7 @@ func (o *Options) Check() error {
 	if o.Samples == 0 {
 		o.Samples = 1
 	}
-	if o.Progress == nil {
-		o.Progress = progress.Silent
-	}
+	o.Progress = progress.Begin(o.Progress, o.Stages()...)
 	if o.ToolVersion == "" {
 		o.ToolVersion = "unknown"
 	}

@@ -16,18 +16,17 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/progress"
 )
 
-// stopAfter cancels after n units.
+// stopAfter cancels after n units are saved.
 type stopAfter struct {
+	progress.Reporter
 	n      int
 	cancel context.CancelFunc
 }
 
-func (s *stopAfter) Stage(string, int64, string) {}
-func (s *stopAfter) Done()                       {}
-func (s *stopAfter) Status(string)               {}
-func (s *stopAfter) Advance(int64) {
+func (s *stopAfter) Saved(string) {
 	if s.n--; s.n == 0 {
 		s.cancel()
 	}
@@ -53,7 +52,7 @@ func TestScoresResume(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "scores.json")
 			ctx, cancel := context.WithCancel(bg)
 			stopped := o
-			stopped.Progress, stopped.Out, stopped.Threads = &stopAfter{n, cancel}, out, 3
+			stopped.Progress, stopped.Out, stopped.Threads = &stopAfter{progress.Silent, n, cancel}, out, 3
 			_, err := Score(ctx, stopped)
 			cancel()
 			if !errors.Is(err, context.Canceled) {
@@ -87,7 +86,7 @@ func interrupt(t *testing.T, o Options, n int) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(bg)
 	defer cancel()
-	o.Progress = &stopAfter{n, cancel}
+	o.Progress = &stopAfter{progress.Silent, n, cancel}
 	if _, err := Score(ctx, o); !errors.Is(err, context.Canceled) {
 		t.Fatalf("stopped after %d units: %v", n, err)
 	}

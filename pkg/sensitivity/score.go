@@ -57,7 +57,7 @@ func Score(ctx context.Context, opts Options) (*Result, error) {
 	if opts.Out != "" {
 		return j.runInStage(ctx)
 	}
-	log := &unitLog{journal: opts.Journal}
+	log := &unitLog{journal: opts.Journal, state: opts.State}
 	if log.journal != nil {
 		var err error
 		if log.identity, err = j.identity(ctx); err != nil {
@@ -88,7 +88,7 @@ func (j *scoreJob) runInStage(ctx context.Context) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		return j.run(ctx, &unitLog{journal, identity})
+		return j.run(ctx, &unitLog{journal, identity, dir.State()})
 	}()
 	finished = true
 	if err != nil {
@@ -164,10 +164,12 @@ func (j *scoreJob) close() {
 }
 
 // run computes the scores.
-func (j *scoreJob) run(ctx context.Context, log *unitLog) (*Result, error) {
+func (j *scoreJob) run(ctx context.Context, log *unitLog) (r *Result, err error) {
+	defer compute.Recover(&err)
 	o := j.opts
+	pool := j.pool.WithContext(ctx)
 	s := &scorer{
-		pool: j.pool, models: j.pool.With(o.Compute), ckpt: j.ckpt, text: j.text, bits: o.Bits, group: o.GroupRows, scaled: !o.NoRowScale,
+		pool: pool, models: pool.With(o.Compute), progress: o.Progress, ckpt: j.ckpt, text: j.text, bits: o.Bits, group: o.GroupRows, scaled: !o.NoRowScale,
 		seed: j.seed(), samples: o.Samples,
 	}
 	if err := s.findModules(j.cfg, o.Model); err != nil {
@@ -175,12 +177,12 @@ func (j *scoreJob) run(ctx context.Context, log *unitLog) (*Result, error) {
 	}
 	if o.needsText() {
 		var err error
-		if s.model, err = infer.OpenWeights(ctx, o.Model, infer.OpenOptions{Pool: j.pool}); err != nil {
+		if s.model, err = infer.OpenWeights(ctx, o.Model, infer.OpenOptions{Pool: j.pool, Progress: o.Progress}); err != nil {
 			return nil, err
 		}
 	}
 	began := time.Now()
-	r := &Result{}
+	r = &Result{}
 	if j.text != nil {
 		r.Warnings = j.text.Warnings
 	}
@@ -213,11 +215,20 @@ func (j *scoreJob) runUnits(ctx context.Context, s *scorer, e estimator, log *un
 			which = append(which, u)
 		}
 	}
-	name := "score by " + string(j.opts.Method)
-	if validation {
-		name = "validate"
+	b := unitBar{progress: j.opts.Progress, e: e, state: log.state, all: len(which)}
+	for _, u := range which {
+		b.total += e.work(u)
+		if s.fits(done[u]) {
+			b.before += e.work(u)
+			b.done++
+		}
 	}
-	j.opts.Progress.Stage(name, int64(len(which)), "units")
+	if b.done < b.all {
+		if err := e.prepare(ctx); err != nil {
+			return nil, err
+		}
+	}
+	b.start(validation)
 	defer j.opts.Progress.Done()
 	costs := make([][]float64, len(s.modules))
 	for i := range costs {
@@ -227,8 +238,8 @@ func (j *scoreJob) runUnits(ctx context.Context, s *scorer, e estimator, log *un
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		part, ok := done[u]
-		if ok && s.fits(part) {
+		part := done[u]
+		if s.fits(part) {
 			*resumed++
 		} else {
 			var err error
@@ -243,18 +254,18 @@ func (j *scoreJob) runUnits(ctx context.Context, s *scorer, e estimator, log *un
 			if err := log.append(&UnitRecord{validation, u, part}); err != nil {
 				return nil, err
 			}
+			b.add(log.journal != nil)
 		}
 		for _, c := range part {
 			costs[c.Module][c.Option] += c.Cost
 		}
-		j.opts.Progress.Advance(1)
 	}
 	return costs, nil
 }
 
-// fits reports whether the contributions are to modules and widths of this job.
+// fits reports whether there are contributions, and all are to modules and widths of this job.
 func (s *scorer) fits(c []Contribution) bool {
-	return !slices.ContainsFunc(c, func(c Contribution) bool {
+	return len(c) > 0 && !slices.ContainsFunc(c, func(c Contribution) bool {
 		return c.Module < 0 || c.Module >= len(s.modules) || c.Option < 0 || c.Option >= len(s.bits)
 	})
 }

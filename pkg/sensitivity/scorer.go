@@ -9,6 +9,7 @@ import (
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 	"afmq/pkg/palettize"
+	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
 
@@ -27,6 +28,8 @@ type scorer struct {
 	samples int
 	modules []module
 	index   map[layerKind]int // into modules
+
+	progress progress.Reporter
 }
 
 // module is one projection of the model.
@@ -41,6 +44,22 @@ type layerKind struct {
 }
 
 func (m *module) name() string { return m.spec.Module() }
+
+// weights returns the number of weights of the module.
+func (m *module) weights() int64 { return int64(m.spec.Shape[0]) * int64(m.spec.Shape[1]) }
+
+// widthWork returns the work of palettizing a module to one width.
+func (s *scorer) widthWork(m *module, bits int) int64 {
+	return palettize.Work(int(m.weights()), palettize.Options{Bits: bits, NoRowScale: !s.scaled})
+}
+
+// palettizeWork returns the work of palettizing a module to all widths.
+func (s *scorer) palettizeWork(m *module) (n int64) {
+	for _, bits := range s.bits {
+		n += s.widthWork(m, bits)
+	}
+	return n
+}
 
 // findModules lists the projections of the model, in canonical order, with their tensors.
 func (s *scorer) findModules(cfg *model.Config, dir string) error {
@@ -86,6 +105,12 @@ func pack(m *palettize.Matrix) *compute.Matrix {
 
 // packAll packs the palettes of every module at every width, [module][option].
 func (s *scorer) packAll(ctx context.Context) ([][]*compute.Matrix, error) {
+	work := int64(0)
+	for i := range s.modules {
+		work += s.palettizeWork(&s.modules[i])
+	}
+	s.progress.Stage(progress.Stage{Name: StagePalettize, Work: work})
+	defer s.progress.Done()
 	out := make([][]*compute.Matrix, len(s.modules))
 	for i := range s.modules {
 		for _, bits := range s.bits {
@@ -97,6 +122,7 @@ func (s *scorer) packAll(ctx context.Context) ([][]*compute.Matrix, error) {
 				return nil, err
 			}
 			out[i] = append(out[i], pack(m))
+			s.progress.Advance(s.widthWork(&s.modules[i], bits))
 		}
 	}
 	return out, nil

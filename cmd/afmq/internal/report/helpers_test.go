@@ -207,7 +207,7 @@ func identity(t testing.TB, model string, compared bool) map[string]any {
 	}
 	id := map[string]any{"data": dataDigest, "tokenizer": tokenizer, "reference": nil}
 	digest := func(dir string) string {
-		d, err := artifact.DigestCheckpoint(bg, pool, dir)
+		d, err := artifact.DigestCheckpoint(bg, pool, dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

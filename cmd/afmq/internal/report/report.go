@@ -18,6 +18,7 @@ import (
 
 	"afmq/cmd/afmq/internal/device"
 	"afmq/pkg/compute"
+	"afmq/pkg/progress"
 )
 
 // Options are the inputs of a report. Only Artifact is required.
@@ -31,9 +32,10 @@ type Options struct {
 	Devices    []*device.Profile // devices to estimate memory and speed for
 	Use        device.Use        // context and prompt on the devices; zeros for defaults
 
-	Gates       []string      // JSON objects of `afmq gate --json` for the artifact
-	Samples     SampleOptions // sample continuations
-	DeviceNames []string      // names and files that Devices were read from, for the commands
+	Gates       []string          // JSON objects of `afmq gate --json` for the artifact
+	Samples     SampleOptions     // sample continuations
+	Progress    progress.Reporter // nil for none
+	DeviceNames []string          // names and files that Devices were read from, for the commands
 }
 
 // Report is the content of a page.

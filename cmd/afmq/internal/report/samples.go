@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
@@ -22,10 +23,12 @@ const DefaultSampleTokens = 40
 
 // SampleOptions choose the sample continuations, which need Options.Reference.
 type SampleOptions struct {
-	Prompts  []string // nil for defaultPrompts
-	Tokens   int      // of a continuation, at most; 0 for DefaultSampleTokens
-	Progress progress.Reporter
+	Prompts []string // nil for defaultPrompts
+	Tokens  int      // of a continuation, at most; 0 for DefaultSampleTokens
 }
+
+// stageSamples is the stage of the sample continuations of one model.
+const stageSamples = "continue the sample prompts"
 
 // defaultPrompts begin texts of different kinds.
 var defaultPrompts = []string{"Once upon a time", "The main reason for this is", "When he opened the door, he saw"}
@@ -70,27 +73,29 @@ func (s *sources) readSamples(ctx context.Context, pool *compute.Pool) error {
 	if len(o.Prompts) == 0 {
 		o.Prompts = defaultPrompts
 	}
-	if err := s.art.manifest.IsSource(ctx, pool, s.opts.Reference); err != nil {
+	adapters := s.sampledAdapters()
+	stages := []string{artifact.StageHash, infer.StageLoad, stageSamples, infer.StageLoad, stageSamples}
+	for range adapters {
+		stages = append(stages, stageSamples)
+	}
+	p := progress.Begin(s.opts.Progress, stages...)
+	defer p.Done()
+	if err := s.art.manifest.IsSource(ctx, pool, s.opts.Reference, p); err != nil {
 		return err
 	}
 	if err := model.SameTokenizer(s.opts.Artifact, s.opts.Reference); err != nil {
 		return err
 	}
-	adapters := s.sampledAdapters()
-	if p := o.Progress; p != nil {
-		p.Stage("continue the sample prompts", int64((2+len(adapters))*len(o.Prompts)), "texts")
-		defer p.Done()
-	}
 	d := &Samples{Tokens: o.Tokens, Prompts: make([]Sample, len(o.Prompts))}
-	for i, p := range o.Prompts {
-		d.Prompts[i].Prompt = showText(p)
+	for i, prompt := range o.Prompts {
+		d.Prompts[i].Prompt = showText(prompt)
 	}
-	open := infer.OpenOptions{Pool: pool}
+	open := infer.OpenOptions{Pool: pool, Progress: p}
 	source, err := infer.Open(ctx, s.opts.Reference, open)
 	if err != nil {
 		return err
 	}
-	tokens, err := d.add(ctx, pool, source, "source", o, nil)
+	tokens, err := d.add(ctx, pool, p, source, "source", o, nil)
 	if err != nil {
 		return err
 	}
@@ -99,7 +104,7 @@ func (s *sources) readSamples(ctx context.Context, pool *compute.Pool) error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.add(ctx, pool, base, "artifact", o, tokens); err != nil {
+	if _, err := d.add(ctx, pool, p, base, "artifact", o, tokens); err != nil {
 		return err
 	}
 	for _, dir := range adapters {
@@ -107,7 +112,7 @@ func (s *sources) readSamples(ctx context.Context, pool *compute.Pool) error {
 		if err != nil {
 			return err
 		}
-		if _, err := d.add(ctx, pool, base.WithAdapter(a), "adapter "+show(dir), o, tokens); err != nil {
+		if _, err := d.add(ctx, pool, p, base.WithAdapter(a), "adapter "+show(dir), o, tokens); err != nil {
 			return err
 		}
 	}
@@ -146,7 +151,8 @@ func remaining(a *recovery.AdapterResult) float64 {
 
 // add continues all prompts with a model and compares the continuations with those of the source,
 // which are tokens; nil for those of the source itself. It returns the tokens of all prompts.
-func (d *Samples) add(ctx context.Context, pool *compute.Pool, m *infer.Model, name string, o *SampleOptions, tokens [][]int32) ([][]int32, error) {
+func (d *Samples) add(ctx context.Context, pool *compute.Pool, p progress.Reporter, m *infer.Model, name string, o *SampleOptions, tokens [][]int32) ([][]int32, error) {
+	p.Stage(progress.Stage{Name: stageSamples, Work: int64(len(o.Prompts))})
 	var out [][]int32
 	for i, prompt := range o.Prompts {
 		if most := m.Tokenizer.MaxText(); len(prompt) > most {
@@ -157,9 +163,7 @@ func (d *Samples) add(ctx context.Context, pool *compute.Pool, m *infer.Model, n
 		if err != nil {
 			return nil, fmt.Errorf("continuing %.40q: %w", prompt, err)
 		}
-		if o.Progress != nil {
-			o.Progress.Advance(1)
-		}
+		p.Advance(1)
 		c := Continuation{Model: name, Text: showText(g.Text), Tokens: len(g.Tokens)}
 		c.Same = c.Text
 		if tokens != nil {
