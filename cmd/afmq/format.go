@@ -24,14 +24,6 @@ func table(w io.Writer, rows func(w io.Writer)) error {
 // size formats bytes for people, in powers of 1024.
 func size(n int64) string { return units.Size(n) }
 
-// amount formats n units of progress.
-func amount(n int64, unit string) string {
-	if unit == "B" {
-		return size(n)
-	}
-	return fmt.Sprintf("%s %s", thousands(n), unit)
-}
-
 // thousands formats n with a separator every three digits.
 func thousands(n int64) string { return units.Thousands(n) }
 
