@@ -264,3 +264,19 @@ func TestInterruptedMessage(t *testing.T) {
 		}
 	}
 }
+
+// An interrupted demo leaves nothing behind, so that the same command can be run again.
+func TestInterruptedDemo(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	out := filepath.Join(t.TempDir(), "demo")
+	a := &app{stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, quiet: true}
+	a.reporter = newReporter(a.stderr, a.quiet)
+	defer a.close()
+	if err := runDemo(ctx, a, out); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left (%v)", out, err)
+	}
+}

@@ -75,11 +75,12 @@ On average, no other model predicts the evaluation text better than the 16-bit m
 }
 
 func runDemo(ctx context.Context, a *app, out string) error {
-	dir, remove, err := demoDir(out)
+	dir, finish, err := demoDir(out)
 	if err != nil {
 		return err
 	}
-	defer remove()
+	complete := false
+	defer func() { finish(complete) }()
 	source := filepath.Join(dir, "afm-tiny")
 	if err := demo.Extract(source); err != nil {
 		return outputError(err)
@@ -148,6 +149,7 @@ func runDemo(ctx context.Context, a *app, out string) error {
 			return err
 		}
 	}
+	complete = true
 	return a.print(o, func(w io.Writer) error { return printDemo(w, o, out) })
 }
 
@@ -225,11 +227,12 @@ func trainDemo(ctx context.Context, base *infer.Model, opts recovery.Options, p 
 	return adapter.Open(filepath.Join(opts.Out, r.Adapters[0].Path), base.Dir, base.Config, false)
 }
 
-// demoDir returns the directory to work in and a function that removes it if it is temporary.
-func demoDir(out string) (string, func(), error) {
+// demoDir returns the directory to work in and a function that removes it if it is temporary, or if
+// its content is not complete: the demo resumes nothing, and needs a new directory.
+func demoDir(out string) (string, func(complete bool), error) {
 	if out == "" {
 		dir, err := os.MkdirTemp("", "afmq-demo-")
-		return dir, func() { os.RemoveAll(dir) }, outputError(err)
+		return dir, func(bool) { os.RemoveAll(dir) }, outputError(err)
 	}
 	if err := disk.MakeParent(out); err != nil {
 		return "", nil, err
@@ -237,7 +240,11 @@ func demoDir(out string) (string, func(), error) {
 	if err := os.Mkdir(out, 0o755); err != nil {
 		return "", nil, fault.Writing(out, err)
 	}
-	return out, func() {}, nil
+	return out, func(complete bool) {
+		if !complete {
+			os.RemoveAll(out)
+		}
+	}, nil
 }
 
 // measure evaluates a model on the corpus and generates a sentence.
