@@ -73,6 +73,9 @@ func (s *sources) readSamples(ctx context.Context, pool *compute.Pool) error {
 	if len(o.Prompts) == 0 {
 		o.Prompts = defaultPrompts
 	}
+	if artifact.IsArtifact(s.opts.Reference) {
+		return fault.Inputf(s.opts.Reference, "is an afmq artifact").WithHint("--reference takes the checkpoint that was quantized")
+	}
 	adapters := s.sampledAdapters()
 	stages := []string{artifact.StageHash, infer.StageLoad, stageSamples, infer.StageLoad, stageSamples}
 	for range adapters {
