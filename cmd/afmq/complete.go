@@ -27,6 +27,7 @@ var flagValues = map[string][]string{
 	"method":            {string(sensitivity.Fisher), string(sensitivity.KL), string(sensitivity.Hessian), string(sensitivity.Weight)},
 	"protocol":          {string(eval.Chunk), string(eval.LlamaCpp), string(eval.Stride)},
 	"reference-compute": append(compute.Names(), "auto"),
+	"to":                exportTargets,
 	"tie":               {"qkv", "gate_up", "qkv,gate_up"},
 }
 

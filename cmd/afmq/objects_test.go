@@ -27,6 +27,7 @@ var described = map[string]any{
 	"error-v1":       errorObject{},
 	"eval-v1":        evalObject{},
 	"exit-codes-v1":  exitCodesObject{},
+	"export-v1":      exportObject{},
 	"gate-v1":        gateObject{},
 	"generate-v1":    generateObject{},
 	"help-v1":        helpObject{},

@@ -127,6 +127,7 @@ var jobs = []job{
 		"--seq-len", "16", "--batch-tokens", "64", "--validation-tokens", "100", "--init-tokens", "64"}},
 	{"sensitivity", []string{"sensitivity", "model", "--method", "kl", "--calib", "text.jsonl", "--seq-len", "32", "--tokens", "64", "--out", "TARGET"}},
 	{"dequantize", []string{"dequantize", "artifact", "--out", "TARGET"}},
+	{"export", []string{"export", "artifact", "--to", "coreml", "--out", "TARGET"}},
 	{"plan", []string{"plan", "scores.json", "--bpw", "3.3", "--out", "TARGET"}},
 }
 

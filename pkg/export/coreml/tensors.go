@@ -1,0 +1,99 @@
+package coreml
+
+import (
+	"context"
+	"io"
+
+	"afmq/pkg/adapter"
+	"afmq/pkg/artifact"
+	"afmq/pkg/model"
+)
+
+// weights gives the tensors of an artifact to the functions of a program.
+type weights struct {
+	artifact  *artifact.Reader
+	tensors   map[string]*artifact.StoredTensor
+	exponents map[string]int // of the scales of 8-bit matrices, by tensor
+}
+
+func newWeights(a *artifact.Reader) *weights {
+	w := &weights{artifact: a, tensors: map[string]*artifact.StoredTensor{}, exponents: map[string]int{}}
+	for i := range a.Layout {
+		w.tensors[a.Layout[i].Spec.Name] = &a.Layout[i]
+	}
+	return w
+}
+
+// projection appends a module y = W·x + bias, with scale·B·A·x of an adapter added.
+func (w *weights) projection(b *builder, x value, module string, a *Adapter) (value, error) {
+	weight, err := w.matrix(b, w.tensors[module+".weight"])
+	if err != nil {
+		return value{}, err
+	}
+	var bias *value
+	if st, ok := w.tensors[module+".bias"]; ok {
+		v := w.plain(b, st)
+		bias = &v
+	}
+	y := b.linear(x, weight, bias)
+	if a == nil {
+		return y, nil
+	}
+	l, ok := a.adapter.Modules[module]
+	if !ok {
+		return y, nil
+	}
+	return b.binary("add", y, w.lowRank(b, x, module, a, l)), nil
+}
+
+// lowRank appends scale·B·(A·x).
+func (w *weights) lowRank(b *builder, x value, module string, a *Adapter, l adapter.Weights) value {
+	rank := a.adapter.Config.RankOf(module)
+	store := func(part string, shape []int, values []float32) value {
+		return b.storedHalf(a.Name+":"+module+part, shape, func(_ context.Context, to io.Writer) error {
+			half := make([]uint16, len(values))
+			if err := w.round(half, values, module+part+" of adapter "+a.Name); err != nil {
+				return err
+			}
+			return writeHalves(to, half)
+		})
+	}
+	down := b.linear(x, store(".lora_A", []int{rank, len(l.A) / rank}, l.A), nil)
+	if s := a.adapter.Config.ScaleOf(module); s != 1 {
+		down = b.binary("mul", down, b.half(float64(s)))
+	}
+	return b.linear(down, store(".lora_B", []int{len(l.B) / rank, rank}, l.B), nil)
+}
+
+// norm appends an RMSNorm with the weight of this name.
+func (w *weights) norm(b *builder, x value, name string, sqrtEps float64) value {
+	return b.rmsNorm(x, w.plain(b, w.tensors[name]), sqrtEps)
+}
+
+// head returns the stored head, which may be the embedding.
+func (w *weights) head() *artifact.StoredTensor {
+	for _, st := range w.tensors {
+		if st.Spec.Role == model.Head {
+			return st
+		}
+	}
+	return w.embedding()
+}
+
+func (w *weights) embedding() *artifact.StoredTensor {
+	for _, st := range w.tensors {
+		if st.Spec.Role == model.Embedding {
+			return st
+		}
+	}
+	return nil
+}
+
+// unscale divides what an 8-bit matrix yields by the factor on its scales.
+func (w *weights) unscale(b *builder, x value, st *artifact.StoredTensor) value {
+	k := w.exponents[st.Spec.Name]
+	if k == 0 {
+		return x
+	}
+	return b.binary("mul", x, b.half(1/float64(int(1)<<k)))
+}
