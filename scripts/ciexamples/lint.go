@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -9,9 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
 )
+
+// schemaChecker is the program that scripts/test-ci-examples installs.
+const schemaChecker = "build/check-jsonschema/bin/check-jsonschema"
 
 // lint checks the files against the published schemas of GitHub and GitLab, and the workflow
 // with actionlint, which knows the inputs and outputs of the action.
@@ -28,11 +29,11 @@ func lint(e examples, repository, temp string) error {
 		name, schema string
 		data         []byte
 	}{
-		{actionFile, "github-action.json", action},
-		{templateFile, "gitlab-ci.json", template},
-		{page + ": .gitlab-ci.yml", "gitlab-ci.json", []byte(e.pipeline)},
+		{actionFile, "vendor.github-actions", action},
+		{templateFile, "vendor.gitlab-ci", template},
+		{page + ": .gitlab-ci.yml", "vendor.gitlab-ci", []byte(e.pipeline)},
 	} {
-		if err := validate(x.data, filepath.Join("scripts/ciexamples/testdata", x.schema)); err != nil {
+		if err := validate(x.data, x.schema, temp); err != nil {
 			return fmt.Errorf("%s: %w", x.name, err)
 		}
 	}
@@ -42,13 +43,9 @@ func lint(e examples, repository, temp string) error {
 	return actionlint(e.workflow, repository, temp)
 }
 
-// validate checks every document of a YAML file against a JSON schema.
-func validate(data []byte, schema string) error {
-	c := jsonschema.NewCompiler()
-	s, err := c.Compile(schema)
-	if err != nil {
-		return err
-	}
+// validate checks every document of a YAML file against a schema that check-jsonschema has built
+// in.
+func validate(data []byte, schema, temp string) error {
 	docs, err := documents(data)
 	if err != nil {
 		return err
@@ -58,12 +55,12 @@ func validate(data []byte, schema string) error {
 		if err != nil {
 			return err
 		}
-		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-		if err != nil {
+		file := filepath.Join(temp, "document.json")
+		if err := os.WriteFile(file, text, 0o644); err != nil {
 			return err
 		}
-		if err := s.Validate(value); err != nil {
-			return err
+		if out, err := exec.Command(schemaChecker, "--builtin-schema", schema, file).CombinedOutput(); err != nil {
+			return fmt.Errorf("%v\n%s", err, out)
 		}
 	}
 	return nil
