@@ -147,7 +147,12 @@ func (e *evalFile) rows(a *opened) []EvalRow {
 	if recipe != nil {
 		row.Recipe, row.family = describeRecipe(recipe), family(recipe)
 		row.Projections, row.Model = recipe.BPW.Projections, recipe.BPW.Model
-		row.Overlap = e.overlap(a, row.Name, row.This)
+		switch {
+		case row.This:
+			row.Overlap = a.overlap(e.Overlap, e.Identity.Data)
+		case e.Overlap != nil:
+			row.Overlap = describeOverlap(e.Overlap, "calibration", row.Name)
+		}
 	}
 	out := []EvalRow{row}
 	for _, ad := range e.Adapters {
@@ -162,20 +167,21 @@ func (e *evalFile) rows(a *opened) []EvalRow {
 	return out
 }
 
-// overlap describes what the text has in common with the calibration text of the model. Of this
-// artifact, the manifest and the scores are asked too.
-func (e *evalFile) overlap(a *opened, name string, this bool) string {
+// overlap describes what a text, given the digest of its file, has in common with text that this
+// artifact was fitted to. stated is what the evaluation says about its calibration text, nil for
+// nothing; the manifest and the scores are asked too.
+func (a *opened) overlap(stated *eval.Overlap, data string) string {
 	o := eval.Overlap{}
-	if e.Overlap != nil {
-		o = *e.Overlap
+	if stated != nil {
+		o = *stated
 	}
-	if c := a.manifest.Calibration; this && c != nil && c.UsedFile(e.Identity.Data) {
+	if c := a.manifest.Calibration; c != nil && c.UsedFile(data) {
 		o.SameFile = true
 	}
-	if text := describeOverlap(&o, "calibration", name); text != "" {
+	if text := describeOverlap(&o, "calibration", nameOf(a.dir)); text != "" {
 		return text
 	}
-	if c := a.scored; this && c != nil && c.UsedFile(e.Identity.Data) {
+	if c := a.scored; c != nil && c.UsedFile(data) {
 		return "the bits were chosen by scores on the text"
 	}
 	return ""
