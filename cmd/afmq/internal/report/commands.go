@@ -8,6 +8,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/eval"
 	"afmq/pkg/palettize"
+	"afmq/pkg/sensitivity"
 )
 
 // Commands are the commands that made the artifact and the inputs of the report, reconstructed from
@@ -132,7 +133,15 @@ func (c *commander) calibration(l *commandLine, r *artifact.CalibrationRecord) {
 		return
 	}
 	for _, f := range r.Files {
-		l.path("calib", c.file("CALIB", "", "calibration text", f))
+		if f == r.Builtin {
+			l.flag("calib", sensitivity.BuiltinText)
+			continue
+		}
+		path := c.file("CALIB", "", "calibration text", f)
+		if path == sensitivity.BuiltinText { // a file of that name
+			path = "./" + path
+		}
+		l.path("calib", path)
 	}
 	l.flag("tokens", r.Tokens).flag("seq-len", r.SeqLen).flagIf("seed", r.Seed, int64(0))
 }
