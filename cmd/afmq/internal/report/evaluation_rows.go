@@ -43,7 +43,7 @@ type EvalRow struct {
 	Rank        int     `json:"rank,omitempty"` // of the adapter
 	This        bool    `json:"this"`           // the artifact that the report is about
 	Source      bool    `json:"source"`         // the checkpoint that it was made from
-	Bytes       int64   `json:"bytes"`          // of the safetensors files, with that of the adapter
+	Bytes       int64   `json:"bytes"`          // of the safetensors files, with that of the adapter; of the source, of its tensors
 	Projections float64 `json:"bpw_projections"`
 	Model       float64 `json:"bpw_model"` // over the whole model, with the tensors of the adapter
 	Recipe      string  `json:"recipe"`    // options of quantization, without the bits
@@ -138,7 +138,8 @@ func (e *evalFile) rows(a *opened) []EvalRow {
 	}
 	recipe := m.Recipe
 	switch {
-	case row.Source:
+	case row.Source: // its size is that of the summary: without the headers of its files
+		row.Bytes = a.source
 		row.Recipe, row.Model = "source", 8*float64(a.source)/math.Max(float64(a.params), 1)
 		row.Projections = row.Model
 	case row.This: // the artifact itself is more to be trusted than the file

@@ -144,3 +144,27 @@ func TestWrongGates(t *testing.T) {
 		}
 	}
 }
+
+// A check on an adapter that the evaluation does not have would be left out of every verdict.
+func TestCheckOnAnotherAdapter(t *testing.T) {
+	file := writeEval(t, t.TempDir(), "limited.json", in("mixed"), 3.55, 0.05, func(e map[string]any) {
+		e["gate"] = map[string]any{"outcome": "worse", "checks": []any{map[string]any{"name": "kl", "adapter": "gone", "limit": 0.01, "value": 0.06, "outcome": "worse", "interval": interval(0.05, 0.01), "message": "too much"}}}
+	})
+	_, err := Make(bg, pool, Options{Artifact: in("mixed"), Evals: []string{file}})
+	if err == nil || !strings.Contains(err.Error(), `on adapter "gone", which was not evaluated`) {
+		t.Error(err)
+	}
+}
+
+// The source has one size on the page, that of its tensors: a manifest does not record that of the
+// headers of its files.
+func TestOneSizeOfTheSource(t *testing.T) {
+	dir := t.TempDir()
+	r, page := mustMake(t, Options{Artifact: in("mixed"), Evals: []string{
+		writeEval(t, dir, "mixed.json", in("mixed"), 3.55, 0.05, nil), writeEval(t, dir, "source.json", in("model"), 3.5, -1, nil),
+	}})
+	s := section[*Summary](t, r, "summary")
+	if s.Models[0].Bytes != s.Source || strings.Contains(page, "2.04 MiB") || !strings.Contains(page, "<td>2.03 MiB</td>") {
+		t.Errorf("the source has %d bytes and %d", s.Source, s.Models[0].Bytes)
+	}
+}
