@@ -50,7 +50,8 @@ type EvalRow struct {
 	// Overlap says what the text has in common with text that the model was fitted to; empty for
 	// nothing. Such a row is shown, and no summary uses it.
 	Overlap    string       `json:"overlap,omitempty"`
-	Verified   bool         `json:"verified"` // the weights were compared with the digest
+	Unbound    bool         `json:"unbound,omitempty"` // the adapter does not name the artifact that it was trained on
+	Verified   bool         `json:"verified"`          // the weights were compared with the digest
 	Evaluation *eval.Result `json:"evaluation"`
 	intervals
 
@@ -158,7 +159,7 @@ func (e *evalFile) rows(a *opened) []EvalRow {
 	out := []EvalRow{row}
 	for _, ad := range e.Adapters {
 		with, id := row, ad.Identity
-		with.Adapter, with.Rank, with.Evaluation, with.intervals, with.sha256 = show(ad.Name), id.Rank, ad.Result, ad.intervals, id.SHA256
+		with.Adapter, with.Rank, with.Evaluation, with.intervals, with.sha256, with.Unbound = show(ad.Name), id.Rank, ad.Result, ad.intervals, id.SHA256, !id.Bound
 		with.Bytes += id.Bytes
 		with.Model += 8 * float64(id.TensorBytes) / math.Max(float64(a.params), 1)
 		trained := describeOverlap(&id.Overlap, "training", "adapter "+with.Adapter)
