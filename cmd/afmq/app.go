@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"afmq/internal/stage"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
@@ -232,6 +233,9 @@ func (a *app) fail(err error) int {
 // interrupted reports that a signal ended the run. The exit code is 128 plus the signal.
 func (a *app) interrupted(sig caught) int {
 	hint := "nothing was saved; the same command starts from the beginning"
+	if kept := a.keptState(); kept != "" { // it has not come to the point where it reads the state
+		hint = "this run saved nothing; " + kept + " has the state of an earlier run; run the same command again to continue"
+	}
 	if a.reporter != nil {
 		if saved := a.reporter.lastSaved(); saved != "" {
 			hint = "saved: " + saved + "; run the same command again to continue"
@@ -243,6 +247,19 @@ func (a *app) interrupted(sig caught) int {
 		Message: "stopped by " + sig.Error(),
 		Hint:    hint,
 	})
+}
+
+// keptState returns the directory with the state of a run that has the output of this command, ""
+// if there is none.
+func (a *app) keptState() string {
+	if a.command == nil {
+		return ""
+	}
+	out := a.command.Flags().Lookup("out")
+	if out == nil || out.Value.String() == "" {
+		return ""
+	}
+	return stage.Kept(out.Value.String())
 }
 
 func (a *app) report(d errorDetail) int {

@@ -14,7 +14,10 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"afmq/internal/demo"
+	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
@@ -262,6 +265,35 @@ func TestInterruptedMessage(t *testing.T) {
 		if stderr.String() != want {
 			t.Errorf("wrote %q, want %q", stderr.String(), want)
 		}
+	}
+}
+
+// A run that is interrupted before it reads the state of an earlier one does not say that the same
+// command starts from the beginning.
+func TestInterruptedBeforeTheState(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "art")
+	dir, err := stage.Open(out, []byte(`{"job": "quantize/v1"}`), stage.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	journal, err := dir.Journal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := journal.Append(1); err != nil {
+		t.Fatal(err)
+	}
+	dir.Keep()
+	var stdout, stderr bytes.Buffer
+	a := &app{stdout: &stdout, stderr: &stderr, started: true, reporter: newReporter(&stderr, false)}
+	a.command = &cobra.Command{}
+	a.command.Flags().String("out", out, "")
+	if code := a.interrupted(caught{syscall.SIGINT}); code != 130 {
+		t.Errorf("exit code %d", code)
+	}
+	want := "hint: this run saved nothing; " + filepath.Join(filepath.Dir(out), ".art.afmq") + " has the state of an earlier run; run the same command again to continue\n"
+	if !strings.HasSuffix(stderr.String(), want) {
+		t.Errorf("wrote %q, want %q", stderr.String(), want)
 	}
 }
 

@@ -68,10 +68,15 @@ func (n plainNumber) Set(s string) error {
 // meant. A rise of 0.5 is one of perplexity by 65 %; at 2 bits, afm-mini has a divergence of 0.18.
 const largeNats = 0.5
 
-// limitWarnings returns a line for each limit in nats per token that is so large that a
-// percentage was probably meant.
+// limitWarnings returns a line for each limit that is so large that another unit was probably
+// meant: a percentage for one in nats per token, a smaller rise for a factor.
 func limitWarnings(f *pflag.FlagSet) []string {
 	var out []string
+	if given, err := f.GetString("max-ppl-increase"); err == nil && given != "" {
+		if share, err := parseRise("max-ppl-increase", given); err == nil && math.Log1p(share) >= largeNats {
+			out = append(out, fmt.Sprintf("--max-ppl-increase %s allows a perplexity of %.3g times the reference's; 2%% and 1.02x are the same limit", given, 1+share))
+		}
+	}
 	for _, name := range []string{"max-nats", "max-kl-rise", "max-kl"} {
 		v, err := f.GetFloat64(name)
 		switch {

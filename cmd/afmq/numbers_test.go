@@ -4,6 +4,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 )
 
 func TestParseRise(t *testing.T) {
@@ -33,6 +35,21 @@ func TestParseRise(t *testing.T) {
 	} {
 		if got, err := parseRise("f", s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is %v, %v; expected the error %s", s, got, err, want)
+		}
+	}
+}
+
+// A limit so large that it was probably meant in another unit gives a warning.
+func TestLargeRiseWarns(t *testing.T) {
+	for given, want := range map[string]string{
+		"100x": "--max-ppl-increase 100x allows a perplexity of 100 times the reference's; 2% and 1.02x are the same limit",
+		"200%": "--max-ppl-increase 200% allows a perplexity of 3 times the reference's; 2% and 1.02x are the same limit",
+		"5%":   "", "1.5x": "", "": "",
+	} {
+		f := pflag.NewFlagSet("", pflag.ContinueOnError)
+		f.String("max-ppl-increase", given, "")
+		if got := strings.Join(limitWarnings(f), "\n"); got != want {
+			t.Errorf("%s: %q, want %q", given, got, want)
 		}
 	}
 }

@@ -53,7 +53,7 @@ var allowed = map[string][]string{
 	"cmd/afmq/internal/device": {"pkg/sensitivity", "pkg/artifact", "pkg/model"},
 	"cmd/afmq/internal/report": {"cmd/afmq/internal/chart", "cmd/afmq/internal/device", "pkg/gate", "pkg/recovery", "pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/artifact", "pkg/model", "pkg/palettize", "pkg/safetensors", "pkg/compute"},
 	"cmd/afmq": {"cmd/afmq/internal/report", "cmd/afmq/internal/device", "pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model",
-		"pkg/gate", "pkg/export/coreml", "internal/demo", "internal/manual", "pkg/palettize", "pkg/compute"},
+		"pkg/gate", "pkg/export/coreml", "internal/demo", "internal/manual", "internal/stage", "pkg/palettize", "pkg/compute"},
 
 	"scripts/testreport":  {},
 	"scripts/bitcurve":    {"pkg/quantize", "pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/artifact", "pkg/model", "pkg/compute"},

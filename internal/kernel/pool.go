@@ -37,6 +37,14 @@ func (p *Pool) WithContext(ctx context.Context) *Pool {
 	return &Pool{workers: p.workers, compute: p.compute, ctx: ctx}
 }
 
+// WithoutContext returns a pool of the same workers whose Runs no context ends.
+func (p *Pool) WithoutContext() *Pool {
+	if p.ctx == nil {
+		return p
+	}
+	return &Pool{workers: p.workers, compute: p.compute}
+}
+
 // Check panics with a [Canceled] if the pool's context is done. Items that take seconds call it.
 func (p *Pool) Check() {
 	if p.ctx != nil {

@@ -74,7 +74,7 @@ func Open(target string, job []byte, opts Options) (*Dir, error) {
 	case base == "." || base == ".." || base == string(filepath.Separator):
 		return nil, fault.Usagef("%s cannot be an output; name a new file or directory", target)
 	}
-	d := &Dir{target: clean, root: filepath.Join(filepath.Dir(clean), "."+filepath.Base(clean)+".afmq")}
+	d := &Dir{target: clean, root: rootOf(clean)}
 	if err := d.checkTarget(opts.File); err != nil {
 		d.tidy()
 		return nil, err
@@ -92,6 +92,20 @@ func Open(target string, job []byte, opts Options) (*Dir, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// rootOf returns the staging directory of a target.
+func rootOf(target string) string {
+	return filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".afmq")
+}
+
+// Kept returns the staging directory of target if it has the state of a run, and "" otherwise.
+func Kept(target string) string {
+	root := rootOf(filepath.Clean(target))
+	if _, err := os.Stat(filepath.Join(root, jobName)); err != nil {
+		return ""
+	}
+	return root
 }
 
 // checkTarget returns an error unless the target can be created in its parent directory, which

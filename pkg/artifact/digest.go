@@ -158,11 +158,11 @@ func DigestCheckpoint(ctx context.Context, pool *compute.Pool, dir string, p pro
 	return NewSourceDigest(infile.SHA256(config), tensors).Digest, nil
 }
 
-// inParallel calls f for each i in [0, n) on the pool and returns the error of the smallest
-// i that has one.
+// inParallel calls f for each i in [0, n) on the pool, without its context, and returns the error
+// of the smallest i that has one.
 func inParallel(pool *compute.Pool, n int, f func(i int) error) error {
 	errs := make([]error, n)
-	pool.Run(n, func(_, i int) { errs[i] = f(i) })
+	pool.WithoutContext().Run(n, func(_, i int) { errs[i] = f(i) })
 	for _, err := range errs {
 		if err != nil {
 			return err

@@ -28,12 +28,12 @@ func (p *Pool) kernel() *kernel.Pool {
 	return (*kernel.Pool)(p)
 }
 
-// Workers returns the pool of an option struct with the fields Pool and Threads: p unless it is
-// nil, else a pool of this many threads, 0 for all cores. The function that it returns ends the
-// threads that Workers started.
+// Workers returns the pool of an option struct with the fields Pool and Threads: p, without its
+// context, unless it is nil, else a pool of this many threads, 0 for all cores. The function that
+// it returns ends the threads that Workers started.
 func Workers(p *Pool, threads int) (*Pool, func()) {
 	if p != nil || threads <= 0 {
-		return p, func() {}
+		return p.WithoutContext(), func() {}
 	}
 	own := NewPool(threads)
 	return own, own.Close
@@ -62,8 +62,18 @@ func (p *Pool) With(a Arithmetic) *Pool { return (*Pool)(p.kernel().With(kernel.
 // the items that they have begun, tens of milliseconds for the matrices of a small model. The
 // caller defers [Recover], which turns the panic into ctx.Err(). Nothing that was computed after
 // ctx ended is returned, so no result has to be checked. Closing one of the pools closes both.
+// A function of this module that has a context among its parameters ends with that one, by an
+// error, and ignores that of the pool.
 func (p *Pool) WithContext(ctx context.Context) *Pool {
 	return (*Pool)(p.kernel().WithContext(ctx))
+}
+
+// WithoutContext returns a pool of the same workers that no context stops.
+func (p *Pool) WithoutContext() *Pool {
+	if p == nil {
+		return nil
+	}
+	return (*Pool)(p.kernel().WithoutContext())
 }
 
 // Check panics as Run does if the pool has a context that is done. A function passed to Run that

@@ -54,6 +54,11 @@ func (m *Model) Generate(ctx context.Context, prompt []int32, opts GenerateOptio
 	}
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
+	defer func() {
+		if err != nil {
+			g = nil
+		}
+	}()
 	defer compute.Recover(&err)
 	g = &Generation{PromptTokens: len(prompt)}
 	runner := m.NewRunner(pool.WithContext(ctx))

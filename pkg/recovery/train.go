@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -25,10 +26,10 @@ func (t *trainer) run(ctx context.Context) error {
 			return t.stop(err)
 		}
 		if err := t.step(); err != nil {
-			if ctx.Err() != nil {
+			if ended := ctx.Err(); ended != nil && errors.Is(err, ended) {
 				return t.stop(err)
 			}
-			return err
+			return err // a divergence may have updated a part of the students
 		}
 		if t.Step%t.evalEvery == 0 || t.Step == t.steps {
 			if err := t.evaluate(ctx); err != nil {

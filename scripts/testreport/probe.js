@@ -11,6 +11,12 @@ function (sections) {
     }
   }
 
+  // A narrow cell does not stretch a row to four lines of text.
+  for (const row of document.querySelectorAll(".scroll tbody tr")) {
+    const height = row.getBoundingClientRect().height;
+    if (height > 84) wrong.push(`the row "${row.cells[0].textContent}" is ${height.toFixed(0)} pixels tall`);
+  }
+
   // Text in plots has a minimum size and is inside the plot.
   for (const svg of document.querySelectorAll("svg.plot")) {
     const box = svg.getBoundingClientRect();

@@ -76,6 +76,24 @@ func TestFittedTextWinsNothing(t *testing.T) {
 	}
 }
 
+// An adapter that names no artifact was evaluated on this one because the user said so; the page
+// tells it.
+func TestUnboundAdapter(t *testing.T) {
+	dir := t.TempDir()
+	for _, bound := range []bool{true, false} {
+		file := writeEval(t, dir, "eval.json", in("mixed"), 3.55, 0.05, func(e map[string]any) {
+			a, id := figures(3.52, 0.01, 1000), adapterIdentity()
+			id.Bound = bound
+			a["name"], a["path"], a["identity"] = "found", "found", id
+			e["adapters"] = []any{a}
+		})
+		_, page := mustMake(t, Options{Artifact: in("mixed"), Evals: []string{file}})
+		if n := strings.Count(page, "mixed + found: the adapter does not name the artifact"); bound && n != 0 || !bound && n != 2 {
+			t.Errorf("bound %v: the page says %d times that it is not", bound, n)
+		}
+	}
+}
+
 // A point is at the size of what has to be stored, and a line joins only artifacts of one recipe.
 func TestCurveSizes(t *testing.T) {
 	o := everything(t)

@@ -2,12 +2,14 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"afmq/internal/infile"
 	"afmq/pkg/artifact"
 	"afmq/pkg/eval"
 	"afmq/pkg/palettize"
+	"afmq/pkg/sensitivity"
 )
 
 // Commands are the commands that made the artifact and the inputs of the report, reconstructed from
@@ -132,7 +134,15 @@ func (c *commander) calibration(l *commandLine, r *artifact.CalibrationRecord) {
 		return
 	}
 	for _, f := range r.Files {
-		l.path("calib", c.file("CALIB", "", "calibration text", f))
+		if f == r.Builtin {
+			l.flag("calib", sensitivity.BuiltinText)
+			continue
+		}
+		path := c.file("CALIB", "", "calibration text", f)
+		if path == sensitivity.BuiltinText { // a file of that name
+			path = "./" + path
+		}
+		l.path("calib", path)
 	}
 	l.flag("tokens", r.Tokens).flag("seq-len", r.SeqLen).flagIf("seed", r.Seed, int64(0))
 }
@@ -164,7 +174,7 @@ func (c *commander) makePlan() {
 		return
 	}
 	scores := c.opts.Scores
-	if scores == "" {
+	if scores == "" || !planned(p, c.scores) {
 		scores = c.file("SCORES", ".json", fmt.Sprintf("the scores by method %s, from afmq sensitivity", p.Method), "")
 	}
 	l := newCommand("plan", scores)
@@ -181,6 +191,22 @@ func (c *commander) makePlan() {
 	choice(l, ties, p.Overrides)
 	l.flagIf("seed", p.Seed, int64(0))
 	c.step("plan", l.path("out", c.opts.Plan))
+}
+
+// planned reports whether a plan was made from these scores: by the same method, with their cost of
+// every module.
+func planned(p *sensitivity.Plan, s *sensitivity.Scores) bool {
+	costs := map[string][]float64{}
+	for _, m := range s.Modules {
+		costs[m.Name] = m.Costs
+	}
+	for _, l := range p.Layers {
+		i := slices.Index(s.Bits, l.Bits)
+		if i >= 0 && l.Cost != 0 && (i >= len(costs[l.Name]) || costs[l.Name][i] != l.Cost) {
+			return false
+		}
+	}
+	return p.Method == s.Method
 }
 
 func target(l *commandLine, bpw float64, maxBytes int64) {

@@ -108,14 +108,8 @@ func parseEval(file string, data []byte) (*evalFile, error) {
 	if err := checkEvaluation(e.Result, &e.intervals); err != nil {
 		return bad("%v", err)
 	}
-	if g := e.Gate; g != nil {
-		checks := make([]gate.Check, len(g.Checks))
-		for i, c := range g.Checks {
-			checks[i] = c.Check
-		}
-		if err := checkOutcome(g.Outcome, checks); err != nil {
-			return bad("gate: %v", err)
-		}
+	if err := e.checkGate(); err != nil {
+		return bad("gate: %v", err)
 	}
 	for _, a := range e.Adapters {
 		if err := checkEvaluation(a.Result, &a.intervals); err != nil {
@@ -129,6 +123,25 @@ func parseEval(file string, data []byte) (*evalFile, error) {
 		}
 	}
 	return e, nil
+}
+
+// checkGate refuses a verdict that does not follow from its checks, or that has one on a model that
+// was not evaluated.
+func (e *evalFile) checkGate() error {
+	if e.Gate == nil {
+		return nil
+	}
+	names := map[string]bool{"": true}
+	for _, a := range e.Adapters {
+		names[a.Name] = true
+	}
+	checks := make([]gate.Check, len(e.Gate.Checks))
+	for i, c := range e.Gate.Checks {
+		if checks[i] = c.Check; !names[c.Adapter] {
+			return fmt.Errorf("the check %.40q is on adapter %.80q, which was not evaluated", c.Name, c.Adapter)
+		}
+	}
+	return checkOutcome(e.Gate.Outcome, checks)
 }
 
 // checkEvaluation refuses figures that are impossible or contradict each other.
@@ -173,7 +186,7 @@ func checkInterval(what string, iv *gate.Interval, mean float64) error {
 	if iv == nil {
 		return nil
 	}
-	if math.Abs(iv.Mean-mean) > 1e-6*max(1, math.Abs(mean)) || !(iv.Low <= iv.Mean && iv.Mean <= iv.High) || !(iv.Confidence > 0 && iv.Confidence < 1) || iv.Windows < gate.MinWindows {
+	if math.Abs(iv.Mean-mean) > 1e-6*max(1, math.Abs(mean)) || !(iv.Low <= iv.Mean && iv.Mean <= iv.High) || iv.Confidence != gate.Confidence || iv.Windows < gate.MinWindows {
 		return fmt.Errorf("an interval of %v to %v for a %s of %v is impossible", iv.Low, iv.High, what, mean)
 	}
 	return nil

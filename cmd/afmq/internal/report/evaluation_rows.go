@@ -43,14 +43,15 @@ type EvalRow struct {
 	Rank        int     `json:"rank,omitempty"` // of the adapter
 	This        bool    `json:"this"`           // the artifact that the report is about
 	Source      bool    `json:"source"`         // the checkpoint that it was made from
-	Bytes       int64   `json:"bytes"`          // of the safetensors files, with that of the adapter
+	Bytes       int64   `json:"bytes"`          // of the safetensors files, with that of the adapter; of the source, of its tensors
 	Projections float64 `json:"bpw_projections"`
 	Model       float64 `json:"bpw_model"` // over the whole model, with the tensors of the adapter
 	Recipe      string  `json:"recipe"`    // options of quantization, without the bits
 	// Overlap says what the text has in common with text that the model was fitted to; empty for
 	// nothing. Such a row is shown, and no summary uses it.
 	Overlap    string       `json:"overlap,omitempty"`
-	Verified   bool         `json:"verified"` // the weights were compared with the digest
+	Unbound    bool         `json:"unbound,omitempty"` // the adapter does not name the artifact that it was trained on
+	Verified   bool         `json:"verified"`          // the weights were compared with the digest
 	Evaluation *eval.Result `json:"evaluation"`
 	intervals
 
@@ -138,7 +139,8 @@ func (e *evalFile) rows(a *opened) []EvalRow {
 	}
 	recipe := m.Recipe
 	switch {
-	case row.Source:
+	case row.Source: // its size is that of the summary: without the headers of its files
+		row.Bytes = a.source
 		row.Recipe, row.Model = "source", 8*float64(a.source)/math.Max(float64(a.params), 1)
 		row.Projections = row.Model
 	case row.This: // the artifact itself is more to be trusted than the file
@@ -147,12 +149,17 @@ func (e *evalFile) rows(a *opened) []EvalRow {
 	if recipe != nil {
 		row.Recipe, row.family = describeRecipe(recipe), family(recipe)
 		row.Projections, row.Model = recipe.BPW.Projections, recipe.BPW.Model
-		row.Overlap = e.overlap(a, row.Name, row.This)
+		switch {
+		case row.This:
+			row.Overlap = a.overlap(e.Overlap, e.Identity.Data)
+		case e.Overlap != nil:
+			row.Overlap = describeOverlap(e.Overlap, "calibration", row.Name)
+		}
 	}
 	out := []EvalRow{row}
 	for _, ad := range e.Adapters {
 		with, id := row, ad.Identity
-		with.Adapter, with.Rank, with.Evaluation, with.intervals, with.sha256 = show(ad.Name), id.Rank, ad.Result, ad.intervals, id.SHA256
+		with.Adapter, with.Rank, with.Evaluation, with.intervals, with.sha256, with.Unbound = show(ad.Name), id.Rank, ad.Result, ad.intervals, id.SHA256, !id.Bound
 		with.Bytes += id.Bytes
 		with.Model += 8 * float64(id.TensorBytes) / math.Max(float64(a.params), 1)
 		trained := describeOverlap(&id.Overlap, "training", "adapter "+with.Adapter)
@@ -162,20 +169,21 @@ func (e *evalFile) rows(a *opened) []EvalRow {
 	return out
 }
 
-// overlap describes what the text has in common with the calibration text of the model. Of this
-// artifact, the manifest and the scores are asked too.
-func (e *evalFile) overlap(a *opened, name string, this bool) string {
+// overlap describes what a text, given the digest of its file, has in common with text that this
+// artifact was fitted to. stated is what the evaluation says about its calibration text, nil for
+// nothing; the manifest and the scores are asked too.
+func (a *opened) overlap(stated *eval.Overlap, data string) string {
 	o := eval.Overlap{}
-	if e.Overlap != nil {
-		o = *e.Overlap
+	if stated != nil {
+		o = *stated
 	}
-	if c := a.manifest.Calibration; this && c != nil && c.UsedFile(e.Identity.Data) {
+	if c := a.manifest.Calibration; c != nil && c.UsedFile(data) {
 		o.SameFile = true
 	}
-	if text := describeOverlap(&o, "calibration", name); text != "" {
+	if text := describeOverlap(&o, "calibration", nameOf(a.dir)); text != "" {
 		return text
 	}
-	if c := a.scored; this && c != nil && c.UsedFile(e.Identity.Data) {
+	if c := a.scored; c != nil && c.UsedFile(data) {
 		return "the bits were chosen by scores on the text"
 	}
 	return ""

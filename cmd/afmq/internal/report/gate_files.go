@@ -101,6 +101,9 @@ func parseGate(file string, data []byte) (*gateFile, error) {
 	if a := g.Model.Adapter; a != nil && !infile.IsSHA256(*a) {
 		return bad("%.80q is not a SHA-256 in lower-case hex", *a)
 	}
+	if (g.Adapter != "") != (g.Model.Adapter != nil) {
+		return bad("the path or the digest of the adapter is missing")
+	}
 	if err := checkOutcome(g.Outcome, g.Checks); err != nil {
 		return bad("%v", err)
 	}

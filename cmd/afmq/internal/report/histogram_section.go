@@ -85,7 +85,7 @@ func (s *sources) worst() (*Weights, []int) {
 		st := &s.art.layout[i]
 		var loss *float64
 		if st.Spec.Role == model.Projection && s.scores != nil {
-			if bits := slices.Index(s.scores.Bits, st.Bits); bits >= 0 {
+			if bits := slices.Index(s.scores.Bits, st.Bits); bits >= 0 && s.predicted() {
 				loss = &s.scores.Modules[next].Costs[bits]
 			}
 			next++

@@ -107,6 +107,7 @@ func TestHostileNames(t *testing.T) {
 	o.Samples.Prompts, o.DeviceNames = []string{evil}, []string{evil}
 	o.Gates = []string{writeGate(t, dir, "gate"+evil, in("mixed"), 0.05, func(g *gateFile) {
 		g.Data, g.Baseline, g.Adapter, g.Reference, g.Checks[0].Message, g.Checks[0].Name = evil, evil, evil, evil, evil, gate.Quantity(evil)
+		g.Model.Adapter = &g.Setting.Data
 	})}
 	o.Artifact, o.Recoveries = art, []string{rec}
 	o.Evals = []string{writeEval(t, dir, "e"+evil, art, 3.6, 0.07, func(e map[string]any) {

@@ -67,7 +67,7 @@ func (s *sources) heat(d *Bits) Heat {
 			if s.scores != nil {
 				costs := s.scores.Modules[next].Costs
 				c.Score = &costs[0]
-				if at := slices.Index(s.scores.Bits, m.Bits); at >= 0 && m.Form == artifact.Palette {
+				if at := slices.Index(s.scores.Bits, m.Bits); at >= 0 && m.Form == artifact.Palette && s.predicted() {
 					c.Loss = &costs[at]
 				}
 			}

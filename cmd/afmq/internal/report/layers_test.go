@@ -161,3 +161,18 @@ func TestThreeDigits(t *testing.T) {
 		}
 	}
 }
+
+// Scores of palettes that are stored otherwise predict no loss of the artifact's modules.
+func TestScoresOfOtherStorage(t *testing.T) {
+	r, page := mustMake(t, Options{Artifact: in("two"), Scores: in("scores.json")}) // without row scales
+	for _, l := range r.section(t, "bits").(*Bits).Heat.Layers {
+		for _, c := range l.Cells {
+			if c.Loss != nil || c.Score == nil {
+				t.Fatalf("%s has the predicted loss %v", c.Name, c.Loss)
+			}
+		}
+	}
+	if w := r.section(t, "weights").(*Weights); w.By != byError || strings.Contains(page, "predicted loss") {
+		t.Errorf("the matrices are chosen by %s", w.By)
+	}
+}

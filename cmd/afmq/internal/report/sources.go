@@ -192,6 +192,13 @@ func (s *sources) readScores() error {
 	return nil
 }
 
+// predicted reports whether the scores predict the loss of the artifact's modules: they are of
+// palettes with its group size and row scales.
+func (s *sources) predicted() bool {
+	p := s.art.manifest.Plan
+	return s.scores != nil && s.scores.GroupRows == p.GroupRows && s.scores.RowScale == p.RowScale
+}
+
 // readPlan reads the plan and checks that the artifact follows it.
 func (s *sources) readPlan() error {
 	if s.opts.Plan == "" {

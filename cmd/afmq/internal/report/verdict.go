@@ -13,6 +13,9 @@ import (
 type Verdict struct {
 	Budgets []Budget   `json:"budgets"` // limits of the size
 	Gates   []Judgment `json:"gates"`   // of --gate, then the limits of each --eval
+	// Unjudged are the files of --gate that judge nothing: a baseline was recorded, with no limit
+	// to keep and no other baseline to compare with.
+	Unjudged []string `json:"unjudged"`
 }
 
 // Budget is a limit of the size: the target that the bits were chosen for.
@@ -45,7 +48,7 @@ type Finding struct {
 }
 
 func (s *sources) verdict() Verdict {
-	v := Verdict{Budgets: []Budget{}, Gates: []Judgment{}}
+	v := Verdict{Budgets: []Budget{}, Gates: []Judgment{}, Unjudged: []string{}}
 	m := s.art.manifest
 	if t := s.target(); t.BPW > 0 {
 		v.Budgets = append(v.Budgets, Budget{"bpw", m.BPW.Projections, t.BPW, m.BPW.Projections <= t.BPW})
@@ -53,14 +56,14 @@ func (s *sources) verdict() Verdict {
 		v.Budgets = append(v.Budgets, Budget{"bytes", float64(m.Ledger.Total), float64(t.MaxBytes), m.Ledger.Total <= t.MaxBytes})
 	}
 	for _, g := range s.gates {
-		j := Judgment{File: show(g.file), Kind: "gate", Adapter: show(g.Adapter), Data: show(g.Data), Baseline: show(g.Baseline), Outcome: g.Outcome, Checks: findings(g.Checks)}
-		if g.Overlap != nil {
-			j.Overlap = describeOverlap(g.Overlap, "calibration", nameOf(s.art.dir))
+		if len(g.Checks) == 0 {
+			v.Unjudged = append(v.Unjudged, show(g.file))
+			continue
 		}
-		if g.Training != nil && j.Overlap == "" {
-			j.Overlap = describeOverlap(g.Training, "training", "the adapter")
-		}
-		v.Gates = append(v.Gates, j)
+		v.Gates = append(v.Gates, Judgment{
+			File: show(g.file), Kind: "gate", Adapter: show(g.Adapter), Data: show(g.Data), Baseline: show(g.Baseline),
+			Outcome: g.Outcome, Checks: findings(g.Checks), Overlap: s.art.gateOverlap(g),
+		})
 	}
 	for _, e := range s.evalFiles {
 		if e.Gate == nil || e.Identity.Model.Digest != s.art.manifest.ContentHash {
@@ -82,6 +85,15 @@ func (s *sources) verdict() Verdict {
 		}
 	}
 	return v
+}
+
+// gateOverlap says what the text of a gate has in common with text that the artifact, its scores
+// or the adapter were fitted to.
+func (a *opened) gateOverlap(g *gateFile) string {
+	if text := a.overlap(g.Overlap, g.Setting.Data); text != "" || g.Training == nil {
+		return text
+	}
+	return describeOverlap(g.Training, "training", "the adapter")
 }
 
 // target returns the limit of the size that the bits were chosen for: that of the plan, or the one
