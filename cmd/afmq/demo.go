@@ -67,7 +67,6 @@ to 2 bits, for which it also trains a recovery adapter. It verifies every artifa
 prints size, perplexity, divergence and a generated sentence of each. The 16-bit model
 samples all text, with separate texts for calibration and training, and for evaluation.
 On average, no other model predicts the evaluation text better than the 16-bit model.`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), a, out) },
 	}
 	registerOut(cmd.Flags(), &out, outDir, "keep checkpoint, text, artifacts and adapter in a new `DIR`")

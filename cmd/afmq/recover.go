@@ -72,7 +72,6 @@ have the same bytes as without the interruption.`,
 		Example: `  afmq recover my-3.5bit --teacher models/my-model --data train.jsonl --out recovered
   afmq recover my-2bit --teacher models/my-model --data train.jsonl --rank 8,16,32 --tokens 10M --out recovered
   afmq recover my-3.5bit --from recovered/rank-16 --loss ce --data summaries.jsonl --rate 2e-4 --out summarizer`,
-		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runRecover(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
