@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -236,7 +238,10 @@ func demoDir(out string) (string, func(complete bool), error) {
 	if err := disk.MakeParent(out); err != nil {
 		return "", nil, err
 	}
-	if err := os.Mkdir(out, 0o755); err != nil {
+	switch err := os.Mkdir(out, 0o755); {
+	case errors.Is(err, fs.ErrExist):
+		return "", nil, disk.Taken(out, "already exists")
+	case err != nil:
 		return "", nil, fault.Writing(out, err)
 	}
 	return out, func(complete bool) {
