@@ -215,6 +215,9 @@ func (a *app) fail(err error) int {
 	if errors.As(err, &fe) {
 		d.File, d.Hint = fe.File, fe.Hint
 	}
+	if kind == fault.Input && d.Hint == "" {
+		d.Hint = a.pathHint(d.File)
+	}
 	if kind == fault.Usage && d.Hint == "" {
 		d.Hint = usageHint(a.command)
 	}
