@@ -42,8 +42,11 @@ func (a *app) pathHint(path string) string {
 		return ""
 	}
 	plain := strings.NewReplacer("-", "", "_", "").Replace(path)
-	if a.command.Flags().Changed("calib") && strings.EqualFold(plain, sensitivity.BuiltinText) {
-		return "the text in this program is --calib " + sensitivity.BuiltinText
+	if strings.EqualFold(plain, sensitivity.BuiltinText) {
+		if a.command.Flags().Changed("calib") {
+			return "the text in this program is --calib " + sensitivity.BuiltinText
+		}
+		return "the text in this program is for --calib only; give a file"
 	}
 	dir, _ := filepath.Split(path)
 	near := nearNames(filepath.Dir(path), filepath.Base(path))
