@@ -73,7 +73,7 @@ func alreadyExists(path string) error { return Taken(path, "already exists") }
 // Taken returns the error, of kind fault.Output, for an output whose path is taken; msg says by
 // what.
 func Taken(path, msg string) error {
-	return &fault.Error{Kind: fault.Output, File: path, Msg: msg, Hint: "remove it, or choose another --out"}
+	return &fault.Error{Kind: fault.Output, File: path, Msg: msg, Hint: "choose another --out; what exists is never overwritten"}
 }
 
 // replaceable returns the regular file at path, nil if there is none, and an error if what

@@ -44,6 +44,9 @@ func parseTexts(file string, data []byte) ([]string, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, fault.Inputf(file, "holds no text")
 	}
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return nil, fault.Inputf(file, "is UTF-16; expected UTF-8").WithHint("iconv -f UTF-16 -t UTF-8 converts it; PowerShell 5 writes UTF-16 with >")
+	}
 	if err := checkUTF8(data); err != nil {
 		return nil, fault.Inputf(file, "%v", err)
 	}

@@ -91,6 +91,20 @@ func TestReadTextsCut(t *testing.T) {
 	}
 }
 
+// UTF-16 is named as such.
+func TestReadTextsUTF16(t *testing.T) {
+	for _, content := range []string{"\xff\xfeh\x00i\x00", "\xfe\xff\x00h\x00i"} {
+		path := filepath.Join(t.TempDir(), "a.txt")
+		if err := os.WriteFile(path, []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := ReadTexts(path)
+		if want := path + ": is UTF-16; expected UTF-8"; fault.KindOf(err) != fault.Input || err.Error() != want {
+			t.Errorf("%v; want %q", err, want)
+		}
+	}
+}
+
 // A binary file whose bytes are UTF-8 is refused.
 func TestReadTextsBinary(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "model")
