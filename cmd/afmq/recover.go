@@ -68,7 +68,8 @@ bfloat16; sums and the optimizer stay in float32.
 
 --from starts from an existing adapter, for example an application's adapter from the
 recovery adapter. An interrupted command continues when it is given again, and its files
-have the same bytes as without the interruption.`,
+have the same bytes as without the interruption; nothing is saved before the adapters are
+initialized.`,
 		Example: `  afmq recover my-3.5bit --teacher models/my-model --data train.jsonl --out recovered
   afmq recover my-2bit --teacher models/my-model --data train.jsonl --rank 8,16,32 --tokens 10M --out recovered
   afmq recover my-3.5bit --from recovered/rank-16 --loss ce --data summaries.jsonl --rate 2e-4 --out summarizer`,
