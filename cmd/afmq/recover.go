@@ -134,7 +134,7 @@ func (o *recoverOptions) options(cmd *cobra.Command, a *app, artifact string) (r
 		for part := range strings.SplitSeq(o.ranks, ",") {
 			n, err := strconv.Atoi(strings.TrimSpace(part))
 			if err != nil || n < 1 {
-				return r, fault.Usagef("--rank %q: %q is not a rank", o.ranks, strings.TrimSpace(part))
+				return r, fault.Usagef("--rank %q: %q is not a rank, a whole number such as 16", o.ranks, strings.TrimSpace(part))
 			}
 			r.Ranks = append(r.Ranks, n)
 		}
