@@ -68,11 +68,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 			if len(args) == 0 {
 				return nil
 			}
-			err := fault.Usagef("unknown command %q", args[0])
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				return err.WithHint("did you mean %q?", near[0])
-			}
-			return err
+			return unknownCommand(cmd, args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if showVersion {
@@ -84,10 +80,6 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
 		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
-			// cobra would look at required flags only after this.
-			if err := cmd.ValidateRequiredFlags(); err != nil {
-				return err
-			}
 			if err := checkEmptyPaths(cmd, args); err != nil {
 				return err
 			}
@@ -116,7 +108,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 		{programGroup, []*cobra.Command{newDemoCommand(a), newVersionCommand(a), newCompletionCommand(a)}},
 	} {
 		for _, c := range group.commands {
-			c.GroupID, c.Example = group.id, foldExamples(c.Example)
+			c.GroupID, c.Example, c.Args = group.id, foldExamples(c.Example), checkArguments
 			root.AddCommand(c)
 		}
 	}
@@ -223,6 +215,9 @@ func (a *app) fail(err error) int {
 	var fe *fault.Error
 	if errors.As(err, &fe) {
 		d.File, d.Hint = fe.File, fe.Hint
+	}
+	if kind == fault.Input && d.Hint == "" {
+		d.Hint = a.pathHint(d.File)
 	}
 	if kind == fault.Usage && d.Hint == "" {
 		d.Hint = usageHint(a.command)

@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -69,7 +68,7 @@ func registerCompletions(cmd *cobra.Command) {
 // completeArgument completes a positional argument by its name in the usage line. Arguments
 // that the command does not take complete to nothing.
 func completeArgument(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-	if cmd.ValidateArgs(append(slices.Clone(args), word)) != nil {
+	if _, most := argumentCount(cmd); len(args) >= most {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	name := argumentName(cmd, len(args))

@@ -48,6 +48,7 @@ func TestCompletion(t *testing.T) {
 	}{
 		{"quantize ", dirs, ""},
 		{"inspect my", dirs, ""},
+		{"diff ", dirs, ""},
 		{"diff a ", dirs, ""},
 		{"diff a b ", none, ""},
 		{"plan ", ext, "json"},

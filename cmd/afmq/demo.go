@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,7 +69,6 @@ to 2 bits, for which it also trains a recovery adapter. It verifies every artifa
 prints size, perplexity, divergence and a generated sentence of each. The 16-bit model
 samples all text, with separate texts for calibration and training, and for evaluation.
 On average, no other model predicts the evaluation text better than the 16-bit model.`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), a, out) },
 	}
 	registerOut(cmd.Flags(), &out, outDir, "keep checkpoint, text, artifacts and adapter in a new `DIR`")
@@ -237,7 +238,10 @@ func demoDir(out string) (string, func(complete bool), error) {
 	if err := disk.MakeParent(out); err != nil {
 		return "", nil, err
 	}
-	if err := os.Mkdir(out, 0o755); err != nil {
+	switch err := os.Mkdir(out, 0o755); {
+	case errors.Is(err, fs.ErrExist):
+		return "", nil, disk.Taken(out, "already exists")
+	case err != nil:
 		return "", nil, fault.Writing(out, err)
 	}
 	return out, func(complete bool) {

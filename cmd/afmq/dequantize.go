@@ -29,7 +29,6 @@ exactly. Palettes with row scales and the 8-bit embedding are rounded to fp16. -
 merges an adapter into the weights before they are rounded.`,
 		Example: `  afmq dequantize my-4bit --out my-4bit-f16
   afmq dequantize my-4bit --adapter recovered/rank-16 --out my-merged-f16`,
-		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Artifact, o.Pool, o.Progress, o.ToolVersion = args[0], a.workers(), a.progress(), version
 			r, err := quantize.Dequantize(cmd.Context(), o)

@@ -51,7 +51,6 @@ that profile; edit a copy and pass the file to --device of ` + "`afmq plan`" + `
 		Example: `  afmq devices
   afmq devices raspberry-pi-5 > mine.json
   afmq plan scores.json --bpw 3.5 --out plan.json --device mine.json --ctx 2048 --prompt 512`,
-		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return runDevices(a, args) },
 	}
 }

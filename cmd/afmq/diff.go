@@ -38,7 +38,6 @@ are those of the manifests. The exit code is 0 whether or not the models differ;
 		Example: `  afmq diff release/model nightly/model --reference models/my-model
   afmq diff models/my-model my-4bit
   afmq diff first second --exit-code --json`,
-		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Pool, o.Progress = a.workers(), a.progress()
 			d, err := artifact.Diff(cmd.Context(), args[0], args[1], o)

@@ -95,7 +95,6 @@ hashed and compared with manifest.json.`,
 		Example: `  afmq eval-perplexity my-4bit --data held-out.txt
   afmq eval-perplexity my-4bit --data held-out.txt --reference my-model --max-ppl-increase 2% --max-kl 0.02
   afmq eval-perplexity my-4bit --data held-out.txt --reference my-model --adapter r8=recovered/rank-8 --adapter r16=recovered/rank-16`,
-		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runEval(cmd, a, args[0], o)
 		},

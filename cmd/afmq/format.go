@@ -25,7 +25,7 @@ func table(w io.Writer, rows func(w io.Writer)) error {
 		return err
 	}
 	for line := range strings.Lines(b.String()) {
-		if _, err := io.WriteString(w, fold(strings.TrimSuffix(line, "\n"))+"\n"); err != nil {
+		if _, err := io.WriteString(w, fold(strings.TrimRight(line, " \n"))+"\n"); err != nil {
 			return err
 		}
 	}

@@ -83,7 +83,6 @@ arithmetic, reference. If one of these differs, nothing is compared: exit code 3
 context and stride that are not given are those of the baseline.`,
 		Example: `  afmq gate my-4bit --baseline baseline.json --data held-out.txt --reference my-model --update
   afmq gate my-new --baseline baseline.json --data held-out.txt --reference my-model --max-nats 0.005 --max-bytes 400MB --junit gate.xml`,
-		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runGate(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()

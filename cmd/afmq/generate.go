@@ -75,7 +75,6 @@ hashed and compared with manifest.json.`,
 		Example: `  afmq generate my-4bit --prompt "It was a dark" --max-tokens 40
   afmq generate my-4bit --prompt "It was a dark" --temperature 0.8 --top-p 0.95 --seed 7
   afmq generate my-4bit --prompt "It was a dark" --adapter recovered/rank-16`,
-		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runGenerate(cmd.Context(), a, args[0], o) },
 	}
 	f := cmd.Flags()

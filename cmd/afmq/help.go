@@ -69,7 +69,11 @@ func (a *app) setHelp(root *cobra.Command) {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return fault.Usagef("unknown command or topic %q", strings.Join(args, " "))
+				unknown := fault.Usagef("unknown command or topic %q", strings.Join(args, " "))
+				if near := cmd.Root().SuggestionsFor(args[0]); len(near) > 0 {
+					return unknown.WithHint("did you mean %q?", near[0])
+				}
+				return unknown.WithHint("`afmq help` lists commands and topics")
 			}
 			found.InitDefaultHelpFlag()
 			return found.Help()
@@ -142,7 +146,6 @@ func newCompletionCommand(a *app) *cobra.Command {
   zsh         source <(afmq completion zsh)
   fish        afmq completion fish | source
   powershell  afmq completion powershell | Out-String | Invoke-Expression`,
-		Args:      cobra.ExactArgs(1),
 		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var script strings.Builder

@@ -25,7 +25,6 @@ tokenizer are read; ` + "`afmq verify`" + ` checks every byte of an artifact. A 
 program cannot use is an error, exit code 3. A model without tokenizer.json is shown, and
 "tokenizer none" says that it cannot be quantized or run.`,
 		Example: "  afmq inspect my-4bit",
-		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := artifact.Describe(args[0])
 			if err != nil {

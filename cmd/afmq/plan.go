@@ -101,7 +101,6 @@ device, and of the optimal plans with a quarter and half a bit per weight more a
 ` + "`afmq devices`" + ` lists the device profiles.`,
 		Example: `  afmq plan scores.json --bpw 3.5 --out plan.json
   afmq plan scores.json --max-bytes 1.2GB --tie qkv,gate_up --override 'layers\.0\.=4' --out plan.json`,
-		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runPlan(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()

@@ -70,7 +70,6 @@ Give an interrupted command again to resume it.`,
   afmq quantize models/my-model --out my-mixed --bpw 3.5 --calib calib.jsonl
   afmq quantize models/my-model --out my-first --bpw 3.5 --calib builtin
   afmq quantize models/my-model --out my-plain --bits 2 --row-scale=false`,
-		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runQuantize(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()

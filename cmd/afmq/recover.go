@@ -68,11 +68,11 @@ bfloat16; sums and the optimizer stay in float32.
 
 --from starts from an existing adapter, for example an application's adapter from the
 recovery adapter. An interrupted command continues when it is given again, and its files
-have the same bytes as without the interruption.`,
+have the same bytes as without the interruption; nothing is saved before the adapters are
+initialized.`,
 		Example: `  afmq recover my-3.5bit --teacher models/my-model --data train.jsonl --out recovered
   afmq recover my-2bit --teacher models/my-model --data train.jsonl --rank 8,16,32 --tokens 10M --out recovered
   afmq recover my-3.5bit --from recovered/rank-16 --loss ce --data summaries.jsonl --rate 2e-4 --out summarizer`,
-		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runRecover(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
@@ -134,7 +134,7 @@ func (o *recoverOptions) options(cmd *cobra.Command, a *app, artifact string) (r
 		for part := range strings.SplitSeq(o.ranks, ",") {
 			n, err := strconv.Atoi(strings.TrimSpace(part))
 			if err != nil || n < 1 {
-				return r, fault.Usagef("--rank %q: %q is not a rank", o.ranks, strings.TrimSpace(part))
+				return r, fault.Usagef("--rank %q: %q is not a rank, a whole number such as 16", o.ranks, strings.TrimSpace(part))
 			}
 			r.Ranks = append(r.Ranks, n)
 		}

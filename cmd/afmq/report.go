@@ -55,7 +55,6 @@ Evaluations on different text, protocol, context or arithmetic are shown separat
 on text that the model was fitted to are marked, and no summary uses them.`,
 		Example: `  afmq report my-3.5bit --out report.html
   afmq report my-3.5bit --eval 3.5.json --eval 4.json --gate gate.json --recovery recovered --reference my-model --out report.html`,
-		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Artifact = args[0]
 			return runReport(cmd, a, o)

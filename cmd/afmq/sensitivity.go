@@ -91,7 +91,6 @@ repeated.`,
 		Example: `  afmq sensitivity models/my-model --calib calib.jsonl --out scores.json
   afmq sensitivity models/my-model --calib builtin --method hessian --out hessian.json
   afmq sensitivity models/my-model --calib calib.jsonl --bits 2,3,4 --validate 20 --out scores.json`,
-		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runSensitivity(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
@@ -218,7 +217,11 @@ func parseBits(s string) ([]int, error) {
 	for part := range strings.SplitSeq(s, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(part))
 		if err != nil || n < 1 || n > 8 {
-			return nil, fault.Usagef("--bits %q: %q is not a width of 1 to 8 bits", s, strings.TrimSpace(part))
+			bad := fault.Usagef("--bits %q: %q is not a width of 1 to 8 bits", s, strings.TrimSpace(part))
+			if average, err := strconv.ParseFloat(s, 64); err == nil && average > 1 && average < 8 {
+				return nil, bad.WithHint("--bpw %s is an average over modules of different widths", s)
+			}
+			return nil, bad
 		}
 		out = append(out, n)
 	}

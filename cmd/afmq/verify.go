@@ -33,7 +33,6 @@ that names the file.
 
 Verification detects damage, not forgery: the manifest is not signed.`,
 		Example: "  afmq verify my-4bit",
-		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := artifact.Verify(cmd.Context(), args[0], artifact.VerifyOptions{Pool: a.workers(), Progress: a.progress()})
 			if err != nil {

@@ -29,7 +29,6 @@ func newVersionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version, the kernels and the arithmetics",
-		Args:  cobra.NoArgs,
 		RunE:  func(*cobra.Command, []string) error { return a.printVersion() },
 	}
 }

@@ -27,7 +27,7 @@ const longPath = "/srv/models/language/experiments of 2026/compressed/qwen3-32b-
 var digest = strings.Repeat("0123456789abcdef", 4)
 
 // checkWidth fails for every line that is wider than a terminal and has neither longPath nor
-// a digest.
+// a digest, and for one that ends with a space.
 func checkWidth(t *testing.T, what, text string) {
 	t.Helper()
 	if strings.TrimSpace(text) == "" {
@@ -37,6 +37,9 @@ func checkWidth(t *testing.T, what, text string) {
 		line = strings.TrimSuffix(line, "\n")
 		if n := utf8.RuneCountInString(line); n > columns && !strings.Contains(line, longPath) && !strings.Contains(line, digest) {
 			t.Errorf("%s: a line of %d columns: %q", what, n, line)
+		}
+		if strings.HasSuffix(line, " ") {
+			t.Errorf("%s: a space at the end of %q", what, line)
 		}
 	}
 }

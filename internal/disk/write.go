@@ -68,8 +68,12 @@ func CheckReplaceable(path string) error {
 	return fault.Writing(path, err)
 }
 
-func alreadyExists(path string) error {
-	return &fault.Error{Kind: fault.Output, File: path, Msg: "already exists"}
+func alreadyExists(path string) error { return Taken(path, "already exists") }
+
+// Taken returns the error, of kind fault.Output, for an output whose path is taken; msg says by
+// what.
+func Taken(path, msg string) error {
+	return &fault.Error{Kind: fault.Output, File: path, Msg: msg, Hint: "choose another --out; what exists is never overwritten"}
 }
 
 // replaceable returns the regular file at path, nil if there is none, and an error if what

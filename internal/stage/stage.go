@@ -121,16 +121,16 @@ func (d *Dir) checkTarget(file bool) error {
 		}
 		return fault.Writing(d.target, err)
 	case file:
-		return d.outputf("already exists")
+		return disk.Taken(d.target, "already exists")
 	case !info.IsDir():
-		return d.outputf("already exists and is not a directory")
+		return disk.Taken(d.target, "already exists and is not a directory")
 	}
 	entries, err := os.ReadDir(d.target)
 	if err != nil {
 		return fault.Writing(d.target, err)
 	}
 	if len(entries) > 0 {
-		return d.outputf("is not empty")
+		return disk.Taken(d.target, "is not empty")
 	}
 	return nil
 }

@@ -147,6 +147,13 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%q: %v", tc.target, err)
 		}
 	}
+	for _, taken := range []string{"full", "full/x"} {
+		_, err := Open(filepath.Join(parent, taken), []byte(job), Options{})
+		var f *fault.Error
+		if !errors.As(err, &f) || !strings.Contains(f.Hint, "another --out") {
+			t.Errorf("%s: error %v without the way out", taken, err)
+		}
+	}
 	wantTree(t, parent, before)
 }
 

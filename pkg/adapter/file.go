@@ -91,7 +91,8 @@ func (a *Adapter) load(file *safetensors.File, cfg *model.Config) error {
 			return nil, dtype, fault.Inputf(path, "tensor %q is missing", name)
 		}
 		if !slices.Equal(t.Shape, []int{rows, cols}) {
-			return nil, dtype, fault.Inputf(path, "tensor %q has shape %v; %s and the model require [%d %d]", name, t.Shape, ConfigFile, rows, cols)
+			return nil, dtype, fault.Inputf(path, "tensor %q has shape %v; %s and the model require [%d %d]", name, t.Shape, ConfigFile, rows, cols).
+				WithHint("an adapter runs with the model that it was trained on; this one has other shapes")
 		}
 		if !slices.Contains(safetensors.FloatTypes(), t.DType) {
 			return nil, dtype, fault.Inputf(path, "tensor %q is %s; expected %s", name, t.DType, safetensors.DTypeNames(safetensors.FloatTypes()))

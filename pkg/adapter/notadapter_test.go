@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,6 +36,10 @@ func TestAdapterOfAnotherModel(t *testing.T) {
 		if _, err := ReadFor(a.Dir, &wide, "m", c.hash, false); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	var shaped *fault.Error
+	if _, err := ReadFor(a.Dir, &wide, "m", "", false); !errors.As(err, &shaped) || !strings.Contains(shaped.Hint, "the model that it was trained on") {
+		t.Errorf("%v, without the way out", err)
 	}
 	if got, err := ReadFor(a.Dir, cfg, "m", own, false); err != nil || got.Base != own {
 		t.Errorf("its own artifact: %v", err)

@@ -2,6 +2,7 @@ package eval
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,9 @@ func parseTexts(file string, data []byte) ([]string, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, fault.Inputf(file, "holds no text")
 	}
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return nil, fault.Inputf(file, "is UTF-16; expected UTF-8").WithHint("iconv -f UTF-16 -t UTF-8 converts it; PowerShell 5 writes UTF-16 with >")
+	}
 	if err := checkUTF8(data); err != nil {
 		return nil, fault.Inputf(file, "%v", err)
 	}
@@ -50,18 +54,33 @@ func parseTexts(file string, data []byte) ([]string, error) {
 		return []string{string(data)}, nil
 	}
 	texts, err := jsonlTexts(data)
-	if err != nil {
-		return nil, fault.Inputf(file, "%v", err).WithHint("a .jsonl file has one {\"text\": …} a line; a text has another extension, such as .txt")
+	switch bad := fault.Inputf(file, "%v", err); {
+	case err == nil:
+		return texts, nil
+	case cutOff(data):
+		return nil, bad.WithHint("the file ends within this line; cut it between lines, as head -n does")
+	default:
+		return nil, bad.WithHint("a .jsonl file has one {\"text\": …} a line; a text has another extension, such as .txt")
 	}
-	return texts, nil
 }
 
-// checkUTF8 refuses binary files: a perplexity of one would look like any other.
+// cutOff reports whether a .jsonl file is good but for a last line that is incomplete.
+func cutOff(data []byte) bool {
+	last := bytes.LastIndexByte(data, '\n') + 1
+	_, err := jsonlTexts(data[:last])
+	return err == nil && last > 0 && last < len(data) && !json.Valid(data[last:])
+}
+
+// checkUTF8 refuses binary files: a perplexity of one would look like any other. Text has no
+// NUL, and many binary files have one before their first byte that is not UTF-8.
 func checkUTF8(data []byte) error {
 	for i := 0; i < len(data); {
 		r, n := utf8.DecodeRune(data[i:])
 		if r == utf8.RuneError && n <= 1 {
 			return fmt.Errorf("is not UTF-8 text: invalid byte 0x%02x at offset %d", data[i], i)
+		}
+		if r == 0 {
+			return fmt.Errorf("is not text: NUL byte at offset %d", i)
 		}
 		i += n
 	}

@@ -3,6 +3,7 @@ package eval
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,6 +67,53 @@ func TestReadTextsByteOrderMark(t *testing.T) {
 	}
 	if texts, _, err := ReadTexts(path); err != nil || len(texts) != 1 || texts[0] != "a\ufeffb" {
 		t.Errorf("%q, %v", texts, err)
+	}
+}
+
+// A file that was cut within its last line is told from one whose last line is no JSON.
+func TestReadTextsCut(t *testing.T) {
+	for content, want := range map[string]string{
+		"{\"text\": \"a\"}\n{\"text\": \"b":                   "ends within this line",
+		"{\"text\": \"a\"}\n{\"text\": \"b\n":                 "one {\"text\": …} a line",
+		"{\"text\": \"a\"}\n{\"txt\": \"b\"}":                 "one {\"text\": …} a line",
+		"The old man":                                         "one {\"text\": …} a line",
+		"{\"text\": \"a\"}\n{\"txt\": \"b\"}\n{\"text\": \"c": "one {\"text\": …} a line",
+	} {
+		path := filepath.Join(t.TempDir(), "a.jsonl")
+		if err := os.WriteFile(path, []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := ReadTexts(path)
+		var f *fault.Error
+		if !errors.As(err, &f) || !strings.Contains(f.Hint, want) {
+			t.Errorf("%q: %v, hint %q; want %q", content, err, f.Hint, want)
+		}
+	}
+}
+
+// UTF-16 is named as such.
+func TestReadTextsUTF16(t *testing.T) {
+	for _, content := range []string{"\xff\xfeh\x00i\x00", "\xfe\xff\x00h\x00i"} {
+		path := filepath.Join(t.TempDir(), "a.txt")
+		if err := os.WriteFile(path, []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := ReadTexts(path)
+		if want := path + ": is UTF-16; expected UTF-8"; fault.KindOf(err) != fault.Input || err.Error() != want {
+			t.Errorf("%v; want %q", err, want)
+		}
+	}
+}
+
+// A binary file whose bytes are UTF-8 is refused.
+func TestReadTextsBinary(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "model")
+	if err := os.WriteFile(path, []byte("GGUF\x03\x00\x00\x00"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := ReadTexts(path)
+	if want := path + ": is not text: NUL byte at offset 5"; fault.KindOf(err) != fault.Input || err.Error() != want {
+		t.Errorf("%v; want %q", err, want)
 	}
 }
 

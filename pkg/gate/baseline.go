@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"unicode/utf8"
 
 	"afmq/internal/disk"
@@ -185,11 +186,17 @@ func ParseBaseline(file string, data []byte) (*Baseline, error) {
 		return bad("%v", err)
 	}
 	b := &Baseline{}
-	if err := json.Unmarshal(data, b); err != nil {
-		return bad("%v", err)
-	}
-	if b.Schema != BaselineSchema {
+	err := json.Unmarshal(data, b)
+	if b.Schema != BaselineSchema { // decoded despite values of another type
 		return bad("its schema is %q; this program reads %q", b.Schema, BaselineSchema)
+	}
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) {
+		key := kind.Field[strings.LastIndex(kind.Field, ".")+1:] // without embedded structs
+		return bad("its %s is a %s", key, kind.Value)
+	}
+	if err != nil {
+		return bad("%v", err)
 	}
 	if err := b.check(); err != nil {
 		return bad("%v", err)

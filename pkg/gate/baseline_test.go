@@ -111,7 +111,8 @@ func TestParseBaselineRefuses(t *testing.T) {
 		"not those of its":         edit(`"tokens": 524`, `"tokens": 523`),
 		"totals are not":           edit(`"kl":0.01`, `"kl":0.010001`),
 		"without a mean":           edit(`"reference": "`+hex64+`"`, `"reference": null`),
-		"cannot unmarshal":         edit(`"ctx": 64`, `"ctx": "64"`),
+		"its ctx is a string":      edit(`"ctx": 64`, `"ctx": "64"`),
+		`its schema is "x/v1"`:     `{"model": "my-4bit", "schema": "x/v1"}`, // an evaluation
 		"has 0 windows":            edit(`"windows": [`, `"windows": [], "other": [`),
 		"unknown key \"Data\"":     edit(`"data"`, `"Data"`),
 	} {

@@ -123,7 +123,7 @@ func (r *run) incomparable(err error) error {
 func (r *run) differs(base *Baseline, now *Setting) *fault.Error {
 	file := r.opts.Baseline
 	if d := base.Differs(now); d != "" {
-		return fault.Inputf(file, "%s", d)
+		return fault.Inputf(file, "%s", d).WithHint("use the files and options that it was made with")
 	}
 	switch {
 	case !r.opts.Update:

@@ -37,6 +37,9 @@ func tokenizerMembers(dir string) (map[string]json.RawMessage, error) {
 	path := filepath.Join(dir, "tokenizer.json")
 	data, err := infile.Read(path, maxTokenizerBytes)
 	if err != nil {
+		if _, err := ReadConfigFile(dir); err != nil {
+			return nil, err // dir is no model, which explains more
+		}
 		return nil, err
 	}
 	var m map[string]json.RawMessage

@@ -3,8 +3,10 @@ package recovery
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"unicode/utf8"
 
@@ -23,6 +25,11 @@ func ReadRecord(dir string) (*Record, error) {
 	path := filepath.Join(dir, RecordFile)
 	data, err := infile.ReadBounded(path, maxRecordBytes)
 	if err != nil {
+		var missing *fault.Error
+		parent := filepath.Dir(filepath.Clean(dir))
+		if _, above := os.Stat(filepath.Join(parent, RecordFile)); above == nil && errors.As(err, &missing) {
+			return nil, missing.WithHint("give the directory that recover wrote, %s, not one of its adapters", parent)
+		}
 		return nil, err
 	}
 	return ParseRecord(path, data)

@@ -34,10 +34,14 @@ func (r *run) openTeacher(ctx context.Context, cfg *model.Config) error {
 	}
 	r.teacher = teacher
 	if !o.AllowTeacher {
+		if t.Quantization != nil {
+			return fault.Inputf(o.Teacher, "is an afmq artifact, not the checkpoint that %s was made from", o.Artifact).
+				WithHint("give the checkpoint; --allow-teacher trains against another model with the same tokenizer")
+		}
 		if err := r.manifest.IsSource(ctx, r.pool, o.Teacher, o.Progress); err != nil {
 			var fe *fault.Error
 			if errors.As(err, &fe) {
-				return fe.WithHint("--allow-teacher trains against another model with the same tokenizer")
+				return fe.WithHint("give that checkpoint; --allow-teacher trains against another model with the same tokenizer")
 			}
 			return err
 		}

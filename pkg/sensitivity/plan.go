@@ -3,6 +3,7 @@ package sensitivity
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"afmq/internal/disk"
 	"afmq/internal/infile"
@@ -161,7 +162,8 @@ func (p *Plan) Widths(file string, shape *Shape) (map[string]Width, error) {
 	for _, l := range p.Layers {
 		w, ok := widths[l.Name]
 		if !ok || (w.Form == artifact.RowInt8 && l.Name != "lm_head") {
-			return nil, fault.Inputf(file, "layer %q is not a projection of the model; the nearest names are %v", l.Name, nearest(l.Name, projections(shape.Config), 3))
+			return nil, fault.Inputf(file, "layer %q is not a projection of the model; the nearest names are %s", l.Name, strings.Join(nearest(l.Name, projections(shape.Config), 3), ", ")).
+				WithHint("a plan is for the model whose scores it was made from; after an edit, check the spelling")
 		}
 		given[l.Name] = true
 		widths[l.Name] = Width{artifact.Palette, l.Bits}

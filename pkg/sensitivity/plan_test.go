@@ -238,7 +238,7 @@ func TestEditedPlan(t *testing.T) {
 		t.Error("more bits than the target allows, or an untied pair, are accepted")
 	}
 	for old, part := range map[string][2]string{
-		`"name": "` + four + `"`:       {`"name": "model.layers.0.self_attn.x_proj"`, "not a projection"},
+		`"name": "` + four + `"`:       {`"name": "model.layers.0.self_attn.x_proj"`, "not a projection of the model; the nearest names are model.layers.0.self_attn."},
 		`"schema": "afmq.plan/v1"`:     {`"schema": "afmq.plan/v2"`, "schema"},
 		`"group_rows": 16`:             {`"group_rows": 0`, "group_rows"},
 		`"bits": 2`:                    {`"bits": 12`, "bits is 12"},

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"unicode/utf8"
 
@@ -107,6 +109,10 @@ func decode(data []byte, v any) error {
 func ReadScores(path string) (*Scores, error) {
 	data, err := infile.Read(path, maxFile)
 	if err != nil {
+		var f *fault.Error
+		if _, model := os.Stat(filepath.Join(path, artifact.ConfigFile)); model == nil && errors.As(err, &f) {
+			return nil, f.WithHint("`afmq sensitivity %s --calib FILE --out scores.json` makes a file of scores", path)
+		}
 		return nil, err
 	}
 	return ParseScores(path, data)
