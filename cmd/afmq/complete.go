@@ -89,6 +89,9 @@ func completerOf(name, value string) completer {
 			return extensions, cobra.ShellCompDirectiveFilterFileExt
 		}
 	}
+	if name == "calib" {
+		return completeText
+	}
 	switch value {
 	case "A", "ARTIFACT", "B", "DIR", "MODEL", "PATH":
 		return func(string) ([]string, cobra.ShellCompDirective) {
@@ -102,6 +105,15 @@ func completerOf(name, value string) completer {
 		return func(string) ([]string, cobra.ShellCompDirective) { return nil, cobra.ShellCompDirectiveDefault }
 	}
 	return func(string) ([]string, cobra.ShellCompDirective) { return nil, cobra.ShellCompDirectiveNoFileComp }
+}
+
+// completeText completes to a file, or to the word for the built-in text once it has begun: a
+// shell offers no files beside other completions.
+func completeText(word string) ([]string, cobra.ShellCompDirective) {
+	if word != "" && strings.HasPrefix(sensitivity.BuiltinText, word) {
+		return []string{sensitivity.BuiltinText}, cobra.ShellCompDirectiveDefault
+	}
+	return nil, cobra.ShellCompDirectiveDefault
 }
 
 // oneOf completes to those of values that begin with the word.
