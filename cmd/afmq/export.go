@@ -48,9 +48,6 @@ docs/devices-apple.md says what has been verified.`,
 			if to != "coreml" {
 				return fault.Usagef("--to %q: expected %s", to, strings.Join(exportTargets, " or "))
 			}
-			if filepath.Ext(filepath.Clean(o.Out)) != ".mlpackage" {
-				a.warn([]string{fmt.Sprintf("Core ML's tools open %s only under a name that ends in .mlpackage", o.Out)})
-			}
 			list, err := adapters.adapters()
 			if err != nil {
 				return err
@@ -88,6 +85,9 @@ func printExport(w io.Writer, o exportObject) error {
 		fmt.Fprintf(w, "read back\t%d palettes, equal bit for bit\n", o.Palettes)
 		fmt.Fprintf(w, "content hash\t%s\n", o.ContentHash)
 		fmt.Fprintf(w, "time\t%.1f s, %s peak memory\n", o.Seconds, size(o.PeakRSSBytes))
-		fmt.Fprintf(w, "wrote\t%s\n", o.Out)
+		fmt.Fprintf(w, "wrote\t%s\n", whole(o.Out))
+		if filepath.Ext(filepath.Clean(o.Out)) != ".mlpackage" {
+			fmt.Fprint(w, "rename\tCore ML's tools open a package only under a name that ends in .mlpackage\n")
+		}
 	})
 }
