@@ -71,6 +71,7 @@ docs/devices-apple.md says what has been verified.`,
 	f.IntVar(&o.Context, "ctx", 0, "`N` positions of the caches (default: min(2048, max_position_embeddings))")
 	f.IntVar(&o.Chunk, "chunk", 0, "`N` tokens in a call of prefill (default: min(64, --ctx))")
 	adapters.register(f)
+	f.Lookup("adapter").Usage = "add the functions of the adapter `[NAME=]DIR`; repeatable. NAME is the directory's by default"
 	f.BoolVar(&o.Restart, "restart", false, "discard what an interrupted run left")
 	must(cmd.MarkFlagRequired("to"))
 	must(cmd.MarkFlagRequired("out"))
