@@ -1,6 +1,7 @@
 """Checks a Core ML package of `afmq export` with coremltools and numpy.
 
     .venv/bin/python scripts/coreml_parity.py PACKAGE --artifact ARTIFACT [--data FILE] [--bytes 20000] [--ctx 256]
+        [--adapter NAME=DIR]
 
 Needs scripts/setup-python coreml. Core ML itself runs on Apple's systems only. This script
 
@@ -11,6 +12,7 @@ Needs scripts/setup-python coreml. Core ML itself runs on Apple's systems only. 
   result rounded to fp16 and once in float32, and prints both perplexities beside that of
   `afmq eval-perplexity`, and the mean KL divergence of the fp16 run from the float32 run.
 
+--adapter runs the functions of an adapter and compares with `eval-perplexity --adapter`.
 It fails if anything differs, or if the perplexities differ by more than 0.5 % (fp16) or 0.1 %
 (float32).
 """
@@ -235,10 +237,13 @@ class Walk:
         return x - numpy.log(numpy.exp(x).sum(-1, keepdims=True))
 
 
-def check_text(package, artifact, text, ctx):
+def check_text(package, artifact, text, ctx, adapter):
     """Compares the perplexity of a text by the protocol `chunk`."""
     ids = tokenizers.Tokenizer.from_file(str(artifact / "tokenizer.json")).encode(text).ids
-    half, full = Walk(package, "prefill", True), Walk(package, "prefill", False)
+    function = "prefill"
+    if adapter:
+        function += "_" + adapter.split("=")[0].replace("-", "_")
+    half, full = Walk(package, function, True), Walk(package, function, False)
     nats, divergence, scored = {"fp16": 0.0, "float32": 0.0}, 0.0, 0
     for at in range(0, len(ids), ctx):
         window = ids[at : at + ctx]
@@ -254,10 +259,13 @@ def check_text(package, artifact, text, ctx):
         path = pathlib.Path(tmp) / "text.txt"
         path.write_text(text, newline="")
         done = subprocess.run(
-            ["go", "run", "./cmd/afmq", "eval-perplexity", str(artifact.resolve()), "--data", str(path), "--ctx", str(ctx), "--json", "--quiet"],
+            ["go", "run", "./cmd/afmq", "eval-perplexity", str(artifact.resolve()), "--data", str(path), "--ctx", str(ctx), "--json", "--quiet"]
+            + (["--adapter", adapter] if adapter else []),
             stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True,
         )
     ours = json.loads(done.stdout)
+    if adapter:
+        ours["perplexity"] = ours["adapters"][0]["perplexity"]
     if ours["tokens"] != scored:
         sys.exit(f"{scored} tokens scored here, {ours['tokens']} by afmq")
     print(f"{scored} tokens; perplexity by afmq {ours['perplexity']:.4f}")
@@ -276,13 +284,14 @@ def main():
     p.add_argument("--data", type=pathlib.Path)
     p.add_argument("--bytes", type=int, default=20000, help="of the text")
     p.add_argument("--ctx", type=int, default=256)
+    p.add_argument("--adapter", help="NAME=DIR, with an absolute DIR")
     a = p.parse_args()
     package = Package(a.package)
     check_types(package)
     check_palettes(package, a.artifact)
     if a.data:
         text = a.data.read_bytes()[: a.bytes].decode("utf-8", "ignore")
-        check_text(package, a.artifact, text, a.ctx)
+        check_text(package, a.artifact, text, a.ctx, a.adapter)
 
 
 if __name__ == "__main__":
