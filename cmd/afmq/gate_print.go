@@ -29,7 +29,11 @@ func printGate(w io.Writer, o *gateObject) error {
 			fmt.Fprintf(w, "accepted\tthe baseline was replaced without a comparison\n")
 		}
 		printChecks(w, o.Checks)
-		fmt.Fprintf(w, "gate\t%s\n", gateWords[o.Outcome])
+		word := gateWords[o.Outcome]
+		if len(o.Checks) == 0 {
+			word = "nothing to judge: there was no baseline and no limit"
+		}
+		fmt.Fprintf(w, "gate\t%s\n", word)
 	})
 }
 

@@ -21,11 +21,8 @@ const maxEvalBytes = 4 << 20
 // evalFile has the keys of `afmq eval-perplexity --json` that a report uses. Unknown keys are
 // ignored, because a version may gain keys.
 type evalFile struct {
-	file   string
-	Schema string `json:"schema"`
-	Error  *struct {
-		Message string `json:"message"`
-	} `json:"error"`
+	file      string
+	Schema    string         `json:"schema"`
 	Model     string         `json:"model"`
 	Data      string         `json:"data"`
 	Reference *string        `json:"reference"`
@@ -83,14 +80,11 @@ func parseEval(file string, data []byte) (*evalFile, error) {
 		return bad("%v", err)
 	}
 	e := &evalFile{file: file}
-	if err := json.Unmarshal(data, e); err != nil {
+	if err := checkSchema(data, evalSchema); err != nil {
 		return bad("%v", err)
 	}
-	if e.Error != nil {
-		return bad("the command failed: %.200q", e.Error.Message)
-	}
-	if e.Schema != evalSchema {
-		return bad("schema is %.80q; this version reads %q", e.Schema, evalSchema)
+	if err := json.Unmarshal(data, e); err != nil {
+		return bad("%v", err)
 	}
 	if e.Model == "" || e.Data == "" {
 		return bad("model or data is missing")

@@ -18,11 +18,8 @@ const maxGateBytes = 1 << 20
 // gateFile has the keys of `afmq gate --json` that a report uses. Unknown keys are ignored,
 // because a version may gain keys.
 type gateFile struct {
-	file   string
-	Schema string `json:"schema"`
-	Error  *struct {
-		Message string `json:"message"`
-	} `json:"error"`
+	file      string
+	Schema    string `json:"schema"`
 	Adapter   string `json:"adapter"`
 	Reference string `json:"reference_path"`
 	Data      string `json:"data"`
@@ -86,14 +83,11 @@ func parseGate(file string, data []byte) (*gateFile, error) {
 		return bad("%v", err)
 	}
 	g := &gateFile{file: file}
-	if err := json.Unmarshal(data, g); err != nil {
+	if err := checkSchema(data, gateSchema); err != nil {
 		return bad("%v", err)
 	}
-	if g.Error != nil {
-		return bad("the command failed: %.200q", g.Error.Message)
-	}
-	if g.Schema != gateSchema {
-		return bad("schema is %.80q; this version reads %q", g.Schema, gateSchema)
+	if err := json.Unmarshal(data, g); err != nil {
+		return bad("%v", err)
 	}
 	if g.Result == nil || g.Verdict == nil || g.Data == "" || !infile.IsSHA256(g.Model.Digest) || !infile.IsSHA256(g.Setting.Data) {
 		return bad("its figures are missing")

@@ -36,6 +36,7 @@ func TestWrongInput(t *testing.T) {
 	}
 	record, _ := recoveryFiles(strings.Repeat("ab", 32))
 	write(t, file("other/recovery.json"), []byte(record))
+	write(t, file("baseline"), []byte(`{"schema":"afmq.baseline/v1","model":{"kind":"artifact"}}`))
 	broken := func(name string, change func(dir string)) string {
 		if err := os.CopyFS(file(name), os.DirFS(in("mixed"))); err != nil {
 			t.Fatal(err)
@@ -66,9 +67,11 @@ func TestWrongInput(t *testing.T) {
 		"other recovery":    {func(o *Options) { o.Recoveries = []string{file("other")} }, fault.Input, "is a recovery of another artifact"},
 		"recovery twice":    {func(o *Options) { o.Recoveries = []string{in("recovered"), in("recovered") + "/"} }, fault.Usage, "is given twice"},
 
-		"no eval":       {func(o *Options) { o.Evals = []string{file("none")} }, fault.Input, "none: is missing"},
-		"text for eval": {func(o *Options) { o.Evals = []string{file("text")} }, fault.Input, "text: is not an evaluation"},
-		"other schema":  {func(o *Options) { o.Evals = []string{eval("1", in("mixed"), set("schema", "afmq.plan/v1"))} }, fault.Input, `schema is "afmq.plan/v1"`},
+		"no eval":           {func(o *Options) { o.Evals = []string{file("none")} }, fault.Input, "none: is missing"},
+		"text for eval":     {func(o *Options) { o.Evals = []string{file("text")} }, fault.Input, "text: is not an evaluation"},
+		"other schema":      {func(o *Options) { o.Evals = []string{eval("1", in("mixed"), set("schema", "afmq.plan/v1"))} }, fault.Input, `schema is "afmq.plan/v1"`},
+		"baseline for eval": {func(o *Options) { o.Evals = []string{file("baseline")} }, fault.Input, `its schema is "afmq.baseline/v1"`},
+		"config for eval":   {func(o *Options) { o.Evals = []string{in("model") + "/config.json"} }, fault.Input, "it has no schema"},
 		"failed command": {func(o *Options) {
 			o.Evals = []string{eval("2", in("mixed"), set("error", map[string]string{"message": "no space"}))}
 		}, fault.Input, `the command failed: "no space"`},
