@@ -34,6 +34,7 @@ type decoder struct {
 
 	cos, sin value         // [chunk, headDim/2]
 	at, end  value         // the first position of the chunk, and that after its last
+	rows     value         // the positions of the chunk, [chunk]
 	masks    map[int]value // by window: what is added to the scores, [1, 1, group·chunk, context]
 }
 
@@ -53,7 +54,10 @@ func (d *decoder) build() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := d.w.unscale(d.builder, d.gather(table, ids), embedding)
+	x := d.gather(table, ids)
+	if factor, scaled := d.w.factor(d.builder, embedding); scaled {
+		x = d.binary("mul", x, factor)
+	}
 	for layer := range c.Layers {
 		if x, err = d.layer(x, layer); err != nil {
 			return nil, err
@@ -66,12 +70,12 @@ func (d *decoder) build() ([]int, error) {
 		return nil, err
 	}
 	shape := []int{1, d.chunk, c.VocabSize}
-	if d.w.exponents[head.Spec.Name] == 0 {
+	factor, scaled := d.w.factor(d.builder, head)
+	if !scaled {
 		d.opNamed("linear", logits, half16, shape, arg{"x", x}, arg{"weight", weight})
 		return shape, nil
 	}
-	y := d.linear(x, weight, nil)
-	d.opNamed("mul", logits, half16, shape, arg{"x", y}, arg{"y", d.half(1 / float64(int(1)<<d.w.exponents[head.Spec.Name]))})
+	d.opNamed("mul", logits, half16, shape, arg{"x", d.linear(x, weight, nil)}, arg{"y", factor})
 	return shape, nil
 }
 
@@ -79,16 +83,21 @@ func (d *decoder) build() ([]int, error) {
 // ends of the writes to the caches.
 func (d *decoder) positions() {
 	d.at = value{position, int32s, []int{1}}
-	offsets := make([]int, d.chunk)
-	for i := range offsets {
-		offsets[i] = i
-	}
-	rows := d.binary("add", d.at, d.integers(offsets...))
+	d.rows = d.binary("add", d.at, d.integers(count(d.chunk)...))
 	d.end = d.binary("add", d.at, d.integers(d.chunk))
 	shape := []int{d.context, d.cfg.HeadDim / 2}
-	d.cos = d.gather(d.storedHalf("rope:cos", shape, d.rotations(math.Cos)), rows)
-	d.sin = d.gather(d.storedHalf("rope:sin", shape, d.rotations(math.Sin)), rows)
+	d.cos = d.gather(d.storedHalf("rope:cos", shape, d.rotations(math.Cos)), d.rows)
+	d.sin = d.gather(d.storedHalf("rope:sin", shape, d.rotations(math.Sin)), d.rows)
 	d.masks = map[int]value{}
+}
+
+// count returns 0, 1, … n-1.
+func count(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = i
+	}
+	return out
 }
 
 // rotations writes the table [context, headDim/2] of a function of the rotation angles.
@@ -117,15 +126,8 @@ func (d *decoder) mask(window int) value {
 	if v, ok := d.masks[window]; ok {
 		return v
 	}
-	all, rows := make([]int, d.context), make([]int, d.chunk)
-	for i := range all {
-		all[i] = i
-	}
-	for i := range rows {
-		rows[i] = i
-	}
-	columns := d.integers(all...)
-	row := d.reshape(d.binary("add", d.at, d.integers(rows...)), d.chunk, 1)
+	columns := d.integers(count(d.context)...)
+	row := d.reshape(d.rows, d.chunk, 1)
 	seen := d.compare("less_equal", columns, row)
 	if window > 0 {
 		first := d.binary("sub", row, d.integer(window))

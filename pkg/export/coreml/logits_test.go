@@ -1,6 +1,8 @@
 package coreml
 
 import (
+	"bytes"
+	"encoding/binary"
 	"math"
 	"os"
 	"path/filepath"
@@ -170,6 +172,46 @@ func TestLogitsAgreeWithEngine(t *testing.T) {
 				t.Errorf("largest difference relative to the logits: %.3g, with every result in fp16 %.3g", exact, half)
 			}
 		})
+	}
+}
+
+// An embedding whose int8 scales are too small for fp16 keeps its precision, in the embedding and
+// in the head that is tied to it.
+func TestSmallEmbedding(t *testing.T) {
+	const name = "qwen3-tied-f16"
+	source, dir := copyFixture(t, name), t.TempDir()
+	path := filepath.Join(source, "model.safetensors")
+	f, err := safetensors.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, ok := f.Tensor("model.embed_tokens.weight")
+	if !ok {
+		t.Fatal("no embedding")
+	}
+	data := readFile(t, path)
+	at := bytes.Index(data, x.Bytes())
+	for i := at; i < at+len(x.Bytes()); i += 2 {
+		v := float16.Frombits(binary.LittleEndian.Uint16(data[i:])).Float32()
+		binary.LittleEndian.PutUint16(data[i:], float16.Fromfloat32(v/256).Bits())
+	}
+	f.Close()
+	writeFile(t, path, data)
+	q, out := filepath.Join(dir, "q"), filepath.Join(dir, "m.mlpackage")
+	if _, err := quantize.Run(bg, quantize.Options{Model: source, Out: q, GroupRows: 4}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Export(bg, Options{Artifact: q, Out: out, Chunk: 5}); err != nil {
+		t.Fatal(err)
+	}
+	program := newMachine(readFile(t, filepath.Join(out, modelFile)), readFile(t, filepath.Join(out, weightsFile)), "decode")
+	if last := program.ops[len(program.ops)-1]; last.kind != "mul" || last.names[0] != logits {
+		t.Fatalf("the program ends with %s: the scales were not multiplied", last.kind)
+	}
+	ids := fixtureIDs(t, name)[:12]
+	want := engineLogits(t, q, ids)
+	if d := worst(t, packageLogits(t, out, "", 5, ids, false), want); !(d <= 0.06) {
+		t.Errorf("largest difference relative to the logits: %.3g", d)
 	}
 }
 

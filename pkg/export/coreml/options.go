@@ -1,6 +1,7 @@
 package coreml
 
 import (
+	"slices"
 	"strings"
 
 	"afmq/pkg/adapter"
@@ -69,6 +70,7 @@ func (o *Options) check() error {
 	case o.Context < 0 || o.Chunk < 0:
 		return fault.Usagef("context %d and chunk %d must be positive", o.Context, o.Chunk)
 	}
+	o.Adapters = slices.Clone(o.Adapters) // they are opened; those of the caller stay as they are
 	o.Progress = progress.Begin(o.Progress, artifact.StageVerify, StageWrite)
 	names := map[string]string{}
 	for _, a := range o.Adapters {

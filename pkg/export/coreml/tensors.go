@@ -3,6 +3,7 @@ package coreml
 import (
 	"context"
 	"io"
+	"math"
 
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
@@ -89,11 +90,12 @@ func (w *weights) embedding() *artifact.StoredTensor {
 	return nil
 }
 
-// unscale divides what an 8-bit matrix yields by the factor on its scales.
-func (w *weights) unscale(b *builder, x value, st *artifact.StoredTensor) value {
+// factor returns what the values of a matrix must be multiplied by because its scales are
+// multiplied by a power of two, and whether they are; see exponent.
+func (w *weights) factor(b *builder, st *artifact.StoredTensor) (value, bool) {
 	k := w.exponents[st.Spec.Name]
 	if k == 0 {
-		return x
+		return value{}, false
 	}
-	return b.binary("mul", x, b.half(1/float64(int(1)<<k)))
+	return b.half(math.Ldexp(1, -k)), true
 }
