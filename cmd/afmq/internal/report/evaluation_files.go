@@ -1,11 +1,9 @@
 package report
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"unicode/utf8"
 
 	"afmq/internal/infile"
 	"afmq/pkg/eval"
@@ -73,17 +71,8 @@ func parseEval(file string, data []byte) (*evalFile, error) {
 	bad := func(format string, args ...any) (*evalFile, error) {
 		return nil, fault.Inputf(file, "is not an evaluation: "+format, args...)
 	}
-	if !utf8.Valid(data) {
-		return bad("not valid UTF-8")
-	}
-	if err := infile.CheckJSON(data); err != nil {
-		return bad("%v", err)
-	}
 	e := &evalFile{file: file}
-	if err := checkSchema(data, evalSchema); err != nil {
-		return bad("%v", err)
-	}
-	if err := json.Unmarshal(data, e); err != nil {
+	if err := parseObject(data, evalSchema, e); err != nil {
 		return bad("%v", err)
 	}
 	if e.Model == "" || e.Data == "" {

@@ -1,9 +1,7 @@
 package report
 
 import (
-	"encoding/json"
 	"fmt"
-	"unicode/utf8"
 
 	"afmq/internal/infile"
 	"afmq/pkg/fault"
@@ -76,17 +74,8 @@ func parseGate(file string, data []byte) (*gateFile, error) {
 	bad := func(format string, args ...any) (*gateFile, error) {
 		return nil, fault.Inputf(file, "is not a gate's verdict: "+format, args...)
 	}
-	if !utf8.Valid(data) {
-		return bad("not valid UTF-8")
-	}
-	if err := infile.CheckJSON(data); err != nil {
-		return bad("%v", err)
-	}
 	g := &gateFile{file: file}
-	if err := checkSchema(data, gateSchema); err != nil {
-		return bad("%v", err)
-	}
-	if err := json.Unmarshal(data, g); err != nil {
+	if err := parseObject(data, gateSchema, g); err != nil {
 		return bad("%v", err)
 	}
 	if g.Result == nil || g.Verdict == nil || g.Data == "" || !infile.IsSHA256(g.Model.Digest) || !infile.IsSHA256(g.Setting.Data) {

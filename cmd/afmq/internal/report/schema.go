@@ -4,7 +4,24 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode/utf8"
+
+	"afmq/internal/infile"
 )
+
+// parseObject parses the JSON that another command printed, an object whose schema is want.
+func parseObject(data []byte, want string, into any) error {
+	if !utf8.Valid(data) {
+		return errors.New("not valid UTF-8")
+	}
+	if err := infile.CheckJSON(data); err != nil {
+		return err
+	}
+	if err := checkSchema(data, want); err != nil {
+		return err
+	}
+	return json.Unmarshal(data, into)
+}
 
 // checkSchema returns an error unless data is a JSON object whose schema is want. It reads no
 // other key, so that the object of another command is named as what it is.
