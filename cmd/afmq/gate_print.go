@@ -31,7 +31,7 @@ func printGate(w io.Writer, o *gateObject) error {
 		printChecks(w, o.Checks)
 		word := gateWords[o.Outcome]
 		if len(o.Checks) == 0 {
-			word = "nothing to judge: there was no baseline and no limit"
+			word = "nothing to judge: no comparison and no limit"
 		}
 		fmt.Fprintf(w, "gate\t%s\n", word)
 	})
