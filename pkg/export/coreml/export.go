@@ -87,7 +87,7 @@ func (e *exporter) prepare(ctx context.Context) error {
 	}
 	switch {
 	case e.Context > a.Config.MaxPositions:
-		return fault.Usagef("a context of %d exceeds the model's max_position_embeddings, %d", e.Context, a.Config.MaxPositions)
+		return fault.Usagef("a context of %d is longer than the model's %d positions (max_position_embeddings)", e.Context, a.Config.MaxPositions)
 	case e.Chunk > e.Context:
 		return fault.Usagef("a chunk of %d tokens exceeds the context of %d", e.Chunk, e.Context)
 	}
