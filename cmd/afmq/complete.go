@@ -12,6 +12,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
+	"afmq/pkg/export/coreai"
 	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"
 )
@@ -27,6 +28,7 @@ var flagValues = map[string][]string{
 	"protocol":          {string(eval.Chunk), string(eval.LlamaCpp), string(eval.Stride)},
 	"reference-compute": append(compute.Names(), "auto"),
 	"to":                exportTargets,
+	"shape":             {string(coreai.Dynamic), string(coreai.Static)},
 	"tie":               {"qkv", "gate_up", "qkv,gate_up"},
 }
 

@@ -3,19 +3,36 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"afmq/pkg/export/coreai"
 	"afmq/pkg/export/coreml"
 	"afmq/pkg/fault"
 )
 
 // exportTargets are the values of --to.
-var exportTargets = []string{"coreml"}
+var exportTargets = []string{"coreml", "coreai"}
 
-type exportObject struct {
+// exportFlags are the flags of export.
+type exportFlags struct {
+	to, out, shape, name            string
+	context, chunk, checkTokens     int
+	checkData, reference            string
+	adapterInputs, restart, noBuild bool
+	adapters                        adapterFlags
+}
+
+// only lists the flags that belong to one target.
+var exportOnly = map[string][]string{
+	"coreml": {"chunk"},
+	"coreai": {"shape", "name", "check-tokens", "check-data", "reference", "adapter-inputs", "skip-compile"},
+}
+
+type coremlObject struct {
 	Schema   string `json:"schema"`
 	Artifact string `json:"artifact"`
 	To       string `json:"to"`
@@ -23,62 +40,135 @@ type exportObject struct {
 	*coreml.Result
 }
 
-func newExportCommand(a *app) *cobra.Command {
-	var to string
-	var o coreml.Options
-	var adapters adapterFlags
-	cmd := &cobra.Command{
-		Use:   "export ARTIFACT --to coreml --out NAME.mlpackage",
-		Short: "Convert an artifact to a Core ML package",
-		Long: `Writes ARTIFACT as a Core ML model package for iOS 18, macOS 15 and later. Needs no Apple
-tools. The palettes stay as they are: indices, tables and row scales have the same bits in
-the package, and after writing the command reads it back and compares them.
+type coreaiObject struct {
+	Schema   string `json:"schema"`
+	Artifact string `json:"artifact"`
+	To       string `json:"to"`
+	Out      string `json:"out"`
+	*coreai.Result
+}
 
+func newExportCommand(a *app) *cobra.Command {
+	var o exportFlags
+	cmd := &cobra.Command{
+		Use:   "export ARTIFACT --to coreml|coreai --out DIR",
+		Short: "Convert an artifact for Core ML or Core AI",
+		Long: `Writes ARTIFACT for Apple's runtimes. The palettes stay as they are: indices, tables and row
+scales have the same bits in what is written, and afterwards the command reads it back and
+compares them. Both runtimes compute in fp16 and have palettes of 1, 2, 3, 4, 6 and 8 bits;
+5 and 7 are refused. docs/devices-apple.md says what has been verified.
+
+--to coreml writes a model package for iOS 18, macOS 15 and later. It needs no Apple tools.
 The program has two functions over the same weights: decode, for one token, and prefill, for
 a chunk of them. Both take input_ids and position, the number of tokens in the caches, and
 return the logits of every token. The key and value caches are states. Each --adapter adds
 decode_NAME and prefill_NAME; - in a name becomes _.
 
-Core ML computes in fp16. It has palettes of 1, 2, 3, 4, 6 and 8 bits; 5 and 7 are refused.
-docs/devices-apple.md says what has been verified.`,
+--to coreai writes a bundle for iOS, iPadOS and macOS 27: NAME.aimodel, the tokenizer and
+metadata.json, as the runner of Apple's coreai-models expects them. The asset is compiled by
+Apple's Python package coreai-core; AFMQ_PYTHON names the interpreter that has it. --shape
+dynamic, for macOS, has the function main, and main_NAME for each --adapter; --shape static,
+for iOS, has functions of fixed lengths for the Neural Engine. The command runs the program
+in Core AI's reference runtime and compares its logits with afmq's own engine.`,
 		Example: `  afmq export my-4bit --to coreml --out my-4bit.mlpackage
-  afmq export my-4bit --to coreml --adapter recovered/rank-16 --ctx 4096 --out my.mlpackage`,
+  afmq export my-4bit --to coreml --adapter recovered/rank-16 --ctx 4096 --out my.mlpackage
+  AFMQ_PYTHON=coreai/bin/python afmq export my-4bit --to coreai --out my-4bit
+  AFMQ_PYTHON=coreai/bin/python afmq export my-4bit --to coreai --shape static --out my-ios`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if to != "coreml" {
-				return fault.Usagef("--to %q: expected %s", to, strings.Join(exportTargets, " or "))
-			}
-			list, err := adapters.adapters()
-			if err != nil {
+			if err := checkExportFlags(cmd, o.to); err != nil {
 				return err
 			}
-			for _, x := range list {
-				o.Adapters = append(o.Adapters, coreml.Adapter{Name: x.Name, Dir: x.Dir})
+			if o.to == "coreml" {
+				return a.exportCoreML(cmd, args[0], &o)
 			}
-			o.AllowUnbound = adapters.allowUnbound
-			o.Artifact, o.Pool, o.Progress, o.ToolVersion = args[0], a.workers(), a.progress(), version
-			r, err := coreml.Export(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			object := exportObject{"afmq.export/v1", args[0], to, o.Out, r}
-			return a.print(object, func(w io.Writer) error { return printExport(w, object) })
+			return a.exportCoreAI(cmd, args[0], &o)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&to, "to", "", "`TARGET`: coreml")
-	registerOut(f, &o.Out, outDir, "`DIR` to create, NAME.mlpackage; must not exist, or be empty")
-	f.IntVar(&o.Context, "ctx", 0, "`N` positions of the caches (default: min(2048, max_position_embeddings))")
-	f.IntVar(&o.Chunk, "chunk", 0, "`N` tokens in a call of prefill (default: min(64, --ctx))")
-	adapters.register(f)
+	f.StringVar(&o.to, "to", "", "`TARGET`: coreml or coreai")
+	registerOut(f, &o.out, outDir, "`DIR` to create, NAME.mlpackage for coreml; must not exist, or be empty")
+	f.IntVar(&o.context, "ctx", 0, "`N` positions of the caches, at most (default: max_position_embeddings, but at most 2048 for coreml, 8192 for the dynamic and 4096 for the static shape of coreai)")
+	f.IntVar(&o.chunk, "chunk", 0, "coreml: `N` tokens in a call of prefill (default: min(64, --ctx))")
+	f.StringVar(&o.shape, "shape", "dynamic", "coreai: `SHAPE` of the program, dynamic (macOS) or static (iOS)")
+	f.StringVar(&o.name, "name", "", "coreai: `NAME` of the asset (default: the last element of --out)")
+	f.IntVar(&o.checkTokens, "check-tokens", coreai.DefaultCheckTokens, "coreai: run the program on `N` tokens of the built-in text and compare its logits with the engine's; 0 for none")
+	f.StringVar(&o.checkData, "check-data", "", "coreai: run the program on the text of `FILE` too and print its perplexity and its divergence from the engine")
+	f.StringVar(&o.reference, "reference", "", "coreai: print the divergence from the checkpoint `MODEL` on --check-data too")
+	f.BoolVar(&o.adapterInputs, "adapter-inputs", false, "coreai: add a function main_lora that takes an adapter as inputs, and adapters/NAME.safetensors with the values")
+	f.BoolVar(&o.noBuild, "skip-compile", false, "coreai: write everything but the asset, and a directory build that compiles it on another machine")
+	o.adapters.register(f)
 	f.Lookup("adapter").Usage = "add the functions of the adapter `[NAME=]DIR`; repeatable. NAME is the directory's by default"
-	f.BoolVar(&o.Restart, "restart", false, "discard what an interrupted run left")
+	f.BoolVar(&o.restart, "restart", false, "discard what an interrupted run left")
 	must(cmd.MarkFlagRequired("to"))
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
 }
 
-func printExport(w io.Writer, o exportObject) error {
+// checkExportFlags checks the target, and that no flag of another target is set.
+func checkExportFlags(cmd *cobra.Command, to string) error {
+	if _, ok := exportOnly[to]; !ok {
+		return fault.Usagef("--to %q: expected %s", to, strings.Join(exportTargets, " or "))
+	}
+	for target, flags := range exportOnly {
+		for _, name := range flags {
+			if target != to && cmd.Flags().Changed(name) {
+				return fault.Usagef("--%s belongs to --to %s", name, target)
+			}
+		}
+	}
+	return nil
+}
+
+func (a *app) exportCoreML(cmd *cobra.Command, dir string, o *exportFlags) error {
+	opts := coreml.Options{
+		Artifact: dir, Out: o.out, Context: o.context, Chunk: o.chunk, Restart: o.restart, AllowUnbound: o.adapters.allowUnbound,
+		Pool: a.workers(), Progress: a.progress(), ToolVersion: version,
+	}
+	list, err := o.adapters.adapters()
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		opts.Adapters = append(opts.Adapters, coreml.Adapter{Name: x.Name, Dir: x.Dir})
+	}
+	r, err := coreml.Export(cmd.Context(), opts)
+	if err != nil {
+		return err
+	}
+	object := coremlObject{"afmq.export/v1", dir, o.to, o.out, r}
+	return a.print(object, func(w io.Writer) error { return printCoreML(w, object) })
+}
+
+func (a *app) exportCoreAI(cmd *cobra.Command, dir string, o *exportFlags) error {
+	opts := coreai.Options{
+		Artifact: dir, Out: o.out, Name: o.name, Shape: coreai.Shape(o.shape), Context: o.context, AdapterInputs: o.adapterInputs,
+		Python: os.Getenv(coreai.PythonVariable), SkipCompile: o.noBuild, CheckTokens: o.checkTokens, CheckData: o.checkData,
+		Reference: o.reference, Restart: o.restart, AllowUnbound: o.adapters.allowUnbound,
+		Pool: a.workers(), Progress: a.progress(), ToolVersion: version,
+	}
+	switch {
+	case o.checkTokens < 0:
+		return fault.Usagef("--check-tokens %d must not be negative", o.checkTokens)
+	case o.checkTokens == 0:
+		opts.CheckTokens = -1
+	}
+	list, err := o.adapters.adapters()
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		opts.Adapters = append(opts.Adapters, coreai.Adapter{Name: x.Name, Dir: x.Dir})
+	}
+	r, err := coreai.Export(cmd.Context(), opts)
+	if err != nil {
+		return err
+	}
+	object := coreaiObject{"afmq.export-coreai/v1", dir, o.to, o.out, r}
+	return a.print(object, func(w io.Writer) error { return printCoreAI(w, object) })
+}
+
+func printCoreML(w io.Writer, o coremlObject) error {
 	return table(w, func(w io.Writer) {
 		fmt.Fprintf(w, "functions\t%s\n", strings.Join(o.Functions, ", "))
 		fmt.Fprintf(w, "context\t%d positions, %d tokens in a call of prefill\n", o.Context, o.Chunk)
@@ -91,4 +181,40 @@ func printExport(w io.Writer, o exportObject) error {
 			fmt.Fprint(w, "rename\tCore ML's tools open a package only under a name that ends in .mlpackage\n")
 		}
 	})
+}
+
+func printCoreAI(w io.Writer, o coreaiObject) error {
+	return table(w, func(w io.Writer) {
+		fmt.Fprintf(w, "shape\t%s, at most %d positions\n", o.Shape, o.Context)
+		if len(o.Command) > 0 {
+			fmt.Fprintf(w, "size\t%s\n", size(o.Bytes))
+		} else {
+			fmt.Fprintf(w, "functions\t%s\n", summary(o.Functions))
+			fmt.Fprintf(w, "size\t%s, %s of it the asset\n", size(o.Bytes), size(o.AssetBytes))
+			fmt.Fprintf(w, "read back\t%d palettes, equal bit for bit\n", o.Palettes)
+		}
+		for _, c := range o.Check {
+			fmt.Fprintf(w, "%s\tlogits within %.1e of the engine (%s); fp16: KL %.1e\n", c.Function, c.MaxLogit, thousands(int64(c.Tokens))+" tokens", c.HalfKL)
+		}
+		for _, d := range o.Data {
+			fmt.Fprintf(w, "%s\tperplexity %.4f on %s tokens, the engine %.4f; KL %.1e\n", d.Function, d.Perplexity, thousands(int64(d.Tokens)), d.EnginePerplexity, d.KL)
+			if d.ReferenceKL != nil {
+				fmt.Fprintf(w, "\tKL %.6f from the reference, the engine %.6f\n", *d.ReferenceKL, *d.EngineReferenceKL)
+			}
+		}
+		fmt.Fprintf(w, "content hash\t%s\n", o.ContentHash)
+		fmt.Fprintf(w, "time\t%.1f s, %s peak memory\n", o.Seconds, size(o.PeakRSSBytes))
+		fmt.Fprintf(w, "wrote\t%s\n", whole(o.Out))
+		if len(o.Command) > 0 {
+			fmt.Fprintf(w, "not compiled\trun %s\n", strings.Join(o.Command, " "))
+		}
+	})
+}
+
+// summary lists functions, of many only the first.
+func summary(names []string) string {
+	if len(names) <= 4 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s, … %d in all", strings.Join(names[:3], ", "), len(names))
 }

@@ -128,6 +128,7 @@ var jobs = []job{
 	{"sensitivity", []string{"sensitivity", "model", "--method", "kl", "--calib", "text.jsonl", "--seq-len", "32", "--tokens", "64", "--out", "TARGET"}},
 	{"dequantize", []string{"dequantize", "artifact", "--out", "TARGET"}},
 	{"export", []string{"export", "artifact", "--to", "coreml", "--out", "TARGET"}},
+	{"export-coreai", []string{"export", "artifact", "--to", "coreai", "--skip-compile", "--name", "m", "--out", "TARGET"}},
 	{"plan", []string{"plan", "scores.json", "--bpw", "3.3", "--out", "TARGET"}},
 }
 

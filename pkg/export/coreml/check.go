@@ -14,6 +14,7 @@ import (
 
 	"afmq/internal/infile"
 	"afmq/pkg/artifact"
+	"afmq/pkg/export/internal/source"
 	"afmq/pkg/fault"
 )
 
@@ -56,7 +57,7 @@ func check(ctx context.Context, dir string, a *artifact.Reader) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		if err := c.w.guarded(func() error { return c.matrix(st) }); err != nil {
+		if err := c.w.Guard(func() error { return c.matrix(st) }); err != nil {
 			return 0, err
 		}
 		if st.Form == artifact.Palette {
@@ -77,27 +78,27 @@ func (c *checker) matrix(st *artifact.StoredTensor) error {
 	id := identifier(st.Spec.Name)
 	switch st.Form {
 	case artifact.Palette:
-		m, err := c.w.artifact.Palette(st)
+		m, err := c.w.Palette(st)
 		if err != nil {
 			return err
 		}
 		dense := id
 		if m.RowScale != nil {
 			dense += "_palette"
-			if err := c.equal(id, "scale", half16, func(w io.Writer) error { return writeHalves(w, m.RowScale) }); err != nil {
+			if err := c.equal(id, "scale", half16, func(w io.Writer) error { return source.WriteHalves(w, m.RowScale) }); err != nil {
 				return err
 			}
 		}
-		if err := c.equal(dense, "indices", indexTypes[m.Bits], func(w io.Writer) error { return writeIndices(w, m) }); err != nil {
+		if err := c.equal(dense, "indices", indexTypes[m.Bits], func(w io.Writer) error { return source.WriteIndices(w, m) }); err != nil {
 			return err
 		}
-		return c.equal(dense, "lut", half16, func(w io.Writer) error { return writeHalves(w, m.LUT) })
+		return c.equal(dense, "lut", half16, func(w io.Writer) error { return source.WriteHalves(w, m.LUT) })
 	case artifact.RowInt8:
-		q, _, err := c.w.artifact.Int8(st)
+		q, _, err := c.w.Int8(st)
 		if err != nil {
 			return err
 		}
-		return c.equal(id, "data", int8s, func(w io.Writer) error { return writeInt8(w, q) })
+		return c.equal(id, "data", int8s, func(w io.Writer) error { return source.WriteInt8(w, q) })
 	}
 	return nil
 }

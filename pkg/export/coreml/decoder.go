@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 
+	"afmq/pkg/export/internal/source"
 	"afmq/pkg/model"
 )
 
@@ -49,7 +50,7 @@ func (d *decoder) build() ([]int, error) {
 	d.sqrtEps = math.Sqrt(c.RMSNormEps)
 	ids := value{inputIDs, int32s, []int{1, d.chunk}}
 	d.positions()
-	embedding := d.w.embedding()
+	embedding := d.w.Embedding()
 	table, err := d.w.matrix(d.builder, embedding)
 	if err != nil {
 		return nil, err
@@ -64,7 +65,7 @@ func (d *decoder) build() ([]int, error) {
 		}
 	}
 	x = d.w.norm(d.builder, x, "model.norm.weight", d.sqrtEps)
-	head := d.w.head()
+	head := d.w.Head()
 	weight, err := d.w.matrix(d.builder, head)
 	if err != nil {
 		return nil, err
@@ -109,10 +110,10 @@ func (d *decoder) rotations(f func(float64) float64) func(context.Context, io.Wr
 			for i, a := range inv {
 				row[i] = float32(factor * f(float64(p)*a))
 			}
-			if err := d.w.round(half, row, "rotary embedding"); err != nil {
+			if err := d.w.Round(half, row, "rotary embedding"); err != nil {
 				return err
 			}
-			if err := writeHalves(to, half); err != nil {
+			if err := source.WriteHalves(to, half); err != nil {
 				return err
 			}
 		}

@@ -31,7 +31,6 @@ import (
 	"afmq/internal/disk"
 	"afmq/internal/rss"
 	"afmq/internal/stage"
-	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
@@ -78,48 +77,26 @@ type exporter struct {
 // prepare opens the adapters, applies the defaults and checks that Core ML can express the
 // model.
 func (e *exporter) prepare(ctx context.Context) error {
-	a := e.w.artifact
 	if e.Context == 0 {
-		e.Context = min(DefaultContext, a.Config.MaxPositions)
+		e.Context = min(DefaultContext, e.w.Config.MaxPositions)
 	}
 	if e.Chunk == 0 {
 		e.Chunk = min(DefaultChunk, e.Context)
 	}
-	switch {
-	case e.Context > a.Config.MaxPositions:
-		return fault.Usagef("a context of %d is longer than the model's %d positions (max_position_embeddings)", e.Context, a.Config.MaxPositions)
-	case e.Chunk > e.Context:
+	if e.Chunk > e.Context {
 		return fault.Usagef("a chunk of %d tokens exceeds the context of %d", e.Chunk, e.Context)
 	}
-	if r := a.Config.Rope; r.Regime(1) != r.Regime(e.Context) {
-		return fault.Infeasiblef("%s: the %s rotary embedding changes with the length of the text; a Core ML program has fixed tables", a.Dir, r.Type).
-			WithHint("choose a context of at most %d, the length up to which it is constant", r.OriginalPositions)
+	if err := e.w.CheckContext(e.Context); err != nil {
+		return err
 	}
 	for i := range e.Adapters {
-		ad, err := adapter.Open(e.Adapters[i].Dir, a.Dir, a.Config, e.AllowUnbound)
+		ad, err := e.w.OpenAdapter(ctx, e.Adapters[i].Name, e.Adapters[i].Dir, e.AllowUnbound)
 		if err != nil {
 			return err
 		}
-		d, err := artifact.HashFile(ctx, filepath.Join(ad.Dir, adapter.WeightsFile), adapter.WeightsFile, nil)
-		if err != nil {
-			return err
-		}
-		e.Adapters[i].adapter, e.Adapters[i].digest = ad, d.SHA256
+		e.Adapters[i].open = ad
 	}
-	for i := range a.Layout {
-		st := &a.Layout[i]
-		if st.Form != artifact.Palette {
-			continue
-		}
-		m, err := a.Palette(st)
-		if err != nil {
-			return err
-		}
-		if err := checkPalette(a.Dir, st.Spec.Module(), m); err != nil {
-			return err
-		}
-	}
-	return nil
+	return e.w.CheckPalettes(func(bits int) bool { return indexTypes[bits] != 0 }, "1, 2, 3, 4, 6 and 8")
 }
 
 // build builds the functions: decode and prefill of the base, then of each adapter.
@@ -139,7 +116,7 @@ func (e *exporter) build() error {
 			chunk int
 		}{{"decode", 1}, {"prefill", e.Chunk}} {
 			d := decoder{
-				builder: newBuilder(e.file), w: e.w, cfg: e.w.artifact.Config, adapter: a, chunk: f.chunk, context: e.Context,
+				builder: newBuilder(e.file), w: e.w, cfg: e.w.Config, adapter: a, chunk: f.chunk, context: e.Context,
 			}
 			shape, err := d.build()
 			if err != nil {
@@ -153,12 +130,12 @@ func (e *exporter) build() error {
 
 // metadata is what the package says about its origin.
 func (e *exporter) metadata() map[string]string {
-	m := map[string]string{"afmq.content_hash": e.w.artifact.Manifest.ContentHash}
+	m := map[string]string{"afmq.content_hash": e.w.Manifest.ContentHash}
 	if e.ToolVersion != "" {
 		m["afmq.version"] = e.ToolVersion
 	}
 	for _, a := range e.Adapters {
-		m["afmq.adapter."+a.Name] = a.digest
+		m["afmq.adapter."+a.Name] = a.open.Digest
 	}
 	return m
 }
@@ -175,8 +152,8 @@ func (e *exporter) job() []byte {
 
 // write writes the package and checks it.
 func (e *exporter) write(ctx context.Context, began time.Time) (*Result, error) {
-	hash := e.w.artifact.Manifest.ContentHash
-	spec := encodeModel(e.functions, cacheShape(e.w.artifact.Config, e.Context), e.metadata())
+	hash := e.w.Manifest.ContentHash
+	spec := encodeModel(e.functions, cacheShape(e.w.Config, e.Context), e.metadata())
 	manifest, err := packageManifest(hash)
 	if err != nil {
 		return nil, err
@@ -197,7 +174,7 @@ func (e *exporter) write(ctx context.Context, began time.Time) (*Result, error) 
 	if err := e.writeFiles(ctx, sd, spec, manifest); err != nil {
 		return nil, err
 	}
-	palettes, err := check(ctx, sd.Path(""), e.w.artifact)
+	palettes, err := check(ctx, sd.Path(""), e.w.Reader)
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +220,7 @@ func (e *exporter) writeWeights(ctx context.Context, path string) error {
 		return fault.Writing(path, err)
 	}
 	defer f.Close()
-	err = e.w.guarded(func() error { return e.file.writeTo(ctx, &outputFile{f}, e.Progress.Advance) })
+	err = e.w.Guard(func() error { return e.file.writeTo(ctx, &outputFile{f}, e.Progress.Advance) })
 	if err != nil {
 		return err
 	}

@@ -11,9 +11,9 @@ import (
 	"testing"
 
 	"afmq/pkg/artifact"
+	"afmq/pkg/export/internal/exporttest"
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
-	"afmq/pkg/quantize"
 	"afmq/pkg/safetensors"
 )
 
@@ -21,7 +21,7 @@ var bg = context.Background()
 
 // Equal inputs give equal bytes, and a palette is stored as the artifact has it.
 func TestExportIsReproducible(t *testing.T) {
-	q, dir := demoArtifact(t, 4), t.TempDir()
+	q, dir := exporttest.Demo(t, 4), t.TempDir()
 	var packages []map[string]string
 	for i, threads := range []int{1, 3} {
 		out := filepath.Join(dir, fmt.Sprint(i), "m.mlpackage")
@@ -35,7 +35,7 @@ func TestExportIsReproducible(t *testing.T) {
 		if r.Palettes != 28 {
 			t.Errorf("%d palettes compared; the model has 28", r.Palettes)
 		}
-		packages = append(packages, contents(t, out))
+		packages = append(packages, exporttest.Contents(t, out))
 	}
 	if len(packages[0]) != 3 {
 		t.Errorf("%d files, expected 3", len(packages[0]))
@@ -62,7 +62,7 @@ func TestExportIsReproducible(t *testing.T) {
 
 // A package whose palettes are damaged is noticed.
 func TestCheckNoticesDamage(t *testing.T) {
-	q, out := demoArtifact(t, 2), filepath.Join(t.TempDir(), "m.mlpackage")
+	q, out := exporttest.Demo(t, 2), filepath.Join(t.TempDir(), "m.mlpackage")
 	if _, err := Export(bg, Options{Artifact: q, Out: out}); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestCheckNoticesDamage(t *testing.T) {
 	for at := 3000; at < len(good); at += len(good) / 40 {
 		bad := slices.Clone(good)
 		bad[at] ^= 1
-		writeFile(t, path, bad)
+		exporttest.Write(t, path, bad)
 		if _, err := check(bg, out, a); err != nil {
 			damaged++
 			if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "weight.bin") {
@@ -91,7 +91,7 @@ func TestCheckNoticesDamage(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	q4, q5, dir := demoArtifact(t, 4), demoArtifact(t, 5), t.TempDir()
+	q4, q5, dir := exporttest.Demo(t, 4), exporttest.Demo(t, 5), t.TempDir()
 	full := filepath.Join(dir, "full.mlpackage")
 	if err := os.MkdirAll(filepath.Join(full, "x"), 0o777); err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestRefused(t *testing.T) {
 		{"5 bits", Options{Artifact: q5, Out: out}, fault.Infeasible, "model.layers.0.self_attn.q_proj has 5-bit"},
 		{"exists", Options{Artifact: q4, Out: full}, fault.Output, "full.mlpackage"},
 		{"checkpoint", Options{Artifact: "../../../internal/demo/model", Out: out}, fault.Input, "manifest.json"},
-		{"adapter", Options{Artifact: q4, Out: out, Adapters: []Adapter{{"a", "../../recovery/testdata/llama", nil, ""}}}, fault.Input, "adapter"},
+		{"adapter", Options{Artifact: q4, Out: out, Adapters: []Adapter{{"a", "../../recovery/testdata/llama", nil}}}, fault.Input, "adapter"},
 		{"adapter name", Options{Artifact: q4, Out: out, Adapters: []Adapter{{Name: "a b"}}}, fault.Usage, "a b"},
 		{"adapter names", Options{Artifact: q4, Out: out, Adapters: []Adapter{{Name: "a-b"}, {Name: "a_b"}}}, fault.Usage, "same function"},
 	} {
@@ -131,7 +131,7 @@ func TestRefused(t *testing.T) {
 
 // A cancelled export leaves nothing.
 func TestCancelled(t *testing.T) {
-	q, dir := demoArtifact(t, 4), t.TempDir()
+	q, dir := exporttest.Demo(t, 4), t.TempDir()
 	ctx, cancel := context.WithCancel(bg)
 	p := &canceller{Reporter: progress.Silent, cancel: cancel}
 	_, err := Export(ctx, Options{Artifact: q, Out: filepath.Join(dir, "m.mlpackage"), Progress: p})
@@ -155,33 +155,6 @@ func (c *canceller) Advance(int64) {
 	if c.writing {
 		c.cancel()
 	}
-}
-
-// demoArtifact quantizes the embedded model.
-func demoArtifact(t *testing.T, bits int) string {
-	t.Helper()
-	q := filepath.Join(t.TempDir(), "q")
-	if _, err := quantize.Run(bg, quantize.Options{Model: "../../../internal/demo/model", Out: q, Bits: bits}); err != nil {
-		t.Fatal(err)
-	}
-	return q
-}
-
-// contents returns the files of a directory by their paths.
-func contents(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	out := map[string]string{}
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			name, _ := filepath.Rel(dir, path)
-			out[name] = string(readFile(t, path))
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 // Any bytes are read without a panic.

@@ -11,47 +11,11 @@ import (
 
 	"github.com/x448/float16"
 
+	"afmq/pkg/export/internal/exporttest"
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
 	"afmq/pkg/safetensors"
 )
-
-const fixtures = "../../infer/testdata/models"
-
-// tokenizerJSON is a tokenizer of few tokens, which the fixtures have none of.
-const tokenizerJSON = `{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,
-"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
-"post_processor":null,"decoder":{"type":"ByteLevel"},
-"model":{"type":"BPE","vocab":{"a":0,"b":1,"c":2},"merges":[]}}`
-
-// copyFixture copies a checkpoint of the fixtures and adds a tokenizer.
-func copyFixture(t *testing.T, name string) string {
-	t.Helper()
-	dir := t.TempDir()
-	entries, err := os.ReadDir(filepath.Join(fixtures, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if e.Name() == "expected.safetensors" {
-			continue
-		}
-		data, err := os.ReadFile(filepath.Join(fixtures, name, e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		writeFile(t, filepath.Join(dir, e.Name()), data)
-	}
-	writeFile(t, filepath.Join(dir, "tokenizer.json"), []byte(tokenizerJSON))
-	return dir
-}
-
-func writeFile(t *testing.T, path string, data []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, data, 0o666); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func readFile(t *testing.T, path string) []byte {
 	t.Helper()
@@ -65,7 +29,7 @@ func readFile(t *testing.T, path string) []byte {
 // fixtureIDs are the tokens that a fixture's expected logits belong to.
 func fixtureIDs(t *testing.T, name string) []int32 {
 	t.Helper()
-	f, err := safetensors.Open(filepath.Join(fixtures, name, "expected.safetensors"))
+	f, err := safetensors.Open(filepath.Join(exporttest.Models, name, "expected.safetensors"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,9 +86,7 @@ func worst(t *testing.T, got, want []float32) float64 {
 	sum, most := 0.0, 0.0
 	for i, x := range want {
 		sum += float64(x) * float64(x)
-		if d := math.Abs(float64(got[i]) - float64(x)); !(d <= most) {
-			most = d
-		}
+		most = max(most, math.Abs(float64(got[i])-float64(x)))
 	}
 	return most / math.Sqrt(sum/float64(len(want)))
 }
@@ -133,37 +95,30 @@ func worst(t *testing.T, got, want []float32) float64 {
 // The differences are those of fp16: of the stored values alone, and then of every result.
 // A wrong operation changes the logits by their whole size.
 func TestLogitsAgreeWithEngine(t *testing.T) {
-	entries, err := os.ReadDir(fixtures)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(entries) < 20 {
-		t.Fatalf("%d fixtures; they were more", len(entries))
-	}
 	widths := []int{4, 3, 2, 6, 8, 1}
-	for i, e := range entries {
-		t.Run(e.Name(), func(t *testing.T) {
+	for i, name := range exporttest.Names(t) {
+		t.Run(name, func(t *testing.T) {
 			q, out := filepath.Join(t.TempDir(), "q"), filepath.Join(t.TempDir(), "m.mlpackage")
 			group := 4
-			if e.Name() == "qwen3-shards-bf16" { // it has matrices of 37 rows
+			if name == "qwen3-shards-bf16" { // it has matrices of 37 rows
 				group = 1
 			}
 			_, err := quantize.Run(bg, quantize.Options{
-				Model: copyFixture(t, e.Name()), Out: q, Bits: widths[i%len(widths)], GroupRows: group, NoRowScale: i%3 == 2,
+				Model: exporttest.Copy(t, name), Out: q, Bits: widths[i%len(widths)], GroupRows: group, NoRowScale: i%3 == 2,
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			// The frequencies of longrope are constant up to its original positions.
 			opts := Options{Artifact: q, Out: out, Chunk: 5}
-			if strings.Contains(e.Name(), "longrope") {
+			if strings.Contains(name, "longrope") {
 				opts.Context = 16
 			}
 			r, err := Export(bg, opts)
 			if err != nil {
 				t.Fatal(err)
 			}
-			ids := fixtureIDs(t, e.Name())
+			ids := fixtureIDs(t, name)
 			ids = ids[:min(len(ids), r.Context, 23)]
 			want := engineLogits(t, q, ids)
 			exact := worst(t, packageLogits(t, out, "", 5, ids, true), want)
@@ -179,7 +134,7 @@ func TestLogitsAgreeWithEngine(t *testing.T) {
 // in the head that is tied to it.
 func TestSmallEmbedding(t *testing.T) {
 	const name = "qwen3-tied-f16"
-	source, dir := copyFixture(t, name), t.TempDir()
+	source, dir := exporttest.Copy(t, name), t.TempDir()
 	path := filepath.Join(source, "model.safetensors")
 	f, err := safetensors.Open(path)
 	if err != nil {
@@ -196,7 +151,7 @@ func TestSmallEmbedding(t *testing.T) {
 		binary.LittleEndian.PutUint16(data[i:], float16.Fromfloat32(v/256).Bits())
 	}
 	f.Close()
-	writeFile(t, path, data)
+	exporttest.Write(t, path, data)
 	q, out := filepath.Join(dir, "q"), filepath.Join(dir, "m.mlpackage")
 	if _, err := quantize.Run(bg, quantize.Options{Model: source, Out: q, GroupRows: 4}); err != nil {
 		t.Fatal(err)
@@ -219,7 +174,7 @@ func TestSmallEmbedding(t *testing.T) {
 // what they were.
 func TestAdapterFunctions(t *testing.T) {
 	q, out := filepath.Join(t.TempDir(), "q"), filepath.Join(t.TempDir(), "m.mlpackage")
-	if _, err := quantize.Run(bg, quantize.Options{Model: copyFixture(t, "llama-biases"), Out: q, GroupRows: 4}); err != nil {
+	if _, err := quantize.Run(bg, quantize.Options{Model: exporttest.Copy(t, "llama-biases"), Out: q, GroupRows: 4}); err != nil {
 		t.Fatal(err)
 	}
 	const peft = "../../recovery/testdata/llama"

@@ -4,9 +4,9 @@ import (
 	"slices"
 	"strings"
 
-	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
+	"afmq/pkg/export/internal/source"
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
 )
@@ -43,8 +43,7 @@ type Adapter struct {
 	Name string // in the names of its functions; letters, digits, '-' and '_'
 	Dir  string
 
-	adapter *adapter.Adapter
-	digest  string // hex SHA-256 of its weights' file
+	open *source.Adapter
 }
 
 // Result describes the package that Export wrote.

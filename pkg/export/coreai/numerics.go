@@ -1,0 +1,316 @@
+package coreai
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+
+	"afmq/internal/calibration"
+	"afmq/internal/kernel"
+	"afmq/pkg/eval"
+	"afmq/pkg/fault"
+	"afmq/pkg/infer"
+	"afmq/pkg/progress"
+	"afmq/pkg/tokenizer"
+)
+
+// Limits of the comparison with the engine.
+const (
+	maxLogitDifference = 1e-3 // of the float32 program, times the root mean square of the logits where that is above 1
+	maxHalfKL          = 5e-4 // nats a token, of the fp16 program from the float32 one
+)
+
+// halfBudget is the number of weights times tokens that the fp16 program is run on: the runtime
+// emulates fp16, at about 10 million weights a second.
+const halfBudget = 1e9
+
+// run runs every function of the base and the adapters on a text and compares the logits.
+func (w *workspace) run(ctx context.Context, asset string, r *Result) error {
+	if w.CheckTokens < 0 && w.CheckData == "" {
+		return nil
+	}
+	twin := filepath.Join(w.dir, "twin.aimodel")
+	ask := w.request("build", twin, "float32")
+	ask.Free = true
+	if _, err := w.bridge.ask(ctx, ask); err != nil {
+		return err
+	}
+	defer os.RemoveAll(twin)
+	m, err := infer.Open(ctx, w.Artifact, infer.OpenOptions{Pool: w.pool, Progress: w.Progress})
+	if err != nil {
+		return err
+	}
+	if m.Manifest.ContentHash != r.ContentHash {
+		return fault.Inputf(w.Artifact, "was changed during the export")
+	}
+	if w.CheckTokens > 0 {
+		if err := w.checkFunctions(ctx, m, twin, r); err != nil {
+			return err
+		}
+	}
+	if w.CheckData != "" {
+		return w.checkData(ctx, m, twin, r)
+	}
+	return nil
+}
+
+// variant is a function with the model that it must agree with.
+type variant struct {
+	function, adapter string
+	model             *infer.Model
+}
+
+// variants returns the functions that are compared.
+func (w *workspace) variants(m *infer.Model) []variant {
+	var out []variant
+	for _, f := range w.functionsOf() {
+		v := variant{f.Name, "", m}
+		for _, a := range w.Adapters {
+			if a.Name == f.Adapter {
+				v.model = m.WithAdapter(a.open.Adapter)
+			}
+		}
+		out = append(out, v)
+	}
+	if w.AdapterInputs {
+		for _, a := range w.Adapters {
+			out = append(out, variant{"main_lora", a.Name, m.WithAdapter(a.open.Adapter)})
+		}
+	}
+	return out
+}
+
+// checkFunctions compares the float32 twin with the engine and the fp16 program with the twin.
+func (w *workspace) checkFunctions(ctx context.Context, m *infer.Model, twin string, r *Result) error {
+	tok, err := tokenizer.Load(filepath.Join(w.Artifact, "tokenizer.json"))
+	if err != nil {
+		return err
+	}
+	ids := checkText(tok, w.CheckTokens)
+	half := w.halfTokens(m, len(ids))
+	variants := w.variants(m)
+	w.Progress.Stage(progress.Stage{Name: StageRun, Work: int64(len(variants) * (len(ids) + 10*half))})
+	defer w.Progress.Done()
+	exact, err := w.logitsOf(ctx, twin, "float32", variants, ids)
+	if err != nil {
+		return err
+	}
+	free := filepath.Join(w.dir, "half.aimodel")
+	if w.Shape == Static { // the host's buffers cannot be filled from here: run one without constraints
+		ask := w.request("build", free, "float16")
+		ask.Free = true
+		if _, err := w.bridge.ask(ctx, ask); err != nil {
+			return err
+		}
+		defer os.RemoveAll(free)
+	} else {
+		free = w.sd.Path(w.asset())
+	}
+	rounded, err := w.logitsOf(ctx, free, "float16", variants, ids[:half])
+	if err != nil {
+		return err
+	}
+	for i, v := range variants {
+		name := w.label(v)
+		c := Check{Function: name, Tokens: len(ids), HalfTokens: half}
+		want := w.engineLogits(v.model, ids)
+		c.MaxLogit = largestDifference(exact[i], want)
+		c.HalfKL = meanKL(exact[i][:half*w.vocab], rounded[i], w.vocab)
+		if limit := maxLogitDifference * max(1, rootMeanSquare(want)); !(c.MaxLogit <= limit) {
+			return fmt.Errorf("%s: the logits of the Core AI program differ from the engine's by up to %.2g; %.2g is allowed", name, c.MaxLogit, limit)
+		}
+		if !(c.HalfKL <= maxHalfKL) {
+			return fmt.Errorf("%s: the fp16 program diverges from its float32 twin by %.2g nats a token; %.2g is allowed", name, c.HalfKL, maxHalfKL)
+		}
+		r.Check = append(r.Check, c)
+	}
+	return nil
+}
+
+// label names a variant for people.
+func (w *workspace) label(v variant) string {
+	name := v.function
+	if w.Shape == Static {
+		name += "extend"
+	}
+	if v.adapter != "" {
+		name += " with " + v.adapter
+	}
+	return name
+}
+
+// halfTokens is the number of tokens that the fp16 program is run on.
+func (w *workspace) halfTokens(m *infer.Model, tokens int) int {
+	return max(1, min(tokens, int(halfBudget/float64(m.ForwardWork()+m.HeadWork()))))
+}
+
+// checkText returns the first tokens of the built-in calibration text.
+func checkText(tok *tokenizer.Tokenizer, n int) []int32 {
+	var ids []int32
+	for _, text := range calibration.Texts() {
+		ids = append(ids, tok.Encode(text, false).IDs...)
+		if len(ids) >= n {
+			return ids[:n]
+		}
+	}
+	return ids
+}
+
+// logitsOf runs each variant on the tokens: the dynamic shape in two calls, so that the second one
+// reads the caches.
+func (w *workspace) logitsOf(ctx context.Context, asset, precision string, variants []variant, ids []int32) ([][]float32, error) {
+	open := w.request("open", asset, precision)
+	if _, err := w.bridge.ask(ctx, open); err != nil {
+		return nil, err
+	}
+	var out [][]float32
+	for _, v := range variants {
+		if _, err := w.bridge.ask(ctx, request{Do: "reset"}); err != nil {
+			return nil, err
+		}
+		first := len(ids) * 5 / 8
+		if w.Shape == Static {
+			first = len(ids) / 8 * 8
+		}
+		var y []float32
+		for at, end := 0, first; at < len(ids); at, end = end, len(ids) {
+			if at == end {
+				continue
+			}
+			part, err := w.bridge.logits(ctx, request{Function: v.function, Adapter: v.adapter, IDs: ids[at:end], Position: at}, w.vocab)
+			if err != nil {
+				return nil, err
+			}
+			y = append(y, part...)
+			w.Progress.Advance(int64((end - at) * map[string]int{"float32": 1, "float16": 10}[precision]))
+		}
+		out = append(out, y)
+	}
+	_, err := w.bridge.ask(ctx, request{Do: "close"})
+	return out, err
+}
+
+// engineLogits returns the logits of the engine, [tokens, vocab].
+func (w *workspace) engineLogits(m *infer.Model, ids []int32) []float32 {
+	r := m.NewRunner(w.pool)
+	out := make([]float32, len(ids)*m.Config.VocabSize)
+	r.Logits(out, r.Forward([]infer.Segment{{Cache: m.NewCache(len(ids)), Tokens: ids}}), len(ids))
+	return out
+}
+
+// largestDifference returns the largest difference of two elements; NaN if one is NaN.
+func largestDifference(got, want []float32) float64 {
+	most := 0.0
+	for i, x := range want {
+		most = max(most, math.Abs(float64(got[i])-float64(x))) // the built-in max of NaN is NaN
+	}
+	return most
+}
+
+func rootMeanSquare(x []float32) float64 {
+	sum := 0.0
+	for _, v := range x {
+		sum += float64(v) * float64(v)
+	}
+	return math.Sqrt(sum / float64(len(x)))
+}
+
+// meanKL returns the mean over tokens of the divergence of q from p.
+func meanKL(p, q []float32, vocab int) float64 {
+	sum, n := 0.0, len(p)/vocab
+	for i := range n {
+		a, b := p[i*vocab:(i+1)*vocab], q[i*vocab:(i+1)*vocab]
+		sum += kernel.KL(a, b, kernel.LogSumExp(a), kernel.LogSumExp(b))
+	}
+	return sum / float64(n)
+}
+
+// dataWindow is the number of tokens that checkData runs at a time.
+const dataWindow = 256
+
+// checkData runs the functions of the float32 twin on a text.
+func (w *workspace) checkData(ctx context.Context, m *infer.Model, twin string, r *Result) error {
+	tok, err := tokenizer.Load(filepath.Join(w.Artifact, "tokenizer.json"))
+	if err != nil {
+		return err
+	}
+	corpus, err := eval.ReadCorpus(w.CheckData, tok, m.Config.Separator())
+	if err != nil {
+		return err
+	}
+	if len(corpus.IDs) < 2 {
+		return fault.Inputf(w.CheckData, "has fewer than 2 tokens")
+	}
+	var reference *infer.Model
+	if w.Reference != "" {
+		if reference, err = infer.Open(ctx, w.Reference, infer.OpenOptions{Pool: w.pool}); err != nil {
+			return err
+		}
+		if reference.Config.VocabSize != w.vocab {
+			return fault.Inputf(w.Reference, "has %d tokens in its vocabulary, the artifact %d", reference.Config.VocabSize, w.vocab)
+		}
+	}
+	variants := w.variants(m)
+	w.Progress.Stage(progress.Stage{Name: StageCheckData, Work: int64(len(variants) * len(corpus.IDs))})
+	defer w.Progress.Done()
+	if _, err := w.bridge.ask(ctx, w.request("open", twin, "float32")); err != nil {
+		return err
+	}
+	for _, v := range variants {
+		d, err := w.checkVariant(ctx, v, reference, corpus.IDs)
+		if err != nil {
+			return err
+		}
+		d.Function = w.label(v)
+		r.Data = append(r.Data, *d)
+	}
+	_, err = w.bridge.ask(ctx, request{Do: "close"})
+	return err
+}
+
+// checkVariant runs one function on a text, in windows that start with empty caches. Every token
+// but the first of a window is scored.
+func (w *workspace) checkVariant(ctx context.Context, v variant, reference *infer.Model, ids []int32) (*DataCheck, error) {
+	d := &DataCheck{}
+	var own, engine, kl, refKL, refEngine float64
+	window := min(dataWindow, w.Context)
+	for at := 0; at+1 < len(ids); at += window {
+		part := ids[at:min(at+window, len(ids))]
+		if _, err := w.bridge.ask(ctx, request{Do: "reset"}); err != nil {
+			return nil, err
+		}
+		got, err := w.bridge.logits(ctx, request{Function: v.function, Adapter: v.adapter, IDs: part}, w.vocab)
+		if err != nil {
+			return nil, err
+		}
+		want := w.engineLogits(v.model, part)
+		var ref []float32
+		if reference != nil {
+			ref = w.engineLogits(reference, part)
+		}
+		for i, next := range part[1:] {
+			q, p := got[i*w.vocab:(i+1)*w.vocab], want[i*w.vocab:(i+1)*w.vocab]
+			lq, lp := kernel.LogSumExp(q), kernel.LogSumExp(p)
+			own += lq - float64(q[next])
+			engine += lp - float64(p[next])
+			kl += kernel.KL(p, q, lp, lq)
+			if ref != nil {
+				x := ref[i*w.vocab : (i+1)*w.vocab]
+				lx := kernel.LogSumExp(x)
+				refKL += kernel.KL(x, q, lx, lq)
+				refEngine += kernel.KL(x, p, lx, lp)
+			}
+			d.Tokens++
+		}
+		w.Progress.Advance(int64(len(part)))
+	}
+	n := float64(d.Tokens)
+	d.Perplexity, d.EnginePerplexity, d.KL = math.Exp(own/n), math.Exp(engine/n), kl/n
+	if reference != nil {
+		refKL, refEngine = refKL/n, refEngine/n
+		d.ReferenceKL, d.EngineReferenceKL = &refKL, &refEngine
+	}
+	return d, nil
+}
