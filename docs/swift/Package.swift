@@ -51,7 +51,7 @@ let package = Package(
     name: "afmq-swift",
     platforms: [.iOS(.v18), .macOS(.v15)],
     products: [
-        .library(name: "AfmqRuntime", targets: ["AfmqRuntime"]),
+        .library(name: "AfmqRuntime", targets: ["AfmqRuntime", "AfmqGeneration"]),
         .library(name: "AfmqChat", targets: ["AfmqChat"]),
         .executable(name: "afmq-run", targets: ["AfmqRun"]),
         .executable(name: "afmq-chat", targets: ["AfmqChatApp"]),

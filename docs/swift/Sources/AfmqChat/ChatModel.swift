@@ -45,7 +45,7 @@
                     adapter = nil
                     phase = .ready
                 } catch {
-                    message = "\(error)"
+                    message = error.localizedDescription
                     phase = .empty
                 }
             }
@@ -64,7 +64,7 @@
                         options: GenerationOptions(maxTokens: 512))
                     for try await piece in pieces { answer += piece }
                 } catch {
-                    message = "\(error)"
+                    message = error.localizedDescription
                 }
                 phase = .ready
             }

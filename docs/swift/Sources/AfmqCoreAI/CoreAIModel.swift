@@ -46,9 +46,7 @@
         }
 
         public func begin(adapter: String?, capacity: Int) throws -> Text {
-            if let adapter, !adapters.contains(adapter) {
-                throw ModelError.unknownAdapter(adapter, known: adapters)
-            }
+            let adapter = try FunctionNames.find(adapter, among: adapters)
             guard capacity <= contextLength else {
                 throw ModelError.tooLong(tokens: capacity, context: contextLength)
             }

@@ -1,6 +1,7 @@
 /// The names that `afmq export` gives to the functions of a package.
 ///
-/// An adapter has the functions of the base with its name appended: `decode_NAME`.
+/// An adapter has the functions of the base with its name appended: `decode_NAME`. In NAME, what
+/// is no ASCII letter, digit or underscore is an underscore.
 public enum FunctionNames {
     /// Core ML: one token.
     public static let decode = "decode"
@@ -12,6 +13,25 @@ public enum FunctionNames {
     /// The name of a function of the base with an adapter.
     public static func name(_ function: String, adapter: String?) -> String {
         adapter.map { "\(function)_\($0)" } ?? function
+    }
+
+    /// The name that a package has for an adapter.
+    ///
+    /// - Parameters:
+    ///   - adapter: As it was given to `afmq export`, or as it is in the package; nil for the base.
+    ///   - known: The adapters of the package.
+    /// - Throws: ``ModelError/unknownAdapter(_:known:)``.
+    public static func find(_ adapter: String?, among known: [String]) throws -> String? {
+        guard let adapter else { return nil }
+        let plain = adapter.unicodeScalars.map { scalar in
+            let character = Character(scalar)
+            return character.isASCII && (character.isLetter || character.isNumber)
+                ? character : "_"
+        }
+        guard let name = [adapter, String(plain)].first(where: known.contains) else {
+            throw ModelError.unknownAdapter(adapter, known: known)
+        }
+        return name
     }
 
     /// The adapters that have the given function among names, sorted.

@@ -1,3 +1,5 @@
+import Foundation
+
 /// A causal language model that keeps the keys and values of one text.
 ///
 /// A text is begun with ``begin(adapter:capacity:)`` and grows by ``append(_:to:)``. A model works
@@ -44,7 +46,7 @@ public struct Text: Sendable, Equatable {
 }
 
 /// What a model refuses.
-public enum ModelError: Error, Equatable, CustomStringConvertible {
+public enum ModelError: LocalizedError, Equatable {
     case noTokens
     case textEnded
     case unknownAdapter(String, known: [String])
@@ -52,7 +54,7 @@ public enum ModelError: Error, Equatable, CustomStringConvertible {
     case missing(String, in: String)
     case noFiniteLogit
 
-    public var description: String {
+    public var errorDescription: String? {
         switch self {
         case .noTokens:
             "no tokens are given"

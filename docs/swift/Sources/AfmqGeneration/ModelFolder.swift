@@ -25,6 +25,7 @@ public struct ModelFolder: Sendable, Equatable {
     /// - Throws: ``ModelError/missing(_:in:)``, and what reading metadata.json throws.
     public init(_ url: URL, tokenizer: URL? = nil) throws {
         let files = FileManager.default
+        guard files.fileExists(atPath: url.path) else { throw ModelError.absent(url) }
         let metadata = url.appending(path: "metadata.json")
         var folder = url
         if ["mlpackage", "mlmodelc"].contains(url.pathExtension) {
@@ -48,9 +49,14 @@ public struct ModelFolder: Sendable, Equatable {
         self.tokenizer = tokenizer ?? folder.appending(path: "tokenizer")
         for file in [model, self.tokenizer.appending(path: "tokenizer.json")]
         where !files.fileExists(atPath: file.path) {
-            throw ModelError.missing(
-                file.lastPathComponent, in: file.deletingLastPathComponent().path)
+            throw ModelError.absent(file)
         }
+    }
+}
+
+extension ModelError {
+    fileprivate static func absent(_ file: URL) -> ModelError {
+        .missing(file.lastPathComponent, in: file.deletingLastPathComponent().path)
     }
 }
 

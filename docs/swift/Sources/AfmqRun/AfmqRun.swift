@@ -17,7 +17,7 @@ struct AfmqRun {
         } catch let error as UsageError {
             fail("\(error)\n\n\(RunArguments.usage)", code: 2)
         } catch {
-            fail("\(error)", code: 1)
+            fail(error.localizedDescription, code: 1)
         }
     }
 

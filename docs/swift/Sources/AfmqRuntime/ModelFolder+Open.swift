@@ -1,6 +1,7 @@
 import AfmqCoreAI
 import AfmqCoreML
 import AfmqGeneration
+import Foundation
 
 extension ModelFolder {
     /// Opens the model by the framework that runs it.
@@ -24,10 +25,10 @@ extension ModelFolder {
 }
 
 /// A framework that this system, or the SDK of the build, lacks.
-struct UnsupportedFramework: Error, CustomStringConvertible {
+struct UnsupportedFramework: LocalizedError {
     let name: String
 
-    var description: String {
+    var errorDescription: String? {
         "\(name) is not available; Core AI needs macOS 27 or iOS 27 and an SDK of that version"
     }
 }

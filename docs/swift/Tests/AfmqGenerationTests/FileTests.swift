@@ -61,7 +61,15 @@ import Testing
 
     @Test func whatIsMissingIsNamed() throws {
         try withFolder { folder in
-            #expect(throws: ModelError.self) { try ModelFolder(folder) }
+            #expect(throws: ModelError.missing("x", in: folder.path)) {
+                try ModelFolder(folder.appending(path: "x"))
+            }
+            #expect(
+                throws: ModelError.missing(
+                    "Core ML package and no metadata.json", in: folder.path)
+            ) {
+                try ModelFolder(folder)
+            }
             try write(to: "m.mlpackage/Manifest.json", in: folder)
             let tokenizer = folder.appending(path: "tokenizer").path
             #expect(throws: ModelError.missing("tokenizer.json", in: tokenizer)) {
@@ -84,11 +92,20 @@ import Testing
         }
     }
 
-    @Test func functionNames() {
+    @Test func functionNames() throws {
         #expect(FunctionNames.name(FunctionNames.decode, adapter: nil) == "decode")
         #expect(FunctionNames.name(FunctionNames.prefill, adapter: "fr_CA") == "prefill_fr_CA")
         let names = ["decode", "prefill_b", "decode_b", "decode_a_b", "prefill", "decode_"]
         #expect(FunctionNames.adapters(of: "decode", among: names) == ["a_b", "b"])
         #expect(FunctionNames.adapters(of: "main", among: ["main"]) == [])
+
+        let known = ["a-b", "fr_CA", "x___1"]
+        #expect(try FunctionNames.find(nil, among: known) == nil)
+        #expect(try FunctionNames.find("a-b", among: known) == "a-b")
+        #expect(try FunctionNames.find("fr-CA", among: known) == "fr_CA")
+        #expect(try FunctionNames.find("x.é 1", among: known) == "x___1")
+        #expect(throws: ModelError.unknownAdapter("de", known: known)) {
+            try FunctionNames.find("de", among: known)
+        }
     }
 }

@@ -1,4 +1,5 @@
 import AfmqGeneration
+import Foundation
 import Testing
 
 /// Counts up: the token after t is t + 1, or t + 2 with the adapter "double".
@@ -56,6 +57,11 @@ private actor Counter: LanguageModel {
         await #expect(throws: ModelError.unknownAdapter("x", known: ["double"])) {
             try await generate([20], adapter: "x")
         }
+    }
+
+    @Test func errorsAreSentences() {
+        let error: any Error = ModelError.unknownAdapter("x", known: ["a", "b"])
+        #expect(error.localizedDescription == "there is no adapter x; the package has a, b")
     }
 
     @Test func stopTokensEndTheText() async throws {

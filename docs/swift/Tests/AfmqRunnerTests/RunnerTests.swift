@@ -8,12 +8,14 @@
     import Foundation
     import Testing
 
-    /// The programs of the stand-ins choose (shift + Σ (j + 1) × token j) modulo this.
+    /// The programs of the stand-ins choose (shift + Σ (j + 1) × (token j + 1)) modulo this.
     private let vocabulary = 1009
 
     /// What the program chooses after the given tokens.
     private func expected(_ tokens: [Int32], shift: Int) -> Int32 {
-        let sum = tokens.enumerated().reduce(shift) { $0 + ($1.offset + 1) * Int($1.element) }
+        let sum = tokens.enumerated().reduce(shift) {
+            $0 + ($1.offset + 1) * (Int($1.element) + 1)
+        }
         return Int32(sum % vocabulary)
     }
 
@@ -129,15 +131,15 @@
                     package, configuration: .init(prefill: false))
                 return try await generate(model, [3], count: 1)
             }
-            #expect(try await first() == [4])
+            #expect(try await first() == [5])
 
             try JSONEncoder().encode(program(shift: 2))
                 .write(to: package.appending(path: "stub.json"))
-            #expect(try await first() == [4])  // the compiled form of before
+            #expect(try await first() == [5])  // the compiled form of before
             try FileManager.default.setAttributes(
                 [.modificationDate: Date(timeIntervalSince1970: 1000)],
                 ofItemAtPath: manifest.path)
-            #expect(try await first() == [5])
+            #expect(try await first() == [6])
         }
     }
 

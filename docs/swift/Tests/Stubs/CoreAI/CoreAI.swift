@@ -82,7 +82,7 @@ public struct InferenceFunction: Sendable {
         for (row, id) in ids.enumerated() {
             keys[start + row] = Float16(id)
             var sum = shift
-            for j in 0...start + row { sum += (j + 1) * Int(keys[j]) }
+            for j in 0...start + row { sum += (j + 1) * (Int(keys[j]) + 1) }
             logits[row * vocabulary + sum % vocabulary] = 1
         }
         return Outputs(

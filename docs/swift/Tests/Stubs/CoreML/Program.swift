@@ -4,7 +4,7 @@ import Foundation
 ///
 /// The logit 1 of a row is that of the token
 ///
-///     (shift + Σ (j + 1) × token j) modulo vocabulary
+///     (shift + Σ (j + 1) × (token j + 1)) modulo vocabulary
 ///
 /// over the tokens of the cache up to the row's own; the others are 0. So a token at a wrong
 /// position, a token of another text or of padding, and a function of another adapter, each change
@@ -49,7 +49,7 @@ public struct Program: Codable, Sendable {
         cache.replaceSubrange(position..<position + ids.count, with: ids)
         return ids.indices.map { row in
             var sum = function.shift
-            for j in 0...position + row { sum += (j + 1) * Int(cache[j]) }
+            for j in 0...position + row { sum += (j + 1) * (Int(cache[j]) + 1) }
             var logits = Array(repeating: Float16(0), count: vocabulary)
             logits[sum % vocabulary] = 1
             return logits
