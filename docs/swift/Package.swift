@@ -44,7 +44,7 @@ let targets: [Target] = [
     .testTarget(name: "AfmqGenerationTests", dependencies: [generation]),
     .testTarget(
         name: "AfmqRunnerTests",
-        dependencies: [generation, "AfmqCoreML", "AfmqCoreAI"] + coreML + coreAI),
+        dependencies: [generation, runtime, "AfmqCoreML", "AfmqCoreAI"] + coreML + coreAI),
 ]
 
 let package = Package(

@@ -1,7 +1,7 @@
 import AfmqChat
 import SwiftUI
 
-#if canImport(AppKit)
+#if os(macOS)
     import AppKit
 #endif
 
@@ -9,7 +9,7 @@ import SwiftUI
 @main
 struct AfmqChatApp: App {
     init() {
-        #if canImport(AppKit)
+        #if os(macOS)
             // `swift run` starts an executable without a bundle, which gets no keyboard by default.
             NSApplication.shared.setActivationPolicy(.regular)
         #endif
