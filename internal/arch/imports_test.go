@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"pkg/tokenizer":        {},
 	"pkg/safetensors":      {},
 	"pkg/ggml":             {},
+	"pkg/gguf":             {"pkg/ggml"},
 	"pkg/palettize":        {"pkg/compute", "internal/kernel"},
 	"pkg/model":            {"pkg/tokenizer"},
 	"pkg/artifact":         {"pkg/model", "pkg/tokenizer", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel"},
