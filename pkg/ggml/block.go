@@ -177,6 +177,28 @@ func (b *Block) Step(i int) Step {
 	return Step{Scale: d}
 }
 
+// Coefficients returns what D and DMin are multiplied with in weight i, which is
+// D*d + DMin*dmin: the level times the integer scale, and the integer min with its sign. With them
+// the factors can be fitted again for fixed codes, in any norm.
+func (b *Block) Coefficients(i int) (d, dmin float32) {
+	f := b.Type.format()
+	part := i / f.part
+	d = b.Type.Level(b.Codes[i])
+	switch {
+	case f.added:
+		return d, 1
+	case f.scaleMax > 0:
+		return d * float32(b.Scales[part]), -float32(b.Mins[part])
+	}
+	return d, 0
+}
+
+// SetFactors sets D and DMin to the finite fp16 values nearest to d and dmin.
+func (b *Block) SetFactors(d, dmin float64) {
+	b.D, _ = half(d)
+	b.DMin, _ = half(dmin)
+}
+
 // Weights sets dst, of BlockWeights values, to the weights of the block.
 func (b *Block) Weights(dst []float32) {
 	levels, n := &levelsOf[b.Type], b.Type.PartWeights()

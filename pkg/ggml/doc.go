@@ -37,7 +37,7 @@
 //   - [Block.Fit] sets the scales from the weights as they are at first.
 //   - [Type.Nearest] rounds one weight to a code, given the [Step] of its part, in any order of
 //     the weights. The value that it returns is what Dequantize computes.
-//   - With the codes fixed, a weight is linear in the block's factors: D*Scales[i]*level -
-//     DMin*Mins[i]. They can be fitted again in any norm and set as fields, and [Block.Pack]
+//   - With the codes fixed, a weight is linear in the factors D and DMin. [Block.Coefficients]
+//     has what a fit of them in any norm needs, [Block.SetFactors] sets them, and [Block.Pack]
 //     writes the bytes.
 package ggml

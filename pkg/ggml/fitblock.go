@@ -62,8 +62,7 @@ func (f *fitter) fitBlock(b *Block) {
 			best, least = c, e
 		}
 	}
-	b.D, _ = half(best.d)
-	b.DMin, _ = half(best.dmin)
+	b.SetFactors(best.d, best.dmin)
 	b.Scales, b.Mins = [maxSubs]int8{}, [maxSubs]uint8{}
 	for i := range f.parts {
 		b.Scales[i], b.Mins[i] = int8(best.scales[i]), uint8(best.mins[i])

@@ -18,8 +18,6 @@ type File struct {
 	file   *os.File
 	info   fs.FileInfo
 	header *header
-	index  map[string]*Tensor
-	keys   map[string]any
 }
 
 // Open opens the file at path and checks its whole header. Errors are of kind fault.Input and
@@ -34,13 +32,9 @@ func Open(path string) (*File, error) {
 		file.Close()
 		return nil, err
 	}
-	f := &File{path: path, file: file, info: info, header: h, index: make(map[string]*Tensor), keys: make(map[string]any)}
+	f := &File{path: path, file: file, info: info, header: h}
 	for _, t := range h.tensors {
 		t.file = f
-		f.index[t.Name] = t
-	}
-	for _, kv := range h.metadata {
-		f.keys[kv.Key] = kv.Value
 	}
 	return f, nil
 }
@@ -59,13 +53,13 @@ func (f *File) Tensors() []*Tensor { return append([]*Tensor(nil), f.header.tens
 
 // Tensor returns the named tensor, or false if there is none.
 func (f *File) Tensor(name string) (*Tensor, bool) {
-	t, ok := f.index[name]
+	t, ok := f.header.index[name]
 	return t, ok
 }
 
 // Value returns the value of a key, or false if there is none. It must not be changed.
 func (f *File) Value(key string) (any, bool) {
-	v, ok := f.keys[key]
+	v, ok := f.header.keys[key]
 	return v, ok
 }
 
@@ -73,7 +67,7 @@ func (f *File) Value(key string) (any, bool) {
 // are errors of kind fault.Input.
 func Get[T any](f *File, key string) (T, error) {
 	var none T
-	v, ok := f.keys[key]
+	v, ok := f.header.keys[key]
 	if !ok {
 		return none, fault.Inputf(f.path, "key %q is missing", key)
 	}
@@ -87,7 +81,7 @@ func Get[T any](f *File, key string) (T, error) {
 // Integer returns the value of a key that must be an integer of any type from 0 to the largest
 // int. A missing key and another value are errors of kind fault.Input.
 func (f *File) Integer(key string) (int, error) {
-	v, ok := f.keys[key]
+	v, ok := f.header.keys[key]
 	if !ok {
 		return 0, fault.Inputf(f.path, "key %q is missing", key)
 	}

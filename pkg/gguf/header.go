@@ -30,7 +30,9 @@ const (
 type header struct {
 	version  uint32
 	metadata []KV
+	keys     map[string]any
 	tensors  []*Tensor
+	index    map[string]*Tensor
 	size     int64 // bytes before the data, with their padding
 }
 
@@ -105,7 +107,7 @@ func (h *header) scanCounts(s *scanner) (tensors, keys int, err error) {
 }
 
 func (h *header) scanMetadata(s *scanner, n int) error {
-	seen := make(map[string]bool)
+	h.metadata, h.keys = make([]KV, 0, n), make(map[string]any, n)
 	for i := range n {
 		key := s.string(maxKey)
 		if s.err != nil {
@@ -114,15 +116,15 @@ func (h *header) scanMetadata(s *scanner, n int) error {
 		if key == "" {
 			return fmt.Errorf("key %d of %d is empty", i+1, n)
 		}
-		if seen[key] {
-			return fmt.Errorf("duplicate key %q", key)
+		if _, dup := h.keys[key]; dup {
+			return fmt.Errorf("duplicate key %.100q", key)
 		}
-		seen[key] = true
 		v := s.value(valueType(s.uint32()))
 		if s.err != nil {
-			return fmt.Errorf("key %q: %w", key, s.err)
+			return fmt.Errorf("key %.100q: %w", key, s.err)
 		}
 		h.metadata = append(h.metadata, KV{key, v})
+		h.keys[key] = v
 	}
 	return nil
 }
@@ -146,22 +148,22 @@ func alignmentOf(metadata []KV) (uint64, error) {
 }
 
 func (h *header) scanTensors(s *scanner, n int) error {
-	seen := make(map[string]bool)
+	h.tensors, h.index = make([]*Tensor, 0, n), make(map[string]*Tensor, n)
 	for i := range n {
 		name := s.string(maxName)
 		if s.err != nil {
 			return fmt.Errorf("tensor %d of %d: %w", i+1, n, s.err)
 		}
-		if seen[name] {
+		if h.index[name] != nil {
 			return fmt.Errorf("duplicate tensor %q", name)
 		}
-		seen[name] = true
 		t, err := scanTensor(s)
 		if err != nil {
 			return fmt.Errorf("tensor %q: %w", name, err)
 		}
 		t.Name = name
 		h.tensors = append(h.tensors, t)
+		h.index[name] = t
 	}
 	return nil
 }
