@@ -57,6 +57,7 @@ class GGML:
         self.lib = ctypes.CDLL(str(library))
         self.lib.gguf_init_from_file.restype = ctypes.c_void_p
         self.lib.ggml_quantize_chunk.restype = ctypes.c_size_t
+        self.lib.ggml_validate_row_data.restype = ctypes.c_bool
 
     def dequantize(self, name, data, n):
         out = np.zeros(n, np.float32)
@@ -74,6 +75,10 @@ class GGML:
         done = self.lib.ggml_quantize_chunk(ctypes.c_int(t), x.ctypes.data_as(ctypes.c_void_p), out.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(0), ctypes.c_int64(x.shape[0]), ctypes.c_int64(x.shape[1]), w)
         assert done == out.size
         return out.tobytes()
+
+    def valid(self, kind, data):
+        """Whether ggml finds the numbers in the blocks finite."""
+        return self.lib.ggml_validate_row_data(ctypes.c_int(kind), data, ctypes.c_size_t(len(data)))
 
     def reads(self, path):
         """Whether ggml's reader accepts the header of a file. It runs in a process of its own,
@@ -292,6 +297,8 @@ def check(lib, directory):
                 values = gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32)
                 if not np.array_equal(values.reshape(-1), np.frombuffer(bytes.fromhex(w["weights"]), np.float32), equal_nan=True):
                     problems.append(f"tensor {t.name}: other values")
+                if not lib.valid(t.tensor_type, t.data.tobytes()):
+                    problems.append(f"tensor {t.name}: ggml finds its blocks invalid")
         for p in problems:
             print(f"{path}: {p}")
         failures += len(problems)
