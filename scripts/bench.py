@@ -43,8 +43,8 @@ def call(*command, log=False, **more):
     return done.stdout + done.stderr if log else done.stdout
 
 
-def build_llama(work):
-    """Returns the source and the folder of the programs."""
+def llama_source(work):
+    """Returns the source of llama.cpp, downloaded to work unless it is there."""
     found = list(work.glob("llama_cpp_python-*.tar.gz"))
     if not found:
         call(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", SDIST, "-d", work)
@@ -53,6 +53,12 @@ def build_llama(work):
     if not source.exists():
         with tarfile.open(found[0]) as t:
             t.extractall(work, filter="data")
+    return source
+
+
+def build_llama(work):
+    """Returns the source and the folder of the programs."""
+    source = llama_source(work)
     build = work / "build"
     if not all((build / "bin" / t).exists() for t in TARGETS):
         flags = set(re.search(r"^flags\s*:(.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M).group(1).split())

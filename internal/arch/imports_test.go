@@ -39,6 +39,8 @@ var allowed = map[string][]string{
 	"pkg/safetensors":                {},
 	"pkg/palettize":                  {"pkg/compute", "internal/kernel"},
 	"pkg/model":                      {"pkg/tokenizer"},
+	"pkg/ggml":                       {},
+	"pkg/gguf":                       {"pkg/ggml"},
 	"pkg/artifact":                   {"pkg/model", "pkg/tokenizer", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel"},
 	"pkg/adapter":                    {"pkg/artifact", "pkg/model", "pkg/safetensors", "pkg/compute", "internal/kernel"},
 	"pkg/infer":                      {"pkg/adapter", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel"},
