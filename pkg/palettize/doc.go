@@ -61,7 +61,7 @@
 // # Error compensation
 //
 // [Compensate] minimizes the squared error of the module's output on calibration inputs,
-// whose second moment H is given as a [HessianFactor]. Columns are quantized one after
+// whose second moment H is given as a [gptq.Factor]. Columns are quantized one after
 // another, and the error of each is compensated in the columns that follow (GPTQ). Then
 // rounds alternate between fitting tables and row scales to the indices in the norm of H
 // and coordinate descent over the indices.

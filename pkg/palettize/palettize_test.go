@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"afmq/pkg/compute"
+	"afmq/pkg/gptq"
 )
 
 // input is a matrix in one of the three types, and its values.
@@ -385,7 +386,7 @@ func TestZeroOptions(t *testing.T) {
 	for i := range cols {
 		h[i*cols+i] = 1
 	}
-	f, err := NewHessianFactor(nil, h, cols, DefaultDamping)
+	f, err := gptq.NewFactor(nil, h, cols, gptq.DefaultDamping)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,7 @@
 package palettize
 
+import "afmq/pkg/gptq"
+
 // Work estimates how long [Palettize] takes for a matrix of this many weights, in
 // multiplications of a matrix product that take as long. It is for progress reports: bits, and
 // whether there are row scales, change the time per weight several times.
@@ -19,17 +21,7 @@ var (
 	unscaledWork = [MaxBits + 1]int{0, 1250, 1580, 1740, 1850, 2170, 2790, 3860, 4500}
 )
 
-// CompensateWork is [Work] of [Compensate] for a matrix [rows, cols]: beside the palettes, the
-// products with the Hessian and its factor.
+// CompensateWork is [Work] of [Compensate] for a matrix [rows, cols].
 func CompensateWork(rows, cols int, opt Options) int64 {
-	return Work(rows*cols, opt) + compensateWork*int64(rows)*int64(cols)*int64(cols)
+	return Work(rows*cols, opt) + gptq.RefineWork(rows, cols)
 }
-
-// compensateWork is the number of products with the Hessian that compensation amounts to.
-const compensateWork = 42
-
-// FactorWork is [Work] of [NewHessianFactor] for n columns.
-func FactorWork(n int) int64 { return int64(n) * int64(n) * int64(n) * 3 / 2 }
-
-// SolveWork is [Work] of [HessianFactor.Solve] for a matrix [rows, cols].
-func SolveWork(rows, cols int) int64 { return 6 * int64(rows) * int64(cols) * int64(cols) }

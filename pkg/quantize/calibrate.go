@@ -7,9 +7,9 @@ import (
 	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
+	"afmq/pkg/gptq"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
-	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -40,9 +40,9 @@ type side struct {
 // moments are statistics of one input of n columns: x in the quantized model, y in the
 // original.
 type moments struct {
-	factor *palettize.HessianFactor // of Σ x·xᵀ; nil if it cannot be factored
-	reason error                    // why factor is nil
-	shift  *compute.Matrix          // Σ x·(y-x)ᵀ [n, n]
+	factor *gptq.Factor    // of Σ x·xᵀ; nil if it cannot be factored
+	reason error           // why factor is nil
+	shift  *compute.Matrix // Σ x·(y-x)ᵀ [n, n]
 }
 
 // newCalibrator returns a calibrator before the first layer.
@@ -124,7 +124,7 @@ func (c *calibrator) accumulate(ctx context.Context, spec model.TensorSpec) erro
 	}
 	kernel.Symmetrize(h, n)
 	c.moments.shift = c.pool.PackF32(n, n, shift)
-	c.moments.factor, c.moments.reason = palettize.NewHessianFactor(c.pool, h, n, palettize.DefaultDamping)
+	c.moments.factor, c.moments.reason = gptq.NewFactor(c.pool, h, n, gptq.DefaultDamping)
 	c.input = input
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"afmq/pkg/artifact"
+	"afmq/pkg/gptq"
 	"afmq/pkg/palettize"
 )
 
@@ -41,10 +42,10 @@ func (j *job) work(it *item) int64 {
 	if j.opts.Compensate != artifact.GPTQ {
 		return hash + palettize.Work(rows*cols, opt)
 	}
-	n := hash + palettize.CompensateWork(rows, cols, opt) + palettize.SolveWork(rows, cols)
+	n := hash + palettize.CompensateWork(rows, cols, opt) + gptq.SolveWork(rows, cols)
 	if it.firstOfInput() {
 		tokens := int64(j.text.Tokens())
-		n += palettize.FactorWork(cols) + tokens*int64(cols)*int64(cols)*3/2 // Gram and cross products
+		n += gptq.FactorWork(cols) + tokens*int64(cols)*int64(cols)*3/2 // Gram and cross products
 		if it.residual() {
 			n += tokens * int64(rows) * int64(cols)
 		}

@@ -1,13 +1,11 @@
-package palettize
+package gptq
 
-import (
-	"afmq/internal/kernel"
-)
+import "afmq/internal/kernel"
 
 // feedback is GPTQ. It quantizes the columns from the last position to the first; the errors
 // of those already quantized shift the target of the next. With H = L·Lᵀ the squared error
 // is ‖E·L‖², and column j of E·L is L[j][j]·e[j] + Σ_{i>j} e[i]·L[i][j].
-func (s *compensator) feedback() {
+func (s *Refiner) feedback() {
 	f, n := s.f, s.f.n
 	clear(s.sums)
 	for b := (n - 1) / solveBlock; b >= 0; b-- {
@@ -15,15 +13,15 @@ func (s *compensator) feedback() {
 		size := min(solveBlock, n-b0)
 		block := f.blocks[b]
 		for r := range s.rows {
-			l := s.rowLevels(r)
+			row := s.codes.Row(r)
 			at := r*n + b0
-			w, x, sum := s.weights[at:at+size], s.index[at:at+size], s.sums[at:at+size]
+			w, sum := s.weights[at:at+size], s.sums[at:at+size]
 			e := s.part[r*size : (r+1)*size]
 			inverse := f.diagInverse[b0 : b0+size]
 			for j := size - 1; j >= 0; j-- {
-				q := l.nearest(w[j] + sum[j]*inverse[j])
-				x[j] = q
-				e[j] = w[j] - l.value[q]
+				code, value := row.Nearest(b0+j, w[j]+sum[j]*inverse[j])
+				row.Set(b0+j, code)
+				e[j] = w[j] - value
 				kernel.AddScaled(sum[:j], block[j*size:j*size+j], e[j])
 			}
 			copy(s.errs[at:at+size], e)
@@ -32,10 +30,10 @@ func (s *compensator) feedback() {
 	}
 }
 
-// descend is one pass of coordinate descent: it sets every index to the best one given all
+// descend is one pass of coordinate descent: it sets every code to the best one given all
 // others. With grad = E·H, the best value of a weight is its present value plus
 // grad/H[j][j].
-func (s *compensator) descend() {
+func (s *Refiner) descend() {
 	f, n := s.f, s.f.n
 	for b := (n - 1) / solveBlock; b >= 0; b-- {
 		b0 := b * solveBlock
@@ -44,19 +42,19 @@ func (s *compensator) descend() {
 		changed := false
 		clear(s.part[:s.rows*size])
 		for r := range s.rows {
-			l := s.rowLevels(r)
+			row := s.codes.Row(r)
 			at := r*n + b0
-			w, x, e, g := s.weights[at:at+size], s.index[at:at+size], s.errs[at:at+size], s.grad[at:at+size]
+			w, e, g := s.weights[at:at+size], s.errs[at:at+size], s.grad[at:at+size]
 			d := s.part[r*size : (r+1)*size]
 			inverse := f.hDiagInverse[b0 : b0+size]
 			for j := size - 1; j >= 0; j-- {
-				old := l.value[x[j]]
-				q := l.nearest(old + g[j]*inverse[j])
-				if l.value[q] == old {
+				old := row.Value(b0 + j)
+				code, value := row.Nearest(b0+j, old+g[j]*inverse[j])
+				if value == old {
 					continue
 				}
-				x[j] = q
-				now := w[j] - l.value[q]
+				row.Set(b0+j, code)
+				now := w[j] - value
 				d[j], e[j], changed = now-e[j], now, true
 				kernel.AddScaled(g, block[j*size:(j+1)*size], d[j])
 			}

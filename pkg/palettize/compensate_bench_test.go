@@ -7,6 +7,7 @@ import (
 
 	"afmq/internal/kernel"
 	"afmq/pkg/compute"
+	"afmq/pkg/gptq"
 )
 
 // BenchmarkCompensate times the parts of compensating a square matrix. It reports them as
@@ -19,7 +20,7 @@ import (
 //
 //	go test -run '^$' -bench Compensate -benchtime 5x ./pkg/palettize
 func BenchmarkCompensate(b *testing.B) {
-	const n = 3072
+	const n, rounds = 3072, 4
 	pool := compute.NewPool(0)
 	defer pool.Close()
 	r := rand.New(rand.NewPCG(1, 1))
@@ -47,59 +48,35 @@ func BenchmarkCompensate(b *testing.B) {
 	for b.Loop() {
 		again := append([]float32(nil), h...)
 		start := time.Now()
-		f, err := NewHessianFactor(pool, again, n, DefaultDamping)
+		f, err := gptq.NewFactor(pool, again, n, gptq.DefaultDamping)
 		if err != nil {
 			b.Fatal(err)
 		}
 		factor = min(factor, time.Since(start))
-		opt := Options{Bits: 4}
-		plain := opt
-		plain.Importance = f.importance()
+		opt := Options{Bits: 4, Importance: f.Importance()}
 		start = time.Now()
-		m, _, err := Palettize(pool, Source{F32: w}, n, n, plain)
-		if err != nil {
+		if _, _, err := Palettize(pool, Source{F32: w}, n, n, opt); err != nil {
 			b.Fatal(err)
 		}
 		tables = min(tables, time.Since(start))
-		start = time.Now()
-		eachChunk(pool, f, m, w, func(s *compensator) { s.feedback() })
-		feedback = min(feedback, time.Since(start))
-		start = time.Now()
-		eachChunk(pool, f, m, w, func(s *compensator) {
-			s.gradient()
-			s.fit()
-			s.gradient()
-			s.descend()
-		})
-		round = min(round, time.Since(start))
+		var took [2]time.Duration
+		for i, rounds := range []int{-1, rounds} {
+			start = time.Now()
+			if _, _, err := Compensate(pool, Source{F32: w}, n, n, Options{Bits: 4}, f, Compensation{Rounds: rounds}); err != nil {
+				b.Fatal(err)
+			}
+			took[i] = time.Since(start)
+		}
+		feedback = min(feedback, took[0]-tables)
+		round = min(round, (took[1]-took[0])/rounds)
 	}
 	measure()
 	flop := float64(product) / (2 * n * n * n)
 	b.ReportMetric(float64(factor+feedback)/(flop*(1+4./3)*n*n*n), "gptq/flops")
-	b.ReportMetric(float64(round)/(flop*2*n*n*n*(3+refitSteps)), "round/flops")
+	b.ReportMetric(float64(round)/(flop*2*n*n*n*(3+gptq.FitSteps)), "round/flops")
 	b.ReportMetric(factor.Seconds(), "factor-s")
 	b.ReportMetric(tables.Seconds(), "tables-s")
 	b.ReportMetric(feedback.Seconds(), "feedback-s")
 	b.ReportMetric(round.Seconds(), "round-s")
 	b.ReportMetric(product.Seconds(), "product-s")
-}
-
-// eachChunk prepares a compensator for every chunk of the matrix and calls f.
-func eachChunk(pool *compute.Pool, f *HessianFactor, m *Matrix, w []float32, do func(s *compensator)) {
-	solvers := make([]*compensator, pool.Threads())
-	per := chunkRows(m.Rows, m.GroupRows)
-	pool.Run((m.Rows+per-1)/per, func(id, i int) {
-		if solvers[id] == nil {
-			solvers[id] = &compensator{m: m, f: f, src: Source{F32: w}}
-		}
-		s := solvers[id]
-		s.first, s.rows = per*i, min(per, m.Rows-per*i)
-		for _, p := range []*[]float32{&s.weights, &s.errs, &s.grad, &s.sums} {
-			*p = grow(*p, s.rows*f.n)
-		}
-		s.index, s.part = grow(s.index, s.rows*f.n), grow(s.part, s.rows*solveBlock)
-		s.load()
-		s.measure()
-		do(s)
-	})
 }

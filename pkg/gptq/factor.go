@@ -1,4 +1,4 @@
-package palettize
+package gptq
 
 import (
 	"cmp"
@@ -24,12 +24,12 @@ const maxDamping = 10
 // multiple of the kernel's panel.
 const solveBlock = 128
 
-// HessianFactor holds the statistics of a module's inputs that error compensation needs:
+// Factor holds the statistics of a module's inputs that error compensation needs:
 // the damped second moment H = Σ x·xᵀ over the calibration tokens, which is the Hessian of
 // the squared output error up to a factor of 2, and its Cholesky factor. Columns are in the
-// order in which they are quantized. Modules with the same input share a HessianFactor; it
+// order in which they are quantized. Modules with the same input share a Factor; it
 // is read-only and safe for concurrent use.
-type HessianFactor struct {
+type Factor struct {
 	n       int
 	order   []int32        // [n] column at each position; the last position is quantized first
 	hessian *kernel.Matrix // H [n, n] by position
@@ -46,13 +46,13 @@ type HessianFactor struct {
 	Damping float64
 }
 
-// NewHessianFactor damps and factors h, a symmetric matrix [n, n], which it overwrites. pool
+// NewFactor damps and factors h, a symmetric matrix [n, n], which it overwrites. pool
 // may be nil; damping is usually [DefaultDamping]. Columns are quantized in the order of
 // descending diagonal (activation order, Frantar et al., "GPTQ", 2022). If the matrix is not
 // positive definite, the damping is multiplied by ten, up to 10 times the diagonal. A matrix
 // that is still not positive definite, has a diagonal of mean zero or is not finite is an
 // error.
-func NewHessianFactor(pool *compute.Pool, h []float32, n int, damping float64) (*HessianFactor, error) {
+func NewFactor(pool *compute.Pool, h []float32, n int, damping float64) (*Factor, error) {
 	if len(h) != n*n || n < 1 {
 		return nil, fmt.Errorf("a Hessian of %d elements for %d columns", len(h), n)
 	}
@@ -63,7 +63,7 @@ func NewHessianFactor(pool *compute.Pool, h []float32, n int, damping float64) (
 	if !(mean > 0) || math.IsInf(mean, 1) {
 		return nil, fmt.Errorf("the Hessian's diagonal has mean %v", mean)
 	}
-	f := &HessianFactor{n: n, order: make([]int32, n)}
+	f := &Factor{n: n, order: make([]int32, n)}
 	for i := range f.order {
 		f.order[i] = int32(i)
 	}
@@ -95,13 +95,13 @@ func NewHessianFactor(pool *compute.Pool, h []float32, n int, damping float64) (
 }
 
 // keepHessian stores H, packed.
-func (f *HessianFactor) keepHessian(pool *compute.Pool, h []float32) {
+func (f *Factor) keepHessian(pool *compute.Pool, h []float32) {
 	f.hessian = (*kernel.Matrix)(pool.PackF32(f.n, f.n, h))
 	f.hBlocks, f.hDiag = diagonalBlocks(h, f.n)
 }
 
 // keepLower stores L and Lᵀ, packed. t [n, n] is scratch space.
-func (f *HessianFactor) keepLower(pool *compute.Pool, t, l []float32) {
+func (f *Factor) keepLower(pool *compute.Pool, t, l []float32) {
 	n := f.n
 	f.blocks, f.diag = diagonalBlocks(l, n)
 	const tile = 64
@@ -150,10 +150,10 @@ func diagonalBlocks(a []float32, n int) (blocks [][]float32, diag []float64) {
 	return blocks, diag
 }
 
-// importance returns the cost of a squared error in each column when the columns quantized
+// Importance returns the cost of a squared error in each column when the columns quantized
 // after it compensate it: the squared diagonal of L, relative to its largest element. In
 // terms of the factor U of the inverse, as in the GPTQ paper, it is 1/U².
-func (f *HessianFactor) importance() []float32 {
+func (f *Factor) Importance() []float32 {
 	out := make([]float32, f.n)
 	largest := slices.Max(f.diag)
 	for i, c := range f.order {
@@ -162,3 +162,10 @@ func (f *HessianFactor) importance() []float32 {
 	}
 	return out
 }
+
+// Columns returns the number of columns.
+func (f *Factor) Columns() int { return f.n }
+
+// Order returns the column of the matrix at each position; the last position is quantized first.
+// It must not be changed.
+func (f *Factor) Order() []int32 { return f.order }

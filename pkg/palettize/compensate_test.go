@@ -7,6 +7,7 @@ import (
 
 	"afmq/internal/kernel"
 	"afmq/pkg/compute"
+	"afmq/pkg/gptq"
 )
 
 // correlated returns the second moment of n tokens with d correlated inputs, two of which are
@@ -69,8 +70,8 @@ func TestCompensate(t *testing.T) {
 		for i := range w {
 			w[i] = float32(r.NormFloat64() * (1 + float64(i/c.cols%5)))
 		}
-		factor := func() *HessianFactor {
-			f, err := NewHessianFactor(pool, append([]float32(nil), h...), c.cols, DefaultDamping)
+		factor := func() *gptq.Factor {
+			f, err := gptq.NewFactor(pool, append([]float32(nil), h...), c.cols, gptq.DefaultDamping)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +100,7 @@ func TestCompensate(t *testing.T) {
 			mean += float64(h[i*c.cols+i]) / float64(c.cols)
 		}
 		for i := range c.cols {
-			damped[i*c.cols+i] += float32(DefaultDamping * (float64(h[i*c.cols+i]) + 0.01*mean))
+			damped[i*c.cols+i] += float32(gptq.DefaultDamping * (float64(h[i*c.cols+i]) + 0.01*mean))
 		}
 		if want := outputError(w, m, damped); math.Abs(report.OutputError-want) > 1e-4*want {
 			t.Errorf("%+v: reports %v, the stored form has %v", c, report.OutputError, want)
@@ -122,62 +123,5 @@ func TestCompensate(t *testing.T) {
 		if outputError(w, first, h) < after {
 			t.Errorf("%+v: rounds make it worse", c)
 		}
-	}
-}
-
-// TestSolve compares HessianFactor.Solve with its definition.
-func TestSolve(t *testing.T) {
-	pool := compute.NewPool(2)
-	defer pool.Close()
-	r := rand.New(rand.NewPCG(3, 4))
-	for _, n := range []int{2, 30, 128, 300} {
-		h := correlated(pool, r, 4*n, n)
-		f, err := NewHessianFactor(pool, append([]float32(nil), h...), n, DefaultDamping)
-		if err != nil {
-			t.Fatal(err)
-		}
-		const rows = 70
-		m := make([]float32, rows*n)
-		for i := range m {
-			m[i] = float32(r.NormFloat64())
-		}
-		x := append([]float32(nil), m...)
-		f.Solve(pool, x, rows)
-		mean := 0.0
-		for i := range n {
-			mean += float64(h[i*n+i]) / float64(n)
-		}
-		for i := range n {
-			h[i*n+i] += float32(DefaultDamping * (float64(h[i*n+i]) + 0.01*mean))
-		}
-		got := make([]float32, rows*n)
-		pool.MulT(got, x, rows, compute.PackF32(n, n, h))
-		for i, v := range got {
-			if math.Abs(float64(v-m[i])) > 2e-3 {
-				t.Fatalf("n %d: (m·H⁻¹)·H has %v for element %d of m, %v", n, v, i, m[i])
-			}
-		}
-	}
-}
-
-func TestHessianFactorRefuses(t *testing.T) {
-	pool := compute.NewPool(1)
-	defer pool.Close()
-	nan := float32(math.NaN())
-	for name, h := range map[string][]float32{
-		"zero":       {0, 0, 0, 0},
-		"not finite": {1, nan, nan, 1},
-		"infinite":   {float32(math.Inf(1)), 0, 0, 1},
-		"indefinite": {1, 50, 50, 1},
-		"too short":  {1},
-	} {
-		if _, err := NewHessianFactor(pool, h, 2, DefaultDamping); err == nil {
-			t.Errorf("%s: accepted", name)
-		}
-	}
-	// A slightly indefinite matrix is damped until it can be factored.
-	f, err := NewHessianFactor(pool, []float32{1, 1.5, 1.5, 1}, 2, DefaultDamping)
-	if err != nil || f.Damping <= DefaultDamping {
-		t.Errorf("an indefinite matrix: %v, %+v", err, f)
 	}
 }

@@ -1,4 +1,4 @@
-package palettize
+package gptq
 
 import (
 	"afmq/internal/kernel"
@@ -6,7 +6,7 @@ import (
 )
 
 // Solve replaces m [rows, columns] by m·H⁻¹, with the damped H. pool may be nil.
-func (f *HessianFactor) Solve(pool *compute.Pool, m []float32, rows int) {
+func (f *Factor) Solve(pool *compute.Pool, m []float32, rows int) {
 	const per = 64
 	n := f.n
 	type scratch struct {
@@ -60,3 +60,22 @@ func (f *HessianFactor) Solve(pool *compute.Pool, m []float32, rows int) {
 		}
 	})
 }
+
+// grow returns a slice of length n, which is s if it is long enough.
+func grow[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
+// FactorWork is the time of [NewFactor] for n columns, in multiplications of a matrix product that
+// take as long.
+func FactorWork(n int) int64 { return int64(n) * int64(n) * int64(n) * 3 / 2 }
+
+// SolveWork is the time of [Factor.Solve] for a matrix [rows, cols], like FactorWork.
+func SolveWork(rows, cols int) int64 { return 6 * int64(rows) * int64(cols) * int64(cols) }
+
+// RefineWork is the time of [Refine] for a matrix [rows, cols], like FactorWork: the number of
+// products with the Hessian that it amounts to, without the work of the grid itself.
+func RefineWork(rows, cols int) int64 { return 42 * int64(rows) * int64(cols) * int64(cols) }

@@ -1,0 +1,18 @@
+// Package gptq quantizes the weights of a module so that its output on calibration inputs
+// changes least. It works on any grid: what a weight may become, and which parameters the
+// weights share, is behind the interface [Codes].
+//
+// With E = W - Ŵ and the second moment H = Σ x·xᵀ of the inputs, the squared error of the output
+// is tr(E·H·Eᵀ). [Factor] holds H and its Cholesky factor; [Refiner] lowers the error of a chunk
+// of rows:
+//
+//  1. GPTQ (Frantar et al. 2022, arXiv:2210.17323) in the form of LDLQ (Chee et al., "QuIP", 2023,
+//     arXiv:2307.13304): the columns are quantized one after another, and the error of each is fed
+//     back to those that follow through the Cholesky factor, which needs no inverse.
+//  2. Rounds of two steps. The parameters of the grid are fitted to the codes in the norm of H by
+//     conjugate gradients. Then every code in turn is set to the best one given all others
+//     (coordinate descent).
+//
+// Each group of rows that shares parameters keeps its best state; a step never raises its error.
+// Results do not depend on the number of threads.
+package gptq

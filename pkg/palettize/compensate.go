@@ -1,0 +1,73 @@
+package palettize
+
+import (
+	"fmt"
+
+	"afmq/pkg/compute"
+	"afmq/pkg/gptq"
+)
+
+// Compensation configures [Compensate]. The zero value is the default.
+type Compensation struct {
+	// Rounds is the number of refinement rounds after GPTQ, each of which fits tables and
+	// scales to the indices and then improves the indices; 0 for gptq.DefaultRounds, negative
+	// for none.
+	Rounds int
+}
+
+// CompensationReport adds the squared error of the module's output to a [Report], summed
+// over the calibration tokens, with the damping of H.
+type CompensationReport struct {
+	Report
+	OutputError float64 // tr(E·H·Eᵀ) with E = W - Ŵ
+	PlainError  float64 // the same before compensation
+}
+
+// Compensate palettizes src, a matrix [rows, cols], to minimize the squared error of the
+// module's output over the calibration tokens, whereas [Palettize] minimizes that of the
+// weights. cols is the number of columns of f. The steps are:
+//
+//  1. Palettize, with the squared diagonal of the Cholesky factor as the importance.
+//  2. GPTQ, and rounds that fit table entries and row scales to the indices in the norm of the
+//     Hessian and then improve the indices: see package gptq.
+//
+// Each group keeps its best state; a step never raises its error. opt.Importance is
+// ignored. pool may be nil. The result does not depend on the number of threads. Errors
+// are those of Palettize; cols that differ from f's are a plain error.
+func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *gptq.Factor, c Compensation) (*Matrix, CompensationReport, error) {
+	if cols != f.Columns() {
+		return nil, CompensationReport{}, fmt.Errorf("%d columns with a Hessian of %d", cols, f.Columns())
+	}
+	if c.Rounds == 0 {
+		c.Rounds = gptq.DefaultRounds
+	}
+	opt.Importance = f.Importance()
+	m, _, err := Palettize(pool, src, rows, cols, opt)
+	if err != nil {
+		return nil, CompensationReport{}, err
+	}
+	per := gptq.ChunkRows(rows, m.GroupRows)
+	chunks := (rows + per - 1) / per
+	reports := make([]gptq.Report, chunks)
+	workers := make([]*refining, pool.Threads())
+	pool.Run(chunks, func(id, i int) {
+		if workers[id] == nil {
+			workers[id] = &refining{codes: codes{m: m, order: f.Order()}, refiner: gptq.NewRefiner(pool, f)}
+		}
+		w := workers[id]
+		w.codes.load(src, i*per, min(per, rows-i*per))
+		reports[i] = w.refiner.Refine(w.codes.weights, w.codes.rows, &w.codes, max(c.Rounds, 0))
+		w.codes.store()
+	})
+	var sum gptq.Report
+	for _, r := range reports {
+		sum.Add(r)
+	}
+	return m, CompensationReport{Report{sum.SquaredError, sum.SquaredNorm}, sum.OutputError, sum.PlainError}, nil
+}
+
+// refining is the state of a thread that refines chunks of a matrix.
+type refining struct {
+	codes   codes
+	refiner *gptq.Refiner
+}
