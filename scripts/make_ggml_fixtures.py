@@ -117,7 +117,7 @@ def blocks(lib):
 
 
 def rows(rng, kind, n, columns):
-    """Rows of n weights: normal, or with heavy tails and an offset as K cache and norms have."""
+    """n rows of weights: normal, or with heavy tails and an offset."""
     x = rng.normal(size=(n, columns)) if kind == "normal" else rng.standard_t(3, size=(n, columns)) + 0.3
     return (0.02 * x).astype(np.float32)
 
