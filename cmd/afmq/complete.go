@@ -13,6 +13,7 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/export/coreai"
+	"afmq/pkg/ggml"
 	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"
 )
@@ -22,6 +23,7 @@ var flagValues = map[string][]string{
 	"bits":              {"2", "3", "4", "2,4", "2,3,4"},
 	"compensate":        {artifact.GPTQ, "none"},
 	"compute":           append(compute.Names(), "auto"),
+	"grid":              {"palette", "gguf"},
 	"init":              {string(recovery.InitSVD), string(recovery.InitPlain), string(recovery.InitZero)},
 	"loss":              {string(recovery.LossKL), string(recovery.LossCE), string(recovery.LossMix)},
 	"method":            {string(sensitivity.Fisher), string(sensitivity.KL), string(sensitivity.Hessian), string(sensitivity.Weight)},
@@ -29,7 +31,18 @@ var flagValues = map[string][]string{
 	"reference-compute": append(compute.Names(), "auto"),
 	"to":                exportTargets,
 	"shape":             {string(coreai.Dynamic), string(coreai.Static)},
+	"types":             blockTypes(),
 	"tie":               {"qkv", "gate_up", "qkv,gate_up"},
+}
+
+// blockTypes are the names of ggml's types of blocks.
+func blockTypes() (names []string) {
+	for _, t := range ggml.Types() {
+		if t.HasCodes() {
+			names = append(names, string(artifact.BlockForm(t)))
+		}
+	}
+	return names
 }
 
 // flagExtensions are the extensions of the files that a flag or an argument takes. Text has

@@ -78,6 +78,8 @@ func TestCompletion(t *testing.T) {
 		{"recover a --loss=m", values, "mix"},
 		{"recover a --init ", values, "svd plain zero"},
 		{"quantize m --method ", values, "fisher kl hessian weight"},
+		{"quantize m --grid ", values, "palette gguf"},
+		{"quantize m --types iq", values, "iq4_nl iq4_xs"},
 		{"quantize m --compensate ", values, "gptq none"},
 		{"quantize m --bits 2", values, "2 2,4 2,3,4"},
 		{"eval-perplexity m --protocol ", values, "chunk llamacpp stride"},

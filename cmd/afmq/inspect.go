@@ -102,12 +102,16 @@ func printLedger(w io.Writer, l artifact.Ledger) error {
 		row := func(name string, n int64) {
 			fmt.Fprintf(w, "%s\t%s\t%.2f %%\n", name, size(n), 100*float64(n)/float64(l.Total))
 		}
-		row("indices", l.Indices)
-		row("look-up tables", l.LUT)
-		if l.RowScale > 0 {
-			row("row scales", l.RowScale)
+		if l.Blocks > 0 {
+			row("blocks", l.Blocks)
+		} else {
+			row("indices", l.Indices)
+			row("look-up tables", l.LUT)
+			if l.RowScale > 0 {
+				row("row scales", l.RowScale)
+			}
+			row("embedding (8 bit)", l.Embedding)
 		}
-		row("embedding (8 bit)", l.Embedding)
 		row("other tensors", l.Other)
 		row("container", l.Container)
 		row("model.safetensors", l.Total)

@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"afmq/pkg/fault"
+	"afmq/pkg/ggml"
 	"afmq/pkg/palettize"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
@@ -16,6 +18,8 @@ import (
 type quantizeOptions struct {
 	out        string
 	bits       string
+	grid       string
+	types      string
 	plan       string
 	target     targetFlags
 	method     string
@@ -58,6 +62,12 @@ Bits per index:
 --override 'REGEX=BITS' sets the bits of the modules whose names match; the last match
 decides. 16 keeps a module unquantized; 'lm_head=4' palettizes an untied head.
 
+--grid gguf stores the projections in blocks of llama.cpp instead of palettes: --types names
+the type, such as q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs or q8_0. Embedding and head are q6_k;
+--override 'REGEX=TYPE' changes the type of modules. K types and iq4_xs need columns that are
+a multiple of 256; a matrix without becomes iq4_nl, q5_0 or q8_0, and the command says so.
+--bpw and --plan choose among palettes only.
+
 With --calib, text runs through the model while it is quantized, and the weights quantized
 later compensate the error of those quantized before (--compensate none turns this off).
 It halves the divergence or better, and takes about as long as evaluating the text twenty
@@ -69,12 +79,15 @@ Give an interrupted command again to resume it.`,
 		Example: `  afmq quantize models/my-model --out my-4bit --calib calib.jsonl
   afmq quantize models/my-model --out my-mixed --bpw 3.5 --calib calib.jsonl
   afmq quantize models/my-model --out my-first --bpw 3.5 --calib builtin
-  afmq quantize models/my-model --out my-plain --bits 2 --row-scale=false`,
+  afmq quantize models/my-model --out my-plain --bits 2 --row-scale=false
+  afmq quantize models/my-model --out my-q4k --grid gguf --types q4_k --calib calib.jsonl`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runQuantize(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
 	registerOut(f, &o.out, outDir, "`DIR` to create; must not exist, or be empty")
 	f.StringVar(&o.bits, "bits", "", "`BITS` per index, 1 to 8 (default 4); with a target, the candidate widths (default 2,4)")
+	f.StringVar(&o.grid, "grid", "palette", "`GRID` of the weights: palette, or gguf for the block types of llama.cpp")
+	f.StringVar(&o.types, "types", "q4_k", "--grid gguf: `TYPE` of the projections: q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs, iq4_nl, q4_0, q4_1, q5_0, q5_1 or q8_0")
 	f.StringVar(&o.plan, "plan", "", "`FILE` with the bits of every module, from afmq plan")
 	o.target.register(f)
 	f.StringVar(&o.method, "method", string(sensitivity.DefaultMethod), "`METHOD` that scores the modules for a target: fisher, kl, hessian or weight")
@@ -115,6 +128,12 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 	if opts.Overrides, err = parseOverrides(o.target.overrides); err != nil {
 		return opts, err
 	}
+	if o.grid != "palette" {
+		return opts, o.blocks(f, &opts)
+	}
+	if f.Changed("types") {
+		return opts, fault.Usagef("--types belongs to --grid gguf")
+	}
 	switch {
 	case o.plan != "":
 		for _, flag := range []string{"bits", "bpw", "max-bytes", "tie", "override", "group-rows", "row-scale"} {
@@ -146,6 +165,24 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 		opts.Bits = bits[0]
 	}
 	return opts, nil
+}
+
+// blocks sets the options of --grid gguf.
+func (o *quantizeOptions) blocks(f *pflag.FlagSet, opts *quantize.Options) error {
+	if o.grid != "gguf" {
+		return fault.Usagef("--grid %q: expected palette or gguf", o.grid)
+	}
+	for _, flag := range []string{"bits", "plan", "bpw", "max-bytes", "tie", "method", "group-rows", "row-scale"} {
+		if f.Changed(flag) {
+			return fault.Usagef("--%s belongs to --grid palette; --grid gguf takes --types and --override 'REGEX=TYPE'", flag)
+		}
+	}
+	t, ok := ggml.ParseType(strings.ToUpper(o.types))
+	if !ok || !t.HasCodes() {
+		return fault.Usagef("--types %q: expected one type of blocks, such as q4_k", o.types)
+	}
+	opts.Blocks, opts.GroupRows, opts.NoRowScale = t, 0, false
+	return nil
 }
 
 func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) error {

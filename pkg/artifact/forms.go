@@ -2,7 +2,7 @@ package artifact
 
 // Suffixes of the tensors that store one compressed weight X.weight in an artifact. A palettized
 // matrix has indices, a look-up table and optionally row scales; an 8-bit matrix has values and
-// one scale per row.
+// one scale per row. A matrix in blocks of ggml has one tensor, see [BlockForm].
 const (
 	SuffixIndices  = ".indices"
 	SuffixLUT      = ".lut"
@@ -10,6 +10,9 @@ const (
 	SuffixInt8     = ".q"
 	SuffixScale    = ".scale"
 )
+
+// suffix returns what the name of a tensor in blocks has after that of the weight.
+func (f Form) suffix() string { return "." + string(f) }
 
 // KeepBits is the width of a matrix that is kept as the checkpoint stores it.
 const KeepBits = 16

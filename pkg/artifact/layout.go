@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"slices"
 
+	"afmq/pkg/ggml"
 	"afmq/pkg/model"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
@@ -14,7 +15,8 @@ import (
 type BitsPerWeight struct {
 	// Projections: stored bits of the projection matrices (indices, look-up
 	// tables, row scales, or the plain values of one that was kept) over their
-	// weights. A palettized head counts here; embedding and int8 head do not.
+	// weights. A head in palettes or blocks counts here; embedding and int8 head do
+	// not.
 	Projections float64 `json:"projections"`
 	// Model: bits of all stored tensors over all parameters of the model.
 	Model float64 `json:"model"`
@@ -42,7 +44,8 @@ func (s *StoredTensor) Weights() int64 {
 
 // Counted reports whether the tensor counts in [BitsPerWeight].Projections.
 func (s *StoredTensor) Counted() bool {
-	return s.Spec.Role == model.Projection || s.Spec.Role == model.Head && s.Form == Palette
+	_, block := s.Form.Block()
+	return s.Spec.Role == model.Projection || s.Spec.Role == model.Head && (s.Form == Palette || block)
 }
 
 // Metadata returns the __metadata__ of an artifact's model.safetensors. transformers 4 refuses a
@@ -71,6 +74,9 @@ func StoredInfos(spec model.TensorSpec, dtype safetensors.DType, form Form, bits
 			{Name: name + SuffixInt8, DType: safetensors.I8, Shape: slices.Clone(shape)},
 			{Name: name + SuffixScale, DType: safetensors.F32, Shape: slices.Clone(shape[:1])},
 		}
+	}
+	if t, ok := form.Block(); ok {
+		return []safetensors.Info{{Name: name + form.suffix(), DType: safetensors.U8, Shape: []int{shape[0], t.RowBytes(shape[1])}}}
 	}
 	return []safetensors.Info{{Name: name, DType: dtype, Shape: slices.Clone(shape)}}
 }
@@ -139,6 +145,11 @@ func (l *layouter) find(spec model.TensorSpec) (StoredTensor, error) {
 			err = l.take(&st, SuffixScale, spec.Shape[:1], "F32")
 		}
 	default:
+		if form, ok := l.block(spec); ok {
+			t, _ := form.Block()
+			st.Form, st.Bits = form, CodeBits(t)
+			return st, l.take(&st, form.suffix(), []int{spec.Shape[0], t.RowBytes(spec.Shape[1])}, "U8")
+		}
 		st.Form, st.Bits = Plain, 16
 		if l.left[spec.Name].DType == "F32" {
 			st.Bits = 32
@@ -146,6 +157,22 @@ func (l *layouter) find(spec model.TensorSpec) (StoredTensor, error) {
 		err = l.take(&st, "", spec.Shape, "F16", "BF16", "F32")
 	}
 	return st, err
+}
+
+// block returns the form of a matrix that is stored in blocks whose rows have a whole number of
+// them.
+func (l *layouter) block(spec model.TensorSpec) (Form, bool) {
+	if len(spec.Shape) != 2 {
+		return "", false
+	}
+	for _, t := range ggml.Types() {
+		if form := BlockForm(t); t.HasCodes() && spec.Shape[1]%t.BlockWeights() == 0 {
+			if _, ok := l.left[spec.Name+form.suffix()]; ok {
+				return form, true
+			}
+		}
+	}
+	return "", false
 }
 
 // take checks one stored tensor and removes it from l.left.

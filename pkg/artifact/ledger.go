@@ -8,13 +8,14 @@ import (
 
 // Ledger accounts for every byte of an artifact's model.safetensors.
 type Ledger struct {
-	Indices   int64 `json:"indices"`   // packed palette indices
-	LUT       int64 `json:"lut"`       // look-up tables
-	RowScale  int64 `json:"row_scale"` // one factor per row of a palettized matrix
-	Embedding int64 `json:"embedding"` // int8 rows and their scales: embedding and untied head
-	Other     int64 `json:"other"`     // norms, biases and matrices kept as they were
-	Container int64 `json:"container"` // the header of the file
-	Total     int64 `json:"total"`     // the sum, which is the file's size
+	Indices   int64 `json:"indices"`          // packed palette indices
+	LUT       int64 `json:"lut"`              // look-up tables
+	RowScale  int64 `json:"row_scale"`        // one factor per row of a palettized matrix
+	Embedding int64 `json:"embedding"`        // int8 rows and their scales: embedding and untied head
+	Blocks    int64 `json:"blocks,omitempty"` // matrices in blocks of ggml
+	Other     int64 `json:"other"`            // norms, biases and matrices kept as they were
+	Container int64 `json:"container"`        // the header of the file
+	Total     int64 `json:"total"`            // the sum, which is the file's size
 }
 
 // NewLedger classifies the bytes of an artifact's tensors by their names. fileBytes is the size
@@ -41,12 +42,20 @@ func NewLedger(tensors []TensorDigest, fileBytes int64) (Ledger, error) {
 			l.RowScale += n
 		case strings.HasSuffix(t.Name, SuffixInt8), strings.HasSuffix(t.Name, SuffixScale):
 			l.Embedding += n
+		case isBlock(t.Name):
+			l.Blocks += n
 		default:
 			l.Other += n
 		}
 	}
 	l.Container = left
 	return l, nil
+}
+
+// isBlock reports whether the name of a tensor ends in that of a block form.
+func isBlock(name string) bool {
+	_, ok := Form(name[strings.LastIndexByte(name, '.')+1:]).Block()
+	return ok
 }
 
 // Size returns the size of the tensor's data in bytes. An unknown type, a negative extent and a

@@ -6,8 +6,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math/bits"
 	"sort"
 	"strconv"
+	"strings"
+
+	"afmq/pkg/ggml"
 )
 
 // ManifestSchema is the version of manifest.json that this package writes. It
@@ -65,6 +69,9 @@ type QuantizationRecord struct {
 	// Compensation is the method of error compensation: "gptq" or "none".
 	Compensation string         `json:"compensation"`
 	Modules      []ModuleRecord `json:"modules"` // every quantizable matrix in canonical order: projections, embedding, head
+	// Blocks is the type of ggml whose blocks the projections have, in lower case ("q4_k"); empty
+	// for palettes.
+	Blocks string `json:"blocks,omitempty"`
 	// Choice is what chose the widths of the modules; nil in manifests of former versions.
 	Choice *ChoiceRecord `json:"choice,omitempty"`
 }
@@ -118,6 +125,19 @@ const (
 	// Plain: under its own name in its own type.
 	Plain Form = "plain"
 )
+
+// BlockForm is the form of a matrix in blocks of a type of ggml: X.weight.TYPE (U8 [rows, bytes of
+// a row]) with the type's name in lower case, which is also the form's: "q4_k".
+func BlockForm(t ggml.Type) Form { return Form(strings.ToLower(t.String())) }
+
+// Block returns the type of the blocks of a [BlockForm], and whether f is one.
+func (f Form) Block() (ggml.Type, bool) {
+	t, ok := ggml.ParseType(strings.ToUpper(string(f)))
+	return t, ok && t.HasCodes() && f == BlockForm(t)
+}
+
+// CodeBits returns the bits of a code of a type of ggml: 4 for Q4_K.
+func CodeBits(t ggml.Type) int { return bits.Len(uint(t.Codes() - 1)) }
 
 // FileDigest identifies one file.
 type FileDigest struct {

@@ -159,6 +159,11 @@ func (p *QuantizationRecord) check() error {
 	if p.GroupRows < 1 || p.GroupRows > math.MaxInt32 {
 		return fmt.Errorf("plan.group_rows is %d", p.GroupRows)
 	}
+	if p.Blocks != "" {
+		if t, ok := Form(p.Blocks).Block(); !ok || CodeBits(t) != p.Bits {
+			return fmt.Errorf("plan.blocks is %.20q with %d bits", p.Blocks, p.Bits)
+		}
+	}
 	seen := make(map[string]bool, len(p.Modules))
 	for i, pm := range p.Modules {
 		if err := checkTensorName(pm.Name); err != nil {
@@ -177,7 +182,11 @@ func (p *QuantizationRecord) check() error {
 		case Plain:
 			ok = pm.Bits == 16 || pm.Bits == 32
 		default:
-			return fmt.Errorf("plan: module %q: unknown form %q", pm.Name, pm.Form)
+			t, block := pm.Form.Block()
+			if !block {
+				return fmt.Errorf("plan: module %q: unknown form %q", pm.Name, pm.Form)
+			}
+			ok = pm.Bits == CodeBits(t)
 		}
 		if !ok {
 			return fmt.Errorf("plan: module %q: form %q cannot have %d bits", pm.Name, pm.Form, pm.Bits)

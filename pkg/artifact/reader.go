@@ -8,6 +8,7 @@ import (
 
 	"afmq/internal/infile"
 	"afmq/pkg/fault"
+	"afmq/pkg/ggml"
 	"afmq/pkg/model"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
@@ -212,7 +213,16 @@ func (a *Reader) Rows(st *StoredTensor) (func(dst []float32, r0, r1 int) error, 
 		}, err
 	}
 	t, _ := a.File.Tensor(st.Names[0])
+	if kind, block := st.Form.Block(); block {
+		return blockRows(kind, t.Bytes(), st.Spec.Shape[1]), nil
+	}
 	return denseRows(t), nil
+}
+
+// blockRows is Rows for a tensor in blocks.
+func blockRows(t ggml.Type, data []byte, cols int) func(dst []float32, r0, r1 int) error {
+	n := t.RowBytes(cols)
+	return func(dst []float32, r0, r1 int) error { return t.Dequantize(dst, data[r0*n:r1*n]) }
 }
 
 // denseRows is Rows for a tensor in F16, BF16 or F32.

@@ -169,12 +169,35 @@ func (a *Reader) checkValues(st *StoredTensor) error {
 			}
 			return checkRows8(q, scale)
 		}
+		if _, block := st.Form.Block(); block {
+			return a.checkBlocks(st)
+		}
 		return t.CheckFinite()
 	})
 	if err != nil && fault.KindOf(err) == fault.Unexpected {
 		err = fault.Inputf(t.Path(), "tensor %q: %v", st.Spec.Name, err)
 	}
 	return err
+}
+
+// checkBlocks returns an error for blocks that stand for weights that are not finite.
+func (a *Reader) checkBlocks(st *StoredTensor) error {
+	fill, err := a.Rows(st)
+	if err != nil {
+		return err
+	}
+	row := make([]float32, st.Spec.Shape[1])
+	for r := range st.Spec.Shape[0] {
+		if err := fill(row, r, r+1); err != nil {
+			return err
+		}
+		for i, v := range row {
+			if !(v >= -maxFloat32 && v <= maxFloat32) {
+				return fmt.Errorf("its blocks stand for %v in row %d, column %d", v, r, i)
+			}
+		}
+	}
+	return nil
 }
 
 // checkAscending returns an error for a look-up table that does not ascend.

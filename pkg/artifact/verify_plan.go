@@ -70,7 +70,7 @@ func NewModuleRecord(st *StoredTensor, relError float64) ModuleRecord {
 
 // Exception reports whether a matrix differs from the default for its role, and the width
 // that config.json lists for it. The default is a palette of defaultBits for a projection
-// and int8 rows for embedding and head.
+// and int8 rows for embedding and head; blocks of as many bits count as the palette.
 func Exception(role model.Role, form Form, bits, defaultBits int) (int, bool) {
 	switch {
 	case form == Plain:
@@ -78,5 +78,6 @@ func Exception(role model.Role, form Form, bits, defaultBits int) (int, bool) {
 	case role == model.Projection:
 		return bits, bits != defaultBits
 	}
-	return bits, form == Palette
+	_, block := form.Block()
+	return bits, form == Palette || block
 }

@@ -108,6 +108,10 @@ func NewRecipe(m *artifact.Manifest) *Recipe {
 			r.Widths = append(r.Widths, module.Bits)
 		case artifact.Plain:
 			r.Widths = append(r.Widths, artifact.KeepBits)
+		default:
+			if _, block := module.Form.Block(); block {
+				r.Widths = append(r.Widths, module.Bits)
+			}
 		}
 	}
 	slices.Sort(r.Widths)

@@ -193,6 +193,11 @@ func (b *Block) Coefficients(i int) (d, dmin float32) {
 	return d, 0
 }
 
+// Factors returns D and DMin as numbers.
+func (b *Block) Factors() (d, dmin float64) {
+	return float64(float16.Frombits(b.D).Float32()), float64(float16.Frombits(b.DMin).Float32())
+}
+
 // SetFactors sets D and DMin to the finite fp16 values nearest to d and dmin.
 func (b *Block) SetFactors(d, dmin float64) {
 	b.D, _ = half(d)

@@ -3,12 +3,14 @@ package infer
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math"
 	"math/bits"
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/ggml"
 	"afmq/pkg/model"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
@@ -72,6 +74,9 @@ func (w *weightReader) matrix(spec model.TensorSpec, dst **compute.Matrix) (weig
 	case w.finder.Has(name + artifact.SuffixInt8):
 		return w.int8(name, spec, dst)
 	}
+	if form, ok := w.block(name); ok {
+		return w.blocks(name, form, spec, dst)
+	}
 	t, copies, err := w.finder.Dense(spec)
 	if err != nil {
 		return weightLoad{}, err
@@ -90,6 +95,54 @@ func (w *weightReader) matrix(spec model.TensorSpec, dst **compute.Matrix) (weig
 		*dst = m
 		return err
 	}}, nil
+}
+
+// block returns the form of a matrix that is stored in blocks of ggml.
+func (w *weightReader) block(name string) (artifact.Form, bool) {
+	for _, t := range ggml.Types() {
+		if form := artifact.BlockForm(t); t.HasCodes() && w.finder.Has(name+"."+string(form)) {
+			return form, true
+		}
+	}
+	return "", false
+}
+
+// blocks loads a matrix in blocks of ggml.
+func (w *weightReader) blocks(name string, form artifact.Form, spec model.TensorSpec, dst **compute.Matrix) (weightLoad, error) {
+	kind, _ := form.Block()
+	rows, cols := spec.Shape[0], spec.Shape[1]
+	name += "." + string(form)
+	if cols%kind.BlockWeights() != 0 {
+		return weightLoad{}, fault.Inputf(w.dir, "tensor %q: blocks of %d weights do not divide %d columns", name, kind.BlockWeights(), cols)
+	}
+	t, err := w.finder.Tensor(name, []int{rows, kind.RowBytes(cols)}, safetensors.U8)
+	if err != nil {
+		return weightLoad{}, err
+	}
+	return weightLoad{[]*safetensors.Tensor{t}, func() error {
+		defer t.Release()
+		m, err := PackBlocks(kind, rows, cols, t.Bytes())
+		if err != nil {
+			return fault.Inputf(t.Path(), "tensor %q: %v", name, err)
+		}
+		*dst = m
+		return nil
+	}}, nil
+}
+
+// PackBlocks packs a matrix in blocks of a type of ggml, whose rows follow each other, as the
+// float32 values that they stand for. A value that is not finite is an error.
+func PackBlocks(t ggml.Type, rows, cols int, data []byte) (*compute.Matrix, error) {
+	w := make([]float32, rows*cols)
+	if err := t.Dequantize(w, data); err != nil {
+		return nil, err
+	}
+	for i, v := range w {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return nil, fmt.Errorf("its blocks stand for %v in row %d, column %d", v, i/cols, i%cols)
+		}
+	}
+	return compute.PackF32(rows, cols, w), nil
 }
 
 // PackFloats packs an F16, BF16 or F32 matrix in its stored type.

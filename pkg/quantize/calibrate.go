@@ -178,7 +178,9 @@ func (c *calibrator) install(it *item, data [][]byte, opts *Options) error {
 		}
 		c.original.model.SetMatrix(it.Spec, w)
 		if it.Form != artifact.Plain {
-			w = packItem(it, data, opts)
+			if w, err = packItem(it, data, opts); err != nil {
+				return err
+			}
 		}
 		c.quantized.model.SetMatrix(it.Spec, w)
 		return nil
@@ -186,14 +188,17 @@ func (c *calibrator) install(it *item, data [][]byte, opts *Options) error {
 }
 
 // packItem packs a quantized matrix from its stored form.
-func packItem(it *item, data [][]byte, opts *Options) *compute.Matrix {
+func packItem(it *item, data [][]byte, opts *Options) (*compute.Matrix, error) {
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
 	if it.Form == artifact.RowInt8 {
-		return compute.PackInt8(rows, cols, bytesInt8(data[0]), bytesFloat32(data[1]))
+		return compute.PackInt8(rows, cols, bytesInt8(data[0]), bytesFloat32(data[1])), nil
+	}
+	if t, block := it.Form.Block(); block {
+		return infer.PackBlocks(t, rows, cols, data[0])
 	}
 	var scale []uint16
 	if len(data) > 2 {
 		scale = bytesUint16(data[2])
 	}
-	return compute.PackLUT(rows, cols, it.Bits, opts.GroupRows, data[0], bytesUint16(data[1]), scale)
+	return compute.PackLUT(rows, cols, it.Bits, opts.GroupRows, data[0], bytesUint16(data[1]), scale), nil
 }

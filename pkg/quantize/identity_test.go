@@ -13,6 +13,7 @@ import (
 	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
+	"afmq/pkg/ggml"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
@@ -102,6 +103,7 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 		"Method":                  {target, func(o *Options) { o.Method = sensitivity.Weight }},
 		"Bits":                    {base, func(o *Options) { o.Bits = 3 }},
 		"Overrides":               {base, func(o *Options) { o.Overrides = []sensitivity.Override{{Pattern: "down_proj", Bits: 8}} }},
+		"Blocks":                  {base, func(o *Options) { o.Blocks = ggml.Q4_0 }},
 		"GroupRows":               {base, func(o *Options) { o.GroupRows = 8 }},
 		"NoRowScale":              {base, func(o *Options) { o.NoRowScale = true }},
 		"Calibration.Files": {base, func(o *Options) {

@@ -4,6 +4,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/ggml"
 	"afmq/pkg/palettize"
 	"afmq/pkg/progress"
 	"afmq/pkg/sensitivity"
@@ -27,6 +28,12 @@ type Options struct {
 	Bits      int                    // bits per index, 1 to 8; 0 for DefaultBits
 	Overrides []sensitivity.Override // the last match decides; not with a plan
 
+	// Blocks is the type of the blocks in which projections are stored instead of palettes, as in
+	// GGUF files; zero for palettes. Of a matrix whose columns they do not divide see
+	// sensitivity.BlockWidths. Bits, GroupRows and NoRowScale do not apply; Plan and Request are
+	// refused.
+	Blocks ggml.Type
+
 	GroupRows  int  // rows that share a look-up table; 0 for palettize.DefaultGroupRows; a plan's own with Plan
 	NoRowScale bool // omit the fp16 scale of each palettized row (16 bits a row); a plan's own with Plan
 
@@ -43,6 +50,11 @@ type Options struct {
 
 // check fills in the defaults. Errors are fault.Usage.
 func (o *Options) check() error {
+	if o.Blocks != 0 {
+		if err := o.checkBlocks(); err != nil {
+			return err
+		}
+	}
 	if o.Bits == 0 {
 		o.Bits = DefaultBits
 	}
@@ -90,6 +102,20 @@ func (o *Options) check() error {
 	return nil
 }
 
+// checkBlocks checks what applies to blocks of ggml.
+func (o *Options) checkBlocks() error {
+	switch {
+	case !o.Blocks.HasCodes():
+		return fault.Usagef("%v is not a type of quantized blocks", o.Blocks)
+	case o.Plan != nil || o.Request != nil:
+		return fault.Usagef("a plan and a target choose among widths of palettes; blocks of ggml have one type and overrides")
+	case o.Bits != 0 || o.GroupRows != 0 || o.NoRowScale:
+		return fault.Usagef("bits, group rows and row scales belong to palettes; blocks of ggml have a type")
+	}
+	o.Bits, o.NoRowScale = artifact.CodeBits(o.Blocks), true
+	return nil
+}
+
 // checkWidths checks what decides the widths, and adopts a plan's stored form.
 func (o *Options) checkWidths() error {
 	switch {
@@ -133,6 +159,14 @@ func (o *Options) choice() *artifact.ChoiceRecord {
 		}
 	}
 	return c
+}
+
+// blocks returns the form of blocks, empty for palettes.
+func (o *Options) blocks() string {
+	if o.Blocks == 0 {
+		return ""
+	}
+	return string(artifact.BlockForm(o.Blocks))
 }
 
 // storage returns the stored form of palettes.

@@ -95,7 +95,7 @@ func (r *setup) prepare() (err error) {
 	case o.Request != nil:
 		err = r.prepareRequest()
 	default:
-		r.widths, err = sensitivity.Widths(r.src.Config, o.Bits, o.Overrides)
+		r.widths, err = r.fixedWidths()
 	}
 	if err != nil || len(r.opts.Calibration.Files) == 0 {
 		return err
@@ -105,6 +105,16 @@ func (r *setup) prepare() (err error) {
 	}
 	r.warn = append(r.warn, r.text.Warnings...)
 	return nil
+}
+
+// fixedWidths returns the widths that the options state.
+func (r *setup) fixedWidths() (widths map[string]sensitivity.Width, err error) {
+	if r.opts.Blocks == 0 {
+		return sensitivity.Widths(r.src.Config, r.opts.Bits, r.opts.Overrides)
+	}
+	widths, notes, err := sensitivity.BlockWidths(r.src.Config, r.opts.Blocks, r.opts.Overrides)
+	r.warn = append(r.warn, notes...)
+	return widths, err
 }
 
 // prepareRequest checks that the target of a request can be reached.

@@ -5,6 +5,8 @@ import (
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/gptq"
+	"afmq/pkg/grid"
+	"afmq/pkg/model"
 	"afmq/pkg/palettize"
 )
 
@@ -35,14 +37,20 @@ func (j *job) work(it *item) int64 {
 	}
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
 	hash := int64(rows) * int64(cols) * hashWork
-	if it.Form != artifact.Palette {
+	_, block := it.Form.Block()
+	if it.Form != artifact.Palette && !block {
 		return hash + int64(rows)*int64(cols)*denseWork
 	}
-	opt := palettize.Options{Bits: it.Bits, NoRowScale: j.opts.NoRowScale}
-	if j.opts.Compensate != artifact.GPTQ {
-		return hash + palettize.Work(rows*cols, opt)
+	n := hash
+	if block {
+		n += grid.QuantizeWork(rows, cols)
+	} else {
+		n += palettize.Work(rows*cols, palettize.Options{Bits: it.Bits, NoRowScale: j.opts.NoRowScale})
 	}
-	n := hash + palettize.CompensateWork(rows, cols, opt) + gptq.SolveWork(rows, cols)
+	if j.opts.Compensate != artifact.GPTQ || it.Spec.Role == model.Embedding {
+		return n
+	}
+	n += gptq.RefineWork(rows, cols) + gptq.SolveWork(rows, cols)
 	if it.firstOfInput() {
 		tokens := int64(j.text.Tokens())
 		n += gptq.FactorWork(cols) + tokens*int64(cols)*int64(cols)*3/2 // Gram and cross products

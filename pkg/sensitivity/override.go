@@ -18,27 +18,45 @@ import (
 //
 // Bits is 1 to 8, or 16, which keeps the matrix unquantized in the type of the checkpoint.
 // Only an override palettizes an untied head; without one it is stored as int8.
+//
+// Of an artifact in blocks of ggml, Form is the form of the matrix, and Bits is 0 or 16.
 type Override struct {
 	Pattern string
 	Bits    int
+	Form    artifact.Form `json:"Form,omitempty"` // a block form, or empty
 }
 
-// ParseOverride parses "REGEX=BITS", split at the last equals sign. Errors are fault.Usage.
+// ParseOverride parses "REGEX=BITS" or "REGEX=TYPE", with the name of a type of ggml such as
+// q6_k, split at the last equals sign. Errors are fault.Usage.
 func ParseOverride(s string) (Override, error) {
 	i := strings.LastIndexByte(s, '=')
 	if i <= 0 {
 		return Override{}, fault.Usagef("override %q: expected REGEX=BITS, for example 'down_proj=8'", s)
 	}
-	bits, err := strconv.Atoi(strings.TrimSpace(s[i+1:]))
-	if err != nil {
+	o := Override{Pattern: s[:i]}
+	value := strings.TrimSpace(s[i+1:])
+	if form := artifact.Form(strings.ToLower(value)); isBlock(form) {
+		o.Form = form
+	} else if bits, err := strconv.Atoi(value); err == nil {
+		o.Bits = bits
+	} else {
 		return Override{}, fault.Usagef("override %q: %q is not a number of bits", s, s[i+1:])
 	}
-	o := Override{Pattern: s[:i], Bits: bits}
-	_, err = o.compile()
+	_, err := o.compile()
 	return o, err
 }
 
-func (o Override) String() string { return o.Pattern + "=" + strconv.Itoa(o.Bits) }
+func isBlock(f artifact.Form) bool {
+	_, ok := f.Block()
+	return ok
+}
+
+func (o Override) String() string {
+	if o.Form != "" {
+		return o.Pattern + "=" + string(o.Form)
+	}
+	return o.Pattern + "=" + strconv.Itoa(o.Bits)
+}
 
 // OverrideTexts returns the overrides as [ParseOverride] reads them, nil for none.
 func OverrideTexts(list []Override) []string {
@@ -56,7 +74,11 @@ func (o Override) Check() error {
 }
 
 func (o Override) compile() (*regexp.Regexp, error) {
-	if (o.Bits < 1 || o.Bits > 8) && o.Bits != artifact.KeepBits {
+	if o.Form != "" {
+		if !isBlock(o.Form) || o.Bits != 0 {
+			return nil, fault.Usagef("override %q: %q is not a type of blocks", o, o.Form)
+		}
+	} else if (o.Bits < 1 || o.Bits > 8) && o.Bits != artifact.KeepBits {
 		return nil, fault.Usagef("override %q: bits must be 1 to 8, or 16 to keep a matrix unquantized", o)
 	}
 	re, err := regexp.Compile(o.Pattern)
@@ -69,7 +91,7 @@ func (o Override) compile() (*regexp.Regexp, error) {
 // Width is the stored form of one matrix.
 type Width struct {
 	Form artifact.Form
-	Bits int // bits of an index; only for artifact.Palette
+	Bits int // bits of an index or a code; only for artifact.Palette and blocks
 }
 
 func (w Width) String() string {
@@ -105,6 +127,10 @@ func Widths(cfg *model.Config, bits int, overrides []Override) (map[string]Width
 		re, err := o.compile()
 		if err != nil {
 			return nil, err
+		}
+		if o.Form != "" {
+			return nil, fault.Usagef("override %q: a palette has a number of bits", o).
+				WithHint("types of ggml belong to --grid gguf")
 		}
 		if re.MatchString(embedding) {
 			return nil, fault.Usagef("override %q matches %s, but the embedding is always stored as int8 rows", o, embedding).

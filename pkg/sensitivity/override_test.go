@@ -3,25 +3,29 @@ package sensitivity
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
+	"afmq/pkg/ggml"
 	"afmq/pkg/model"
 )
 
 func TestParseOverride(t *testing.T) {
 	for s, want := range map[string]Override{
-		"q_proj=8":            {"q_proj", 8},
-		`layers\.0\..*=2`:     {`layers\.0\..*`, 2},
-		"a=b=16":              {"a=b", 16},
-		"(gate|up)_proj$ = 3": {"(gate|up)_proj$ ", 3},
+		"q_proj=8":            {Pattern: "q_proj", Bits: 8},
+		`layers\.0\..*=2`:     {Pattern: `layers\.0\..*`, Bits: 2},
+		"a=b=16":              {Pattern: "a=b", Bits: 16},
+		"(gate|up)_proj$ = 3": {Pattern: "(gate|up)_proj$ ", Bits: 3},
+		"down_proj=q6_k":      {Pattern: "down_proj", Form: "q6_k"},
+		"down_proj=IQ4_NL":    {Pattern: "down_proj", Form: "iq4_nl"},
 	} {
 		if got, err := ParseOverride(s); err != nil || got != want {
 			t.Errorf("%q: %+v, %v, want %+v", s, got, err, want)
 		}
 	}
-	for _, s := range []string{"", "=4", "q_proj", "q_proj=", "q_proj=x", "q_proj=0", "q_proj=9", "q_proj=-4", "(=4", "q=15"} {
+	for _, s := range []string{"", "=4", "q_proj", "q_proj=", "q_proj=x", "q_proj=0", "q_proj=9", "q_proj=-4", "(=4", "q=15", "q=f16", "q=q9_k"} {
 		_, err := ParseOverride(s)
 		wantFault(t, err, fault.Usage, "override", fmt.Sprintf("%q", s)[:2])
 	}
@@ -30,7 +34,7 @@ func TestParseOverride(t *testing.T) {
 func TestWidths(t *testing.T) {
 	untied, tied := tinyConfig(t, false), tinyConfig(t, true)
 
-	w, err := Widths(untied, 4, []Override{{"q_proj|k_proj", 2}, {`layers\.1\.self_attn\.q_proj$`, 8}, {"v_proj", 16}, {"lm_head", 4}})
+	w, err := Widths(untied, 4, []Override{{Pattern: "q_proj|k_proj", Bits: 2}, {Pattern: `layers\.1\.self_attn\.q_proj$`, Bits: 8}, {Pattern: "v_proj", Bits: 16}, {Pattern: "lm_head", Bits: 4}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,13 +59,13 @@ func TestWidths(t *testing.T) {
 		o     Override
 		parts []string
 	}{
-		{untied, Override{"embed", 4}, []string{`"embed=4"`, "model.embed_tokens", "always stored as int8"}},
-		{untied, Override{".*", 4}, []string{"model.embed_tokens"}},
-		{untied, Override{"qproj", 4}, []string{"matches no module", "nearest names are", "model.layers.0.self_attn.q_proj"}},
-		{untied, Override{`layers\.7\.mlp\.up_proj`, 4}, []string{"model.layers.0.mlp.up_proj, model.layers.1.mlp.up_proj"}},
-		{tied, Override{"lm_head", 4}, []string{"shares the embedding"}},
-		{untied, Override{"(", 4}, []string{"missing closing"}},
-		{untied, Override{"q_proj", 12}, []string{"1 to 8"}},
+		{untied, Override{Pattern: "embed", Bits: 4}, []string{`"embed=4"`, "model.embed_tokens", "always stored as int8"}},
+		{untied, Override{Pattern: ".*", Bits: 4}, []string{"model.embed_tokens"}},
+		{untied, Override{Pattern: "qproj", Bits: 4}, []string{"matches no module", "nearest names are", "model.layers.0.self_attn.q_proj"}},
+		{untied, Override{Pattern: `layers\.7\.mlp\.up_proj`, Bits: 4}, []string{"model.layers.0.mlp.up_proj, model.layers.1.mlp.up_proj"}},
+		{tied, Override{Pattern: "lm_head", Bits: 4}, []string{"shares the embedding"}},
+		{untied, Override{Pattern: "(", Bits: 4}, []string{"missing closing"}},
+		{untied, Override{Pattern: "q_proj", Bits: 12}, []string{"1 to 8"}},
 	} {
 		_, err := Widths(c.cfg, 4, []Override{c.o})
 		wantFault(t, err, fault.Usage, c.parts...)
@@ -79,5 +83,47 @@ func TestNearest(t *testing.T) {
 	}
 	if d := partDistance("abc", "xxabcxx"); d != 0 {
 		t.Errorf("partDistance = %d, want 0", d)
+	}
+}
+
+// Blocks have one type for projections, Q6_K for embedding and head, and what the columns allow.
+func TestBlockWidths(t *testing.T) {
+	cfg := tinyConfig(t, false) // matrices of 64 and fewer columns
+	w, notes, err := BlockWidths(cfg, ggml.Q4_0, []Override{
+		{Pattern: `layers\.0\..*down_proj`, Form: "q8_0"}, {Pattern: "v_proj", Bits: 16}, {Pattern: "embed", Form: "q5_0"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range cfg.Tensors() {
+		if len(spec.Shape) != 2 {
+			continue
+		}
+		name, cols := spec.Module(), spec.Shape[1]
+		want := Width{"q4_0", 4}
+		switch {
+		case strings.HasSuffix(name, "v_proj"), cols%32 != 0:
+			want = Width{Form: artifact.Plain}
+		case name == "model.layers.0.mlp.down_proj":
+			want = Width{"q8_0", 8}
+		case spec.Role == model.Embedding:
+			want = Width{"q5_0", 5}
+		case spec.Role == model.Head: // Q6_K needs 256 columns
+			want = Width{"q8_0", 8}
+		}
+		if w[name] != want {
+			t.Errorf("%s with %d columns: %v, want %v", name, cols, w[name], want)
+		}
+	}
+	if len(notes) == 0 {
+		t.Error("the change of a type is not noted")
+	}
+	for _, o := range []Override{{Pattern: "q_proj", Bits: 4}, {Pattern: "nothing", Form: "q8_0"}, {Pattern: "q_proj", Form: "palette"}} {
+		if _, _, err := BlockWidths(cfg, ggml.Q4_0, []Override{o}); fault.KindOf(err) != fault.Usage {
+			t.Errorf("%v: %v", o, err)
+		}
+	}
+	if _, err := Widths(cfg, 4, []Override{{Pattern: "q_proj", Form: "q8_0"}}); fault.KindOf(err) != fault.Usage {
+		t.Errorf("a type in a palette: %v", err)
 	}
 }

@@ -108,7 +108,7 @@ func TestPlanTiesAndPins(t *testing.T) {
 	s, _ := scored(t)
 	p, err := MakePlan(s, PlanOptions{
 		Target: Target{BPW: 3.3}, Bits: []int{2, 4}, Ties: []Tie{TieQKV, TieGateUp},
-		Overrides: []Override{{`layers\.0\..*down_proj`, 8}, {`layers\.3\..*o_proj`, 16}},
+		Overrides: []Override{{Pattern: `layers\.0\..*down_proj`, Bits: 8}, {Pattern: `layers\.3\..*o_proj`, Bits: 16}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -167,8 +167,8 @@ func TestPlanRefuses(t *testing.T) {
 		"negative":       {PlanOptions{Target: Target{BPW: -1}}, fault.Usage, []string{"-1"}},
 		"two targets":    {PlanOptions{Target: Target{BPW: 3, MaxBytes: 1}}, fault.Usage, []string{"either"}},
 		"not scored":     {PlanOptions{Target: Target{BPW: 3}, Bits: []int{2, 6}}, fault.Usage, []string{"6 bits"}},
-		"no such module": {PlanOptions{Target: Target{BPW: 3}, Overrides: []Override{{"q_porj", 2}}}, fault.Usage, []string{"q_porj", "q_proj"}},
-		"split tie":      {PlanOptions{Target: Target{BPW: 3}, Ties: []Tie{TieQKV}, Overrides: []Override{{"q_proj", 2}}}, fault.Usage, []string{"tied"}},
+		"no such module": {PlanOptions{Target: Target{BPW: 3}, Overrides: []Override{{Pattern: "q_porj", Bits: 2}}}, fault.Usage, []string{"q_porj", "q_proj"}},
+		"split tie":      {PlanOptions{Target: Target{BPW: 3}, Ties: []Tie{TieQKV}, Overrides: []Override{{Pattern: "q_proj", Bits: 2}}}, fault.Usage, []string{"tied"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := MakePlan(s, c.r)

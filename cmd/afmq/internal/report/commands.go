@@ -243,7 +243,11 @@ func (c *commander) quantize() {
 		l.flag("bits", joinInts(by.Widths)).flag("method", by.Method)
 		choice(l, by.Tie, by.Overrides)
 	case artifact.ByBits:
-		choice(l.flag("bits", m.Plan.Bits), nil, by.Overrides)
+		if m.Plan.Blocks != "" {
+			choice(l.flag("grid", "gguf").flag("types", m.Plan.Blocks), nil, by.Overrides)
+		} else {
+			choice(l.flag("bits", m.Plan.Bits), nil, by.Overrides)
+		}
 	default:
 		plan := c.opts.Plan
 		if plan == "" {
@@ -251,7 +255,7 @@ func (c *commander) quantize() {
 		}
 		l.path("plan", plan)
 	}
-	if by.By != artifact.ByPlan {
+	if by.By != artifact.ByPlan && m.Plan.Blocks == "" {
 		l.flagIf("group-rows", m.Plan.GroupRows, palettize.DefaultGroupRows).on("row-scale=false", !m.Plan.RowScale)
 	}
 	c.calibration(l, m.Calibration)

@@ -29,11 +29,15 @@ func (s *sources) provenance() (any, error) {
 	if p.RowScale {
 		scales = "with row scales"
 	}
+	form := fmt.Sprintf("groups of %d rows %s", p.GroupRows, scales)
+	if p.Blocks != "" {
+		form = "blocks of ggml, " + p.Blocks
+	}
 	d := &Provenance{Facts: []Fact{
 		{"Content hash", m.ContentHash, "identifies the tensors; adapters refer to it", true},
 		{"Source digest", m.Source.Digest, fmt.Sprintf("of the checkpoint: its config and %s tensors", units.Thousands(int64(len(m.Source.Tensors)))), true},
 		{"Tokenizer", m.Tokenizer, "SHA-256 of tokenizer.json", true},
-		{"Method", show(fmt.Sprintf("groups of %d rows %s, compensation %s", p.GroupRows, scales, p.Compensation)), "", false},
+		{"Method", show(form + ", compensation " + p.Compensation), "", false},
 		{"Made by", show("afmq " + m.ToolVersion), show("arithmetic " + m.Arithmetic), false},
 		{"Seed", fmt.Sprint(m.Seed), "", false},
 	}}

@@ -26,6 +26,7 @@ func (s *sources) size() (any, error) {
 	x, scale := 0.0, 1000/float64(max(l.Total, d.Source, 1))
 	for i, p := range []Part{
 		{Name: "Indices", Bytes: l.Indices}, {Name: "Look-up tables", Bytes: l.LUT}, {Name: "Row scales", Bytes: l.RowScale},
+		{Name: "Blocks", Bytes: l.Blocks},
 		{Name: "Embedding and head, 8 bit", Bytes: l.Embedding}, {Name: "Norms, biases, kept matrices", Bytes: l.Other}, {Name: "File header", Bytes: l.Container},
 	} {
 		p.Color, p.X, p.Width = i, x, float64(p.Bytes)*scale

@@ -159,6 +159,10 @@ func (s *Source) CheckContext(context int) error {
 func (s *Source) CheckPalettes(has func(bits int) bool, widths string) error {
 	for i := range s.Layout {
 		st := &s.Layout[i]
+		if _, block := st.Form.Block(); block {
+			return fault.Infeasiblef("%s: %s is stored in blocks of ggml (%s), which %s does not have", s.Dir, st.Spec.Module(), st.Form, s.Runtime).
+				WithHint("quantize the checkpoint to palettes: afmq quantize without --grid")
+		}
 		if st.Form != artifact.Palette {
 			continue
 		}

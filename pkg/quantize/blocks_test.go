@@ -1,0 +1,128 @@
+package quantize
+
+import (
+	"math"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
+	"afmq/pkg/fault"
+	"afmq/pkg/ggml"
+	"afmq/pkg/infer"
+	"afmq/pkg/sensitivity"
+)
+
+// An artifact in blocks is intact, says how each matrix is stored, and the engine computes with
+// the weights that ggml's dequantization gives.
+func TestBlocks(t *testing.T) {
+	text := textFile(t, "calib.txt", strings.Repeat(story, 60))
+	pool := newPool(t, 2)
+	out, res := run(t, pool, Options{
+		Model: tinyModel, Blocks: ggml.Q4_K, Calibration: sensitivity.CalibrationOptions{Files: []string{text}, SeqLen: 64, Tokens: 1024},
+		Overrides: []sensitivity.Override{{Pattern: "v_proj", Bits: 16}, {Pattern: "o_proj", Form: "q8_0"}},
+	})
+	if len(res.Warnings) == 0 || !strings.Contains(strings.Join(res.Warnings, "\n"), "iq4_nl instead of q4_k: its 128 columns are not a multiple of 256") {
+		t.Errorf("warnings %q", res.Warnings)
+	}
+	if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := artifact.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if a.Manifest.Plan.Blocks != "q4_k" || a.Manifest.Plan.Bits != 4 || a.Manifest.Ledger.Blocks == 0 || a.Manifest.Ledger.Indices != 0 {
+		t.Errorf("plan %+v, ledger %+v", a.Manifest.Plan, a.Manifest.Ledger)
+	}
+	compensated := 0
+	for _, m := range a.Manifest.Plan.Modules {
+		want := artifact.Form("iq4_nl")
+		switch {
+		case strings.HasSuffix(m.Name, "v_proj"):
+			want = artifact.Plain
+		case strings.HasSuffix(m.Name, "o_proj"), m.Name == "model.embed_tokens":
+			want = "q8_0"
+		}
+		if m.Form != want {
+			t.Errorf("%s is %s, expected %s", m.Name, m.Form, want)
+		}
+		if m.OutputError > 0 && m.OutputError < 1 {
+			compensated++
+		}
+	}
+	if compensated != 24 { // 4 layers of 7 projections but v_proj
+		t.Errorf("%d modules were compensated", compensated)
+	}
+
+	m, err := infer.Open(bg, out, infer.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := infer.Open(bg, tinyModel, infer.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range a.Layout {
+		st := &a.Layout[i]
+		if len(st.Spec.Shape) != 2 {
+			continue
+		}
+		fill, err := a.Rows(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, cols := st.Spec.Shape[0], st.Spec.Shape[1]
+		w := make([]float32, rows*cols)
+		if err := fill(w, 0, rows); err != nil {
+			t.Fatal(err)
+		}
+		other.SetMatrix(st.Spec, compute.PackF32(rows, cols, w))
+	}
+	ids := []int32{5, 9, 100, 7, 300, 11}
+	got, want := logitsOf(m, ids), logitsOf(other, ids)
+	for i := range want {
+		if math.Abs(float64(got[i]-want[i])) > 1e-4 {
+			t.Fatalf("logit %d is %v, with the dequantized weights %v", i, got[i], want[i])
+		}
+	}
+}
+
+func logitsOf(m *infer.Model, ids []int32) []float32 {
+	r := m.NewRunner(nil)
+	out := make([]float32, len(ids)*m.Config.VocabSize)
+	r.Logits(out, r.Forward([]infer.Segment{{Cache: m.NewCache(len(ids)), Tokens: ids}}), len(ids))
+	return out
+}
+
+// An interrupted run resumes to the bytes of an undisturbed one, with and without calibration.
+func TestBlocksResume(t *testing.T) {
+	text := textFile(t, "calib.txt", strings.Repeat(story, 60))
+	for _, files := range [][]string{nil, {text}} {
+		opts := Options{Model: tinyModel, Blocks: ggml.Q4_0, Calibration: sensitivity.CalibrationOptions{Files: files, SeqLen: 32, Tokens: 256}}
+		want, _ := run(t, newPool(t, 2), opts)
+		opts.Out = filepath.Join(t.TempDir(), "out")
+		interrupt(t, opts, 9)
+		got, res := run(t, newPool(t, 2), opts)
+		if res.ResumedModules < 9 {
+			t.Errorf("%d tensors were kept", res.ResumedModules)
+		}
+		sameContents(t, got, want)
+	}
+}
+
+func TestBlocksRefused(t *testing.T) {
+	for _, o := range []Options{
+		{Blocks: ggml.F16},
+		{Blocks: ggml.Q4_0, Bits: 4},
+		{Blocks: ggml.Q4_0, NoRowScale: true},
+		{Blocks: ggml.Q4_0, Request: &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 4}}},
+		{Blocks: ggml.Q4_0, Overrides: []sensitivity.Override{{Pattern: "q_proj", Bits: 3}}},
+	} {
+		o.Model, o.Out = tinyModel, filepath.Join(t.TempDir(), "out")
+		_, err := Run(bg, o)
+		wantFault(t, err, fault.Usage)
+	}
+}
