@@ -12,6 +12,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
+	"afmq/pkg/export/target"
 	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"
 )
@@ -99,6 +100,10 @@ func completerOf(name, value string) completer {
 		}
 	case "[NAME=]DIR":
 		return completeAdapter
+	case "TARGET":
+		return oneOf(target.Names(), cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
+	case "SYSTEM":
+		return oneOf(target.OfExport("coreml"), cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
 	case "DEVICE":
 		return oneOf(device.Names(), cobra.ShellCompDirectiveDefault) // or the file of a profile
 	case "FILE":

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"afmq/pkg/export/coreml"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 )
 
@@ -40,6 +41,7 @@ return the logits of every token. The key and value caches are states. Each --ad
 decode_NAME and prefill_NAME; - in a name becomes _.
 
 Core ML computes in fp16. It has palettes of 1, 2, 3, 4, 6 and 8 bits; 5 and 7 are refused.
+--target coreml-ios26 declares the versions of iOS 26 and macOS 26; the operations are the same.
 docs/devices-apple.md says what has been verified.`,
 		Example: `  afmq export my-4bit --to coreml --out my-4bit.mlpackage
   afmq export my-4bit --to coreml --adapter recovered/rank-16 --ctx 4096 --out my.mlpackage`,
@@ -68,6 +70,7 @@ docs/devices-apple.md says what has been verified.`,
 	f := cmd.Flags()
 	f.StringVar(&to, "to", "", "`TARGET`: coreml")
 	registerOut(f, &o.Out, outDir, "`DIR` to create, NAME.mlpackage; must not exist, or be empty")
+	f.StringVar(&o.Target, "target", "", "oldest `SYSTEM` that opens the package: "+strings.Join(target.OfExport("coreml"), " or ")+" (default "+coreml.DefaultTarget+")")
 	f.IntVar(&o.Context, "ctx", 0, "`N` positions of the caches (default: min(2048, max_position_embeddings))")
 	f.IntVar(&o.Chunk, "chunk", 0, "`N` tokens in a call of prefill (default: min(64, --ctx))")
 	adapters.register(f)
@@ -81,6 +84,7 @@ docs/devices-apple.md says what has been verified.`,
 func printExport(w io.Writer, o exportObject) error {
 	return table(w, func(w io.Writer) {
 		fmt.Fprintf(w, "functions\t%s\n", strings.Join(o.Functions, ", "))
+		fmt.Fprintf(w, "target\t%s\n", o.Target)
 		fmt.Fprintf(w, "context\t%d positions, %d tokens in a call of prefill\n", o.Context, o.Chunk)
 		fmt.Fprintf(w, "size\t%s, %s of it weights\n", size(o.Bytes), size(o.WeightBytes))
 		fmt.Fprintf(w, "read back\t%d palettes, equal bit for bit\n", o.Palettes)

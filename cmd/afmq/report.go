@@ -85,7 +85,7 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 			return err
 		}
 	}
-	if o.Devices, err = o.device.open(cmd.Flags()); err != nil {
+	if o.Devices, err = o.device.open(cmd.Flags(), nil); err != nil {
 		return err
 	}
 	for _, name := range []string{"sample", "sample-tokens"} {

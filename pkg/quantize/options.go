@@ -3,6 +3,7 @@ package quantize
 import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 	"afmq/pkg/palettize"
 	"afmq/pkg/progress"
@@ -26,6 +27,10 @@ type Options struct {
 	Method    sensitivity.Method     // scores for a request; empty for sensitivity.DefaultMethod
 	Bits      int                    // bits per index, 1 to 8; 0 for DefaultBits
 	Overrides []sensitivity.Override // the last match decides; not with a plan
+
+	// ExportTarget is the name of a target of package target, such as "coreai-ios". An artifact that
+	// it cannot run is an error before any work. Empty for none, or for that of Plan.
+	ExportTarget string
 
 	GroupRows  int  // rows that share a look-up table; 0 for palettize.DefaultGroupRows; a plan's own with Plan
 	NoRowScale bool // omit the fp16 scale of each palettized row (16 bits a row); a plan's own with Plan
@@ -64,6 +69,11 @@ func (o *Options) check() error {
 	if o.GroupRows < 1 || o.GroupRows > maxGroupRows {
 		return fault.Usagef("group rows is %d; it may be 1 to %d", o.GroupRows, maxGroupRows)
 	}
+	if o.ExportTarget != "" {
+		if _, err := target.Named(o.ExportTarget); err != nil {
+			return err
+		}
+	}
 	if err := o.checkWidths(); err != nil {
 		return err
 	}
@@ -94,7 +104,7 @@ func (o *Options) check() error {
 func (o *Options) checkWidths() error {
 	switch {
 	case o.Plan != nil && o.Request != nil:
-		return fault.Usagef("a plan and a target exclude each other")
+		return fault.Usagef("a plan and a budget exclude each other")
 	case o.Plan != nil && len(o.Overrides) > 0:
 		return fault.Usagef("a plan and overrides exclude each other: give the overrides when the plan is made, or edit the plan")
 	case o.Plan != nil:
@@ -104,7 +114,7 @@ func (o *Options) checkWidths() error {
 		if r.Overrides = o.Overrides; len(r.Bits) == 0 {
 			r.Bits = sensitivity.DefaultBits()
 		}
-		r.Seed = o.Calibration.Seed
+		r.Seed, r.ExportTarget = o.Calibration.Seed, o.ExportTarget
 		o.Request = &r
 		s := o.scoring()
 		return s.Check()

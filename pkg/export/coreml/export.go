@@ -1,5 +1,5 @@
 // Package coreml writes an artifact as a Core ML model package (.mlpackage) for iOS 18,
-// macOS 15 and later, without Apple's tools.
+// macOS 15 and later, without Apple's tools. Package target has the rules that it must keep.
 //
 // The package keeps the artifact's palettes: the packed indices, tables and row scales are
 // the same bits, and Core ML decompresses them by constexpr_lut_to_dense and
@@ -34,6 +34,7 @@ import (
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
 )
@@ -85,15 +86,11 @@ func (e *exporter) prepare(ctx context.Context) error {
 	if e.Chunk == 0 {
 		e.Chunk = min(DefaultChunk, e.Context)
 	}
-	switch {
-	case e.Context > a.Config.MaxPositions:
-		return fault.Usagef("a context of %d is longer than the model's %d positions (max_position_embeddings)", e.Context, a.Config.MaxPositions)
-	case e.Chunk > e.Context:
+	if e.Chunk > e.Context {
 		return fault.Usagef("a chunk of %d tokens exceeds the context of %d", e.Chunk, e.Context)
 	}
-	if r := a.Config.Rope; r.Regime(1) != r.Regime(e.Context) {
-		return fault.Infeasiblef("%s: the %s rotary embedding changes with the length of the text; a Core ML program has fixed tables", a.Dir, r.Type).
-			WithHint("choose a context of at most %d, the length up to which it is constant", r.OriginalPositions)
+	if err := e.checkTarget(); err != nil {
+		return err
 	}
 	for i := range e.Adapters {
 		ad, err := adapter.Open(e.Adapters[i].Dir, a.Dir, a.Config, e.AllowUnbound)
@@ -106,20 +103,16 @@ func (e *exporter) prepare(ctx context.Context) error {
 		}
 		e.Adapters[i].adapter, e.Adapters[i].digest = ad, d.SHA256
 	}
-	for i := range a.Layout {
-		st := &a.Layout[i]
-		if st.Form != artifact.Palette {
-			continue
-		}
-		m, err := a.Palette(st)
-		if err != nil {
-			return err
-		}
-		if err := checkPalette(a.Dir, st.Spec.Module(), m); err != nil {
-			return err
-		}
-	}
 	return nil
+}
+
+// checkTarget checks the artifact against the rules of the target.
+func (e *exporter) checkTarget() error {
+	t, err := target.Named(e.Target)
+	if err != nil {
+		return err
+	}
+	return t.CheckArtifact(e.w.artifact, e.Context)
 }
 
 // build builds the functions: decode and prefill of the base, then of each adapter.
@@ -165,7 +158,7 @@ func (e *exporter) metadata() map[string]string {
 
 // job identifies the export, for the staging directory.
 func (e *exporter) job() []byte {
-	job := map[string]any{"command": "export", "to": "coreml", "context": e.Context, "chunk": e.Chunk, "metadata": e.metadata()}
+	job := map[string]any{"command": "export", "to": "coreml", "target": e.Target, "context": e.Context, "chunk": e.Chunk, "metadata": e.metadata()}
 	data, err := json.Marshal(job)
 	if err != nil {
 		panic(err) // strings and numbers
@@ -176,7 +169,7 @@ func (e *exporter) job() []byte {
 // write writes the package and checks it.
 func (e *exporter) write(ctx context.Context, began time.Time) (*Result, error) {
 	hash := e.w.artifact.Manifest.ContentHash
-	spec := encodeModel(e.functions, cacheShape(e.w.artifact.Config, e.Context), e.metadata())
+	spec := encodeModel(versions[e.Target], e.functions, cacheShape(e.w.artifact.Config, e.Context), e.metadata())
 	manifest, err := packageManifest(hash)
 	if err != nil {
 		return nil, err
@@ -206,7 +199,7 @@ func (e *exporter) write(ctx context.Context, began time.Time) (*Result, error) 
 		return nil, err
 	}
 	r := &Result{
-		ContentHash: hash, Bytes: total, WeightBytes: e.file.size, Context: e.Context, Chunk: e.Chunk, Palettes: palettes,
+		ContentHash: hash, Bytes: total, WeightBytes: e.file.size, Target: e.Target, Context: e.Context, Chunk: e.Chunk, Palettes: palettes,
 		Seconds: time.Since(began).Seconds(), PeakRSSBytes: rss.Peak(),
 	}
 	for _, f := range e.functions {

@@ -223,16 +223,3 @@ func (w *weights) exponent(st *artifact.StoredTensor, scale []float32) int {
 	w.exponents[st.Spec.Name] = k
 	return k
 }
-
-// checkPalette returns an error if Core ML cannot store a palette.
-func checkPalette(dir string, name string, m *palettize.Matrix) error {
-	if _, ok := indexTypes[m.Bits]; !ok {
-		return fault.Infeasiblef("%s: %s has %d-bit indices; Core ML has 1, 2, 3, 4, 6 and 8", dir, name, m.Bits).
-			WithHint("quantize it to one of these widths: --override '^%s$=4'", name)
-	}
-	if m.Groups() > 1 && m.Rows%m.GroupRows != 0 {
-		return fault.Infeasiblef("%s: the %d rows of %s are not a multiple of %d, the rows that share a table; Core ML needs that", dir, m.Rows, name, m.GroupRows).
-			WithHint("quantize with a --group-rows that divides the rows of every matrix")
-	}
-	return nil
-}
