@@ -38,8 +38,8 @@ type Result struct {
 // Errors that a user can act on are *fault.Error. Those of kind fault.Usage (options that
 // exclude each other, an override that matches no module), fault.Input (a checkpoint that
 // cannot be quantized) and fault.Infeasible (a target below the smallest possible size, an
-// artifact that the export target cannot run) leave nothing behind. Saved state of another job, or state whose source tensors changed,
-// is fault.Input too; that state is kept. After an error of kind fault.Output or a
+// artifact that the export target cannot run) leave nothing behind. Saved state of another job,
+// or state whose source tensors changed, is fault.Input too; that state is kept. After an error of kind fault.Output or a
 // cancelled context the saved state is kept, and the same call resumes from it.
 func Run(ctx context.Context, opts Options) (*Result, error) {
 	began := time.Now()

@@ -15,6 +15,27 @@ func exportTarget(name string) (*target.Target, error) {
 	return target.Named(name)
 }
 
+// candidates returns the widths to choose from: those of the options, or all scored ones that the
+// export target has. Widths that it does not have are an error of kind fault.Infeasible.
+func candidates(scored []int, opts PlanOptions) ([]int, error) {
+	exports, err := exportTarget(opts.ExportTarget)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(opts.Bits) == 0 && exports == nil:
+		return scored, nil
+	case exports == nil:
+		return opts.Bits, nil
+	case len(opts.Bits) > 0:
+		return opts.Bits, exports.CheckWidths(opts.Bits)
+	}
+	if out := exports.Allowed(scored); len(out) > 0 {
+		return out, nil
+	}
+	return nil, exports.CheckWidths(scored)
+}
+
 // CheckTarget checks an artifact with these widths against the rules of an export target. An
 // error is of kind fault.Infeasible; file is what it is about, and may be empty.
 func CheckTarget(t *target.Target, file string, shape *Shape, st Storage, widths map[string]Width) error {

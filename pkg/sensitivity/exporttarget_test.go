@@ -53,6 +53,7 @@ func TestPlanOfTarget(t *testing.T) {
 	}{
 		{PlanOptions{Bits: []int{4, 5}, ExportTarget: "coreai-macos"}, fault.Infeasible, []string{"target coreai-macos", "5 bits"}},
 		{PlanOptions{Target: Target{BPW: 6}, Overrides: []Override{{"up_proj", 7}}, ExportTarget: "coreml-ios18"}, fault.Infeasible, []string{"mlp.up_proj has 7-bit"}},
+		{PlanOptions{Bits: []int{4, 3, 7}, ExportTarget: "coreai-macos"}, fault.Infeasible, []string{"7 bits"}}, // 3 was not scored
 		{PlanOptions{ExportTarget: "coreml"}, fault.Usage, []string{"coreml-ios18"}},
 	} {
 		_, err := MakePlan(s, c.o)

@@ -86,16 +86,8 @@ func plannerOf(s *Scores, opts PlanOptions) (*planner, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(opts.Bits) == 0 {
-		exports, err := exportTarget(opts.ExportTarget)
-		if err != nil {
-			return nil, err
-		}
-		if opts.Bits = s.Bits; exports != nil {
-			if opts.Bits = exports.Allowed(s.Bits); len(opts.Bits) == 0 {
-				return nil, exports.CheckWidths(s.Bits)
-			}
-		}
+	if opts.Bits, err = candidates(s.Bits, opts); err != nil {
+		return nil, err
 	}
 	for _, b := range opts.Bits {
 		if !slices.Contains(s.Bits, b) {

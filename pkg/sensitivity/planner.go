@@ -23,7 +23,7 @@ type PlanOptions struct {
 	Seed      int64      // of the random baseline
 
 	// ExportTarget is the name of a target of package target whose rules the plan must keep; empty
-	// for none. It restricts nothing but Bits, where that is empty.
+	// for none. Where Bits is empty, scored widths that it does not have are left out.
 	ExportTarget string `json:"-"`
 }
 
