@@ -17,12 +17,11 @@ type Violation struct {
 	Hint    string // what a user can do
 }
 
-// What a program of fixed shape needs: positions of 16 bits, and caches whose positions are aligned
-// and whose channels are stored in groups.
+// What a program of fixed shape needs: it numbers positions with 16 bits, processes tokens in
+// multiples of 8, and stores 8 channels together.
 const (
-	channels     = 8 // stored together
-	leastContext = 64
-	mostContext  = 1 << 16
+	multiple    = 8
+	mostContext = 1 << 16
 )
 
 // Forms returns the stored form of a matrix of the model, and the bits of its indices if it is a
@@ -35,7 +34,8 @@ type Forms func(spec model.TensorSpec) (form artifact.Form, bits int)
 //   - a palette has indices of a width that the runtime does not have;
 //   - the rows of a palette are not a multiple of groupRows, the rows that share a table.
 //     A palette with a single table has no such rule;
-//   - the channels of its keys are not a multiple of 8, on coreai-ios.
+//   - the channels of its keys or the tokens of its vocabulary are not a multiple of 8, on
+//     coreai-ios.
 //
 // Matrices of int8 rows or at 16 bits break none: they become int8 and fp16 constants.
 func (t *Target) Violations(cfg *model.Config, groupRows int, forms Forms) []Violation {
@@ -46,11 +46,8 @@ func (t *Target) Violations(cfg *model.Config, groupRows int, forms Forms) []Vio
 			Hint:    "choose another target",
 		})
 	}
-	if n := cfg.KVHeads * cfg.HeadDim; t.static && n%channels != 0 {
-		out = append(out, Violation{
-			Problem: fmt.Sprintf("the %d channels of a key are not a multiple of %d; a program of fixed shape needs that", n, channels),
-			Hint:    "choose another target",
-		})
+	if t.static {
+		out = append(out, shapeViolations(cfg)...)
 	}
 	rows := 0 // the greatest common divisor of those of all palettes
 	for _, spec := range cfg.Tensors() {
@@ -75,6 +72,22 @@ func (t *Target) Violations(cfg *model.Config, groupRows int, forms Forms) []Vio
 	for i := range out {
 		if out[i].Hint == "" {
 			out[i].Hint = fmt.Sprintf("choose a --group-rows that divides the rows of every matrix, such as %d", divisor(rows, groupRows))
+		}
+	}
+	return out
+}
+
+// shapeViolations returns the rules of a program of fixed shape that a model breaks.
+func shapeViolations(cfg *model.Config) (out []Violation) {
+	for _, d := range []struct {
+		n    int
+		what string
+	}{{cfg.KVHeads * cfg.HeadDim, "channels of a key"}, {cfg.VocabSize, "tokens of the vocabulary"}} {
+		if d.n%multiple != 0 {
+			out = append(out, Violation{
+				Problem: fmt.Sprintf("the %d %s are not a multiple of %d; a program of fixed shape needs that", d.n, d.what, multiple),
+				Hint:    "choose another target",
+			})
 		}
 	}
 	return out
@@ -144,14 +157,14 @@ func (t *Target) CheckArtifact(a *artifact.Reader, context int) error {
 }
 
 // CheckContext checks the number of positions of the caches. More than the model's are an error of
-// kind fault.Usage, as are less than 64, more than 65536 and no multiple of 8 on coreai-ios. The programs have fixed rotary frequencies; a model whose frequencies change
+// kind fault.Usage, as are more than 65536 and a number that is no multiple of 8 on coreai-ios. The programs have fixed rotary frequencies; a model whose frequencies change
 // within the context is an error of kind fault.Infeasible about file.
 func (t *Target) CheckContext(file string, cfg *model.Config, context int) error {
 	if context > cfg.MaxPositions {
 		return fault.Usagef("a context of %d is longer than the model's %d positions (max_position_embeddings)", context, cfg.MaxPositions)
 	}
-	if t.static && (context < leastContext || context > mostContext || context%channels != 0) {
-		return fault.Usagef("target %s needs a context of %d to %d positions, a multiple of %d; it is %d", t.Name, leastContext, mostContext, channels, context)
+	if t.static && (context < multiple || context > mostContext || context%multiple != 0) {
+		return fault.Usagef("target %s needs a context of %d to %d positions, a multiple of %d; it is %d", t.Name, multiple, mostContext, multiple, context)
 	}
 	if r := cfg.Rope; r.Regime(1) != r.Regime(context) {
 		return &fault.Error{
