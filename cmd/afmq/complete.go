@@ -13,6 +13,7 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/export/coreai"
+	"afmq/pkg/export/target"
 	"afmq/pkg/ggml"
 	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"
@@ -114,6 +115,10 @@ func completerOf(name, value string) completer {
 		}
 	case "[NAME=]DIR":
 		return completeAdapter
+	case "TARGET":
+		return oneOf(target.Names(), cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
+	case "SYSTEM":
+		return oneOf(target.OfExport("coreml"), cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
 	case "DEVICE":
 		return oneOf(device.Names(), cobra.ShellCompDirectiveDefault) // or the file of a profile
 	case "FILE":

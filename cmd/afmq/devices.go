@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"afmq/cmd/afmq/internal/device"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 )
 
@@ -23,17 +25,22 @@ func (d *deviceFlags) register(f *pflag.FlagSet) {
 	f.IntVar(&d.use.Prompt, "prompt", 0, "with --device: `N` tokens in the prompt (default: a quarter of the context)")
 }
 
-// open reads the profiles.
-func (d *deviceFlags) open(f *pflag.FlagSet) ([]*device.Profile, error) {
+// open reads the profiles. With a target, its devices alone are accepted, and --ctx has a meaning
+// without --device.
+func (d *deviceFlags) open(f *pflag.FlagSet, t *target.Target) ([]*device.Profile, error) {
 	for _, name := range []string{"ctx", "prompt"} {
 		if v, _ := f.GetInt(name); f.Changed(name) && v < 1 {
 			return nil, fault.Usagef("--%s %d is not a positive number of tokens", name, v)
 		}
-		if f.Changed(name) && len(d.names) == 0 {
+		if f.Changed(name) && len(d.names) == 0 && (t == nil || name != "ctx") {
 			return nil, fault.Usagef("--%s has no meaning without --device", name)
 		}
 	}
-	return device.LoadAll(d.names)
+	profiles, err := device.LoadAll(d.names)
+	if err != nil || t == nil {
+		return profiles, err
+	}
+	return profiles, device.CheckTarget(profiles, t)
 }
 
 type devicesObject struct {
@@ -74,6 +81,9 @@ func runDevices(a *app, args []string) error {
 				fmt.Fprintf(w, "%s\t%s\n", p.Name, p.Title)
 				fmt.Fprintf(w, "\t%.3g GB/s, %s for a model\n", p.Bandwidth.Value/1e9, size(int64(p.Memory.Value)))
 				fmt.Fprintf(w, "\t%.3g T op/s, %s\n", p.Compute.Value/1e12, p.Arithmetic)
+				if names := device.Targets(p); len(names) > 0 {
+					fmt.Fprintf(w, "\t%s\n", strings.Join(names, ", "))
+				}
 			}
 		})
 	})

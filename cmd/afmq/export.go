@@ -11,6 +11,7 @@ import (
 
 	"afmq/pkg/export/coreai"
 	"afmq/pkg/export/coreml"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 )
 
@@ -19,7 +20,7 @@ var exportTargets = []string{"coreml", "coreai"}
 
 // exportFlags are the flags of export.
 type exportFlags struct {
-	to, out, shape, name            string
+	to, out, target, shape, name    string
 	context, chunk, checkTokens     int
 	checkData, reference            string
 	adapterInputs, restart, noBuild bool
@@ -28,7 +29,7 @@ type exportFlags struct {
 
 // only lists the flags that belong to one target.
 var exportOnly = map[string][]string{
-	"coreml": {"chunk"},
+	"coreml": {"chunk", "target"},
 	"coreai": {"shape", "name", "check-tokens", "check-data", "reference", "adapter-inputs", "skip-compile"},
 }
 
@@ -62,7 +63,8 @@ compares them. Both runtimes compute in fp16 and have palettes of 1, 2, 3, 4, 6 
 The program has two functions over the same weights: decode, for one token, and prefill, for
 a chunk of them. Both take input_ids and position, the number of tokens in the caches, and
 return the logits of every token. The key and value caches are states. Each --adapter adds
-decode_NAME and prefill_NAME; - in a name becomes _.
+decode_NAME and prefill_NAME; - in a name becomes _. --target coreml-ios26 declares the versions
+of iOS 26 and macOS 26; the operations are the same.
 
 --to coreai writes a bundle for iOS, iPadOS and macOS 27: NAME.aimodel, the tokenizer and
 metadata.json, as the runner of Apple's coreai-models expects them. The asset is compiled by
@@ -89,6 +91,7 @@ in Core AI's reference runtime and compares its logits with afmq's own engine.`,
 	f.StringVar(&o.to, "to", "", "`TARGET`: coreml or coreai")
 	registerOut(f, &o.out, outDir, "`DIR` to create, NAME.mlpackage for coreml; must not exist, or be empty")
 	f.IntVar(&o.context, "ctx", 0, "`N` positions of the caches, at most (default: max_position_embeddings, but at most 2048 for coreml, 8192 for the dynamic and 4096 for the static shape of coreai)")
+	f.StringVar(&o.target, "target", "", "coreml: oldest `SYSTEM` that opens the package: "+strings.Join(target.OfExport("coreml"), " or ")+" (default "+coreml.DefaultTarget+")")
 	f.IntVar(&o.chunk, "chunk", 0, "coreml: `N` tokens in a call of prefill (default: min(64, --ctx))")
 	f.StringVar(&o.shape, "shape", "dynamic", "coreai: `SHAPE` of the program, dynamic (macOS) or static (iOS)")
 	f.StringVar(&o.name, "name", "", "coreai: `NAME` of the asset (default: the last element of --out)")
@@ -110,10 +113,10 @@ func checkExportFlags(cmd *cobra.Command, to string) error {
 	if _, ok := exportOnly[to]; !ok {
 		return fault.Usagef("--to %q: expected %s", to, strings.Join(exportTargets, " or "))
 	}
-	for target, flags := range exportOnly {
+	for format, flags := range exportOnly {
 		for _, name := range flags {
-			if target != to && cmd.Flags().Changed(name) {
-				return fault.Usagef("--%s belongs to --to %s", name, target)
+			if format != to && cmd.Flags().Changed(name) {
+				return fault.Usagef("--%s belongs to --to %s", name, format)
 			}
 		}
 	}
@@ -122,7 +125,7 @@ func checkExportFlags(cmd *cobra.Command, to string) error {
 
 func (a *app) exportCoreML(cmd *cobra.Command, dir string, o *exportFlags) error {
 	opts := coreml.Options{
-		Artifact: dir, Out: o.out, Context: o.context, Chunk: o.chunk, Restart: o.restart, AllowUnbound: o.adapters.allowUnbound,
+		Artifact: dir, Out: o.out, Target: o.target, Context: o.context, Chunk: o.chunk, Restart: o.restart, AllowUnbound: o.adapters.allowUnbound,
 		Pool: a.workers(), Progress: a.progress(), ToolVersion: version,
 	}
 	list, err := o.adapters.adapters()
@@ -171,6 +174,7 @@ func (a *app) exportCoreAI(cmd *cobra.Command, dir string, o *exportFlags) error
 func printCoreML(w io.Writer, o coremlObject) error {
 	return table(w, func(w io.Writer) {
 		fmt.Fprintf(w, "functions\t%s\n", strings.Join(o.Functions, ", "))
+		fmt.Fprintf(w, "target\t%s\n", o.Target)
 		fmt.Fprintf(w, "context\t%d positions, %d tokens in a call of prefill\n", o.Context, o.Chunk)
 		fmt.Fprintf(w, "size\t%s, %s of it weights\n", size(o.Bytes), size(o.WeightBytes))
 		fmt.Fprintf(w, "read back\t%d palettes, equal bit for bit\n", o.Palettes)

@@ -3,37 +3,39 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"afmq/cmd/afmq/internal/device"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 	"afmq/pkg/sensitivity"
 )
 
-// targetFlags are the flags of every command that makes a plan.
-type targetFlags struct {
+// budgetFlags are the flags of every command that makes a plan.
+type budgetFlags struct {
 	bpw       float64
 	maxBytes  string
 	tie       string
 	overrides []string
 }
 
-func (t *targetFlags) register(f *pflag.FlagSet) {
+func (t *budgetFlags) register(f *pflag.FlagSet) {
 	f.Float64Var(&t.bpw, "bpw", 0, "upper bound of the average `BITS` per weight of the projections, such as 3.5")
 	f.StringVar(&t.maxBytes, "max-bytes", "", "upper bound of the `SIZE` of model.safetensors, such as 400MB or 1.5GiB")
 	f.StringVar(&t.tie, "tie", "", "`MODULES` of a layer that must have equal bits: qkv, gate_up or qkv,gate_up")
 	f.StringArrayVar(&t.overrides, "override", nil, "fix the bits of the modules whose name matches `REGEX=BITS`; 16 keeps them unquantized; repeatable, the last match decides")
 }
 
-// given reports whether a target was given.
-func (t *targetFlags) given(f *pflag.FlagSet) bool {
+// given reports whether a budget was given.
+func (t *budgetFlags) given(f *pflag.FlagSet) bool {
 	return f.Changed("bpw") || f.Changed("max-bytes")
 }
 
-// options returns the options of a plan. Without a target it has the default one.
-func (t *targetFlags) options(f *pflag.FlagSet) (o sensitivity.PlanOptions, err error) {
+// options returns the options of a plan. Without a budget it has the default one.
+func (t *budgetFlags) options(f *pflag.FlagSet) (o sensitivity.PlanOptions, err error) {
 	switch {
 	case f.Changed("bpw") && f.Changed("max-bytes"):
 		return o, fault.Usagef("--bpw and --max-bytes exclude each other")
@@ -68,7 +70,8 @@ func parseOverrides(list []string) ([]sensitivity.Override, error) {
 type planOptions struct {
 	out    string
 	bits   string
-	target targetFlags
+	budget budgetFlags
+	target targetFlag
 	device deviceFlags
 	seed   int64
 }
@@ -94,12 +97,18 @@ The command proves that the plan is optimal, or, if the search is too large, pri
 bound of the optimum. It also prints the scores of simpler allocations under the same limit.
 
 The plan is JSON and may be edited: change the "bits" of a layer, and change or remove
-"target" if the plan no longer meets it. ` + "`afmq quantize --plan`" + ` validates the plan.
+"target", the budget, if the plan exceeds it. ` + "`afmq quantize --plan`" + ` validates the plan.
+
+--target checks the plan against the rules of a runtime: the widths that it has, the rows of a
+group and, with --ctx, the length of the context. Without --bits, scored widths that it does
+not have are left out. The plan records the target and keeps its rules after an edit.
 
 --device estimates memory, time to first token and tokens per second of the plan on a
 device, and of the optimal plans with a quarter and half a bit per weight more and less.
+With --target, the device must have the runtime, and a plan must fit its memory.
 ` + "`afmq devices`" + ` lists the device profiles.`,
 		Example: `  afmq plan scores.json --bpw 3.5 --out plan.json
+  afmq plan scores.json --target coreai-ios --device iphone-15-pro --ctx 2048 --out plan.json
   afmq plan scores.json --max-bytes 1.2GB --tie qkv,gate_up --override 'layers\.0\.=4' --out plan.json`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runPlan(cmd, a, args[0], o) },
 	}
@@ -107,22 +116,28 @@ device, and of the optimal plans with a quarter and half a bit per weight more a
 	registerOut(f, &o.out, outFile, "`FILE` to write, which must not exist; - writes the plan to standard output")
 	f.StringVar(&o.bits, "bits", "", "`WIDTHS` to choose from, such as 2,3,4 (default: all that were scored)")
 	f.Int64Var(&o.seed, "seed", 0, "`SEED` of the random allocations that the plan is compared with")
+	o.budget.register(f)
 	o.target.register(f)
 	o.device.register(f)
+	f.Lookup("ctx").Usage = "with --device or --target: " + strings.TrimPrefix(f.Lookup("ctx").Usage, "with --device: ")
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
 }
 
 func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error {
-	opts, err := o.target.options(cmd.Flags())
+	opts, err := o.budget.options(cmd.Flags())
 	if err != nil {
 		return err
 	}
-	profiles, err := o.device.open(cmd.Flags())
+	exports, err := o.target.open()
 	if err != nil {
 		return err
 	}
-	opts.Seed = o.seed
+	profiles, err := o.device.open(cmd.Flags(), exports)
+	if err != nil {
+		return err
+	}
+	opts.Seed, opts.ExportTarget = o.seed, o.target.name
 	if o.bits != "" {
 		if opts.Bits, err = parseBits(o.bits); err != nil {
 			return err
@@ -132,9 +147,15 @@ func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error
 	if err != nil {
 		return err
 	}
+	if err := o.checkContext(exports, s); err != nil {
+		return err
+	}
 	p, err := sensitivity.MakePlan(s, opts)
 	if err != nil {
 		return err
+	}
+	if exports != nil && o.bits == "" {
+		a.warn(leftOut(exports, s.Bits))
 	}
 	excess, err := s.Excess(opts)
 	if err != nil {
@@ -145,6 +166,9 @@ func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error
 	}
 	guide, err := o.device.guide(profiles, p, s, opts)
 	if err != nil {
+		return err
+	}
+	if err := checkFits(exports, guide); err != nil {
 		return err
 	}
 	tables := func(w io.Writer) error {
@@ -172,6 +196,22 @@ func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error
 	})
 }
 
+// checkContext checks --ctx against the rules of the target.
+func (o *planOptions) checkContext(t *target.Target, s *sensitivity.Scores) error {
+	if t == nil || o.device.use.Ctx == 0 && len(o.device.names) == 0 {
+		return nil
+	}
+	shape, err := s.Shape()
+	if err != nil {
+		return err
+	}
+	use, err := o.device.use.Resolve(shape.Config)
+	if err != nil {
+		return err
+	}
+	return t.CheckContext("", shape.Config, use.Ctx)
+}
+
 // guide estimates the plan and its neighbours on the devices; it returns nil without
 // devices.
 func (d *deviceFlags) guide(profiles []*device.Profile, p *sensitivity.Plan, s *sensitivity.Scores, opts sensitivity.PlanOptions) (*device.Guide, error) {
@@ -193,7 +233,7 @@ func (d *deviceFlags) guide(profiles []*device.Profile, p *sensitivity.Plan, s *
 	if p.Target.BPW > 0 {
 		center = p.Target.BPW
 	}
-	variants, notes, err := device.Neighbours(device.Variant{Name: "plan", BPW: p.BPW.Projections, Cost: &p.Cost, Work: w}, center, s, opts)
+	variants, notes, err := device.Neighbours(device.Variant{Name: planRow, BPW: p.BPW.Projections, Cost: &p.Cost, Work: w}, center, s, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +259,10 @@ func printPlan(w io.Writer, p *sensitivity.Plan) error {
 		for _, b := range p.Baselines {
 			fmt.Fprintf(w, "%s\t%.4f\t%.6g\t%s\n", b.Name, b.BPW, b.Cost, b.Note)
 		}
-		fmt.Fprintf(w, "\ntarget\t%v\n", *p.Target)
+		fmt.Fprintf(w, "\nbudget\t%v\n", *p.Target)
+		if p.ExportTarget != "" {
+			fmt.Fprintf(w, "target\t%s\n", p.ExportTarget)
+		}
 		fmt.Fprintf(w, "bits per weight\t%.4f in projections, %.4f in the model\n", p.BPW.Projections, p.BPW.Model)
 		fmt.Fprintf(w, "model.safetensors\t%s bytes (%s)\n", thousands(p.Bytes), size(p.Bytes))
 	})

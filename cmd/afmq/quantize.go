@@ -21,7 +21,8 @@ type quantizeOptions struct {
 	grid       string
 	types      string
 	plan       string
-	target     targetFlags
+	budget     budgetFlags
+	target     targetFlag
 	method     string
 	groupRows  int
 	rowScale   bool
@@ -57,7 +58,7 @@ a heuristic (GPTQ) reduces the error of the module's output instead.
 Bits per index:
   --bits 4             the same for every projection
   --plan plan.json     those of a plan from ` + "`afmq plan`" + `, edited or not
-  --bpw 3.5            scores the modules, makes a plan for this target and applies it;
+  --bpw 3.5            scores the modules, makes a plan for this budget and applies it;
   --max-bytes 400MB    --bits then lists the candidate widths (default 2,4)
 --override 'REGEX=BITS' sets the bits of the modules whose names match; the last match
 decides. 16 keeps a module unquantized; 'lm_head=4' palettizes an untied head.
@@ -75,6 +76,9 @@ times. Use text that resembles the model's future input. If you have none, --cal
 reads the text in this program: English prose, dialogue, code and a little French, German and
 Spanish (docs/quality.md compares them). ./builtin names a file.
 
+--target checks widths, overrides, plan and --group-rows against the rules of a runtime before
+any text is read. docs/targets.md lists them.
+
 Give an interrupted command again to resume it.`,
 		Example: `  afmq quantize models/my-model --out my-4bit --calib calib.jsonl
   afmq quantize models/my-model --out my-mixed --bpw 3.5 --calib calib.jsonl
@@ -85,12 +89,13 @@ Give an interrupted command again to resume it.`,
 	}
 	f := cmd.Flags()
 	registerOut(f, &o.out, outDir, "`DIR` to create; must not exist, or be empty")
-	f.StringVar(&o.bits, "bits", "", "`BITS` per index, 1 to 8 (default 4); with a target, the candidate widths (default 2,4)")
+	f.StringVar(&o.bits, "bits", "", "`BITS` per index, 1 to 8 (default 4); with a budget, the candidate widths (default 2,4)")
 	f.StringVar(&o.grid, "grid", "palette", "`GRID` of the weights: palette, or gguf for the block types of llama.cpp")
 	f.StringVar(&o.types, "types", "q4_k", "--grid gguf: `TYPE` of the projections: q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs, iq4_nl, q4_0, q4_1, q5_0, q5_1 or q8_0")
 	f.StringVar(&o.plan, "plan", "", "`FILE` with the bits of every module, from afmq plan")
+	o.budget.register(f)
 	o.target.register(f)
-	f.StringVar(&o.method, "method", string(sensitivity.DefaultMethod), "`METHOD` that scores the modules for a target: fisher, kl, hessian or weight")
+	f.StringVar(&o.method, "method", string(sensitivity.DefaultMethod), "`METHOD` that scores the modules for a budget: fisher, kl, hessian or weight")
 	f.IntVar(&o.groupRows, "group-rows", o.groupRows, "`N` output rows that share a look-up table")
 	f.BoolVar(&o.rowScale, "row-scale", o.rowScale, "store an fp16 scale for every palettized row (16 bits a row)")
 	o.calib.register(f)
@@ -104,7 +109,7 @@ Give an interrupted command again to resume it.`,
 // options converts the flags to the options of the library.
 func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 	opts := quantize.Options{
-		Out: o.out, GroupRows: o.groupRows, NoRowScale: !o.rowScale, Compensate: o.compensate, Restart: o.restart, ToolVersion: version,
+		Out: o.out, ExportTarget: o.target.name, GroupRows: o.groupRows, NoRowScale: !o.rowScale, Compensate: o.compensate, Restart: o.restart, ToolVersion: version,
 	}
 	if o.groupRows < 1 { // 0 is the default of the library, but not of the flag
 		return opts, fault.Usagef("--group-rows %d is not positive", o.groupRows)
@@ -125,7 +130,7 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 	if opts.Method, err = sensitivity.ParseMethod(o.method); err != nil {
 		return opts, err
 	}
-	if opts.Overrides, err = parseOverrides(o.target.overrides); err != nil {
+	if opts.Overrides, err = parseOverrides(o.budget.overrides); err != nil {
 		return opts, err
 	}
 	if o.grid != "palette" {
@@ -144,7 +149,7 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 		opts.PlanFile = o.plan
 		opts.Plan, err = sensitivity.ReadPlan(o.plan)
 		return opts, err
-	case o.target.given(f):
+	case o.budget.given(f):
 		if opts.Method.NeedsText() && len(opts.Calibration.Files) == 0 {
 			flag := "bpw"
 			if !f.Changed(flag) {
@@ -153,14 +158,14 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 			return opts, fault.Usagef("--%s needs calibration text: give --calib FILE or --calib builtin, or --method weight", flag).
 				WithHint("method %s scores the modules on text; weight needs none, and its ranking is worse", opts.Method)
 		}
-		r, err := o.target.options(f)
+		r, err := o.budget.options(f)
 		r.Bits = bits
 		opts.Request = &r
 		return opts, err
 	case f.Changed("tie"):
-		return opts, fault.Usagef("--tie needs a target: --bpw or --max-bytes")
+		return opts, fault.Usagef("--tie needs a budget: --bpw or --max-bytes")
 	case len(bits) > 1:
-		return opts, fault.Usagef("--bits %s: more than one width needs a target: --bpw or --max-bytes", o.bits)
+		return opts, fault.Usagef("--bits %s: more than one width needs a budget: --bpw or --max-bytes", o.bits)
 	case len(bits) == 1:
 		opts.Bits = bits[0]
 	}

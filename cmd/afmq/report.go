@@ -3,17 +3,20 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"afmq/cmd/afmq/internal/report"
 	"afmq/internal/disk"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 )
 
 type reportOptions struct {
 	out    string
 	device deviceFlags
+	target targetFlag
 	report.Options
 }
 
@@ -71,6 +74,8 @@ on text that the model was fitted to are marked, and no summary uses them.`,
 	f.StringArrayVar(&o.Samples.Prompts, "sample", nil, "with --reference: continue `TEXT` in place of the built-in prompts; repeatable")
 	f.IntVar(&o.Samples.Tokens, "sample-tokens", report.DefaultSampleTokens, "with --reference: `N` tokens of each text, at most")
 	o.device.register(f)
+	o.target.register(f)
+	f.Lookup("target").Usage = "with --device: take devices that have the runtime `TARGET` only: " + strings.Join(target.Names(), ", ")
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
 }
@@ -85,7 +90,14 @@ func runReport(cmd *cobra.Command, a *app, o reportOptions) error {
 			return err
 		}
 	}
-	if o.Devices, err = o.device.open(cmd.Flags()); err != nil {
+	exports, err := o.target.open()
+	if err != nil {
+		return err
+	}
+	if exports != nil && len(o.device.names) == 0 {
+		return fault.Usagef("--target has no meaning without --device")
+	}
+	if o.Devices, err = o.device.open(cmd.Flags(), exports); err != nil {
 		return err
 	}
 	for _, name := range []string{"sample", "sample-tokens"} {

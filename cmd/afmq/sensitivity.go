@@ -51,6 +51,7 @@ type sensitivityOptions struct {
 	validate  int
 	restart   bool
 	compute   computeFlag
+	target    targetFlag
 }
 
 type sensitivityObject struct {
@@ -86,7 +87,8 @@ reads the text in this program; ./builtin names a file. --validate N also measur
 divergence of N modules, and prints its rank correlation (Spearman) with the scores.
 
 --method kl refuses --compute bf16, whose rounding changes the output more than palettes of 6
-and 8 bits do; --validate measures in f32 then. An interrupted command resumes when it is
+and 8 bits do; --validate measures in f32 then. --target refuses widths and groups that a
+runtime does not have before any text is read. An interrupted command resumes when it is
 repeated.`,
 		Example: `  afmq sensitivity models/my-model --calib calib.jsonl --out scores.json
   afmq sensitivity models/my-model --calib builtin --method hessian --out hessian.json
@@ -100,6 +102,7 @@ repeated.`,
 	f.StringVar(&o.bits, "bits", o.bits, "`WIDTHS` to score, 1 to 8")
 	f.IntVar(&o.groupRows, "group-rows", o.groupRows, "number `N` of output rows that share a look-up table")
 	f.BoolVar(&o.rowScale, "row-scale", o.rowScale, "store an fp16 scale for each palettized row")
+	o.target.register(f)
 	f.IntVar(&o.samples, "samples", 1, "fisher: number `N` of labels drawn per token, one backward pass each")
 	f.IntVar(&o.validate, "validate", 0, "also measure the KL divergence of `N` modules")
 	o.compute.register(f, "f32")
@@ -134,7 +137,7 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 	r, err := sensitivity.Score(cmd.Context(), sensitivity.Options{
 		Model: model, Out: o.out, Restart: o.restart, Method: method, Bits: bits, GroupRows: o.groupRows, NoRowScale: !o.rowScale,
 		Calibration: calib, Samples: o.samples, Validate: o.validate, Compute: compute,
-		Pool: a.workers(), Progress: a.progress(), ToolVersion: version,
+		ExportTarget: o.target.name, Pool: a.workers(), Progress: a.progress(), ToolVersion: version,
 	})
 	if err != nil {
 		return err

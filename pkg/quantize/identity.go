@@ -38,7 +38,7 @@ type jobIdentity struct {
 // jobNames are the flags that set the keys of a jobIdentity, and the inputs of the others.
 var jobNames = []stage.Name{
 	{Key: "bits", Words: "--bits"},
-	{Key: "request", Words: "the target (--bpw or --max-bytes)"},
+	{Key: "request", Words: "the budget (--bpw or --max-bytes)"},
 	{Key: "request.Target.bpw", Words: "--bpw"},
 	{Key: "request.Target.max_bytes", Words: "--max-bytes"},
 	{Key: "request.Bits", Words: "--bits"},

@@ -118,17 +118,19 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 	}
 	const provenance = "the bits come from Layers, the stored form from GroupRows and RowScale; nothing else of a plan reaches the artifact"
 	exempt := map[string]string{
-		"Model":             "a path; config, files, tensors and weights are identified by content",
-		"Out":               "the saved state is beside it",
-		"PlanFile":          "for error messages",
-		"Request.Overrides": "replaced by Overrides",
-		"Request.Seed":      "replaced by Calibration.Seed",
-		"Restart":           "discards the saved state",
-		"Pool":              "the result does not depend on the threads",
-		"Threads":           "the result does not depend on the threads",
-		"Progress":          "reports only",
+		"Model":                "a path; config, files, tensors and weights are identified by content",
+		"Out":                  "the saved state is beside it",
+		"PlanFile":             "for error messages",
+		"Request.Overrides":    "replaced by Overrides",
+		"Request.ExportTarget": "replaced by ExportTarget",
+		"Request.Seed":         "replaced by Calibration.Seed",
+		"Restart":              "discards the saved state",
+		"ExportTarget":         "refuses a run, or leaves it as it is",
+		"Pool":                 "the result does not depend on the threads",
+		"Threads":              "the result does not depend on the threads",
+		"Progress":             "reports only",
 	}
-	for _, name := range []string{"Schema", "ToolVersion", "Method", "Target.BPW", "Target.MaxBytes", "Bits", "Tie", "BPW.Projections", "BPW.Model",
+	for _, name := range []string{"Schema", "ToolVersion", "Method", "Target.BPW", "Target.MaxBytes", "ExportTarget", "Bits", "Tie", "BPW.Projections", "BPW.Model",
 		"BPW.WithAdapter", "Bytes", "Cost", "LowerBound", "Optimal", "Baselines", "Overrides", "Seed"} {
 		exempt["Plan."+name] = provenance
 	}
@@ -159,7 +161,7 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 	// Options that are exempt leave the identity alone.
 	o = base()
 	before = identityOf(t, o)
-	o.Out, o.PlanFile, o.Restart, o.Threads, o.Progress = "elsewhere", "p", true, 3, progress.Silent
+	o.Out, o.PlanFile, o.Restart, o.Threads, o.Progress, o.ExportTarget = "elsewhere", "p", true, 3, progress.Silent, "coreai-ios"
 	if after := identityOf(t, o); !bytes.Equal(before, after) {
 		t.Errorf("%s\n%s", before, after)
 	}

@@ -3,6 +3,7 @@ package quantize
 import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 	"afmq/pkg/ggml"
 	"afmq/pkg/palettize"
@@ -33,6 +34,9 @@ type Options struct {
 	// sensitivity.BlockWidths. Bits, GroupRows and NoRowScale do not apply; Plan and Request are
 	// refused.
 	Blocks ggml.Type
+	// ExportTarget is the name of a target of package target, such as "coreai-ios". An artifact that
+	// it cannot run is an error before any work. Empty for none, or for that of Plan.
+	ExportTarget string
 
 	GroupRows  int  // rows that share a look-up table; 0 for palettize.DefaultGroupRows; a plan's own with Plan
 	NoRowScale bool // omit the fp16 scale of each palettized row (16 bits a row); a plan's own with Plan
@@ -75,6 +79,11 @@ func (o *Options) check() error {
 	}
 	if o.GroupRows < 1 || o.GroupRows > maxGroupRows {
 		return fault.Usagef("group rows is %d; it may be 1 to %d", o.GroupRows, maxGroupRows)
+	}
+	if o.ExportTarget != "" {
+		if _, err := target.Named(o.ExportTarget); err != nil {
+			return err
+		}
 	}
 	if err := o.checkWidths(); err != nil {
 		return err
@@ -120,7 +129,7 @@ func (o *Options) checkBlocks() error {
 func (o *Options) checkWidths() error {
 	switch {
 	case o.Plan != nil && o.Request != nil:
-		return fault.Usagef("a plan and a target exclude each other")
+		return fault.Usagef("a plan and a budget exclude each other")
 	case o.Plan != nil && len(o.Overrides) > 0:
 		return fault.Usagef("a plan and overrides exclude each other: give the overrides when the plan is made, or edit the plan")
 	case o.Plan != nil:
@@ -130,7 +139,7 @@ func (o *Options) checkWidths() error {
 		if r.Overrides = o.Overrides; len(r.Bits) == 0 {
 			r.Bits = sensitivity.DefaultBits()
 		}
-		r.Seed = o.Calibration.Seed
+		r.Seed, r.ExportTarget = o.Calibration.Seed, o.ExportTarget
 		o.Request = &r
 		s := o.scoring()
 		return s.Check()

@@ -10,6 +10,7 @@ import (
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
+	"afmq/pkg/export/target"
 	"afmq/pkg/progress"
 	"afmq/pkg/sensitivity"
 )
@@ -36,9 +37,9 @@ type Result struct {
 //
 // Errors that a user can act on are *fault.Error. Those of kind fault.Usage (options that
 // exclude each other, an override that matches no module), fault.Input (a checkpoint that
-// cannot be quantized) and fault.Infeasible (a target below the smallest possible size)
-// leave nothing behind. Saved state of another job, or state whose source tensors changed,
-// is fault.Input too; that state is kept. After an error of kind fault.Output or a
+// cannot be quantized) and fault.Infeasible (a target below the smallest possible size, an
+// artifact that the export target cannot run) leave nothing behind. Saved state of another job,
+// or state whose source tensors changed, is fault.Input too; that state is kept. After an error of kind fault.Output or a
 // cancelled context the saved state is kept, and the same call resumes from it.
 func Run(ctx context.Context, opts Options) (*Result, error) {
 	began := time.Now()
@@ -97,6 +98,9 @@ func (r *setup) prepare() (err error) {
 	default:
 		r.widths, err = r.fixedWidths()
 	}
+	if err == nil {
+		err = r.checkTarget()
+	}
 	if err != nil || len(r.opts.Calibration.Files) == 0 {
 		return err
 	}
@@ -115,6 +119,19 @@ func (r *setup) fixedWidths() (widths map[string]sensitivity.Width, err error) {
 	widths, notes, err := sensitivity.BlockWidths(r.src.Config, r.opts.Blocks, r.opts.Overrides)
 	r.warn = append(r.warn, notes...)
 	return widths, err
+}
+
+// checkTarget checks widths that are known against the rules of the export target. Those of a
+// request are checked with it.
+func (r *setup) checkTarget() error {
+	if r.opts.ExportTarget == "" || r.widths == nil {
+		return nil
+	}
+	t, err := target.Named(r.opts.ExportTarget)
+	if err != nil {
+		return err
+	}
+	return sensitivity.CheckTarget(t, r.opts.PlanFile, r.shape, r.opts.storage(), r.widths)
 }
 
 // prepareRequest checks that the target of a request can be reached.

@@ -32,7 +32,8 @@ func Feasible(shape *Shape, st Storage, opts PlanOptions) (int64, error) {
 // see [Allocate]. A bound on the bytes of the file is exact, header included.
 //
 // Errors are of kind fault.Infeasible, with the reachable range, if no plan keeps the
-// target, and fault.Usage for invalid options or widths that were not scored.
+// target, or if the export target lacks what the options ask for, and fault.Usage for invalid
+// options or widths that were not scored.
 func MakePlan(s *Scores, opts PlanOptions) (*Plan, error) {
 	p, err := plannerOf(s, opts)
 	if err != nil {
@@ -49,7 +50,7 @@ func MakePlan(s *Scores, opts PlanOptions) (*Plan, error) {
 	}
 	plan := &Plan{
 		Schema: PlanSchema, ToolVersion: s.ToolVersion, Method: s.Method, GroupRows: s.GroupRows, RowScale: s.RowScale,
-		Target: &p.opts.Target, Bits: p.opts.Bits, Tie: p.opts.Ties, Overrides: OverrideTexts(p.opts.Overrides), Seed: p.opts.Seed,
+		Target: &p.opts.Target, ExportTarget: p.opts.ExportTarget, Bits: p.opts.Bits, Tie: p.opts.Ties, Overrides: OverrideTexts(p.opts.Overrides), Seed: p.opts.Seed,
 		BPW: size.BPW, Bytes: size.FileBytes, Cost: a.Cost, LowerBound: a.LowerBound, Optimal: a.Optimal,
 	}
 	widths := p.widths(a.Picks)
@@ -60,10 +61,11 @@ func MakePlan(s *Scores, opts PlanOptions) (*Plan, error) {
 	if w, ok := p.pinned["lm_head"]; ok {
 		plan.Layers = append(plan.Layers, PlanLayer{Name: "lm_head", Bits: planBits(w), Pinned: true})
 	}
-	if plan.Baselines, err = p.baselines(choices, budget); err != nil || len(p.opts.Bits) == len(s.Bits) {
+	scored := p.allowed(s.Bits)
+	if plan.Baselines, err = p.baselines(choices, budget); err != nil || len(p.opts.Bits) == len(scored) {
 		return plan, err
 	}
-	opts.Bits = s.Bits
+	opts.Bits = scored
 	all, err := MakePlan(s, opts)
 	if err != nil {
 		return nil, err
@@ -73,7 +75,7 @@ func MakePlan(s *Scores, opts PlanOptions) (*Plan, error) {
 		found = "the best plan found"
 	}
 	plan.Baselines = append(plan.Baselines, Baseline{
-		Name: "more widths", BPW: all.BPW.Projections, Cost: all.Cost, Note: fmt.Sprintf("%s with %v bits to choose from", found, s.Bits),
+		Name: "more widths", BPW: all.BPW.Projections, Cost: all.Cost, Note: fmt.Sprintf("%s with %v bits to choose from", found, scored),
 	})
 	return plan, nil
 }
@@ -84,8 +86,8 @@ func plannerOf(s *Scores, opts PlanOptions) (*planner, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(opts.Bits) == 0 {
-		opts.Bits = s.Bits
+	if opts.Bits, err = candidates(s.Bits, opts); err != nil {
+		return nil, err
 	}
 	for _, b := range opts.Bits {
 		if !slices.Contains(s.Bits, b) {
@@ -190,7 +192,7 @@ func (p *planner) shrink(choices []Choice, budget int64, size Size) (*Allocation
 			return a, size, err
 		}
 		if budget == least {
-			return nil, Size{}, fmt.Errorf("sensitivity: the smallest options exceed the target of %v", p.opts.Target)
+			return nil, Size{}, fmt.Errorf("sensitivity: the smallest options exceed the budget of %v", p.opts.Target)
 		}
 	}
 }

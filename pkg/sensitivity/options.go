@@ -32,6 +32,10 @@ type Options struct {
 	Progress    progress.Reporter  // nil for none
 	ToolVersion string             // recorded in the scores; empty for "unknown"
 
+	// ExportTarget is the name of a target of package target. Widths and groups that it does not
+	// have are an error before any work. Empty for none.
+	ExportTarget string
+
 	// For a caller that has these already. With a Journal, Out must be empty.
 	Source  *artifact.Source // the checkpoint of Model; nil: Score opens it
 	Text    *Calibration     // the text; nil: Score reads Calibration
@@ -39,7 +43,8 @@ type Options struct {
 	State   string           // path of the directory with Journal, for messages
 }
 
-// Check fills in the defaults. Errors are fault.Usage.
+// Check fills in the defaults. Errors are fault.Usage, and fault.Infeasible for widths that the
+// export target does not have.
 func (o *Options) Check() error {
 	if o.Method == "" {
 		o.Method = DefaultMethod
@@ -65,6 +70,15 @@ func (o *Options) Check() error {
 	}
 	if err := checkBits(o.Bits); err != nil {
 		return fault.Usagef("%v", err)
+	}
+	exports, err := exportTarget(o.ExportTarget)
+	if err != nil {
+		return err
+	}
+	if exports != nil {
+		if err := exports.CheckWidths(o.Bits); err != nil {
+			return err
+		}
 	}
 	switch {
 	case o.Samples < 1 || o.Samples > 1<<16:

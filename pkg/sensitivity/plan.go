@@ -9,6 +9,7 @@ import (
 	"afmq/internal/infile"
 	"afmq/internal/units"
 	"afmq/pkg/artifact"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 )
@@ -27,8 +28,11 @@ type Plan struct {
 	GroupRows   int     `json:"group_rows"`
 	RowScale    bool    `json:"row_scale"`
 	Target      *Target `json:"target,omitempty"` // a bound that the plan must keep, also after an edit
-	Bits        []int   `json:"bits,omitempty"`   // widths to choose from
-	Tie         []Tie   `json:"tie,omitempty"`    // modules of a layer with equal bits
+	// ExportTarget names the target of package target whose rules the plan must keep, also after an
+	// edit; empty for none.
+	ExportTarget string `json:"export_target,omitempty"`
+	Bits         []int  `json:"bits,omitempty"` // widths to choose from
+	Tie          []Tie  `json:"tie,omitempty"`  // modules of a layer with equal bits
 	// Overrides are those that pinned modules, as REGEX=BITS.
 	Overrides []string `json:"overrides,omitempty"`
 	Seed      int64    `json:"seed,omitempty"` // of the random baseline
@@ -122,6 +126,9 @@ func ParsePlan(file string, data []byte) (*Plan, error) {
 			return bad("target: %v", err)
 		}
 	}
+	if _, err := exportTarget(p.ExportTarget); err != nil {
+		return bad("export_target %.80q is unknown; the targets are %s", p.ExportTarget, strings.Join(target.Names(), ", "))
+	}
 	seen := map[string]bool{}
 	for _, l := range p.Layers {
 		if seen[l.Name] {
@@ -152,7 +159,8 @@ func (p *Plan) Storage() Storage { return Storage{p.GroupRows, p.RowScale} }
 
 // Widths returns the width of every matrix of a model. It checks that the plan lists exactly
 // the projections of the model, and possibly its head, that tied modules have equal bits,
-// and that the plan keeps its target. file is the name in errors, which are fault.Input.
+// and that the plan keeps its target and the rules of its export target. file is the name in
+// errors, which are fault.Input, and fault.Infeasible for those rules.
 func (p *Plan) Widths(file string, shape *Shape) (map[string]Width, error) {
 	widths, err := Widths(shape.Config, 4, nil)
 	if err != nil {
@@ -179,14 +187,23 @@ func (p *Plan) Widths(file string, shape *Shape) (map[string]Width, error) {
 	if err := p.checkTies(file, shape, widths); err != nil {
 		return nil, err
 	}
+	exports, err := exportTarget(p.ExportTarget)
+	if err != nil {
+		return nil, fault.Inputf(file, "%v", err)
+	}
+	if exports != nil {
+		if err := CheckTarget(exports, file, shape, p.Storage(), widths); err != nil {
+			return nil, err
+		}
+	}
 	if p.Target != nil {
 		size, err := shape.Measure(p.Storage(), widths)
 		if err != nil {
 			return nil, err
 		}
 		if p.Target.BPW > 0 && size.BPW.Projections > p.Target.BPW || p.Target.MaxBytes > 0 && size.FileBytes > p.Target.MaxBytes {
-			return nil, fault.Inputf(file, "its layers have %.4f bits per weight and %d bytes, which exceeds its target of %v", size.BPW.Projections, size.FileBytes, *p.Target).
-				WithHint("reduce the bits of a layer, or change or remove \"target\"")
+			return nil, fault.Inputf(file, "its layers have %.4f bits per weight and %d bytes, which exceeds its budget of %v", size.BPW.Projections, size.FileBytes, *p.Target).
+				WithHint("reduce the bits of a layer, or change or remove its budget, \"target\"")
 		}
 	}
 	return widths, nil

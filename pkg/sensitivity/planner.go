@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"afmq/pkg/artifact"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 )
@@ -20,6 +21,10 @@ type PlanOptions struct {
 	Ties      []Tie      // modules that must have equal bits
 	Overrides []Override // modules with fixed bits; later ones win
 	Seed      int64      // of the random baseline
+
+	// ExportTarget is the name of a target of package target whose rules the plan must keep; empty
+	// for none. Where Bits is empty, scored widths that it does not have are left out.
+	ExportTarget string `json:"-"`
 }
 
 // planner holds what an allocation is computed from.
@@ -28,6 +33,7 @@ type planner struct {
 	storage Storage
 	opts    PlanOptions
 	scored  []int            // widths that were scored; empty before any are
+	target  *target.Target   // nil for none
 	pinned  map[string]Width // by overrides, heads included
 	base    map[string]Width // of every matrix, projections at the least width
 	groups  []tieGroup
@@ -42,13 +48,18 @@ type tieGroup struct {
 	pinned  bool
 }
 
-// newPlanner checks the options against a model. Errors are fault.Usage.
+// newPlanner checks the options against a model. Errors are fault.Usage, and fault.Infeasible for
+// what the export target does not have.
 func newPlanner(shape *Shape, st Storage, opts PlanOptions) (*planner, error) {
 	if opts.Target == (Target{}) {
 		opts.Target.BPW = DefaultBPW
 	}
 	if err := opts.Target.check(); err != nil {
 		return nil, fault.Usagef("target: %v", err)
+	}
+	exports, err := exportTarget(opts.ExportTarget)
+	if err != nil {
+		return nil, err
 	}
 	if len(opts.Bits) == 0 {
 		opts.Bits = DefaultBits()
@@ -58,8 +69,7 @@ func newPlanner(shape *Shape, st Storage, opts PlanOptions) (*planner, error) {
 	if err := checkBits(opts.Bits); err != nil {
 		return nil, fault.Usagef("%v", err)
 	}
-	p := &planner{shape: shape, storage: st, opts: opts, pinned: map[string]Width{}}
-	var err error
+	p := &planner{shape: shape, storage: st, opts: opts, target: exports, pinned: map[string]Width{}}
 	if p.base, err = Widths(shape.Config, opts.Bits[0], nil); err != nil {
 		return nil, err
 	}
@@ -72,6 +82,14 @@ func newPlanner(shape *Shape, st Storage, opts PlanOptions) (*planner, error) {
 			continue // not matched by an override
 		}
 		p.pinned[name], p.base[name] = w, w
+	}
+	if exports != nil {
+		if err := exports.CheckWidths(opts.Bits); err != nil {
+			return nil, err
+		}
+		if err := CheckTarget(exports, "", shape, st, p.base); err != nil {
+			return nil, err
+		}
 	}
 	return p, p.group()
 }

@@ -78,13 +78,16 @@ func (p *planner) unreachable() error {
 	if len(p.opts.Overrides) > 0 {
 		fixed = " with these overrides"
 	}
-	fe := fault.Infeasiblef("the target of %v cannot be reached: %s reaches %s to %s%s", t, here.flags(), t.of(here.least), t.of(here.most), fixed)
+	fe := fault.Infeasiblef("the budget of %v cannot be reached: %s reaches %s to %s%s", t, here.flags(), t.of(here.least), t.of(here.most), fixed)
 	last := here
 	for _, rowScale := range []bool{true, false} {
 		if rowScale && !p.storage.RowScale {
 			continue
 		}
 		for low := p.opts.Bits[0]; low >= 1; low-- {
+			if len(p.allowed([]int{low})) == 0 {
+				continue
+			}
 			bits := append([]int{low}, p.opts.Bits...)
 			if last, err = p.rangeOf(slices.Compact(bits), rowScale); err != nil {
 				return err
@@ -106,8 +109,11 @@ func (p *planner) excess() (string, error) {
 	if err != nil || !t.keptBy(here.most) || t.BPW > 0 && here.most.BPW.Projections == t.BPW || here.most.FileBytes == t.MaxBytes {
 		return "", err
 	}
-	s := fmt.Sprintf("the target of %v is above %s, the most that %s reaches: all modules get %d bits", t, t.of(here.most), here.flags(), widest)
+	s := fmt.Sprintf("the budget of %v is above %s, the most that %s reaches: all modules get %d bits", t, t.of(here.most), here.flags(), widest)
 	for high := widest + 1; high <= 8; high++ {
+		if len(p.allowed([]int{high})) == 0 {
+			continue
+		}
 		more, err := p.rangeOf(append(slices.Clone(p.opts.Bits), high), p.storage.RowScale)
 		if err != nil {
 			return "", err

@@ -39,9 +39,9 @@ type Timing struct {
 // threads. Only a run of the same job resumes: same weights, config, tokenizer, text,
 // options and tool version.
 //
-// Errors are of kind fault.Usage (invalid options), fault.Input (a checkpoint, a text or the
-// state of another job) and fault.Output (Out exists or cannot be written). Those of kind
-// fault.Usage and fault.Input leave no state behind, except that the state of another job
+// Errors are of kind fault.Usage (invalid options), fault.Infeasible (what the export target does
+// not have), fault.Input (a checkpoint, a text or the state of another job) and fault.Output (Out
+// exists or cannot be written). Those of the first three kinds leave no state behind, except that the state of another job
 // is kept.
 func Score(ctx context.Context, opts Options) (*Result, error) {
 	if err := opts.Check(); err != nil {
@@ -135,6 +135,9 @@ func (j *scoreJob) open() (err error) {
 	if j.cfg, err = model.LoadConfig(dir); err != nil {
 		return err
 	}
+	if err := j.checkTarget(); err != nil {
+		return err
+	}
 	if j.rawConfig, err = infile.Read(filepath.Join(dir, artifact.ConfigFile), maxFile); err != nil {
 		return err
 	}
@@ -155,6 +158,19 @@ func (j *scoreJob) open() (err error) {
 	j.ckpt, err = safetensors.OpenCheckpoint(dir)
 	j.opened = err == nil
 	return err
+}
+
+// checkTarget checks the model and the stored form against the rules of the export target.
+func (j *scoreJob) checkTarget() error {
+	exports, err := exportTarget(j.opts.ExportTarget)
+	if err != nil || exports == nil {
+		return err
+	}
+	widths, err := Widths(j.cfg, j.opts.Bits[0], nil)
+	if err != nil {
+		return err
+	}
+	return CheckTarget(exports, "", &Shape{Config: j.cfg}, Storage{j.opts.GroupRows, !j.opts.NoRowScale}, widths)
 }
 
 func (j *scoreJob) close() {

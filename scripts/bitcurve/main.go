@@ -4,7 +4,8 @@
 //
 //	go run ./scripts/bitcurve -model DIR -calib FILE -data FILE -out docs/bits
 //
-// It writes curve.json, curve.svg and sensitivity.svg into the directory of -out.
+// It writes curve.json, curve.svg and sensitivity.svg into the directory of -out. With
+// -heuristics or -group-rows it prints another comparison instead, and -out may be omitted.
 package main
 
 import (
@@ -41,6 +42,8 @@ type point struct {
 	Predicted       float64 `json:"predicted"`
 	KL              float64 `json:"kl"` // mean, nats per token
 	PerplexityRatio float64 `json:"perplexity_ratio"`
+
+	bytes int64 // of model.safetensors
 }
 
 // series is one method of choosing bits.
@@ -78,18 +81,19 @@ func main() {
 	data := flag.String("data", "", "evaluation text")
 	out := flag.String("out", "", "directory to write to")
 	heuristics := flag.Bool("heuristics", false, "instead, compare simpler methods of allocation at 3.5 bits per weight, without compensation")
+	groups := flag.Bool("group-rows", false, "instead, compare groups of 8, 16 and 32 rows at 4, 3 and 2 bits, compensated")
 	seqLen := flag.Int("seq-len", 256, "tokens in a calibration sequence and in a window")
 	flag.Parse()
-	if *model == "" || *calib == "" || *data == "" || *out == "" {
+	if *model == "" || *calib == "" || *data == "" || *out == "" && !*heuristics && !*groups {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := run(*model, *calib, *data, *out, *seqLen, *heuristics); err != nil {
+	if err := run(*model, *calib, *data, *out, *seqLen, *heuristics, *groups); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(model, calib, data, out string, seqLen int, heuristics bool) error {
+func run(model, calib, data, out string, seqLen int, heuristics, groups bool) error {
 	tmp, err := os.MkdirTemp("", "bitcurve-")
 	if err != nil {
 		return err
@@ -102,6 +106,9 @@ func run(model, calib, data, out string, seqLen int, heuristics bool) error {
 	}
 	if b.corpus, err = eval.ReadCorpus(data, b.reference.Tokenizer, b.reference.Config.Separator()); err != nil {
 		return err
+	}
+	if groups {
+		return b.groupRows()
 	}
 	scored, err := sensitivity.Score(context.Background(), sensitivity.Options{Model: model, Bits: []int{2, 3, 4}, Calibration: b.calib, Pool: b.pool})
 	if err != nil {
@@ -201,7 +208,7 @@ func (b *bench) measure(opts quantize.Options) (point, error) {
 	if err != nil {
 		return point{}, err
 	}
-	return point{BPW: r.BPW.Projections, KL: e.KL.Mean, PerplexityRatio: e.PerplexityRatio}, nil
+	return point{BPW: r.BPW.Projections, KL: e.KL.Mean, PerplexityRatio: e.PerplexityRatio, bytes: r.Bytes}, nil
 }
 
 // ink has the colors of the series, legible on white and on black.

@@ -98,7 +98,7 @@ func (e *exporter) compression() string {
 		}
 		m, err := e.s.Palette(st)
 		if err != nil {
-			panic("coreai: " + err.Error()) // CheckPalettes read it
+			panic("coreai: " + err.Error()) // OpenVerified read it
 		}
 		if low == 0 || m.Bits < low {
 			low = m.Bits

@@ -30,7 +30,6 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"afmq/internal/disk"
@@ -39,6 +38,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/export/internal/source"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
 )
@@ -87,13 +87,12 @@ func (e *exporter) prepare(ctx context.Context) error {
 	if e.Context == 0 {
 		e.Context = e.defaultContext()
 	}
-	if err := e.s.CheckContext(e.Context); err != nil {
+	t, err := target.Named(targets[e.Shape])
+	if err != nil {
 		return err
 	}
-	if e.Shape == Static {
-		if err := e.checkStatic(); err != nil {
-			return err
-		}
+	if err := t.CheckArtifact(e.s.Reader, e.Context); err != nil {
+		return err
 	}
 	if e.CheckTokens > e.Context {
 		e.CheckTokens = e.Context
@@ -105,7 +104,7 @@ func (e *exporter) prepare(ctx context.Context) error {
 		}
 		e.Adapters[i].open = ad
 	}
-	return e.s.CheckPalettes(HasWidth, "1, 2, 3, 4, 6 and 8")
+	return nil
 }
 
 // defaultContext returns what the shape has by default, or the most that the model has. That of
@@ -121,24 +120,8 @@ func (e *exporter) defaultContext() int {
 	return n / 8 * 8
 }
 
-// HasWidth reports whether Core AI has palettes of a number of bits.
-func HasWidth(bits int) bool { return slices.Contains([]int{1, 2, 3, 4, 6, 8}, bits) }
-
-// checkStatic checks what the layout of the static shape needs.
-func (e *exporter) checkStatic() error {
-	cfg := e.s.Config
-	switch {
-	case e.Context == 0 || e.Context%8 != 0:
-		return fault.Usagef("the static shape processes 8, 16 or 64 tokens at a time; its context must be a multiple of 8, best of 64; it is %d", e.Context)
-	case e.Context > 1<<16:
-		return fault.Usagef("the static shape numbers positions with 16 bits; a context of %d does not fit", e.Context)
-	case cfg.KVHeads*cfg.HeadDim%8 != 0:
-		return fault.Infeasiblef("%s: the %d channels of its keys are not a multiple of 8; the static shape needs that", e.s.Dir, cfg.KVHeads*cfg.HeadDim)
-	case cfg.VocabSize%8 != 0:
-		return fault.Infeasiblef("%s: the %d tokens of its vocabulary are not a multiple of 8; the static shape needs that", e.s.Dir, cfg.VocabSize)
-	}
-	return nil
-}
+// targets are the targets whose rules a program of a shape keeps.
+var targets = map[Shape]string{Dynamic: "coreai-macos", Static: "coreai-ios"}
 
 func (e *exporter) asset() string { return e.Name + ".aimodel" }
 

@@ -255,7 +255,7 @@ func (e *exporter) paletteParts(st *artifact.StoredTensor) []part {
 	name := st.Spec.Name
 	m, err := e.s.Palette(st)
 	if err != nil {
-		panic("coreai: " + err.Error()) // CheckPalettes read it
+		panic("coreai: " + err.Error()) // OpenVerified read it
 	}
 	parts := []part{
 		{name + artifact.SuffixIndices, "uint" + strconv.Itoa(m.Bits), []int{m.Rows, m.Cols}, int64((m.Rows*m.Cols*m.Bits + 7) / 8),

@@ -1,5 +1,5 @@
 // Package coreml writes an artifact as a Core ML model package (.mlpackage) for iOS 18,
-// macOS 15 and later, without Apple's tools.
+// macOS 15 and later, without Apple's tools. Package target has the rules that it must keep.
 //
 // The package keeps the artifact's palettes: the packed indices, tables and row scales are
 // the same bits, and Core ML decompresses them by constexpr_lut_to_dense and
@@ -33,6 +33,7 @@ import (
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
 )
@@ -86,7 +87,7 @@ func (e *exporter) prepare(ctx context.Context) error {
 	if e.Chunk > e.Context {
 		return fault.Usagef("a chunk of %d tokens exceeds the context of %d", e.Chunk, e.Context)
 	}
-	if err := e.w.CheckContext(e.Context); err != nil {
+	if err := e.checkTarget(); err != nil {
 		return err
 	}
 	for i := range e.Adapters {
@@ -96,7 +97,16 @@ func (e *exporter) prepare(ctx context.Context) error {
 		}
 		e.Adapters[i].open = ad
 	}
-	return e.w.CheckPalettes(func(bits int) bool { return indexTypes[bits] != 0 }, "1, 2, 3, 4, 6 and 8")
+	return nil
+}
+
+// checkTarget checks the artifact against the rules of the target.
+func (e *exporter) checkTarget() error {
+	t, err := target.Named(e.Target)
+	if err != nil {
+		return err
+	}
+	return t.CheckArtifact(e.w.Reader, e.Context)
 }
 
 // build builds the functions: decode and prefill of the base, then of each adapter.
@@ -142,7 +152,7 @@ func (e *exporter) metadata() map[string]string {
 
 // job identifies the export, for the staging directory.
 func (e *exporter) job() []byte {
-	job := map[string]any{"command": "export", "to": "coreml", "context": e.Context, "chunk": e.Chunk, "metadata": e.metadata()}
+	job := map[string]any{"command": "export", "to": "coreml", "target": e.Target, "context": e.Context, "chunk": e.Chunk, "metadata": e.metadata()}
 	data, err := json.Marshal(job)
 	if err != nil {
 		panic(err) // strings and numbers
@@ -153,7 +163,7 @@ func (e *exporter) job() []byte {
 // write writes the package and checks it.
 func (e *exporter) write(ctx context.Context, began time.Time) (*Result, error) {
 	hash := e.w.Manifest.ContentHash
-	spec := encodeModel(e.functions, cacheShape(e.w.Config, e.Context), e.metadata())
+	spec := encodeModel(versions[e.Target], e.functions, cacheShape(e.w.Config, e.Context), e.metadata())
 	manifest, err := packageManifest(hash)
 	if err != nil {
 		return nil, err
@@ -183,7 +193,7 @@ func (e *exporter) write(ctx context.Context, began time.Time) (*Result, error) 
 		return nil, err
 	}
 	r := &Result{
-		ContentHash: hash, Bytes: total, WeightBytes: e.file.size, Context: e.Context, Chunk: e.Chunk, Palettes: palettes,
+		ContentHash: hash, Bytes: total, WeightBytes: e.file.size, Target: e.Target, Context: e.Context, Chunk: e.Chunk, Palettes: palettes,
 		Seconds: time.Since(began).Seconds(), PeakRSSBytes: rss.Peak(),
 	}
 	for _, f := range e.functions {

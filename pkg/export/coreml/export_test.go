@@ -161,7 +161,7 @@ func (c *canceller) Advance(int64) {
 func FuzzStoredConstants(f *testing.F) {
 	b := newBuilder(newWeightFile())
 	b.storedHalf("w", []int{4}, nil)
-	f.Add([]byte(encodeModel([]function{{name: "f", blocks: b.ops}}, nil, nil)))
+	f.Add([]byte(encodeModel(versions[DefaultTarget], []function{{name: "f", blocks: b.ops}}, nil, nil)))
 	f.Add([]byte{0xb2, 0x1f, 0x03, 0x12, 0x80})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if _, err := storedConstants(data); err != nil {

@@ -222,7 +222,7 @@ func TestNormOfLargeAndSmallValues(t *testing.T) {
 		b := newBuilder(newWeightFile())
 		ones := b.storedHalf("w", []int{64}, nil)
 		y := b.rmsNorm(value{"x", half16, x.shape}, ones, math.Sqrt(eps))
-		m := newMachine(encodeModel([]function{{name: "f", blocks: b.ops}}, nil, nil), nil, "f")
+		m := newMachine(encodeModel(versions[DefaultTarget], []function{{name: "f", blocks: b.ops}}, nil, nil), nil, "f")
 		m.env["x"] = x
 		for i := range m.ops {
 			if m.ops[i].kind == "const" && m.ops[i].names[0] == ones.name {

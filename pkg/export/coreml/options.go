@@ -7,6 +7,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/export/internal/source"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
 )
@@ -16,6 +17,7 @@ const StageWrite = "write package"
 
 // Defaults of the options.
 const (
+	DefaultTarget  = "coreml-ios18"
 	DefaultContext = 2048
 	DefaultChunk   = 64
 )
@@ -26,6 +28,7 @@ type Options struct {
 	Artifact string // directory of the artifact
 	Out      string // directory to create, named NAME.mlpackage; must not exist, or be empty
 
+	Target   string    // coreml-ios18 or coreml-ios26, the oldest system that opens the package; empty for DefaultTarget
 	Context  int       // positions of the caches; 0 for DefaultContext, or what the model has if that is less
 	Chunk    int       // tokens in a call of prefill; 0 for DefaultChunk, or Context if that is less
 	Adapters []Adapter // further functions
@@ -51,6 +54,7 @@ type Result struct {
 	ContentHash  string   `json:"content_hash"`   // of the artifact
 	Bytes        int64    `json:"bytes"`          // of the package
 	WeightBytes  int64    `json:"weight_bytes"`   // of weight.bin
+	Target       string   `json:"target"`         // the oldest system that opens the package: coreml-ios18
 	Context      int      `json:"context"`        // positions of the caches
 	Chunk        int      `json:"chunk"`          // tokens in a call of prefill
 	Functions    []string `json:"functions"`      // the first is the default
@@ -61,6 +65,12 @@ type Result struct {
 
 // check checks the options that need no file.
 func (o *Options) check() error {
+	if o.Target == "" {
+		o.Target = DefaultTarget
+	}
+	if _, ok := versions[o.Target]; !ok {
+		return fault.Usagef("target %.200q is not one of Core ML; those are %s", o.Target, strings.Join(target.OfExport("coreml"), ", "))
+	}
 	switch {
 	case o.Artifact == "":
 		return fault.Usagef("no artifact directory")

@@ -20,8 +20,19 @@ var (
 	weightsFile = filepath.Join(dataDir, authorDir, "weights", "weight.bin")
 )
 
-// specificationVersion is that of Model.proto for iOS 18 and macOS 15.
-const specificationVersion = 9
+// version is what a package declares of the oldest system that it needs.
+type version struct {
+	specification int    // specificationVersion of Model.proto
+	opset         string // version of the operations
+}
+
+// versions are those of the targets. iOS 18 and macOS 15 are the first systems with palettes for
+// groups of rows and with states. Those of iOS 26 and macOS 26 have no other operations that a
+// program uses; coremltools 9.0 has the same numbers.
+var versions = map[string]version{
+	"coreml-ios18": {9, "CoreML8"},
+	"coreml-ios26": {10, "CoreML9"},
+}
 
 // function is one finished function of the program.
 type function struct {
@@ -33,11 +44,11 @@ type function struct {
 
 // encodeModel returns the bytes of model.mlmodel. The first function is the default. metadata is
 // stored under its keys, sorted.
-func encodeModel(functions []function, cache []int, metadata map[string]string) []byte {
+func encodeModel(v version, functions []function, cache []int, metadata map[string]string) []byte {
 	program := message(nil).varint(1, 1)
 	var description message
 	for _, f := range functions {
-		program = program.entry(2, f.name, f.encode(cache))
+		program = program.entry(2, f.name, f.encode(v.opset, cache))
 		description = description.bytes(20, f.describe(cache))
 	}
 	description = description.text(21, functions[0].name)
@@ -50,11 +61,11 @@ func encodeModel(functions []function, cache []int, metadata map[string]string) 
 	for _, k := range keys {
 		meta = meta.bytes(100, message(nil).text(1, k).text(2, metadata[k]))
 	}
-	return message(nil).varint(1, specificationVersion).bytes(2, description.bytes(100, meta)).bytes(502, program)
+	return message(nil).varint(1, v.specification).bytes(2, description.bytes(100, meta)).bytes(502, program)
 }
 
 // encode returns the Function of the program.
-func (f *function) encode(cache []int) message {
+func (f *function) encode(opset string, cache []int) message {
 	var m message
 	for _, v := range f.inputs() {
 		m = m.bytes(1, message(nil).text(1, v.name).bytes(2, tensorType(v.dtype, v.shape)))

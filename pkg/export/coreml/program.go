@@ -11,10 +11,6 @@ import (
 	"afmq/internal/kernel"
 )
 
-// opset is the version of the operations: that of iOS 18 and macOS 15, the first with palettes
-// for groups of rows and with states.
-const opset = "CoreML8"
-
 // value is a tensor of a program: an input, a constant or the result of an operation.
 type value struct {
 	name  string

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"afmq/internal/infile"
+	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 )
 
@@ -22,14 +23,17 @@ const Schema = "afmq.device/v1"
 
 // Profile is the peak figures of a device, with their sources.
 type Profile struct {
-	Schema     string `json:"schema"`
-	Name       string `json:"name"`  // lower-case letters, digits and hyphens
-	Title      string `json:"title"` // for people
-	Bandwidth  Figure `json:"bandwidth"`
-	Compute    Figure `json:"compute"`    // a multiply-add is two operations
-	Arithmetic string `json:"arithmetic"` // the data type of Compute
-	Memory     Figure `json:"memory"`     // available to a model, keys and values included
-	KVBits     int    `json:"kv_bits"`    // bits of a stored key or value: 8, 16 or 32
+	Schema string `json:"schema"`
+	Name   string `json:"name"`  // lower-case letters, digits and hyphens
+	Title  string `json:"title"` // for people
+	// System is the operating system, in lower case; it decides which export targets the device
+	// has. Empty if the profile does not say.
+	System     target.System `json:"system,omitempty"`
+	Bandwidth  Figure        `json:"bandwidth"`
+	Compute    Figure        `json:"compute"`    // a multiply-add is two operations
+	Arithmetic string        `json:"arithmetic"` // the data type of Compute
+	Memory     Figure        `json:"memory"`     // available to a model, keys and values included
+	KVBits     int           `json:"kv_bits"`    // bits of a stored key or value: 8, 16 or 32
 }
 
 // Figure is a number with its unit and its source.
@@ -128,6 +132,9 @@ func Parse(file string, data []byte) (*Profile, error) {
 	}
 	if p.Title == "" || p.Arithmetic == "" || len(p.Title)+len(p.Arithmetic) > 400 {
 		return bad("title and arithmetic must have 1 to 400 characters in total, neither empty")
+	}
+	if len(p.System) > 40 || strings.Trim(string(p.System), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return bad("system %.80q must consist of lower-case letters, digits and hyphens, such as ios or macos", p.System)
 	}
 	for _, f := range []struct {
 		key, unit string

@@ -179,7 +179,7 @@ func (c *commander) makePlan() {
 	}
 	l := newCommand("plan", scores)
 	if p.Target != nil {
-		target(l, p.Target.BPW, p.Target.MaxBytes)
+		budget(l, p.Target.BPW, p.Target.MaxBytes)
 	}
 	if len(p.Bits) > 0 {
 		l.flag("bits", joinInts(p.Bits))
@@ -189,7 +189,7 @@ func (c *commander) makePlan() {
 		ties = append(ties, string(t))
 	}
 	choice(l, ties, p.Overrides)
-	l.flagIf("seed", p.Seed, int64(0))
+	l.flagIf("target", p.ExportTarget, "").flagIf("seed", p.Seed, int64(0))
 	c.step("plan", l.path("out", c.opts.Plan))
 }
 
@@ -209,7 +209,7 @@ func planned(p *sensitivity.Plan, s *sensitivity.Scores) bool {
 	return p.Method == s.Method
 }
 
-func target(l *commandLine, bpw float64, maxBytes int64) {
+func budget(l *commandLine, bpw float64, maxBytes int64) {
 	if bpw > 0 {
 		l.flag("bpw", bpw)
 	}
@@ -239,7 +239,7 @@ func (c *commander) quantize() {
 	}
 	switch by.By {
 	case artifact.ByTarget:
-		target(l, by.BPW, by.MaxBytes)
+		budget(l, by.BPW, by.MaxBytes)
 		l.flag("bits", joinInts(by.Widths)).flag("method", by.Method)
 		choice(l, by.Tie, by.Overrides)
 	case artifact.ByBits:

@@ -141,48 +141,6 @@ func (s *Source) ScaledInt8(st *artifact.StoredTensor, scale []float32) []float3
 	return out
 }
 
-// CheckContext checks that the model has the positions and that its rotary embedding is the
-// same for every text of up to that length, so that a program can have fixed tables.
-func (s *Source) CheckContext(context int) error {
-	if context > s.Config.MaxPositions {
-		return fault.Usagef("a context of %d is longer than the model's %d positions (max_position_embeddings)", context, s.Config.MaxPositions)
-	}
-	if r := s.Config.Rope; r.Regime(1) != r.Regime(context) {
-		return fault.Infeasiblef("%s: the %s rotary embedding changes with the length of the text; a %s program has fixed tables", s.Dir, r.Type, s.Runtime).
-			WithHint("choose a context of at most %d, the length up to which it is constant", r.OriginalPositions)
-	}
-	return nil
-}
-
-// CheckPalettes checks that the runtime, which has palettes of these widths, can store every
-// palette.
-func (s *Source) CheckPalettes(has func(bits int) bool, widths string) error {
-	for i := range s.Layout {
-		st := &s.Layout[i]
-		if _, block := st.Form.Block(); block {
-			return fault.Infeasiblef("%s: %s is stored in blocks of ggml (%s), which %s does not have", s.Dir, st.Spec.Module(), st.Form, s.Runtime).
-				WithHint("quantize the checkpoint to palettes: afmq quantize without --grid")
-		}
-		if st.Form != artifact.Palette {
-			continue
-		}
-		m, err := s.Palette(st)
-		if err != nil {
-			return err
-		}
-		name := st.Spec.Module()
-		if !has(m.Bits) {
-			return fault.Infeasiblef("%s: %s has %d-bit indices; %s has %s", s.Dir, name, m.Bits, s.Runtime, widths).
-				WithHint("quantize it to one of these widths: --override '^%s$=4'", name)
-		}
-		if m.Groups() > 1 && m.Rows%m.GroupRows != 0 {
-			return fault.Infeasiblef("%s: the %d rows of %s are not a multiple of %d, the rows that share a table; %s needs that", s.Dir, m.Rows, name, m.GroupRows, s.Runtime).
-				WithHint("quantize with a --group-rows that divides the rows of every matrix")
-		}
-	}
-	return nil
-}
-
 // Adapter is an open adapter under the name that it has in the export.
 type Adapter struct {
 	Name string
