@@ -111,7 +111,7 @@ def palettizer(model, **spec):
 
 
 def sensitivities(path, text, out):
-    """Writes the mean squared gradients of all weights, which depend on no setting. Returns the CPU time."""
+    """Writes the squared gradients of all weights at 16 bits, for every setting. Returns the CPU time."""
     begin = time.process_time()
     calibrated = palettizer(load(path), n_bits=1)
     model = calibrated.prepare((text[0],))
@@ -131,6 +131,8 @@ def palettize(path, setting, bits, text, sensitivity):
     seconds = time.process_time() - begin
     stored = {}
     for name, module in projections(model).items():
+        if not torch.nn.utils.parametrize.is_parametrized(module):
+            sys.exit(f"{name} has {module.out_features} rows, which groups of {setting.rows} do not divide")
         fake = module.parametrizations.weight[0]
         stored[name] = bits * fake.indices.numel() + 16 * fake.lut.numel()
         if setting.scales:
@@ -203,7 +205,7 @@ class Table:
     def add(self, name, width, bits, weights, seconds, model):
         result = self.afmq("eval-perplexity", model, "--reference", self.args.model, "--data", self.data, "--ctx", self.args.ctx)
         row = (name, width, f"{bits / weights:.4f}", f"{bits / 8 / 2**20:.3f}", f"{result['kl']['mean']:.5f}",
-               f"{result['perplexity_ratio']:.4f}", f"{seconds:.0f} s")
+               f"{result['perplexity_ratio']:.4f}", f"{seconds:.1f} s")
         print(f"| {' | '.join(row)} |", flush=True)
         self.rows.append(row)
         self.tokens, self.perplexity = result["tokens"], result["reference_perplexity"]
@@ -221,14 +223,15 @@ class Table:
             stem = key.removesuffix(".q")
             if stem != key:
                 self.others[stem] = value.astype(numpy.float32) * stored[stem + ".scale"][:, None]
-            elif key.endswith(".weight"):
+            elif not key.endswith((".scale", ".indices", ".lut", ".row_scale")):
                 self.others[key] = value.astype(numpy.float32)
         ledger = result["ledger"]
         bits = 8 * (ledger["indices"] + ledger["lut"] + ledger["row_scale"])
-        self.add("afmq, " + name, width, bits, bits / result["bpw"]["projections"], after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, out)
+        seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+        self.add("afmq, " + name, width, bits, bits / result["bpw"]["projections"], seconds, out)
 
-    def checkpoint(self, name, width, compressed):
-        """Adds weights of coreai-opt."""
+    def checkpoint(self, name, width, compressed, calibration=0):
+        """Adds weights of coreai-opt, which `calibration` seconds preceded."""
         out = self.work / "checkpoint"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
@@ -238,7 +241,8 @@ class Table:
         (out / "config.json").write_text(json.dumps(config, indent=1))
         weights = {n + ".weight": w.contiguous().numpy() for n, w in compressed.weights.items()}
         safetensors.save_file(self.others | weights, out / "model.safetensors")
-        self.add("coreai-opt, " + name, width, sum(compressed.bits.values()), sum(w.size for w in weights.values()), compressed.seconds, out)
+        bits, count = sum(compressed.bits.values()), sum(w.size for w in weights.values())
+        self.add("coreai-opt, " + name, width, bits, count, calibration + compressed.seconds, out)
 
     def markdown(self):
         head = ("", "bits", "bits per weight", "MiB", "mean KL", "perplexity ratio", "CPU time")
@@ -258,15 +262,15 @@ def compare(args, work):
         table.artifact("no text", str(bits), "--bits", bits)
         for setting in SETTINGS:
             compressed = palettize(args.model, setting, bits, text, str(file) if setting.sensitive else None)
-            compressed.seconds += calibration if setting.sensitive else 0
-            table.checkpoint(setting.name, str(bits), compressed)
+            table.checkpoint(setting.name, str(bits), compressed, calibration if setting.sensitive else 0)
             if setting == BEST:
                 best[bits] = compressed
         if bits == 4:
             table.checkpoint("int4, blocks of 32 weights (macOS preset)", "4", quantize_int4(args.model, text))
     widths = ", ".join(map(str, sorted(WIDTHS)))
     table.artifact("with text", "of " + widths, "--bpw", 3.5, "--bits", widths.replace(" ", ""), *calib)
-    table.checkpoint("the same, widths by PSNR", "of " + widths, mix(args.model, best, 3.5, text[: args.psnr_tokens // args.ctx]))
+    mixed = mix(args.model, best, 3.5, text[: args.psnr_tokens // args.ctx])
+    table.checkpoint("sensitive k-means, row scales, widths by PSNR", "of " + widths, mixed, calibration)
     return table
 
 
@@ -282,6 +286,8 @@ def main():
     p.add_argument("--work", type=pathlib.Path, help="directory for temporary files")
     p.add_argument("--update", type=pathlib.Path, metavar="PAGE", help="write the table into this page")
     args = p.parse_args()
+    if args.update and BEGIN not in args.update.read_text():
+        sys.exit(f"{args.update} lacks the line {BEGIN.strip()}")
     torch.manual_seed(0)
     torch.set_num_threads(1)  # idle threads spin and would count as CPU time
     torch.use_deterministic_algorithms(True)
