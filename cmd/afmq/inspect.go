@@ -18,14 +18,20 @@ type inspectObject struct {
 func newInspectCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "inspect PATH",
-		Short: "Show the shape, types and sizes of a checkpoint or an artifact",
+		Short: "Show the shape, types and sizes of a model or GGUF file",
 		Long: `Prints the shape, types and sizes of the checkpoint or artifact at PATH; for an artifact
 also its origin, the size of each part and the bits of each module. Only headers and the
 tokenizer are read; ` + "`afmq verify`" + ` checks every byte of an artifact. A tokenizer that this
 program cannot use is an error, exit code 3. A model without tokenizer.json is shown, and
-"tokenizer none" says that it cannot be quantized or run.`,
-		Example: "  afmq inspect my-4bit",
+"tokenizer none" says that it cannot be quantized or run.
+
+Of a GGUF file, PATH.gguf, the keys, types and sizes of its header are printed.`,
+		Example: `  afmq inspect my-4bit
+  afmq inspect llama-3.2-1b-Q4_K_M.gguf`,
 		RunE: func(_ *cobra.Command, args []string) error {
+			if isGGUF(args[0]) {
+				return a.inspectGGUF(args[0])
+			}
 			d, err := artifact.Describe(args[0])
 			if err != nil {
 				return err

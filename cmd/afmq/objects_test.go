@@ -32,6 +32,7 @@ var described = map[string]any{
 	"gate-v1":          gateObject{},
 	"generate-v1":      generateObject{},
 	"help-v1":          helpObject{},
+	"inspect-gguf-v1":  inspectGGUFObject{},
 	"inspect-v1":       inspectObject{},
 	"manifest-v1":      artifact.Manifest{},
 	"metrics-v1":       recovery.Metric{},
