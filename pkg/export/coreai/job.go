@@ -245,6 +245,21 @@ type part struct {
 	write      func(io.Writer) error
 }
 
+// elementBits returns the number of bits of an element.
+func (p part) elementBits() int {
+	switch p.kind {
+	case "float16":
+		return 16
+	case "int8":
+		return 8
+	}
+	bits, err := strconv.Atoi(strings.TrimPrefix(p.kind, "uint"))
+	if err != nil {
+		panic(err) // paletteParts made it
+	}
+	return bits
+}
+
 func (p part) add(c *constants) {
 	c.add(p.name, p.kind, p.shape, p.bytes, func(_ context.Context, w io.Writer) error { return p.write(w) })
 }

@@ -5,13 +5,15 @@ import (
 	"strings"
 	"testing"
 
+	"afmq/pkg/export/internal/exporttest"
+
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // The Swift package of docs/swift names the functions, inputs, outputs and states of a package.
 func TestSwiftPackageKnowsTheNames(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "m.mlpackage")
-	if _, err := Export(bg, Options{Artifact: demoArtifact(t, 4), Out: out}); err != nil {
+	if _, err := Export(bg, Options{Artifact: exporttest.Demo(t, 4), Out: out}); err != nil {
 		t.Fatal(err)
 	}
 	names := map[string]bool{}
@@ -28,7 +30,7 @@ func TestSwiftPackageKnowsTheNames(t *testing.T) {
 	}
 
 	var source strings.Builder
-	for path, text := range contents(t, "../../../docs/swift/Sources") {
+	for path, text := range exporttest.Contents(t, "../../../docs/swift/Sources") {
 		if filepath.Ext(path) == ".swift" {
 			source.WriteString(text)
 		}
