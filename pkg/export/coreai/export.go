@@ -179,11 +179,7 @@ func (e *exporter) write(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	need := consts.size
-	if !e.SkipCompile {
-		need *= 2 // the constants and the asset
-	}
-	sd, err := stage.Open(e.Out, e.identity(), stage.Options{NeedBytes: need, Restart: e.Restart})
+	sd, err := stage.Open(e.Out, e.identity(), stage.Options{NeedBytes: consts.size * e.copies(), Restart: e.Restart})
 	if err != nil {
 		return nil, err
 	}
@@ -221,6 +217,19 @@ func (e *exporter) write(ctx context.Context) (*Result, error) {
 	return r, nil
 }
 
+// copies is the number of files about as large as the constants that exist at a time.
+func (e *exporter) copies() int64 {
+	switch {
+	case e.SkipCompile:
+		return 1
+	case e.CheckTokens < 0 && e.CheckData == "":
+		return 2 // the constants and the asset
+	case e.Shape == Static && e.CheckTokens > 0:
+		return 5 // the twin, the fp16 program without constraints, and the runtime's form of one
+	}
+	return 4 // the twin and the runtime's form of it
+}
+
 // workspace is a bundle under construction.
 type workspace struct {
 	*exporter
@@ -240,17 +249,13 @@ func (w *workspace) prepare(ctx context.Context, encoded []byte, consts *constan
 		return err
 	}
 	if w.SkipCompile {
-		python := w.Python
-		if python == "" {
-			python = "python3"
-		}
-		r.Command = []string{python, filepath.Join(w.Out, buildDir, "bridge.py"), filepath.Join(w.Out, buildDir)}
+		r.Command = []string{w.Python, filepath.Join(w.Out, buildDir, "bridge.py"), filepath.Join(w.Out, buildDir)}
 	} else {
 		temp := filepath.Join(w.dir, "tmp")
 		if err := os.MkdirAll(temp, 0o777); err != nil {
 			return fault.Writing(temp, err)
 		}
-		b, err := startBridge(ctx, w.Python, w.dir, temp)
+		b, err := startBridge(ctx, w.Python, w.dir, temp, w.sd.Target())
 		if err != nil {
 			return err
 		}

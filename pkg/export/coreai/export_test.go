@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 	"afmq/pkg/progress"
 	"afmq/pkg/quantize"
 	"afmq/pkg/safetensors"
+	bridgefiles "afmq/scripts/coreai"
 )
 
 // A bundle has the files that Apple's runner reads, and what it says is compared with the engine.
@@ -80,7 +82,9 @@ func TestFaults(t *testing.T) {
 		{"missing", fault.Input, "lacks the package coreai-core " + pinned("coreai-core")},
 		{"dies", fault.Unexpected, `ended during "build", exit status 137: Killed`},
 		{"refuses", fault.Unexpected, "cannot build the program: ValueError: no such operation"},
-		{"full", fault.Output, "No space left on device"},
+		{"full", fault.Output, "out: cannot be written: no space left on device"},
+		{"aborts", fault.Output, "out: cannot be written: no space left on device"},
+		{"vanishes", fault.Unexpected, `ended during "run", exit status 9: Segmentation fault`},
 		{"chatter", fault.Unexpected, `answered "a library greets`},
 		{"damages", fault.Input, "model.layers.1.mlp.up_proj.weight.indices is not in the compiled program"},
 		{"wrong", fault.Unexpected, "main: the logits of the Core AI program differ from the engine's by up to 0.02"},
@@ -128,7 +132,9 @@ func TestRefused(t *testing.T) {
 		{"adapter name", Options{Artifact: q4, Out: out, Adapters: []Adapter{{Name: "a b"}}}, fault.Usage, "a b"},
 		{"adapter twice", Options{Artifact: q4, Out: out, Adapters: []Adapter{{Name: "a"}, {Name: "a"}}}, fault.Usage, "two adapters"},
 		{"inputs", Options{Artifact: q4, Out: out, AdapterInputs: true}, fault.Usage, "at least one adapter"},
-		{"python", Options{Artifact: q4, Out: out, Python: "no-such-python"}, fault.Input, "no such Python interpreter"},
+		{"python", Options{Artifact: q4, Out: out, Python: "no-such-python"}, fault.Input, "no-such-python: is no Python interpreter: executable file not found"},
+		{"python path", Options{Artifact: q4, Out: out, Python: filepath.Join(dir, "none")}, fault.Input, "none: is no Python interpreter: no such file"},
+		{"python directory", Options{Artifact: q4, Out: out, Python: dir}, fault.Input, "is no Python interpreter: is a directory"},
 		{"reference", Options{Artifact: q4, Out: out, Reference: "x"}, fault.Usage, "compared on a text"},
 		{"name", Options{Artifact: q4, Out: out, Name: "a/b"}, fault.Usage, "cannot name an asset"},
 	} {
@@ -210,5 +216,18 @@ type canceller struct {
 func (c *canceller) Stage(s progress.Stage) {
 	if s.Name == StageCompile {
 		c.cancel()
+	}
+}
+
+// The requirements are packages by name and hash: nothing of the machine that made the list.
+func TestRequirements(t *testing.T) {
+	data, err := bridgefiles.Files.ReadFile(requirements)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if !regexp.MustCompile(`^(#|[a-z-]+==\S+ \\|    --hash=sha256:[0-9a-f]{64}|    # )`).MatchString(line) {
+			t.Errorf("%s", line)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,6 +74,11 @@ func fakeBridge(fault string) {
 			panic(err)
 		}
 		answer, payload := f.do(r)
+		if r.Do == "run" && fault == "vanishes" {
+			say(answer, payload[:len(payload)/2])
+			fmt.Fprintln(os.Stderr, "Segmentation fault")
+			os.Exit(9)
+		}
 		say(answer, payload)
 	}
 }
@@ -118,7 +124,10 @@ func (f *fakeProgram) build(r request) map[string]any {
 	case "refuses":
 		return map[string]any{"error": "ValueError: no such operation"}
 	case "full":
-		return map[string]any{"error": "OSError: [Errno 28] No space left on device"}
+		return map[string]any{"error": "OSError: [Errno 28] No space left on device", "errno": syscall.ENOSPC}
+	case "aborts":
+		fmt.Fprintln(os.Stderr, "LLVM ERROR: IO failure on output stream: No space left on device")
+		os.Exit(1)
 	case "chatter":
 		fmt.Println("a library greets")
 	}

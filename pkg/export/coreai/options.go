@@ -156,6 +156,9 @@ func (o *Options) check() error {
 	if o.CheckTokens == 0 {
 		o.CheckTokens = DefaultCheckTokens
 	}
+	if o.Python == "" {
+		o.Python = "python3"
+	}
 	seen := map[string]bool{}
 	adapters := make([]Adapter, len(o.Adapters)) // they are opened; those of the caller stay as they are
 	for i, a := range o.Adapters {
