@@ -61,7 +61,6 @@ func writeBridge(dir string) error {
 type bridge struct {
 	python   string
 	target   string // the bundle
-	temp     string // its directory for temporary files
 	cmd      *exec.Cmd
 	in       io.WriteCloser
 	out      *bufio.Reader
@@ -89,7 +88,7 @@ func startBridge(ctx context.Context, python, dir, temp, target string) (*bridge
 	cmd := exec.CommandContext(ctx, path, "-I", "-B", filepath.Join(dir, "bridge.py"))
 	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
 	cmd.WaitDelay = time.Second
-	b := &bridge{python: path, target: target, temp: temp, cmd: cmd, messages: &tail{}}
+	b := &bridge{python: path, target: target, cmd: cmd, messages: &tail{}}
 	cmd.Stderr = b.messages
 	if b.in, err = cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -221,8 +220,8 @@ func (b *bridge) died(do string) error {
 	if strings.Contains(b.messages.last(), "No space left on device") {
 		return fault.Writing(b.target, syscall.ENOSPC)
 	}
-	if err := disk.CheckFree(b.temp, 1<<16); err != nil {
-		return fault.Writing(b.target, err)
+	if strings.HasPrefix(b.cmd.ProcessState.String(), "signal: bus error") { // the space is free again, as its files were unlinked
+		return fault.Writing(b.target, fmt.Errorf("bus error in the runtime of Core AI, as where a mapped file meets the end of the disk: %w", syscall.ENOSPC))
 	}
 	return fmt.Errorf("the bridge to Core AI (%s) ended during %q, %v: %s", b.python, do, b.cmd.ProcessState, b.messages.last())
 }

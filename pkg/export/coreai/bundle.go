@@ -35,8 +35,8 @@ type bundleMetadata struct {
 	Name        string            `json:"name"`
 	Assets      map[string]string `json:"assets"`
 	Language    language          `json:"language"`
-	Source      map[string]string `json:"source"`
 	Compression string            `json:"compression"`
+	UserData    map[string]string `json:"user_data"` // source is for an origin on Hugging Face
 }
 
 type language struct {
@@ -54,8 +54,8 @@ func (e *exporter) writeBundle(ctx context.Context, sd *stage.Dir, r *Result) er
 		Language: language{
 			Tokenizer: e.Name, VocabSize: e.s.Config.VocabSize, MaxContextLength: e.Context, EmbeddedTokenizer: true,
 		},
-		Source:      map[string]string{"afmq_content_hash": r.ContentHash},
 		Compression: e.compression(),
+		UserData:    map[string]string{"afmq_content_hash": r.ContentHash},
 	}
 	if e.Shape == Dynamic { // a static program's functions are found by their names
 		m.Language.FunctionMap = map[string][]string{"main": {"main"}}

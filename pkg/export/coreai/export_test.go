@@ -53,6 +53,10 @@ func TestBundle(t *testing.T) {
 	if err := json.Unmarshal([]byte(files["metadata.json"]), &m); err != nil {
 		t.Fatal(err)
 	}
+	// Apple's ModelConfig.validate refuses a source without hf_model_id; user_data is for others.
+	if m.UserData["afmq_content_hash"] != r.ContentHash || strings.Contains(files["metadata.json"], `"source"`) {
+		t.Errorf("metadata %s", files["metadata.json"])
+	}
 	if m.Kind != "llm" || m.Assets["main"] != "my-4bit.aimodel" || m.Compression != "4-bit palettes" ||
 		m.Language.MaxContextLength != r.Context || m.Language.FunctionMap["main"][0] != "main" {
 		t.Errorf("metadata %+v", m)
@@ -84,11 +88,12 @@ func TestFaults(t *testing.T) {
 		{"refuses", fault.Unexpected, "cannot build the program: ValueError: no such operation"},
 		{"full", fault.Output, "out: cannot be written: no space left on device"},
 		{"aborts", fault.Output, "out: cannot be written: no space left on device"},
+		{"bus error", fault.Output, "as where a mapped file meets the end of the disk: no space left on device"},
 		{"vanishes", fault.Unexpected, `ended during "run", exit status 9: Segmentation fault`},
 		{"chatter", fault.Unexpected, `answered "a library greets`},
 		{"damages", fault.Input, "model.layers.1.mlp.up_proj.weight.indices is not in the compiled program"},
 		{"wrong", fault.Unexpected, "main: the logits of the Core AI program differ from the engine's by up to 0.02"},
-		{"rough", fault.Unexpected, "main: the fp16 program diverges from its float32 twin"},
+		{"rough", fault.Infeasible, "main: the fp16 program diverges from its float32 twin"},
 		{"nan", fault.Unexpected, "differ from the engine's by up to NaN"},
 		{"short", fault.Unexpected, "bytes of logits for"},
 	} {

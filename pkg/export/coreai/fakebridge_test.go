@@ -119,6 +119,8 @@ func (f *fakeProgram) build(r request) map[string]any {
 	case "dies":
 		fmt.Fprintln(os.Stderr, "Killed")
 		os.Exit(137)
+	case "bus error":
+		panic(syscall.Exec("/bin/sh", []string{"sh", "-c", "kill -BUS $$"}, os.Environ()))
 	case "hangs":
 		time.Sleep(time.Hour)
 	case "refuses":
