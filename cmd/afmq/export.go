@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -194,7 +195,11 @@ func printCoreAI(w io.Writer, o coreaiObject) error {
 			fmt.Fprintf(w, "read back\t%d palettes, equal bit for bit\n", o.Palettes)
 		}
 		for _, c := range o.Check {
-			fmt.Fprintf(w, "%s\tlogits within %.1e of the engine (%s); fp16: KL %.1e\n", c.Function, c.MaxLogit, thousands(int64(c.Tokens))+" tokens", c.HalfKL)
+			on := thousands(int64(c.Tokens)) + " tokens"
+			if c.Functions > 1 {
+				on += ", " + strconv.Itoa(c.Functions) + " functions"
+			}
+			fmt.Fprintf(w, "%s\tlogits within %.1e of the engine (%s); fp16: KL %.1e\n", c.Function, c.MaxLogit, on, c.HalfKL)
 		}
 		for _, d := range o.Data {
 			fmt.Fprintf(w, "%s\tperplexity %.4f on %s tokens, the engine %.4f; KL %.1e\n", d.Function, d.Perplexity, thousands(int64(d.Tokens)), d.EnginePerplexity, d.KL)

@@ -4,7 +4,7 @@ one JSON object a line, to its standard input.
     {"do": "build", "job": FILE, "constants": FILE, "asset": DIR, "precision": "float16"}
     {"do": "open", "job": FILE, "asset": DIR, "precision": "float32"}
     {"do": "reset"}                     empties the caches
-    {"do": "run", "function": NAME, "ids": [...], "position": N}
+    {"do": "run", "function": NAME, "ids": [...], "position": N}; Static in runtime.py has more
     {"do": "close"}
 
 Each is answered by one line: {"ok": true, ...} or {"error": "..."}. The answer to run is
@@ -146,11 +146,10 @@ class Server:
         self.extra: dict = {}
         if request.get("constants"):
             self.extra = stacked(job, request["constants"])
-        self.session.reset()
         return {}
 
     def do_reset(self, request: dict) -> dict:
-        self.session.reset()
+        self.session.reset(request)
         return {}
 
     def do_run(self, request: dict) -> tuple[dict, bytes]:
@@ -158,7 +157,7 @@ class Server:
 
         extra = self.extra.get(request.get("adapter", ""), {})
         ids = np.array(request["ids"], np.int64)
-        y = self.session.run(request["function"], ids, request["position"], extra)
+        y = self.session.run(request, ids, extra)
         data = np.ascontiguousarray(y, "<f4").tobytes()
         return {"bytes": len(data), "shape": list(y.shape)}, data
 

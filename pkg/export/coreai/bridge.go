@@ -171,6 +171,11 @@ type request struct {
 	Adapter   string  `json:"adapter,omitempty"`
 	IDs       []int32 `json:"ids,omitempty"`
 	Position  int     `json:"position"`
+
+	// Of a static program, which functions are called.
+	Context int  `json:"context,omitempty"` // their caches; 0 for the longest
+	Queries int  `json:"queries,omitempty"` // tokens in a call; 0 for 8
+	Prefill bool `json:"prefill,omitempty"` // prompt_opt, which returns no logits
 }
 
 // answer is one line of the bridge.
@@ -226,14 +231,14 @@ func (b *bridge) died(do string) error {
 	return fmt.Errorf("the bridge to Core AI (%s) ended during %q, %v: %s", b.python, do, b.cmd.ProcessState, b.messages.last())
 }
 
-// logits runs a function and returns the logits of its tokens.
+// logits runs a function and returns the logits of its tokens, none with Prefill.
 func (b *bridge) logits(ctx context.Context, r request, vocab int) ([]float32, error) {
 	r.Do = "run"
 	a, err := b.ask(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if a.Bytes != 4*len(r.IDs)*vocab {
+	if want := 4 * len(r.IDs) * vocab; a.Bytes != want && !(r.Prefill && a.Bytes == 0) {
 		return nil, fmt.Errorf("%s returned %d bytes of logits for %d tokens of %d", r.Function, a.Bytes, len(r.IDs), vocab)
 	}
 	data := make([]byte, a.Bytes)

@@ -91,7 +91,7 @@ func TestFaults(t *testing.T) {
 		{"bus error", fault.Output, "as where a mapped file meets the end of the disk: no space left on device"},
 		{"vanishes", fault.Unexpected, `ended during "run", exit status 9: Segmentation fault`},
 		{"chatter", fault.Unexpected, `answered "a library greets`},
-		{"damages", fault.Input, "model.layers.1.mlp.up_proj.weight.indices is not in the compiled program"},
+		{"damages", fault.Unexpected, "out.aimodel: model.layers.1.mlp.up_proj.weight.indices is not in the compiled program"},
 		{"wrong", fault.Unexpected, "main: the logits of the Core AI program differ from the engine's by up to 0.02"},
 		{"rough", fault.Infeasible, "main: the fp16 program diverges from its float32 twin"},
 		{"nan", fault.Unexpected, "differ from the engine's by up to NaN"},

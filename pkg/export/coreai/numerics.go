@@ -91,43 +91,58 @@ func (w *workspace) checkFunctions(ctx context.Context, m *infer.Model, twin str
 	ids := checkText(tok, w.CheckTokens)
 	half := w.halfTokens(m, len(ids))
 	variants := w.variants(m)
-	w.Progress.Stage(progress.Stage{Name: StageRun, Work: int64(len(variants) * (len(ids) + 10*half))})
+	lengths := w.lengths(r.Functions, m, len(variants))
+	w.Progress.Stage(progress.Stage{Name: StageRun, Work: int64(len(variants) * (len(ids) + tokensOf(lengths) + 10*half))})
 	defer w.Progress.Done()
 	exact, err := w.logitsOf(ctx, twin, "float32", variants, ids)
 	if err != nil {
 		return err
 	}
-	free := filepath.Join(w.dir, "half.aimodel")
+	for i, v := range variants {
+		c := Check{Function: w.label(v), Functions: 1, Tokens: len(ids), HalfTokens: half}
+		want := w.engineLogits(v.model, ids)
+		c.MaxLogit = largestDifference(exact[i], want)
+		limit := maxLogitDifference * max(1, rootMeanSquare(want))
+		if !(c.MaxLogit <= limit) {
+			return fmt.Errorf("%s: the logits of the Core AI program differ from the engine's by up to %.2g; %.2g is allowed", c.Function, c.MaxLogit, limit)
+		}
+		if err := w.checkLengths(ctx, lengths, v, ids, want, limit, &c); err != nil {
+			return err
+		}
+		r.Check = append(r.Check, c)
+	}
+	if _, err := w.bridge.ask(ctx, request{Do: "close"}); err != nil {
+		return err
+	}
+	return w.checkHalf(ctx, variants, ids[:half], exact, r)
+}
+
+// checkHalf compares the fp16 program with the logits of its float32 twin.
+func (w *workspace) checkHalf(ctx context.Context, variants []variant, ids []int32, exact [][]float32, r *Result) error {
+	asset := w.sd.Path(w.asset())
 	if w.Shape == Static { // the host's buffers cannot be filled from here: run one without constraints
-		ask := w.request("build", free, "float16")
+		asset = filepath.Join(w.dir, "half.aimodel")
+		ask := w.request("build", asset, "float16")
 		ask.Free = true
 		if _, err := w.bridge.ask(ctx, ask); err != nil {
 			return err
 		}
-		defer os.RemoveAll(free)
-	} else {
-		free = w.sd.Path(w.asset())
+		defer os.RemoveAll(asset)
 	}
-	rounded, err := w.logitsOf(ctx, free, "float16", variants, ids[:half])
+	rounded, err := w.logitsOf(ctx, asset, "float16", variants, ids)
 	if err != nil {
 		return err
 	}
-	for i, v := range variants {
-		name := w.label(v)
-		c := Check{Function: name, Tokens: len(ids), HalfTokens: half}
-		want := w.engineLogits(v.model, ids)
-		c.MaxLogit = largestDifference(exact[i], want)
-		c.HalfKL = meanKL(exact[i][:half*w.vocab], rounded[i], w.vocab)
-		if limit := maxLogitDifference * max(1, rootMeanSquare(want)); !(c.MaxLogit <= limit) {
-			return fmt.Errorf("%s: the logits of the Core AI program differ from the engine's by up to %.2g; %.2g is allowed", name, c.MaxLogit, limit)
-		}
+	for i := range variants {
+		c := &r.Check[i]
+		c.HalfKL = meanKL(exact[i][:len(ids)*w.vocab], rounded[i], w.vocab)
 		if !(c.HalfKL <= maxHalfKL) {
-			return fault.Infeasiblef("%s: the fp16 program diverges from its float32 twin by %.2g nats a token; %.2g is allowed", name, c.HalfKL, maxHalfKL).
+			return fault.Infeasiblef("%s: the fp16 program diverges from its float32 twin by %.2g nats a token; %.2g is allowed", c.Function, c.HalfKL, maxHalfKL).
 				WithHint("Core AI computes in fp16, which this model may not bear; --check-tokens 0 exports it without the comparison")
 		}
-		r.Check = append(r.Check, c)
 	}
-	return nil
+	_, err = w.bridge.ask(ctx, request{Do: "close"})
+	return err
 }
 
 // label names a variant for people.
@@ -159,8 +174,8 @@ func checkText(tok *tokenizer.Tokenizer, n int) []int32 {
 	return ids
 }
 
-// logitsOf runs each variant on the tokens: the dynamic shape in two calls, so that the second one
-// reads the caches.
+// logitsOf opens an asset and runs each variant on the tokens: the dynamic shape in two calls, so
+// that the second one reads the caches.
 func (w *workspace) logitsOf(ctx context.Context, asset, precision string, variants []variant, ids []int32) ([][]float32, error) {
 	open := w.request("open", asset, precision)
 	if _, err := w.bridge.ask(ctx, open); err != nil {
@@ -189,8 +204,7 @@ func (w *workspace) logitsOf(ctx context.Context, asset, precision string, varia
 		}
 		out = append(out, y)
 	}
-	_, err := w.bridge.ask(ctx, request{Do: "close"})
-	return out, err
+	return out, nil
 }
 
 // engineLogits returns the logits of the engine, [tokens, vocab].

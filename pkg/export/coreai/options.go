@@ -104,6 +104,7 @@ type Compiler struct {
 // Check compares what a function computes with the engine, on the same tokens.
 type Check struct {
 	Function   string  `json:"function"`
+	Functions  int     `json:"functions"` // that were run, of the static shape's many
 	Tokens     int     `json:"tokens"`
 	MaxLogit   float64 `json:"max_logit_difference"` // of the float32 program from the engine
 	HalfTokens int     `json:"half_tokens"`

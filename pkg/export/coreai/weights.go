@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"os"
 
@@ -44,7 +45,7 @@ func (w *workspace) compareWeights(ctx context.Context, path string) (int, error
 	}
 	for _, p := range payloads {
 		if !p.found && !p.uniform() {
-			return 0, fault.Inputf(path, "%s is not in the compiled program as the artifact has it", p.name)
+			return 0, fmt.Errorf("%s: %s is not in the compiled program as the artifact has it", w.asset(), p.name)
 		}
 	}
 	return palettes, nil
