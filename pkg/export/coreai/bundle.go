@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
@@ -86,6 +87,20 @@ func (e *exporter) writeBundle(ctx context.Context, sd *stage.Dir, r *Result) er
 		return e.writeAdapterInputs(ctx, sd)
 	}
 	return nil
+}
+
+// warnings says what the runner of Apple's coreai-models (commit 86b363d) will not take.
+func (e *exporter) warnings() []string {
+	var out []string
+	// StaticShapeEngine takes the largest dimension of a cache for its length, and swift-transformers
+	// has no tokenizer class without tokenizer_config.json.
+	if n := max(e.s.Config.KVHeads*e.s.Config.HeadDim, e.s.Config.Layers); e.Shape == Static && e.Context <= n {
+		out = append(out, fmt.Sprintf("Apple's runner takes the largest dimension of a cache for its length and does not run this bundle: %d is not above the %d channels or layers; choose a larger --ctx", e.Context, n))
+	}
+	if _, err := os.Stat(filepath.Join(e.s.Dir, "tokenizer_config.json")); errors.Is(err, fs.ErrNotExist) {
+		out = append(out, "the artifact has no tokenizer_config.json, which Apple's runner needs; copy the checkpoint's to "+filepath.Join(e.Out, tokenizerDir))
+	}
+	return out
 }
 
 // compression describes the weights in a few words.

@@ -72,6 +72,7 @@ func Export(ctx context.Context, opts Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	r.Warnings = e.warnings()
 	r.Seconds, r.PeakRSSBytes = time.Since(began).Seconds(), rss.Peak()
 	return r, nil
 }

@@ -198,6 +198,30 @@ func TestSkipCompile(t *testing.T) {
 	}
 }
 
+// What Apple's runner does not take is written, with a warning.
+func TestWarnings(t *testing.T) {
+	bare := exporttest.Quantize(t, quantize.Options{Model: exporttest.Copy(t, "llama2-f32"), GroupRows: 4}) // no tokenizer_config.json
+	demo := exporttest.Demo(t, 4)
+	for _, test := range []struct {
+		opts Options
+		want string
+	}{
+		{Options{Artifact: demo}, ""},
+		{Options{Artifact: demo, Shape: Static}, ""},
+		{Options{Artifact: demo, Shape: Static, Context: 8}, "8 is not above the "},
+		{Options{Artifact: bare}, "no tokenizer_config.json"},
+	} {
+		test.opts.Out, test.opts.SkipCompile = filepath.Join(t.TempDir(), "m"), true
+		r, err := Export(bg, test.opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(r.Warnings, "\n"); !strings.Contains(got, test.want) || (got == "") != (test.want == "") {
+			t.Errorf("%v: warnings %q, expected %q", test.opts, got, test.want)
+		}
+	}
+}
+
 // A cancelled export leaves neither files nor a process.
 func TestCancelled(t *testing.T) {
 	q, dir := exporttest.Demo(t, 4), t.TempDir()

@@ -92,6 +92,7 @@ type Result struct {
 	Data         []DataCheck `json:"data"`         // of each function; empty without CheckData
 	Seconds      float64     `json:"seconds"`      // wall clock
 	PeakRSSBytes int64       `json:"peak_rss_bytes"`
+	Warnings     []string    `json:"-"` // what Apple's runner will not take, a line each
 }
 
 // Compiler has the versions of what compiled an asset.
