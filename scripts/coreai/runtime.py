@@ -33,9 +33,11 @@ class Session:
 
 
 class Dynamic(Session):
+    """Calls the functions as a host does. "context" of a request is the length of the caches."""
+
     def reset(self, request: dict) -> None:
         m = self.model
-        shape = (m["layers"], 1, m["kv_heads"], m["context"], m["head_dim"])
+        shape = (m["layers"], 1, m["kv_heads"], request["context"], m["head_dim"])
         self.caches = {n: NDArray(np.zeros(shape, self.dtype)) for n in ("keyCache", "valueCache")}
 
     def run(self, request: dict, ids: np.ndarray, extra: dict) -> np.ndarray:

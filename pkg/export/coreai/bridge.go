@@ -172,8 +172,9 @@ type request struct {
 	IDs       []int32 `json:"ids,omitempty"`
 	Position  int     `json:"position"`
 
+	Context int `json:"context,omitempty"` // length of the caches; 0 for the longest of a static program
+
 	// Of a static program, which functions are called.
-	Context int  `json:"context,omitempty"` // their caches; 0 for the longest
 	Queries int  `json:"queries,omitempty"` // tokens in a call; 0 for 8
 	Prefill bool `json:"prefill,omitempty"` // prompt_opt, which returns no logits
 }

@@ -104,6 +104,9 @@ func (f *fakeProgram) do(r request) (map[string]any, []byte) {
 			f.model = m
 		}
 	case "reset":
+		if r.Context == 0 { // the caches would be those of the whole context
+			return map[string]any{"error": "no length of the caches"}, nil
+		}
 		f.cache = map[string]*infer.Cache{}
 	case "run":
 		data := f.run(r)

@@ -183,7 +183,7 @@ func (w *workspace) logitsOf(ctx context.Context, asset, precision string, varia
 	}
 	var out [][]float32
 	for _, v := range variants {
-		if _, err := w.bridge.ask(ctx, request{Do: "reset"}); err != nil {
+		if err := w.reset(ctx, len(ids)); err != nil {
 			return nil, err
 		}
 		first := len(ids) * 5 / 8
@@ -205,6 +205,16 @@ func (w *workspace) logitsOf(ctx context.Context, asset, precision string, varia
 		out = append(out, y)
 	}
 	return out, nil
+}
+
+// reset begins a text of so many tokens. Only a dynamic program has caches of its length.
+func (w *workspace) reset(ctx context.Context, tokens int) error {
+	r := request{Do: "reset"}
+	if w.Shape == Dynamic {
+		r.Context = tokens
+	}
+	_, err := w.bridge.ask(ctx, r)
+	return err
 }
 
 // engineLogits returns the logits of the engine, [tokens, vocab].
@@ -293,7 +303,7 @@ func (w *workspace) checkVariant(ctx context.Context, v variant, reference *infe
 	window := min(dataWindow, w.Context)
 	for at := 0; at+1 < len(ids); at += window {
 		part := ids[at:min(at+window, len(ids))]
-		if _, err := w.bridge.ask(ctx, request{Do: "reset"}); err != nil {
+		if err := w.reset(ctx, len(part)); err != nil {
 			return nil, err
 		}
 		got, err := w.bridge.logits(ctx, request{Function: v.function, Adapter: v.adapter, IDs: part}, w.vocab)
