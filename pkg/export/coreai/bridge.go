@@ -214,7 +214,7 @@ func (b *bridge) ask(ctx context.Context, r request) (*answer, error) {
 		if a.Errno != 0 {
 			return nil, fault.Writing(b.target, syscall.Errno(a.Errno))
 		}
-		return nil, fmt.Errorf("Core AI cannot %s the program: %s", r.Do, a.Error)
+		return nil, fmt.Errorf("the bridge to Core AI cannot %s the program: %s", r.Do, a.Error)
 	}
 	return &a, nil
 }

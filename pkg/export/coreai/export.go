@@ -79,8 +79,10 @@ func Export(ctx context.Context, opts Options) (_ *Result, err error) {
 
 type exporter struct {
 	Options
-	s    *source.Source
-	pool *compute.Pool
+	s      *source.Source
+	pool   *compute.Pool
+	text   []int32 // of CheckTokens
+	corpus []int32 // CheckData
 }
 
 // prepare opens the adapters, applies the defaults and checks that Core AI can express the model.
@@ -106,7 +108,10 @@ func (e *exporter) prepare(ctx context.Context) error {
 		}
 		e.Adapters[i].open = ad
 	}
-	return e.s.CheckPalettes(HasWidth, "1, 2, 3, 4, 6 and 8")
+	if err := e.s.CheckPalettes(HasWidth, "1, 2, 3, 4, 6 and 8"); err != nil || e.SkipCompile {
+		return err
+	}
+	return e.readTexts()
 }
 
 // defaultContext returns what the shape has by default, or the most that the model has. That of

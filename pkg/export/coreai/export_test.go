@@ -118,6 +118,8 @@ func TestRefused(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(full, "x"), 0o777); err != nil {
 		t.Fatal(err)
 	}
+	text := filepath.Join(t.TempDir(), "text.txt")
+	exporttest.Write(t, text, []byte("It was a dark night."))
 	odd := exporttest.Quantize(t, quantize.Options{Model: exporttest.Copy(t, "qwen3-shards-bf16"), GroupRows: 4, Bits: 4})
 	for _, test := range []struct {
 		name string
@@ -141,6 +143,8 @@ func TestRefused(t *testing.T) {
 		{"python path", Options{Artifact: q4, Out: out, Python: filepath.Join(dir, "none")}, fault.Input, "none: is no Python interpreter: no such file"},
 		{"python directory", Options{Artifact: q4, Out: out, Python: dir}, fault.Input, "is no Python interpreter: is a directory"},
 		{"reference", Options{Artifact: q4, Out: out, Reference: "x"}, fault.Usage, "compared on a text"},
+		{"text", Options{Artifact: q4, Out: out, Python: "no-such-python", CheckData: filepath.Join(dir, "none")}, fault.Input, "none: cannot be read"},
+		{"vocabulary", Options{Artifact: q4, Out: out, Python: "no-such-python", CheckData: text, Reference: exporttest.Copy(t, "llama2-f32")}, fault.Input, "tokens in its vocabulary"},
 		{"name", Options{Artifact: q4, Out: out, Name: "a/b"}, fault.Usage, "cannot name an asset"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -9,9 +9,11 @@ import (
 
 	"afmq/internal/calibration"
 	"afmq/internal/kernel"
+	"afmq/pkg/artifact"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 	"afmq/pkg/progress"
 	"afmq/pkg/tokenizer"
 )
@@ -84,11 +86,7 @@ func (w *workspace) variants(m *infer.Model) []variant {
 
 // checkFunctions compares the float32 twin with the engine and the fp16 program with the twin.
 func (w *workspace) checkFunctions(ctx context.Context, m *infer.Model, twin string, r *Result) error {
-	tok, err := tokenizer.Load(filepath.Join(w.Artifact, "tokenizer.json"))
-	if err != nil {
-		return err
-	}
-	ids := checkText(tok, w.CheckTokens)
+	ids := w.text
 	half := w.halfTokens(m, len(ids))
 	variants := w.variants(m)
 	lengths := w.lengths(r.Functions, m, len(variants))
@@ -162,16 +160,47 @@ func (w *workspace) halfTokens(m *infer.Model, tokens int) int {
 	return max(1, min(tokens, int(halfBudget/float64(m.ForwardWork()+m.HeadWork()))))
 }
 
-// checkText returns the first tokens of the built-in calibration text.
+// readTexts reads the texts that the program is run on and checks that the reference has the
+// artifact's vocabulary, before anything takes time.
+func (e *exporter) readTexts() error {
+	tok, err := tokenizer.Load(filepath.Join(e.Artifact, artifact.TokenizerFile))
+	if err != nil {
+		return err
+	}
+	e.text = checkText(tok, e.CheckTokens)
+	if e.CheckData == "" {
+		return nil
+	}
+	corpus, err := eval.ReadCorpus(e.CheckData, tok, e.s.Config.Separator())
+	if err != nil {
+		return err
+	}
+	if e.corpus = corpus.IDs; len(e.corpus) < 2 {
+		return fault.Inputf(e.CheckData, "has fewer than 2 tokens")
+	}
+	if e.Reference == "" {
+		return nil
+	}
+	cfg, err := model.LoadConfig(e.Reference)
+	if err != nil {
+		return err
+	}
+	if cfg.VocabSize != e.s.Config.VocabSize {
+		return fault.Inputf(e.Reference, "has %d tokens in its vocabulary, the artifact %d", cfg.VocabSize, e.s.Config.VocabSize)
+	}
+	return nil
+}
+
+// checkText returns the first tokens of the built-in calibration text, none if n is not positive.
 func checkText(tok *tokenizer.Tokenizer, n int) []int32 {
 	var ids []int32
 	for _, text := range calibration.Texts() {
-		ids = append(ids, tok.Encode(text, false).IDs...)
 		if len(ids) >= n {
-			return ids[:n]
+			break
 		}
+		ids = append(ids, tok.Encode(text, false).IDs...)
 	}
-	return ids
+	return ids[:max(0, min(n, len(ids)))]
 }
 
 // logitsOf opens an asset and runs each variant on the tokens: the dynamic shape in two calls, so
@@ -250,92 +279,4 @@ func meanKL(p, q []float32, vocab int) float64 {
 		sum += kernel.KL(a, b, kernel.LogSumExp(a), kernel.LogSumExp(b))
 	}
 	return sum / float64(n)
-}
-
-// dataWindow is the number of tokens that checkData runs at a time.
-const dataWindow = 256
-
-// checkData runs the functions of the float32 twin on a text.
-func (w *workspace) checkData(ctx context.Context, m *infer.Model, twin string, r *Result) error {
-	tok, err := tokenizer.Load(filepath.Join(w.Artifact, "tokenizer.json"))
-	if err != nil {
-		return err
-	}
-	corpus, err := eval.ReadCorpus(w.CheckData, tok, m.Config.Separator())
-	if err != nil {
-		return err
-	}
-	if len(corpus.IDs) < 2 {
-		return fault.Inputf(w.CheckData, "has fewer than 2 tokens")
-	}
-	var reference *infer.Model
-	if w.Reference != "" {
-		if reference, err = infer.Open(ctx, w.Reference, infer.OpenOptions{Pool: w.pool}); err != nil {
-			return err
-		}
-		if reference.Config.VocabSize != w.vocab {
-			return fault.Inputf(w.Reference, "has %d tokens in its vocabulary, the artifact %d", reference.Config.VocabSize, w.vocab)
-		}
-	}
-	variants := w.variants(m)
-	w.Progress.Stage(progress.Stage{Name: StageCheckData, Work: int64(len(variants) * len(corpus.IDs))})
-	defer w.Progress.Done()
-	if _, err := w.bridge.ask(ctx, w.request("open", twin, "float32")); err != nil {
-		return err
-	}
-	for _, v := range variants {
-		d, err := w.checkVariant(ctx, v, reference, corpus.IDs)
-		if err != nil {
-			return err
-		}
-		d.Function = w.label(v)
-		r.Data = append(r.Data, *d)
-	}
-	_, err = w.bridge.ask(ctx, request{Do: "close"})
-	return err
-}
-
-// checkVariant runs one function on a text, in windows that start with empty caches. Every token
-// but the first of a window is scored.
-func (w *workspace) checkVariant(ctx context.Context, v variant, reference *infer.Model, ids []int32) (*DataCheck, error) {
-	d := &DataCheck{}
-	var own, engine, kl, refKL, refEngine float64
-	window := min(dataWindow, w.Context)
-	for at := 0; at+1 < len(ids); at += window {
-		part := ids[at:min(at+window, len(ids))]
-		if err := w.reset(ctx, len(part)); err != nil {
-			return nil, err
-		}
-		got, err := w.bridge.logits(ctx, request{Function: v.function, Adapter: v.adapter, IDs: part}, w.vocab)
-		if err != nil {
-			return nil, err
-		}
-		want := w.engineLogits(v.model, part)
-		var ref []float32
-		if reference != nil {
-			ref = w.engineLogits(reference, part)
-		}
-		for i, next := range part[1:] {
-			q, p := got[i*w.vocab:(i+1)*w.vocab], want[i*w.vocab:(i+1)*w.vocab]
-			lq, lp := kernel.LogSumExp(q), kernel.LogSumExp(p)
-			own += lq - float64(q[next])
-			engine += lp - float64(p[next])
-			kl += kernel.KL(p, q, lp, lq)
-			if ref != nil {
-				x := ref[i*w.vocab : (i+1)*w.vocab]
-				lx := kernel.LogSumExp(x)
-				refKL += kernel.KL(x, q, lx, lq)
-				refEngine += kernel.KL(x, p, lx, lp)
-			}
-			d.Tokens++
-		}
-		w.Progress.Advance(int64(len(part)))
-	}
-	n := float64(d.Tokens)
-	d.Perplexity, d.EnginePerplexity, d.KL = math.Exp(own/n), math.Exp(engine/n), kl/n
-	if reference != nil {
-		refKL, refEngine = refKL/n, refEngine/n
-		d.ReferenceKL, d.EngineReferenceKL = &refKL, &refEngine
-	}
-	return d, nil
 }
