@@ -36,7 +36,7 @@ type bundleMetadata struct {
 	Name        string            `json:"name"`
 	Assets      map[string]string `json:"assets"`
 	Language    language          `json:"language"`
-	Compression string            `json:"compression"`
+	Compression string            `json:"compression,omitempty"`
 	UserData    map[string]string `json:"user_data"` // source is for an origin on Hugging Face
 }
 
@@ -103,7 +103,7 @@ func (e *exporter) warnings() []string {
 	return out
 }
 
-// compression describes the weights in a few words.
+// compression describes the weights in a few words; it is empty if there are no palettes.
 func (e *exporter) compression() string {
 	low, high := 0, 0
 	for i := range e.s.Layout {
@@ -120,7 +120,10 @@ func (e *exporter) compression() string {
 		}
 		high = max(high, m.Bits)
 	}
-	if low == high {
+	switch low {
+	case 0:
+		return ""
+	case high:
 		return strconv.Itoa(low) + "-bit palettes"
 	}
 	return strconv.Itoa(low) + "- to " + strconv.Itoa(high) + "-bit palettes"

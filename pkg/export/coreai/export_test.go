@@ -16,6 +16,7 @@ import (
 	"afmq/pkg/progress"
 	"afmq/pkg/quantize"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 	bridgefiles "afmq/scripts/coreai"
 )
 
@@ -199,6 +200,18 @@ func TestSkipCompile(t *testing.T) {
 				t.Errorf("constants.bin does not have the bytes of %s", name)
 			}
 		}
+	}
+}
+
+// An artifact whose projections are all kept has no compression.
+func TestNoPalettes(t *testing.T) {
+	q := exporttest.Quantize(t, quantize.Options{Model: "../../../internal/demo/model", Bits: 4, Overrides: []sensitivity.Override{{Pattern: "proj$", Bits: 16}}})
+	out := filepath.Join(t.TempDir(), "m")
+	if _, err := Export(bg, Options{Artifact: q, Out: out, SkipCompile: true}); err != nil {
+		t.Fatal(err)
+	}
+	if m := exporttest.Contents(t, out)["metadata.json"]; strings.Contains(m, "compression") {
+		t.Errorf("metadata %s", m)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"afmq/pkg/export/internal/exporttest"
 	"afmq/pkg/fault"
 	"afmq/pkg/quantize"
+	"afmq/pkg/sensitivity"
 )
 
 // python returns the interpreter that has Core AI's compiler, or skips the test.
@@ -71,6 +72,24 @@ func TestFamilies(t *testing.T) {
 					t.Errorf("%d of the functions %v were run", r.Check[0].Functions, r.Functions)
 				}
 			})
+		}
+	}
+}
+
+// A head of its own may be a palette, and projections may be kept.
+func TestPalettizedHead(t *testing.T) {
+	python := python(t)
+	q := exporttest.Quantize(t, quantize.Options{
+		Model: exporttest.Copy(t, "llama2-f32"), GroupRows: 4, Bits: 3,
+		Overrides: []sensitivity.Override{{Pattern: "lm_head", Bits: 4}, {Pattern: "layers.0.*v_proj", Bits: 16}},
+	})
+	for _, shape := range []Shape{Dynamic, Static} {
+		r, err := Export(bg, Options{Artifact: q, Out: filepath.Join(t.TempDir(), "m"), Python: python, Shape: shape, Context: 64})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Palettes%7 != 0 || r.Check[0].MaxLogit > 1e-4 { // one v_proj less, the head more
+			t.Errorf("%s: %+v", shape, r)
 		}
 	}
 }
