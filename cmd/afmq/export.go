@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -167,6 +168,7 @@ func (a *app) exportCoreAI(cmd *cobra.Command, dir string, o *exportFlags) error
 	if err != nil {
 		return err
 	}
+	a.warn(r.Warnings)
 	object := coreaiObject{"afmq.export-coreai/v1", dir, o.to, o.out, r}
 	return a.print(object, func(w io.Writer) error { return printCoreAI(w, object) })
 }
@@ -198,7 +200,11 @@ func printCoreAI(w io.Writer, o coreaiObject) error {
 			fmt.Fprintf(w, "read back\t%d palettes, equal bit for bit\n", o.Palettes)
 		}
 		for _, c := range o.Check {
-			fmt.Fprintf(w, "%s\tlogits within %.1e of the engine (%s); fp16: KL %.1e\n", c.Function, c.MaxLogit, thousands(int64(c.Tokens))+" tokens", c.HalfKL)
+			on := thousands(int64(c.Tokens)) + " tokens"
+			if c.Functions > 1 {
+				on += ", " + strconv.Itoa(c.Functions) + " functions"
+			}
+			fmt.Fprintf(w, "%s\tlogits within %.1e of the engine (%s); fp16: KL %.1e\n", c.Function, c.MaxLogit, on, c.HalfKL)
 		}
 		for _, d := range o.Data {
 			fmt.Fprintf(w, "%s\tperplexity %.4f on %s tokens, the engine %.4f; KL %.1e\n", d.Function, d.Perplexity, thousands(int64(d.Tokens)), d.EnginePerplexity, d.KL)
@@ -210,10 +216,25 @@ func printCoreAI(w io.Writer, o coreaiObject) error {
 		fmt.Fprintf(w, "time\t%.1f s, %s peak memory\n", o.Seconds, size(o.PeakRSSBytes))
 		fmt.Fprintf(w, "wrote\t%s\n", whole(o.Out))
 		if len(o.Command) > 0 {
-			fmt.Fprintf(w, "not compiled\trun %s\n", strings.Join(o.Command, " "))
+			fmt.Fprintf(w, "not compiled\trun %s\n", shellCommand(o.Command))
 		}
 	})
 }
+
+// shellCommand returns a command as a shell reads it. Its words are not broken over lines.
+func shellCommand(words []string) string {
+	out := make([]string, len(words))
+	for i, word := range words {
+		if strings.Trim(word, shellPlain) != "" {
+			word = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+		out[i] = whole(word)
+	}
+	return strings.Join(out, " ")
+}
+
+// shellPlain are the characters that mean nothing else to a shell.
+const shellPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,="
 
 // summary lists functions, of many only the first.
 func summary(names []string) string {

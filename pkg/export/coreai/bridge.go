@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"afmq/internal/disk"
@@ -59,6 +60,7 @@ func writeBridge(dir string) error {
 // bridge is a running bridge.py.
 type bridge struct {
 	python   string
+	target   string // the bundle
 	cmd      *exec.Cmd
 	in       io.WriteCloser
 	out      *bufio.Reader
@@ -67,22 +69,26 @@ type bridge struct {
 	stopped  bool
 }
 
-// startBridge starts the program in dir and checks the versions of the packages. temp is the
-// directory for temporary files.
-func startBridge(ctx context.Context, python, dir, temp string) (*bridge, error) {
-	if python == "" {
-		python = "python3"
-	}
+// startBridge starts the program in dir and checks the versions of the packages. target is the
+// bundle, for messages; temp is the directory for temporary files.
+func startBridge(ctx context.Context, python, dir, temp, target string) (*bridge, error) {
 	path, err := exec.LookPath(python)
 	if err != nil {
-		return nil, withWayOut(fault.Inputf(python, "there is no such Python interpreter, and the compiler of Core AI is a Python package"))
+		var lookup *exec.Error
+		if errors.As(err, &lookup) {
+			err = lookup.Err
+		}
+		var of *fs.PathError
+		if errors.As(err, &of) {
+			err = of.Err
+		}
+		return nil, withWayOut(fault.Inputf(python, "is no Python interpreter: %v; the compiler of Core AI is a Python package", err))
 	}
 	// -I: neither the caller's PYTHON variables nor its directory change what is run.
 	cmd := exec.CommandContext(ctx, path, "-I", "-B", filepath.Join(dir, "bridge.py"))
-	// The compiler is written in Swift, whose dictionaries have a random order by default.
-	cmd.Env = append(os.Environ(), "TMPDIR="+temp, "SWIFT_DETERMINISTIC_HASHING=1")
+	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
 	cmd.WaitDelay = time.Second
-	b := &bridge{python: path, cmd: cmd, messages: &tail{}}
+	b := &bridge{python: path, target: target, cmd: cmd, messages: &tail{}}
 	cmd.Stderr = b.messages
 	if b.in, err = cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -165,12 +171,19 @@ type request struct {
 	Adapter   string  `json:"adapter,omitempty"`
 	IDs       []int32 `json:"ids,omitempty"`
 	Position  int     `json:"position"`
+
+	Context int `json:"context,omitempty"` // length of the caches; 0 for the longest of a static program
+
+	// Of a static program, which functions are called.
+	Queries int  `json:"queries,omitempty"` // tokens in a call; 0 for 8
+	Prefill bool `json:"prefill,omitempty"` // prompt_opt, which returns no logits
 }
 
 // answer is one line of the bridge.
 type answer struct {
 	OK           bool     `json:"ok"`
 	Error        string   `json:"error"`
+	Errno        int      `json:"errno"` // of the system, where a disk cannot be written
 	Functions    []string `json:"functions"`
 	Reproducible bool     `json:"reproducible"`
 	Bytes        int      `json:"bytes"`
@@ -191,30 +204,42 @@ func (b *bridge) ask(ctx context.Context, r request) (*answer, error) {
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		b.stop()
-		return nil, fmt.Errorf("the bridge to Core AI (%s) ended during %q, %v: %s", b.python, r.Do, b.cmd.ProcessState, b.messages.last())
+		return nil, b.died(r.Do)
 	}
 	var a answer
 	if err := json.Unmarshal(line, &a); err != nil {
 		return nil, fmt.Errorf("the bridge to Core AI answered %.80q", line)
 	}
 	if !a.OK {
-		if strings.HasPrefix(a.Error, "OSError: ") {
-			return nil, fault.Writing(r.Asset, errors.New(strings.TrimPrefix(a.Error, "OSError: ")))
+		if a.Errno != 0 {
+			return nil, fault.Writing(b.target, syscall.Errno(a.Errno))
 		}
-		return nil, fmt.Errorf("Core AI cannot %s the program: %s", r.Do, a.Error)
+		return nil, fmt.Errorf("the bridge to Core AI cannot %s the program: %s", r.Do, a.Error)
 	}
 	return &a, nil
 }
 
-// logits runs a function and returns the logits of its tokens.
+// died returns the error of a program that ended while it was asked to do something. The
+// compiler ends it where the disk is full, by a message of LLVM's or a signal.
+func (b *bridge) died(do string) error {
+	b.stop()
+	if strings.Contains(b.messages.last(), "No space left on device") {
+		return fault.Writing(b.target, syscall.ENOSPC)
+	}
+	if strings.HasPrefix(b.cmd.ProcessState.String(), "signal: bus error") { // the space is free again, as its files were unlinked
+		return fault.Writing(b.target, fmt.Errorf("bus error in the runtime of Core AI, as where a mapped file meets the end of the disk: %w", syscall.ENOSPC))
+	}
+	return fmt.Errorf("the bridge to Core AI (%s) ended during %q, %v: %s", b.python, do, b.cmd.ProcessState, b.messages.last())
+}
+
+// logits runs a function and returns the logits of its tokens, none with Prefill.
 func (b *bridge) logits(ctx context.Context, r request, vocab int) ([]float32, error) {
 	r.Do = "run"
 	a, err := b.ask(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if a.Bytes != 4*len(r.IDs)*vocab {
+	if want := 4 * len(r.IDs) * vocab; a.Bytes != want && !(r.Prefill && a.Bytes == 0) {
 		return nil, fmt.Errorf("%s returned %d bytes of logits for %d tokens of %d", r.Function, a.Bytes, len(r.IDs), vocab)
 	}
 	data := make([]byte, a.Bytes)
@@ -222,7 +247,7 @@ func (b *bridge) logits(ctx context.Context, r request, vocab int) ([]float32, e
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, fmt.Errorf("the bridge to Core AI ended: %s", b.messages.last())
+		return nil, b.died(r.Do)
 	}
 	out := make([]float32, len(data)/4)
 	for i := range out {
@@ -242,10 +267,12 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// last returns the last line.
+// last returns the last line, of a long one the end.
 func (t *tail) last() string {
 	lines := bytes.Split(bytes.TrimSpace(t.data), []byte("\n"))
-	if s := string(lines[len(lines)-1]); s != "" {
+	line := lines[len(lines)-1]
+	line = line[max(0, len(line)-300):]
+	if s := strings.ToValidUTF8(string(line), "\ufffd"); s != "" {
 		return s
 	}
 	return "it printed nothing"

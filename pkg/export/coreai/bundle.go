@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
@@ -35,8 +36,8 @@ type bundleMetadata struct {
 	Name        string            `json:"name"`
 	Assets      map[string]string `json:"assets"`
 	Language    language          `json:"language"`
-	Source      map[string]string `json:"source"`
-	Compression string            `json:"compression"`
+	Compression string            `json:"compression,omitempty"`
+	UserData    map[string]string `json:"user_data"` // source is for an origin on Hugging Face
 }
 
 type language struct {
@@ -54,8 +55,8 @@ func (e *exporter) writeBundle(ctx context.Context, sd *stage.Dir, r *Result) er
 		Language: language{
 			Tokenizer: e.Name, VocabSize: e.s.Config.VocabSize, MaxContextLength: e.Context, EmbeddedTokenizer: true,
 		},
-		Source:      map[string]string{"afmq_content_hash": r.ContentHash},
 		Compression: e.compression(),
+		UserData:    map[string]string{"afmq_content_hash": r.ContentHash},
 	}
 	if e.Shape == Dynamic { // a static program's functions are found by their names
 		m.Language.FunctionMap = map[string][]string{"main": {"main"}}
@@ -88,7 +89,21 @@ func (e *exporter) writeBundle(ctx context.Context, sd *stage.Dir, r *Result) er
 	return nil
 }
 
-// compression describes the weights in a few words.
+// warnings says what the runner of Apple's coreai-models (commit 86b363d) will not take.
+func (e *exporter) warnings() []string {
+	var out []string
+	// StaticShapeEngine takes the largest dimension of a cache for its length, and swift-transformers
+	// has no tokenizer class without tokenizer_config.json.
+	if n := max(e.s.Config.KVHeads*e.s.Config.HeadDim, e.s.Config.Layers); e.Shape == Static && e.Context <= n {
+		out = append(out, fmt.Sprintf("Apple's runner takes the largest dimension of a cache for its length and does not run this bundle: %d is not above the %d channels or layers; choose a larger --ctx", e.Context, n))
+	}
+	if _, err := os.Stat(filepath.Join(e.s.Dir, "tokenizer_config.json")); errors.Is(err, fs.ErrNotExist) {
+		out = append(out, "the artifact has no tokenizer_config.json, which Apple's runner needs; copy the checkpoint's to "+filepath.Join(e.Out, tokenizerDir))
+	}
+	return out
+}
+
+// compression describes the weights in a few words; it is empty if there are no palettes.
 func (e *exporter) compression() string {
 	low, high := 0, 0
 	for i := range e.s.Layout {
@@ -105,7 +120,10 @@ func (e *exporter) compression() string {
 		}
 		high = max(high, m.Bits)
 	}
-	if low == high {
+	switch low {
+	case 0:
+		return ""
+	case high:
 		return strconv.Itoa(low) + "-bit palettes"
 	}
 	return strconv.Itoa(low) + "- to " + strconv.Itoa(high) + "-bit palettes"

@@ -72,14 +72,17 @@ func Export(ctx context.Context, opts Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	r.Warnings = append(e.warnings(), r.Warnings...)
 	r.Seconds, r.PeakRSSBytes = time.Since(began).Seconds(), rss.Peak()
 	return r, nil
 }
 
 type exporter struct {
 	Options
-	s    *source.Source
-	pool *compute.Pool
+	s      *source.Source
+	pool   *compute.Pool
+	text   []int32 // of CheckTokens
+	corpus []int32 // CheckData
 }
 
 // prepare opens the adapters, applies the defaults and checks that Core AI can express the model.
@@ -104,7 +107,10 @@ func (e *exporter) prepare(ctx context.Context) error {
 		}
 		e.Adapters[i].open = ad
 	}
-	return nil
+	if e.SkipCompile {
+		return nil
+	}
+	return e.readTexts()
 }
 
 // defaultContext returns what the shape has by default, or the most that the model has. That of
@@ -162,11 +168,7 @@ func (e *exporter) write(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	need := consts.size
-	if !e.SkipCompile {
-		need *= 2 // the constants and the asset
-	}
-	sd, err := stage.Open(e.Out, e.identity(), stage.Options{NeedBytes: need, Restart: e.Restart})
+	sd, err := stage.Open(e.Out, e.identity(), stage.Options{NeedBytes: consts.size * e.copies(), Restart: e.Restart})
 	if err != nil {
 		return nil, err
 	}
@@ -204,6 +206,19 @@ func (e *exporter) write(ctx context.Context) (*Result, error) {
 	return r, nil
 }
 
+// copies is the number of files about as large as the constants that exist at a time.
+func (e *exporter) copies() int64 {
+	switch {
+	case e.SkipCompile:
+		return 1
+	case e.CheckTokens < 0 && e.CheckData == "":
+		return 2 // the constants and the asset
+	case e.Shape == Static && e.CheckTokens > 0:
+		return 5 // the twin, the fp16 program without constraints, and the runtime's form of one
+	}
+	return 4 // the twin and the runtime's form of it
+}
+
 // workspace is a bundle under construction.
 type workspace struct {
 	*exporter
@@ -223,17 +238,13 @@ func (w *workspace) prepare(ctx context.Context, encoded []byte, consts *constan
 		return err
 	}
 	if w.SkipCompile {
-		python := w.Python
-		if python == "" {
-			python = "python3"
-		}
-		r.Command = []string{python, filepath.Join(w.Out, buildDir, "bridge.py"), filepath.Join(w.Out, buildDir)}
+		r.Command = []string{w.Python, filepath.Join(w.Out, buildDir, "bridge.py"), filepath.Join(w.Out, buildDir)}
 	} else {
 		temp := filepath.Join(w.dir, "tmp")
 		if err := os.MkdirAll(temp, 0o777); err != nil {
 			return fault.Writing(temp, err)
 		}
-		b, err := startBridge(ctx, w.Python, w.dir, temp)
+		b, err := startBridge(ctx, w.Python, w.dir, temp, w.sd.Target())
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -15,6 +16,8 @@ import (
 	"afmq/pkg/progress"
 	"afmq/pkg/quantize"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
+	bridgefiles "afmq/scripts/coreai"
 )
 
 // A bundle has the files that Apple's runner reads, and what it says is compared with the engine.
@@ -51,6 +54,10 @@ func TestBundle(t *testing.T) {
 	if err := json.Unmarshal([]byte(files["metadata.json"]), &m); err != nil {
 		t.Fatal(err)
 	}
+	// Apple's ModelConfig.validate refuses a source without hf_model_id; user_data is for others.
+	if m.UserData["afmq_content_hash"] != r.ContentHash || strings.Contains(files["metadata.json"], `"source"`) {
+		t.Errorf("metadata %s", files["metadata.json"])
+	}
 	if m.Kind != "llm" || m.Assets["main"] != "my-4bit.aimodel" || m.Compression != "4-bit palettes" ||
 		m.Language.MaxContextLength != r.Context || m.Language.FunctionMap["main"][0] != "main" {
 		t.Errorf("metadata %+v", m)
@@ -80,11 +87,14 @@ func TestFaults(t *testing.T) {
 		{"missing", fault.Input, "lacks the package coreai-core " + pinned("coreai-core")},
 		{"dies", fault.Unexpected, `ended during "build", exit status 137: Killed`},
 		{"refuses", fault.Unexpected, "cannot build the program: ValueError: no such operation"},
-		{"full", fault.Output, "No space left on device"},
+		{"full", fault.Output, "out: cannot be written: no space left on device"},
+		{"aborts", fault.Output, "out: cannot be written: no space left on device"},
+		{"bus error", fault.Output, "as where a mapped file meets the end of the disk: no space left on device"},
+		{"vanishes", fault.Unexpected, `ended during "run", exit status 9: Segmentation fault`},
 		{"chatter", fault.Unexpected, `answered "a library greets`},
-		{"damages", fault.Input, "model.layers.1.mlp.up_proj.weight.indices is not in the compiled program"},
+		{"damages", fault.Unexpected, "out.aimodel: model.layers.1.mlp.up_proj.weight.indices is not in the compiled program"},
 		{"wrong", fault.Unexpected, "main: the logits of the Core AI program differ from the engine's by up to 0.02"},
-		{"rough", fault.Unexpected, "main: the fp16 program diverges from its float32 twin"},
+		{"rough", fault.Infeasible, "main: the fp16 program diverges from its float32 twin"},
 		{"nan", fault.Unexpected, "differ from the engine's by up to NaN"},
 		{"short", fault.Unexpected, "bytes of logits for"},
 	} {
@@ -109,6 +119,8 @@ func TestRefused(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(full, "x"), 0o777); err != nil {
 		t.Fatal(err)
 	}
+	text := filepath.Join(t.TempDir(), "text.txt")
+	exporttest.Write(t, text, []byte("It was a dark night."))
 	odd := exporttest.Quantize(t, quantize.Options{Model: exporttest.Copy(t, "qwen3-shards-bf16"), GroupRows: 4, Bits: 4})
 	for _, test := range []struct {
 		name string
@@ -128,8 +140,12 @@ func TestRefused(t *testing.T) {
 		{"adapter name", Options{Artifact: q4, Out: out, Adapters: []Adapter{{Name: "a b"}}}, fault.Usage, "a b"},
 		{"adapter twice", Options{Artifact: q4, Out: out, Adapters: []Adapter{{Name: "a"}, {Name: "a"}}}, fault.Usage, "two adapters"},
 		{"inputs", Options{Artifact: q4, Out: out, AdapterInputs: true}, fault.Usage, "at least one adapter"},
-		{"python", Options{Artifact: q4, Out: out, Python: "no-such-python"}, fault.Input, "no such Python interpreter"},
+		{"python", Options{Artifact: q4, Out: out, Python: "no-such-python"}, fault.Input, "no-such-python: is no Python interpreter: executable file not found"},
+		{"python path", Options{Artifact: q4, Out: out, Python: filepath.Join(dir, "none")}, fault.Input, "none: is no Python interpreter: no such file"},
+		{"python directory", Options{Artifact: q4, Out: out, Python: dir}, fault.Input, "is no Python interpreter: is a directory"},
 		{"reference", Options{Artifact: q4, Out: out, Reference: "x"}, fault.Usage, "compared on a text"},
+		{"text", Options{Artifact: q4, Out: out, Python: "no-such-python", CheckData: filepath.Join(dir, "none")}, fault.Input, "none: cannot be read"},
+		{"vocabulary", Options{Artifact: q4, Out: out, Python: "no-such-python", CheckData: text, Reference: exporttest.Copy(t, "llama2-f32")}, fault.Input, "tokens in its vocabulary"},
 		{"name", Options{Artifact: q4, Out: out, Name: "a/b"}, fault.Usage, "cannot name an asset"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -187,6 +203,54 @@ func TestSkipCompile(t *testing.T) {
 	}
 }
 
+// An artifact whose projections are all kept has no compression.
+func TestNoPalettes(t *testing.T) {
+	q := exporttest.Quantize(t, quantize.Options{Model: "../../../internal/demo/model", Bits: 4, Overrides: []sensitivity.Override{{Pattern: "proj$", Bits: 16}}})
+	out := filepath.Join(t.TempDir(), "m")
+	if _, err := Export(bg, Options{Artifact: q, Out: out, SkipCompile: true}); err != nil {
+		t.Fatal(err)
+	}
+	if m := exporttest.Contents(t, out)["metadata.json"]; strings.Contains(m, "compression") {
+		t.Errorf("metadata %s", m)
+	}
+}
+
+// What Apple's runner does not take is written, with a warning.
+func TestWarnings(t *testing.T) {
+	bare := exporttest.Quantize(t, quantize.Options{Model: exporttest.Copy(t, "llama2-f32"), GroupRows: 4}) // no tokenizer_config.json
+	demo := exporttest.Demo(t, 4)
+	for _, test := range []struct {
+		opts Options
+		want string
+	}{
+		{Options{Artifact: demo}, ""},
+		{Options{Artifact: demo, Shape: Static}, ""},
+		{Options{Artifact: demo, Shape: Static, Context: 8}, "8 is not above the "},
+		{Options{Artifact: bare}, "no tokenizer_config.json"},
+	} {
+		test.opts.Out, test.opts.SkipCompile = filepath.Join(t.TempDir(), "m"), true
+		r, err := Export(bg, test.opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(r.Warnings, "\n"); !strings.Contains(got, test.want) || (got == "") != (test.want == "") {
+			t.Errorf("%v: warnings %q, expected %q", test.opts, got, test.want)
+		}
+	}
+}
+
+// A program whose fp16 arithmetic costs more than usual is written, with a warning.
+func TestBlurred(t *testing.T) {
+	q := exporttest.Demo(t, 4)
+	r, err := Export(bg, Options{Artifact: q, Out: filepath.Join(t.TempDir(), "m"), Python: fake(t, "blurred", q)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := r.Check[0]; !(c.HalfKL > usualHalfKL && c.HalfKL < maxHalfKL) || !strings.Contains(strings.Join(r.Warnings, "\n"), "main: the fp16 program diverges") {
+		t.Errorf("divergence %v, warnings %q", c.HalfKL, r.Warnings)
+	}
+}
+
 // A cancelled export leaves neither files nor a process.
 func TestCancelled(t *testing.T) {
 	q, dir := exporttest.Demo(t, 4), t.TempDir()
@@ -210,5 +274,18 @@ type canceller struct {
 func (c *canceller) Stage(s progress.Stage) {
 	if s.Name == StageCompile {
 		c.cancel()
+	}
+}
+
+// The requirements are packages by name and hash: nothing of the machine that made the list.
+func TestRequirements(t *testing.T) {
+	data, err := bridgefiles.Files.ReadFile(requirements)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if !regexp.MustCompile(`^(#|[a-z-]+==\S+ \\|    --hash=sha256:[0-9a-f]{64}|    # )`).MatchString(line) {
+			t.Errorf("%s", line)
+		}
 	}
 }

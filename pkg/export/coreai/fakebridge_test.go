@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,6 +74,11 @@ func fakeBridge(fault string) {
 			panic(err)
 		}
 		answer, payload := f.do(r)
+		if r.Do == "run" && fault == "vanishes" {
+			say(answer, payload[:len(payload)/2])
+			fmt.Fprintln(os.Stderr, "Segmentation fault")
+			os.Exit(9)
+		}
 		say(answer, payload)
 	}
 }
@@ -98,6 +104,9 @@ func (f *fakeProgram) do(r request) (map[string]any, []byte) {
 			f.model = m
 		}
 	case "reset":
+		if r.Context == 0 { // the caches would be those of the whole context
+			return map[string]any{"error": "no length of the caches"}, nil
+		}
 		f.cache = map[string]*infer.Cache{}
 	case "run":
 		data := f.run(r)
@@ -113,12 +122,17 @@ func (f *fakeProgram) build(r request) map[string]any {
 	case "dies":
 		fmt.Fprintln(os.Stderr, "Killed")
 		os.Exit(137)
+	case "bus error":
+		panic(syscall.Exec("/bin/sh", []string{"sh", "-c", "kill -BUS $$"}, os.Environ()))
 	case "hangs":
 		time.Sleep(time.Hour)
 	case "refuses":
 		return map[string]any{"error": "ValueError: no such operation"}
 	case "full":
-		return map[string]any{"error": "OSError: [Errno 28] No space left on device"}
+		return map[string]any{"error": "OSError: [Errno 28] No space left on device", "errno": syscall.ENOSPC}
+	case "aborts":
+		fmt.Fprintln(os.Stderr, "LLVM ERROR: IO failure on output stream: No space left on device")
+		os.Exit(1)
 	case "chatter":
 		fmt.Println("a library greets")
 	}
@@ -188,9 +202,9 @@ func (f *fakeProgram) run(r request) []byte {
 	if f.fault == "wrong" && f.precision == "float32" {
 		logits[len(logits)-1] += 0.02
 	}
-	if f.fault == "rough" && f.precision == "float16" {
+	if factor := map[string]float32{"blurred": 0.97, "rough": 0.6}[f.fault]; factor > 0 && f.precision == "float16" {
 		for i := range logits {
-			logits[i] *= 0.9
+			logits[i] *= factor
 		}
 	}
 	if f.fault == "nan" {

@@ -92,6 +92,7 @@ type Result struct {
 	Data         []DataCheck `json:"data"`         // of each function; empty without CheckData
 	Seconds      float64     `json:"seconds"`      // wall clock
 	PeakRSSBytes int64       `json:"peak_rss_bytes"`
+	Warnings     []string    `json:"-"` // what Apple's runner will not take, a line each
 }
 
 // Compiler has the versions of what compiled an asset.
@@ -104,6 +105,7 @@ type Compiler struct {
 // Check compares what a function computes with the engine, on the same tokens.
 type Check struct {
 	Function   string  `json:"function"`
+	Functions  int     `json:"functions"` // that were run, of the static shape's many
 	Tokens     int     `json:"tokens"`
 	MaxLogit   float64 `json:"max_logit_difference"` // of the float32 program from the engine
 	HalfTokens int     `json:"half_tokens"`
@@ -155,6 +157,9 @@ func (o *Options) check() error {
 	}
 	if o.CheckTokens == 0 {
 		o.CheckTokens = DefaultCheckTokens
+	}
+	if o.Python == "" {
+		o.Python = "python3"
 	}
 	seen := map[string]bool{}
 	adapters := make([]Adapter, len(o.Adapters)) // they are opened; those of the caller stay as they are

@@ -2,6 +2,7 @@ package coreai
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"afmq/pkg/export/internal/exporttest"
 	"afmq/pkg/fault"
 	"afmq/pkg/quantize"
+	"afmq/pkg/sensitivity"
 )
 
 // python returns the interpreter that has Core AI's compiler, or skips the test.
@@ -54,10 +56,40 @@ func TestFamilies(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Logf("%+v", r.Check)
-				if len(r.Check) != 1 || r.Palettes == 0 {
+				if len(r.Check) != 1 || r.Palettes == 0 || r.Check[0].MaxLogit > 1e-4 {
 					t.Errorf("%+v", r)
 				}
+				if r.Context == 8 { // after a prompt_opt of 8 tokens nothing fits that could be compared
+					return
+				}
+				others := 0
+				for _, f := range r.Functions {
+					if f == "load_embeddings" || strings.HasPrefix(f, "gather_embeddings") {
+						others++
+					}
+				}
+				if r.Check[0].Functions != len(r.Functions)-others {
+					t.Errorf("%d of the functions %v were run", r.Check[0].Functions, r.Functions)
+				}
 			})
+		}
+	}
+}
+
+// A head of its own may be a palette, and projections may be kept.
+func TestPalettizedHead(t *testing.T) {
+	python := python(t)
+	q := exporttest.Quantize(t, quantize.Options{
+		Model: exporttest.Copy(t, "llama2-f32"), GroupRows: 4, Bits: 3,
+		Overrides: []sensitivity.Override{{Pattern: "lm_head", Bits: 4}, {Pattern: "layers.0.*v_proj", Bits: 16}},
+	})
+	for _, shape := range []Shape{Dynamic, Static} {
+		r, err := Export(bg, Options{Artifact: q, Out: filepath.Join(t.TempDir(), "m"), Python: python, Shape: shape, Context: 64})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Palettes%7 != 0 || r.Check[0].MaxLogit > 1e-4 { // one v_proj less, the head more
+			t.Errorf("%s: %+v", shape, r)
 		}
 	}
 }
@@ -92,5 +124,97 @@ func TestAdapters(t *testing.T) {
 		if bundles[1][name] != data {
 			t.Errorf("%s differs between two exports", name)
 		}
+	}
+}
+
+// What --skip-compile writes makes the asset that a direct export makes, wherever it is called.
+func TestCompiledLater(t *testing.T) {
+	python := python(t)
+	q, dir := exporttest.Demo(t, 4), t.TempDir()
+	direct, err := Export(bg, Options{Artifact: q, Out: filepath.Join(dir, "direct"), Name: "m", Python: python, CheckTokens: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := filepath.Join(dir, "later: ü")
+	r, err := Export(bg, Options{Artifact: q, Out: later, Name: "m", Python: python, SkipCompile: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]*exec.Cmd{
+		"as printed": exec.Command(r.Command[0], r.Command[1:]...),
+		"in build":   exec.Command(r.Command[0], "bridge.py", "."),
+	} {
+		if name == "in build" {
+			c.Dir = filepath.Join(later, buildDir)
+		}
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+		if !direct.Reproducible {
+			t.Skip("this system does not let a process have fixed addresses")
+		}
+		asset := filepath.Join(later, "m.aimodel")
+		want, got := exporttest.Contents(t, filepath.Join(dir, "direct", "m.aimodel")), exporttest.Contents(t, asset)
+		if len(want) != len(got) {
+			t.Errorf("%s: %d files, expected %d", name, len(got), len(want))
+		}
+		for file, data := range want {
+			if got[file] != data {
+				t.Errorf("%s: %s differs", name, file)
+			}
+		}
+		if err := os.RemoveAll(asset); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if files := exporttest.Contents(t, filepath.Join(later, buildDir)); len(files) != 8 {
+		t.Errorf("build has %d files after it was used, expected 8", len(files))
+	}
+}
+
+// The environment cannot make an export claim that it is reproducible.
+func TestFixedAddressesRefused(t *testing.T) {
+	python := python(t)
+	t.Setenv("AFMQ_FIXED_ADDRESSES", "1") // the program does not start again
+	r, err := Export(bg, Options{Artifact: exporttest.Demo(t, 4), Out: filepath.Join(t.TempDir(), "m"), Python: python, CheckTokens: -1})
+	if err != nil || r.Reproducible {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// An interrupt from the terminal, which every process of its group gets, leaves the bridge to
+// afmq.
+func TestBridgeLeavesInterrupts(t *testing.T) {
+	python, dir := python(t), t.TempDir()
+	if err := writeBridge(dir); err != nil {
+		t.Fatal(err)
+	}
+	b, err := startBridge(bg, python, dir, dir, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.stop()
+	if err := b.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.ask(bg, request{Do: "nothing"}); err == nil || !strings.Contains(err.Error(), "AttributeError") {
+		t.Errorf("%v, expected the answer to an unknown request", err)
+	}
+}
+
+// A Python without the packages gets one line that says how to install them.
+func TestCompileWithoutPackages(t *testing.T) {
+	python3, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3")
+	}
+	dir := t.TempDir()
+	if _, err := Export(bg, Options{Artifact: exporttest.Demo(t, 4), Out: filepath.Join(dir, "m"), SkipCompile: true}); err != nil {
+		t.Fatal(err)
+	}
+	// -S: without installed packages.
+	out, err := exec.Command(python3, "-I", "-S", filepath.Join(dir, "m", "build", "bridge.py"), filepath.Join(dir, "m", "build")).CombinedOutput()
+	if err == nil || strings.Contains(string(out), "Traceback") || !strings.Contains(string(out), "-m pip install -r") && !strings.Contains(string(out), "too old") {
+		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -1,11 +1,10 @@
 package coreai
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -17,13 +16,9 @@ import (
 
 // payload is a constant whose bytes an asset must contain.
 type payload struct {
-	name  string
-	size  int64
-	write func(io.Writer) error
-	first []byte // its first bytes, at most eight
-	// uniform payloads have equal elements; the compiler stores one element of them.
-	uniform bool
-	found   bool
+	part
+	probe
+	found bool
 }
 
 // compareWeights searches the program of an asset for the bytes of every palette and every
@@ -49,8 +44,8 @@ func (w *workspace) compareWeights(ctx context.Context, path string) (int, error
 		return 0, err
 	}
 	for _, p := range payloads {
-		if !p.found && !p.uniform {
-			return 0, fault.Inputf(path, "%s is not in the compiled program as the artifact has it", p.name)
+		if !p.found && !p.uniform() {
+			return 0, fmt.Errorf("%s: %s is not in the compiled program as the artifact has it", w.asset(), p.name)
 		}
 	}
 	return palettes, nil
@@ -66,7 +61,7 @@ func (w *workspace) payloads() ([]*payload, int, error) {
 		case artifact.Palette:
 			palettes++
 			for _, p := range w.paletteParts(st) {
-				out = append(out, &payload{name: p.name, size: p.bytes, write: p.write})
+				out = append(out, &payload{part: p})
 			}
 		case artifact.RowInt8:
 			q, scale, err := w.s.Int8(st)
@@ -78,72 +73,125 @@ func (w *workspace) payloads() ([]*payload, int, error) {
 				return nil, 0, err
 			}
 			out = append(out,
-				&payload{name: st.Spec.Name + artifact.SuffixInt8, size: int64(len(q)), write: func(to io.Writer) error { return source.WriteInt8(to, q) }},
-				&payload{name: st.Spec.Name + artifact.SuffixScale, size: int64(2 * len(half)), write: func(to io.Writer) error { return source.WriteHalves(to, half) }})
+				&payload{part: part{st.Spec.Name + artifact.SuffixInt8, "int8", st.Spec.Shape, int64(len(q)),
+					func(to io.Writer) error { return source.WriteInt8(to, q) }}},
+				&payload{part: part{st.Spec.Name + artifact.SuffixScale, "float16", st.Spec.Shape[:1], int64(2 * len(half)),
+					func(to io.Writer) error { return source.WriteHalves(to, half) }}})
 		}
 	}
 	for _, p := range out {
-		probe := &probe{}
-		if err := p.write(probe); err != nil {
+		p.probe = probe{bits: p.elementBits(), end: elements(p.shape) * int64(p.elementBits())}
+		if err := p.part.write(&p.probe); err != nil {
 			return nil, 0, err
 		}
-		p.first, p.uniform = probe.first, probe.uniform()
 	}
 	return out, palettes, nil
 }
 
-// probe remembers the first bytes that are written to it, and whether all later ones repeat them.
+// Limits of the search.
+const (
+	anchorBytes = 8
+	anchorRange = 1 << 16 // the anchor is among that many first bytes
+	searchBlock = 1 << 20
+)
+
+// probe finds what the search looks for of the payload that is written to it: the eight bytes
+// with the most different values. A run of zeros, of which a program may have many, is it only
+// if the payload starts with anchorRange of them.
 type probe struct {
-	first   []byte
-	n       int
-	differs bool
+	bits int   // of an element
+	end  int64 // the bits of all elements; the last byte is padded with zeros
+
+	anchor  []byte // fewer than eight bytes of a payload that has no more
+	at      int64  // offset of the anchor in the payload
+	variety int    // different values in the anchor
+
+	n       int64
+	window  []byte  // the last bytes, at most eight
+	head    [3]byte // whose period is 1 byte, or 2 of fp16, or 3 of 3- and 6-bit indices
+	differs bool    // some byte is not that of the period before
 }
 
 func (p *probe) Write(b []byte) (int, error) {
 	for i, x := range b {
-		if len(p.first) < 8 {
-			p.first = append(p.first, x)
-		} else if x != p.first[(p.n+i)%8] {
-			p.differs = true
+		if p.differs && p.n >= anchorRange {
+			p.n += int64(len(b) - i)
 			break
 		}
+		p.repeat(x)
+		p.n++
+		if p.n <= anchorRange {
+			p.extend(x)
+		}
 	}
-	p.n += len(b)
 	return len(b), nil
 }
 
-// uniform reports whether all bytes repeat the first two, the size of the largest element.
-func (p *probe) uniform() bool {
-	if p.differs {
-		return false
+// repeat compares the next byte with that of the period before.
+func (p *probe) repeat(x byte) {
+	if p.n < int64(len(p.head)) {
+		p.head[p.n] = x
+		return
 	}
-	for i, x := range p.first {
-		if x != p.first[i%2] {
+	want := p.head[p.n%p.period()]
+	if rest := p.end - 8*p.n; rest < 8 {
+		want &= 1<<rest - 1
+	}
+	p.differs = p.differs || x != want
+}
+
+// period is the number of bytes after which equal elements repeat.
+func (p *probe) period() int64 {
+	n := 1
+	for 8*n%p.bits != 0 {
+		n++
+	}
+	return int64(n)
+}
+
+// extend moves the window to the next byte, and the anchor to the window if that is better.
+func (p *probe) extend(x byte) {
+	if len(p.window) == anchorBytes {
+		p.window = p.window[1:]
+	}
+	p.window = append(p.window, x)
+	variety := 0
+	for i, y := range p.window {
+		if bytes.IndexByte(p.window[:i], y) < 0 {
+			variety++
+		}
+	}
+	if len(p.window) > len(p.anchor) || variety > p.variety {
+		p.anchor, p.at, p.variety = bytes.Clone(p.window), p.n-int64(len(p.window)), variety
+	}
+}
+
+// uniform reports whether all elements are equal. The compiler stores one of them, which the
+// search cannot tell from other bytes.
+func (p *probe) uniform() bool {
+	known := min(p.end, 8*int64(len(p.head)))
+	for i := int64(p.bits); i < known; i++ {
+		if p.bit(i) != p.bit(i%int64(p.bits)) {
 			return false
 		}
 	}
-	return true
+	return !p.differs
 }
+
+// bit returns a bit of head.
+func (p *probe) bit(i int64) byte { return p.head[i/8] >> (i % 8) & 1 }
 
 // search marks the payloads that the file contains.
 func search(ctx context.Context, f io.ReaderAt, payloads []*payload, advance func(int64)) error {
-	byFirst := map[uint64][]*payload{}
-	var filter [1 << 16]bool // by the first two bytes
+	byPair := make([][]*payload, 1<<16) // by the first two bytes of the anchor
 	for _, p := range payloads {
-		if p.uniform {
-			continue
+		if !p.uniform() {
+			k := binary.LittleEndian.Uint16(p.anchor)
+			byPair[k] = append(byPair[k], p)
 		}
-		var key [8]byte
-		if copy(key[:], p.first) < 8 {
-			return errors.New("coreai: a constant of fewer than 8 bytes that are not equal") // tables have at least 2 entries, groups of rows divide them
-		}
-		k := binary.LittleEndian.Uint64(key[:])
-		byFirst[k] = append(byFirst[k], p)
-		filter[uint16(k)] = true
 	}
-	const block = 1 << 20
-	buf := make([]byte, block+7)
-	for at := int64(0); ; at += block {
+	buf := make([]byte, searchBlock+anchorBytes-1)
+	for at := int64(0); ; at += searchBlock {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -151,52 +199,28 @@ func search(ctx context.Context, f io.ReaderAt, payloads []*payload, advance fun
 		if err != nil && err != io.EOF {
 			return err
 		}
-		for i := 0; i+8 <= n && i < block; i++ {
-			if !filter[binary.LittleEndian.Uint16(buf[i:])] {
-				continue
-			}
-			for _, p := range byFirst[binary.LittleEndian.Uint64(buf[i:])] {
-				if !p.found {
-					if p.found, err = equalAt(f, at+int64(i), p); err != nil {
-						return err
-					}
+		for i := 0; i+2 <= n && i < searchBlock; i++ {
+			for _, p := range byPair[binary.LittleEndian.Uint16(buf[i:])] {
+				if p.found || !bytes.HasPrefix(buf[i:n], p.anchor) {
+					continue
+				}
+				if p.found, err = equalAt(f, at+int64(i)-p.at, p); err != nil {
+					return err
 				}
 			}
 		}
-		advance(int64(min(n, block)))
+		advance(int64(min(n, searchBlock)))
 		if n < len(buf) {
 			return nil
 		}
 	}
 }
 
-var errDiffers = errors.New("differs")
-
 // equalAt reports whether the file has the payload at an offset.
 func equalAt(f io.ReaderAt, at int64, p *payload) (bool, error) {
-	err := p.write(&comparer{r: bufio.NewReader(io.NewSectionReader(f, at, p.size))})
-	if errors.Is(err, errDiffers) {
+	if at < 0 {
 		return false, nil
 	}
-	return err == nil, err
-}
-
-// comparer is a writer that compares what is written with what it reads.
-type comparer struct {
-	r   io.Reader
-	buf []byte
-}
-
-func (c *comparer) Write(p []byte) (int, error) {
-	for at := 0; at < len(p); {
-		n := min(len(p)-at, 1<<16)
-		if len(c.buf) < n {
-			c.buf = make([]byte, n)
-		}
-		if _, err := io.ReadFull(c.r, c.buf[:n]); err != nil || !bytes.Equal(c.buf[:n], p[at:at+n]) {
-			return at, errDiffers
-		}
-		at += n
-	}
-	return len(p), nil
+	equal, _, err := source.Equal(io.NewSectionReader(f, at, p.bytes), p.part.write)
+	return equal, err
 }

@@ -1,10 +1,8 @@
 package coreml
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -118,39 +116,11 @@ func (c *checker) equal(result, input string, t dataType, write func(io.Writer) 
 		start != uint64(at)+blobAlign || size > 1<<62 {
 		return fault.Inputf(c.file.Name(), "%s of %s has no valid record at byte %d", input, result, at)
 	}
-	w := &comparer{r: io.NewSectionReader(c.file, int64(start), int64(size))}
-	err := write(w)
-	if err == nil && w.n != int64(size) {
-		err = errDiffers
-	}
-	if errors.Is(err, errDiffers) {
+	same, n, err := source.Equal(io.NewSectionReader(c.file, int64(start), int64(size)), write)
+	if err == nil && (!same || n != int64(size)) {
 		return fault.Inputf(c.file.Name(), "%s of %s differs from the artifact", input, result)
 	}
 	return err
-}
-
-var errDiffers = errors.New("differs")
-
-// comparer is a writer that compares what is written with what it reads.
-type comparer struct {
-	r   io.Reader
-	n   int64
-	buf []byte
-}
-
-func (c *comparer) Write(p []byte) (int, error) {
-	for at := 0; at < len(p); {
-		n := min(len(p)-at, 1<<16)
-		if len(c.buf) < n {
-			c.buf = make([]byte, n)
-		}
-		if _, err := io.ReadFull(c.r, c.buf[:n]); err != nil || !bytes.Equal(c.buf[:n], p[at:at+n]) {
-			return at, errDiffers
-		}
-		at += n
-		c.n += int64(n)
-	}
-	return len(p), nil
 }
 
 // storedConstants returns the constants of all functions of an encoded model that are in
