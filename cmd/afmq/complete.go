@@ -13,12 +13,14 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/export/coreai"
+	"afmq/pkg/export/gguf"
 	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"
 )
 
 // flagValues are the values to complete of flags that take one of a few.
 var flagValues = map[string][]string{
+	"as":                gguf.Types,
 	"bits":              {"2", "3", "4", "2,4", "2,3,4"},
 	"compensate":        {artifact.GPTQ, "none"},
 	"compute":           append(compute.Names(), "auto"),
