@@ -39,6 +39,9 @@ type Description struct {
 type AddedToken struct {
 	ID      int32
 	Content string
+	// Matched is the text that is matched: Content, or Content normalized, which is then matched
+	// in the normalized text.
+	Matched string
 	Special bool // omitted by Decode with skipSpecial
 	// SingleWord is set if the token is matched only between characters that are not of a word.
 	// LStrip and RStrip are set if white space before or after belongs to the match.
@@ -61,7 +64,7 @@ func (t *Tokenizer) Describe() Description {
 		d.Normalizer = append(d.Normalizer, n.name())
 	}
 	for _, a := range t.added.byID {
-		d.Added = append(d.Added, AddedToken{a.id, a.content, a.special, a.singleWord, a.lstrip, a.rstrip})
+		d.Added = append(d.Added, AddedToken{a.id, a.content, a.decoded, a.special, a.singleWord, a.lstrip, a.rstrip})
 	}
 	slices.SortFunc(d.Added, func(a, b AddedToken) int { return cmp.Compare(a.ID, b.ID) })
 	return d

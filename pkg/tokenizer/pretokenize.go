@@ -263,9 +263,8 @@ func (t *pretokenizer) parseSplit(o *object) error {
 		return o.errorf("is not supported: Split by the regular expression %q", pattern)
 	}
 	step := split(findScanner(scan), how, invert)
-	if how == isolated {
-		step = cut(scan)
-		invert = false // the matches cover the text: all parts are separate either way
+	if how == isolated || how == removed && invert { // the matches cover the text
+		step, name, invert = cut(scan), "Isolated", false
 	}
 	t.add(splitName(expressionNames[pattern], name, invert), step)
 	return nil

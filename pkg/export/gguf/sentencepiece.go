@@ -7,6 +7,7 @@ import (
 
 	"afmq/internal/calibration"
 	"afmq/pkg/fault"
+	"afmq/pkg/tokenizer"
 )
 
 // space is the character that stands for a space in SentencePiece's tokens.
@@ -29,6 +30,9 @@ func (v *vocabulary) sentencePiece() error {
 	}
 	if !v.d.ByteTokens {
 		v.note("the vocabulary has no byte tokens: llama.cpp fails on a text with a character outside it")
+	}
+	if token, c, ok := v.unreachable(); ok {
+		return fault.Infeasiblef("%s: no text has the token %q, because %q is not in the vocabulary; llama.cpp would use it", v.path, token, c)
 	}
 	scores := v.scores()
 	if err := v.compareMerges(prefix, scores); err != nil {
@@ -83,6 +87,29 @@ func (v *vocabulary) crossesWords() (string, bool) {
 	return "", false
 }
 
+// unreachable returns a token with a character that is not a token, which merges cannot make and
+// llama.cpp makes from any characters.
+func (v *vocabulary) unreachable() (token, char string, ok bool) {
+	for id := range int32(v.cfg.VocabSize) {
+		text, known := v.t.Token(id)
+		if !known || id == v.d.Unknown || v.isAdded(id) || isByteToken(text) {
+			continue
+		}
+		for _, c := range text {
+			if _, ok := v.t.TokenID(string(c)); !ok {
+				return text, string(c), true
+			}
+		}
+	}
+	return "", "", false
+}
+
+// isAdded reports whether a token is an added one.
+func (v *vocabulary) isAdded(id int32) bool {
+	_, found := slices.BinarySearchFunc(v.d.Added, id, func(a tokenizer.AddedToken, id int32) int { return int(a.ID) - int(id) })
+	return found
+}
+
 // scores returns the score of each token: minus the rank of the first merge that makes it. Tokens
 // that no merge makes have the lowest.
 func (v *vocabulary) scores() []float32 {
@@ -108,8 +135,10 @@ func (v *vocabulary) compareMerges(prefix bool, scores []float32) error {
 				shown = space + shown
 			}
 			got, complete := v.byScore(shown, scores)
-			if line == "" || !complete || strings.HasPrefix(line, " ") {
-				continue // bytes are not a matter of scores; the rest is in the notes
+			if line == "" || !complete || strings.HasPrefix(line, " ") || slices.ContainsFunc(v.d.Added, func(a tokenizer.AddedToken) bool {
+				return strings.Contains(line, a.Content)
+			}) {
+				continue // bytes and added tokens are not a matter of scores; the space is in the notes
 			}
 			if want := v.t.Encode(line, false).IDs; !slices.Equal(got, want) {
 				return fault.Infeasiblef("%s: the merges do not follow from scores of tokens, which llama.cpp has in their place: %.40q has other tokens there", v.path, line)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"afmq/pkg/artifact"
@@ -119,11 +120,18 @@ func (v *vocabulary) byteLevel() error {
 // that no token has.
 func (v *vocabulary) addTokens() error {
 	added := map[int32]tokenizer.AddedToken{}
+	var normalized []string
 	for _, a := range v.d.Added {
 		if err := v.checkAdded(a); err != nil {
 			return err
 		}
+		if a.Matched != a.Content {
+			normalized = append(normalized, strconv.Quote(a.Content))
+		}
 		added[a.ID] = a
+	}
+	if len(normalized) > 0 {
+		v.note("llama.cpp matches added tokens in the text as it is, the tokenizer in the normalized text: %s", some(normalized))
 	}
 	tokens, types := make([]string, v.cfg.VocabSize), make([]int32, v.cfg.VocabSize)
 	for i := range tokens {
@@ -168,6 +176,14 @@ func (v *vocabulary) checkAdded(a tokenizer.AddedToken) error {
 	}
 	v.note("llama.cpp does not have %s of the special token %q", strings.Join(flags, ", "), a.Content)
 	return nil
+}
+
+// some joins the first of many names.
+func some(names []string) string {
+	if len(names) > 3 {
+		names = append(slices.Clone(names[:3]), "…")
+	}
+	return strings.Join(names, ", ")
 }
 
 // unusedName returns a name for a row of the embedding that has no token.
