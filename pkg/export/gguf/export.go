@@ -106,7 +106,7 @@ func (e *exporter) prepare(ctx context.Context) error {
 	if err := e.layout(rope); err != nil {
 		return err
 	}
-	if e.vocabulary, err = readVocabulary(e.s.Reader); err != nil {
+	if e.vocabulary, err = readVocabulary(e.s.Dir, e.s.Config); err != nil {
 		return err
 	}
 	e.metadata = e.withVersion([]file.KV{

@@ -1,9 +1,9 @@
 package gguf
 
 import (
+	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"afmq/internal/calibration"
 	"afmq/pkg/fault"
@@ -138,7 +138,7 @@ func (v *vocabulary) compareMerges(prefix bool, scores []float32) error {
 			if line == "" || !complete || strings.HasPrefix(line, " ") || slices.ContainsFunc(v.d.Added, func(a tokenizer.AddedToken) bool {
 				return strings.Contains(line, a.Content)
 			}) {
-				continue // bytes and added tokens are not a matter of scores; the space is in the notes
+				continue // what is left out is in the notes
 			}
 			if want := v.t.Encode(line, false).IDs; !slices.Equal(got, want) {
 				return fault.Infeasiblef("%s: the merges do not follow from scores of tokens, which llama.cpp has in their place: %.40q has other tokens there", v.path, line)
@@ -149,15 +149,9 @@ func (v *vocabulary) compareMerges(prefix bool, scores []float32) error {
 }
 
 // byScore returns the tokens of a text as llama.cpp's llm_tokenizer_spm makes them. It reports
-// whether every character is in the vocabulary.
+// whether they have all of its characters.
 func (v *vocabulary) byScore(text string, scores []float32) (ids []int32, complete bool) {
-	var symbols []string
-	for _, c := range text {
-		if _, ok := v.t.TokenID(string(c)); !ok || c == utf8.RuneError {
-			return nil, false
-		}
-		symbols = append(symbols, string(c))
-	}
+	symbols := strings.Split(text, "")
 	// joined is the score of each symbol with the next one.
 	const none = float32(-1 << 30)
 	joined := make([]float32, len(symbols))
@@ -190,8 +184,17 @@ func (v *vocabulary) byScore(text string, scores []float32) (ids []int32, comple
 		}
 	}
 	for _, s := range symbols {
-		id, _ := v.t.TokenID(s)
-		ids = append(ids, id)
+		if id, ok := v.t.TokenID(s); ok {
+			ids = append(ids, id)
+			continue
+		}
+		for _, b := range []byte(s) {
+			id, ok := v.t.TokenID(fmt.Sprintf("<0x%02X>", b))
+			if !ok {
+				return nil, false
+			}
+			ids = append(ids, id)
+		}
 	}
 	return ids, true
 }

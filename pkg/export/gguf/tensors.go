@@ -61,7 +61,7 @@ func (e *exporter) form(st *artifact.StoredTensor) (ggml.Type, rowReader, error)
 		var ok bool
 		if t, ok = e.matrixType(); !ok {
 			if t, ok = e.storedType(st); !ok {
-				return 0, nil, e.refuseForm(st)
+				return 0, nil, e.refuseForm()
 			}
 		}
 	}
@@ -78,14 +78,21 @@ func (e *exporter) storedType(st *artifact.StoredTensor) (ggml.Type, bool) {
 	return ggml.ParseType(t.DType.String())
 }
 
-// refuseForm returns the error for a matrix whose form GGUF does not have.
-func (e *exporter) refuseForm(st *artifact.StoredTensor) error {
-	what := "palettes: %s is a table and indices"
-	if st.Form == artifact.RowInt8 {
-		what = "rows of 8 bits with one scale: %s is stored so"
+// refuseForm returns the error for the first matrix whose form GGUF does not have; palettes, of
+// which there are most, come first.
+func (e *exporter) refuseForm() error {
+	for _, x := range []struct {
+		form artifact.Form
+		what string
+	}{{artifact.Palette, "palettes: %s has one"}, {artifact.RowInt8, "rows of 8 bits with one scale: %s has them"}} {
+		for i := range e.s.Layout {
+			if st := &e.s.Layout[i]; st.Form == x.form {
+				return fault.Infeasiblef("%s: GGUF has no "+x.what, e.Artifact, st.Spec.Module()).
+					WithHint("--as f16 writes the dequantized weights, 16 bits each; llama-quantize makes such a file smaller")
+			}
+		}
 	}
-	return fault.Infeasiblef("%s: GGUF has no "+what, e.Artifact, st.Spec.Module()).
-		WithHint("--as f16 writes the dequantized weights, which take 16 bits each; llama-quantize makes that file smaller")
+	panic("gguf: every matrix has a form of GGUF")
 }
 
 // dense returns the rows of a tensor in F16, BF16 or F32. A value that is too large for F16 is an

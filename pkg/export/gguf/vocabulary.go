@@ -38,13 +38,13 @@ type vocabulary struct {
 	d    tokenizer.Description
 }
 
-// readVocabulary reads the tokenizer of an artifact, and refuses one that llama.cpp does not have.
-func readVocabulary(a *artifact.Reader) (*vocabulary, error) {
-	t, err := model.OpenTokenizer(a.Dir, a.Config)
+// readVocabulary reads the tokenizer in a directory, and refuses one that llama.cpp does not have.
+func readVocabulary(dir string, cfg *model.Config) (*vocabulary, error) {
+	t, err := model.OpenTokenizer(dir, cfg)
 	if err != nil {
 		return nil, err
 	}
-	v := &vocabulary{dir: a.Dir, path: filepath.Join(a.Dir, artifact.TokenizerFile), cfg: a.Config, t: t, d: t.Describe()}
+	v := &vocabulary{dir: dir, path: filepath.Join(dir, artifact.TokenizerFile), cfg: cfg, t: t, d: t.Describe()}
 	steps := []func() error{v.byteLevel, v.addTokens, v.special, v.template}
 	if n := len(v.d.PreTokenizer); n == 0 || v.d.PreTokenizer[n-1] != "ByteLevel" {
 		steps[0] = v.sentencePiece
