@@ -23,8 +23,9 @@ compares the logits of llama.cpp, in F32 with a float32 cache, with those of tra
 tensors that numpy dequantizes; and, with a random adapter, with those of PEFT. It prints what afmq
 refuses to export.
 
-The third form exports a model with each tokenizer of pkg/tokenizer/testdata and compares the token
-ids of its texts in llama.cpp with those of the tokenizers library. It prints what afmq refuses, and
+The third form exports a model with each tokenizer of pkg/tokenizer/testdata, and one that
+SentencePiece trains, and compares the token ids of the texts there and of the documentation in
+llama.cpp with those of the tokenizers library. It prints what afmq refuses, and
 texts whose ids differ although no note of the export says so.
 
 Needs scripts/setup-python gguf, cmake and a C++ compiler. llama.cpp is built in --work DIR from the
@@ -357,6 +358,22 @@ def check_families(tool, llama, temp):
                 sys.exit("the logits differ")
 
 
+def sentencepiece_model(temp):
+    """Vocabulary and merges of a model that SentencePiece trains on the documentation, converted as
+    transformers does."""
+    import sentencepiece
+    from transformers.tokenization_utils_base import generate_merges
+
+    lines = [line for page in sorted((ROOT / "docs").glob("*.md")) for line in page.read_text().splitlines() if line.strip()]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_prefix=str(temp / "sp"), model_type="bpe", vocab_size=2000, byte_fallback=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
+    )
+    model = sentencepiece.SentencePieceProcessor(model_file=str(temp / "sp.model"))
+    vocab = [model.id_to_piece(i) for i in range(model.vocab_size())]
+    return lines, {"vocab": vocab, "merges": [list(m) for m in generate_merges({t: i for i, t in enumerate(vocab)})]}
+
+
 def concerned(notes, text, added):
     """Whether notes of an export say that the ids of a text may differ."""
     return any(
@@ -374,6 +391,9 @@ def check_tokenizers(tool, llama, temp):
     for g in list(golden):
         if g["name"] in ("llama3", "o200k"):
             golden.append(g | {"name": g["name"] + " without ignore_merges", "model": {"ignore_merges": False}})
+    lines, vocabularies["sentencepiece"] = sentencepiece_model(temp)
+    golden.append(next(g for g in golden if g["name"] == "llama2") | {"name": "SentencePiece's own", "vocabulary": "sentencepiece"})
+    texts += lines
     base = ROOT / "pkg" / "infer" / "testdata" / "models" / "llama2-f32"
     weights, config = load_file(base / "model.safetensors"), json.loads((base / "config.json").read_text())
     failed = False
@@ -382,7 +402,7 @@ def check_tokenizers(tool, llama, temp):
         added = {t["content"]: t["id"] for t in g["parts"].get("added_tokens", [])}
         size = max([len(v["vocab"]), *(i + 1 for i in added.values())])
         vocab, merges = list(v["vocab"]), v["merges"]
-        if "Ġ" not in vocab:
+        if "Ġ" not in vocab and g["vocabulary"] != "sentencepiece":
             # The vocabularies were cut: merges do not make all tokens, and llama.cpp would.
             made = {t for t in vocab if len(t) == 1}
             for _ in vocab:
