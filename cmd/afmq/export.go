@@ -78,9 +78,9 @@ in Core AI's reference runtime and compares its logits with afmq's own engine.
 
 --to gguf writes a file for llama.cpp and the programs built on it, with the tokenizer and
 the chat template. GGUF has no palettes: --as f16, bf16 or f32 writes the dequantized
-weights. Each --adapter becomes a file beside it, FILE-NAME.gguf, for --lora of llama.cpp's
-programs. What llama.cpp does not have is refused by name. docs/gguf.md says what is written
-and what has been verified.`,
+weights. Each --adapter becomes a file beside it, FILE-NAME.gguf, which llama.cpp loads as a
+LoRA adapter. What llama.cpp does not have is refused by name. docs/gguf.md says what is
+written and what has been verified.`,
 		Example: `  afmq export my-4bit --to coreml --out my-4bit.mlpackage
   afmq export my-4bit --to coreml --adapter recovered/rank-16 --ctx 4096 --out my.mlpackage
   AFMQ_PYTHON=coreai/bin/python afmq export my-4bit --to coreai --out my-4bit

@@ -58,7 +58,7 @@ func printGGUF(w io.Writer, o ggufObject) error {
 		}
 		fmt.Fprintf(w, "wrote\t%s\n", whole(o.Out))
 		if filepath.Ext(o.Out) != ".gguf" {
-			fmt.Fprint(w, "rename\tmany programs open a GGUF file only under a name that ends in .gguf\n")
+			fmt.Fprint(w, "rename\tllama.cpp's tools expect a name that ends in .gguf\n")
 		}
 	})
 }

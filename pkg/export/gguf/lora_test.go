@@ -14,6 +14,7 @@ import (
 	"afmq/pkg/ggml"
 	file "afmq/pkg/gguf"
 	"afmq/pkg/model"
+	"afmq/pkg/progress"
 	"afmq/pkg/quantize"
 	"afmq/pkg/safetensors"
 )
@@ -157,10 +158,8 @@ func TestAdaptersAreWithdrawn(t *testing.T) {
 	a := writeAdapter(t, q, adapter.Config{Rank: 2, Alpha: 2}, safetensors.F16)
 	dir := t.TempDir()
 	out := filepath.Join(dir, "m.gguf")
-	var p interloper
-	p.canceller.Reporter = nil
-	p.path = out
-	_, err := Export(bg, Options{Artifact: q, Out: out, As: "f16", Adapters: []Adapter{{Name: "x", Dir: a.Dir}}, Progress: &p})
+	p := &interloper{canceller: canceller{Reporter: progress.Silent}, path: out}
+	_, err := Export(bg, Options{Artifact: q, Out: out, As: "f16", Adapters: []Adapter{{Name: "x", Dir: a.Dir}}, Progress: p})
 	if err == nil || !strings.Contains(err.Error(), "already exists") {
 		t.Fatalf("%v, expected that the file exists", err)
 	}
@@ -180,7 +179,3 @@ func (p *interloper) Advance(int64) {
 		os.WriteFile(p.path, []byte("mine"), 0o666)
 	}
 }
-func (p *interloper) Status(string) {}
-func (p *interloper) Notice(string) {}
-func (p *interloper) Saved(string)  {}
-func (p *interloper) Done()         {}

@@ -83,11 +83,14 @@ func (e *exporter) storedType(st *artifact.StoredTensor) (ggml.Type, bool) {
 func (e *exporter) refuseForm() error {
 	for _, x := range []struct {
 		form artifact.Form
-		what string
-	}{{artifact.Palette, "palettes: %s has one"}, {artifact.RowInt8, "rows of 8 bits with one scale: %s has them"}} {
+		text string
+	}{
+		{artifact.Palette, "%s: GGUF has no palettes: %s has one"},
+		{artifact.RowInt8, "%s: GGUF has no rows of 8 bits with one scale: %s has them"},
+	} {
 		for i := range e.s.Layout {
 			if st := &e.s.Layout[i]; st.Form == x.form {
-				return fault.Infeasiblef("%s: GGUF has no "+x.what, e.Artifact, st.Spec.Module()).
+				return fault.Infeasiblef(x.text, e.Artifact, st.Spec.Module()).
 					WithHint("--as f16 writes the dequantized weights, 16 bits each; llama-quantize makes such a file smaller")
 			}
 		}
