@@ -52,7 +52,7 @@ var allowed = map[string][]string{
 	"pkg/export/internal/source":     {"pkg/adapter", "pkg/artifact", "pkg/model", "pkg/palettize", "pkg/safetensors", "internal/kernel"},
 	"pkg/export/coreml":              {"pkg/export/internal/source", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
 	"pkg/export/coreai":              {"scripts/coreai", "internal/calibration", "pkg/eval", "pkg/infer", "pkg/tokenizer", "pkg/export/internal/source", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
-	"pkg/export/gguf":                {"internal/calibration", "pkg/tokenizer", "pkg/export/internal/source", "pkg/artifact", "pkg/model", "pkg/safetensors", "pkg/compute", "pkg/gguf", "pkg/ggml"},
+	"pkg/export/gguf":                {"internal/calibration", "internal/kernel", "pkg/tokenizer", "pkg/export/internal/source", "pkg/artifact", "pkg/model", "pkg/safetensors", "pkg/compute", "pkg/gguf", "pkg/ggml"},
 	"pkg/gate":                       {"pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/compute"},
 
 	"cmd/afmq/internal/chart":  {},

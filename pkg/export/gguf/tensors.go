@@ -2,9 +2,10 @@ package gguf
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
-	"math"
 
+	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/ggml"
@@ -117,19 +118,27 @@ func (e *exporter) dense(st *artifact.StoredTensor, t ggml.Type) (rowReader, err
 			return err
 		}
 		if t == ggml.F16 {
-			for i, x := range values {
-				if math.Abs(float64(x)) >= maxHalf {
-					return fault.Infeasiblef("%s: tensor %q: %v at row %d, column %d is too large for F16", e.s.Path(), st.Spec.Name, x, row+i/cols, i%cols).
-						WithHint("write it with --as bf16 or --as f32")
-				}
-			}
+			return halves(dst, values, func(i int) string {
+				return fmt.Sprintf("%s: tensor %q: %v at row %d, column %d", e.s.Path(), st.Spec.Name, values[i], row+i/cols, i%cols)
+			})
 		}
 		return t.Quantize(dst, values, nil)
 	}, nil
 }
 
-// maxHalf is the least magnitude that rounds to infinity in fp16.
-const maxHalf = 65520
+// halves rounds values to F16. A value that is too large is an error, which begins with what at
+// returns.
+func halves(dst []byte, values []float32, at func(i int) string) error {
+	half := make([]uint16, len(values))
+	kernel.F32ToF16(half, values)
+	for i, h := range half {
+		if h&0x7c00 == 0x7c00 {
+			return fault.Infeasiblef("%s is too large for F16", at(i)).WithHint("write it with --as bf16 or --as f32")
+		}
+		binary.LittleEndian.PutUint16(dst[2*i:], h)
+	}
+	return nil
+}
 
 // reordered returns a reader of rows in another order; order may be nil.
 func reordered(rows rowReader, order func(int) int, rowBytes int) rowReader {
