@@ -13,6 +13,7 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/export/coreai"
+	"afmq/pkg/export/gguf"
 	"afmq/pkg/export/target"
 	"afmq/pkg/ggml"
 	"afmq/pkg/recovery"
@@ -21,6 +22,7 @@ import (
 
 // flagValues are the values to complete of flags that take one of a few.
 var flagValues = map[string][]string{
+	"as":                gguf.Types,
 	"bits":              {"2", "3", "4", "2,4", "2,3,4"},
 	"compensate":        {artifact.GPTQ, "none"},
 	"compute":           append(compute.Names(), "auto"),

@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,21 +19,22 @@ import (
 )
 
 // exportTargets are the values of --to.
-var exportTargets = []string{"coreml", "coreai"}
+var exportTargets = []string{"coreml", "coreai", "gguf"}
 
 // exportFlags are the flags of export.
 type exportFlags struct {
-	to, out, target, shape, name    string
-	context, chunk, checkTokens     int
-	checkData, reference            string
-	adapterInputs, restart, noBuild bool
-	adapters                        adapterFlags
+	to, out, target, shape, name, as string
+	context, chunk, checkTokens      int
+	checkData, reference             string
+	adapterInputs, restart, noBuild  bool
+	adapters                         adapterFlags
 }
 
-// only lists the flags that belong to one target.
+// exportOnly lists the flags of each target that not every target has.
 var exportOnly = map[string][]string{
-	"coreml": {"chunk", "target"},
-	"coreai": {"shape", "name", "check-tokens", "check-data", "reference", "adapter-inputs", "skip-compile"},
+	"coreml": {"chunk", "target", "restart"},
+	"coreai": {"shape", "name", "check-tokens", "check-data", "reference", "adapter-inputs", "skip-compile", "restart"},
+	"gguf":   {"as", "name"},
 }
 
 type coremlObject struct {
@@ -53,12 +56,14 @@ type coreaiObject struct {
 func newExportCommand(a *app) *cobra.Command {
 	var o exportFlags
 	cmd := &cobra.Command{
-		Use:   "export ARTIFACT --to coreml|coreai --out DIR",
-		Short: "Convert an artifact for Core ML or Core AI",
-		Long: `Writes ARTIFACT for Apple's runtimes. The palettes stay as they are: indices, tables and row
-scales have the same bits in what is written, and afterwards the command reads it back and
-compares them. Both runtimes compute in fp16 and have palettes of 1, 2, 3, 4, 6 and 8 bits;
-5 and 7 are refused. docs/devices-apple.md says what has been verified.
+		Use:   "export ARTIFACT --to coreml|coreai|gguf --out PATH",
+		Short: "Convert an artifact for Core ML, Core AI or llama.cpp",
+		Long: `Writes ARTIFACT for another runtime.
+
+For Apple's runtimes, coreml and coreai, the palettes stay as they are: indices, tables and
+row scales have the same bits in what is written, and afterwards the command reads it back
+and compares them. Both runtimes compute in fp16 and have palettes of 1, 2, 3, 4, 6 and 8
+bits; 5 and 7 are refused. docs/devices-apple.md says what has been verified.
 
 --to coreml writes a model package for iOS 18, macOS 15 and later. It needs no Apple tools.
 The program has two functions over the same weights: decode, for one token, and prefill, for
@@ -72,53 +77,69 @@ metadata.json, as the runner of Apple's coreai-models expects them. The asset is
 Apple's Python package coreai-core; AFMQ_PYTHON names the interpreter that has it. --shape
 dynamic, for macOS, has the function main, and main_NAME for each --adapter; --shape static,
 for iOS, has functions of fixed lengths for the Neural Engine. The command runs the program
-in Core AI's reference runtime and compares its logits with afmq's own engine.`,
+in Core AI's reference runtime and compares its logits with afmq's own engine.
+
+--to gguf writes a file for llama.cpp and the programs built on it, with the tokenizer and
+the chat template. GGUF has no palettes: --as f16, bf16 or f32 writes the dequantized
+weights. Each --adapter becomes a file beside it, FILE-NAME.gguf, which llama.cpp loads as a
+LoRA adapter. What llama.cpp does not have is refused by name. docs/gguf.md says what is
+written and what has been verified.`,
 		Example: `  afmq export my-4bit --to coreml --out my-4bit.mlpackage
   afmq export my-4bit --to coreml --adapter recovered/rank-16 --ctx 4096 --out my.mlpackage
   AFMQ_PYTHON=coreai/bin/python afmq export my-4bit --to coreai --out my-4bit
-  AFMQ_PYTHON=coreai/bin/python afmq export my-4bit --to coreai --shape static --out my-ios`,
+  AFMQ_PYTHON=coreai/bin/python afmq export my-4bit --to coreai --shape static --out my-ios
+  afmq export my-4bit --to gguf --as f16 --out my-f16.gguf --adapter chat=recovered/rank-16`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkExportFlags(cmd, o.to); err != nil {
 				return err
 			}
-			if o.to == "coreml" {
+			switch o.to {
+			case "coreml":
 				return a.exportCoreML(cmd, args[0], &o)
+			case "coreai":
+				return a.exportCoreAI(cmd, args[0], &o)
 			}
-			return a.exportCoreAI(cmd, args[0], &o)
+			return a.exportGGUF(cmd, args[0], &o)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.to, "to", "", "`TARGET`: coreml or coreai")
-	registerOut(f, &o.out, outDir, "`DIR` to create, NAME.mlpackage for coreml; must not exist, or be empty")
-	f.IntVar(&o.context, "ctx", 0, "`N` positions of the caches, at most (default: max_position_embeddings, but at most 2048 for coreml, 8192 for the dynamic and 4096 for the static shape of coreai)")
+	f.StringVar(&o.to, "to", "", "`TARGET`: coreml, coreai or gguf")
+	registerOut(f, &o.out, outNamed, "`PATH` to create: a directory, NAME.mlpackage for coreml, which must not exist or be empty; a new file, NAME.gguf, for gguf")
+	f.IntVar(&o.context, "ctx", 0, "`N` positions, at most (default: max_position_embeddings, but at most 2048 for coreml, 8192 for the dynamic and 4096 for the static shape of coreai)")
 	f.StringVar(&o.target, "target", "", "coreml: oldest `SYSTEM` that opens the package: "+strings.Join(target.OfExport("coreml"), " or ")+" (default "+coreml.DefaultTarget+")")
 	f.IntVar(&o.chunk, "chunk", 0, "coreml: `N` tokens in a call of prefill (default: min(64, --ctx))")
 	f.StringVar(&o.shape, "shape", "dynamic", "coreai: `SHAPE` of the program, dynamic (macOS) or static (iOS)")
-	f.StringVar(&o.name, "name", "", "coreai: `NAME` of the asset (default: the last element of --out)")
+	f.StringVar(&o.name, "name", "", "coreai: `NAME` of the asset; gguf: of the model (default: the last element of --out)")
+	f.StringVar(&o.as, "as", "", "gguf: write matrices as `TYPE` f16, bf16 or f32, dequantized")
 	f.IntVar(&o.checkTokens, "check-tokens", coreai.DefaultCheckTokens, "coreai: run the program on `N` tokens of the built-in text and compare its logits with the engine's; 0 for none")
 	f.StringVar(&o.checkData, "check-data", "", "coreai: run the program on the text of `FILE` too and print its perplexity and its divergence from the engine")
 	f.StringVar(&o.reference, "reference", "", "coreai: print the divergence from the checkpoint `MODEL` on --check-data too")
 	f.BoolVar(&o.adapterInputs, "adapter-inputs", false, "coreai: add a function main_lora that takes an adapter as inputs, and adapters/NAME.safetensors with the values")
 	f.BoolVar(&o.noBuild, "skip-compile", false, "coreai: write everything but the asset, and a directory build that compiles it on another machine")
 	o.adapters.register(f)
-	f.Lookup("adapter").Usage = "add the functions of the adapter `[NAME=]DIR`; repeatable. NAME is the directory's by default"
+	f.Lookup("adapter").Usage = "add the functions, or for gguf the file, of the adapter `[NAME=]DIR`; repeatable. NAME is the directory's by default"
 	f.BoolVar(&o.restart, "restart", false, "discard what an interrupted run left")
 	must(cmd.MarkFlagRequired("to"))
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
 }
 
-// checkExportFlags checks the target, and that no flag of another target is set.
+// checkExportFlags checks the target, and that no flag is set that it does not have.
 func checkExportFlags(cmd *cobra.Command, to string) error {
-	if _, ok := exportOnly[to]; !ok {
-		return fault.Usagef("--to %q: expected %s", to, strings.Join(exportTargets, " or "))
+	own, ok := exportOnly[to]
+	if !ok {
+		return fault.Usagef("--to %q: expected %s", to, strings.Join(exportTargets, ", "))
 	}
-	for format, flags := range exportOnly {
-		for _, name := range flags {
-			if format != to && cmd.Flags().Changed(name) {
-				return fault.Usagef("--%s belongs to --to %s", name, format)
-			}
+	owners := map[string][]string{}
+	for _, format := range exportTargets {
+		for _, name := range exportOnly[format] {
+			owners[name] = append(owners[name], format)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(owners)) {
+		if !slices.Contains(own, name) && cmd.Flags().Changed(name) {
+			return fault.Usagef("--%s belongs to --to %s", name, strings.Join(owners[name], " and "))
 		}
 	}
 	return nil

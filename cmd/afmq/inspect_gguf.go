@@ -31,10 +31,10 @@ func (a *app) inspectGGUF(path string) error {
 	}
 	defer f.Close()
 	o := inspectGGUFObject{"afmq.inspect-gguf/v1", path, f.Describe()}
-	return a.print(o, func(w io.Writer) error { return printGGUF(w, o.Description) })
+	return a.print(o, func(w io.Writer) error { return printGGUFHeader(w, o.Description) })
 }
 
-func printGGUF(w io.Writer, d *gguf.Description) error {
+func printGGUFHeader(w io.Writer, d *gguf.Description) error {
 	err := table(w, func(w io.Writer) {
 		fmt.Fprintf(w, "kind\tGGUF file, version %d: %s\n", d.Version, printable(d.Kind))
 		fmt.Fprintf(w, "architecture\t%s\n", printable(d.Architecture))

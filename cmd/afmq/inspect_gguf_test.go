@@ -31,7 +31,7 @@ func TestInspectGGUF(t *testing.T) {
 	}
 	defer f.Close()
 	var out bytes.Buffer
-	if err := printGGUF(&out, f.Describe()); err != nil {
+	if err := printGGUFHeader(&out, f.Describe()); err != nil {
 		t.Fatal(err)
 	}
 	if strings.ContainsAny(out.String(), "\x1b\x07") {

@@ -28,6 +28,7 @@ var described = map[string]any{
 	"eval-v1":          evalObject{},
 	"exit-codes-v1":    exitCodesObject{},
 	"export-coreai-v1": coreaiObject{},
+	"export-gguf-v1":   ggufObject{},
 	"export-v1":        coremlObject{},
 	"gate-v1":          gateObject{},
 	"generate-v1":      generateObject{},

@@ -14,6 +14,7 @@ type outForm string
 const (
 	outDir   outForm = "dir"   // a directory
 	outFile  outForm = "file"  // a file; "-" stands for standard output
+	outNamed outForm = "named" // a file or a directory
 	outState outForm = "state" // a file whose name the state of an interrupted run bears, too
 )
 
@@ -53,6 +54,9 @@ func checkOut(f *pflag.FlagSet, command string, wantJSON bool) error {
 		case outDir:
 			return fault.Usagef("--out -: %s writes a directory, which cannot go to standard output", command).
 				WithHint("name the directory to create")
+		case outNamed:
+			return fault.Usagef("--out -: %s writes files by name, which cannot go to standard output", command).
+				WithHint("name the file or directory to create")
 		case outState:
 			return fault.Usagef("--out -: %s keeps what it resumes from beside its output file, which needs a name", command).
 				WithHint("name the file to write")

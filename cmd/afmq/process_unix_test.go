@@ -129,6 +129,7 @@ var jobs = []job{
 	{"dequantize", []string{"dequantize", "artifact", "--out", "TARGET"}},
 	{"export", []string{"export", "artifact", "--to", "coreml", "--out", "TARGET"}},
 	{"export-coreai", []string{"export", "artifact", "--to", "coreai", "--skip-compile", "--name", "m", "--out", "TARGET"}},
+	{"export-gguf", []string{"export", "artifact", "--to", "gguf", "--as", "f16", "--name", "m", "--out", "TARGET"}},
 	{"plan", []string{"plan", "scores.json", "--bpw", "3.3", "--out", "TARGET"}},
 }
 

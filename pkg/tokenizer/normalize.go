@@ -7,6 +7,8 @@ type normalizer interface {
 	apply(p piece) piece
 	// growth returns the largest factor by which the text may grow.
 	growth() float64
+	// name describes the step as Description does.
+	name() string
 }
 
 // maxPrepend is the longest string that Prepend may add to each part of a text, in bytes.

@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"strconv"
 	"strings"
 )
 
@@ -11,8 +12,14 @@ type step func(p piece, yield func(piece))
 // pretokenizer is the part of the pipeline that splits a text into words.
 type pretokenizer struct {
 	steps []step
-	grows bool // a step may lengthen a text four times, by Metaspace's character
-	bytes bool // words are in ByteLevel's alphabet, one character per byte
+	names []string // of the steps, as Description has them
+	grows bool     // a step may lengthen a text four times, by Metaspace's character
+	bytes bool     // words are in ByteLevel's alphabet, one character per byte
+}
+
+// add appends a step with its name.
+func (t *pretokenizer) add(name string, s step) {
+	t.steps, t.names = append(t.steps, s), append(t.names, name)
 }
 
 // words splits p into words.
@@ -191,11 +198,11 @@ func (t *pretokenizer) parse(o *object, depth int) error {
 		if err != nil {
 			return err
 		}
-		how := contiguous
+		name, how := "Digits", contiguous
 		if single {
-			how = isolated
+			name, how = "Digits individual", isolated
 		}
-		t.steps = append(t.steps, split(findNumeric, how, false))
+		t.add(name, split(findNumeric, how, false))
 		return nil
 	case "Split":
 		return t.parseSplit(o)
@@ -218,12 +225,12 @@ func (t *pretokenizer) parseByteLevel(o *object) error {
 		return err
 	}
 	if prefix {
-		t.steps = append(t.steps, leadingSpace)
+		t.add("PrefixSpace", leadingSpace)
 	}
 	if useRegex {
-		t.steps = append(t.steps, cut(scanGPT2))
+		t.add(splitName(expressionNames[gpt2Pattern], "Isolated", false), cut(scanGPT2))
 	}
-	t.bytes = true
+	t.bytes, t.names = true, append(t.names, "ByteLevel")
 	return nil
 }
 
@@ -248,19 +255,28 @@ func (t *pretokenizer) parseSplit(o *object) error {
 		if pattern == "" {
 			return o.errorf("splits at an empty string")
 		}
-		t.steps = append(t.steps, split(findString(pattern), how, invert))
+		t.add(splitName(strconv.Quote(pattern), name, invert), split(findString(pattern), how, invert))
 		return nil
 	}
 	scan, ok := scanners[pattern]
 	if !ok {
 		return o.errorf("is not supported: Split by the regular expression %q", pattern)
 	}
-	if how == isolated {
-		t.steps = append(t.steps, cut(scan))
-	} else {
-		t.steps = append(t.steps, split(findScanner(scan), how, invert))
+	step := split(findScanner(scan), how, invert)
+	if how == isolated || how == removed && invert { // the matches cover the text
+		step, name, invert = cut(scan), "Isolated", false
 	}
+	t.add(splitName(expressionNames[pattern], name, invert), step)
 	return nil
+}
+
+// splitName is the name of a Split at an expression or a quoted string.
+func splitName(at, behaviour string, invert bool) string {
+	name := "Split " + at + " " + behaviour
+	if invert {
+		name += " inverted"
+	}
+	return name
 }
 
 func (t *pretokenizer) parseMetaspace(o *object) error {
@@ -276,7 +292,11 @@ func (t *pretokenizer) parseMetaspace(o *object) error {
 		return o.errorf("is not supported: a second Metaspace")
 	}
 	t.grows = true
-	t.steps = append(t.steps, metaspace(string(c), scheme, cuts))
+	name := "Metaspace " + strconv.Quote(string(c)) + " " + scheme
+	if cuts {
+		name += " split"
+	}
+	t.add(name, metaspace(string(c), scheme, cuts))
 	return nil
 }
 

@@ -39,6 +39,13 @@ var scanners = map[string]scanner{
 	qwen2Pattern:  func(t *tables, s string, i int) int { return scanLlama3(t, s, i, 1) },
 }
 
+// expressionNames names the supported expressions after the tokenizers that introduced them. Two
+// of them have the same matches and the same name.
+var expressionNames = map[string]string{
+	gpt2Pattern: "gpt-2", llama3Pattern: "llama-3", cl100kPattern: "llama-3", tekkenPattern: "tekken",
+	o200kPattern: "gpt-4o", qwen2Pattern: "qwen2",
+}
+
 // scanGPT2 implements gpt2Pattern.
 func scanGPT2(t *tables, s string, i int) int {
 	if s[i] == '\'' {
