@@ -37,6 +37,9 @@ func (v *vocabulary) readJSON(name string, dst any) (bool, error) {
 	return true, nil
 }
 
+// defaultEOS is the token that llama.cpp takes as the end of a text where the file names none.
+var defaultEOS = map[string]int{"gpt2": 11, "llama": 2}
+
 // special describes the special tokens. Ids of config.json take precedence over names in
 // tokenizer_config.json.
 func (v *vocabulary) special() error {
@@ -74,7 +77,10 @@ func (v *vocabulary) special() error {
 			v.add("ggml."+key+"_token_id", uint32(eos[i]))
 		}
 	}
-	if len(eos) > 3 {
+	switch {
+	case len(eos) == 0:
+		v.note("the model names no token that ends a text; llama.cpp takes token %d", defaultEOS[v.model])
+	case len(eos) > 3:
 		v.note("llama.cpp reads 3 tokens that end a text; the model has %d", len(eos))
 	}
 	for _, x := range []struct {

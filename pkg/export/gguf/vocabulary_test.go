@@ -163,7 +163,7 @@ func TestByteLevel(t *testing.T) {
 		"special lstrip":  {file: with(byteLevelFile(nil, true), "added_tokens", []object{with(added(258, "<x>", true), "lstrip", true)}), pre: "gpt-2", note: "lstrip"},
 		"user's rstrip":   {file: with(byteLevelFile(nil, true), "added_tokens", []object{with(added(258, "<x>", false), "rstrip", true)}), refusal: `rstrip of the added token "<x>"`},
 	} {
-		v, err := read(t, test.file, model.Config{}, nil)
+		v, err := read(t, test.file, model.Config{EOS: []int32{257}}, nil)
 		if test.refusal != "" {
 			if fault.KindOf(err) != fault.Infeasible || !strings.Contains(err.Error(), test.refusal) || !strings.Contains(err.Error(), "tokenizer.json") {
 				t.Errorf("%s: %v, expected a refusal of %q", name, err, test.refusal)
@@ -258,7 +258,7 @@ func TestSpaces(t *testing.T) {
 		"not made":         {notMade, false, "", `no text has the token "xy"`},
 		"two before":       {twoBefore, false, "", "more than one token"},
 	} {
-		v, err := read(t, visibleFile(test.change), model.Config{}, nil)
+		v, err := read(t, visibleFile(test.change), model.Config{EOS: []int32{2}}, nil)
 		if test.refusal != "" {
 			if fault.KindOf(err) != fault.Infeasible || !strings.Contains(err.Error(), test.refusal) {
 				t.Errorf("%s: %v, expected a refusal of %q", name, err, test.refusal)
@@ -339,6 +339,9 @@ func TestSpecial(t *testing.T) {
 	v, err := read(t, tokenizer, model.Config{}, nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(v.notes) != 1 || !strings.Contains(v.notes[0], "llama.cpp takes token 11") {
+		t.Errorf("notes %q", v.notes)
 	}
 	if types := list[int32](v, "token_type"); types[259] != 3 || types[260] != 4 || types[257] != 1 || types[261] != 5 {
 		t.Errorf("types %v", types[256:])
