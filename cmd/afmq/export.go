@@ -80,14 +80,15 @@ for iOS, has functions of fixed lengths for the Neural Engine. The command runs 
 in Core AI's reference runtime and compares its logits with afmq's own engine.
 
 --to gguf writes a file for llama.cpp and the programs built on it, with the tokenizer and
-the chat template. GGUF has no palettes: --as f16, bf16 or f32 writes the dequantized
-weights. Each --adapter becomes a file beside it, FILE-NAME.gguf, which llama.cpp loads as a
+the chat template. The blocks of an artifact of quantize --grid gguf are copied. GGUF has no
+palettes: --as f16, bf16 or f32 writes the dequantized weights. Each --adapter becomes a file beside it, FILE-NAME.gguf, which llama.cpp loads as a
 LoRA adapter. What llama.cpp does not have is refused by name. docs/gguf.md says what is
 written and what has been verified.`,
 		Example: `  afmq export my-4bit --to coreml --out my-4bit.mlpackage
   afmq export my-4bit --to coreml --adapter recovered/rank-16 --ctx 4096 --out my.mlpackage
   AFMQ_PYTHON=coreai/bin/python afmq export my-4bit --to coreai --out my-4bit
   AFMQ_PYTHON=coreai/bin/python afmq export my-4bit --to coreai --shape static --out my-ios
+  afmq export my-q4k --to gguf --out my-q4k.gguf
   afmq export my-4bit --to gguf --as f16 --out my-f16.gguf --adapter chat=recovered/rank-16`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

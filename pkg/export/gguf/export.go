@@ -2,8 +2,9 @@
 // run. It needs none of them.
 //
 // The file has the weights, the tokenizer and the chat template. Its keys and tensor names are
-// those of llama.cpp's architectures "llama", "qwen2" and "qwen3". GGUF has no palettes: with
-// [Options.As] matrices are dequantized to F16, BF16 or F32. Norms and biases are always F32.
+// those of llama.cpp's architectures "llama", "qwen2" and "qwen3". Blocks of ggml are the bytes of the
+// artifact. GGUF has no palettes: with [Options.As] matrices are dequantized to F16, BF16 or F32.
+// Norms and biases are always F32.
 //
 // An adapter becomes a file of its own, for --lora of llama.cpp's programs. It names the content
 // hash of the base and the digest of the adapter's weights.

@@ -12,6 +12,7 @@ import (
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/export/internal/exporttest"
+	"afmq/pkg/export/internal/source"
 	"afmq/pkg/fault"
 	"afmq/pkg/ggml"
 	file "afmq/pkg/gguf"
@@ -102,6 +103,65 @@ func TestNeedsType(t *testing.T) {
 		var e *fault.Error
 		if fault.KindOf(err) != fault.Infeasible || !strings.Contains(err.Error(), want) || !errors.As(err, &e) || !strings.Contains(e.Hint, "--as f16") {
 			t.Errorf("%v, expected %q and a hint", err, want)
+		}
+	}
+}
+
+// Blocks are the bytes of the artifact; the rows of queries and keys of llama are in its order.
+func TestBlocks(t *testing.T) {
+	for _, name := range []string{"", "llama3-bf16"} {
+		opts := quantize.Options{Model: "../../../internal/demo/model", Blocks: ggml.Q4_K, Overrides: []sensitivity.Override{{Pattern: "o_proj", Form: "q8_0"}, {Pattern: "v_proj", Bits: 16}}}
+		if name != "" {
+			opts.Model = exporttest.Copy(t, name)
+		}
+		q := exporttest.Quantize(t, opts)
+		a, err := artifact.Open(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		f, r := open(t, Options{Artifact: q})
+		if r.As != "" {
+			t.Errorf("as %q", r.As)
+		}
+		e := &exporter{arch: architectures[a.Config.ModelType], s: source.New(a, "llama.cpp")}
+		blocks := 0
+		for i := range a.Layout {
+			st := &a.Layout[i]
+			kind, block := st.Form.Block()
+			if !block {
+				continue
+			}
+			blocks++
+			x, _ := f.Tensor(tensorName(st.Spec))
+			stored, _ := a.File.Tensor(st.Names[0])
+			got := make([]byte, x.Bytes())
+			if err := x.ReadRows(got, 0); err != nil {
+				t.Fatal(err)
+			}
+			n, order := kind.RowBytes(st.Spec.Shape[1]), e.order(st.Spec)
+			for row := range st.Spec.Shape[0] {
+				from := row
+				if order != nil {
+					from = order(row)
+				}
+				if string(got[row*n:(row+1)*n]) != string(stored.Bytes()[from*n:(from+1)*n]) {
+					t.Fatalf("row %d of %s differs from the artifact", row, x.Name)
+				}
+			}
+			if x.Type != kind {
+				t.Errorf("%s is %v, in the artifact %v", x.Name, x.Type, kind)
+			}
+		}
+		if blocks < 10 {
+			t.Errorf("%d matrices in blocks", blocks)
+		}
+		// With a type, blocks are dequantized like everything else.
+		g, _ := open(t, Options{Artifact: q, As: "f32"})
+		for _, x := range g.Tensors() {
+			if x.Type != ggml.F32 {
+				t.Errorf("%s is %v", x.Name, x.Type)
+			}
 		}
 	}
 }

@@ -25,8 +25,8 @@ type Options struct {
 	Artifact string // directory of the artifact
 	Out      string // file to create, FILE.gguf
 
-	// As is the type in which matrices are written, one of Types. Palettes and 8-bit rows are
-	// dequantized to it. If it is empty, each matrix must have a form that GGUF has.
+	// As is the type in which matrices are written, one of Types; they are dequantized to it. If it is
+	// empty, each matrix must have a form that GGUF has: blocks of ggml, F16, BF16 or F32.
 	As       string
 	Name     string    // general.name; that of Out, without .gguf, if empty
 	Context  int       // context length in the file; 0 for all positions of the model

@@ -55,10 +55,13 @@ func (e *exporter) layout(rope []factors) error {
 
 // form returns the type in which a stored tensor is written, and its rows. Vectors are float32,
 // which llama.cpp needs. A matrix has the type of Options.As, or without one the type in which
-// the artifact has it.
+// the artifact has it; blocks are copied.
 func (e *exporter) form(st *artifact.StoredTensor) (ggml.Type, rowReader, error) {
 	t := ggml.F32
 	if len(st.Spec.Shape) == 2 {
+		if kind, block := st.Form.Block(); block && e.As == "" {
+			return kind, e.blocks(st, kind), nil
+		}
 		var ok bool
 		if t, ok = e.matrixType(); !ok {
 			if t, ok = e.storedType(st); !ok {
@@ -92,11 +95,20 @@ func (e *exporter) refuseForm() error {
 		for i := range e.s.Layout {
 			if st := &e.s.Layout[i]; st.Form == x.form {
 				return fault.Infeasiblef(x.text, e.Artifact, st.Spec.Module()).
-					WithHint("--as f16 writes the dequantized weights, 16 bits each; llama-quantize makes such a file smaller")
+					WithHint("afmq quantize MODEL --grid gguf --types q4_k makes an artifact that it has; --as f16 writes the dequantized weights, 16 bits each")
 			}
 		}
 	}
 	panic("gguf: every matrix has a form of GGUF")
+}
+
+// blocks returns the rows of a matrix in blocks, as the artifact has them.
+func (e *exporter) blocks(st *artifact.StoredTensor, t ggml.Type) rowReader {
+	x, _ := e.s.File.Tensor(st.Names[0])
+	n := t.RowBytes(st.Spec.Shape[1])
+	return func(dst []byte, row int) error {
+		return e.s.Guard(func() error { copy(dst, x.Bytes()[row*n:]); return nil })
+	}
 }
 
 // dense returns the rows of a tensor in F16, BF16 or F32. A value that is too large for F16 is an
@@ -224,13 +236,20 @@ func fileType(tensors []tensor) uint32 {
 			counts[t.info.Type]++
 		}
 	}
-	switch max(counts[ggml.F32], counts[ggml.F16], counts[ggml.BF16]) {
-	case counts[ggml.F16]:
-		return 1
-	case counts[ggml.BF16]:
-		return 32
+	most := ggml.F32
+	for _, t := range ggml.Types() {
+		if counts[t] > counts[most] {
+			most = t
+		}
 	}
-	return 0
+	return fileTypes[most]
+}
+
+// fileTypes are the values of general.file_type. For types that llama.cpp mixes with others they
+// are those of its small mixtures.
+var fileTypes = map[ggml.Type]uint32{
+	ggml.F32: 0, ggml.F16: 1, ggml.BF16: 32, ggml.Q4_0: 2, ggml.Q4_1: 3, ggml.Q8_0: 7, ggml.Q5_0: 8, ggml.Q5_1: 9,
+	ggml.Q2_K: 10, ggml.Q3_K: 11, ggml.Q4_K: 14, ggml.Q5_K: 16, ggml.Q6_K: 18, ggml.IQ4_NL: 25, ggml.IQ4_XS: 30,
 }
 
 // infos returns the descriptions of tensors, and how many bytes of data they have.
@@ -238,7 +257,7 @@ func infos(tensors []tensor) (list []file.Info, bytes int64) {
 	for _, t := range tensors {
 		n, err := t.info.Bytes()
 		if err != nil {
-			panic(fmt.Sprintf("gguf: %v", err)) // shapes are those of the artifact, types have no blocks
+			panic(fmt.Sprintf("gguf: %v", err)) // shapes and types are those of the artifact
 		}
 		list, bytes = append(list, t.info), bytes+n
 	}
