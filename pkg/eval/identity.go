@@ -36,7 +36,7 @@ type ModelIdentity struct {
 // Recipe is how an artifact was quantized.
 type Recipe struct {
 	BPW          artifact.BitsPerWeight `json:"bpw"`
-	Widths       []int                  `json:"widths"` // bits per index of its palettes or per code of its blocks, ascending; 16 for a projection that was kept
+	Widths       []int                  `json:"widths"`           // bits per index of its palettes or per code of its blocks, ascending; 16 for a projection that was kept
 	Blocks       string                 `json:"blocks,omitempty"` // type of ggml whose blocks its projections have, such as q4_k; empty for palettes
 	GroupRows    int                    `json:"group_rows"`
 	RowScale     bool                   `json:"row_scale"`
