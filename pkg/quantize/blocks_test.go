@@ -23,7 +23,7 @@ func TestBlocks(t *testing.T) {
 		Model: tinyModel, Blocks: ggml.Q4_K, Calibration: sensitivity.CalibrationOptions{Files: []string{text}, SeqLen: 64, Tokens: 1024},
 		Overrides: []sensitivity.Override{{Pattern: "v_proj", Bits: 16}, {Pattern: "o_proj", Form: "q8_0"}},
 	})
-	if len(res.Warnings) == 0 || !strings.Contains(strings.Join(res.Warnings, "\n"), "iq4_nl instead of q4_k: its 128 columns are not a multiple of 256") {
+	if len(res.Warnings) == 0 || !strings.Contains(strings.Join(res.Warnings, "\n"), "iq4_nl instead of q4_k: 128 columns are not a multiple of 256") {
 		t.Errorf("warnings %q", res.Warnings)
 	}
 	if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{}); err != nil {
