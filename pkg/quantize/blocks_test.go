@@ -105,6 +105,13 @@ func TestBlocksResume(t *testing.T) {
 		want, _ := run(t, newPool(t, 2), opts)
 		opts.Out = filepath.Join(t.TempDir(), "out")
 		interrupt(t, opts, 9)
+		other := opts
+		other.Blocks = ggml.Q5_0
+		_, err := Run(bg, other)
+		wantFault(t, err, fault.Input, "(--grid and --types) was q4_0 and is now q5_0")
+		if err != nil && strings.Contains(err.Error(), "--bits was") {
+			t.Errorf("%v: names a flag that was not given", err)
+		}
 		got, res := run(t, newPool(t, 2), opts)
 		if res.ResumedModules < 9 {
 			t.Errorf("%d tensors were kept", res.ResumedModules)
