@@ -63,11 +63,12 @@ Bits per index:
 --override 'REGEX=BITS' sets the bits of the modules whose names match; the last match
 decides. 16 keeps a module unquantized; 'lm_head=4' palettizes an untied head.
 
---grid gguf stores the projections in blocks of llama.cpp instead of palettes: --types names
-the type, such as q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs or q8_0. Embedding and head are q6_k;
---override 'REGEX=TYPE' changes the type of modules. K types and iq4_xs need columns that are
-a multiple of 256; a matrix without becomes iq4_nl, q5_0 or q8_0, and the command says so.
---bpw and --plan choose among palettes only.
+--grid gguf stores all matrices in blocks of llama.cpp instead of palettes: --types names the
+type of the projections, such as q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs or q8_0. Embedding and
+head are q6_k, or q8_0 with --types q8_0; --override 'REGEX=TYPE' changes the type of modules,
+and 'REGEX=16' keeps them unquantized. K types and iq4_xs need columns that are a multiple of
+256; a matrix without becomes iq4_nl, q5_0 or q8_0, and the command says so. --bpw and --plan
+choose among palettes only.
 
 With --calib, text runs through the model while it is quantized, and the weights quantized
 later compensate the error of those quantized before (--compensate none turns this off).
@@ -216,7 +217,11 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 		return err
 	})
 	if err == nil && r.CalibrationTokens == 0 && o.compensate == "" && r.BPW.Projections < uncompensatedBPW && !a.quiet {
-		fmt.Fprint(a.stderr, noCalibrationHint)
+		hint := noCalibrationHint
+		if opts.Blocks != 0 {
+			hint = noCalibrationOfBlocks
+		}
+		fmt.Fprint(a.stderr, hint)
 	}
 	return err
 }
@@ -225,6 +230,11 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 // figures.
 const noCalibrationHint = `hint: without calibration text, errors are not compensated. At 2 to 4 bits, the
       divergence of afm-mini is then 2.3 to 2.7 times as large (docs/bits.md).
+      Give --calib FILE or --calib builtin.
+`
+
+// noCalibrationOfBlocks is noCalibrationHint for blocks of ggml, of which the figures are not known.
+const noCalibrationOfBlocks = `hint: without calibration text, errors are not compensated.
       Give --calib FILE or --calib builtin.
 `
 

@@ -106,15 +106,35 @@ func PackF32(rows, cols int, w []float32) *Matrix {
 	return p
 }
 
+// packPanels is the number of panels that PackF32Rows packs at a time.
+const packPanels = 4
+
+// PackF32Rows packs the matrix whose rows [r0, r1) fill computes into dst, [r1-r0, cols], a few at
+// a time. It returns the first error of fill.
+func PackF32Rows(rows, cols int, fill func(dst []float32, r0, r1 int) error) (*Matrix, error) {
+	p := newMatrix("PackF32Rows", rows, cols, formatF32)
+	p.f32 = make([]float32, p.panels()*PanelRows*cols)
+	const per = packPanels * PanelRows
+	w := make([]float32, min(per, rows)*cols)
+	for r0 := 0; r0 < rows; r0 += per {
+		r1 := min(r0+per, rows)
+		part := w[:(r1-r0)*cols]
+		if err := fill(part, r0, r1); err != nil {
+			return nil, err
+		}
+		packRows(p.f32[r0*cols:], part, r1-r0, cols)
+	}
+	return p, nil
+}
+
 // PackF32 is the function [PackF32] in parallel.
 func (p *Pool) PackF32(rows, cols int, w []float32) *Matrix {
 	m := newMatrix("PackF32", rows, cols, formatF32)
 	mustHave("PackF32", "w", len(w), rows*cols)
 	m.f32 = make([]float32, m.panels()*PanelRows*cols)
-	const per = 4 // panels
-	p.Run((m.panels()+per-1)/per, func(_, i int) {
-		r0 := i * per * PanelRows
-		n := min(per*PanelRows, rows-r0)
+	p.Run((m.panels()+packPanels-1)/packPanels, func(_, i int) {
+		r0 := i * packPanels * PanelRows
+		n := min(packPanels*PanelRows, rows-r0)
 		packRows(m.f32[r0*cols:], w[r0*cols:(r0+n)*cols], n, cols)
 	})
 	return m

@@ -145,10 +145,12 @@ func (l *layouter) find(spec model.TensorSpec) (StoredTensor, error) {
 			err = l.take(&st, SuffixScale, spec.Shape[:1], "F32")
 		}
 	default:
-		if form, ok := l.block(spec); ok {
-			t, _ := form.Block()
-			st.Form, st.Bits = form, CodeBits(t)
-			return st, l.take(&st, form.suffix(), []int{spec.Shape[0], t.RowBytes(spec.Shape[1])}, "U8")
+		if t, ok := l.block(spec); ok {
+			st.Form, st.Bits = BlockForm(t), CodeBits(t)
+			if cols := spec.Shape[1]; cols%t.BlockWeights() != 0 {
+				return st, fmt.Errorf("tensor %q: blocks of %d weights do not divide %d columns", spec.Name+st.Form.suffix(), t.BlockWeights(), cols)
+			}
+			return st, l.take(&st, st.Form.suffix(), []int{spec.Shape[0], t.RowBytes(spec.Shape[1])}, "U8")
 		}
 		st.Form, st.Bits = Plain, 16
 		if l.left[spec.Name].DType == "F32" {
@@ -159,20 +161,17 @@ func (l *layouter) find(spec model.TensorSpec) (StoredTensor, error) {
 	return st, err
 }
 
-// block returns the form of a matrix that is stored in blocks whose rows have a whole number of
-// them.
-func (l *layouter) block(spec model.TensorSpec) (Form, bool) {
+// block returns the type of the blocks in which a matrix is stored.
+func (l *layouter) block(spec model.TensorSpec) (ggml.Type, bool) {
 	if len(spec.Shape) != 2 {
-		return "", false
+		return 0, false
 	}
 	for _, t := range ggml.Types() {
-		if form := BlockForm(t); t.HasCodes() && spec.Shape[1]%t.BlockWeights() == 0 {
-			if _, ok := l.left[spec.Name+form.suffix()]; ok {
-				return form, true
-			}
+		if _, ok := l.left[spec.Name+BlockForm(t).suffix()]; ok && t.HasCodes() {
+			return t, true
 		}
 	}
-	return "", false
+	return 0, false
 }
 
 // take checks one stored tensor and removes it from l.left.

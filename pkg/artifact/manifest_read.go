@@ -163,6 +163,9 @@ func (p *QuantizationRecord) check() error {
 		if t, ok := Form(p.Blocks).Block(); !ok || CodeBits(t) != p.Bits {
 			return fmt.Errorf("plan.blocks is %.20q with %d bits", p.Blocks, p.Bits)
 		}
+		if p.RowScale {
+			return fmt.Errorf("plan.blocks is %q with row scales, which belong to palettes", p.Blocks)
+		}
 	}
 	seen := make(map[string]bool, len(p.Modules))
 	for i, pm := range p.Modules {
@@ -190,6 +193,9 @@ func (p *QuantizationRecord) check() error {
 		}
 		if !ok {
 			return fmt.Errorf("plan: module %q: form %q cannot have %d bits", pm.Name, pm.Form, pm.Bits)
+		}
+		if _, block := pm.Form.Block(); block != (p.Blocks != "") && pm.Form != Plain {
+			return fmt.Errorf("plan: module %q has form %q; plan.blocks is %q", pm.Name, pm.Form, p.Blocks)
 		}
 		if pm.Bytes < 0 || !(pm.RelError >= 0) || math.IsInf(pm.RelError, 0) || !(pm.OutputError >= 0) || math.IsInf(pm.OutputError, 0) {
 			return fmt.Errorf("plan: module %q: negative bytes or error", pm.Name)

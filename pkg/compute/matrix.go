@@ -13,6 +13,14 @@ func (w *Matrix) kernel() *kernel.Matrix { return (*kernel.Matrix)(w) }
 // PackF32 packs w, [rows, cols] row-major, as float32.
 func PackF32(rows, cols int, w []float32) *Matrix { return (*Matrix)(kernel.PackF32(rows, cols, w)) }
 
+// PackF32Rows packs a matrix [rows, cols] as float32. fill computes its rows [r0, r1) into dst,
+// [r1-r0, cols], a few at a time, so that no second copy of the matrix is needed. The error is the
+// first that fill returns.
+func PackF32Rows(rows, cols int, fill func(dst []float32, r0, r1 int) error) (*Matrix, error) {
+	m, err := kernel.PackF32Rows(rows, cols, fill)
+	return (*Matrix)(m), err
+}
+
 // PackF32 is the function of that name on the pool's workers.
 func (p *Pool) PackF32(rows, cols int, w []float32) *Matrix {
 	return (*Matrix)(p.kernel().PackF32(rows, cols, w))

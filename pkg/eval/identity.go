@@ -4,11 +4,13 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"afmq/internal/infile"
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
 	"afmq/pkg/infer"
+	"afmq/pkg/model"
 )
 
 // Identity names the inputs of an evaluation by their content. A file or directory that is moved
@@ -34,7 +36,8 @@ type ModelIdentity struct {
 // Recipe is how an artifact was quantized.
 type Recipe struct {
 	BPW          artifact.BitsPerWeight `json:"bpw"`
-	Widths       []int                  `json:"widths"` // bits per index of its palettes, ascending; 16 for a projection that was kept
+	Widths       []int                  `json:"widths"`           // bits per index of its palettes or per code of its blocks, ascending; 16 for a projection that was kept
+	Blocks       string                 `json:"blocks,omitempty"` // type of ggml whose blocks its projections have, such as q4_k; empty for palettes
 	GroupRows    int                    `json:"group_rows"`
 	RowScale     bool                   `json:"row_scale"`
 	Compensation string                 `json:"compensation"`
@@ -101,7 +104,7 @@ func identifyModel(ctx context.Context, model *infer.Model, opts *Options) (Mode
 
 // NewRecipe returns the recipe that a manifest records.
 func NewRecipe(m *artifact.Manifest) *Recipe {
-	r := &Recipe{BPW: m.BPW, GroupRows: m.Plan.GroupRows, RowScale: m.Plan.RowScale, Compensation: m.Plan.Compensation, Widths: []int{}}
+	r := &Recipe{BPW: m.BPW, GroupRows: m.Plan.GroupRows, RowScale: m.Plan.RowScale, Blocks: m.Plan.Blocks, Compensation: m.Plan.Compensation, Widths: []int{}}
 	for _, module := range m.Plan.Modules {
 		switch module.Form {
 		case artifact.Palette:
@@ -109,7 +112,9 @@ func NewRecipe(m *artifact.Manifest) *Recipe {
 		case artifact.Plain:
 			r.Widths = append(r.Widths, artifact.KeepBits)
 		default:
-			if _, block := module.Form.Block(); block {
+			// Embedding and head have a type of their own and do not count, like int8 rows.
+			kind := module.Name[strings.LastIndexByte(module.Name, '.')+1:]
+			if _, block := module.Form.Block(); block && model.InputGroup(kind) != nil {
 				r.Widths = append(r.Widths, module.Bits)
 			}
 		}

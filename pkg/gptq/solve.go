@@ -76,6 +76,6 @@ func FactorWork(n int) int64 { return int64(n) * int64(n) * int64(n) * 3 / 2 }
 // SolveWork is the time of [Factor.Solve] for a matrix [rows, cols], like FactorWork.
 func SolveWork(rows, cols int) int64 { return 6 * int64(rows) * int64(cols) * int64(cols) }
 
-// RefineWork is the time of [Refine] for a matrix [rows, cols], like FactorWork: the number of
+// RefineWork is the time of [Refiner.Refine] for a matrix [rows, cols], like FactorWork: the number of
 // products with the Hessian that it amounts to, without the work of the grid itself.
 func RefineWork(rows, cols int) int64 { return 42 * int64(rows) * int64(cols) * int64(cols) }

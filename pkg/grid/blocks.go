@@ -146,11 +146,3 @@ type worker struct {
 	codes   *codes
 	refiner *gptq.Refiner
 }
-
-// QuantizeWork is the time of [Quantize], in multiplications of a matrix product that take as
-// long; [Compensate] adds gptq.RefineWork.
-func QuantizeWork(rows, cols int) int64 { return fitWork * int64(rows) * int64(cols) }
-
-// fitWork is for each weight: about 2.5 million weights a second are fitted while a core does 50
-// billion multiplications.
-const fitWork = 20000

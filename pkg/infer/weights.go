@@ -133,16 +133,21 @@ func (w *weightReader) blocks(name string, form artifact.Form, spec model.Tensor
 // PackBlocks packs a matrix in blocks of a type of ggml, whose rows follow each other, as the
 // float32 values that they stand for. A value that is not finite is an error.
 func PackBlocks(t ggml.Type, rows, cols int, data []byte) (*compute.Matrix, error) {
-	w := make([]float32, rows*cols)
-	if err := t.Dequantize(w, data); err != nil {
-		return nil, err
+	size := t.RowBytes(cols)
+	if len(data) != rows*size {
+		return nil, fmt.Errorf("%d bytes of blocks; %d rows of %d weights have %d", len(data), rows, cols, rows*size)
 	}
-	for i, v := range w {
-		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return nil, fmt.Errorf("its blocks stand for %v in row %d, column %d", v, i/cols, i%cols)
+	return compute.PackF32Rows(rows, cols, func(w []float32, r0, r1 int) error {
+		if err := t.Dequantize(w, data[r0*size:r1*size]); err != nil {
+			return err
 		}
-	}
-	return compute.PackF32(rows, cols, w), nil
+		for i, v := range w {
+			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+				return fmt.Errorf("its blocks stand for %v in row %d, column %d", v, r0+i/cols, i%cols)
+			}
+		}
+		return nil
+	})
 }
 
 // PackFloats packs an F16, BF16 or F32 matrix in its stored type.

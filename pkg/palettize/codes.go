@@ -255,7 +255,7 @@ func (s *codes) Move(g int, change []float64) {
 	}
 }
 
-// kept returns what Keep and Restore copy of a group: pairs of the state and its copy.
+// copies returns what Keep and Restore copy of a group: pairs of the state and its copy.
 func (s *codes) copies(g int) (index, keptIndex []uint8, words [][2][]uint16) {
 	n, k := len(s.order), 1<<s.m.Bits
 	r0, r1 := s.GroupRows(g)

@@ -23,7 +23,7 @@ func TestBlocks(t *testing.T) {
 		Model: tinyModel, Blocks: ggml.Q4_K, Calibration: sensitivity.CalibrationOptions{Files: []string{text}, SeqLen: 64, Tokens: 1024},
 		Overrides: []sensitivity.Override{{Pattern: "v_proj", Bits: 16}, {Pattern: "o_proj", Form: "q8_0"}},
 	})
-	if len(res.Warnings) == 0 || !strings.Contains(strings.Join(res.Warnings, "\n"), "iq4_nl instead of q4_k: its 128 columns are not a multiple of 256") {
+	if len(res.Warnings) == 0 || !strings.Contains(strings.Join(res.Warnings, "\n"), "iq4_nl instead of q4_k: 128 columns are not a multiple of 256") {
 		t.Errorf("warnings %q", res.Warnings)
 	}
 	if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{}); err != nil {
@@ -105,6 +105,13 @@ func TestBlocksResume(t *testing.T) {
 		want, _ := run(t, newPool(t, 2), opts)
 		opts.Out = filepath.Join(t.TempDir(), "out")
 		interrupt(t, opts, 9)
+		other := opts
+		other.Blocks = ggml.Q5_0
+		_, err := Run(bg, other)
+		wantFault(t, err, fault.Input, "(--grid and --types) was q4_0 and is now q5_0")
+		if err != nil && strings.Contains(err.Error(), "--bits was") {
+			t.Errorf("%v: names a flag that was not given", err)
+		}
 		got, res := run(t, newPool(t, 2), opts)
 		if res.ResumedModules < 9 {
 			t.Errorf("%d tensors were kept", res.ResumedModules)

@@ -52,8 +52,8 @@ type DequantizeResult struct {
 // A palette without row scales is reproduced exactly, because its entries are fp16 values.
 // An int8 row is q·scale in float32, rounded to the nearest fp16 (ties to even). The engine
 // of pkg/infer uses the float32 product, so the two embeddings differ by up to 2^-11
-// relative, and by more below 2^-14, where fp16 is subnormal. Palettes with row scales, and
-// tensors kept in BF16 or F32, are rounded the same way. A value too large for fp16 is an
+// relative, and by more below 2^-14, where fp16 is subnormal. Palettes with row scales, blocks of
+// ggml, and tensors kept in BF16 or F32, are rounded the same way. A value too large for fp16 is an
 // error that names it.
 //
 // An adapter is added before the rounding: the checkpoint holds Ŵ+scale·B·A rounded to

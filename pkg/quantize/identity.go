@@ -47,7 +47,7 @@ var jobNames = []stage.Name{
 	{Key: "method", Words: "--method"},
 	{Key: "group_rows", Words: "--group-rows"},
 	{Key: "row_scale", Words: "--row-scale"},
-	{Key: "blocks", Words: "--types"},
+	{Key: "blocks", Words: "the type of blocks (--grid and --types)"},
 	{Key: "calibration", Words: "--calib"},
 	{Key: "calibration.files", Words: "the text of --calib"},
 	{Key: "calibration.seq_len", Words: "--seq-len"},
@@ -83,6 +83,9 @@ func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error
 		Compensation: opts.Compensate, Request: opts.Request, Method: opts.Method, Blocks: opts.blocks(),
 		Compute: opts.Compute.String(),
 		Modules: map[string]string{}, Files: map[string]string{artifact.ConfigFile: infile.SHA256(src.RawConfig)}, Tensors: map[string]string{},
+	}
+	if opts.Blocks != 0 { // they follow from the type, and a message about it is enough
+		id.Bits, id.RowScale = DefaultBits, true
 	}
 	if r.widths == nil {
 		var err error

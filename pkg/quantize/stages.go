@@ -37,20 +37,23 @@ func (j *job) work(it *item) int64 {
 	}
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
 	hash := int64(rows) * int64(cols) * hashWork
-	_, block := it.Form.Block()
+	t, block := it.Form.Block()
 	if it.Form != artifact.Palette && !block {
 		return hash + int64(rows)*int64(cols)*denseWork
 	}
-	n := hash
-	if block {
-		n += grid.QuantizeWork(rows, cols)
-	} else {
-		n += palettize.Work(rows*cols, palettize.Options{Bits: it.Bits, NoRowScale: j.opts.NoRowScale})
-	}
+	opt := palettize.Options{Bits: it.Bits, NoRowScale: j.opts.NoRowScale}
 	if j.opts.Compensate != artifact.GPTQ || it.Spec.Role == model.Embedding {
-		return n
+		if block {
+			return hash + grid.QuantizeWork(t, rows, cols)
+		}
+		return hash + palettize.Work(rows*cols, opt)
 	}
-	n += gptq.RefineWork(rows, cols) + gptq.SolveWork(rows, cols)
+	n := hash + gptq.SolveWork(rows, cols)
+	if block {
+		n += grid.CompensateWork(t, rows, cols)
+	} else {
+		n += palettize.CompensateWork(rows, cols, opt)
+	}
 	if it.firstOfInput() {
 		tokens := int64(j.text.Tokens())
 		n += gptq.FactorWork(cols) + tokens*int64(cols)*int64(cols)*3/2 // Gram and cross products

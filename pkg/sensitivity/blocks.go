@@ -2,8 +2,8 @@ package sensitivity
 
 import (
 	"fmt"
+	"slices"
 	"sort"
-	"strings"
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
@@ -12,8 +12,9 @@ import (
 )
 
 // BlockWidths returns the stored form of every matrix of the model in blocks of ggml, by module
-// name: type t for projections, Q6_K for the embedding and an untied head, as llama.cpp stores
-// them, and the form of the last matching override. A matrix whose columns the blocks of its type
+// name: type t for projections, Q6_K for the embedding and an untied head, or Q8_0 if that is t,
+// and the form of the last matching override. llama.cpp stores a head and an embedding that is also
+// the head in the same way. A matrix whose columns the blocks of its type
 // do not divide gets the next type with blocks of 32 weights, or stays at 16 bits; notes say which.
 // Errors are fault.Usage.
 func BlockWidths(cfg *model.Config, t ggml.Type, overrides []Override) (widths map[string]Width, notes []string, err error) {
@@ -26,7 +27,7 @@ func BlockWidths(cfg *model.Config, t ggml.Type, overrides []Override) (widths m
 		case model.Projection:
 			widths[name] = blockWidth(t)
 		case model.Head, model.Embedding:
-			widths[name] = blockWidth(ggml.Q6_K)
+			widths[name] = blockWidth(headType(t))
 		default:
 			continue
 		}
@@ -47,7 +48,11 @@ func BlockWidths(cfg *model.Config, t ggml.Type, overrides []Override) (widths m
 		}
 		next := nextWidth(kind, cols[name])
 		widths[name] = next
-		key := fmt.Sprintf("%s instead of %s: its %d columns are not a multiple of %d", next, w, cols[name], kind.BlockWeights())
+		stored := next.String()
+		if next.Form == artifact.Plain {
+			stored = "unquantized"
+		}
+		key := fmt.Sprintf("%s instead of %s: %d columns are not a multiple of %d", stored, w, cols[name], kind.BlockWeights())
 		changed[key] = append(changed[key], name)
 	}
 	for key, names := range changed {
@@ -55,6 +60,15 @@ func BlockWidths(cfg *model.Config, t ggml.Type, overrides []Override) (widths m
 	}
 	sort.Strings(notes)
 	return widths, notes, nil
+}
+
+// headType returns the type of embedding and head beside projections of type t: never fewer bits
+// than those, because the model depends on them the most.
+func headType(t ggml.Type) ggml.Type {
+	if t == ggml.Q8_0 {
+		return t
+	}
+	return ggml.Q6_K
 }
 
 func blockWidth(t ggml.Type) Width { return Width{artifact.BlockForm(t), artifact.CodeBits(t)} }
@@ -84,7 +98,7 @@ func overrideBlocks(widths map[string]Width, modules []string, o Override) error
 	if hit {
 		return nil
 	}
-	return fault.Usagef("override %q matches no module; the nearest names are %s", o, strings.Join(nearest(o.Pattern, modules, 3), ", "))
+	return noMatch(o, re, modules, slices.Contains(modules, "lm_head"))
 }
 
 // nextWidth returns what stores rows of cols weights that the blocks of t do not divide: the type
@@ -102,10 +116,14 @@ func nextWidth(t ggml.Type, cols int) Width {
 	return blockWidth(ggml.IQ4_NL)
 }
 
-// summarize names modules in a few words.
+// summarize names modules in a few words: the first, and how many more.
 func summarize(names []string) string {
-	if len(names) <= 2 {
-		return strings.Join(names, " and ")
+	switch n := len(names) - 1; n {
+	case 0:
+		return names[0]
+	case 1:
+		return names[0] + " and 1 more module"
+	default:
+		return fmt.Sprintf("%s and %d more modules", names[0], n)
 	}
-	return fmt.Sprintf("%s, %s and %d more modules", names[0], names[1], len(names)-2)
 }

@@ -31,7 +31,7 @@ type Override struct {
 func ParseOverride(s string) (Override, error) {
 	i := strings.LastIndexByte(s, '=')
 	if i <= 0 {
-		return Override{}, fault.Usagef("override %q: expected REGEX=BITS, for example 'down_proj=8'", s)
+		return Override{}, fault.Usagef("override %q: expected REGEX=BITS or REGEX=TYPE, for example 'down_proj=8'", s)
 	}
 	o := Override{Pattern: s[:i]}
 	value := strings.TrimSpace(s[i+1:])
@@ -40,7 +40,7 @@ func ParseOverride(s string) (Override, error) {
 	} else if bits, err := strconv.Atoi(value); err == nil {
 		o.Bits = bits
 	} else {
-		return Override{}, fault.Usagef("override %q: %q is not a number of bits", s, s[i+1:])
+		return Override{}, fault.Usagef("override %q: %q is neither a number of bits nor a type such as q6_k", s, s[i+1:])
 	}
 	_, err := o.compile()
 	return o, err
@@ -151,13 +151,19 @@ func Widths(cfg *model.Config, bits int, overrides []Override) (map[string]Width
 		if hit {
 			continue
 		}
-		if !head && re.MatchString("lm_head") {
-			return nil, fault.Usagef("override %q: the head of this model shares the embedding's weights", o)
-		}
-		return nil, fault.Usagef("override %q matches no module; the nearest names are %s", o,
-			strings.Join(nearest(o.Pattern, modules, 3), ", "))
+		return nil, noMatch(o, re, modules, head)
 	}
 	return widths, nil
+}
+
+// noMatch is the error of an override that matches none of the modules. head says whether the model
+// has a head of its own.
+func noMatch(o Override, re *regexp.Regexp, modules []string, head bool) error {
+	if !head && re.MatchString("lm_head") {
+		return fault.Usagef("override %q: the head of this model shares the embedding's weights", o)
+	}
+	return fault.Usagef("override %q matches no module; the nearest names are %s", o,
+		strings.Join(nearest(o.Pattern, modules, 3), ", "))
 }
 
 // nearest returns the n names that contain the best approximate match of the pattern, taken

@@ -115,14 +115,30 @@ func TestBlockWidths(t *testing.T) {
 			t.Errorf("%s with %d columns: %v, want %v", name, cols, w[name], want)
 		}
 	}
-	if len(notes) == 0 {
-		t.Error("the change of a type is not noted")
+	if want := "lm_head: q8_0 instead of q6_k: 32 columns are not a multiple of 256"; !slices.Contains(notes, want) {
+		t.Errorf("notes %q lack %q", notes, want)
+	}
+	odd := *cfg
+	odd.IntermediateSize = 100
+	if _, notes, _ := BlockWidths(&odd, ggml.Q4_0, nil); !strings.Contains(strings.Join(notes, "\n"), "down_proj and 1 more module: unquantized instead of q4_0: 100 columns are not a multiple of 32") {
+		t.Errorf("notes %q do not say that matrices are kept", notes)
+	}
+	wide := *cfg
+	wide.HiddenSize = 256
+	for kind, want := range map[ggml.Type]artifact.Form{ggml.Q4_K: "q6_k", ggml.Q5_1: "q6_k", ggml.Q8_0: "q8_0"} {
+		w, _, err := BlockWidths(&wide, kind, nil)
+		if err != nil || w["lm_head"].Form != want || w["model.embed_tokens"].Form != want {
+			t.Errorf("%v: head %v, embedding %v, %v, want %s", kind, w["lm_head"], w["model.embed_tokens"], err, want)
+		}
 	}
 	for _, o := range []Override{{Pattern: "q_proj", Bits: 4}, {Pattern: "nothing", Form: "q8_0"}, {Pattern: "q_proj", Form: "palette"}} {
 		if _, _, err := BlockWidths(cfg, ggml.Q4_0, []Override{o}); fault.KindOf(err) != fault.Usage {
 			t.Errorf("%v: %v", o, err)
 		}
 	}
+	tied := tinyConfig(t, true)
+	_, _, err = BlockWidths(tied, ggml.Q4_0, []Override{{Pattern: "lm_head", Form: "q4_0"}})
+	wantFault(t, err, fault.Usage, "lm_head=q4_0", "shares the embedding's weights")
 	if _, err := Widths(cfg, 4, []Override{{Pattern: "q_proj", Form: "q8_0"}}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("a type in a palette: %v", err)
 	}

@@ -21,7 +21,10 @@ func (s *sources) devices() (any, error) {
 	}
 	this := device.Variant{Name: "this artifact", BPW: s.art.manifest.BPW.Projections, Work: device.NewWork(s.art.config, s.art.layout)}
 	variants, notes := []device.Variant{this}, []string{"Add --scores to estimate plans with slightly more and fewer bits per weight."}
-	if s.scores != nil {
+	switch {
+	case s.art.manifest.Plan.Blocks != "":
+		notes = []string{"The artifact is in blocks of ggml; plans with more and fewer bits per weight have palettes, and are not shown."}
+	case s.scores != nil:
 		scores, request, center, err := s.neighbours()
 		if err != nil {
 			return nil, err

@@ -211,7 +211,10 @@ func describeRecipe(r *eval.Recipe) string {
 	} else {
 		out += ", not compensated"
 	}
-	if !r.RowScale {
+	switch {
+	case r.Blocks != "":
+		out += ", in blocks"
+	case !r.RowScale:
 		out += ", no row scales"
 	}
 	return out

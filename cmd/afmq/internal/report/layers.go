@@ -76,13 +76,17 @@ func (s *sources) heat(d *Bits) Heat {
 		}
 		h.Layers = append(h.Layers, row)
 	}
-	h.add(Quantity{Name: "Bits", Caption: "Bits of an index into the look-up tables.", Widths: d.Widths},
+	caption, size := "Bits of an index into the look-up tables.", "indices, look-up tables and row scales"
+	if d.Blocks != "" {
+		caption, size = "Bits of a code in the blocks; scales and minimums take further bits.", "blocks with codes, scales and minimums"
+	}
+	h.add(Quantity{Name: "Bits", Caption: caption, Widths: d.Widths},
 		func(c *HeatCell) HeatValue { return HeatValue{strconv.Itoa(c.Bits), bitsStep(c.Bits)} })
 	if s.scores != nil {
 		h.Fewest = s.scores.Bits[0]
 		h.addSensitivity(show(s.scores.Unit))
 	}
-	h.addSize()
+	h.addSize(size)
 	h.addError()
 	return h
 }
@@ -135,7 +139,8 @@ func (h *Heat) addSensitivity(unit string) {
 	})
 }
 
-func (h *Heat) addSize() {
+// addSize adds the stored size, with the parts that it has.
+func (h *Heat) addSize(parts string) {
 	bytes := func(c *HeatCell) float64 { return float64(c.Bytes) }
 	most, _ := h.most(bytes)
 	unit, name := 1.0, "B"
@@ -145,7 +150,7 @@ func (h *Heat) addSize() {
 		}
 	}
 	h.add(Quantity{
-		Name: "Size", Caption: fmt.Sprintf("Stored size in %s: indices, look-up tables and row scales.", name),
+		Name: "Size", Caption: fmt.Sprintf("Stored size in %s: %s.", name, parts),
 		Low: "0", High: three(most/unit) + " " + name,
 	}, func(c *HeatCell) HeatValue { return HeatValue{three(bytes(c) / unit), heatStep(bytes(c), most)} })
 }
@@ -162,7 +167,9 @@ func (h *Heat) addError() {
 // Lines returns the figures of the cell for its tooltip; fewest are the bits of Score.
 func (c HeatCell) Lines(fewest int) []string {
 	size := fmt.Sprintf("%d bits, %s", c.Bits, units.Size(c.Bytes))
-	if c.Form == artifact.Plain {
+	if _, block := c.Form.Block(); block {
+		size = fmt.Sprintf("%s, %s", c.Form, size)
+	} else if c.Form == artifact.Plain {
 		size = "not quantized: " + size
 	}
 	lines := []string{size, fmt.Sprintf("relative error %.3g %%", 100*c.RelError)}

@@ -23,15 +23,15 @@ type Part struct {
 func (s *sources) size() (any, error) {
 	l := s.art.manifest.Ledger
 	d := &Size{Total: l.Total, Source: s.art.source}
-	x, scale := 0.0, 1000/float64(max(l.Total, d.Source, 1))
 	parts := []Part{
 		{Name: "Indices", Bytes: l.Indices}, {Name: "Look-up tables", Bytes: l.LUT}, {Name: "Row scales", Bytes: l.RowScale},
 		{Name: "Embedding and head, 8 bit", Bytes: l.Embedding},
 	}
-	if l.Blocks > 0 {
-		parts = []Part{{Name: "Blocks of ggml", Bytes: l.Blocks}}
+	if s.art.manifest.Plan.Blocks != "" {
+		parts = []Part{{Name: "Blocks", Bytes: l.Blocks}}
 	}
 	parts = append(parts, Part{Name: "Norms, biases, kept matrices", Bytes: l.Other}, Part{Name: "File header", Bytes: l.Container})
+	x, scale := 0.0, 1000/float64(max(l.Total, d.Source, 1))
 	for i, p := range parts {
 		p.Color, p.X, p.Width = i, x, float64(p.Bytes)*scale
 		p.Share = float64(p.Bytes) / math.Max(float64(l.Total), 1)

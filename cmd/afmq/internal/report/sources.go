@@ -196,7 +196,7 @@ func (s *sources) readScores() error {
 // palettes with its group size and row scales.
 func (s *sources) predicted() bool {
 	p := s.art.manifest.Plan
-	return s.scores != nil && s.scores.GroupRows == p.GroupRows && s.scores.RowScale == p.RowScale
+	return s.scores != nil && p.Blocks == "" && s.scores.GroupRows == p.GroupRows && s.scores.RowScale == p.RowScale
 }
 
 // readPlan reads the plan and checks that the artifact follows it.
@@ -211,6 +211,9 @@ func (s *sources) readPlan() error {
 	m := s.art.manifest.Plan
 	other := func(format string, args ...any) error {
 		return fault.Inputf(s.opts.Plan, "is not the plan of %s: %s", show(s.opts.Artifact), fmt.Sprintf(format, args...))
+	}
+	if m.Blocks != "" {
+		return other("the artifact is in blocks of ggml, and a plan has palettes")
 	}
 	if plan.GroupRows != m.GroupRows || plan.RowScale != m.RowScale {
 		return other("group size or row scales differ")
