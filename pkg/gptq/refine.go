@@ -88,6 +88,7 @@ type Refiner struct {
 	sums    []float32 // feedback of the columns quantized so far
 	part    []float32 // [rows, solveBlock]: errors or changes of a block
 	fitting fitting
+	parts   partSearch
 	kept    struct{ errs, grad []float32 }
 }
 
@@ -134,6 +135,11 @@ func (s *Refiner) begin(weights []float32, rows int, codes Codes) {
 		*p = grow(*p, size)
 	}
 	s.part = grow(s.part, rows*solveBlock)
+	if c, ok := codes.(PartCodes); ok {
+		s.parts.prepare(s.f, c.PartColumns())
+	} else {
+		s.parts = partSearch{}
+	}
 }
 
 // gradient computes grad from errs and returns tr(E·H·Eᵀ).
