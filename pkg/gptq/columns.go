@@ -37,8 +37,8 @@ func (s *Refiner) feedback() {
 
 // descend is one pass of coordinate descent: it sets every code to the best one given all
 // others. With grad = E·H, the best value of a weight is its present value plus
-// grad/H[j][j]. Parts choose their setting, with codes, before that.
-func (s *Refiner) descend() {
+// grad/H[j][j]. With search, parts choose their setting, with codes, before that.
+func (s *Refiner) descend(search bool) {
 	f, n := s.f, s.f.n
 	for b := (n - 1) / solveBlock; b >= 0; b-- {
 		b0 := b * solveBlock
@@ -51,7 +51,7 @@ func (s *Refiner) descend() {
 			at := r*n + b0
 			w, e, g := s.weights[at:at+size], s.errs[at:at+size], s.grad[at:at+size]
 			d := s.part[r*size : (r+1)*size]
-			if s.parts.size > 0 && s.descendParts(row.(PartRow), b0, e, g, d) {
+			if search && s.parts.size > 0 && s.descendParts(row.(PartRow), b0, w, e, g, d) {
 				changed = true
 			}
 			inverse := f.hDiagInverse[b0 : b0+size]

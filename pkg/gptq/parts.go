@@ -123,7 +123,9 @@ func (t *partSearch) quantize(row PartRow, p int, l []float32, stride int, inver
 		if cost += float64(rest * rest); cost >= limit {
 			break
 		}
-		kernel.AddScaled(t.sum[:j], l[j*stride:j*stride+j], -change)
+		// Whole vectors: the columns from j on are not read again.
+		end := min((j+15)&^15, t.size)
+		kernel.AddScaled(t.sum[:end], l[j*stride:j*stride+end], -change)
 	}
 	return cost
 }
@@ -146,11 +148,11 @@ func (s *Refiner) feedbackParts(row PartRow, b0 int, w, sum, e []float32) {
 
 // descendParts searches the parts of a row in a block of columns, the first of which is at
 // position b0, and keeps what lowers the error. It updates errors e and gradient g, adds the
-// changes of the errors to d, all [size], and reports whether there are any.
+// changes of the errors to d, all [size] as the weights w, and reports whether there are any.
 //
 // With L·Lᵀ the part's own block of H, the change of the error is ‖z - c·L‖² - ‖z‖² where
 // z·Lᵀ is the part of the gradient.
-func (s *Refiner) descendParts(row PartRow, b0 int, e, g, d []float32) (changed bool) {
+func (s *Refiner) descendParts(row PartRow, b0 int, w, e, g, d []float32) (changed bool) {
 	t, size, block := &s.parts, len(e), s.f.hBlocks[b0/solveBlock]
 	for at := size - t.size; at >= 0; at -= t.size {
 		p := (b0 + at) / t.size
@@ -166,11 +168,12 @@ func (s *Refiner) descendParts(row PartRow, b0 int, e, g, d []float32) (changed 
 			continue
 		}
 		changed = true
-		for j, change := range t.best.change {
-			if change != 0 {
-				e[at+j] -= change
-				d[at+j] -= change
-				kernel.AddScaled(g, block[(at+j)*size:(at+j+1)*size], -change)
+		for j := at; j < at+t.size; j++ {
+			now := w[j] - row.Value(b0+j)
+			if change := now - e[j]; change != 0 {
+				d[j] += change
+				e[j] = now
+				kernel.AddScaled(g, block[j*size:(j+1)*size], change)
 			}
 		}
 	}

@@ -73,6 +73,10 @@ func ChunkRows(rows, group int) int {
 // 1 %.
 const DefaultRounds = 4
 
+// searchRounds is the number of rounds that search the settings of parts: on a model of 4.6 M
+// parameters, two more lower the error by another 0.2 to 0.7 % and take as long as GPTQ.
+const searchRounds = 2
+
 // Refiner quantizes chunks of rows. It owns its buffers and must not be used concurrently. Slices
 // are [rows, n] unless stated otherwise.
 type Refiner struct {
@@ -106,12 +110,12 @@ func (s *Refiner) Refine(weights []float32, rows int, codes Codes, rounds int) (
 	s.feedback()
 	s.gradient()
 	best := s.better(r.PlainError)
-	for range rounds {
+	for round := range rounds {
 		s.pool.Check()
 		s.fit()
 		s.pool.Check()
 		s.gradient()
-		s.descend()
+		s.descend(round < searchRounds)
 		before := best
 		if best = s.better(best); !(best < before*(1-1e-4)) {
 			break

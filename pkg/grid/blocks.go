@@ -151,8 +151,15 @@ type worker struct {
 }
 
 // QuantizeWork is the time of [Quantize], in multiplications of a matrix product that take as
-// long; [Compensate] adds gptq.RefineWork.
+// long; [Compensate] adds gptq.RefineWork and [SearchWork].
 func QuantizeWork(rows, cols int) int64 { return fitWork * int64(rows) * int64(cols) }
+
+// SearchWork is the time in which [Compensate] searches the scales and mins of parts, like
+// QuantizeWork.
+func SearchWork(rows, cols int) int64 { return searchWork * int64(rows) * int64(cols) }
+
+// searchWork is for each weight: about 1 µs.
+const searchWork = 40000
 
 // fitWork is for each weight: about 2.5 million weights a second are fitted while a core does 50
 // billion multiplications.

@@ -51,6 +51,9 @@ func (j *job) work(it *item) int64 {
 		return n
 	}
 	n += gptq.RefineWork(rows, cols) + gptq.SolveWork(rows, cols)
+	if block {
+		n += grid.SearchWork(rows, cols)
+	}
 	if it.firstOfInput() {
 		tokens := int64(j.text.Tokens())
 		n += gptq.FactorWork(cols) + tokens*int64(cols)*int64(cols)*3/2 // Gram and cross products
