@@ -9,9 +9,11 @@
 //  1. GPTQ (Frantar et al. 2022, arXiv:2210.17323) in the form of LDLQ (Chee et al., "QuIP", 2023,
 //     arXiv:2307.13304): the columns are quantized one after another, and the error of each is fed
 //     back to those that follow through the Cholesky factor, which needs no inverse.
+//     On a grid with parts ([PartCodes]), runs of columns with parameters of their own, such as
+//     integer scales, each part takes the setting whose codes add least to the error.
 //  2. Rounds of two steps. The parameters of the grid are fitted to the codes in the norm of H by
 //     conjugate gradients. Then every code in turn is set to the best one given all others
-//     (coordinate descent).
+//     (coordinate descent), after a search of the settings of parts in the first rounds.
 //
 // Each group of rows that shares parameters keeps its best state; a step never raises its error.
 // Results do not depend on the number of threads.

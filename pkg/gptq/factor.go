@@ -31,6 +31,7 @@ const solveBlock = 128
 // is read-only and safe for concurrent use.
 type Factor struct {
 	n       int
+	run     int            // columns that stay together
 	order   []int32        // [n] column at each position; the last position is quantized first
 	hessian *kernel.Matrix // H [n, n] by position
 	lower   *kernel.Matrix // L [n, n] by position, H = L·Lᵀ
@@ -48,13 +49,15 @@ type Factor struct {
 
 // NewFactor damps and factors h, a symmetric matrix [n, n], which it overwrites. pool
 // may be nil; damping is usually [DefaultDamping]. Columns are quantized in the order of
-// descending diagonal (activation order, Frantar et al., "GPTQ", 2022). If the matrix is not
+// descending diagonal (activation order, Frantar et al., "GPTQ", 2022). A run above 1 keeps runs of
+// that many columns together, for a grid on which consecutive columns share parameters: runs are
+// in the order of their mean diagonal, and columns within a run keep theirs. If the matrix is not
 // positive definite, the damping is multiplied by ten, up to 10 times the diagonal. A matrix
 // that is still not positive definite, has a diagonal of mean zero or is not finite is an
 // error.
-func NewFactor(pool *compute.Pool, h []float32, n int, damping float64) (*Factor, error) {
-	if len(h) != n*n || n < 1 {
-		return nil, fmt.Errorf("a Hessian of %d elements for %d columns", len(h), n)
+func NewFactor(pool *compute.Pool, h []float32, n int, damping float64, run int) (*Factor, error) {
+	if len(h) != n*n || n < 1 || run < 1 {
+		return nil, fmt.Errorf("a Hessian of %d elements for %d columns in runs of %d", len(h), n, run)
 	}
 	mean := 0.0
 	for i := range n {
@@ -63,13 +66,7 @@ func NewFactor(pool *compute.Pool, h []float32, n int, damping float64) (*Factor
 	if !(mean > 0) || math.IsInf(mean, 1) {
 		return nil, fmt.Errorf("the Hessian's diagonal has mean %v", mean)
 	}
-	f := &Factor{n: n, order: make([]int32, n)}
-	for i := range f.order {
-		f.order[i] = int32(i)
-	}
-	slices.SortStableFunc(f.order, func(a, b int32) int {
-		return cmp.Compare(h[int(a)*n+int(a)], h[int(b)*n+int(b)])
-	})
+	f := &Factor{n: n, run: run, order: activationOrder(h, n, run)}
 	work := make([]float32, n*n)
 	for f.Damping = damping; ; f.Damping = max(10*f.Damping, 1e-6) {
 		if f.Damping > maxDamping {
@@ -92,6 +89,22 @@ func NewFactor(pool *compute.Pool, h []float32, n int, damping float64) (*Factor
 	}
 	f.keepLower(pool, h, work)
 	return f, nil
+}
+
+// activationOrder returns the columns by ascending diagonal of h, runs of columns by ascending mean.
+func activationOrder(h []float32, n, run int) []int32 {
+	mean := make([]float64, (n+run-1)/run)
+	for i := range n {
+		mean[i/run] += float64(h[i*n+i]) / float64(min(run, n-i/run*run))
+	}
+	order := make([]int32, n)
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int {
+		return cmp.Compare(mean[int(a)/run], mean[int(b)/run])
+	})
+	return order
 }
 
 // keepHessian stores H, packed.
@@ -165,6 +178,9 @@ func (f *Factor) Importance() []float32 {
 
 // Columns returns the number of columns.
 func (f *Factor) Columns() int { return f.n }
+
+// Run returns the number of columns that the order keeps together, 1 for none.
+func (f *Factor) Run() int { return f.run }
 
 // Order returns the column of the matrix at each position; the last position is quantized first.
 // It must not be changed.

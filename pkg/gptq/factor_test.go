@@ -42,7 +42,7 @@ func TestSolve(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, n := range []int{2, 30, 128, 300} {
 		h := correlated(pool, r, 4*n, n)
-		f, err := NewFactor(pool, append([]float32(nil), h...), n, DefaultDamping)
+		f, err := NewFactor(pool, append([]float32(nil), h...), n, DefaultDamping, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,12 +81,12 @@ func TestFactorRefuses(t *testing.T) {
 		"indefinite": {1, 50, 50, 1},
 		"too short":  {1},
 	} {
-		if _, err := NewFactor(pool, h, 2, DefaultDamping); err == nil {
+		if _, err := NewFactor(pool, h, 2, DefaultDamping, 1); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
 	// A slightly indefinite matrix is damped until it can be factored.
-	f, err := NewFactor(pool, []float32{1, 1.5, 1.5, 1}, 2, DefaultDamping)
+	f, err := NewFactor(pool, []float32{1, 1.5, 1.5, 1}, 2, DefaultDamping, 1)
 	if err != nil || f.Damping <= DefaultDamping {
 		t.Errorf("an indefinite matrix: %v, %+v", err, f)
 	}

@@ -73,6 +73,10 @@ func ChunkRows(rows, group int) int {
 // 1 %.
 const DefaultRounds = 4
 
+// searchRounds is the number of rounds that search the settings of parts: on a model of 4.6 M
+// parameters, two more lower the error by another 0.2 to 0.7 % and take as long as GPTQ.
+const searchRounds = 2
+
 // Refiner quantizes chunks of rows. It owns its buffers and must not be used concurrently. Slices
 // are [rows, n] unless stated otherwise.
 type Refiner struct {
@@ -88,6 +92,7 @@ type Refiner struct {
 	sums    []float32 // feedback of the columns quantized so far
 	part    []float32 // [rows, solveBlock]: errors or changes of a block
 	fitting fitting
+	parts   partSearch
 	kept    struct{ errs, grad []float32 }
 }
 
@@ -105,12 +110,12 @@ func (s *Refiner) Refine(weights []float32, rows int, codes Codes, rounds int) (
 	s.feedback()
 	s.gradient()
 	best := s.better(r.PlainError)
-	for range rounds {
+	for round := range rounds {
 		s.pool.Check()
 		s.fit()
 		s.pool.Check()
 		s.gradient()
-		s.descend()
+		s.descend(round < searchRounds)
 		before := best
 		if best = s.better(best); !(best < before*(1-1e-4)) {
 			break
@@ -134,6 +139,11 @@ func (s *Refiner) begin(weights []float32, rows int, codes Codes) {
 		*p = grow(*p, size)
 	}
 	s.part = grow(s.part, rows*solveBlock)
+	if c, ok := codes.(PartCodes); ok {
+		s.parts.prepare(s.f, c.PartColumns())
+	} else {
+		s.parts = partSearch{}
+	}
 }
 
 // gradient computes grad from errs and returns tr(E·H·Eᵀ).

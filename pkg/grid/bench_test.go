@@ -26,7 +26,7 @@ func BenchmarkGrid(b *testing.B) {
 			v[i] = float32(r.NormFloat64())
 		}
 	}
-	f, err := gptq.NewFactor(pool, hessian(r, cols), cols, gptq.DefaultDamping)
+	f, err := gptq.NewFactor(pool, hessian(r, cols), cols, gptq.DefaultDamping, FactorRun)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -103,7 +103,7 @@ func (e *ValueError) Error() string {
 }
 
 // Compensate stores w, a matrix [rows, cols], in blocks of type t so that the output of its module
-// on the inputs of f changes least. It returns the bytes of the blocks, row after row. pool may be
+// on the inputs of f changes least. f has runs of [FactorRun] columns. It returns the bytes of the blocks, row after row. pool may be
 // nil.
 func Compensate(pool *compute.Pool, t ggml.Type, w []float32, rows, cols int, f *gptq.Factor) ([]byte, gptq.Report, error) {
 	if err := Check(t, cols); err != nil {
@@ -111,6 +111,9 @@ func Compensate(pool *compute.Pool, t ggml.Type, w []float32, rows, cols int, f 
 	}
 	if cols != f.Columns() {
 		return nil, gptq.Report{}, fmt.Errorf("%d columns with a Hessian of %d", cols, f.Columns())
+	}
+	if f.Run()%t.PartWeights() != 0 {
+		return nil, gptq.Report{}, fmt.Errorf("%v needs a Hessian with runs of %d columns; they have %d", t, t.PartWeights(), f.Run())
 	}
 	for i, v := range w {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {

@@ -95,7 +95,7 @@ func TestCompensate(t *testing.T) {
 	pool, one := compute.NewPool(3), compute.NewPool(1)
 	defer pool.Close()
 	defer one.Close()
-	f, err := gptq.NewFactor(pool, append([]float32(nil), h...), cols, gptq.DefaultDamping)
+	f, err := gptq.NewFactor(pool, append([]float32(nil), h...), cols, gptq.DefaultDamping, FactorRun)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,13 +76,14 @@ func (s *codes) store(out []byte) {
 // row is the row that Row returned last.
 type row struct {
 	*codes
-	blocks []ggml.Block
-	steps  []ggml.Step
+	blocks   []ggml.Block
+	steps    []ggml.Step
+	settings []setting // of the part that is searched
 }
 
 func (s *codes) Row(r int) gptq.Row {
 	k, p := s.perRow(), len(s.order)/s.part
-	s.row = row{s, s.blocks[r*k : (r+1)*k], s.steps[r*p : (r+1)*p]}
+	s.row = row{s, s.blocks[r*k : (r+1)*k], s.steps[r*p : (r+1)*p], s.row.settings}
 	return &s.row
 }
 

@@ -32,7 +32,7 @@ func ExampleCompensate() {
 			}
 		}
 	}
-	f, err := gptq.NewFactor(nil, h, cols, gptq.DefaultDamping)
+	f, err := gptq.NewFactor(nil, h, cols, gptq.DefaultDamping, grid.FactorRun)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -25,5 +25,5 @@ var fitWork = map[ggml.Type]int64{
 }
 
 // codesWork is the work of a weight in the rounds of a compensation that is not a matrix product:
-// values, nearest codes and derivatives.
-const codesWork = 40000
+// values, nearest codes, derivatives and the search of scales and mins.
+const codesWork = 100000

@@ -48,7 +48,7 @@ func BenchmarkCompensate(b *testing.B) {
 	for b.Loop() {
 		again := append([]float32(nil), h...)
 		start := time.Now()
-		f, err := gptq.NewFactor(pool, again, n, gptq.DefaultDamping)
+		f, err := gptq.NewFactor(pool, again, n, gptq.DefaultDamping, 1)
 		if err != nil {
 			b.Fatal(err)
 		}

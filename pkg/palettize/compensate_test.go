@@ -71,7 +71,7 @@ func TestCompensate(t *testing.T) {
 			w[i] = float32(r.NormFloat64() * (1 + float64(i/c.cols%5)))
 		}
 		factor := func() *gptq.Factor {
-			f, err := gptq.NewFactor(pool, append([]float32(nil), h...), c.cols, gptq.DefaultDamping)
+			f, err := gptq.NewFactor(pool, append([]float32(nil), h...), c.cols, gptq.DefaultDamping, 1)
 			if err != nil {
 				t.Fatal(err)
 			}

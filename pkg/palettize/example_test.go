@@ -54,7 +54,7 @@ func ExampleKMeans() {
 func ExampleCompensate() {
 	w := []float32{0.9, -0.3, 0.4, 0.8, -0.7, 0.1, 0.2, -0.6} // 4 rows, 2 columns
 	h := []float32{2, 1.8, 1.8, 2}                            // Σ x·xᵀ over the calibration tokens
-	f, err := gptq.NewFactor(nil, h, 2, gptq.DefaultDamping)
+	f, err := gptq.NewFactor(nil, h, 2, gptq.DefaultDamping, 1)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -386,7 +386,7 @@ func TestZeroOptions(t *testing.T) {
 	for i := range cols {
 		h[i*cols+i] = 1
 	}
-	f, err := gptq.NewFactor(nil, h, cols, gptq.DefaultDamping)
+	f, err := gptq.NewFactor(nil, h, cols, gptq.DefaultDamping, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

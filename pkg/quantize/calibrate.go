@@ -21,6 +21,7 @@ import (
 type calibrator struct {
 	pool      *compute.Pool
 	text      *sensitivity.Calibration
+	run       int // columns that stay together in the order of quantization
 	quantized side
 	original  side
 	input     string // the input that moments and drift belong to; see inputOf
@@ -45,12 +46,12 @@ type moments struct {
 	shift  *compute.Matrix // Σ x·(y-x)ᵀ [n, n]
 }
 
-// newCalibrator returns a calibrator before the first layer.
-func newCalibrator(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Config, text *sensitivity.Calibration, layerDone func()) *calibrator {
+// newCalibrator returns a calibrator before the first layer; run is that of gptq.NewFactor.
+func newCalibrator(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Config, text *sensitivity.Calibration, run int, layerDone func()) *calibrator {
 	newSide := func() side {
 		return side{model: &infer.Model{Config: cfg, Blocks: make([]infer.Block, cfg.Layers)}, compute: compute}
 	}
-	return &calibrator{pool: pool, text: text, layerDone: layerDone, quantized: newSide(), original: newSide()}
+	return &calibrator{pool: pool, text: text, run: run, layerDone: layerDone, quantized: newSide(), original: newSide()}
 }
 
 // advance moves the text to the input of a layer; -1 means the output of the last one.
@@ -124,7 +125,7 @@ func (c *calibrator) accumulate(ctx context.Context, spec model.TensorSpec) erro
 	}
 	kernel.Symmetrize(h, n)
 	c.moments.shift = c.pool.PackF32(n, n, shift)
-	c.moments.factor, c.moments.reason = gptq.NewFactor(c.pool, h, n, gptq.DefaultDamping)
+	c.moments.factor, c.moments.reason = gptq.NewFactor(c.pool, h, n, gptq.DefaultDamping, c.run)
 	c.input = input
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
 	"afmq/pkg/ggml"
+	"afmq/pkg/grid"
 	"afmq/pkg/palettize"
 	"afmq/pkg/progress"
 	"afmq/pkg/sensitivity"
@@ -176,6 +177,14 @@ func (o *Options) blocks() string {
 		return ""
 	}
 	return string(artifact.BlockForm(o.Blocks))
+}
+
+// run returns the number of columns that error compensation keeps together.
+func (o *Options) run() int {
+	if o.Blocks == 0 {
+		return 1
+	}
+	return grid.FactorRun
 }
 
 // storage returns the stored form of palettes.

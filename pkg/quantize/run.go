@@ -219,7 +219,7 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (r
 	pl := &pipeline{job: j, pool: pool.WithContext(ctx), progress: p, journal: journal, state: r.state}
 	if j.opts.Compensate == artifact.GPTQ {
 		work := j.walkWork()
-		pl.text = newCalibrator(pl.pool, j.opts.Compute, j.src.Config, j.text, func() { p.Advance(work) })
+		pl.text = newCalibrator(pl.pool, j.opts.Compute, j.src.Config, j.text, j.opts.run(), func() { p.Advance(work) })
 	}
 	weights, err := pl.makeWeights(ctx, dir, saved)
 	if err == nil {
