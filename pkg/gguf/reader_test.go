@@ -71,7 +71,7 @@ func TestMessages(t *testing.T) {
 		"duplicate key":              `duplicate key "k"`,
 		"value type 13":              `key "k": value type 13 is unknown`,
 		"array longer than the file": `key "k": 2305843009213693952 elements of an array exceed the file`,
-		"value cut off":              `key "k": the file ends before it; truncated?`,
+		"value cut off":              `key "k": the file ends inside it; truncated?`,
 		"alignment 48":               `key "general.alignment": 48 is not a power of two`,
 		"part of a block":            `tensor "t": shape [33]: rows of Q4_0 are multiples of 32`,
 		"tensor type 4":              `tensor "t": type 4 is unknown`,

@@ -23,7 +23,7 @@ func newScanner(r io.ReaderAt, size int64) *scanner {
 }
 
 // errEnd is the error of a file that ends inside its head.
-var errEnd = errors.New("the file ends before it; truncated?")
+var errEnd = errors.New("the file ends inside it; truncated?")
 
 func (s *scanner) fail(format string, args ...any) {
 	if s.err == nil {
