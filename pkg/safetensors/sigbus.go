@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
 )
 
 // Guard runs f, which reads the mapped file at path. If the file is truncated
@@ -15,7 +16,8 @@ import (
 // and other panics propagate to the caller.
 //
 // When f succeeds, Guard also checks the files at path as File.Check does: a file
-// truncated within its last page reads as zeros there, without a fault.
+// truncated within its last page reads as zeros there, without a fault. So it does when f
+// fails with EFAULT: a system call such as write has read the mapped data in f's place.
 func Guard(path string, f func() error) (err error) {
 	old := debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(old)
@@ -30,10 +32,13 @@ func Guard(path string, f func() error) (err error) {
 		}
 		err = m.changed()
 	}()
-	if err := f(); err != nil {
-		return err
+	err = f()
+	if err == nil || errors.Is(err, syscall.EFAULT) {
+		if changed := checkPath(path); changed != nil {
+			return changed
+		}
 	}
-	return checkPath(path)
+	return err
 }
 
 // faulted returns the mapping in which the memory fault r occurred, nil if the panic

@@ -412,6 +412,30 @@ func TestTruncatedWhileOpen(t *testing.T) {
 	}
 }
 
+// A mapped file that is truncated while the system copies it to another file is to blame, not the
+// other file.
+func TestTruncatedWhileCopied(t *testing.T) {
+	const n = 1 << 20
+	dir := t.TempDir()
+	path, copied := filepath.Join(dir, "w"), filepath.Join(dir, "copy")
+	writeFile(t, path, []Info{{"w", F32, []int{n}}}, make([]byte, 4*n))
+	f, err := Open(path)
+	must(t, err)
+	defer f.Close()
+	x, _ := f.Tensor("w")
+	to, err := os.Create(copied)
+	must(t, err)
+	defer to.Close()
+	must(t, os.Truncate(path, n))
+	err = Guard(path, func() error {
+		_, err := to.Write(x.Bytes()[2*n:])
+		return fault.Writing(copied, err)
+	})
+	if fault.KindOf(err) != fault.Input || !strings.HasPrefix(err.Error(), path+": ") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // FuzzHeader: a file that is accepted can be read to the last byte and written again with
 // the same tensors.
 func FuzzHeader(f *testing.F) {
