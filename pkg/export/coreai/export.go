@@ -131,23 +131,11 @@ var targets = map[Shape]string{Dynamic: "coreai-macos", Static: "coreai-ios"}
 
 func (e *exporter) asset() string { return e.Name + ".aimodel" }
 
-// metadata is what the asset says about its origin.
-func (e *exporter) metadata() map[string]string {
-	m := map[string]string{"afmq.content_hash": e.s.Manifest.ContentHash}
-	if e.ToolVersion != "" {
-		m["afmq.version"] = e.ToolVersion
-	}
-	for _, a := range e.Adapters {
-		m["afmq.adapter."+a.Name] = a.open.Digest
-	}
-	return m
-}
-
 // identity identifies the export, for the staging directory.
 func (e *exporter) identity() []byte {
 	data, err := json.Marshal(map[string]any{
 		"command": "export", "to": "coreai", "shape": e.Shape, "context": e.Context, "name": e.Name,
-		"adapter_inputs": e.AdapterInputs, "skip_compile": e.SkipCompile, "metadata": e.metadata(),
+		"adapter_inputs": e.AdapterInputs, "skip_compile": e.SkipCompile, "metadata": e.s.Metadata(e.ToolVersion),
 	})
 	if err != nil {
 		panic(err) // strings and numbers

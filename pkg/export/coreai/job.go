@@ -155,7 +155,7 @@ func (e *exporter) newJob() (*job, *constants, error) {
 	e.rotations(c)
 	j := &job{
 		Schema: "afmq.coreai-job/v1", Shape: e.Shape, Asset: e.asset(),
-		Description: "Language model with palettized weights", Metadata: e.metadata(), Constants: c.byName,
+		Description: "Language model with palettized weights", Metadata: e.s.Metadata(e.ToolVersion), Constants: c.byName,
 		Model: program{
 			Layers: cfg.Layers, Hidden: cfg.HiddenSize, Heads: cfg.Heads, KVHeads: cfg.KVHeads, HeadDim: cfg.HeadDim,
 			Vocab: cfg.VocabSize, Epsilon: cfg.RMSNormEps, Context: e.Context,

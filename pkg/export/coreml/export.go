@@ -138,21 +138,9 @@ func (e *exporter) build() error {
 	return nil
 }
 
-// metadata is what the package says about its origin.
-func (e *exporter) metadata() map[string]string {
-	m := map[string]string{"afmq.content_hash": e.w.Manifest.ContentHash}
-	if e.ToolVersion != "" {
-		m["afmq.version"] = e.ToolVersion
-	}
-	for _, a := range e.Adapters {
-		m["afmq.adapter."+a.Name] = a.open.Digest
-	}
-	return m
-}
-
 // job identifies the export, for the staging directory.
 func (e *exporter) job() []byte {
-	job := map[string]any{"command": "export", "to": "coreml", "target": e.Target, "context": e.Context, "chunk": e.Chunk, "metadata": e.metadata()}
+	job := map[string]any{"command": "export", "to": "coreml", "target": e.Target, "context": e.Context, "chunk": e.Chunk, "metadata": e.w.Metadata(e.ToolVersion)}
 	data, err := json.Marshal(job)
 	if err != nil {
 		panic(err) // strings and numbers
@@ -163,7 +151,7 @@ func (e *exporter) job() []byte {
 // write writes the package and checks it.
 func (e *exporter) write(ctx context.Context, began time.Time) (*Result, error) {
 	hash := e.w.Manifest.ContentHash
-	spec := encodeModel(versions[e.Target], e.functions, cacheShape(e.w.Config, e.Context), e.metadata())
+	spec := encodeModel(versions[e.Target], e.functions, cacheShape(e.w.Config, e.Context), e.w.Metadata(e.ToolVersion))
 	manifest, err := packageManifest(hash)
 	if err != nil {
 		return nil, err

@@ -25,6 +25,7 @@ type Source struct {
 
 	tensors   map[string]*artifact.StoredTensor
 	exponents map[string]int // of the scales of 8-bit matrices, by tensor
+	adapters  []*Adapter     // those opened
 }
 
 // New returns the source of an artifact for a runtime.
@@ -158,5 +159,20 @@ func (s *Source) OpenAdapter(ctx context.Context, name, dir string, allowUnbound
 	if err != nil {
 		return nil, err
 	}
-	return &Adapter{Name: name, Adapter: ad, Digest: d.SHA256}, nil
+	a := &Adapter{Name: name, Adapter: ad, Digest: d.SHA256}
+	s.adapters = append(s.adapters, a)
+	return a, nil
+}
+
+// Metadata is what an export says about its origin: the artifact's content hash, the version of the
+// program unless it is empty, and the digests of the adapters opened so far.
+func (s *Source) Metadata(version string) map[string]string {
+	m := map[string]string{"afmq.content_hash": s.Manifest.ContentHash}
+	if version != "" {
+		m["afmq.version"] = version
+	}
+	for _, a := range s.adapters {
+		m["afmq.adapter."+a.Name] = a.Digest
+	}
+	return m
 }
