@@ -146,3 +146,24 @@ func TestContributingListsEveryPackage(t *testing.T) {
 		}
 	}
 }
+
+// docs/library.md has every package that a program can import.
+func TestLibraryPageListsEveryPackage(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "library.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := ""
+	for _, line := range strings.Split(string(text), "\n") {
+		if strings.HasPrefix(line, "| `") {
+			names, _, _ := strings.Cut(line[2:], "|")
+			rows += names
+		}
+	}
+	for pkg := range allowed {
+		name, ok := strings.CutPrefix(pkg, "pkg/")
+		if ok && !strings.Contains(name, "internal/") && !strings.Contains(rows, "`"+name+"`") {
+			t.Errorf("docs/library.md does not list %s", name)
+		}
+	}
+}
