@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"pkg/compute":                    {"internal/kernel"},
 	"pkg/tokenizer":                  {},
 	"pkg/safetensors":                {},
+	"internal/correlated":            {"pkg/compute", "internal/kernel"},
 	"pkg/gptq":                       {"pkg/compute", "internal/kernel"},
 	"pkg/palettize":                  {"pkg/gptq", "pkg/compute", "internal/kernel"},
 	"pkg/model":                      {"pkg/tokenizer"},

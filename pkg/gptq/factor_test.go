@@ -5,35 +5,9 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"afmq/internal/kernel"
+	"afmq/internal/correlated"
 	"afmq/pkg/compute"
 )
-
-// correlated returns the second moment of n tokens with d correlated inputs, two of which are
-// much larger than the rest.
-func correlated(pool *compute.Pool, r *rand.Rand, n, d int) []float32 {
-	mix := make([]float32, d*d)
-	for i := range mix {
-		mix[i] = float32(r.NormFloat64())
-		if i/d == i%d {
-			mix[i] += 3
-		}
-	}
-	for _, c := range []int{1, d / 2} {
-		for i := range d {
-			mix[c*d+i] *= 20
-		}
-	}
-	z, x := make([]float32, n*d), make([]float32, n*d)
-	for i := range z {
-		z[i] = float32(r.NormFloat64())
-	}
-	pool.MulT(x, z, n, compute.PackF32(d, d, mix))
-	h := make([]float32, d*d)
-	pool.AddGram(h, x, n, d)
-	kernel.Symmetrize(h, d)
-	return h
-}
 
 // TestSolve compares Factor.Solve with its definition.
 func TestSolve(t *testing.T) {
@@ -41,7 +15,7 @@ func TestSolve(t *testing.T) {
 	defer pool.Close()
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, n := range []int{2, 30, 128, 300} {
-		h := correlated(pool, r, 4*n, n)
+		h := correlated.Moment(pool, r, 4*n, n)
 		f, err := NewFactor(pool, append([]float32(nil), h...), n, DefaultDamping, 1)
 		if err != nil {
 			t.Fatal(err)

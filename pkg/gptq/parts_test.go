@@ -8,6 +8,7 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
+	"afmq/internal/correlated"
 	"afmq/pkg/compute"
 )
 
@@ -79,7 +80,7 @@ func problem(t *testing.T, rows, n int) (*Factor, *mat.SymDense, []float32, *sca
 	pool := compute.NewPool(1)
 	t.Cleanup(pool.Close)
 	r := rand.New(rand.NewPCG(7, 8))
-	h := correlated(pool, r, 4*n, n)
+	h := correlated.Moment(pool, r, 4*n, n)
 	f, err := NewFactor(pool, slices.Clone(h), n, DefaultDamping, testPart)
 	if err != nil {
 		t.Fatal(err)

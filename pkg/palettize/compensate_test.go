@@ -5,36 +5,10 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"afmq/internal/kernel"
+	"afmq/internal/correlated"
 	"afmq/pkg/compute"
 	"afmq/pkg/gptq"
 )
-
-// correlated returns the second moment of n tokens with d correlated inputs, two of which are
-// much larger than the rest.
-func correlated(pool *compute.Pool, r *rand.Rand, n, d int) []float32 {
-	mix := make([]float32, d*d)
-	for i := range mix {
-		mix[i] = float32(r.NormFloat64())
-		if i/d == i%d {
-			mix[i] += 3
-		}
-	}
-	for _, c := range []int{1, d / 2} {
-		for i := range d {
-			mix[c*d+i] *= 20
-		}
-	}
-	z, x := make([]float32, n*d), make([]float32, n*d)
-	for i := range z {
-		z[i] = float32(r.NormFloat64())
-	}
-	pool.MulT(x, z, n, compute.PackF32(d, d, mix))
-	h := make([]float32, d*d)
-	pool.AddGram(h, x, n, d)
-	kernel.Symmetrize(h, d)
-	return h
-}
 
 // outputError returns tr((W-Ŵ)·H·(W-Ŵ)ᵀ) in float64 from the stored form.
 func outputError(w []float32, m *Matrix, h []float32) float64 {
@@ -65,7 +39,7 @@ func TestCompensate(t *testing.T) {
 		scale                   bool
 	}{{40, 33, 16, 2, false}, {70, 150, 16, 4, true}, {16, 260, 16, 3, true}, {100, 64, 100, 4, false}, {33, 48, 7, 2, true}, {20, 40, 16, 8, false}} {
 		r := rand.New(rand.NewPCG(1, uint64(c.rows)))
-		h := correlated(pool, r, 3*c.cols, c.cols)
+		h := correlated.Moment(pool, r, 3*c.cols, c.cols)
 		w := make([]float32, c.rows*c.cols)
 		for i := range w {
 			w[i] = float32(r.NormFloat64() * (1 + float64(i/c.cols%5)))
