@@ -16,6 +16,7 @@ import (
 	"afmq/pkg/export/gguf"
 	"afmq/pkg/export/target"
 	"afmq/pkg/ggml"
+	"afmq/pkg/grid"
 	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"
 )
@@ -42,7 +43,7 @@ var flagValues = map[string][]string{
 func blockTypes() (names []string) {
 	for _, t := range ggml.Types() {
 		if t.HasCodes() {
-			names = append(names, string(artifact.BlockForm(t)))
+			names = append(names, string(artifact.GridForm(grid.Block{Type: t})))
 		}
 	}
 	return names

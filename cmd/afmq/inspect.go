@@ -108,9 +108,13 @@ func printLedger(w io.Writer, l artifact.Ledger) error {
 		row := func(name string, n int64) {
 			fmt.Fprintf(w, "%s\t%s\t%.2f %%\n", name, size(n), 100*float64(n)/float64(l.Total))
 		}
-		if l.Blocks > 0 {
+		switch {
+		case l.Blocks > 0:
 			row("blocks", l.Blocks)
-		} else {
+		case l.Codes > 0:
+			row("codes", l.Codes)
+			row("scales", l.Scales)
+		default:
 			row("indices", l.Indices)
 			row("look-up tables", l.LUT)
 			if l.RowScale > 0 {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -242,13 +243,21 @@ func (d *deviceFlags) guide(profiles []*device.Profile, p *sensitivity.Plan, s *
 
 func printPlan(w io.Writer, p *sensitivity.Plan) error {
 	return table(w, func(w io.Writer) {
-		fmt.Fprintf(w, "module\tbits\tscore\n")
+		column := "bits"
+		if len(p.Forms) > 0 {
+			column = "form"
+		}
+		fmt.Fprintf(w, "module\t%s\tscore\n", column)
 		for _, l := range p.Layers {
 			note := ""
 			if l.Pinned {
 				note = "\tpinned"
 			}
-			fmt.Fprintf(w, "%s\t%d\t%.4g%s\n", l.Name, l.Bits, l.Cost, note)
+			stored := strconv.Itoa(l.Bits)
+			if l.Form != "" {
+				stored = string(l.Form)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%.4g%s\n", l.Name, stored, l.Cost, note)
 		}
 		proof := "proven optimal"
 		if !p.Optimal {
@@ -264,6 +273,10 @@ func printPlan(w io.Writer, p *sensitivity.Plan) error {
 			fmt.Fprintf(w, "target\t%s\n", p.ExportTarget)
 		}
 		fmt.Fprintf(w, "bits per weight\t%.4f in projections, %.4f in the model\n", p.BPW.Projections, p.BPW.Model)
-		fmt.Fprintf(w, "model.safetensors\t%s bytes (%s)\n", thousands(p.Bytes), size(p.Bytes))
+		file := "model.safetensors"
+		if p.Container != nil {
+			file = p.Container.Name
+		}
+		fmt.Fprintf(w, "%s\t%s bytes (%s)\n", file, thousands(p.Bytes), size(p.Bytes))
 	})
 }

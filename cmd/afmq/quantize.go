@@ -3,29 +3,25 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"afmq/pkg/artifact"
+	"afmq/pkg/export/gguf"
 	"afmq/pkg/fault"
-	"afmq/pkg/ggml"
-	"afmq/pkg/palettize"
+	"afmq/pkg/grid"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
 )
 
 type quantizeOptions struct {
 	out        string
-	bits       string
-	grid       string
-	types      string
+	grid       gridFlags
 	plan       string
 	budget     budgetFlags
 	target     targetFlag
 	method     string
-	groupRows  int
-	rowScale   bool
 	calib      calibrationFlags
 	compensate string
 	restart    bool
@@ -40,7 +36,7 @@ type quantizeObject struct {
 }
 
 func newQuantizeCommand(a *app) *cobra.Command {
-	o := quantizeOptions{groupRows: palettize.DefaultGroupRows, rowScale: true}
+	var o quantizeOptions
 	cmd := &cobra.Command{
 		Use:   "quantize MODEL --out DIR",
 		Short: "Palettize a 16-bit checkpoint",
@@ -63,12 +59,19 @@ Bits per index:
 --override 'REGEX=BITS' sets the bits of the modules whose names match; the last match
 decides. 16 keeps a module unquantized; 'lm_head=4' palettizes an untied head.
 
---grid gguf stores all matrices in blocks of llama.cpp instead of palettes: --types names the
-type of the projections, such as q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs or q8_0. Embedding and
-head are q6_k, or q8_0 with --types q8_0; --override 'REGEX=TYPE' changes the type of modules,
-and 'REGEX=16' keeps them unquantized. K types and iq4_xs need columns that are a multiple of
-256; a matrix without becomes iq4_nl, q5_0 or q8_0, and the command says so. --bpw and --plan
-choose among palettes only.
+--grid stores weights as other runtimes have them, instead of palettes:
+  gguf       blocks of llama.cpp: --types q4_k; one of q2_k to q6_k, iq4_nl, iq4_xs, q4_0 to
+             q8_0. Embedding and head are q6_k, or q8_0 beside that.
+  affine     MLX: --bits 2 to 6 or 8; a scale and a bias for --group 64 columns of a row.
+             Embedding and head have the same bits, at least 4.
+  symmetric  compressed-tensors, for vLLM and transformers: --bits 2 to 8; a scale for
+             --group 128 columns, and a zero point with --zero-point. Embedding and head stay
+             at 16 bits. vLLM itself runs 4 and 8 bits.
+--override 'REGEX=TYPE' or 'REGEX=BITS' changes modules, and 'REGEX=16' keeps them
+unquantized. A matrix whose columns a grid does not divide (256 for K types and iq4_xs) gets
+the next one, and the command says so. With --bpw or --max-bytes, --types or --bits list what
+to choose from; --max-bytes bounds the GGUF file, and otherwise model.safetensors. afmq export
+writes the artifact for the runtime.
 
 With --calib, text runs through the model while it is quantized, and the weights quantized
 later compensate the error of those quantized before (--compensate none turns this off).
@@ -85,20 +88,18 @@ Give an interrupted command again to resume it.`,
   afmq quantize models/my-model --out my-mixed --bpw 3.5 --calib calib.jsonl
   afmq quantize models/my-model --out my-first --bpw 3.5 --calib builtin
   afmq quantize models/my-model --out my-plain --bits 2 --row-scale=false
-  afmq quantize models/my-model --out my-q4k --grid gguf --types q4_k --calib calib.jsonl`,
+  afmq quantize models/my-model --out my-q4k --grid gguf --types q4_k --calib calib.jsonl
+  afmq quantize models/my-model --out my-gguf --grid gguf --bpw 3.5 --calib calib.jsonl
+  afmq quantize models/my-model --out my-mlx --grid affine --bits 4 --calib calib.jsonl`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runQuantize(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
 	registerOut(f, &o.out, outDir, "`DIR` to create; must not exist, or be empty")
-	f.StringVar(&o.bits, "bits", "", "`BITS` per index, 1 to 8 (default 4); with a budget, the candidate widths (default 2,4)")
-	f.StringVar(&o.grid, "grid", "palette", "`GRID` of the weights: palette, or gguf for the block types of llama.cpp")
-	f.StringVar(&o.types, "types", "q4_k", "--grid gguf: `TYPE` of the projections: q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs, iq4_nl, q4_0, q4_1, q5_0, q5_1 or q8_0")
+	o.grid.register(f, "`BITS` of an index or a code (default 4); with a budget, those to choose from (default 2,4 for palette, 2,3,4,5,6 for affine, 4,8 for symmetric)")
 	f.StringVar(&o.plan, "plan", "", "`FILE` with the bits of every module, from afmq plan")
 	o.budget.register(f)
 	o.target.register(f)
 	f.StringVar(&o.method, "method", string(sensitivity.DefaultMethod), "`METHOD` that scores the modules for a budget: fisher, kl, hessian or weight")
-	f.IntVar(&o.groupRows, "group-rows", o.groupRows, "`N` output rows that share a look-up table")
-	f.BoolVar(&o.rowScale, "row-scale", o.rowScale, "store an fp16 scale for every palettized row (16 bits a row)")
 	o.calib.register(f)
 	f.StringVar(&o.compensate, "compensate", "", "`METHOD` of error compensation: gptq or none (default: gptq with --calib, none without)")
 	o.compute.register(f, "f32")
@@ -108,19 +109,16 @@ Give an interrupted command again to resume it.`,
 }
 
 // options converts the flags to the options of the library.
-func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
-	opts := quantize.Options{
-		Out: o.out, ExportTarget: o.target.name, GroupRows: o.groupRows, NoRowScale: !o.rowScale, Compensate: o.compensate, Restart: o.restart, ToolVersion: version,
+func (o *quantizeOptions) options(f *pflag.FlagSet, model string) (opts quantize.Options, err error) {
+	opts = quantize.Options{
+		Model: model, Out: o.out, ExportTarget: o.target.name, Compensate: o.compensate, Restart: o.restart, ToolVersion: version,
 	}
-	if o.groupRows < 1 { // 0 is the default of the library, but not of the flag
-		return opts, fault.Usagef("--group-rows %d is not positive", o.groupRows)
+	bits, forms, err := o.grid.choose(f, o.budget.given(f))
+	if err != nil {
+		return opts, err
 	}
-	var bits []int
-	var err error
-	if f.Changed("bits") {
-		if bits, err = parseBits(o.bits); err != nil {
-			return opts, err
-		}
+	if len(forms) == 0 {
+		opts.GroupRows, opts.NoRowScale = o.grid.groupRows, !o.grid.rowScale
 	}
 	if opts.Calibration, err = o.calib.options(); err != nil {
 		return opts, err
@@ -134,15 +132,9 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 	if opts.Overrides, err = parseOverrides(o.budget.overrides); err != nil {
 		return opts, err
 	}
-	if o.grid != "palette" {
-		return opts, o.blocks(f, &opts)
-	}
-	if f.Changed("types") {
-		return opts, fault.Usagef("--types belongs to --grid gguf")
-	}
 	switch {
 	case o.plan != "":
-		for _, flag := range []string{"bits", "bpw", "max-bytes", "tie", "override", "group-rows", "row-scale"} {
+		for _, flag := range append([]string{"bpw", "max-bytes", "tie", "override"}, gridNames...) {
 			if f.Changed(flag) {
 				return opts, fault.Usagef("--%s and --plan exclude each other: the plan sets it", flag)
 			}
@@ -151,52 +143,48 @@ func (o *quantizeOptions) options(f *pflag.FlagSet) (quantize.Options, error) {
 		opts.Plan, err = sensitivity.ReadPlan(o.plan)
 		return opts, err
 	case o.budget.given(f):
-		if opts.Method.NeedsText() && len(opts.Calibration.Files) == 0 {
-			flag := "bpw"
-			if !f.Changed(flag) {
-				flag = "max-bytes"
-			}
-			return opts, fault.Usagef("--%s needs calibration text: give --calib FILE or --calib builtin, or --method weight", flag).
-				WithHint("method %s scores the modules on text; weight needs none, and its ranking is worse", opts.Method)
-		}
-		r, err := o.budget.options(f)
-		r.Bits = bits
-		opts.Request = &r
+		opts.Request, err = o.request(f, &opts, bits, forms)
 		return opts, err
 	case f.Changed("tie"):
 		return opts, fault.Usagef("--tie needs a budget: --bpw or --max-bytes")
-	case len(bits) > 1:
-		return opts, fault.Usagef("--bits %s: more than one width needs a budget: --bpw or --max-bytes", o.bits)
+	case f.Changed("method") && len(forms) > 0:
+		return opts, fault.Usagef("--method needs a budget: --bpw or --max-bytes")
+	case len(forms) == 1:
+		opts.Form = forms[0]
 	case len(bits) == 1:
 		opts.Bits = bits[0]
 	}
 	return opts, nil
 }
 
-// blocks sets the options of --grid gguf.
-func (o *quantizeOptions) blocks(f *pflag.FlagSet, opts *quantize.Options) error {
-	if o.grid != "gguf" {
-		return fault.Usagef("--grid %q: expected palette or gguf", o.grid)
-	}
-	for _, flag := range []string{"bits", "plan", "bpw", "max-bytes", "tie", "method", "group-rows", "row-scale"} {
-		if f.Changed(flag) {
-			return fault.Usagef("--%s belongs to --grid palette; --grid gguf takes --types and --override 'REGEX=TYPE'", flag)
+// request returns what to choose from within a budget.
+func (o *quantizeOptions) request(f *pflag.FlagSet, opts *quantize.Options, bits []int, forms []artifact.Form) (*sensitivity.PlanOptions, error) {
+	if opts.Method.NeedsText() && len(opts.Calibration.Files) == 0 {
+		flag := "bpw"
+		if !f.Changed(flag) {
+			flag = "max-bytes"
 		}
+		return nil, fault.Usagef("--%s needs calibration text: give --calib FILE or --calib builtin, or --method weight", flag).
+			WithHint("method %s scores the modules on text; weight needs none, and its ranking is worse", opts.Method)
 	}
-	t, ok := ggml.ParseType(strings.ToUpper(o.types))
-	if !ok || !t.HasCodes() {
-		return fault.Usagef("--types %q: expected one type of blocks, such as q4_k", o.types)
+	r, err := o.budget.options(f)
+	if err != nil {
+		return nil, err
 	}
-	opts.Blocks, opts.GroupRows, opts.NoRowScale = t, 0, false
-	return nil
+	r.Bits, r.Forms = bits, forms
+	if o.grid.grid == grid.FamilyGGUF && r.Target.MaxBytes > 0 {
+		r.Container = &sensitivity.Container{Name: "the GGUF file", Align: gguf.Alignment}
+		r.Container.Overhead, err = gguf.Overhead(opts.Model, version)
+	}
+	return &r, err
 }
 
 func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) error {
-	opts, err := o.options(cmd.Flags())
+	opts, err := o.options(cmd.Flags(), model)
 	if err != nil {
 		return err
 	}
-	opts.Model, opts.Pool, opts.Progress = model, a.workers(), a.progress()
+	opts.Pool, opts.Progress = a.workers(), a.progress()
 	r, err := quantize.Run(cmd.Context(), opts)
 	if err != nil {
 		return err
@@ -218,8 +206,8 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 	})
 	if err == nil && r.CalibrationTokens == 0 && o.compensate == "" && r.BPW.Projections < uncompensatedBPW && !a.quiet {
 		hint := noCalibrationHint
-		if opts.Blocks != 0 {
-			hint = noCalibrationOfBlocks
+		if o.grid.grid != grid.FamilyPalette {
+			hint = noCalibrationOfGrid
 		}
 		fmt.Fprint(a.stderr, hint)
 	}
@@ -233,8 +221,8 @@ const noCalibrationHint = `hint: without calibration text, errors are not compen
       Give --calib FILE or --calib builtin.
 `
 
-// noCalibrationOfBlocks is noCalibrationHint for blocks of ggml, of which the figures are not known.
-const noCalibrationOfBlocks = `hint: without calibration text, errors are not compensated.
+// noCalibrationOfGrid is noCalibrationHint for other grids, of which the figures are not known.
+const noCalibrationOfGrid = `hint: without calibration text, errors are not compensated.
       Give --calib FILE or --calib builtin.
 `
 

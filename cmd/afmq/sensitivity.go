@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
-	"afmq/pkg/palettize"
 	"afmq/pkg/sensitivity"
 )
 
@@ -41,17 +41,15 @@ func (c *calibrationFlags) options() (sensitivity.CalibrationOptions, error) {
 }
 
 type sensitivityOptions struct {
-	out       string
-	calib     calibrationFlags
-	method    string
-	bits      string
-	groupRows int
-	rowScale  bool
-	samples   int
-	validate  int
-	restart   bool
-	compute   computeFlag
-	target    targetFlag
+	out      string
+	calib    calibrationFlags
+	method   string
+	grid     gridFlags
+	samples  int
+	validate int
+	restart  bool
+	compute  computeFlag
+	target   targetFlag
 }
 
 type sensitivityObject struct {
@@ -61,14 +59,15 @@ type sensitivityObject struct {
 	sensitivity.Timing
 	Method     sensitivity.Method        `json:"method"`
 	Unit       string                    `json:"unit"`
-	Bits       []int                     `json:"bits"`
+	Bits       []int                     `json:"bits,omitempty"`
+	Forms      []artifact.Form           `json:"forms,omitempty"`
 	Tokens     int                       `json:"tokens"`
 	Modules    []sensitivity.ModuleScore `json:"modules"`
 	Validation *sensitivity.Validation   `json:"validation"`
 }
 
 func newSensitivityCommand(a *app) *cobra.Command {
-	o := sensitivityOptions{groupRows: palettize.DefaultGroupRows, rowScale: true, method: string(sensitivity.DefaultMethod), bits: joinBits(sensitivity.DefaultBits(), ",", "")}
+	o := sensitivityOptions{method: string(sensitivity.DefaultMethod)}
 	cmd := &cobra.Command{
 		Use:   "sensitivity MODEL [--calib FILE] --out scores.json",
 		Short: "Score the sensitivity of each module to quantization",
@@ -99,9 +98,7 @@ repeated.`,
 	registerOut(f, &o.out, outState, "output `FILE`; must not exist")
 	o.calib.register(f)
 	f.StringVar(&o.method, "method", o.method, "scoring `METHOD`: fisher, kl, hessian or weight")
-	f.StringVar(&o.bits, "bits", o.bits, "`WIDTHS` to score, 1 to 8")
-	f.IntVar(&o.groupRows, "group-rows", o.groupRows, "number `N` of output rows that share a look-up table")
-	f.BoolVar(&o.rowScale, "row-scale", o.rowScale, "store an fp16 scale for each palettized row")
+	o.grid.register(f, "`WIDTHS` to score (default 2,4 for palette, 2,3,4,5,6 for affine, 4,8 for symmetric)")
 	o.target.register(f)
 	f.IntVar(&o.samples, "samples", 1, "fisher: number `N` of labels drawn per token, one backward pass each")
 	f.IntVar(&o.validate, "validate", 0, "also measure the KL divergence of `N` modules")
@@ -116,7 +113,7 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 	if err != nil {
 		return err
 	}
-	bits, err := parseBits(o.bits)
+	bits, forms, err := o.grid.choose(cmd.Flags(), true)
 	if err != nil {
 		return err
 	}
@@ -131,11 +128,8 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 	if err != nil {
 		return err
 	}
-	if o.groupRows < 1 {
-		return fault.Usagef("--group-rows %d must be at least 1", o.groupRows)
-	}
 	r, err := sensitivity.Score(cmd.Context(), sensitivity.Options{
-		Model: model, Out: o.out, Restart: o.restart, Method: method, Bits: bits, GroupRows: o.groupRows, NoRowScale: !o.rowScale,
+		Model: model, Out: o.out, Restart: o.restart, Method: method, Bits: bits, Forms: forms, GroupRows: o.grid.groupRows, NoRowScale: !o.grid.rowScale,
 		Calibration: calib, Samples: o.samples, Validate: o.validate, Compute: compute,
 		ExportTarget: o.target.name, Pool: a.workers(), Progress: a.progress(), ToolVersion: version,
 	})
@@ -146,7 +140,7 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 	s := r.Scores
 	object := sensitivityObject{
 		Schema: "afmq.sensitivity/v1", Model: model, Out: o.out, Timing: r.Timing, Method: s.Method, Unit: s.Unit,
-		Bits: s.Bits, Modules: s.Modules, Validation: s.Validation,
+		Bits: s.Bits, Forms: s.Forms, Modules: s.Modules, Validation: s.Validation,
 	}
 	if s.Calibration != nil {
 		object.Tokens = s.Calibration.Tokens
@@ -165,7 +159,11 @@ func printScores(w io.Writer, o sensitivityObject) error {
 		}
 		if v := o.Validation; v != nil {
 			for _, b := range v.ByBits {
-				fmt.Fprintf(w, "%d bits vs. measured KL\tSpearman %.4f over %d modules", b.Bits, b.Spearman, len(v.Modules))
+				name := fmt.Sprintf("%d bits", b.Bits)
+				if b.Form != "" {
+					name = string(b.Form)
+				}
+				fmt.Fprintf(w, "%s vs. measured KL\tSpearman %.4f over %d modules", name, b.Spearman, len(v.Modules))
 				if b.Ratio > 0 {
 					fmt.Fprintf(w, ", ratio of the sums %.3f", b.Ratio)
 				}
@@ -188,17 +186,18 @@ func printCosts(w io.Writer, o sensitivityObject) error {
 		}
 		return n
 	}
-	if longest()+cell*len(o.Bits) > columns {
+	heads := o.options()
+	if longest()+cell*len(heads) > columns {
 		label = shortName
 	}
 	room := max(1, (columns-longest())/cell)
-	for from := 0; from < len(o.Bits); from += room {
-		to := min(from+room, len(o.Bits))
+	for from := 0; from < len(heads); from += room {
+		to := min(from+room, len(heads))
 		err := table(w, func(w io.Writer) {
 			if from > 0 {
 				fmt.Fprintln(w)
 			}
-			fmt.Fprintf(w, "module\t%s\n", joinBits(o.Bits[from:to], "\t", " bits"))
+			fmt.Fprintf(w, "module\t%s\n", strings.Join(heads[from:to], "\t"))
 			for _, m := range o.Modules {
 				fmt.Fprint(w, label(m.Name))
 				for _, c := range m.Costs[from:to] {
@@ -212,6 +211,17 @@ func printCosts(w io.Writer, o sensitivityObject) error {
 		}
 	}
 	return nil
+}
+
+// options names what was scored: "4 bits" or "q4_k".
+func (o *sensitivityObject) options() (out []string) {
+	for _, b := range o.Bits {
+		out = append(out, strconv.Itoa(b)+" bits")
+	}
+	for _, f := range o.Forms {
+		out = append(out, string(f))
+	}
+	return out
 }
 
 // parseBits reads a list such as "2,4".
@@ -229,12 +239,4 @@ func parseBits(s string) ([]int, error) {
 		out = append(out, n)
 	}
 	return out, nil
-}
-
-func joinBits(bits []int, sep, unit string) string {
-	parts := make([]string, len(bits))
-	for i, b := range bits {
-		parts[i] = strconv.Itoa(b) + unit
-	}
-	return strings.Join(parts, sep)
 }

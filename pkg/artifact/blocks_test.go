@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"afmq/pkg/ggml"
 	"afmq/pkg/model"
 )
 
@@ -27,7 +26,7 @@ func TestStoredLayoutOfBlocks(t *testing.T) {
 		for _, spec := range cfg.Tensors() {
 			form := Plain
 			if len(spec.Shape) == 2 {
-				form, at = BlockForm(ggml.Q4_0), len(out)
+				form, at = Form("q4_0"), len(out)
 			}
 			for _, info := range StoredInfos(spec, 0, form, 4, 16, false) {
 				dtype := "F16"
@@ -58,7 +57,7 @@ func TestStoredLayoutOfBlocks(t *testing.T) {
 		{func(d *TensorDigest) []TensorDigest {
 			d.Name = strings.Replace(d.Name, ".q4_0", ".q4_k", 1)
 			return nil
-		}, "blocks of 256 weights do not divide"},
+		}, "multiple of 256"},
 		{func(d *TensorDigest) []TensorDigest {
 			d.Name = strings.Replace(d.Name, ".q4_0", ".q8_0", 1)
 			return nil
@@ -80,9 +79,9 @@ func TestStoredLayoutOfBlocks(t *testing.T) {
 }
 
 func TestDifferenceOfBlocks(t *testing.T) {
-	a, b := &Manifest{Plan: QuantizationRecord{Bits: 4, Blocks: "q4_k"}}, &Manifest{Plan: QuantizationRecord{Bits: 4, Blocks: "iq4_xs"}}
+	a, b := &Manifest{Plan: QuantizationRecord{Bits: 4, Grid: "gguf"}}, &Manifest{Plan: QuantizationRecord{Bits: 4, Grid: "affine"}}
 	got := compareManifests(a, b)
-	if len(got) != 1 || got[0] != (KeyDifference{"plan.blocks", "q4_k", "iq4_xs"}) {
+	if len(got) != 1 || got[0] != (KeyDifference{"plan.grid", "gguf", "affine"}) {
 		t.Errorf("differences %v", got)
 	}
 }

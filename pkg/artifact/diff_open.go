@@ -194,7 +194,7 @@ func compareManifests(a, b *Manifest) []KeyDifference {
 	add("calibration.digest", calibration(a), calibration(b))
 	add("tokenizer", a.Tokenizer, b.Tokenizer)
 	add("plan.bits", a.Plan.Bits, b.Plan.Bits)
-	add("plan.blocks", a.Plan.Blocks, b.Plan.Blocks)
+	add("plan.grid", a.Plan.Grid, b.Plan.Grid)
 	add("plan.group_rows", a.Plan.GroupRows, b.Plan.GroupRows)
 	add("plan.row_scale", a.Plan.RowScale, b.Plan.RowScale)
 	add("plan.compensation", a.Plan.Compensation, b.Plan.Compensation)

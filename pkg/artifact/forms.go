@@ -2,17 +2,15 @@ package artifact
 
 // Suffixes of the tensors that store one compressed weight X.weight in an artifact. A palettized
 // matrix has indices, a look-up table and optionally row scales; an 8-bit matrix has values and
-// one scale per row. A matrix in blocks of ggml has one tensor, see [BlockForm].
+// one scale per row. For a matrix on another grid see [GridForm].
 const (
 	SuffixIndices  = ".indices"
 	SuffixLUT      = ".lut"
 	SuffixRowScale = ".row_scale"
 	SuffixInt8     = ".q"
 	SuffixScale    = ".scale"
+	suffixScales   = ".scales" // of groups of columns, on a grid
 )
-
-// suffix returns what the name of a tensor in blocks has after that of the weight.
-func (f Form) suffix() string { return "." + string(f) }
 
 // KeepBits is the width of a matrix that is kept as the checkpoint stores it.
 const KeepBits = 16

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
+	"strings"
 
-	"afmq/pkg/ggml"
+	"afmq/pkg/grid"
 	"afmq/pkg/model"
-	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
 )
 
@@ -15,8 +15,8 @@ import (
 type BitsPerWeight struct {
 	// Projections: stored bits of the projection matrices (indices, look-up
 	// tables, row scales, or the plain values of one that was kept) over their
-	// weights. A head in palettes or blocks counts here; embedding and int8 head do
-	// not.
+	// weights. A head in palettes or on another grid counts here; embedding and int8
+	// head do not.
 	Projections float64 `json:"projections"`
 	// Model: bits of all stored tensors over all parameters of the model.
 	Model float64 `json:"model"`
@@ -44,8 +44,7 @@ func (s *StoredTensor) Weights() int64 {
 
 // Counted reports whether the tensor counts in [BitsPerWeight].Projections.
 func (s *StoredTensor) Counted() bool {
-	_, block := s.Form.Block()
-	return s.Spec.Role == model.Projection || s.Spec.Role == model.Head && (s.Form == Palette || block)
+	return s.Spec.Role == model.Projection || s.Spec.Role == model.Head && (s.Form == Palette || s.Form.OnGrid())
 }
 
 // Metadata returns the __metadata__ of an artifact's model.safetensors. transformers 4 refuses a
@@ -60,25 +59,26 @@ func StoredInfos(spec model.TensorSpec, dtype safetensors.DType, form Form, bits
 	name, shape := spec.Name, spec.Shape
 	switch form {
 	case Palette:
-		m := palettize.Matrix{Rows: shape[0], Cols: shape[1], Bits: bits, GroupRows: groupRows}
-		infos := []safetensors.Info{
-			{Name: name + SuffixIndices, DType: safetensors.U8, Shape: []int{m.Rows, m.RowBytes()}},
-			{Name: name + SuffixLUT, DType: safetensors.F16, Shape: []int{m.Groups(), 1 << bits}},
-		}
-		if rowScale {
-			infos = append(infos, safetensors.Info{Name: name + SuffixRowScale, DType: safetensors.F16, Shape: []int{m.Rows}})
-		}
-		return infos
+		return gridInfos(name, shape, grid.Palette{Bits: bits, GroupRows: groupRows, RowScale: rowScale})
 	case RowInt8:
 		return []safetensors.Info{
 			{Name: name + SuffixInt8, DType: safetensors.I8, Shape: slices.Clone(shape)},
 			{Name: name + SuffixScale, DType: safetensors.F32, Shape: slices.Clone(shape[:1])},
 		}
 	}
-	if t, ok := form.Block(); ok {
-		return []safetensors.Info{{Name: name + form.suffix(), DType: safetensors.U8, Shape: []int{shape[0], t.RowBytes(shape[1])}}}
+	if g, ok := form.Grid(ScaleType(dtype)); ok {
+		return gridInfos(name, shape, g)
 	}
 	return []safetensors.Info{{Name: name, DType: dtype, Shape: slices.Clone(shape)}}
+}
+
+// gridInfos returns the tensors of a matrix on a grid.
+func gridInfos(name string, shape []int, g grid.Grid) []safetensors.Info {
+	infos := g.Tensors(shape[0], shape[1])
+	for i := range infos {
+		infos[i].Name = name + infos[i].Name
+	}
+	return infos
 }
 
 // StoredLayout determines how the tensors of an artifact store each tensor of the model, in the
@@ -86,12 +86,14 @@ func StoredInfos(spec model.TensorSpec, dtype safetensors.DType, form Form, bits
 // of the model, or has another type or shape than its form requires. groupRows is the number of
 // rows that share a look-up table.
 func StoredLayout(cfg *model.Config, groupRows int, tensors []TensorDigest) ([]StoredTensor, error) {
-	l := layouter{group: groupRows, left: make(map[string]TensorDigest, len(tensors))}
+	l := layouter{group: groupRows, left: make(map[string]TensorDigest, len(tensors)), forms: map[string][]Form{}}
 	for _, t := range tensors {
 		if _, duplicate := l.left[t.Name]; duplicate {
 			return nil, fmt.Errorf("duplicate tensor %q", t.Name)
 		}
 		l.left[t.Name] = t
+		name, form := splitForm(t.Name)
+		l.forms[name] = append(l.forms[name], form)
 	}
 	var out []StoredTensor
 	for _, spec := range cfg.Tensors() {
@@ -109,9 +111,16 @@ func StoredLayout(cfg *model.Config, groupRows int, tensors []TensorDigest) ([]S
 	return out, nil
 }
 
+// splitForm splits the name of a stored tensor at the last dot.
+func splitForm(name string) (weight string, form Form) {
+	i := max(strings.LastIndexByte(name, '.'), 0)
+	return name[:i], Form(strings.TrimPrefix(name[i:], "."))
+}
+
 type layouter struct {
 	group int
 	left  map[string]TensorDigest
+	forms map[string][]Form // what the names of tensors have after that of a weight
 }
 
 // find determines how one tensor of the model is stored, and removes its stored tensors from
@@ -145,12 +154,8 @@ func (l *layouter) find(spec model.TensorSpec) (StoredTensor, error) {
 			err = l.take(&st, SuffixScale, spec.Shape[:1], "F32")
 		}
 	default:
-		if t, ok := l.block(spec); ok {
-			st.Form, st.Bits = BlockForm(t), CodeBits(t)
-			if cols := spec.Shape[1]; cols%t.BlockWeights() != 0 {
-				return st, fmt.Errorf("tensor %q: blocks of %d weights do not divide %d columns", spec.Name+st.Form.suffix(), t.BlockWeights(), cols)
-			}
-			return st, l.take(&st, st.Form.suffix(), []int{spec.Shape[0], t.RowBytes(spec.Shape[1])}, "U8")
+		if g, ok := l.grid(spec); ok {
+			return st, l.takeGrid(&st, g)
 		}
 		st.Form, st.Bits = Plain, 16
 		if l.left[spec.Name].DType == "F32" {
@@ -161,17 +166,35 @@ func (l *layouter) find(spec model.TensorSpec) (StoredTensor, error) {
 	return st, err
 }
 
-// block returns the type of the blocks in which a matrix is stored.
-func (l *layouter) block(spec model.TensorSpec) (ggml.Type, bool) {
+// grid returns the grid of a matrix that is on one but no palette.
+func (l *layouter) grid(spec model.TensorSpec) (grid.Grid, bool) {
 	if len(spec.Shape) != 2 {
-		return 0, false
+		return nil, false
 	}
-	for _, t := range ggml.Types() {
-		if _, ok := l.left[spec.Name+BlockForm(t).suffix()]; ok && t.HasCodes() {
-			return t, true
+	scales := safetensors.F16
+	if l.left[spec.Name+suffixScales].DType == safetensors.BF16.String() {
+		scales = safetensors.BF16
+	}
+	for _, form := range l.forms[spec.Name] {
+		if g, ok := form.Grid(scales); ok {
+			return g, true
 		}
 	}
-	return 0, false
+	return nil, false
+}
+
+// takeGrid takes the tensors of a matrix on a grid.
+func (l *layouter) takeGrid(st *StoredTensor, g grid.Grid) error {
+	st.Form, st.Bits = GridForm(g), g.CodeBits()
+	if err := g.Check(st.Spec.Shape[1]); err != nil {
+		return fmt.Errorf("tensor %q: %v", st.Spec.Name, err)
+	}
+	for _, t := range g.Tensors(st.Spec.Shape[0], st.Spec.Shape[1]) {
+		if err := l.take(st, t.Name, t.Shape, t.DType.String()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // take checks one stored tensor and removes it from l.left.

@@ -13,6 +13,8 @@ type Ledger struct {
 	RowScale  int64 `json:"row_scale"`        // one factor per row of a palettized matrix
 	Embedding int64 `json:"embedding"`        // int8 rows and their scales: embedding and untied head
 	Blocks    int64 `json:"blocks,omitempty"` // matrices in blocks of ggml
+	Codes     int64 `json:"codes,omitempty"`  // packed codes of other grids
+	Scales    int64 `json:"scales,omitempty"` // scales, biases and zero points of their groups
 	Other     int64 `json:"other"`            // norms, biases and matrices kept as they were
 	Container int64 `json:"container"`        // the header of the file
 	Total     int64 `json:"total"`            // the sum, which is the file's size
@@ -42,20 +44,28 @@ func NewLedger(tensors []TensorDigest, fileBytes int64) (Ledger, error) {
 			l.RowScale += n
 		case strings.HasSuffix(t.Name, SuffixInt8), strings.HasSuffix(t.Name, SuffixScale):
 			l.Embedding += n
-		case isBlock(t.Name):
-			l.Blocks += n
 		default:
-			l.Other += n
+			l.addGrid(t.Name, n)
 		}
 	}
 	l.Container = left
 	return l, nil
 }
 
-// isBlock reports whether the name of a tensor ends in that of a block form.
-func isBlock(name string) bool {
-	_, ok := Form(name[strings.LastIndexByte(name, '.')+1:]).Block()
-	return ok
+// addGrid classifies a tensor that is none of palettes and int8 rows.
+func (l *Ledger) addGrid(name string, n int64) {
+	_, form := splitForm(name)
+	_, block := form.Block()
+	switch {
+	case block:
+		l.Blocks += n
+	case form.OnGrid():
+		l.Codes += n
+	case form == "scales" || form == "biases" || form == "zero_points":
+		l.Scales += n
+	default:
+		l.Other += n
+	}
 }
 
 // Size returns the size of the tensor's data in bytes. An unknown type, a negative extent and a

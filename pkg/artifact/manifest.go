@@ -6,12 +6,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"math/bits"
 	"sort"
 	"strconv"
-	"strings"
 
 	"afmq/pkg/ggml"
+	"afmq/pkg/grid"
+	"afmq/pkg/safetensors"
 )
 
 // ManifestSchema is the version of manifest.json that this package writes. It
@@ -69,9 +69,9 @@ type QuantizationRecord struct {
 	// Compensation is the method of error compensation: "gptq" or "none".
 	Compensation string         `json:"compensation"`
 	Modules      []ModuleRecord `json:"modules"` // every quantizable matrix in canonical order: projections, embedding, head
-	// Blocks is the type of ggml whose blocks the projections have, in lower case ("q4_k"); empty
+	// Grid is the family of the grids that the matrices have, such as "gguf" (grid.Family); empty
 	// for palettes.
-	Blocks string `json:"blocks,omitempty"`
+	Grid string `json:"grid,omitempty"`
 	// Choice is what chose the widths of the modules; nil in manifests of former versions.
 	Choice *ChoiceRecord `json:"choice,omitempty"`
 }
@@ -84,6 +84,7 @@ type ChoiceRecord struct {
 	BPW       float64      `json:"bpw,omitempty"`       // target: bits per weight of the projections
 	MaxBytes  int64        `json:"max_bytes,omitempty"` // target: bytes of model.safetensors
 	Widths    []int        `json:"widths,omitempty"`    // candidates for a target
+	Forms     []Form       `json:"forms,omitempty"`     // of projections that are not palettes: candidates for a target, or the one form of all
 	Tie       []string     `json:"tie,omitempty"`       // modules of a layer that a target gives equal bits
 	Overrides []string     `json:"overrides,omitempty"` // REGEX=BITS; the last match decides
 }
@@ -126,18 +127,35 @@ const (
 	Plain Form = "plain"
 )
 
-// BlockForm is the form of a matrix in blocks of a type of ggml: X.weight.TYPE (U8 [rows, bytes of
-// a row]) with the type's name in lower case, which is also the form's: "q4_k".
-func BlockForm(t ggml.Type) Form { return Form(strings.ToLower(t.String())) }
+// GridForm is the form of a matrix on a grid that is not a palette: the grid's name, such as "q4_k"
+// or "affine4_g64". It has the grid's tensors, the first of them X.weight.FORM.
+func GridForm(g grid.Grid) Form { return Form(g.String()) }
 
-// Block returns the type of the blocks of a [BlockForm], and whether f is one.
-func (f Form) Block() (ggml.Type, bool) {
-	t, ok := ggml.ParseType(strings.ToUpper(string(f)))
-	return t, ok && t.HasCodes() && f == BlockForm(t)
+// Grid returns the grid of a [GridForm], and whether f is one. scales is the type of its scales,
+// where it has any.
+func (f Form) Grid(scales safetensors.DType) (grid.Grid, bool) { return grid.Parse(string(f), scales) }
+
+// OnGrid reports whether f is a [GridForm].
+func (f Form) OnGrid() bool {
+	_, ok := f.Grid(safetensors.F16)
+	return ok
 }
 
-// CodeBits returns the bits of a code of a type of ggml: 4 for Q4_K.
-func CodeBits(t ggml.Type) int { return bits.Len(uint(t.Codes() - 1)) }
+// Block returns the type of the blocks of ggml of a form, and whether it has any.
+func (f Form) Block() (ggml.Type, bool) {
+	g, _ := f.Grid(safetensors.F16)
+	b, ok := g.(grid.Block)
+	return b.Type, ok
+}
+
+// ScaleType returns the type of the scales of a matrix on a grid: BF16 for one that the checkpoint
+// has in BF16, else F16.
+func ScaleType(source safetensors.DType) safetensors.DType {
+	if source == safetensors.BF16 {
+		return source
+	}
+	return safetensors.F16
+}
 
 // FileDigest identifies one file.
 type FileDigest struct {

@@ -9,12 +9,15 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode/utf8"
 
 	"afmq/internal/infile"
 	"afmq/pkg/fault"
+	"afmq/pkg/grid"
+	"afmq/pkg/safetensors"
 )
 
 const (
@@ -159,12 +162,12 @@ func (p *QuantizationRecord) check() error {
 	if p.GroupRows < 1 || p.GroupRows > math.MaxInt32 {
 		return fmt.Errorf("plan.group_rows is %d", p.GroupRows)
 	}
-	if p.Blocks != "" {
-		if t, ok := Form(p.Blocks).Block(); !ok || CodeBits(t) != p.Bits {
-			return fmt.Errorf("plan.blocks is %.20q with %d bits", p.Blocks, p.Bits)
+	if p.Grid != "" {
+		if p.Grid == grid.FamilyPalette || !slices.Contains(grid.Families(), p.Grid) {
+			return fmt.Errorf("plan.grid is %.20q", p.Grid)
 		}
 		if p.RowScale {
-			return fmt.Errorf("plan.blocks is %q with row scales, which belong to palettes", p.Blocks)
+			return fmt.Errorf("plan.grid is %q with row scales, which belong to palettes", p.Grid)
 		}
 	}
 	seen := make(map[string]bool, len(p.Modules))
@@ -185,23 +188,31 @@ func (p *QuantizationRecord) check() error {
 		case Plain:
 			ok = pm.Bits == 16 || pm.Bits == 32
 		default:
-			t, block := pm.Form.Block()
-			if !block {
+			g, known := pm.Form.Grid(safetensors.F16)
+			if !known {
 				return fmt.Errorf("plan: module %q: unknown form %q", pm.Name, pm.Form)
 			}
-			ok = pm.Bits == CodeBits(t)
+			ok = pm.Bits == g.CodeBits()
 		}
 		if !ok {
 			return fmt.Errorf("plan: module %q: form %q cannot have %d bits", pm.Name, pm.Form, pm.Bits)
 		}
-		if _, block := pm.Form.Block(); block != (p.Blocks != "") && pm.Form != Plain {
-			return fmt.Errorf("plan: module %q has form %q; plan.blocks is %q", pm.Name, pm.Form, p.Blocks)
+		if family := pm.Form.family(); family != p.Grid && pm.Form != Plain {
+			return fmt.Errorf("plan: module %q has form %q; plan.grid is %q", pm.Name, pm.Form, p.Grid)
 		}
 		if pm.Bytes < 0 || !(pm.RelError >= 0) || math.IsInf(pm.RelError, 0) || !(pm.OutputError >= 0) || math.IsInf(pm.OutputError, 0) {
 			return fmt.Errorf("plan: module %q: negative bytes or error", pm.Name)
 		}
 	}
 	return nil
+}
+
+// family returns the family of the grid of a form; empty for palettes and what is on no grid.
+func (f Form) family() string {
+	if g, ok := f.Grid(safetensors.F16); ok {
+		return grid.Family(g)
+	}
+	return ""
 }
 
 // checkFiles returns the size of the weights file.

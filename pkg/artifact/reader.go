@@ -8,7 +8,7 @@ import (
 
 	"afmq/internal/infile"
 	"afmq/pkg/fault"
-	"afmq/pkg/ggml"
+	"afmq/pkg/grid"
 	"afmq/pkg/model"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
@@ -212,17 +212,27 @@ func (a *Reader) Rows(st *StoredTensor) (func(dst []float32, r0, r1 int) error, 
 			return nil
 		}, err
 	}
-	t, _ := a.File.Tensor(st.Names[0])
-	if kind, block := st.Form.Block(); block {
-		return blockRows(kind, t.Bytes(), st.Spec.Shape[1]), nil
+	if g, data, ok := a.Grid(st); ok {
+		return g.Weights(data, st.Spec.Shape[0], st.Spec.Shape[1])
 	}
+	t, _ := a.File.Tensor(st.Names[0])
 	return denseRows(t), nil
 }
 
-// blockRows is Rows for a tensor in blocks.
-func blockRows(t ggml.Type, data []byte, cols int) func(dst []float32, r0, r1 int) error {
-	n := t.RowBytes(cols)
-	return func(dst []float32, r0, r1 int) error { return t.Dequantize(dst, data[r0*n:r1*n]) }
+// Grid returns the grid of a matrix that is on one but no palette, with views of its data. The
+// boolean is false for other tensors.
+func (a *Reader) Grid(st *StoredTensor) (grid.Grid, grid.Data, bool) {
+	scales := safetensors.F16
+	var data grid.Data
+	for i, name := range st.Names {
+		t, _ := a.File.Tensor(name)
+		if i == 1 {
+			scales = t.DType
+		}
+		data = append(data, t.Bytes())
+	}
+	g, ok := st.Form.Grid(scales)
+	return g, data, ok
 }
 
 // denseRows is Rows for a tensor in F16, BF16 or F32.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"afmq/pkg/fault"
+	"afmq/pkg/grid"
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
@@ -17,12 +18,28 @@ type TensorFinder struct {
 	ckpt  *safetensors.Checkpoint
 	cfg   *model.Config
 	found map[string]bool
+	forms map[string]Form // of matrices on a grid, by the name of the weight
 }
 
 // NewTensorFinder returns a finder for the model of this config in ckpt, which was opened
 // from dir.
 func NewTensorFinder(dir string, ckpt *safetensors.Checkpoint, cfg *model.Config) *TensorFinder {
-	return &TensorFinder{dir: dir, ckpt: ckpt, cfg: cfg, found: map[string]bool{}}
+	f := &TensorFinder{dir: dir, ckpt: ckpt, cfg: cfg, found: map[string]bool{}, forms: map[string]Form{}}
+	for _, name := range ckpt.Names() {
+		if weight, form := splitForm(name); form.OnGrid() {
+			f.forms[weight] = form
+		}
+	}
+	return f
+}
+
+// Grid returns the grid of a stored matrix that is on one but no palette.
+func (f *TensorFinder) Grid(name string) (grid.Grid, bool) {
+	scales := safetensors.F16
+	if t, ok := f.ckpt.Tensor(name + suffixScales); ok {
+		scales = t.DType
+	}
+	return f.forms[name].Grid(scales)
 }
 
 // Names returns the names under which the tensor of this canonical name is stored, in the

@@ -169,8 +169,8 @@ func (a *Reader) checkValues(st *StoredTensor) error {
 			}
 			return checkRows8(q, scale)
 		}
-		if _, block := st.Form.Block(); block {
-			return a.checkBlocks(st)
+		if st.Form.OnGrid() {
+			return a.checkGrid(st)
 		}
 		return t.CheckFinite()
 	})
@@ -180,8 +180,8 @@ func (a *Reader) checkValues(st *StoredTensor) error {
 	return err
 }
 
-// checkBlocks returns an error for blocks that stand for weights that are not finite.
-func (a *Reader) checkBlocks(st *StoredTensor) error {
+// checkGrid returns an error for codes and scales that stand for weights that are not finite.
+func (a *Reader) checkGrid(st *StoredTensor) error {
 	fill, err := a.Rows(st)
 	if err != nil {
 		return err
@@ -193,7 +193,7 @@ func (a *Reader) checkBlocks(st *StoredTensor) error {
 		}
 		for i, v := range row {
 			if !(v >= -maxFloat32 && v <= maxFloat32) {
-				return fmt.Errorf("its blocks stand for %v in row %d, column %d", v, r, i)
+				return fmt.Errorf("it stands for %v in row %d, column %d", v, r, i)
 			}
 		}
 	}

@@ -70,7 +70,7 @@ func NewModuleRecord(st *StoredTensor, relError float64) ModuleRecord {
 
 // Exception reports whether a matrix differs from the default for its role, and the width
 // that config.json lists for it. The default is a palette of defaultBits for a projection
-// and int8 rows for embedding and head; blocks of as many bits count as the palette.
+// and int8 rows for embedding and head; another grid of as many bits counts as the palette.
 func Exception(role model.Role, form Form, bits, defaultBits int) (int, bool) {
 	switch {
 	case form == Plain:
@@ -78,6 +78,5 @@ func Exception(role model.Role, form Form, bits, defaultBits int) (int, bool) {
 	case role == model.Projection:
 		return bits, bits != defaultBits
 	}
-	_, block := form.Block()
-	return bits, form == Palette || block
+	return bits, form == Palette || form.OnGrid()
 }

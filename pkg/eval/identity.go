@@ -36,8 +36,9 @@ type ModelIdentity struct {
 // Recipe is how an artifact was quantized.
 type Recipe struct {
 	BPW          artifact.BitsPerWeight `json:"bpw"`
-	Widths       []int                  `json:"widths"`           // bits per index of its palettes or per code of its blocks, ascending; 16 for a projection that was kept
-	Blocks       string                 `json:"blocks,omitempty"` // type of ggml whose blocks its projections have, such as q4_k; empty for palettes
+	Widths       []int                  `json:"widths"`          // bits per index of its palettes or per code of another grid, ascending; 16 for a projection that was kept
+	Grid         string                 `json:"grid,omitempty"`  // family of its grids, such as gguf; empty for palettes
+	Forms        []artifact.Form        `json:"forms,omitempty"` // of its projections on those, by name
 	GroupRows    int                    `json:"group_rows"`
 	RowScale     bool                   `json:"row_scale"`
 	Compensation string                 `json:"compensation"`
@@ -104,7 +105,7 @@ func identifyModel(ctx context.Context, model *infer.Model, opts *Options) (Mode
 
 // NewRecipe returns the recipe that a manifest records.
 func NewRecipe(m *artifact.Manifest) *Recipe {
-	r := &Recipe{BPW: m.BPW, GroupRows: m.Plan.GroupRows, RowScale: m.Plan.RowScale, Blocks: m.Plan.Blocks, Compensation: m.Plan.Compensation, Widths: []int{}}
+	r := &Recipe{BPW: m.BPW, GroupRows: m.Plan.GroupRows, RowScale: m.Plan.RowScale, Grid: m.Plan.Grid, Compensation: m.Plan.Compensation, Widths: []int{}}
 	for _, module := range m.Plan.Modules {
 		switch module.Form {
 		case artifact.Palette:
@@ -114,13 +115,15 @@ func NewRecipe(m *artifact.Manifest) *Recipe {
 		default:
 			// Embedding and head have a type of their own and do not count, like int8 rows.
 			kind := module.Name[strings.LastIndexByte(module.Name, '.')+1:]
-			if _, block := module.Form.Block(); block && model.InputGroup(kind) != nil {
-				r.Widths = append(r.Widths, module.Bits)
+			if module.Form.OnGrid() && model.InputGroup(kind) != nil {
+				r.Widths, r.Forms = append(r.Widths, module.Bits), append(r.Forms, module.Form)
 			}
 		}
 	}
 	slices.Sort(r.Widths)
 	r.Widths = slices.Compact(r.Widths)
+	slices.Sort(r.Forms)
+	r.Forms = slices.Compact(r.Forms)
 	if c := m.Calibration; c != nil {
 		r.Calibration = &c.Digest
 	}

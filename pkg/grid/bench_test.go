@@ -6,13 +6,12 @@ import (
 	"time"
 
 	"afmq/pkg/compute"
-	"afmq/pkg/ggml"
 	"afmq/pkg/gptq"
 )
 
-// BenchmarkGrid times both functions with each type on one thread. It reports the million weights
+// BenchmarkGrid times both methods of each grid on one thread. It reports the million weights
 // that a second fits, and the work of a weight in multiplications of a matrix product that take as
-// long, which it measures before: see fitWork and codesWork.
+// long, which it measures before: see blockFitWork, scaledFitWork and codesWork.
 //
 //	go test -run '^$' -bench Grid -benchtime 3x ./pkg/grid
 func BenchmarkGrid(b *testing.B) {
@@ -26,11 +25,10 @@ func BenchmarkGrid(b *testing.B) {
 			v[i] = float32(r.NormFloat64())
 		}
 	}
-	f, err := gptq.NewFactor(pool, hessian(r, cols), cols, gptq.DefaultDamping, FactorRun)
+	f, err := gptq.NewFactor(pool, hessian(r, cols), cols, gptq.DefaultDamping, 128)
 	if err != nil {
 		b.Fatal(err)
 	}
-	fill := func(dst []float32, r0, r1 int) error { copy(dst, w[r0*cols:r1*cols]); return nil }
 	packed, y := compute.PackF32(rows, cols, w), make([]float32, tokens*rows)
 	product := time.Hour
 	for range 5 {
@@ -38,13 +36,13 @@ func BenchmarkGrid(b *testing.B) {
 		pool.MulT(y, x, tokens, packed)
 		product = min(product, time.Since(start))
 	}
-	for _, t := range types() {
-		run := func(name string, matrix func(ggml.Type) error) {
-			b.Run(t.String()+"/"+name, func(b *testing.B) {
+	for _, g := range grids() {
+		run := func(name string, matrix func() error) {
+			b.Run(g.String()+"/"+name, func(b *testing.B) {
 				best := time.Hour
 				for b.Loop() {
 					start := time.Now()
-					if err := matrix(t); err != nil {
+					if err := matrix(); err != nil {
 						b.Fatal(err)
 					}
 					best = min(best, time.Since(start))
@@ -53,7 +51,7 @@ func BenchmarkGrid(b *testing.B) {
 				b.ReportMetric(tokens*float64(best)/float64(product), "work/weight")
 			})
 		}
-		run("quantize", func(t ggml.Type) error { _, _, err := Quantize(pool, t, fill, rows, cols, nil); return err })
-		run("compensate", func(t ggml.Type) error { _, _, err := Compensate(pool, t, w, rows, cols, f); return err })
+		run("quantize", func() error { _, _, err := g.Quantize(pool, Source{F32: w}, rows, cols, nil); return err })
+		run("compensate", func() error { _, _, err := g.Compensate(pool, w, rows, cols, f); return err })
 	}
 }

@@ -12,7 +12,8 @@ import (
 
 // Store a matrix in blocks of Q4_0 without regard to its inputs, and so that its output changes
 // least on inputs whose elements are correlated.
-func ExampleCompensate() {
+func ExampleGrid() {
+	g := grid.Block{Type: ggml.Q4_0}
 	const rows, cols, tokens = 8, 64, 256
 	w, x := make([]float32, rows*cols), make([]float32, tokens*cols)
 	for i := range w {
@@ -32,24 +33,27 @@ func ExampleCompensate() {
 			}
 		}
 	}
-	f, err := gptq.NewFactor(nil, h, cols, gptq.DefaultDamping, grid.FactorRun)
+	f, err := gptq.NewFactor(nil, h, cols, gptq.DefaultDamping, g.Run())
 	if err != nil {
 		log.Fatal(err)
 	}
-	fill := func(dst []float32, r0, r1 int) error { copy(dst, w[r0*cols:r1*cols]); return nil }
-	plain, _, err := grid.Quantize(nil, ggml.Q4_0, fill, rows, cols, nil)
+	plain, _, err := g.Quantize(nil, grid.Source{F32: w}, rows, cols, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	packed, _, err := grid.Compensate(nil, ggml.Q4_0, w, rows, cols, f)
+	packed, _, err := g.Compensate(nil, w, rows, cols, f)
 	if err != nil {
 		log.Fatal(err)
 	}
 
 	// outputError is the squared error of the output over all tokens.
-	outputError := func(blocks []byte) (sum float64) {
+	outputError := func(data grid.Data) (sum float64) {
 		got := make([]float32, rows*cols)
-		if err := ggml.Q4_0.Dequantize(got, blocks); err != nil {
+		weights, err := g.Weights(data, rows, cols)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if err := weights(got, 0, rows); err != nil {
 			log.Fatal(err)
 		}
 		for t := range tokens {
@@ -63,7 +67,7 @@ func ExampleCompensate() {
 		}
 		return sum
 	}
-	fmt.Println(len(packed), "bytes")
+	fmt.Println(len(packed[0]), "bytes")
 	fmt.Println("less than a third of the error:", outputError(packed) < outputError(plain)/3)
 	// Output:
 	// 288 bytes

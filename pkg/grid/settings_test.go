@@ -11,12 +11,12 @@ import (
 // fixed hides the settings of parts from package gptq.
 type fixed struct{ gptq.Codes }
 
-// Parts that choose their scales with the codes have a lower error, in every type.
+// Parts that choose their scales with the codes have a lower error, on every grid.
 func TestSettingsLowerError(t *testing.T) {
 	const rows, cols = 8, 256
 	r := rand.New(rand.NewPCG(11, 12))
 	h := hessian(r, cols)
-	f, err := gptq.NewFactor(nil, append([]float32(nil), h...), cols, gptq.DefaultDamping, FactorRun)
+	f, err := gptq.NewFactor(nil, append([]float32(nil), h...), cols, gptq.DefaultDamping, 128)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,21 +24,38 @@ func TestSettingsLowerError(t *testing.T) {
 	for i := range w {
 		w[i] = float32(r.NormFloat64())
 	}
-	for _, kind := range types() {
-		refine := func(wrap func(*codes) gptq.Codes) float64 {
-			c := newCodes(kind, f.Order())
+	for _, g := range grids() {
+		if g.Run() == 1 {
+			continue // no parts
+		}
+		refine := func(wrap func(chunk) gptq.Codes) float64 {
+			data := allocate(g, rows, cols)
+			c, finish := newChunk(g, rows, f.Order())
 			c.load(w, rows, f.Importance())
-			gptq.NewRefiner(nil, f).Refine(c.weights, rows, wrap(c), gptq.DefaultRounds)
-			packed := make([]byte, rows*kind.RowBytes(cols))
-			c.store(packed)
-			return outputError(t, kind, packed, w, h, rows, cols)
+			gptq.NewRefiner(nil, f).Refine(c.ordered(), rows, wrap(c), gptq.DefaultRounds)
+			c.store(data, 0)
+			finish(data)
+			return outputError(t, g, data, w, h, rows, cols)
 		}
-		with := refine(func(c *codes) gptq.Codes { return c })
-		without := refine(func(c *codes) gptq.Codes { return fixed{c} })
-		t.Logf("%v: %.3f", kind, with/without)
+		with := refine(func(c chunk) gptq.Codes { return c })
+		without := refine(func(c chunk) gptq.Codes { return fixed{c} })
+		t.Logf("%v: %.3f", g, with/without)
 		if !(with < 0.995*without) {
-			t.Errorf("%v: error %v, with scales of the first fit %v", kind, with, without)
+			t.Errorf("%v: error %v, with scales of the first fit %v", g, with, without)
 		}
+	}
+}
+
+// newChunk returns the codes of a grid, and what to do after they are stored.
+func newChunk(g Grid, rows int, order []int32) (chunk, func(Data)) {
+	switch g := g.(type) {
+	case Block:
+		return newBlockCodes(g.Type, order), func(Data) {}
+	case Affine:
+		return &scaledParts{newScaledCodes(g.scaled(), order, g.put)}, func(Data) {}
+	default:
+		zeros := g.(Integer).newZeros(rows, len(order))
+		return &scaledParts{newScaledCodes(zeros.scaled(), order, zeros.put)}, zeros.pack
 	}
 }
 
@@ -51,7 +68,7 @@ func TestSettings(t *testing.T) {
 		for i := range order {
 			order[i] = int32(i)
 		}
-		c := newCodes(kind, order)
+		c := newBlockCodes(kind, order)
 		w, importance := make([]float32, 256), make([]float32, 256)
 		for i := range w {
 			w[i], importance[i] = float32(r.NormFloat64()), 1
@@ -99,7 +116,7 @@ func TestFactorOfOtherRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Compensate(nil, ggml.Q4_K, make([]float32, 256), 1, 256, f); err == nil {
+	if _, _, err := (Block{ggml.Q4_K}).Compensate(nil, make([]float32, 256), 1, 256, f); err == nil {
 		t.Error("accepted")
 	}
 }

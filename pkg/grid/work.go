@@ -1,24 +1,17 @@
 package grid
 
 import (
+	"math/bits"
+
 	"afmq/pkg/ggml"
-	"afmq/pkg/gptq"
 )
 
-// QuantizeWork is the time of [Quantize] for a matrix [rows, cols], in multiplications of a matrix
-// product that take as long. A type without blocks has none.
-func QuantizeWork(t ggml.Type, rows, cols int) int64 {
-	return fitWork[t] * int64(rows) * int64(cols)
-}
+// bitsFor returns the bits of a code that numbers n values.
+func bitsFor(n int) int { return bits.Len(uint(n - 1)) }
 
-// CompensateWork is the time of [Compensate], like QuantizeWork.
-func CompensateWork(t ggml.Type, rows, cols int) int64 {
-	return QuantizeWork(t, rows, cols) + codesWork*int64(rows)*int64(cols) + gptq.RefineWork(rows, cols)
-}
-
-// fitWork is the work of fitting a weight, where a core does 50 billion multiplications a second:
+// blockFitWork is the work of fitting a weight, where a core does 50 billion multiplications a second:
 // Q4_K fits 2.5 million weights in that time. The benchmark of this package measures it.
-var fitWork = map[ggml.Type]int64{
+var blockFitWork = map[ggml.Type]int64{
 	ggml.Q4_0: 9000, ggml.Q4_1: 12500, ggml.Q5_0: 9500, ggml.Q5_1: 21000, ggml.Q8_0: 11500,
 	ggml.Q2_K: 38000, ggml.Q3_K: 26000, ggml.Q4_K: 20000, ggml.Q5_K: 24000, ggml.Q6_K: 22000,
 	ggml.IQ4_NL: 9500, ggml.IQ4_XS: 16000,

@@ -7,11 +7,12 @@ import (
 	"testing"
 
 	"afmq/pkg/ggml"
+	"afmq/pkg/grid"
 )
 
-// PackBlocks has the values of ggml's dequantization in every row, also in the last ones of a
+// PackGrid has the values of ggml's dequantization in every row, also in the last ones of a
 // matrix whose rows do not fill a panel, and needs no second copy of the matrix.
-func TestPackBlocks(t *testing.T) {
+func TestPackGrid(t *testing.T) {
 	const rows, cols = 2053, 256
 	w := make([]float32, rows*cols)
 	for i := range w {
@@ -22,6 +23,7 @@ func TestPackBlocks(t *testing.T) {
 		importance[i] = 1
 	}
 	kind := ggml.Q8_0
+	g := grid.Block{Type: kind}
 	size := kind.RowBytes(cols)
 	data := make([]byte, rows*size)
 	for r := range rows {
@@ -34,7 +36,7 @@ func TestPackBlocks(t *testing.T) {
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	m, err := PackBlocks(kind, rows, cols, data)
+	m, err := PackGrid(g, grid.Data{data}, rows, cols)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,10 +55,10 @@ func TestPackBlocks(t *testing.T) {
 	}
 
 	data[2050*size+1] = 0x7e // the factor of the first block is NaN
-	if _, err := PackBlocks(kind, rows, cols, data); err == nil || !strings.Contains(err.Error(), "NaN in row 2050, column 0") {
+	if _, err := PackGrid(g, grid.Data{data}, rows, cols); err == nil || !strings.Contains(err.Error(), "NaN in row 2050, column 0") {
 		t.Errorf("NaN: %v", err)
 	}
-	if _, err := PackBlocks(kind, rows, cols, data[1:]); err == nil {
+	if _, err := PackGrid(g, grid.Data{data[1:]}, rows, cols); err == nil {
 		t.Error("a byte is missing, and there is no error")
 	}
 }

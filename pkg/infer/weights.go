@@ -10,7 +10,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
-	"afmq/pkg/ggml"
+	"afmq/pkg/grid"
 	"afmq/pkg/model"
 	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
@@ -74,8 +74,8 @@ func (w *weightReader) matrix(spec model.TensorSpec, dst **compute.Matrix) (weig
 	case w.finder.Has(name + artifact.SuffixInt8):
 		return w.int8(name, spec, dst)
 	}
-	if form, ok := w.block(name); ok {
-		return w.blocks(name, form, spec, dst)
+	if g, ok := w.finder.Grid(name); ok {
+		return w.onGrid(name, g, spec, dst)
 	}
 	t, copies, err := w.finder.Dense(spec)
 	if err != nil {
@@ -97,53 +97,55 @@ func (w *weightReader) matrix(spec model.TensorSpec, dst **compute.Matrix) (weig
 	}}, nil
 }
 
-// block returns the form of a matrix that is stored in blocks of ggml.
-func (w *weightReader) block(name string) (artifact.Form, bool) {
-	for _, t := range ggml.Types() {
-		if form := artifact.BlockForm(t); t.HasCodes() && w.finder.Has(name+"."+string(form)) {
-			return form, true
-		}
-	}
-	return "", false
-}
-
-// blocks loads a matrix in blocks of ggml.
-func (w *weightReader) blocks(name string, form artifact.Form, spec model.TensorSpec, dst **compute.Matrix) (weightLoad, error) {
-	kind, _ := form.Block()
+// onGrid loads a matrix on a grid that is no palette.
+func (w *weightReader) onGrid(name string, g grid.Grid, spec model.TensorSpec, dst **compute.Matrix) (weightLoad, error) {
 	rows, cols := spec.Shape[0], spec.Shape[1]
-	name += "." + string(form)
-	if cols%kind.BlockWeights() != 0 {
-		return weightLoad{}, fault.Inputf(w.dir, "tensor %q: blocks of %d weights do not divide %d columns", name, kind.BlockWeights(), cols)
+	if err := g.Check(cols); err != nil {
+		return weightLoad{}, fault.Inputf(w.dir, "tensor %q: %v", name, err)
 	}
-	t, err := w.finder.Tensor(name, []int{rows, kind.RowBytes(cols)}, safetensors.U8)
-	if err != nil {
-		return weightLoad{}, err
-	}
-	return weightLoad{[]*safetensors.Tensor{t}, func() error {
-		defer t.Release()
-		m, err := PackBlocks(kind, rows, cols, t.Bytes())
+	var tensors []*safetensors.Tensor
+	var data grid.Data
+	for _, info := range g.Tensors(rows, cols) {
+		t, err := w.finder.Tensor(name+info.Name, info.Shape, info.DType)
 		if err != nil {
-			return fault.Inputf(t.Path(), "tensor %q: %v", name, err)
+			return weightLoad{}, err
+		}
+		tensors, data = append(tensors, t), append(data, t.Bytes())
+	}
+	return weightLoad{tensors, func() error {
+		m, err := PackGrid(g, data, rows, cols)
+		for _, t := range tensors {
+			t.Release()
+		}
+		if err != nil {
+			return fault.Inputf(tensors[0].Path(), "tensor %q: %v", name, err)
 		}
 		*dst = m
 		return nil
 	}}, nil
 }
 
-// PackBlocks packs a matrix in blocks of a type of ggml, whose rows follow each other, as the
-// float32 values that they stand for. A value that is not finite is an error.
-func PackBlocks(t ggml.Type, rows, cols int, data []byte) (*compute.Matrix, error) {
-	size := t.RowBytes(cols)
-	if len(data) != rows*size {
-		return nil, fmt.Errorf("%d bytes of blocks; %d rows of %d weights have %d", len(data), rows, cols, rows*size)
+// PackGrid packs a stored matrix [rows, cols]: palettes as they are, other grids as the float32
+// values that the codes stand for. A value that is not finite is an error.
+func PackGrid(g grid.Grid, data grid.Data, rows, cols int) (*compute.Matrix, error) {
+	if p, ok := g.(grid.Palette); ok {
+		m, err := p.Matrix(data, rows, cols)
+		if err != nil {
+			return nil, err
+		}
+		return compute.PackLUT(rows, cols, m.Bits, m.GroupRows, m.Indices, m.LUT, m.RowScale), nil
+	}
+	weights, err := g.Weights(data, rows, cols)
+	if err != nil {
+		return nil, err
 	}
 	return compute.PackF32Rows(rows, cols, func(w []float32, r0, r1 int) error {
-		if err := t.Dequantize(w, data[r0*size:r1*size]); err != nil {
+		if err := weights(w, r0, r1); err != nil {
 			return err
 		}
 		for i, v := range w {
 			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-				return fmt.Errorf("its blocks stand for %v in row %d, column %d", v, r0+i/cols, i%cols)
+				return fmt.Errorf("it stands for %v in row %d, column %d", v, r0+i/cols, i%cols)
 			}
 		}
 		return nil

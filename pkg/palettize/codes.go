@@ -1,7 +1,6 @@
 package palettize
 
 import (
-	"math"
 	"slices"
 
 	"afmq/pkg/gptq"
@@ -35,18 +34,7 @@ func (s *codes) load(src Source, first, rows int) {
 	rb := s.m.RowBytes()
 	for r := range rows {
 		at := (first + r) * n
-		switch {
-		case src.F16 != nil:
-			for i, c := range src.F16[at : at+n] {
-				plain[i] = float32(f16Value(c))
-			}
-		case src.BF16 != nil:
-			for i, c := range src.BF16[at : at+n] {
-				plain[i] = math.Float32frombits(uint32(c) << 16)
-			}
-		default:
-			copy(plain, src.F32[at:at+n])
-		}
+		src.Float32(plain, at)
 		UnpackRow(unpacked, s.m.Indices[(first+r)*rb:(first+r+1)*rb], s.m.Bits)
 		w, x := s.weights[r*n:(r+1)*n], s.index[r*n:(r+1)*n]
 		for i, c := range s.order {

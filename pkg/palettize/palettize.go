@@ -5,6 +5,7 @@ import (
 	"math"
 	"sync"
 
+	"afmq/internal/kernel"
 	"afmq/pkg/compute"
 )
 
@@ -13,6 +14,18 @@ import (
 type Source struct {
 	F16, BF16 []uint16
 	F32       []float32
+}
+
+// Float32 writes the elements from start on to dst, row-major.
+func (s Source) Float32(dst []float32, start int) {
+	switch {
+	case s.F16 != nil:
+		kernel.F16ToF32(dst, s.F16[start:start+len(dst)])
+	case s.BF16 != nil:
+		kernel.BF16ToF32(dst, s.BF16[start:start+len(dst)])
+	default:
+		copy(dst, s.F32[start:start+len(dst)])
+	}
 }
 
 // Options configure the compression of a matrix. The zero value gives 4 bits per index, one

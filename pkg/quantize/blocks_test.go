@@ -9,7 +9,6 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
-	"afmq/pkg/ggml"
 	"afmq/pkg/infer"
 	"afmq/pkg/sensitivity"
 )
@@ -20,7 +19,7 @@ func TestBlocks(t *testing.T) {
 	text := textFile(t, "calib.txt", strings.Repeat(story, 60))
 	pool := newPool(t, 2)
 	out, res := run(t, pool, Options{
-		Model: tinyModel, Blocks: ggml.Q4_K, Calibration: sensitivity.CalibrationOptions{Files: []string{text}, SeqLen: 64, Tokens: 1024},
+		Model: tinyModel, Form: "q4_k", Calibration: sensitivity.CalibrationOptions{Files: []string{text}, SeqLen: 64, Tokens: 1024},
 		Overrides: []sensitivity.Override{{Pattern: "v_proj", Bits: 16}, {Pattern: "o_proj", Form: "q8_0"}},
 	})
 	if len(res.Warnings) == 0 || !strings.Contains(strings.Join(res.Warnings, "\n"), "iq4_nl instead of q4_k: 128 columns are not a multiple of 256") {
@@ -34,7 +33,7 @@ func TestBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	if a.Manifest.Plan.Blocks != "q4_k" || a.Manifest.Plan.Bits != 4 || a.Manifest.Ledger.Blocks == 0 || a.Manifest.Ledger.Indices != 0 {
+	if a.Manifest.Plan.Grid != "gguf" || a.Manifest.Plan.Bits != 4 || a.Manifest.Ledger.Blocks == 0 || a.Manifest.Ledger.Indices != 0 {
 		t.Errorf("plan %+v, ledger %+v", a.Manifest.Plan, a.Manifest.Ledger)
 	}
 	compensated := 0
@@ -101,14 +100,14 @@ func logitsOf(m *infer.Model, ids []int32) []float32 {
 func TestBlocksResume(t *testing.T) {
 	text := textFile(t, "calib.txt", strings.Repeat(story, 60))
 	for _, files := range [][]string{nil, {text}} {
-		opts := Options{Model: tinyModel, Blocks: ggml.Q4_0, Calibration: sensitivity.CalibrationOptions{Files: files, SeqLen: 32, Tokens: 256}}
+		opts := Options{Model: tinyModel, Form: "q4_0", Calibration: sensitivity.CalibrationOptions{Files: files, SeqLen: 32, Tokens: 256}}
 		want, _ := run(t, newPool(t, 2), opts)
 		opts.Out = filepath.Join(t.TempDir(), "out")
 		interrupt(t, opts, 9)
 		other := opts
-		other.Blocks = ggml.Q5_0
+		other.Form = "q5_0"
 		_, err := Run(bg, other)
-		wantFault(t, err, fault.Input, "(--grid and --types) was q4_0 and is now q5_0")
+		wantFault(t, err, fault.Input, "(--grid, and --types or --bits) was q4_0 and is now q5_0")
 		if err != nil && strings.Contains(err.Error(), "--bits was") {
 			t.Errorf("%v: names a flag that was not given", err)
 		}
@@ -122,11 +121,11 @@ func TestBlocksResume(t *testing.T) {
 
 func TestBlocksRefused(t *testing.T) {
 	for _, o := range []Options{
-		{Blocks: ggml.F16},
-		{Blocks: ggml.Q4_0, Bits: 4},
-		{Blocks: ggml.Q4_0, NoRowScale: true},
-		{Blocks: ggml.Q4_0, Request: &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 4}}},
-		{Blocks: ggml.Q4_0, Overrides: []sensitivity.Override{{Pattern: "q_proj", Bits: 3}}},
+		{Form: "f16"},
+		{Form: "q4_0", Bits: 4},
+		{Form: "q4_0", NoRowScale: true},
+		{Form: "q4_0", Request: &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 4}}},
+		{Form: "q4_0", Overrides: []sensitivity.Override{{Pattern: "q_proj", Bits: 3}}},
 	} {
 		o.Model, o.Out = tinyModel, filepath.Join(t.TempDir(), "out")
 		_, err := Run(bg, o)

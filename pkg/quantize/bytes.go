@@ -5,15 +5,6 @@ import (
 	"math"
 )
 
-// bytesUint16 decodes little-endian uint16 values.
-func bytesUint16(b []byte) []uint16 {
-	v := make([]uint16, len(b)/2)
-	for i := range v {
-		v[i] = binary.LittleEndian.Uint16(b[2*i:])
-	}
-	return v
-}
-
 // bytesFloat32 decodes little-endian float32 values.
 func bytesFloat32(b []byte) []float32 {
 	v := make([]float32, len(b)/4)

@@ -21,7 +21,7 @@ import (
 type calibrator struct {
 	pool      *compute.Pool
 	text      *sensitivity.Calibration
-	run       int // columns that stay together in the order of quantization
+	runs      map[string]int // columns that stay together in the order of quantization, by input
 	quantized side
 	original  side
 	input     string // the input that moments and drift belong to; see inputOf
@@ -46,12 +46,13 @@ type moments struct {
 	shift  *compute.Matrix // Σ x·(y-x)ᵀ [n, n]
 }
 
-// newCalibrator returns a calibrator before the first layer; run is that of gptq.NewFactor.
-func newCalibrator(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Config, text *sensitivity.Calibration, run int, layerDone func()) *calibrator {
+// newCalibrator returns a calibrator before the first layer; runs are those of
+// gptq.NewFactor by input.
+func newCalibrator(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Config, text *sensitivity.Calibration, runs map[string]int, layerDone func()) *calibrator {
 	newSide := func() side {
 		return side{model: &infer.Model{Config: cfg, Blocks: make([]infer.Block, cfg.Layers)}, compute: compute}
 	}
-	return &calibrator{pool: pool, text: text, run: run, layerDone: layerDone, quantized: newSide(), original: newSide()}
+	return &calibrator{pool: pool, text: text, runs: runs, layerDone: layerDone, quantized: newSide(), original: newSide()}
 }
 
 // advance moves the text to the input of a layer; -1 means the output of the last one.
@@ -125,7 +126,7 @@ func (c *calibrator) accumulate(ctx context.Context, spec model.TensorSpec) erro
 	}
 	kernel.Symmetrize(h, n)
 	c.moments.shift = c.pool.PackF32(n, n, shift)
-	c.moments.factor, c.moments.reason = gptq.NewFactor(c.pool, h, n, gptq.DefaultDamping, c.run)
+	c.moments.factor, c.moments.reason = gptq.NewFactor(c.pool, h, n, gptq.DefaultDamping, max(c.runs[input], 1))
 	c.input = input
 	return nil
 }
@@ -164,7 +165,7 @@ func (c *calibrator) target(it *item) ([]float32, error) {
 
 // install sets a finished tensor in both models: as the artifact stores it in the quantized
 // one, as the checkpoint stores it in the original.
-func (c *calibrator) install(it *item, data [][]byte, opts *Options) error {
+func (c *calibrator) install(j *job, it *item, data [][]byte) error {
 	return safetensors.Guard(it.Tensor.Path(), func() error {
 		if len(it.Spec.Shape) == 1 {
 			v := make([]float32, it.Spec.Shape[0])
@@ -179,7 +180,7 @@ func (c *calibrator) install(it *item, data [][]byte, opts *Options) error {
 		}
 		c.original.model.SetMatrix(it.Spec, w)
 		if it.Form != artifact.Plain {
-			if w, err = packItem(it, data, opts); err != nil {
+			if w, err = j.pack(it, data); err != nil {
 				return err
 			}
 		}
@@ -188,18 +189,12 @@ func (c *calibrator) install(it *item, data [][]byte, opts *Options) error {
 	})
 }
 
-// packItem packs a quantized matrix from its stored form.
-func packItem(it *item, data [][]byte, opts *Options) (*compute.Matrix, error) {
+// pack packs a quantized matrix from its stored form.
+func (j *job) pack(it *item, data [][]byte) (*compute.Matrix, error) {
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
 	if it.Form == artifact.RowInt8 {
 		return compute.PackInt8(rows, cols, bytesInt8(data[0]), bytesFloat32(data[1])), nil
 	}
-	if t, block := it.Form.Block(); block {
-		return infer.PackBlocks(t, rows, cols, data[0])
-	}
-	var scale []uint16
-	if len(data) > 2 {
-		scale = bytesUint16(data[2])
-	}
-	return compute.PackLUT(rows, cols, it.Bits, opts.GroupRows, data[0], bytesUint16(data[1]), scale), nil
+	g, _ := j.grid(it)
+	return infer.PackGrid(g, data, rows, cols)
 }

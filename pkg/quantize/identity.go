@@ -22,7 +22,7 @@ type jobIdentity struct {
 	Bits         int                      `json:"bits"`
 	GroupRows    int                      `json:"group_rows"`
 	RowScale     bool                     `json:"row_scale"`
-	Blocks       string                   `json:"blocks,omitempty"`
+	Form         artifact.Form            `json:"form,omitempty"`
 	Compensation string                   `json:"compensation"`
 	Calibration  *textIdentity            `json:"calibration"`
 	Request      *sensitivity.PlanOptions `json:"request"`
@@ -47,7 +47,7 @@ var jobNames = []stage.Name{
 	{Key: "method", Words: "--method"},
 	{Key: "group_rows", Words: "--group-rows"},
 	{Key: "row_scale", Words: "--row-scale"},
-	{Key: "blocks", Words: "the type of blocks (--grid and --types)"},
+	{Key: "form", Words: "the form of the projections (--grid, and --types or --bits)"},
 	{Key: "calibration", Words: "--calib"},
 	{Key: "calibration.files", Words: "the text of --calib"},
 	{Key: "calibration.seq_len", Words: "--seq-len"},
@@ -80,11 +80,11 @@ func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error
 	src, opts := r.src, r.opts
 	id := jobIdentity{
 		Job: "quantize/v2", ToolVersion: opts.ToolVersion, Bits: opts.Bits, GroupRows: opts.GroupRows, RowScale: !opts.NoRowScale,
-		Compensation: opts.Compensate, Request: opts.Request, Method: opts.Method, Blocks: opts.blocks(),
+		Compensation: opts.Compensate, Request: opts.Request, Method: opts.Method, Form: opts.Form,
 		Compute: opts.Compute.String(),
 		Modules: map[string]string{}, Files: map[string]string{artifact.ConfigFile: infile.SHA256(src.RawConfig)}, Tensors: map[string]string{},
 	}
-	if opts.Blocks != 0 { // they follow from the type, and a message about it is enough
+	if opts.Form != "" { // they follow from the form, and a message about it is enough
 		id.Bits, id.RowScale = DefaultBits, true
 	}
 	if r.widths == nil {

@@ -13,7 +13,6 @@ import (
 	"afmq/internal/kernel"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
-	"afmq/pkg/ggml"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
@@ -99,13 +98,16 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 		"Request.Target.BPW":      {target, func(o *Options) { o.Request.Target.BPW = 3.9 }},
 		"Request.Target.MaxBytes": {target, func(o *Options) { o.Request.Target = sensitivity.Target{MaxBytes: 1 << 20} }},
 		"Request.Bits":            {target, func(o *Options) { o.Request.Bits = []int{2, 3} }},
-		"Request.Ties":            {target, func(o *Options) { o.Request.Ties = []sensitivity.Tie{sensitivity.TieQKV} }},
-		"Method":                  {target, func(o *Options) { o.Method = sensitivity.Weight }},
-		"Bits":                    {base, func(o *Options) { o.Bits = 3 }},
-		"Overrides":               {base, func(o *Options) { o.Overrides = []sensitivity.Override{{Pattern: "down_proj", Bits: 8}} }},
-		"Blocks":                  {base, func(o *Options) { o.Blocks = ggml.Q4_0 }},
-		"GroupRows":               {base, func(o *Options) { o.GroupRows = 8 }},
-		"NoRowScale":              {base, func(o *Options) { o.NoRowScale = true }},
+		"Request.Forms": {target, func(o *Options) {
+			o.Request.Bits, o.Request.Forms, o.Request.Target.BPW = nil, []artifact.Form{"q2_k", "q8_0"}, 8
+		}},
+		"Request.Ties": {target, func(o *Options) { o.Request.Ties = []sensitivity.Tie{sensitivity.TieQKV} }},
+		"Method":       {target, func(o *Options) { o.Method = sensitivity.Weight }},
+		"Bits":         {base, func(o *Options) { o.Bits = 3 }},
+		"Overrides":    {base, func(o *Options) { o.Overrides = []sensitivity.Override{{Pattern: "down_proj", Bits: 8}} }},
+		"Form":         {base, func(o *Options) { o.Form = "q4_0" }},
+		"GroupRows":    {base, func(o *Options) { o.GroupRows = 8 }},
+		"NoRowScale":   {base, func(o *Options) { o.NoRowScale = true }},
 		"Calibration.Files": {base, func(o *Options) {
 			o.Calibration.Files = []string{textFile(t, "calib.txt", strings.Repeat(story, 60)+"\n")}
 		}},
@@ -115,6 +117,18 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 		"Compensate":         {base, func(o *Options) { o.Compensate = artifact.NoCompensation }},
 		"Compute":            {base, func(o *Options) { o.Compute = compute.BF16 }},
 		"ToolVersion":        {base, func(o *Options) { o.ToolVersion = "test2" }},
+	}
+	bounded := func() Options {
+		o := target()
+		o.Request.Target, o.Request.Container = sensitivity.Target{MaxBytes: 1 << 30}, &sensitivity.Container{Align: 32}
+		return o
+	}
+	for name, change := range map[string]func(c *sensitivity.Container){
+		"Name": func(c *sensitivity.Container) { c.Name = "a file" }, "Overhead": func(c *sensitivity.Container) { c.Overhead = 1 }, "Align": func(c *sensitivity.Container) { c.Align = 64 },
+	} {
+		c := tests[""]
+		c.base, c.change = bounded, func(o *Options) { change(o.Request.Container) }
+		tests["Request.Container."+name] = c
 	}
 	const provenance = "the bits come from Layers, the stored form from GroupRows and RowScale; nothing else of a plan reaches the artifact"
 	exempt := map[string]string{
@@ -131,7 +145,7 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 		"Progress":             "reports only",
 	}
 	for _, name := range []string{"Schema", "ToolVersion", "Method", "Target.BPW", "Target.MaxBytes", "ExportTarget", "Bits", "Tie", "BPW.Projections", "BPW.Model",
-		"BPW.WithAdapter", "Bytes", "Cost", "LowerBound", "Optimal", "Baselines", "Overrides", "Seed"} {
+		"BPW.WithAdapter", "Bytes", "Cost", "LowerBound", "Optimal", "Baselines", "Overrides", "Seed", "Forms", "Container.Name", "Container.Overhead", "Container.Align", "Notes"} {
 		exempt["Plan."+name] = provenance
 	}
 	for _, path := range leaves("", reflect.TypeFor[Options]()) {

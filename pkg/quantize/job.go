@@ -5,6 +5,7 @@ import (
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
+	"afmq/pkg/grid"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -27,6 +28,27 @@ type job struct {
 	total  int64                    // bytes of model.safetensors
 	text   *sensitivity.Calibration // nil without calibration
 	key    recordKey                // of the records in the journal
+	family string                   // of the grids; empty for palettes
+}
+
+// grid returns the grid of a matrix that is on one.
+func (j *job) grid(it *item) (grid.Grid, bool) {
+	if it.Form == artifact.Palette {
+		return grid.Palette{Bits: it.Bits, GroupRows: j.opts.GroupRows, RowScale: !j.opts.NoRowScale}, true
+	}
+	return it.Form.Grid(artifact.ScaleType(it.Tensor.DType))
+}
+
+// runs returns, for every input of modules, how many columns error compensation keeps together.
+func (j *job) runs() map[string]int {
+	runs := map[string]int{}
+	for i := range j.items {
+		if g, ok := j.grid(&j.items[i]); ok {
+			in := inputOf(j.items[i].Spec)
+			runs[in] = max(runs[in], g.Run()) // one is a multiple of the other
+		}
+	}
+	return runs
 }
 
 // newJob plans a run with these widths.
@@ -35,7 +57,7 @@ func newJob(src *artifact.Source, opts Options, text *sensitivity.Calibration, w
 	if err != nil {
 		return nil, err
 	}
-	j := &job{opts: opts, src: src, text: text, key: key}
+	j := &job{opts: opts, src: src, text: text, key: key, family: family(widths)}
 	var exceptions []artifact.ModuleBits
 	for _, w := range src.Tensors {
 		it := item{SourceTensor: w, Width: sensitivity.Width{Form: artifact.Plain}}

@@ -16,7 +16,7 @@ func (j *job) manifest(records []record, weights artifact.FileDigest) (*artifact
 		Tokenizer: j.src.TokenizerDigest(),
 		Plan: artifact.QuantizationRecord{
 			Bits: j.opts.Bits, GroupRows: j.opts.GroupRows, RowScale: !j.opts.NoRowScale, Compensation: j.opts.Compensate,
-			Blocks: j.opts.blocks(), Choice: j.opts.choice(),
+			Grid: j.family, Choice: j.opts.choice(),
 		},
 		Files: append([]artifact.FileDigest{
 			weights,

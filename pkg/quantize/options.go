@@ -5,10 +5,10 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
-	"afmq/pkg/ggml"
 	"afmq/pkg/grid"
 	"afmq/pkg/palettize"
 	"afmq/pkg/progress"
+	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
 
@@ -30,11 +30,10 @@ type Options struct {
 	Bits      int                    // bits per index, 1 to 8; 0 for DefaultBits
 	Overrides []sensitivity.Override // the last match decides; not with a plan
 
-	// Blocks is the type of the blocks in which projections are stored instead of palettes, as in
-	// GGUF files; zero for palettes. Of a matrix whose columns they do not divide see
-	// sensitivity.BlockWidths. Bits, GroupRows and NoRowScale do not apply; Plan and Request are
-	// refused.
-	Blocks ggml.Type
+	// Form is how projections are stored that are no palettes, such as "q4_k" or "affine4_g64"; of
+	// the other matrices see sensitivity.FormWidths. Bits, GroupRows and NoRowScale do not apply;
+	// Plan and Request are refused.
+	Form artifact.Form
 	// ExportTarget is the name of a target of package target, such as "coreai-ios". An artifact that
 	// it cannot run is an error before any work. Empty for none, or for that of Plan.
 	ExportTarget string
@@ -55,8 +54,8 @@ type Options struct {
 
 // check fills in the defaults. Errors are fault.Usage.
 func (o *Options) check() error {
-	if o.Blocks != 0 {
-		if err := o.checkBlocks(); err != nil {
+	if o.Form != "" {
+		if err := o.checkForm(); err != nil {
 			return err
 		}
 	}
@@ -112,17 +111,18 @@ func (o *Options) check() error {
 	return nil
 }
 
-// checkBlocks checks what applies to blocks of ggml.
-func (o *Options) checkBlocks() error {
+// checkForm checks what applies to grids that are no palettes.
+func (o *Options) checkForm() error {
+	g, ok := o.Form.Grid(safetensors.F16)
 	switch {
-	case !o.Blocks.HasCodes():
-		return fault.Usagef("%v is not a type of quantized blocks", o.Blocks)
+	case !ok:
+		return fault.Usagef("%q is not a form of a grid such as q4_k, affine4_g64 or symmetric4_g128", o.Form)
 	case o.Plan != nil || o.Request != nil:
-		return fault.Usagef("a plan and a target choose among widths of palettes; blocks of ggml have one type and overrides")
+		return fault.Usagef("a form for all projections, and a plan or a target that chooses one, exclude each other")
 	case o.Bits != 0 || o.GroupRows != 0 || o.NoRowScale:
-		return fault.Usagef("bits, group rows and row scales belong to palettes; blocks of ggml have a type")
+		return fault.Usagef("bits, group rows and row scales belong to palettes; %s has its own", o.Form)
 	}
-	o.Bits, o.NoRowScale = artifact.CodeBits(o.Blocks), true
+	o.Bits, o.NoRowScale = g.CodeBits(), true
 	return nil
 }
 
@@ -137,8 +137,11 @@ func (o *Options) checkWidths() error {
 		o.GroupRows, o.NoRowScale = o.Plan.GroupRows, !o.Plan.RowScale
 	case o.Request != nil:
 		r := *o.Request
-		if r.Overrides = o.Overrides; len(r.Bits) == 0 {
+		if r.Overrides = o.Overrides; len(r.Bits) == 0 && len(r.Forms) == 0 {
 			r.Bits = sensitivity.DefaultBits()
+		}
+		if len(r.Forms) > 0 {
+			o.NoRowScale = true // rows of palettes have scales
 		}
 		r.Seed, r.ExportTarget = o.Calibration.Seed, o.ExportTarget
 		o.Request = &r
@@ -151,7 +154,7 @@ func (o *Options) checkWidths() error {
 // scoring returns the options by which the modules are scored for a request.
 func (o *Options) scoring() sensitivity.Options {
 	return sensitivity.Options{
-		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, GroupRows: o.GroupRows, NoRowScale: o.NoRowScale,
+		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, Forms: o.Request.Forms, GroupRows: o.GroupRows, NoRowScale: o.NoRowScale,
 		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion, Compute: o.Compute,
 	}
 }
@@ -159,11 +162,14 @@ func (o *Options) scoring() sensitivity.Options {
 // choice records what chooses the widths.
 func (o *Options) choice() *artifact.ChoiceRecord {
 	c := &artifact.ChoiceRecord{By: artifact.ByBits, Overrides: sensitivity.OverrideTexts(o.Overrides)}
+	if o.Form != "" {
+		c.Forms = []artifact.Form{o.Form}
+	}
 	switch r := o.Request; {
 	case o.Plan != nil:
 		c.By = artifact.ByPlan
 	case r != nil:
-		c.By, c.Method, c.BPW, c.MaxBytes, c.Widths = artifact.ByTarget, string(o.Method), r.Target.BPW, r.Target.MaxBytes, r.Bits
+		c.By, c.Method, c.BPW, c.MaxBytes, c.Widths, c.Forms = artifact.ByTarget, string(o.Method), r.Target.BPW, r.Target.MaxBytes, r.Bits, r.Forms
 		for _, t := range r.Ties {
 			c.Tie = append(c.Tie, string(t))
 		}
@@ -171,20 +177,14 @@ func (o *Options) choice() *artifact.ChoiceRecord {
 	return c
 }
 
-// blocks returns the form of blocks, empty for palettes.
-func (o *Options) blocks() string {
-	if o.Blocks == 0 {
-		return ""
+// family returns the family of the grids of an artifact with these widths; empty for palettes.
+func family(widths map[string]sensitivity.Width) string {
+	for _, w := range widths {
+		if g, ok := w.Form.Grid(safetensors.F16); ok {
+			return grid.Family(g)
+		}
 	}
-	return string(artifact.BlockForm(o.Blocks))
-}
-
-// run returns the number of columns that error compensation keeps together.
-func (o *Options) run() int {
-	if o.Blocks == 0 {
-		return 1
-	}
-	return grid.FactorRun
+	return ""
 }
 
 // storage returns the stored form of palettes.

@@ -143,7 +143,7 @@ func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<
 			return err
 		}
 		if pl.text != nil {
-			if err := pl.text.install(it, p.data, &pl.job.opts); err != nil {
+			if err := pl.text.install(pl.job, it, p.data); err != nil {
 				return err
 			}
 		}
@@ -182,7 +182,7 @@ func (pl *pipeline) installSaved(path string) error {
 			at += size
 			data = append(data, b)
 		}
-		if err := pl.text.install(it, data, &pl.job.opts); err != nil {
+		if err := pl.text.install(pl.job, it, data); err != nil {
 			return err
 		}
 		it.Tensor.Release()

@@ -113,10 +113,10 @@ func (r *setup) prepare() (err error) {
 
 // fixedWidths returns the widths that the options state.
 func (r *setup) fixedWidths() (widths map[string]sensitivity.Width, err error) {
-	if r.opts.Blocks == 0 {
+	if r.opts.Form == "" {
 		return sensitivity.Widths(r.src.Config, r.opts.Bits, r.opts.Overrides)
 	}
-	widths, notes, err := sensitivity.BlockWidths(r.src.Config, r.opts.Blocks, r.opts.Overrides)
+	widths, notes, err := sensitivity.FormWidths(r.src.Config, r.opts.Form, r.opts.Overrides)
 	r.warn = append(r.warn, notes...)
 	return widths, err
 }
@@ -184,6 +184,7 @@ func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Jou
 	if r.widths, err = p.Widths(r.opts.Out, r.shape); err != nil {
 		return nil, err
 	}
+	r.warn = append(r.warn, p.Notes...)
 	r.job, err = newJob(r.src, r.opts, r.text, r.widths, r.id)
 	return p, err
 }
@@ -219,7 +220,7 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (r
 	pl := &pipeline{job: j, pool: pool.WithContext(ctx), progress: p, journal: journal, state: r.state}
 	if j.opts.Compensate == artifact.GPTQ {
 		work := j.walkWork()
-		pl.text = newCalibrator(pl.pool, j.opts.Compute, j.src.Config, j.text, j.opts.run(), func() { p.Advance(work) })
+		pl.text = newCalibrator(pl.pool, j.opts.Compute, j.src.Config, j.text, j.runs(), func() { p.Advance(work) })
 	}
 	weights, err := pl.makeWeights(ctx, dir, saved)
 	if err == nil {

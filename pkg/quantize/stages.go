@@ -5,9 +5,7 @@ import (
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/gptq"
-	"afmq/pkg/grid"
 	"afmq/pkg/model"
-	"afmq/pkg/palettize"
 )
 
 // Stages that functions of this package report beside those of package sensitivity.
@@ -37,23 +35,14 @@ func (j *job) work(it *item) int64 {
 	}
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
 	hash := int64(rows) * int64(cols) * hashWork
-	t, block := it.Form.Block()
-	if it.Form != artifact.Palette && !block {
+	g, ok := j.grid(it)
+	if !ok {
 		return hash + int64(rows)*int64(cols)*denseWork
 	}
-	opt := palettize.Options{Bits: it.Bits, NoRowScale: j.opts.NoRowScale}
 	if j.opts.Compensate != artifact.GPTQ || it.Spec.Role == model.Embedding {
-		if block {
-			return hash + grid.QuantizeWork(t, rows, cols)
-		}
-		return hash + palettize.Work(rows*cols, opt)
+		return hash + g.QuantizeWork(rows, cols)
 	}
-	n := hash + gptq.SolveWork(rows, cols)
-	if block {
-		n += grid.CompensateWork(t, rows, cols)
-	} else {
-		n += palettize.CompensateWork(rows, cols, opt)
-	}
+	n := hash + gptq.SolveWork(rows, cols) + g.CompensateWork(rows, cols)
 	if it.firstOfInput() {
 		tokens := int64(j.text.Tokens())
 		n += gptq.FactorWork(cols) + tokens*int64(cols)*int64(cols)*3/2 // Gram and cross products

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+
+	"afmq/pkg/artifact"
 )
 
 // randomPlans is the number of plans that the random baseline averages over.
@@ -11,7 +13,7 @@ const randomPlans = 20
 
 // baselines returns the costs of simpler allocations that keep the same target.
 func (p *planner) baselines(choices []Choice, budget int64) ([]Baseline, error) {
-	uniform, bits, err := p.widestUniform(budget)
+	uniform, widest, err := p.widestUniform(budget)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +30,7 @@ func (p *planner) baselines(choices []Choice, budget int64) ([]Baseline, error) 
 		name, note string
 		plans      [][]int
 	}{
-		{"uniform", fmt.Sprintf("%d bits everywhere", bits), [][]int{uniform}},
+		{"uniform", widest + " everywhere", [][]int{uniform}},
 		{"random", fmt.Sprintf("mean of %d: modules in random order get the most bits that still fit", randomPlans), random},
 		{"ends kept high", "layers from both ends inwards get the most bits that still fit", [][]int{ends}},
 	} {
@@ -51,18 +53,26 @@ func (p *planner) baselines(choices []Choice, budget int64) ([]Baseline, error) 
 }
 
 // widestUniform returns the widest uniform allocation that keeps the target.
-func (p *planner) widestUniform(budget int64) (picks []int, bits int, err error) {
-	for o := len(p.opts.Bits) - 1; o > 0; o-- {
+func (p *planner) widestUniform(budget int64) (picks []int, name string, err error) {
+	for o := len(p.list) - 1; o > 0; o-- {
 		picks := p.uniform(o)
 		size, err := p.measure(picks)
 		if err != nil {
-			return nil, 0, err
+			return nil, "", err
 		}
 		if p.size(picks) <= budget && p.keeps(size) {
-			return picks, p.opts.Bits[o], nil
+			return picks, optionName(p.list[o]), nil
 		}
 	}
-	return p.uniform(0), p.opts.Bits[0], nil
+	return p.uniform(0), optionName(p.list[0]), nil
+}
+
+// optionName names what modules choose: "4 bits" or "q4_k".
+func optionName(w Width) string {
+	if w.Form == artifact.Palette {
+		return fmt.Sprintf("%d bits", w.Bits)
+	}
+	return string(w.Form)
 }
 
 // random returns the random allocations.
@@ -132,9 +142,12 @@ func HeuristicPlans(s *Scores, opts PlanOptions) (endsKeptHigh *Plan, random []*
 		widths := p.widths(picks)
 		for i, name := range projections(p.shape.Config) {
 			c := p.cost(s, i, widths[name])
-			out.Layers = append(out.Layers, PlanLayer{Name: name, Bits: planBits(widths[name]), Cost: c})
+			l := newPlanLayer(name, widths[name])
+			l.Cost = c
+			out.Layers = append(out.Layers, l)
 			out.Cost += c
 		}
+		out.Layers = append(out.Layers, p.ends(widths)...)
 		return out
 	}
 	ends, err := p.endsKeptHigh(budget)

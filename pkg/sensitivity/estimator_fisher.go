@@ -50,7 +50,7 @@ func (f *fisherEstimator) work(unit int) int64 {
 
 // moduleWork returns the work of the backward pass for one module and one token.
 func (f *fisherEstimator) moduleWork(m *module) int64 {
-	times := 1 + len(f.bits)
+	times := 1 + len(f.widths)
 	if f.recompute() {
 		times++
 	}
@@ -93,7 +93,7 @@ func (f *fisherEstimator) run(ctx context.Context, unit int) ([]Contribution, er
 	n := countTokens(sequences)
 	costs := make([][]float64, len(f.modules))
 	for i := range costs {
-		costs[i] = make([]float64, len(f.bits))
+		costs[i] = make([]float64, len(f.widths))
 	}
 	grad := make([]float32, len(hidden))
 	for sample := range f.samples {

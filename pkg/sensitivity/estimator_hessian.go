@@ -24,11 +24,11 @@ func (e *hessianEstimator) prepare(context.Context) error { return nil }
 // those that lead to its input.
 func (e *hessianEstimator) work(unit int) int64 {
 	m := &e.modules[unit]
-	return e.palettizeWork(m) + int64(e.text.Tokens())*e.tokenWork(m)
+	return e.quantizeWork(m) + int64(e.text.Tokens())*e.tokenWork(m)
 }
 
 func (e *hessianEstimator) tokenWork(m *module) int64 {
-	n := int64(1+len(e.bits)) * m.weights()
+	n := int64(1+len(e.widths)) * m.weights()
 	switch m.spec.Kind {
 	case "q_proj": // the rest of the layer before
 		return n + m.weights()
@@ -49,14 +49,14 @@ func (e *hessianEstimator) run(ctx context.Context, unit int) ([]Contribution, e
 		e.walk.Advance()
 	}
 	weight := e.model.Blocks[m.spec.Layer].Linear(m.spec.Kind).Weight
-	palettes, sums := make([]*compute.Matrix, len(e.bits)), make([]float64, len(e.bits))
-	for o, bits := range e.bits {
-		p, _, err := e.palettize(m, bits)
+	palettes, sums := make([]*compute.Matrix, len(e.widths)), make([]float64, len(e.widths))
+	for o := range e.widths {
+		p, _, err := e.quantize(m, o)
 		if err != nil {
 			return nil, err
 		}
-		palettes[o] = pack(p)
-		e.progress.Advance(e.widthWork(m, bits))
+		palettes[o] = p
+		e.progress.Advance(e.widthWork(m, o))
 	}
 	for b := range e.walk.Batches() {
 		if err := ctx.Err(); err != nil {

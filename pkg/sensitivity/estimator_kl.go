@@ -48,7 +48,7 @@ func (k *klEstimator) layerDone(tokens int) {
 func (k *klEstimator) work(unit int) int64 {
 	m := &k.modules[unit]
 	layers := int64(k.model.Config.Layers - m.spec.Layer)
-	return k.palettizeWork(m) + int64(len(k.bits))*int64(k.text.Tokens())*(layers*k.model.LayerWork()+2*k.model.HeadWork())
+	return k.quantizeWork(m) + int64(len(k.widths))*int64(k.text.Tokens())*(layers*k.model.LayerWork()+2*k.model.HeadWork())
 }
 
 func (k *klEstimator) run(ctx context.Context, unit int) ([]Contribution, error) {
@@ -64,13 +64,13 @@ func (k *klEstimator) run(ctx context.Context, unit int) ([]Contribution, error)
 	runner := changed.NewRunner(k.models)
 	runner.OnLayer(k.layerDone)
 	var out []Contribution
-	for o, bits := range k.bits {
-		p, _, err := k.palettize(m, bits)
+	for o := range k.widths {
+		p, _, err := k.quantize(m, o)
 		if err != nil {
 			return nil, err
 		}
-		changed.SetMatrix(m.spec, pack(p))
-		k.progress.Advance(k.widthWork(m, bits))
+		changed.SetMatrix(m.spec, p)
+		k.progress.Advance(k.widthWork(m, o))
 		sum := 0.0
 		for b := range k.walk.Batches() {
 			if err := ctx.Err(); err != nil {

@@ -11,19 +11,19 @@ func (e *weightEstimator) unitName() string { return "modules" }
 
 func (e *weightEstimator) prepare(context.Context) error { return nil }
 
-func (e *weightEstimator) work(unit int) int64 { return e.palettizeWork(&e.modules[unit]) }
+func (e *weightEstimator) work(unit int) int64 { return e.quantizeWork(&e.modules[unit]) }
 
 func (e *weightEstimator) run(ctx context.Context, unit int) (out []Contribution, err error) {
-	for o, bits := range e.bits {
+	for o := range e.widths {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		_, report, err := e.palettize(&e.modules[unit], bits)
+		_, squares, err := e.quantize(&e.modules[unit], o)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Contribution{unit, o, report.SquaredError})
-		e.progress.Advance(e.widthWork(&e.modules[unit], bits))
+		out = append(out, Contribution{unit, o, squares})
+		e.progress.Advance(e.widthWork(&e.modules[unit], o))
 	}
 	return out, nil
 }

@@ -40,7 +40,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte(`{"score":{"unit":0,"costs":[{"module":1,"option":1,"cost":0.5}]}}`))
 	f.Add([]byte(`{"score":{"unit":-1,"costs":[{"module":-1,"option":7,"cost":1e308}]}}`))
 	f.Add([]byte(`{"item":3}`))
-	s := &scorer{modules: make([]module, 2), bits: []int{2, 4}}
+	s := &scorer{modules: make([]module, 2), widths: optionWidths([]int{2, 4}, nil)}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var r Record
 		if json.Unmarshal(data, &r) != nil || r.Score == nil || !s.fits(r.Score.Costs) {

@@ -37,6 +37,7 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		ToolVersion string            `json:"tool_version"`
 		Method      Method            `json:"method"`
 		Bits        []int             `json:"bits"`
+		Forms       []artifact.Form   `json:"forms,omitempty"`
 		GroupRows   int               `json:"group_rows"`
 		RowScale    bool              `json:"row_scale"`
 		Samples     int               `json:"samples"`
@@ -53,7 +54,7 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		Tensors     map[string]string `json:"tensors"`
 		Compute     string            `json:"compute"`
 		Kernels     string            `json:"kernels"`
-	}{"sensitivity/v2", o.ToolVersion, o.Method, o.Bits, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files, builtin, seqLen, tokens,
+	}{"sensitivity/v2", o.ToolVersion, o.Method, o.Bits, o.Forms, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files, builtin, seqLen, tokens,
 		j.seed(), j.tokenizer, string(j.rawConfig), source, tensors, o.Compute.String(), kernels})
 }
 
@@ -61,6 +62,7 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 var jobNames = []stage.Name{
 	{Key: "method", Words: "--method"},
 	{Key: "bits", Words: "--bits"},
+	{Key: "forms", Words: "the forms (--grid, and --types or --bits)"},
 	{Key: "group_rows", Words: "--group-rows"},
 	{Key: "row_scale", Words: "--row-scale"},
 	{Key: "samples", Words: "--samples"},

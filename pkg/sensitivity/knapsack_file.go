@@ -190,7 +190,7 @@ func (p *planner) fileBound() (*fileBound, error) {
 		for o := range seg.options {
 			w, ok := p.base[spec.Module()]
 			if chosen && !p.groups[i].pinned {
-				w = p.options(false)[o]
+				w = p.width(spec.Module(), o)
 			}
 			for _, info := range p.shape.storedInfos(spec, p.storage, w, ok) {
 				n, err := info.Bytes()

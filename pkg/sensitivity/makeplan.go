@@ -6,6 +6,7 @@ import (
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
+	"afmq/pkg/model"
 )
 
 // Feasible checks that some plan keeps the target, without scores: with opts.Bits empty it
@@ -20,7 +21,7 @@ func Feasible(shape *Shape, st Storage, opts PlanOptions) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	widest := p.uniform(len(p.opts.Bits) - 1)
+	widest := p.uniform(len(p.list) - 1)
 	most, err := p.measure(widest)
 	if err != nil {
 		return 0, err
@@ -50,22 +51,22 @@ func MakePlan(s *Scores, opts PlanOptions) (*Plan, error) {
 	}
 	plan := &Plan{
 		Schema: PlanSchema, ToolVersion: s.ToolVersion, Method: s.Method, GroupRows: s.GroupRows, RowScale: s.RowScale,
-		Target: &p.opts.Target, ExportTarget: p.opts.ExportTarget, Bits: p.opts.Bits, Tie: p.opts.Ties, Overrides: OverrideTexts(p.opts.Overrides), Seed: p.opts.Seed,
+		Target: &p.opts.Target, Container: p.opts.Container, ExportTarget: p.opts.ExportTarget, Bits: p.opts.Bits, Forms: p.opts.Forms, Notes: p.notesOf(a.Picks), Tie: p.opts.Ties, Overrides: OverrideTexts(p.opts.Overrides), Seed: p.opts.Seed,
 		BPW: size.BPW, Bytes: size.FileBytes, Cost: a.Cost, LowerBound: a.LowerBound, Optimal: a.Optimal,
 	}
 	widths := p.widths(a.Picks)
 	for i, name := range projections(p.shape.Config) {
 		_, pinned := p.pinned[name]
-		plan.Layers = append(plan.Layers, PlanLayer{name, planBits(widths[name]), p.cost(s, i, widths[name]), pinned})
+		l := newPlanLayer(name, widths[name])
+		l.Cost, l.Pinned = p.cost(s, i, widths[name]), pinned
+		plan.Layers = append(plan.Layers, l)
 	}
-	if w, ok := p.pinned["lm_head"]; ok {
-		plan.Layers = append(plan.Layers, PlanLayer{Name: "lm_head", Bits: planBits(w), Pinned: true})
-	}
+	plan.Layers = append(plan.Layers, p.ends(widths)...)
 	scored := p.allowed(s.Bits)
-	if plan.Baselines, err = p.baselines(choices, budget); err != nil || len(p.opts.Bits) == len(scored) {
+	if plan.Baselines, err = p.baselines(choices, budget); err != nil || len(p.opts.Bits) == len(scored) && len(p.opts.Forms) == len(s.Forms) {
 		return plan, err
 	}
-	opts.Bits = scored
+	opts.Bits, opts.Forms = scored, s.Forms
 	all, err := MakePlan(s, opts)
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func MakePlan(s *Scores, opts PlanOptions) (*Plan, error) {
 		found = "the best plan found"
 	}
 	plan.Baselines = append(plan.Baselines, Baseline{
-		Name: "more widths", BPW: all.BPW.Projections, Cost: all.Cost, Note: fmt.Sprintf("%s with %v bits to choose from", found, scored),
+		Name: "more widths", BPW: all.BPW.Projections, Cost: all.Cost, Note: found + " with " + choiceText(scored, s.Forms) + " to choose from",
 	})
 	return plan, nil
 }
@@ -86,13 +87,17 @@ func plannerOf(s *Scores, opts PlanOptions) (*planner, error) {
 	if err != nil {
 		return nil, err
 	}
-	if opts.Bits, err = candidates(s.Bits, opts); err != nil {
-		return nil, err
-	}
-	for _, b := range opts.Bits {
-		if !slices.Contains(s.Bits, b) {
-			return nil, fault.Usagef("%d bits were not scored; there are scores for %v", b, s.Bits)
+	if len(s.Forms) > 0 || len(opts.Forms) > 0 {
+		err = scoredForms(s, &opts)
+	} else if opts.Bits, err = candidates(s.Bits, opts); err == nil {
+		for _, b := range opts.Bits {
+			if !slices.Contains(s.Bits, b) {
+				return nil, fault.Usagef("%d bits were not scored; there are scores for %v", b, s.Bits)
+			}
 		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	p, err := newPlanner(shape, s.storage(), opts)
 	if err == nil {
@@ -101,20 +106,92 @@ func plannerOf(s *Scores, opts PlanOptions) (*planner, error) {
 	return p, err
 }
 
-// planBits returns the bits of a width as a plan has them.
-func planBits(w Width) int {
-	if w.Form == artifact.Palette {
-		return w.Bits
+// scoredForms sets the forms to choose from: those of the options, or all that were scored.
+func scoredForms(s *Scores, opts *PlanOptions) error {
+	switch {
+	case len(s.Forms) == 0:
+		return fault.Usagef("%s was not scored; there are scores for palettes of %v bits", opts.Forms[0], s.Bits)
+	case len(opts.Bits) > 0:
+		return fault.Usagef("palettes of %d bits were not scored; there are scores for %v", opts.Bits[0], s.Forms)
+	case len(opts.Forms) == 0:
+		opts.Forms = s.Forms
 	}
-	return artifact.KeepBits
+	for _, f := range opts.Forms {
+		if !slices.Contains(s.Forms, f) {
+			return fault.Usagef("%s was not scored; there are scores for %v", f, s.Forms)
+		}
+	}
+	return nil
+}
+
+// choiceText names widths or forms to choose from.
+func choiceText(bits []int, forms []artifact.Form) string {
+	if len(forms) > 0 {
+		return fmt.Sprint(forms)
+	}
+	return fmt.Sprintf("%v bits", bits)
+}
+
+// newPlanLayer returns the layer of a matrix.
+func newPlanLayer(name string, w Width) PlanLayer {
+	switch {
+	case w.Form == artifact.Palette:
+		return PlanLayer{Name: name, Bits: w.Bits}
+	case w.Form.OnGrid():
+		return PlanLayer{Name: name, Bits: w.Bits, Form: w.Form}
+	}
+	return PlanLayer{Name: name, Bits: artifact.KeepBits}
+}
+
+// ends returns the layers of embedding and head: with palettes a head that an override palettizes,
+// on other grids all, since a plan says how each is stored.
+func (p *planner) ends(widths map[string]Width) (out []PlanLayer) {
+	for _, spec := range p.shape.Config.Tensors() {
+		w, ok := widths[spec.Module()]
+		if _, pinned := p.pinned[spec.Module()]; ok && spec.Role != model.Projection && (pinned || len(p.opts.Forms) > 0) {
+			l := newPlanLayer(spec.Module(), w)
+			l.Pinned = pinned
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// notesOf returns lines for people about modules whose columns do not allow the forms that they
+// would have.
+func (p *planner) notesOf(picks []int) []string {
+	if len(p.opts.Forms) == 0 {
+		return nil
+	}
+	l := formLayout{widths: map[string]Width{}, cols: p.cols}
+	names := projections(p.shape.Config)
+	for i, g := range p.groups {
+		for _, m := range g.modules {
+			if !g.pinned {
+				l.modules = append(l.modules, names[m])
+				l.widths[names[m]] = p.list[picks[i]]
+			}
+		}
+	}
+	return l.settle()
 }
 
 // cost returns the score of a projection at a width; 0 where it was not scored.
 func (p *planner) cost(s *Scores, module int, w Width) float64 {
-	if o := slices.Index(s.Bits, w.Bits); o >= 0 && w.Form == artifact.Palette {
-		return s.Modules[module].Costs[o]
+	c, _ := s.Cost(module, w)
+	return c
+}
+
+// Cost returns the score of a module, an index into Modules, at a width; false if that was not
+// scored.
+func (s *Scores) Cost(module int, w Width) (float64, bool) {
+	m := &s.Modules[module]
+	for o, scored := range s.Widths() {
+		if fitColumns(scored, m.Shape[1]) == w {
+			return m.Costs[o], true
+		}
 	}
-	return 0
+	return 0, false
 }
 
 // choices returns the knapsack problem: every group with the sizes and scores of its
@@ -129,7 +206,7 @@ func (p *planner) choices(s *Scores) []Choice {
 			for _, m := range g.modules {
 				w := p.base[names[m]]
 				if !g.pinned {
-					w = Width{artifact.Palette, p.opts.Bits[o]}
+					w = p.width(names[m], o)
 				}
 				opt.Bits = w.Bits
 				opt.Cost += p.cost(s, m, w)

@@ -20,7 +20,8 @@ type Options struct {
 	Out         string             // file to write; must not exist. Empty: the scores are only returned
 	Restart     bool               // discard the state of an interrupted run for Out
 	Method      Method             // empty for DefaultMethod
-	Bits        []int              // widths to score, 1 to 8; empty for DefaultBits
+	Bits        []int              // widths of palettes to score, 1 to 8; empty for DefaultBits
+	Forms       []artifact.Form    // forms on another grid to score instead, all of one family
 	GroupRows   int                // output rows that share a look-up table; 0 for palettize.DefaultGroupRows
 	NoRowScale  bool               // omit the fp16 scale of each palettized row
 	Calibration CalibrationOptions // text; Files may be empty for Weight without Validate
@@ -49,8 +50,8 @@ func (o *Options) Check() error {
 	if o.Method == "" {
 		o.Method = DefaultMethod
 	}
-	if len(o.Bits) == 0 {
-		o.Bits = DefaultBits()
+	if err := o.checkForms(); err != nil {
+		return err
 	}
 	if o.GroupRows == 0 {
 		o.GroupRows = palettize.DefaultGroupRows
@@ -62,14 +63,8 @@ func (o *Options) Check() error {
 	if o.ToolVersion == "" {
 		o.ToolVersion = "unknown"
 	}
-	o.Bits = slices.Clone(o.Bits)
-	slices.Sort(o.Bits)
-	o.Bits = slices.Compact(o.Bits)
 	if _, err := ParseMethod(string(o.Method)); err != nil {
 		return err
-	}
-	if err := checkBits(o.Bits); err != nil {
-		return fault.Usagef("%v", err)
 	}
 	exports, err := exportTarget(o.ExportTarget)
 	if err != nil {
@@ -99,6 +94,30 @@ func (o *Options) Check() error {
 			WithHint("use --compute f32, i16 or split, or --method fisher")
 	}
 	return nil
+}
+
+// checkForms sorts the widths or the forms, and sets the default.
+func (o *Options) checkForms() (err error) {
+	switch {
+	case len(o.Forms) == 0:
+		if len(o.Bits) == 0 {
+			o.Bits = DefaultBits()
+		}
+		o.Bits = slices.Clone(o.Bits)
+		slices.Sort(o.Bits)
+		o.Bits = slices.Compact(o.Bits)
+		if err := checkBits(o.Bits); err != nil {
+			return fault.Usagef("%v", err)
+		}
+	case len(o.Bits) > 0:
+		return fault.Usagef("widths of palettes and forms of another grid exclude each other")
+	case o.ExportTarget != "":
+		return fault.Usagef("target %s runs palettes, not %s", o.ExportTarget, o.Forms[0])
+	default:
+		o.Forms, err = sortForms(o.Forms)
+		o.NoRowScale = true // rows of palettes have scales
+	}
+	return err
 }
 
 func (o *Options) hasText() bool { return o.Text != nil || len(o.Calibration.Files) > 0 }

@@ -19,15 +19,16 @@ import (
 // Bits is 1 to 8, or 16, which keeps the matrix unquantized in the type of the checkpoint.
 // Only an override palettizes an untied head; without one it is stored as int8.
 //
-// Of an artifact in blocks of ggml, Form is the form of the matrix, and Bits is 0 or 16.
+// On a grid that is no palette, Form may name the form of the matrix instead, and Bits is 0 then. On
+// affine and integer grids, Bits alone are those of the same grid.
 type Override struct {
 	Pattern string
 	Bits    int
-	Form    artifact.Form `json:"Form,omitempty"` // a block form, or empty
+	Form    artifact.Form `json:"Form,omitempty"` // such as q6_k or affine8_g64, or empty
 }
 
-// ParseOverride parses "REGEX=BITS" or "REGEX=TYPE", with the name of a type of ggml such as
-// q6_k, split at the last equals sign. Errors are fault.Usage.
+// ParseOverride parses "REGEX=BITS" or "REGEX=FORM", with the name of a form such as q6_k or
+// affine8_g64, split at the last equals sign. Errors are fault.Usage.
 func ParseOverride(s string) (Override, error) {
 	i := strings.LastIndexByte(s, '=')
 	if i <= 0 {
@@ -35,7 +36,7 @@ func ParseOverride(s string) (Override, error) {
 	}
 	o := Override{Pattern: s[:i]}
 	value := strings.TrimSpace(s[i+1:])
-	if form := artifact.Form(strings.ToLower(value)); isBlock(form) {
+	if form := artifact.Form(strings.ToLower(value)); form.OnGrid() {
 		o.Form = form
 	} else if bits, err := strconv.Atoi(value); err == nil {
 		o.Bits = bits
@@ -44,11 +45,6 @@ func ParseOverride(s string) (Override, error) {
 	}
 	_, err := o.compile()
 	return o, err
-}
-
-func isBlock(f artifact.Form) bool {
-	_, ok := f.Block()
-	return ok
 }
 
 func (o Override) String() string {
@@ -75,8 +71,8 @@ func (o Override) Check() error {
 
 func (o Override) compile() (*regexp.Regexp, error) {
 	if o.Form != "" {
-		if !isBlock(o.Form) || o.Bits != 0 {
-			return nil, fault.Usagef("override %q: %q is not a type of blocks", o, o.Form)
+		if !o.Form.OnGrid() || o.Bits != 0 {
+			return nil, fault.Usagef("override %q: %q is not a type such as q6_k", o, o.Form)
 		}
 	} else if (o.Bits < 1 || o.Bits > 8) && o.Bits != artifact.KeepBits {
 		return nil, fault.Usagef("override %q: bits must be 1 to 8, or 16 to keep a matrix unquantized", o)
@@ -91,7 +87,7 @@ func (o Override) compile() (*regexp.Regexp, error) {
 // Width is the stored form of one matrix.
 type Width struct {
 	Form artifact.Form
-	Bits int // bits of an index or a code; only for artifact.Palette and blocks
+	Bits int // of an index or a code; 0 for other forms than palettes and grids
 }
 
 func (w Width) String() string {
@@ -130,7 +126,7 @@ func Widths(cfg *model.Config, bits int, overrides []Override) (map[string]Width
 		}
 		if o.Form != "" {
 			return nil, fault.Usagef("override %q: a palette has a number of bits", o).
-				WithHint("types of ggml belong to --grid gguf")
+				WithHint("a type such as q6_k belongs to --grid gguf")
 		}
 		if re.MatchString(embedding) {
 			return nil, fault.Usagef("override %q matches %s, but the embedding is always stored as int8 rows", o, embedding).

@@ -8,7 +8,6 @@ import (
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
-	"afmq/pkg/ggml"
 	"afmq/pkg/model"
 )
 
@@ -87,9 +86,9 @@ func TestNearest(t *testing.T) {
 }
 
 // Blocks have one type for projections, Q6_K for embedding and head, and what the columns allow.
-func TestBlockWidths(t *testing.T) {
+func TestFormWidths(t *testing.T) {
 	cfg := tinyConfig(t, false) // matrices of 64 and fewer columns
-	w, notes, err := BlockWidths(cfg, ggml.Q4_0, []Override{
+	w, notes, err := FormWidths(cfg, "q4_0", []Override{
 		{Pattern: `layers\.0\..*down_proj`, Form: "q8_0"}, {Pattern: "v_proj", Bits: 16}, {Pattern: "embed", Form: "q5_0"},
 	})
 	if err != nil {
@@ -120,24 +119,24 @@ func TestBlockWidths(t *testing.T) {
 	}
 	odd := *cfg
 	odd.IntermediateSize = 100
-	if _, notes, _ := BlockWidths(&odd, ggml.Q4_0, nil); !strings.Contains(strings.Join(notes, "\n"), "down_proj and 1 more module: unquantized instead of q4_0: 100 columns are not a multiple of 32") {
+	if _, notes, _ := FormWidths(&odd, "q4_0", nil); !strings.Contains(strings.Join(notes, "\n"), "down_proj and 1 more module: unquantized instead of q4_0: 100 columns are not a multiple of 32") {
 		t.Errorf("notes %q do not say that matrices are kept", notes)
 	}
 	wide := *cfg
 	wide.HiddenSize = 256
-	for kind, want := range map[ggml.Type]artifact.Form{ggml.Q4_K: "q6_k", ggml.Q5_1: "q6_k", ggml.Q8_0: "q8_0"} {
-		w, _, err := BlockWidths(&wide, kind, nil)
+	for kind, want := range map[artifact.Form]artifact.Form{"q4_k": "q6_k", "q5_1": "q6_k", "q8_0": "q8_0"} {
+		w, _, err := FormWidths(&wide, kind, nil)
 		if err != nil || w["lm_head"].Form != want || w["model.embed_tokens"].Form != want {
 			t.Errorf("%v: head %v, embedding %v, %v, want %s", kind, w["lm_head"], w["model.embed_tokens"], err, want)
 		}
 	}
 	for _, o := range []Override{{Pattern: "q_proj", Bits: 4}, {Pattern: "nothing", Form: "q8_0"}, {Pattern: "q_proj", Form: "palette"}} {
-		if _, _, err := BlockWidths(cfg, ggml.Q4_0, []Override{o}); fault.KindOf(err) != fault.Usage {
+		if _, _, err := FormWidths(cfg, "q4_0", []Override{o}); fault.KindOf(err) != fault.Usage {
 			t.Errorf("%v: %v", o, err)
 		}
 	}
 	tied := tinyConfig(t, true)
-	_, _, err = BlockWidths(tied, ggml.Q4_0, []Override{{Pattern: "lm_head", Form: "q4_0"}})
+	_, _, err = FormWidths(tied, "q4_0", []Override{{Pattern: "lm_head", Form: "q4_0"}})
 	wantFault(t, err, fault.Usage, "lm_head=q4_0", "shares the embedding's weights")
 	if _, err := Widths(cfg, 4, []Override{{Pattern: "q_proj", Form: "q8_0"}}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("a type in a palette: %v", err)

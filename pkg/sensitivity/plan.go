@@ -3,6 +3,7 @@ package sensitivity
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"afmq/internal/disk"
@@ -11,7 +12,9 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
+	"afmq/pkg/grid"
 	"afmq/pkg/model"
+	"afmq/pkg/safetensors"
 )
 
 // PlanSchema is the version of the plans that this package reads and writes.
@@ -31,27 +34,35 @@ type Plan struct {
 	// ExportTarget names the target of package target whose rules the plan must keep, also after an
 	// edit; empty for none.
 	ExportTarget string `json:"export_target,omitempty"`
-	Bits         []int  `json:"bits,omitempty"` // widths to choose from
-	Tie          []Tie  `json:"tie,omitempty"`  // modules of a layer with equal bits
+	Bits         []int  `json:"bits,omitempty"` // widths of palettes to choose from
+	// Forms are those of another grid that were to choose from.
+	Forms     []artifact.Form `json:"forms,omitempty"`
+	Container *Container      `json:"container,omitempty"` // the file that a target in bytes bounds; null for model.safetensors
+	Tie       []Tie           `json:"tie,omitempty"`       // modules of a layer with equal bits
 	// Overrides are those that pinned modules, as REGEX=BITS.
 	Overrides []string `json:"overrides,omitempty"`
 	Seed      int64    `json:"seed,omitempty"` // of the random baseline
 
 	// Results, at the time when the plan was made.
 	BPW        artifact.BitsPerWeight `json:"bpw"`
-	Bytes      int64                  `json:"bytes,omitempty"` // of model.safetensors, header included
+	Bytes      int64                  `json:"bytes,omitempty"` // of model.safetensors, header included, or of Container
 	Cost       float64                `json:"cost"`            // sum of the scores, in the unit of the method
 	LowerBound float64                `json:"lower_bound"`     // lower bound of the cost of all choices of these widths within the target
 	Optimal    bool                   `json:"optimal"`         // Cost is proven minimal, and equal to LowerBound
 	Baselines  []Baseline             `json:"baselines,omitempty"`
 
-	Layers []PlanLayer `json:"layers"` // projections in canonical order, then a head that an override palettizes
+	// Notes say which modules cannot have the form that was chosen for them, and what they have.
+	Notes []string `json:"notes,omitempty"`
+
+	// Layers are the projections in canonical order, then a head that an override palettizes or,
+	// with forms, embedding and head.
+	Layers []PlanLayer `json:"layers"`
 }
 
 // Target is an upper bound of the size of a model. One of the two fields is set.
 type Target struct {
 	BPW      float64 `json:"bpw,omitempty"`       // bits per weight of the projections
-	MaxBytes int64   `json:"max_bytes,omitempty"` // bytes of model.safetensors, header included
+	MaxBytes int64   `json:"max_bytes,omitempty"` // bytes of model.safetensors, header included, or of a Container
 }
 
 func (t Target) String() string {
@@ -63,10 +74,11 @@ func (t Target) String() string {
 
 // PlanLayer is one module of a plan.
 type PlanLayer struct {
-	Name   string  `json:"name"`
-	Bits   int     `json:"bits"`             // 1 to 8, or 16 for an unquantized module
-	Cost   float64 `json:"cost,omitempty"`   // its score at these bits; 0 without a score
-	Pinned bool    `json:"pinned,omitempty"` // by an override
+	Name   string        `json:"name"`
+	Bits   int           `json:"bits"`             // 1 to 8, or 16 for an unquantized module
+	Form   artifact.Form `json:"form,omitempty"`   // on a grid that is no palette; Bits are then those of its codes
+	Cost   float64       `json:"cost,omitempty"`   // its score at these bits; 0 without a score
+	Pinned bool          `json:"pinned,omitempty"` // by an override
 }
 
 // Baseline is the cost of a simpler allocation under the same target.
@@ -126,6 +138,9 @@ func ParsePlan(file string, data []byte) (*Plan, error) {
 			return bad("target: %v", err)
 		}
 	}
+	if err := p.Container.check(); err != nil {
+		return bad("%v", err)
+	}
 	if _, err := exportTarget(p.ExportTarget); err != nil {
 		return bad("export_target %.80q is unknown; the targets are %s", p.ExportTarget, strings.Join(target.Names(), ", "))
 	}
@@ -138,8 +153,31 @@ func ParsePlan(file string, data []byte) (*Plan, error) {
 		if (l.Bits < 1 || l.Bits > 8) && l.Bits != artifact.KeepBits {
 			return bad("layer %q: bits is %d; %s", l.Name, l.Bits, bitsExpected)
 		}
+		if err := l.checkForm(); err != nil {
+			return bad("layer %q: %v", l.Name, err)
+		}
 	}
 	return p, nil
+}
+
+// checkForm checks that the form of a layer, if it has one, fits its bits.
+func (l *PlanLayer) checkForm() error {
+	if l.Form == "" {
+		return nil
+	}
+	g, ok := l.Form.Grid(safetensors.F16)
+	switch {
+	case !ok:
+		return fmt.Errorf("form is %.40q, which is no grid such as q4_k or affine4_g64", l.Form)
+	case g.CodeBits() != l.Bits:
+		return fmt.Errorf("form %s has %d bits, but bits is %d", l.Form, g.CodeBits(), l.Bits)
+	}
+	return nil
+}
+
+// Formed reports whether the plan is for a grid that is no palette.
+func (p *Plan) Formed() bool {
+	return len(p.Forms) > 0 || slices.ContainsFunc(p.Layers, func(l PlanLayer) bool { return l.Form != "" })
 }
 
 func (t Target) check() error {
@@ -165,6 +203,12 @@ func (p *Plan) Widths(file string, shape *Shape) (map[string]Width, error) {
 	widths, err := Widths(shape.Config, 4, nil)
 	if err != nil {
 		return nil, err
+	}
+	if p.Formed() {
+		if widths, err = p.formWidths(file, shape); err != nil {
+			return nil, err
+		}
+		return widths, p.checkTarget(file, shape, widths)
 	}
 	given := map[string]bool{}
 	for _, l := range p.Layers {
@@ -196,17 +240,72 @@ func (p *Plan) Widths(file string, shape *Shape) (map[string]Width, error) {
 			return nil, err
 		}
 	}
-	if p.Target != nil {
-		size, err := shape.Measure(p.Storage(), widths)
-		if err != nil {
-			return nil, err
+	return widths, p.checkTarget(file, shape, widths)
+}
+
+// checkTarget returns an error if an artifact with these widths exceeds the plan's target.
+func (p *Plan) checkTarget(file string, shape *Shape, widths map[string]Width) error {
+	if p.Target == nil {
+		return nil
+	}
+	size, err := shape.Measure(p.Storage(), widths)
+	if err == nil && p.Container != nil {
+		size.FileBytes, err = p.Container.bytes(shape, p.Storage(), widths)
+	}
+	if err != nil {
+		return err
+	}
+	if p.Target.BPW > 0 && size.BPW.Projections > p.Target.BPW || p.Target.MaxBytes > 0 && size.FileBytes > p.Target.MaxBytes {
+		return fault.Inputf(file, "its layers have %.4f bits per weight and %d bytes, which exceeds its budget of %v", size.BPW.Projections, size.FileBytes, *p.Target).
+			WithHint("reduce the bits of a layer, or change or remove its budget, \"target\"")
+	}
+	return nil
+}
+
+// formWidths is Widths of a plan for a grid that is no palette. A layer whose columns its form does
+// not divide is an error, since the plan says what each layer has.
+func (p *Plan) formWidths(file string, shape *Shape) (map[string]Width, error) {
+	widths := map[string]Width{}
+	family := ""
+	left := map[string]PlanLayer{}
+	for _, l := range p.Layers {
+		left[l.Name] = l
+	}
+	for _, spec := range shape.Config.Tensors() {
+		if len(spec.Shape) != 2 {
+			continue
 		}
-		if p.Target.BPW > 0 && size.BPW.Projections > p.Target.BPW || p.Target.MaxBytes > 0 && size.FileBytes > p.Target.MaxBytes {
-			return nil, fault.Inputf(file, "its layers have %.4f bits per weight and %d bytes, which exceeds its budget of %v", size.BPW.Projections, size.FileBytes, *p.Target).
-				WithHint("reduce the bits of a layer, or change or remove its budget, \"target\"")
+		name := spec.Module()
+		l, ok := left[name]
+		if !ok {
+			return nil, fault.Inputf(file, "layer %q of the model is not in the plan", name)
+		}
+		delete(left, name)
+		if l.Form == "" && l.Bits != artifact.KeepBits {
+			return nil, fault.Inputf(file, "layer %q has %d bits and no form, but others have forms", name, l.Bits)
+		}
+		widths[name] = Width{Form: artifact.Plain}
+		if l.Form == "" {
+			continue
+		}
+		g, _ := l.Form.Grid(safetensors.F16)
+		if err := g.Check(spec.Shape[1]); err != nil {
+			return nil, fault.Inputf(file, "layer %q: %v", name, err).WithHint("the next form would be %v", fitColumns(gridWidth(g), spec.Shape[1]))
+		}
+		if f := grid.Family(g); family != "" && f != family {
+			return nil, fault.Inputf(file, "layer %q has form %s; another has one of --grid %s", name, l.Form, family)
+		} else {
+			family = f
+		}
+		widths[name] = gridWidth(g)
+	}
+	for _, l := range p.Layers {
+		if _, ok := left[l.Name]; ok {
+			return nil, fault.Inputf(file, "layer %q is not a matrix of the model; the nearest names are %s", l.Name, strings.Join(nearest(l.Name, projections(shape.Config), 3), ", ")).
+				WithHint("a plan is for the model whose scores it was made from; after an edit, check the spelling")
 		}
 	}
-	return widths, nil
+	return widths, p.checkTies(file, shape, widths)
 }
 
 func (p *Plan) checkTies(file string, shape *Shape, widths map[string]Width) error {

@@ -1,12 +1,14 @@
 package sensitivity
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
+	"afmq/pkg/grid"
 	"afmq/pkg/model"
 )
 
@@ -16,15 +18,53 @@ const DefaultBPW = 3.5
 // PlanOptions say which plan to make. The zero value asks for DefaultBPW from all widths that
 // were scored.
 type PlanOptions struct {
-	Target    Target     // the bound to keep; the zero value is DefaultBPW
-	Bits      []int      // widths to choose from; empty: all that were scored
-	Ties      []Tie      // modules that must have equal bits
-	Overrides []Override // modules with fixed bits; later ones win
-	Seed      int64      // of the random baseline
+	Target    Target          // the bound to keep; the zero value is DefaultBPW
+	Bits      []int           // widths of palettes to choose from; empty: all that were scored
+	Forms     []artifact.Form `json:",omitempty"` // forms of another grid to choose from instead; empty: all that were scored
+	Ties      []Tie           // modules that must have equal bits
+	Overrides []Override      // modules with fixed bits; later ones win
+	Seed      int64           // of the random baseline
 
 	// ExportTarget is the name of a target of package target whose rules the plan must keep; empty
 	// for none. Where Bits is empty, scored widths that it does not have are left out.
 	ExportTarget string `json:"-"`
+
+	// Container is the file that Target.MaxBytes bounds; nil for model.safetensors.
+	Container *Container `json:",omitempty"`
+}
+
+// Container is a file to which an artifact is exported, with one tensor for each matrix.
+type Container struct {
+	Name     string `json:"name"`     // for people: "the GGUF file"
+	Overhead int64  `json:"overhead"` // bytes of everything but the matrices
+	Align    int64  `json:"align"`    // every matrix is padded to a multiple of so many bytes
+}
+
+// aligned returns the bytes that a matrix takes.
+func (c *Container) aligned(n int64) int64 { return (n + c.Align - 1) / c.Align * c.Align }
+
+func (c *Container) check() error {
+	if c != nil && (c.Overhead < 0 || c.Align < 1) {
+		return fmt.Errorf("container: overhead %d, alignment %d", c.Overhead, c.Align)
+	}
+	return nil
+}
+
+// bytes returns the size of the file for an artifact with these widths.
+func (c *Container) bytes(s *Shape, st Storage, widths map[string]Width) (int64, error) {
+	total := c.Overhead
+	for _, spec := range s.Config.Tensors() {
+		w, ok := widths[spec.Module()]
+		if !ok || len(spec.Shape) != 2 {
+			continue
+		}
+		n, err := s.moduleBytes(spec, st, w)
+		if err != nil {
+			return 0, err
+		}
+		total += c.aligned(n)
+	}
+	return total, nil
 }
 
 // planner holds what an allocation is computed from.
@@ -32,19 +72,22 @@ type planner struct {
 	shape   *Shape
 	storage Storage
 	opts    PlanOptions
-	scored  []int            // widths that were scored; empty before any are
+	list    []Width          // to choose from, by size; of a module see width
+	cols    map[string]int   // columns of every projection
+	scored  []int            // widths of palettes that were scored; empty before any are
 	target  *target.Target   // nil for none
 	pinned  map[string]Width // by overrides, heads included
 	base    map[string]Width // of every matrix, projections at the least width
 	groups  []tieGroup
+	notes   []string // which modules cannot have the forms to choose from
 }
 
-// tieGroup is a module, or several that must have equal bits.
+// tieGroup is a module, or several that must have equal widths.
 type tieGroup struct {
 	name    string
 	layer   int
 	modules []int   // indices into the projections in canonical order
-	sizes   []int64 // data bytes by width
+	sizes   []int64 // data bytes by option
 	pinned  bool
 }
 
@@ -61,21 +104,45 @@ func newPlanner(shape *Shape, st Storage, opts PlanOptions) (*planner, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := opts.Container.check(); err != nil {
+		return nil, fault.Usagef("%v", err)
+	}
+	p := &planner{shape: shape, storage: st, target: exports, pinned: map[string]Width{}, base: map[string]Width{}, cols: map[string]int{}}
+	for _, spec := range shape.Config.Tensors() {
+		if spec.Role == model.Projection {
+			p.cols[spec.Module()] = spec.Shape[1]
+		}
+	}
+	if len(opts.Forms) > 0 {
+		err = p.chooseForms(&opts)
+	} else {
+		err = p.chooseBits(&opts)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.opts, p.list = opts, optionWidths(opts.Bits, opts.Forms)
+	return p, p.group()
+}
+
+// chooseBits sets the widths of all matrices for palettes, projections at the fewest bits, and
+// completes the options.
+func (p *planner) chooseBits(opts *PlanOptions) error {
 	if len(opts.Bits) == 0 {
 		opts.Bits = DefaultBits()
 	}
 	opts.Bits = slices.Clone(opts.Bits)
 	slices.Sort(opts.Bits)
 	if err := checkBits(opts.Bits); err != nil {
-		return nil, fault.Usagef("%v", err)
+		return fault.Usagef("%v", err)
 	}
-	p := &planner{shape: shape, storage: st, opts: opts, target: exports, pinned: map[string]Width{}}
-	if p.base, err = Widths(shape.Config, opts.Bits[0], nil); err != nil {
-		return nil, err
+	var err error
+	if p.base, err = Widths(p.shape.Config, opts.Bits[0], nil); err != nil {
+		return err
 	}
-	changed, err := Widths(shape.Config, 0, opts.Overrides)
+	changed, err := Widths(p.shape.Config, 0, opts.Overrides)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for name, w := range changed {
 		if w.Form == artifact.Palette && w.Bits == 0 || w == p.base[name] && w.Form == artifact.RowInt8 {
@@ -83,15 +150,61 @@ func newPlanner(shape *Shape, st Storage, opts PlanOptions) (*planner, error) {
 		}
 		p.pinned[name], p.base[name] = w, w
 	}
-	if exports != nil {
-		if err := exports.CheckWidths(opts.Bits); err != nil {
-			return nil, err
-		}
-		if err := CheckTarget(exports, "", shape, st, p.base); err != nil {
-			return nil, err
+	if p.target == nil {
+		return nil
+	}
+	if err := p.target.CheckWidths(opts.Bits); err != nil {
+		return err
+	}
+	return CheckTarget(p.target, "", p.shape, p.storage, p.base)
+}
+
+// chooseForms is chooseBits for forms of another grid. Embedding and head have what is usual beside
+// the largest of them.
+func (p *planner) chooseForms(opts *PlanOptions) (err error) {
+	switch {
+	case len(opts.Bits) > 0:
+		return fault.Usagef("widths of palettes and forms of another grid exclude each other")
+	case p.target != nil:
+		return fault.Usagef("target %s runs palettes, not %s", p.target.Name, opts.Forms[0])
+	}
+	if opts.Forms, err = sortForms(opts.Forms); err != nil {
+		return err
+	}
+	l, err := newFormLayout(p.shape.Config, opts.Forms[len(opts.Forms)-1])
+	if err != nil {
+		return err
+	}
+	if _, integer := l.grid.(grid.Integer); integer {
+		// vLLM fuses these modules.
+		for _, t := range []Tie{TieQKV, TieGateUp} {
+			if !slices.Contains(opts.Ties, t) {
+				opts.Ties = append(slices.Clone(opts.Ties), t)
+			}
 		}
 	}
-	return p, p.group()
+	for name := range p.cols {
+		l.widths[name] = optionWidths(nil, opts.Forms)[0]
+	}
+	var pinned []string
+	for _, o := range opts.Overrides {
+		hit, err := l.override(o)
+		if err != nil {
+			return err
+		}
+		pinned = append(pinned, hit...)
+	}
+	p.notes = l.settle()
+	p.base = l.widths
+	for _, name := range pinned {
+		p.pinned[name] = p.base[name]
+	}
+	return nil
+}
+
+// width returns how a projection is stored under an option.
+func (p *planner) width(name string, option int) Width {
+	return fitColumns(p.list[option], p.cols[name])
 }
 
 // group forms the tie groups.
@@ -109,20 +222,28 @@ func (p *planner) group() error {
 		if !ok {
 			k = len(p.groups)
 			at[name] = k
-			p.groups = append(p.groups, tieGroup{name: name, layer: spec.Layer, pinned: pinned, sizes: make([]int64, len(p.options(pinned)))})
+			options := len(p.list)
+			if pinned {
+				options = 1
+			}
+			p.groups = append(p.groups, tieGroup{name: name, layer: spec.Layer, pinned: pinned, sizes: make([]int64, options)})
 		}
 		g := &p.groups[k]
 		if g.pinned != pinned || pinned && len(g.modules) > 0 && pin != p.pinned[names[g.modules[0]]] {
 			return fault.Usagef("the overrides give different bits to the tied modules of %s", name)
 		}
 		g.modules = append(g.modules, i)
-		for o, w := range p.options(pinned) {
-			if pinned {
-				w = pin
+		for o := range g.sizes {
+			w := pin
+			if !pinned {
+				w = p.width(spec.Module(), o)
 			}
 			n, err := p.shape.moduleBytes(spec, p.storage, w)
 			if err != nil {
 				return err
+			}
+			if p.bounded() {
+				n = p.opts.Container.aligned(n)
 			}
 			g.sizes[o] += n
 		}
@@ -131,17 +252,8 @@ func (p *planner) group() error {
 	return nil
 }
 
-// options returns the widths of a group; that of a pinned one is in p.pinned.
-func (p *planner) options(pinned bool) []Width {
-	if pinned {
-		return make([]Width, 1)
-	}
-	out := make([]Width, len(p.opts.Bits))
-	for i, b := range p.opts.Bits {
-		out[i] = Width{artifact.Palette, b}
-	}
-	return out
-}
+// bounded reports whether the target bounds a container.
+func (p *planner) bounded() bool { return p.opts.Container != nil && p.opts.Target.MaxBytes > 0 }
 
 // widths returns the width of every matrix if the groups get the selected options.
 func (p *planner) widths(picks []int) map[string]Width {
@@ -153,7 +265,7 @@ func (p *planner) widths(picks []int) map[string]Width {
 	for i, g := range p.groups {
 		for _, m := range g.modules {
 			if !g.pinned {
-				out[names[m]] = Width{artifact.Palette, p.opts.Bits[picks[i]]}
+				out[names[m]] = p.width(names[m], picks[i])
 			}
 		}
 	}
@@ -179,8 +291,14 @@ func (p *planner) size(picks []int) int64 {
 	return n
 }
 
+// measure returns the size of the artifact, or its FileBytes of the container.
 func (p *planner) measure(picks []int) (Size, error) {
-	return p.shape.Measure(p.storage, p.widths(picks))
+	widths := p.widths(picks)
+	size, err := p.shape.Measure(p.storage, widths)
+	if err == nil && p.bounded() {
+		size.FileBytes, err = p.opts.Container.bytes(p.shape, p.storage, widths)
+	}
+	return size, err
 }
 
 // budget returns the data bytes that the groups may have. With a bound on the file it is an

@@ -7,12 +7,15 @@ import (
 	"strings"
 
 	"afmq/internal/units"
+	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
+	"afmq/pkg/grid"
 )
 
 // sizeRange is the range of sizes that plans with some options can have.
 type sizeRange struct {
 	bits        []int // ascending
+	forms       []artifact.Form
 	rowScale    bool
 	least, most Size // all modules at the first width, and at the last
 }
@@ -25,21 +28,37 @@ func (p *planner) rangeOf(bits []int, rowScale bool) (*sizeRange, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &sizeRange{bits: q.opts.Bits, rowScale: rowScale}
+	r := &sizeRange{bits: q.opts.Bits, forms: q.opts.Forms, rowScale: rowScale}
 	if r.least, err = q.measure(q.uniform(0)); err != nil {
 		return nil, err
 	}
-	r.most, err = q.measure(q.uniform(len(q.opts.Bits) - 1))
+	r.most, err = q.measure(q.uniform(len(q.list) - 1))
 	return r, err
 }
 
 // flags returns the flags that select the range.
 func (r *sizeRange) flags() string {
+	if len(r.forms) > 0 {
+		return formFlags(r.forms)
+	}
 	s := "--bits " + joinBits(r.bits)
 	if !r.rowScale {
 		s += " --row-scale=false"
 	}
 	return s
+}
+
+// formFlags returns the flags that select forms of one grid.
+func formFlags(forms []artifact.Form) string {
+	g, err := formGrid(forms[0])
+	if err != nil {
+		return fmt.Sprint(forms)
+	}
+	var names []string
+	for _, f := range forms {
+		names = append(names, string(f))
+	}
+	return fmt.Sprintf("--grid %s with %s", grid.Family(g), strings.Join(names, ","))
 }
 
 func joinBits(bits []int) string {
@@ -79,6 +98,9 @@ func (p *planner) unreachable() error {
 		fixed = " with these overrides"
 	}
 	fe := fault.Infeasiblef("the budget of %v cannot be reached: %s reaches %s to %s%s", t, here.flags(), t.of(here.least), t.of(here.most), fixed)
+	if len(p.opts.Forms) > 0 {
+		return fe.WithHint("give a smaller form to choose from, or raise the budget")
+	}
 	last := here
 	for _, rowScale := range []bool{true, false} {
 		if rowScale && !p.storage.RowScale {
@@ -104,12 +126,15 @@ func (p *planner) unreachable() error {
 // the target is a bound.
 func (p *planner) excess() (string, error) {
 	t := p.opts.Target
-	widest := p.opts.Bits[len(p.opts.Bits)-1]
 	here, err := p.rangeOf(p.opts.Bits, p.storage.RowScale)
 	if err != nil || !t.keptBy(here.most) || t.BPW > 0 && here.most.BPW.Projections == t.BPW || here.most.FileBytes == t.MaxBytes {
 		return "", err
 	}
-	s := fmt.Sprintf("the budget of %v is above %s, the most that %s reaches: all modules get %d bits", t, t.of(here.most), here.flags(), widest)
+	s := fmt.Sprintf("the budget of %v is above %s, the most that %s reaches: all modules get %s", t, t.of(here.most), here.flags(), optionName(p.list[len(p.list)-1]))
+	if len(p.opts.Forms) > 0 {
+		return s, nil
+	}
+	widest := p.opts.Bits[len(p.opts.Bits)-1]
 	for high := widest + 1; high <= 8; high++ {
 		if len(p.allowed([]int{high})) == 0 {
 			continue

@@ -166,7 +166,7 @@ func (j *scoreJob) checkTarget() error {
 	if err != nil || exports == nil {
 		return err
 	}
-	widths, err := Widths(j.cfg, j.opts.Bits[0], nil)
+	widths, err := Widths(j.cfg, j.opts.Bits[0], nil) // a target has palettes
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (j *scoreJob) run(ctx context.Context, log *unitLog) (r *Result, err error)
 	o := j.opts
 	pool := j.pool.WithContext(ctx)
 	s := &scorer{
-		pool: pool, models: pool.With(o.Compute), progress: o.Progress, ckpt: j.ckpt, text: j.text, bits: o.Bits, group: o.GroupRows, scaled: !o.NoRowScale,
+		pool: pool, models: pool.With(o.Compute), progress: o.Progress, ckpt: j.ckpt, text: j.text, widths: optionWidths(o.Bits, o.Forms), group: o.GroupRows, scaled: !o.NoRowScale,
 		seed: j.seed(), samples: o.Samples,
 	}
 	if err := s.findModules(j.cfg, o.Model); err != nil {
@@ -248,7 +248,7 @@ func (j *scoreJob) runUnits(ctx context.Context, s *scorer, e estimator, log *un
 	defer j.opts.Progress.Done()
 	costs := make([][]float64, len(s.modules))
 	for i := range costs {
-		costs[i] = make([]float64, len(s.bits))
+		costs[i] = make([]float64, len(s.widths))
 	}
 	for _, u := range which {
 		if err := ctx.Err(); err != nil {
@@ -264,7 +264,7 @@ func (j *scoreJob) runUnits(ctx context.Context, s *scorer, e estimator, log *un
 			}
 			for _, c := range part {
 				if math.IsNaN(c.Cost) || math.IsInf(c.Cost, 0) {
-					return nil, notFinite(&s.modules[c.Module], s.bits[c.Option], c.Cost)
+					return nil, notFinite(&s.modules[c.Module], s.width(&s.modules[c.Module], c.Option), c.Cost)
 				}
 			}
 			if err := log.append(&UnitRecord{validation, u, part}); err != nil {
@@ -282,7 +282,7 @@ func (j *scoreJob) runUnits(ctx context.Context, s *scorer, e estimator, log *un
 // fits reports whether there are contributions, and all are to modules and widths of this job.
 func (s *scorer) fits(c []Contribution) bool {
 	return len(c) > 0 && !slices.ContainsFunc(c, func(c Contribution) bool {
-		return c.Module < 0 || c.Module >= len(s.modules) || c.Option < 0 || c.Option >= len(s.bits)
+		return c.Module < 0 || c.Module >= len(s.modules) || c.Option < 0 || c.Option >= len(s.widths)
 	})
 }
 
@@ -294,7 +294,7 @@ func (j *scoreJob) scores(s *scorer, costs [][]float64) (*Scores, error) {
 	}
 	out := &Scores{
 		Schema: ScoresSchema, ToolVersion: j.opts.ToolVersion, Method: j.opts.Method, Unit: j.opts.Method.unit(),
-		Bits: j.opts.Bits, GroupRows: j.opts.GroupRows, RowScale: !j.opts.NoRowScale, Compute: j.opts.Compute.String(),
+		Bits: j.opts.Bits, Forms: j.opts.Forms, GroupRows: j.opts.GroupRows, RowScale: !j.opts.NoRowScale, Compute: j.opts.Compute.String(),
 	}
 	if j.opts.Method == Fisher {
 		out.Samples = j.opts.Samples

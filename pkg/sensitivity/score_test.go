@@ -111,7 +111,7 @@ func TestKLIsMeasured(t *testing.T) {
 		}
 		changed := *m
 		changed.Blocks = slices.Clone(m.Blocks)
-		changed.SetMatrix(spec, pack(p))
+		changed.SetMatrix(spec, packed(p))
 		sum := 0.0
 		for _, ids := range text.Sequences {
 			a := allLogits(m, pool, ids)
@@ -187,7 +187,7 @@ func TestErrorsOfWeightsAndOutputs(t *testing.T) {
 			t.Errorf("weight of %s: %v, want %v", spec.Name, got, report.SquaredError)
 		}
 		y := make([]float32, p.N*spec.Shape[0])
-		pool.MulT(y, p.X, p.N, pack(q))
+		pool.MulT(y, p.X, p.N, packed(q))
 		sum := 0.0
 		for k := range y {
 			d := float64(y[k]) - float64(p.Y[k])
@@ -284,4 +284,9 @@ func FuzzParseScores(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// packed returns palettes in the form in which the engine multiplies with them.
+func packed(m *palettize.Matrix) *compute.Matrix {
+	return compute.PackLUT(m.Rows, m.Cols, m.Bits, m.GroupRows, m.Indices, m.LUT, m.RowScale)
 }

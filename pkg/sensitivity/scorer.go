@@ -6,24 +6,24 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/grid"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
-	"afmq/pkg/palettize"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
 
-// scorer holds what all estimators need: the model, its modules, the text and the palettes'
-// parameters.
+// scorer holds what all estimators need: the model, its modules, the text and how
+// modules are stored.
 type scorer struct {
 	pool    *compute.Pool // in float32
 	models  *compute.Pool // the same workers, in the arithmetic of the model's products
 	ckpt    *safetensors.Checkpoint
 	model   *infer.Model // the 16-bit model; nil if no text is needed
 	text    *Calibration // nil if none is needed
-	bits    []int
-	group   int  // rows that share a look-up table
-	scaled  bool // palettes have row scales
+	widths  []Width      // to score; of a module see width
+	group   int          // rows that share a look-up table
+	scaled  bool         // palettes have row scales
 	seed    int64
 	samples int
 	modules []module
@@ -48,15 +48,33 @@ func (m *module) name() string { return m.spec.Module() }
 // weights returns the number of weights of the module.
 func (m *module) weights() int64 { return int64(m.spec.Shape[0]) * int64(m.spec.Shape[1]) }
 
-// widthWork returns the work of palettizing a module to one width.
-func (s *scorer) widthWork(m *module, bits int) int64 {
-	return palettize.Work(int(m.weights()), palettize.Options{Bits: bits, NoRowScale: !s.scaled})
+// width returns how a module is stored under an option: as the option says where its columns allow
+// that.
+func (s *scorer) width(m *module, option int) Width {
+	return fitColumns(s.widths[option], m.spec.Shape[1])
 }
 
-// palettizeWork returns the work of palettizing a module to all widths.
-func (s *scorer) palettizeWork(m *module) (n int64) {
-	for _, bits := range s.bits {
-		n += s.widthWork(m, bits)
+// grid returns the grid of a width of a module; false if it stays unquantized.
+func (s *scorer) grid(m *module, w Width) (grid.Grid, bool) {
+	if w.Form == artifact.Palette {
+		return grid.Palette{Bits: w.Bits, GroupRows: s.group, RowScale: s.scaled}, true
+	}
+	return w.Form.Grid(artifact.ScaleType(m.src.DType))
+}
+
+// widthWork returns the work of quantizing a module under one option.
+func (s *scorer) widthWork(m *module, option int) int64 {
+	g, ok := s.grid(m, s.width(m, option))
+	if !ok {
+		return 0
+	}
+	return g.QuantizeWork(m.spec.Shape[0], m.spec.Shape[1])
+}
+
+// quantizeWork returns the work of quantizing a module under all options.
+func (s *scorer) quantizeWork(m *module) (n int64) {
+	for o := range s.widths {
+		n += s.widthWork(m, o)
 	}
 	return n
 }
@@ -78,51 +96,60 @@ func (s *scorer) findModules(cfg *model.Config, dir string) error {
 	return nil
 }
 
-// palettize returns the palettes of a module at a width, and their error.
-func (s *scorer) palettize(m *module, bits int) (*palettize.Matrix, palettize.Report, error) {
-	var pm *palettize.Matrix
-	var report palettize.Report
-	err := safetensors.Guard(m.src.Path(), func() (err error) {
+// quantize returns a module under an option, in the form in which the engine multiplies with it, and
+// its squared error.
+func (s *scorer) quantize(m *module, option int) (packed *compute.Matrix, squaredError float64, err error) {
+	rows, cols := m.spec.Shape[0], m.spec.Shape[1]
+	err = safetensors.Guard(m.src.Path(), func() error {
+		g, ok := s.grid(m, s.width(m, option))
+		if !ok {
+			packed, err = infer.PackFloats(m.src)
+			return err
+		}
 		src, err := artifact.PaletteSource(m.src)
 		if err != nil {
 			return err
 		}
-		pm, report, err = palettize.Palettize(s.pool, src, m.spec.Shape[0], m.spec.Shape[1],
-			palettize.Options{Bits: bits, GroupRows: s.group, NoRowScale: !s.scaled})
+		data, report, err := g.Quantize(s.pool, src, rows, cols, nil)
+		if err != nil {
+			return err
+		}
+		squaredError = report.SquaredError
+		packed, err = infer.PackGrid(g, data, rows, cols)
 		return err
 	})
 	m.src.Release()
 	if err != nil && fault.KindOf(err) == fault.Unexpected {
 		err = fault.Inputf(m.src.Path(), "tensor %q: %v", m.src.Name, err)
 	}
-	return pm, report, err
+	return packed, squaredError, err
 }
 
-// pack returns the palettes in the form in which the engine multiplies with them.
-func pack(m *palettize.Matrix) *compute.Matrix {
-	return compute.PackLUT(m.Rows, m.Cols, m.Bits, m.GroupRows, m.Indices, m.LUT, m.RowScale)
-}
-
-// packAll packs the palettes of every module at every width, [module][option].
+// packAll packs every module under every option, [module][option].
 func (s *scorer) packAll(ctx context.Context) ([][]*compute.Matrix, error) {
 	work := int64(0)
 	for i := range s.modules {
-		work += s.palettizeWork(&s.modules[i])
+		work += s.quantizeWork(&s.modules[i])
 	}
 	s.progress.Stage(progress.Stage{Name: StagePalettize, Work: work})
 	defer s.progress.Done()
 	out := make([][]*compute.Matrix, len(s.modules))
 	for i := range s.modules {
-		for _, bits := range s.bits {
+		m := &s.modules[i]
+		for o := range s.widths {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			m, _, err := s.palettize(&s.modules[i], bits)
+			if o > 0 && s.width(m, o) == s.width(m, o-1) {
+				out[i] = append(out[i], out[i][o-1])
+				continue
+			}
+			packed, _, err := s.quantize(m, o)
 			if err != nil {
 				return nil, err
 			}
-			out[i] = append(out[i], pack(m))
-			s.progress.Advance(s.widthWork(&s.modules[i], bits))
+			out[i] = append(out[i], packed)
+			s.progress.Advance(s.widthWork(m, o))
 		}
 	}
 	return out, nil
@@ -146,6 +173,6 @@ func countTokens(sequences [][]int32) int {
 }
 
 // notFinite reports a score that is NaN or infinite: the model overflows on the text.
-func notFinite(m *module, bits int, v float64) error {
-	return fault.Inputf(m.src.Path(), "tensor %q: its score at %d bits is %v; weights or activations overflow", m.src.Name, bits, v)
+func notFinite(m *module, w Width, v float64) error {
+	return fault.Inputf(m.src.Path(), "tensor %q: its score at %v is %v; weights or activations overflow", m.src.Name, w, v)
 }

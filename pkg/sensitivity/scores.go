@@ -28,8 +28,9 @@ type Scores struct {
 	Schema      string                      `json:"schema"`
 	ToolVersion string                      `json:"tool_version"`
 	Method      Method                      `json:"method"`
-	Unit        string                      `json:"unit"` // of a score; "nats per token" for kl and fisher
-	Bits        []int                       `json:"bits"` // scored widths, ascending
+	Unit        string                      `json:"unit"`            // of a score; "nats per token" for kl and fisher
+	Bits        []int                       `json:"bits,omitempty"`  // scored widths of palettes, ascending
+	Forms       []artifact.Form             `json:"forms,omitempty"` // scored forms of another grid, by size; then there are no Bits
 	GroupRows   int                         `json:"group_rows"`
 	RowScale    bool                        `json:"row_scale"`
 	Compute     string                      `json:"compute,omitempty"` // arithmetic of the model's matrix products
@@ -45,7 +46,7 @@ type Scores struct {
 type ModuleScore struct {
 	Name  string    `json:"name"`
 	Shape []int     `json:"shape"` // [out, in]
-	Costs []float64 `json:"costs"` // by width, in the order of Scores.Bits
+	Costs []float64 `json:"costs"` // in the order of Scores.Bits or Scores.Forms
 }
 
 // TensorInfo is the type and shape of a tensor of the checkpoint.
@@ -64,13 +65,16 @@ type Validation struct {
 // ValidatedModule is the measured divergence of one module.
 type ValidatedModule struct {
 	Name     string    `json:"name"`
-	Measured []float64 `json:"measured"` // by width, in nats per token
+	Measured []float64 `json:"measured"` // like the scores, in nats per token
 }
 
 // ValidatedBits compares scores and measurements at one width.
 type ValidatedBits struct {
-	Bits     int     `json:"bits"`
-	Spearman float64 `json:"spearman"` // rank correlation over the modules
+	Bits int `json:"bits"` // of an index or a code
+	// Form is the form of the modules on a grid that is no palette; where their columns do not allow
+	// that, they have the next one.
+	Form     artifact.Form `json:"form,omitempty"`
+	Spearman float64       `json:"spearman"` // rank correlation over the modules
 	// Ratio is the sum of the scores divided by the sum of the measurements; 0 for a method
 	// whose scores are not divergences.
 	Ratio float64 `json:"ratio,omitempty"`
@@ -150,8 +154,8 @@ func (s *Scores) check(file string) (*Shape, error) {
 	if _, err := ParseMethod(string(s.Method)); err != nil {
 		return bad("has the unknown method %q", s.Method)
 	}
-	if err := checkBits(s.Bits); err != nil {
-		return bad("bits: %v", err)
+	if err := checkOptions(s.Bits, s.Forms); err != nil {
+		return bad("%v", err)
 	}
 	if s.GroupRows < 1 || s.GroupRows > maxGroupRows {
 		return bad("group_rows is %d", s.GroupRows)
@@ -185,8 +189,8 @@ func (s *Scores) check(file string) (*Shape, error) {
 		if m.Name != spec.Module() || !slices.Equal(m.Shape, spec.Shape) {
 			return bad("module %d is %q %v; its config has %q %v", i+1, m.Name, m.Shape, spec.Module(), spec.Shape)
 		}
-		if len(m.Costs) != len(s.Bits) {
-			return bad("module %q has %d costs for %d widths", m.Name, len(m.Costs), len(s.Bits))
+		if n := len(s.Widths()); len(m.Costs) != n {
+			return bad("module %q has %d costs for %d widths", m.Name, len(m.Costs), n)
 		}
 		for _, c := range m.Costs {
 			if math.IsNaN(c) || math.IsInf(c, 0) {
@@ -195,6 +199,31 @@ func (s *Scores) check(file string) (*Shape, error) {
 		}
 	}
 	return shape, nil
+}
+
+// Widths returns the scored widths, in the order of the costs.
+func (s *Scores) Widths() []Width { return optionWidths(s.Bits, s.Forms) }
+
+// checkOptions checks that there are either widths of palettes or forms of another grid, in their
+// order.
+func checkOptions(bits []int, forms []artifact.Form) error {
+	if len(forms) == 0 {
+		if err := checkBits(bits); err != nil {
+			return fmt.Errorf("bits: %w", err)
+		}
+		return nil
+	}
+	if len(bits) > 0 {
+		return errors.New("there are bits of palettes and forms")
+	}
+	sorted, err := sortForms(forms)
+	if err == nil && !slices.Equal(sorted, forms) {
+		err = fmt.Errorf("%v are not in the order %v", forms, sorted)
+	}
+	if err != nil {
+		return fmt.Errorf("forms: %w", err)
+	}
+	return nil
 }
 
 // maxGroupRows exceeds the rows of every matrix of a supported model.

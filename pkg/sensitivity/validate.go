@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 )
 
@@ -29,14 +30,17 @@ func (j *scoreJob) validate(ctx context.Context, s *scorer, log *unitLog, scores
 	for _, p := range picks {
 		v.Modules = append(v.Modules, ValidatedModule{scores.Modules[p].Name, measured[p]})
 	}
-	for o, bits := range scores.Bits {
+	for o, w := range scores.Widths() {
 		var a, b []float64
 		sumA, sumB := 0.0, 0.0
 		for _, p := range picks {
 			a, b = append(a, scores.Modules[p].Costs[o]), append(b, measured[p][o])
 			sumA, sumB = sumA+a[len(a)-1], sumB+b[len(b)-1]
 		}
-		vb := ValidatedBits{Bits: bits}
+		vb := ValidatedBits{Bits: w.Bits}
+		if w.Form != artifact.Palette {
+			vb.Form = w.Form
+		}
 		if rho := spearman(a, b); !math.IsNaN(rho) {
 			vb.Spearman = rho
 		}

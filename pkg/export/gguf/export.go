@@ -92,34 +92,19 @@ func (e *exporter) checkTargets() error {
 	return nil
 }
 
-// prepare computes the metadata, lists the tensors and opens the adapters.
+// prepare lists the tensors, computes the metadata and opens the adapters.
 func (e *exporter) prepare(ctx context.Context) error {
 	if e.Context == 0 {
 		e.Context = e.s.Config.MaxPositions
 	}
-	if err := e.checkModel(); err != nil {
-		return err
-	}
-	keys, rope, err := e.scaling()
+	rope, err := e.describe()
 	if err != nil {
 		return err
 	}
 	if err := e.layout(rope); err != nil {
 		return err
 	}
-	if e.vocabulary, err = readVocabulary(e.s.Dir, e.s.Config); err != nil {
-		return err
-	}
-	e.metadata = e.withVersion([]file.KV{
-		{Key: "general.architecture", Value: e.arch.name},
-		{Key: "general.type", Value: "model"},
-		{Key: "general.name", Value: e.Name},
-		{Key: "general.file_type", Value: fileType(e.tensors)},
-		{Key: "afmq.content_hash", Value: e.s.Manifest.ContentHash},
-	})
-	e.metadata = append(e.metadata, e.hyperparameters()...)
-	e.metadata = append(e.metadata, keys...)
-	e.metadata = append(e.metadata, e.vocabulary.keys...)
+	e.setFileType()
 	for i := range e.Adapters {
 		a := &e.Adapters[i]
 		if a.open, err = e.s.OpenAdapter(ctx, a.Name, a.Dir, e.AllowUnbound); err != nil {
@@ -127,6 +112,43 @@ func (e *exporter) prepare(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// describe computes the metadata, all but the value of the type of the file, and returns the factors
+// of the rotary frequencies.
+func (e *exporter) describe() ([]factors, error) {
+	if err := e.checkModel(); err != nil {
+		return nil, err
+	}
+	keys, rope, err := e.scaling()
+	if err != nil {
+		return nil, err
+	}
+	if e.vocabulary, err = readVocabulary(e.s.Dir, e.s.Config); err != nil {
+		return nil, err
+	}
+	e.metadata = e.withVersion([]file.KV{
+		{Key: "general.architecture", Value: e.arch.name},
+		{Key: "general.type", Value: "model"},
+		{Key: "general.name", Value: e.Name},
+		{Key: fileTypeKey, Value: uint32(0)},
+		{Key: "afmq.content_hash", Value: e.s.Manifest.ContentHash},
+	})
+	e.metadata = append(e.metadata, e.hyperparameters()...)
+	e.metadata = append(e.metadata, keys...)
+	e.metadata = append(e.metadata, e.vocabulary.keys...)
+	return rope, nil
+}
+
+const fileTypeKey = "general.file_type"
+
+// setFileType sets the value of the type of the file from its tensors.
+func (e *exporter) setFileType() {
+	for i := range e.metadata {
+		if e.metadata[i].Key == fileTypeKey {
+			e.metadata[i].Value = fileType(e.tensors)
+		}
+	}
 }
 
 // withVersion appends the version of the program, if it is known.

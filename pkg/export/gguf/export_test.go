@@ -110,7 +110,7 @@ func TestNeedsType(t *testing.T) {
 // Blocks are the bytes of the artifact; the rows of queries and keys of llama are in its order.
 func TestBlocks(t *testing.T) {
 	for _, name := range []string{"", "llama3-bf16"} {
-		opts := quantize.Options{Model: "../../../internal/demo/model", Blocks: ggml.Q4_K, Overrides: []sensitivity.Override{{Pattern: "o_proj", Form: "q8_0"}, {Pattern: "v_proj", Bits: 16}}}
+		opts := quantize.Options{Model: "../../../internal/demo/model", Form: "q4_k", Overrides: []sensitivity.Override{{Pattern: "o_proj", Form: "q8_0"}, {Pattern: "v_proj", Bits: 16}}}
 		if name != "" {
 			opts.Model = exporttest.Copy(t, name)
 		}

@@ -85,21 +85,26 @@ func (e *exporter) storedType(st *artifact.StoredTensor) (ggml.Type, bool) {
 // refuseForm returns the error for the first matrix whose form GGUF does not have; palettes, of
 // which there are most, come first.
 func (e *exporter) refuseForm() error {
-	for _, x := range []struct {
-		form artifact.Form
-		text string
-	}{
-		{artifact.Palette, "%s: GGUF has no palettes: %s has one"},
-		{artifact.RowInt8, "%s: GGUF has no rows of 8 bits with one scale: %s has them"},
-	} {
-		for i := range e.s.Layout {
-			if st := &e.s.Layout[i]; st.Form == x.form {
-				return fault.Infeasiblef(x.text, e.Artifact, st.Spec.Module()).
-					WithHint("afmq quantize MODEL --grid gguf --types q4_k makes an artifact that it has; --as f16 writes the dequantized weights, 16 bits each")
-			}
+	var first *artifact.StoredTensor
+	for i := range e.s.Layout {
+		st := &e.s.Layout[i]
+		_, block := st.Form.Block()
+		if block || st.Form == artifact.Plain {
+			continue
+		}
+		if first == nil || st.Form == artifact.Palette && first.Form != artifact.Palette {
+			first = st
 		}
 	}
-	panic("gguf: every matrix has a form of GGUF")
+	what := fmt.Sprintf("GGUF has no grid %s: %s has it", first.Form, first.Spec.Module())
+	switch first.Form {
+	case artifact.Palette:
+		what = fmt.Sprintf("GGUF has no palettes: %s has one", first.Spec.Module())
+	case artifact.RowInt8:
+		what = fmt.Sprintf("GGUF has no rows of 8 bits with one scale: %s has them", first.Spec.Module())
+	}
+	return fault.Infeasiblef("%s: %s", e.Artifact, what).
+		WithHint("afmq quantize MODEL --grid gguf --types q4_k makes an artifact that it has; --as f16 writes the dequantized weights, 16 bits each")
 }
 
 // blocks returns the rows of a matrix in blocks, as the artifact has them.

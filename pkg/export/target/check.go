@@ -34,7 +34,7 @@ type Forms func(spec model.TensorSpec) (form artifact.Form, bits int)
 //   - a palette has indices of a width that the runtime does not have;
 //   - the rows of a palette are not a multiple of groupRows, the rows that share a table.
 //     A palette with a single table has no such rule;
-//   - a matrix is in blocks of ggml;
+//   - a matrix is on a grid that is no palette;
 //   - the channels of its keys or the tokens of its vocabulary are not a multiple of 8, on
 //     coreai-ios.
 //
@@ -56,9 +56,9 @@ func (t *Target) Violations(cfg *model.Config, groupRows int, forms Forms) []Vio
 			continue
 		}
 		form, bits := forms(spec)
-		if _, block := form.Block(); block {
+		if form.OnGrid() {
 			out = append(out, Violation{
-				spec.Module(), fmt.Sprintf("is stored in blocks of ggml (%s), which %s does not have", form, t.Runtime),
+				spec.Module(), fmt.Sprintf("is stored as %s, which %s does not have", form, t.Runtime),
 				"quantize the checkpoint to palettes: afmq quantize without --grid",
 			})
 		}

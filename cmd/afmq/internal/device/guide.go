@@ -89,10 +89,14 @@ func PlanWork(p *sensitivity.Plan, shape *sensitivity.Shape) (Work, error) {
 // Repeat returns the options that a plan was made with, except its target and seed: its
 // widths, its ties, and the modules that an override pinned.
 func Repeat(p *sensitivity.Plan) sensitivity.PlanOptions {
-	r := sensitivity.PlanOptions{Bits: p.Bits, Ties: p.Tie}
+	r := sensitivity.PlanOptions{Bits: p.Bits, Forms: p.Forms, Ties: p.Tie}
 	for _, l := range p.Layers {
 		if l.Pinned {
-			r.Overrides = append(r.Overrides, Pin(l.Name, l.Bits))
+			o := Pin(l.Name, l.Bits)
+			if l.Form != "" {
+				o.Bits, o.Form = 0, l.Form
+			}
+			r.Overrides = append(r.Overrides, o)
 		}
 	}
 	return r

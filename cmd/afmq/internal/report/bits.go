@@ -16,7 +16,7 @@ type Bits struct {
 	Widths []WidthCount `json:"widths"` // number of projections at each width
 	Group  int          `json:"group_rows"`
 	Scale  bool         `json:"row_scale"`
-	Blocks string       `json:"blocks,omitempty"` // type of ggml whose blocks the projections have; empty for palettes
+	Grid   string       `json:"grid,omitempty"` // family of the grids, such as gguf; empty for palettes
 	// Compensation is "gptq" or "none".
 	Compensation string `json:"compensation"`
 	Heat         Heat   `json:"-"`
@@ -50,7 +50,7 @@ func (w WidthCount) Step() int { return bitsStep(w.Bits) }
 
 func (s *sources) bits() (any, error) {
 	p := s.art.manifest.Plan
-	d := &Bits{Rest: []Matrix{}, Group: p.GroupRows, Scale: p.RowScale, Blocks: p.Blocks, Compensation: show(p.Compensation)}
+	d := &Bits{Rest: []Matrix{}, Group: p.GroupRows, Scale: p.RowScale, Grid: p.Grid, Compensation: show(p.Compensation)}
 	d.Layers = make([]BitsLayer, s.art.config.Layers)
 	for i := range d.Layers {
 		d.Layers[i].Layer = i

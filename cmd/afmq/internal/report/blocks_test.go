@@ -9,7 +9,6 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
-	"afmq/pkg/ggml"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
 )
@@ -19,7 +18,7 @@ import (
 func TestBlocks(t *testing.T) {
 	dir := t.TempDir()
 	art, scores := filepath.Join(dir, "art"), filepath.Join(dir, "scores.json")
-	if _, err := quantize.Run(bg, quantize.Options{Model: in("model"), Out: art, Blocks: ggml.Q4_0, Pool: pool}); err != nil {
+	if _, err := quantize.Run(bg, quantize.Options{Model: in("model"), Out: art, Form: "q4_0", Pool: pool}); err != nil {
 		t.Fatal(err)
 	}
 	// Scores and a plan of palettes that agree with the bits, the group rows and the absence of row
@@ -45,7 +44,7 @@ func TestBlocks(t *testing.T) {
 			t.Errorf("the page has %q", words)
 		}
 	}
-	for _, words := range []string{"q4_0, 4 bits", "blocks of ggml, q4_0", "--grid gguf --types q4_0"} {
+	for _, words := range []string{"q4_0, 4 bits", "grid gguf, [q4_0]", "--grid gguf --types q4_0"} {
 		if !strings.Contains(page, words) {
 			t.Errorf("the page lacks %q", words)
 		}
@@ -65,27 +64,27 @@ func TestBlocks(t *testing.T) {
 		}
 	}
 	_, err = Make(bg, pool, Options{Artifact: art, Plan: filepath.Join(dir, "plan.json")})
-	if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "blocks") {
+	if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "another grid") {
 		t.Errorf("a plan of palettes: %v", err)
 	}
 }
 
 // Artifacts in blocks are compared among themselves; embedding and head, which have types of their
 // own, do not make widths mixed.
-func TestRecipeOfBlocks(t *testing.T) {
+func TestRecipeOfGrid(t *testing.T) {
 	m := &artifact.Manifest{Plan: artifact.QuantizationRecord{
-		Bits: 4, GroupRows: 16, Blocks: "q4_k", Compensation: artifact.GPTQ,
+		Bits: 4, GroupRows: 16, Grid: "gguf", Compensation: artifact.GPTQ,
 		Modules: []artifact.ModuleRecord{
 			{Name: "model.embed_tokens", Form: "q6_k", Bits: 6}, {Name: "model.layers.0.self_attn.q_proj", Form: "q4_k", Bits: 4},
 			{Name: "lm_head", Form: "q6_k", Bits: 6},
 		},
 	}}
 	r := eval.NewRecipe(m)
-	if got := describeRecipe(r); got != "one width, compensated, in blocks" {
+	if got := describeRecipe(r); got != "one width, compensated, grid gguf" {
 		t.Errorf("recipe %q", got)
 	}
 	palettes := *r
-	palettes.Blocks = ""
+	palettes.Grid = ""
 	if family(r) == family(&palettes) {
 		t.Error("blocks and palettes are one family")
 	}

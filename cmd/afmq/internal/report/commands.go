@@ -3,12 +3,15 @@ package report
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"afmq/internal/infile"
 	"afmq/pkg/artifact"
 	"afmq/pkg/eval"
+	"afmq/pkg/grid"
 	"afmq/pkg/palettize"
+	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
 
@@ -154,7 +157,11 @@ func (c *commander) sensitivity() {
 	}
 	l := newCommand("sensitivity", c.model()).flag("method", s.Method)
 	c.calibration(l, s.Calibration)
-	l.flag("bits", joinInts(s.Bits)).flagIf("group-rows", s.GroupRows, palettize.DefaultGroupRows).on("row-scale=false", !s.RowScale)
+	if len(s.Forms) > 0 {
+		formFlags(l, s.Forms)
+	} else {
+		l.flag("bits", joinInts(s.Bits)).flagIf("group-rows", s.GroupRows, palettize.DefaultGroupRows).on("row-scale=false", !s.RowScale)
+	}
 	if s.Samples > 1 {
 		l.flag("samples", s.Samples)
 	}
@@ -165,6 +172,31 @@ func (c *commander) sensitivity() {
 		l.flagIf("compute", s.Compute, "f32")
 	}
 	c.step("scores", l.path("out", c.opts.Scores))
+}
+
+// formFlags writes the flags that choose forms of one grid.
+func formFlags(l *commandLine, forms []artifact.Form) {
+	var bits, types []string
+	var first grid.Grid
+	for _, f := range forms {
+		g, ok := f.Grid(safetensors.F16)
+		if !ok {
+			continue
+		}
+		if first == nil {
+			first = g
+			l.flag("grid", grid.Family(g))
+		}
+		bits, types = append(bits, strconv.Itoa(g.CodeBits())), append(types, string(f))
+	}
+	switch g := first.(type) {
+	case grid.Block:
+		l.flag("types", strings.Join(types, ","))
+	case grid.Affine:
+		l.flag("bits", strings.Join(bits, ",")).flag("group", g.Group)
+	case grid.Integer:
+		l.flag("bits", strings.Join(bits, ",")).flag("group", g.Group).on("zero-point", g.ZeroPoint)
+	}
 }
 
 // makePlan writes the command of a plan, unless it was written by hand.
@@ -201,6 +233,12 @@ func planned(p *sensitivity.Plan, s *sensitivity.Scores) bool {
 		costs[m.Name] = m.Costs
 	}
 	for _, l := range p.Layers {
+		if l.Form != "" {
+			if l.Cost != 0 && !slices.Contains(costs[l.Name], l.Cost) {
+				return false
+			}
+			continue
+		}
 		i := slices.Index(s.Bits, l.Bits)
 		if i >= 0 && l.Cost != 0 && (i >= len(costs[l.Name]) || costs[l.Name][i] != l.Cost) {
 			return false
@@ -240,14 +278,20 @@ func (c *commander) quantize() {
 	switch by.By {
 	case artifact.ByTarget:
 		budget(l, by.BPW, by.MaxBytes)
-		l.flag("bits", joinInts(by.Widths)).flag("method", by.Method)
+		if len(by.Forms) > 0 {
+			formFlags(l, by.Forms)
+		} else {
+			l.flag("bits", joinInts(by.Widths))
+		}
+		l.flag("method", by.Method)
 		choice(l, by.Tie, by.Overrides)
 	case artifact.ByBits:
-		if m.Plan.Blocks != "" {
-			choice(l.flag("grid", "gguf").flag("types", m.Plan.Blocks), nil, by.Overrides)
+		if len(by.Forms) > 0 {
+			formFlags(l, by.Forms)
 		} else {
-			choice(l.flag("bits", m.Plan.Bits), nil, by.Overrides)
+			l.flag("bits", m.Plan.Bits)
 		}
+		choice(l, nil, by.Overrides)
 	default:
 		plan := c.opts.Plan
 		if plan == "" {
@@ -255,7 +299,7 @@ func (c *commander) quantize() {
 		}
 		l.path("plan", plan)
 	}
-	if by.By != artifact.ByPlan && m.Plan.Blocks == "" {
+	if by.By != artifact.ByPlan && m.Plan.Grid == "" {
 		l.flagIf("group-rows", m.Plan.GroupRows, palettize.DefaultGroupRows).on("row-scale=false", !m.Plan.RowScale)
 	}
 	c.calibration(l, m.Calibration)

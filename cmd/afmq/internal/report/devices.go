@@ -22,8 +22,8 @@ func (s *sources) devices() (any, error) {
 	this := device.Variant{Name: "this artifact", BPW: s.art.manifest.BPW.Projections, Work: device.NewWork(s.art.config, s.art.layout)}
 	variants, notes := []device.Variant{this}, []string{"Add --scores to estimate plans with slightly more and fewer bits per weight."}
 	switch {
-	case s.art.manifest.Plan.Blocks != "":
-		notes = []string{"The artifact is in blocks of ggml; plans with more and fewer bits per weight have palettes, and are not shown."}
+	case s.art.manifest.Plan.Grid != "":
+		notes = []string{"Plans with more and fewer bits per weight are shown for palettes only."}
 	case s.scores != nil:
 		scores, request, center, err := s.neighbours()
 		if err != nil {
@@ -79,16 +79,15 @@ func (s *sources) cost() *float64 {
 		if st.Spec.Role != model.Projection {
 			continue
 		}
-		costs := s.scores.Modules[next].Costs
+		cost, ok := s.scores.Cost(next, sensitivity.Width{Form: st.Form, Bits: st.Bits})
 		next++
 		if st.Form == artifact.Plain {
 			continue
 		}
-		at := slices.Index(s.scores.Bits, st.Bits)
-		if at < 0 {
+		if !ok {
 			return nil
 		}
-		sum += costs[at]
+		sum += cost
 	}
 	return &sum
 }

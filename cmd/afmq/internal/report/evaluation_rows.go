@@ -203,7 +203,7 @@ func describeOverlap(o *eval.Overlap, use, name string) string {
 // describeRecipe describes the options of an artifact's quantization, without the bits.
 func describeRecipe(r *eval.Recipe) string {
 	out := "one width"
-	if len(r.Widths) > 1 {
+	if len(r.Widths) > 1 || len(r.Forms) > 1 {
 		out = "mixed widths"
 	}
 	if r.Compensation != artifact.NoCompensation {
@@ -212,8 +212,8 @@ func describeRecipe(r *eval.Recipe) string {
 		out += ", not compensated"
 	}
 	switch {
-	case r.Blocks != "":
-		out += ", in blocks"
+	case r.Grid != "":
+		out += ", grid " + show(r.Grid)
 	case !r.RowScale:
 		out += ", no row scales"
 	}

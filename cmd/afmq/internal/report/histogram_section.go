@@ -11,6 +11,7 @@ import (
 	"afmq/cmd/afmq/internal/chart"
 	"afmq/pkg/artifact"
 	"afmq/pkg/model"
+	"afmq/pkg/sensitivity"
 )
 
 // worstModules is the number of modules whose weights are shown.
@@ -85,8 +86,8 @@ func (s *sources) worst() (*Weights, []int) {
 		st := &s.art.layout[i]
 		var loss *float64
 		if st.Spec.Role == model.Projection && s.scores != nil {
-			if bits := slices.Index(s.scores.Bits, st.Bits); bits >= 0 && s.predicted() {
-				loss = &s.scores.Modules[next].Costs[bits]
+			if cost, ok := s.scores.Cost(next, sensitivity.Width{Form: st.Form, Bits: st.Bits}); ok && s.predicted() {
+				loss = &cost
 			}
 			next++
 		}

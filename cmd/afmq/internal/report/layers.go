@@ -3,12 +3,12 @@ package report
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
 	"afmq/internal/units"
 	"afmq/pkg/artifact"
+	"afmq/pkg/sensitivity"
 )
 
 // heatSteps is the number of colors of the heat map, from light to dark: classes h0 to h6 of
@@ -67,8 +67,8 @@ func (s *sources) heat(d *Bits) Heat {
 			if s.scores != nil {
 				costs := s.scores.Modules[next].Costs
 				c.Score = &costs[0]
-				if at := slices.Index(s.scores.Bits, m.Bits); at >= 0 && m.Form == artifact.Palette && s.predicted() {
-					c.Loss = &costs[at]
+				if cost, ok := s.scores.Cost(next, sensitivity.Width{Form: m.Form, Bits: m.Bits}); ok && s.predicted() {
+					c.Loss = &cost
 				}
 			}
 			next++
@@ -77,13 +77,13 @@ func (s *sources) heat(d *Bits) Heat {
 		h.Layers = append(h.Layers, row)
 	}
 	caption, size := "Bits of an index into the look-up tables.", "indices, look-up tables and row scales"
-	if d.Blocks != "" {
-		caption, size = "Bits of a code in the blocks; scales and minimums take further bits.", "blocks with codes, scales and minimums"
+	if d.Grid != "" {
+		caption, size = "Bits of a code; scales take further bits.", "codes and scales"
 	}
 	h.add(Quantity{Name: "Bits", Caption: caption, Widths: d.Widths},
 		func(c *HeatCell) HeatValue { return HeatValue{strconv.Itoa(c.Bits), bitsStep(c.Bits)} })
 	if s.scores != nil {
-		h.Fewest = s.scores.Bits[0]
+		h.Fewest = s.scores.Widths()[0].Bits
 		h.addSensitivity(show(s.scores.Unit))
 	}
 	h.addSize(size)
@@ -167,7 +167,7 @@ func (h *Heat) addError() {
 // Lines returns the figures of the cell for its tooltip; fewest are the bits of Score.
 func (c HeatCell) Lines(fewest int) []string {
 	size := fmt.Sprintf("%d bits, %s", c.Bits, units.Size(c.Bytes))
-	if _, block := c.Form.Block(); block {
+	if c.Form.OnGrid() {
 		size = fmt.Sprintf("%s, %s", c.Form, size)
 	} else if c.Form == artifact.Plain {
 		size = "not quantized: " + size

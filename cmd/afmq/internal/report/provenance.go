@@ -30,8 +30,11 @@ func (s *sources) provenance() (any, error) {
 		scales = "with row scales"
 	}
 	form := fmt.Sprintf("groups of %d rows %s", p.GroupRows, scales)
-	if p.Blocks != "" {
-		form = "blocks of ggml, " + p.Blocks
+	if p.Grid != "" {
+		form = "grid " + p.Grid
+		if c := p.Choice; c != nil && len(c.Forms) > 0 {
+			form += fmt.Sprintf(", %s", c.Forms)
+		}
 	}
 	d := &Provenance{Facts: []Fact{
 		{"Content hash", m.ContentHash, "identifies the tensors; adapters refer to it", true},

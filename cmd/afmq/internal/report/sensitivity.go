@@ -6,17 +6,19 @@ import (
 	"strings"
 
 	"afmq/cmd/afmq/internal/chart"
+	"afmq/pkg/artifact"
 	"afmq/pkg/model"
 )
 
 // Sensitivity has the scores of every projection, and their sums over each layer.
 type Sensitivity struct {
-	Method string       `json:"method"`
-	Unit   string       `json:"unit"`
-	Widths []int        `json:"widths"`
-	Kinds  []string     `json:"kinds"`
-	Layers []ScoreLayer `json:"layers"`
-	Rank   []RankCheck  `json:"validation"` // comparison with measured divergences; may be empty
+	Method string          `json:"method"`
+	Unit   string          `json:"unit"`
+	Widths []int           `json:"widths"`          // of indices or codes
+	Forms  []artifact.Form `json:"forms,omitempty"` // that were scored, on another grid than palettes
+	Kinds  []string        `json:"kinds"`
+	Layers []ScoreLayer    `json:"layers"`
+	Rank   []RankCheck     `json:"validation"` // comparison with measured divergences; may be empty
 
 	Plot template.HTML `json:"-"`
 }
@@ -35,16 +37,20 @@ type ScoreCell struct {
 
 // RankCheck is the rank correlation between scores and measured divergences.
 type RankCheck struct {
-	Bits     int     `json:"bits"`
-	Modules  int     `json:"modules"`
-	Spearman float64 `json:"spearman"`
+	Bits     int           `json:"bits"`
+	Form     artifact.Form `json:"form,omitempty"`
+	Modules  int           `json:"modules"`
+	Spearman float64       `json:"spearman"`
 }
 
 func (s *sources) sensitivity() (any, error) {
 	if s.scores == nil {
 		return nil, nil
 	}
-	d := &Sensitivity{Method: string(s.scores.Method), Unit: show(s.scores.Unit), Widths: s.scores.Bits, Rank: []RankCheck{}}
+	d := &Sensitivity{Method: string(s.scores.Method), Unit: show(s.scores.Unit), Widths: []int{}, Forms: s.scores.Forms, Rank: []RankCheck{}}
+	for _, w := range s.scores.Widths() {
+		d.Widths = append(d.Widths, w.Bits)
+	}
 	if d.Unit == "" {
 		d.Unit = "score"
 	}
@@ -71,13 +77,34 @@ func (s *sources) sensitivity() (any, error) {
 	}
 	if v := s.scores.Validation; v != nil {
 		for _, b := range v.ByBits {
-			d.Rank = append(d.Rank, RankCheck{b.Bits, len(v.Modules), b.Spearman})
+			d.Rank = append(d.Rank, RankCheck{b.Bits, b.Form, len(v.Modules), b.Spearman})
 		}
 	}
 	var err error
 	d.Plot, err = d.draw()
 	return d, err
 }
+
+// Labels names what was scored: "4 bits" or "q4_k".
+func (d *Sensitivity) Labels() (out []string) {
+	for i, bits := range d.Widths {
+		out = append(out, label(bits, ""))
+		if len(d.Forms) > 0 {
+			out[i] = label(bits, d.Forms[i])
+		}
+	}
+	return out
+}
+
+func label(bits int, form artifact.Form) string {
+	if form != "" {
+		return show(string(form))
+	}
+	return fmt.Sprintf("%d bits", bits)
+}
+
+// Label names the width of a check.
+func (r RankCheck) Label() string { return label(r.Bits, r.Form) }
 
 // Decimals returns the number of decimals of the sums at each width, by the largest of them.
 func (d *Sensitivity) Decimals() []int {
@@ -104,11 +131,11 @@ func (d *Sensitivity) draw() (template.HTML, error) {
 		}
 	}
 	drawn := false
-	for i, bits := range d.Widths {
-		series := chart.Series{Name: fmt.Sprintf("all at %d bits", bits), Color: i % colors, Line: true, Marks: true}
+	for i, name := range d.Labels() {
+		series := chart.Series{Name: "all at " + name, Color: i % colors, Line: true, Marks: true}
 		for _, l := range d.Layers {
 			drawn = drawn || l.Sums[i] > 0
-			series.Points = append(series.Points, chart.Point{X: float64(l.Layer), Y: l.Sums[i], Note: fmt.Sprintf("layer %d at %d bits: %.4g", l.Layer, bits, l.Sums[i])})
+			series.Points = append(series.Points, chart.Point{X: float64(l.Layer), Y: l.Sums[i], Note: fmt.Sprintf("layer %d at %s: %.4g", l.Layer, name, l.Sums[i])})
 		}
 		c.Series = append(c.Series, series)
 	}

@@ -1,6 +1,10 @@
 package report
 
-import "math"
+import (
+	"math"
+
+	"afmq/pkg/grid"
+)
 
 // Size breaks the bytes of model.safetensors down by use.
 type Size struct {
@@ -27,8 +31,12 @@ func (s *sources) size() (any, error) {
 		{Name: "Indices", Bytes: l.Indices}, {Name: "Look-up tables", Bytes: l.LUT}, {Name: "Row scales", Bytes: l.RowScale},
 		{Name: "Embedding and head, 8 bit", Bytes: l.Embedding},
 	}
-	if s.art.manifest.Plan.Blocks != "" {
+	switch s.art.manifest.Plan.Grid {
+	case "":
+	case grid.FamilyGGUF:
 		parts = []Part{{Name: "Blocks", Bytes: l.Blocks}}
+	default:
+		parts = []Part{{Name: "Codes", Bytes: l.Codes}, {Name: "Scales", Bytes: l.Scales}}
 	}
 	parts = append(parts, Part{Name: "Norms, biases, kept matrices", Bytes: l.Other}, Part{Name: "File header", Bytes: l.Container})
 	x, scale := 0.0, 1000/float64(max(l.Total, d.Source, 1))

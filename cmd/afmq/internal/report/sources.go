@@ -196,7 +196,10 @@ func (s *sources) readScores() error {
 // palettes with its group size and row scales.
 func (s *sources) predicted() bool {
 	p := s.art.manifest.Plan
-	return s.scores != nil && p.Blocks == "" && s.scores.GroupRows == p.GroupRows && s.scores.RowScale == p.RowScale
+	if s.scores == nil || (p.Grid != "") != (len(s.scores.Forms) > 0) {
+		return false
+	}
+	return p.Grid != "" || s.scores.GroupRows == p.GroupRows && s.scores.RowScale == p.RowScale
 }
 
 // readPlan reads the plan and checks that the artifact follows it.
@@ -212,15 +215,15 @@ func (s *sources) readPlan() error {
 	other := func(format string, args ...any) error {
 		return fault.Inputf(s.opts.Plan, "is not the plan of %s: %s", show(s.opts.Artifact), fmt.Sprintf(format, args...))
 	}
-	if m.Blocks != "" {
-		return other("the artifact is in blocks of ggml, and a plan has palettes")
+	if formed := plan.Formed(); formed != (m.Grid != "") {
+		return other("one has palettes, the other another grid")
 	}
 	if plan.GroupRows != m.GroupRows || plan.RowScale != m.RowScale {
 		return other("group size or row scales differ")
 	}
-	bits := map[string]int{}
+	bits, forms := map[string]int{}, map[string]artifact.Form{}
 	for _, l := range plan.Layers {
-		bits[l.Name] = l.Bits
+		bits[l.Name], forms[l.Name] = l.Bits, l.Form
 	}
 	for i := range s.art.layout {
 		st := &s.art.layout[i]
@@ -236,6 +239,8 @@ func (s *sources) readPlan() error {
 			return other("it lacks %s", name)
 		case planned && got != want:
 			return other("%s has %d bits, not %d", name, got, want)
+		case planned && forms[name] != "" && st.Form != forms[name]:
+			return other("%s is %s, not %s", name, st.Form, forms[name])
 		}
 	}
 	for _, l := range plan.Layers {

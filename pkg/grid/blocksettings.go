@@ -6,9 +6,6 @@ import (
 	"afmq/pkg/ggml"
 )
 
-// FactorRun is the run of columns for the gptq.Factor of [Compensate]: the largest part of a block.
-const FactorRun = 32
-
 // setting is what a part of a block chooses for itself: its integer scale and min or, in types
 // whose blocks have one part, the factors.
 type setting struct {
@@ -21,11 +18,11 @@ type setting struct {
 // number of codes. On a model of 4.6 M parameters, 0.25 and 0.5 give about the same result.
 const factorStep = 0.25
 
-func (s *codes) PartColumns() int { return s.part }
+func (s *blockCodes) PartColumns() int { return s.part }
 
 // partAt returns the block of the part at position p, and the part's number in the block and in
 // the row.
-func (r *row) partAt(p int) (block *ggml.Block, inBlock, inRow int) {
+func (r *blockRow) partAt(p int) (block *ggml.Block, inBlock, inRow int) {
 	inRow = int(r.order[p*r.part]) / r.part
 	per := r.size / r.part
 	return &r.blocks[inRow/per], inRow % per, inRow
@@ -33,7 +30,7 @@ func (r *row) partAt(p int) (block *ggml.Block, inBlock, inRow int) {
 
 // Settings counts the scales next to the present one. Each comes with the min that keeps the mean
 // of the part, and with the mins next to it.
-func (r *row) Settings(p int, wide bool) int {
+func (r *blockRow) Settings(p int, wide bool) int {
 	b, i, _ := r.partAt(p)
 	r.settings = append(r.settings[:0], setting{b.Scales[i], b.Mins[i], b.D, b.DMin})
 	level := 0.0
@@ -53,7 +50,7 @@ func (r *row) Settings(p int, wide bool) int {
 }
 
 // addFactors adds settings of a block with one part, whose mean level is given.
-func (r *row) addFactors(b *ggml.Block, level float64, reach int) {
+func (r *blockRow) addFactors(b *ggml.Block, level float64, reach int) {
 	d, dmin := b.Factors()
 	for k := -reach; k <= reach; k++ {
 		change := d * float64(k) * factorStep / float64(r.t.Codes())
@@ -70,7 +67,7 @@ func (r *row) addFactors(b *ggml.Block, level float64, reach int) {
 }
 
 // addIntegers adds settings of part i of a block, whose mean level is given.
-func (r *row) addIntegers(b *ggml.Block, i int, level float64, reach int) {
+func (r *blockRow) addIntegers(b *ggml.Block, i int, level float64, reach int) {
 	d, dmin := b.Factors()
 	least, most := r.t.ScaleRange()
 	minReach := min(reach, r.t.MaxMin())
@@ -91,7 +88,7 @@ func (r *row) addIntegers(b *ggml.Block, i int, level float64, reach int) {
 	}
 }
 
-func (r *row) Try(p, k int) {
+func (r *blockRow) Try(p, k int) {
 	b, i, part := r.partAt(p)
 	s := r.settings[k]
 	b.Scales[i], b.Mins[i], b.D, b.DMin = s.scale, s.min, s.d, s.dmin

@@ -5,10 +5,10 @@ import (
 	"afmq/pkg/gptq"
 )
 
-// codes are the blocks of a chunk of rows, for package gptq. A row is a group; its parameters are
+// blockCodes are the blocks of a chunk of rows, for package gptq. A row is a group; its parameters are
 // D and DMin of each of its blocks. Columns of weights are in the order of the Hessian factor,
 // those of blocks in that of the matrix.
-type codes struct {
+type blockCodes struct {
 	t     ggml.Type
 	order []int32
 	size  int // weights of a block
@@ -19,18 +19,17 @@ type codes struct {
 	blocks  []ggml.Block // [rows, n/size]
 	kept    []ggml.Block
 	steps   []ggml.Step // [rows, n/part]
-	row     row
+	row     blockRow
 }
 
-func newCodes(t ggml.Type, order []int32) *codes {
-	return &codes{t: t, order: order, size: t.BlockWeights(), part: t.PartWeights()}
+func newBlockCodes(t ggml.Type, order []int32) *blockCodes {
+	return &blockCodes{t: t, order: order, size: t.BlockWeights(), part: t.PartWeights()}
 }
 
 // perRow returns the number of blocks of a row.
-func (s *codes) perRow() int { return len(s.order) / s.size }
+func (s *blockCodes) perRow() int { return len(s.order) / s.size }
 
-// load fits the blocks of w [rows, n].
-func (s *codes) load(w []float32, rows int, importance []float32) {
+func (s *blockCodes) load(w []float32, rows int, importance []float32) {
 	n := len(s.order)
 	s.rows = rows
 	s.weights, s.steps = grow(s.weights, rows*n), grow(s.steps, rows*n/s.part)
@@ -56,7 +55,7 @@ func grow[T any](s []T, n int) []T {
 }
 
 // setSteps computes the steps of a row from its blocks.
-func (s *codes) setSteps(r int) {
+func (s *blockCodes) setSteps(r int) {
 	parts := s.size / s.part
 	for b := range s.perRow() {
 		for i := range parts {
@@ -65,43 +64,45 @@ func (s *codes) setSteps(r int) {
 	}
 }
 
-// store writes the bytes of the blocks.
-func (s *codes) store(out []byte) {
+func (s *blockCodes) ordered() []float32 { return s.weights }
+
+func (s *blockCodes) store(data Data, first int) {
 	n := s.t.BlockBytes()
+	out := data[0][first*s.perRow()*n:]
 	for i := range s.blocks[:s.rows*s.perRow()] {
 		s.blocks[i].Pack(out[i*n : (i+1)*n])
 	}
 }
 
-// row is the row that Row returned last.
-type row struct {
-	*codes
+// blockRow is the row that Row returned last.
+type blockRow struct {
+	*blockCodes
 	blocks   []ggml.Block
 	steps    []ggml.Step
 	settings []setting // of the part that is searched
 }
 
-func (s *codes) Row(r int) gptq.Row {
+func (s *blockCodes) Row(r int) gptq.Row {
 	k, p := s.perRow(), len(s.order)/s.part
-	s.row = row{s, s.blocks[r*k : (r+1)*k], s.steps[r*p : (r+1)*p], s.row.settings}
+	s.row = blockRow{s, s.blocks[r*k : (r+1)*k], s.steps[r*p : (r+1)*p], s.row.settings}
 	return &s.row
 }
 
 // code returns the code of a column of the matrix.
-func (r *row) code(c int) *uint8 { return &r.blocks[c/r.size].Codes[c%r.size] }
+func (r *blockRow) code(c int) *uint8 { return &r.blocks[c/r.size].Codes[c%r.size] }
 
-func (r *row) Value(j int) float32 {
+func (r *blockRow) Value(j int) float32 {
 	c := int(r.order[j])
 	return r.t.Value(*r.code(c), r.steps[c/r.part])
 }
 
-func (r *row) Nearest(j int, target float32) (uint8, float32) {
+func (r *blockRow) Nearest(j int, target float32) (uint8, float32) {
 	return r.t.Nearest(target, r.steps[int(r.order[j])/r.part])
 }
 
-func (r *row) Set(j int, code uint8) { *r.code(int(r.order[j])) = code }
+func (r *blockRow) Set(j int, code uint8) { *r.code(int(r.order[j])) = code }
 
-func (s *codes) Errors(dst, weights []float32) {
+func (s *blockCodes) Errors(dst, weights []float32) {
 	n := len(s.order)
 	for r := range s.rows {
 		row := s.Row(r)
@@ -111,15 +112,15 @@ func (s *codes) Errors(dst, weights []float32) {
 	}
 }
 
-func (s *codes) Groups() int { return s.rows }
+func (s *blockCodes) Groups() int { return s.rows }
 
-func (s *codes) GroupRows(g int) (first, end int) { return g, g + 1 }
+func (s *blockCodes) GroupRows(g int) (first, end int) { return g, g + 1 }
 
-func (s *codes) Parameters() int { return 2 * s.perRow() }
+func (s *blockCodes) Parameters() int { return 2 * s.perRow() }
 
 // eachWeight calls f for every weight of the chunk with its element of a matrix [rows, n] and what
 // the two parameters of its block are multiplied with in it.
-func (s *codes) eachWeight(f func(at, parameter int, d, dmin float64)) {
+func (s *blockCodes) eachWeight(f func(at, parameter int, d, dmin float64)) {
 	n := len(s.order)
 	for r := range s.rows {
 		for j, c := range s.order {
@@ -130,7 +131,7 @@ func (s *codes) eachWeight(f func(at, parameter int, d, dmin float64)) {
 	}
 }
 
-func (s *codes) Gather(dst []float64, x []float32) {
+func (s *blockCodes) Gather(dst []float64, x []float32) {
 	clear(dst)
 	s.eachWeight(func(at, p int, d, dmin float64) {
 		v := float64(x[at])
@@ -139,13 +140,13 @@ func (s *codes) Gather(dst []float64, x []float32) {
 	})
 }
 
-func (s *codes) Spread(dst []float32, direction []float64) {
+func (s *blockCodes) Spread(dst []float32, direction []float64) {
 	s.eachWeight(func(at, p int, d, dmin float64) {
 		dst[at] = float32(d*direction[p] + dmin*direction[p+1])
 	})
 }
 
-func (s *codes) Curvature(dst, diag []float64) {
+func (s *blockCodes) Curvature(dst, diag []float64) {
 	n := len(s.order)
 	clear(dst)
 	s.eachWeight(func(at, p int, d, dmin float64) {
@@ -155,7 +156,7 @@ func (s *codes) Curvature(dst, diag []float64) {
 	})
 }
 
-func (s *codes) Move(g int, change []float64) {
+func (s *blockCodes) Move(g int, change []float64) {
 	k := s.perRow()
 	for b := range k {
 		block := &s.blocks[g*k+b]
@@ -165,12 +166,12 @@ func (s *codes) Move(g int, change []float64) {
 	s.setSteps(g)
 }
 
-func (s *codes) Keep(g int) {
+func (s *blockCodes) Keep(g int) {
 	k := s.perRow()
 	copy(s.kept[g*k:(g+1)*k], s.blocks[g*k:(g+1)*k])
 }
 
-func (s *codes) Restore(g int) {
+func (s *blockCodes) Restore(g int) {
 	k := s.perRow()
 	copy(s.blocks[g*k:(g+1)*k], s.kept[g*k:(g+1)*k])
 	s.setSteps(g)

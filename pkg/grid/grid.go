@@ -1,0 +1,169 @@
+package grid
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"afmq/pkg/compute"
+	"afmq/pkg/ggml"
+	"afmq/pkg/gptq"
+	"afmq/pkg/palettize"
+	"afmq/pkg/safetensors"
+)
+
+// Source is the matrix to quantize, [rows, cols] in row-major order.
+type Source = palettize.Source
+
+// Data is a stored matrix: the bytes of each of its tensors, in the order of Tensors.
+type Data [][]byte
+
+// Rows computes rows r0 to r1-1 of a matrix in float32, into dst [r1-r0, cols]. It may be called
+// concurrently.
+type Rows func(dst []float32, r0, r1 int) error
+
+// Grid is a way to store a weight matrix [rows, cols]: [Palette], [Affine], [Integer] or [Block].
+// Rows are independent, except that rows of a palette share a table. A Grid holds no data, is
+// comparable, and may be used concurrently.
+type Grid interface {
+	// String returns the name, such as "affine4_g64", which [Parse] reads. That of every palette
+	// is "palette".
+	String() string
+	// CodeBits returns the bits of a stored code, without scales and tables.
+	CodeBits() int
+	// Check returns an error if rows of cols weights cannot be stored.
+	Check(cols int) error
+	// Tensors returns what stores a matrix: types and shapes, and names to append to that of the
+	// weight.
+	Tensors(rows, cols int) []safetensors.Info
+	// Run returns how many columns a gptq.Factor for Compensate must keep together, 1 for none. A
+	// multiple of it will do.
+	Run() int
+
+	// Quantize minimizes the squared error of the weights. importance [cols] is the cost of a
+	// squared error in each column; if it is nil, the grid weighs as suits it. A weight that cannot
+	// be stored is an error that says where it is. pool may be nil.
+	Quantize(pool *compute.Pool, src Source, rows, cols int, importance []float32) (Data, gptq.Report, error)
+	// Compensate stores w [rows, cols] so that the output of its module on the inputs of f changes
+	// least. f keeps runs together. Errors are those of Quantize. pool may be nil.
+	Compensate(pool *compute.Pool, w []float32, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error)
+	// Weights returns a function that computes rows of a stored matrix. Data of other lengths than
+	// those of Tensors are an error. The values of data are not checked.
+	Weights(data Data, rows, cols int) (Rows, error)
+
+	// QuantizeWork and CompensateWork are the time of the two methods, in multiplications of a
+	// matrix product that take as long.
+	QuantizeWork(rows, cols int) int64
+	CompensateWork(rows, cols int) int64
+}
+
+// Parse returns the grid with a name that String returns, except for palettes, whose name does not
+// say everything. scales is the type of the scales of [Affine] and [Integer].
+func Parse(name string, scales safetensors.DType) (Grid, bool) {
+	if t, ok := ggml.ParseType(strings.ToUpper(name)); ok && t.HasCodes() {
+		b := Block{t}
+		return b, b.String() == name
+	}
+	a := Affine{Scales: scales}
+	if n, err := fmt.Sscanf(name, "affine%d_g%d", &a.Bits, &a.Group); n == 2 && err == nil {
+		return a, a.valid() == nil && a.String() == name
+	}
+	for _, zero := range []bool{false, true} {
+		g := Integer{ZeroPoint: zero, Scales: scales}
+		kind := g.kind()
+		if n, _ := fmt.Sscanf(name, kind+"%d_g%d", &g.Bits, &g.Group); n == 0 {
+			continue
+		}
+		return g, g.valid() == nil && g.String() == name
+	}
+	return nil, false
+}
+
+// The families of grids, as --grid of the command names them.
+const (
+	FamilyPalette   = "palette"
+	FamilyGGUF      = "gguf"
+	FamilyAffine    = "affine"
+	FamilySymmetric = "symmetric"
+)
+
+// Families returns the families, palettes first.
+func Families() []string {
+	return []string{FamilyPalette, FamilyGGUF, FamilyAffine, FamilySymmetric}
+}
+
+// Family returns the family of a grid: that of the runtimes that read it.
+func Family(g Grid) string {
+	switch g.(type) {
+	case Block:
+		return FamilyGGUF
+	case Affine:
+		return FamilyAffine
+	case Integer:
+		return FamilySymmetric
+	}
+	return FamilyPalette
+}
+
+// ValueError is a weight that cannot be stored.
+type ValueError struct {
+	Row, Col int
+	Value    float32
+}
+
+func (e *ValueError) Error() string {
+	return fmt.Sprintf("row %d, column %d: %v is not finite", e.Row, e.Col, e.Value)
+}
+
+// checkFinite returns a *ValueError for the first weight of a row that is not finite.
+func checkFinite(w []float32, row int) error {
+	for i, v := range w {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return &ValueError{row, i, v}
+		}
+	}
+	return nil
+}
+
+// checkFactor returns an error unless f suits a matrix of cols columns on a grid.
+func checkFactor(g Grid, f *gptq.Factor, cols int) error {
+	if cols != f.Columns() {
+		return fmt.Errorf("%d columns with a Hessian of %d", cols, f.Columns())
+	}
+	if f.Run()%g.Run() != 0 {
+		return fmt.Errorf("%v needs a Hessian with runs of %d columns; they have %d", g, g.Run(), f.Run())
+	}
+	return nil
+}
+
+// allocate returns zeroed data for a matrix.
+func allocate(g Grid, rows, cols int) Data {
+	var out Data
+	for _, t := range g.Tensors(rows, cols) {
+		out = append(out, make([]byte, size(t)))
+	}
+	return out
+}
+
+// checkData returns an error unless data has the lengths of the tensors.
+func checkData(g Grid, data Data, rows, cols int) error {
+	tensors := g.Tensors(rows, cols)
+	if len(data) != len(tensors) {
+		return fmt.Errorf("%v: %d tensors instead of %d", g, len(data), len(tensors))
+	}
+	for i, t := range tensors {
+		if n := size(t); len(data[i]) != n {
+			return fmt.Errorf("%v: %d bytes of %s; a matrix of %d rows and %d columns has %d", g, len(data[i]), t.Name[1:], rows, cols, n)
+		}
+	}
+	return nil
+}
+
+// size returns the bytes of a tensor.
+func size(t safetensors.Info) int {
+	n := t.DType.Size()
+	for _, d := range t.Shape {
+		n *= d
+	}
+	return n
+}

@@ -1,0 +1,123 @@
+package grid
+
+import (
+	"math"
+
+	"afmq/pkg/compute"
+	"afmq/pkg/gptq"
+)
+
+// rowQuantizer stores a row of weights, w [cols], and sets got [cols] to what the stored row stands
+// for.
+type rowQuantizer func(got []float32, row int, w, importance []float32)
+
+// quantizeRows is the number of rows that a task of eachRow reads.
+const quantizeRows = 64
+
+// eachRow stores a matrix row by row and returns its error. newQuantizer is called once for each
+// task.
+func eachRow(pool *compute.Pool, src Source, rows, cols int, importance []float32, newQuantizer func() rowQuantizer) (gptq.Report, error) {
+	reports := make([]gptq.Report, (rows+quantizeRows-1)/quantizeRows)
+	errs := make([]error, len(reports))
+	pool.Run(len(reports), func(_, i int) {
+		r0 := i * quantizeRows
+		r1 := min(r0+quantizeRows, rows)
+		w, got, own := make([]float32, cols), make([]float32, cols), make([]float32, cols)
+		quantize := newQuantizer()
+		for r := r0; r < r1; r++ {
+			src.Float32(w, r*cols)
+			if errs[i] = checkFinite(w, r); errs[i] != nil {
+				return
+			}
+			weights := importance
+			square := squares(w)
+			if weights == nil {
+				weights = own
+				magnitude(own, w, square)
+			}
+			quantize(got, r, w, weights)
+			reports[i].SquaredNorm += square
+			for j, v := range w {
+				d := float64(v) - float64(got[j])
+				reports[i].SquaredError += d * d
+			}
+		}
+	})
+	var sum gptq.Report
+	for i, err := range errs {
+		if err != nil {
+			return gptq.Report{}, err
+		}
+		sum.Add(reports[i])
+	}
+	return sum, nil
+}
+
+func squares(w []float32) (sum float64) {
+	for _, v := range w {
+		sum += float64(v) * float64(v)
+	}
+	return sum
+}
+
+// magnitude sets the importance of weights without statistics of their inputs: one counts as much
+// as the root of the mean square of its row and the square of its own, because large weights
+// contribute more to the output of a model.
+func magnitude(dst, w []float32, square float64) {
+	mean := square / float64(len(w))
+	for j, v := range w {
+		dst[j] = float32(math.Sqrt(mean + float64(v)*float64(v)))
+	}
+}
+
+// chunk holds the codes of a few rows for package gptq.
+type chunk interface {
+	gptq.Codes
+	// load fits the parameters of a chunk to w [rows, n].
+	load(w []float32, rows int, importance []float32)
+	// ordered returns the weights [rows, n] in the order of the factor.
+	ordered() []float32
+	// store writes the chunk to data, from row first on.
+	store(data Data, first int)
+}
+
+// compensateRows stores a matrix whose rows are independent by package gptq. newChunk is called once
+// for each thread.
+func compensateRows(pool *compute.Pool, g Grid, w []float32, rows, cols int, f *gptq.Factor, newChunk func() chunk) (Data, gptq.Report, error) {
+	if err := g.Check(cols); err != nil {
+		return nil, gptq.Report{}, err
+	}
+	if err := checkFactor(g, f, cols); err != nil {
+		return nil, gptq.Report{}, err
+	}
+	for r := range rows {
+		if err := checkFinite(w[r*cols:(r+1)*cols], r); err != nil {
+			return nil, gptq.Report{}, err
+		}
+	}
+	out := allocate(g, rows, cols)
+	importance := f.Importance()
+	per := gptq.ChunkRows(rows, 1)
+	reports := make([]gptq.Report, (rows+per-1)/per)
+	type worker struct {
+		chunk   chunk
+		refiner *gptq.Refiner
+	}
+	workers := make([]*worker, pool.Threads())
+	pool.Run(len(reports), func(id, i int) {
+		if workers[id] == nil {
+			workers[id] = &worker{newChunk(), gptq.NewRefiner(pool, f)}
+		}
+		wk := workers[id]
+		first := i * per
+		n := min(per, rows-first)
+		wk.chunk.load(w[first*cols:(first+n)*cols], n, importance)
+		reports[i] = wk.refiner.Refine(wk.chunk.ordered(), n, wk.chunk, gptq.DefaultRounds)
+		wk.chunk.store(out, first)
+	})
+	var sum gptq.Report
+	for _, r := range reports {
+		sum.Add(r)
+	}
+	return out, sum, nil
+}

@@ -1,0 +1,330 @@
+package sensitivity
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/ggml"
+	"afmq/pkg/grid"
+	"afmq/pkg/model"
+	"afmq/pkg/safetensors"
+)
+
+// FormWidths returns the stored form of every matrix of the model on a grid that is no palette, by
+// module name: form for projections, what is usual beside it for the embedding and an untied head,
+// and the form of the last matching override. A matrix whose columns its grid does not divide gets
+// the next grid of the same family that does, or stays at 16 bits; notes say which. Beside
+//
+//   - blocks of ggml, embedding and head are q6_k, or q8_0 if form is that, as llama.cpp stores
+//     them;
+//   - an affine grid, they have the same group and the same bits, at least 4;
+//   - integers, they stay at 16 bits: compressed-tensors quantizes linear layers, and the head only
+//     if an override asks for it.
+//
+// Errors are fault.Usage.
+func FormWidths(cfg *model.Config, form artifact.Form, overrides []Override) (widths map[string]Width, notes []string, err error) {
+	l, err := newFormLayout(cfg, form)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, o := range overrides {
+		if _, err := l.override(o); err != nil {
+			return nil, nil, err
+		}
+	}
+	notes = l.settle()
+	return l.widths, notes, l.checkFused(cfg)
+}
+
+// checkFused returns an error if modules that vLLM fuses into one have different forms of integers.
+func (l *formLayout) checkFused(cfg *model.Config) error {
+	if _, ok := l.grid.(grid.Integer); !ok {
+		return nil
+	}
+	first := map[string]string{}
+	for _, spec := range cfg.Tensors() {
+		if spec.Role != model.Projection {
+			continue
+		}
+		name, group := spec.Module(), tieName([]Tie{TieQKV, TieGateUp}, spec)
+		if other, ok := first[group]; ok && l.widths[other] != l.widths[name] {
+			return fault.Usagef("%s would be %v and %s %v, but vLLM fuses them and needs one form", other, l.widths[other], name, l.widths[name]).
+				WithHint("let an override match all of q_proj, k_proj and v_proj, or both gate_proj and up_proj")
+		}
+		first[group] = name
+	}
+	return nil
+}
+
+// formLayout assigns forms of one family to the matrices of a model.
+type formLayout struct {
+	form    artifact.Form
+	grid    grid.Grid
+	widths  map[string]Width
+	cols    map[string]int
+	modules []string // in canonical order
+	head    bool     // the model has a head of its own
+	input   string   // the embedding
+}
+
+// formGrid returns the grid of a form. The type of its scales does not matter here.
+func formGrid(f artifact.Form) (grid.Grid, error) {
+	g, ok := f.Grid(safetensors.F16)
+	if !ok {
+		return nil, fault.Usagef("%q is not a form of a grid such as q4_k, affine4_g64 or symmetric4_g128", f)
+	}
+	return g, nil
+}
+
+// newFormLayout returns the layout without overrides.
+func newFormLayout(cfg *model.Config, form artifact.Form) (*formLayout, error) {
+	g, err := formGrid(form)
+	if err != nil {
+		return nil, err
+	}
+	l := &formLayout{form: form, grid: g, widths: map[string]Width{}, cols: map[string]int{}}
+	for _, spec := range cfg.Tensors() {
+		name := spec.Module()
+		switch spec.Role {
+		case model.Projection:
+			l.widths[name] = gridWidth(g)
+		case model.Head, model.Embedding:
+			l.widths[name] = endWidth(g)
+			if spec.Role == model.Head {
+				l.head = true
+			} else {
+				l.input = name
+			}
+		default:
+			continue
+		}
+		l.cols[name] = spec.Shape[1]
+		l.modules = append(l.modules, name)
+	}
+	return l, nil
+}
+
+func gridWidth(g grid.Grid) Width { return Width{artifact.GridForm(g), g.CodeBits()} }
+
+// endWidth returns the form of embedding and head, on which a model depends the most, beside
+// projections on a grid.
+func endWidth(g grid.Grid) Width {
+	switch g := g.(type) {
+	case grid.Block:
+		if g.Type != ggml.Q8_0 {
+			g.Type = ggml.Q6_K
+		}
+		return gridWidth(g)
+	case grid.Affine:
+		g.Bits = max(g.Bits, 4)
+		return gridWidth(g)
+	}
+	return Width{Form: artifact.Plain}
+}
+
+// override applies an override and returns the names that it matches.
+func (l *formLayout) override(o Override) ([]string, error) {
+	re, err := o.compile()
+	if err != nil {
+		return nil, err
+	}
+	w, err := l.overrideWidth(o)
+	if err != nil {
+		return nil, err
+	}
+	var hit []string
+	for _, name := range l.modules {
+		if !re.MatchString(name) {
+			continue
+		}
+		if _, integer := l.grid.(grid.Integer); integer && name == l.input && w.Form != artifact.Plain {
+			return nil, fault.Usagef("override %q matches %s, but compressed-tensors keeps an embedding at 16 bits", o, name).
+				WithHint("use a pattern that does not match it, for example '_proj$'")
+		}
+		hit = append(hit, name)
+		l.widths[name] = w
+	}
+	if len(hit) == 0 {
+		return nil, noMatch(o, re, l.modules, l.head)
+	}
+	return hit, nil
+}
+
+// overrideWidth returns what an override asks for: a form of the same family, other bits of the same
+// grid, or 16 bits.
+func (l *formLayout) overrideWidth(o Override) (Width, error) {
+	family := grid.Family(l.grid)
+	if o.Form != "" {
+		g, err := formGrid(o.Form)
+		if err != nil {
+			return Width{}, err
+		}
+		if grid.Family(g) != family {
+			return Width{}, fault.Usagef("override %q: %s belongs to --grid %s, not %s", o, o.Form, grid.Family(g), family)
+		}
+		return gridWidth(g), nil
+	}
+	if o.Bits == artifact.KeepBits {
+		return Width{Form: artifact.Plain}, nil
+	}
+	var g grid.Grid
+	switch x := l.grid.(type) {
+	case grid.Affine:
+		x.Bits = o.Bits
+		g = x
+	case grid.Integer:
+		x.Bits = o.Bits
+		g = x
+	default:
+		return Width{}, fault.Usagef("override %q: blocks have types such as q6_k, or 16 for 16 bits", o)
+	}
+	if _, ok := artifact.GridForm(g).Grid(safetensors.F16); !ok {
+		return Width{}, fault.Usagef("override %q: the %s grid does not have %d bits", o, family, o.Bits)
+	}
+	return gridWidth(g), nil
+}
+
+// settle replaces the forms of matrices whose columns they do not divide. It returns a note for
+// each kind of replacement.
+func (l *formLayout) settle() (notes []string) {
+	changed := map[string][]string{}
+	for _, name := range l.modules {
+		w := l.widths[name]
+		next := fitColumns(w, l.cols[name])
+		if next == w {
+			continue
+		}
+		l.widths[name] = next
+		stored := next.String()
+		if next.Form == artifact.Plain {
+			stored = "unquantized"
+		}
+		g, _ := w.Form.Grid(safetensors.F16)
+		key := fmt.Sprintf("%s instead of %s: %d columns are not a multiple of %d", stored, w, l.cols[name], gridColumns(g))
+		changed[key] = append(changed[key], name)
+	}
+	for key, names := range changed {
+		notes = append(notes, summarize(names)+": "+key)
+	}
+	sort.Strings(notes)
+	return notes
+}
+
+// gridColumns returns what the columns of a matrix on a grid are a multiple of.
+func gridColumns(g grid.Grid) int {
+	switch g := g.(type) {
+	case grid.Block:
+		return g.Type.BlockWeights()
+	case grid.Affine:
+		return g.Group
+	case grid.Integer:
+		return max(g.Group, 1)
+	}
+	return 1
+}
+
+// fitColumns returns the width of a matrix of cols columns that asks for w: w itself if its grid
+// divides the columns, or the next one of its family, or 16 bits.
+func fitColumns(w Width, cols int) Width {
+	g, ok := w.Form.Grid(safetensors.F16)
+	if !ok || g.Check(cols) == nil {
+		return w
+	}
+	switch g := g.(type) {
+	case grid.Block:
+		return nextWidth(g.Type, cols)
+	case grid.Affine:
+		for g.Group > 32 {
+			if g.Group /= 2; g.Check(cols) == nil {
+				return gridWidth(g)
+			}
+		}
+	case grid.Integer:
+		for g.Group > 32 {
+			if g.Group /= 2; g.Check(cols) == nil {
+				return gridWidth(g)
+			}
+		}
+		g.Group = 0
+		return gridWidth(g)
+	}
+	return Width{Form: artifact.Plain}
+}
+
+// nextWidth returns what stores rows of cols weights that the blocks of t do not divide: the type
+// of 32 weights in a block with at least the bits of t, or 16 bits.
+func nextWidth(t ggml.Type, cols int) Width {
+	if cols%32 != 0 {
+		return Width{Form: artifact.Plain}
+	}
+	switch t {
+	case ggml.Q6_K:
+		t = ggml.Q8_0
+	case ggml.Q5_K:
+		t = ggml.Q5_0
+	default:
+		t = ggml.IQ4_NL
+	}
+	return gridWidth(grid.Block{Type: t})
+}
+
+// optionWidths returns the widths that modules choose from: palettes of these bits or, if there are
+// any, forms.
+func optionWidths(bits []int, forms []artifact.Form) []Width {
+	var out []Width
+	for _, f := range forms {
+		w := Width{Form: f}
+		if g, ok := f.Grid(safetensors.F16); ok {
+			w.Bits = g.CodeBits()
+		}
+		out = append(out, w)
+	}
+	if len(forms) > 0 {
+		return out
+	}
+	for _, b := range bits {
+		out = append(out, Width{artifact.Palette, b})
+	}
+	return out
+}
+
+// summarize names modules in a few words: the first, and how many more.
+func summarize(names []string) string {
+	switch n := len(names) - 1; n {
+	case 0:
+		return names[0]
+	case 1:
+		return names[0] + " and 1 more module"
+	default:
+		return fmt.Sprintf("%s and %d more modules", names[0], n)
+	}
+}
+
+// sortForms sorts forms of one family by the size of a matrix, and removes duplicates. Errors are
+// fault.Usage.
+func sortForms(forms []artifact.Form) ([]artifact.Form, error) {
+	sizes, family := map[artifact.Form]int64{}, ""
+	for _, f := range forms {
+		g, err := formGrid(f)
+		if err != nil {
+			return nil, err
+		}
+		if family != "" && grid.Family(g) != family {
+			return nil, fault.Usagef("%s and %s are not of the same grid", forms[0], f)
+		}
+		family = grid.Family(g)
+		for _, t := range g.Tensors(4096, 4096) {
+			n, err := t.Bytes()
+			if err != nil {
+				return nil, err
+			}
+			sizes[f] += n
+		}
+	}
+	out := slices.Clone(forms)
+	slices.SortStableFunc(out, func(a, b artifact.Form) int { return int(sizes[a] - sizes[b]) })
+	return slices.Compact(out), nil
+}
