@@ -8,8 +8,9 @@ Both quantize the projections of MODEL to one type and the embedding to Q6_K, so
 equal sizes but for their metadata: llama-quantize with --pure and an importance matrix that
 llama-imatrix makes from the documents of --calib, afmq with --calib. llama-perplexity measures the
 mean KL divergence of each file from the F16 model on the first --bytes of the text, with its own
-kernels. A row has both divergences and their ratio; --update writes the table to a page between
-its markers.
+kernels. A row has both divergences and their ratio. A second table compares llama-quantize's
+mixtures with what afmq chooses among K types and IQ4_XS, with --max-bytes at the size of the other
+file. --update writes the tables to a page between its markers.
 
 Needs Go, cmake and a C++ compiler. llama.cpp is built in --work DIR from the llama-cpp-python sdist
 that scripts/bench uses.
@@ -20,6 +21,7 @@ import json
 import os
 import pathlib
 import re
+import sys
 import tempfile
 
 from bench import ROOT, build_llama, call
@@ -28,6 +30,8 @@ BEGIN, END = "<!-- begin table: made by scripts/gguf_quality.py -->", "<!-- end 
 # llama-quantize names some types by mixtures; with --pure all matrices have the type itself.
 MIXTURE = {"Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S"}
 DEFAULT = "q2_k,q3_k,iq4_xs,q4_k,q5_k,q6_k"
+MIXTURES = "Q2_K,Q3_K_M,Q4_K_M,IQ4_XS"
+CHOICE = "q2_k,q3_k,iq4_xs,q4_k,q5_k,q6_k"
 
 
 def main():
@@ -38,6 +42,7 @@ def main():
     p.add_argument("--bytes", type=int, default=82000)
     p.add_argument("--ctx", type=int, default=256)
     p.add_argument("--types", default=DEFAULT)
+    p.add_argument("--mixtures", default=MIXTURES)
     p.add_argument("--work", type=pathlib.Path)
     p.add_argument("--update", type=pathlib.Path)
     args = p.parse_args()
@@ -74,16 +79,27 @@ def table(args, work):
         out = call(bins / "llama-perplexity", "-m", file, "-f", text, "-c", args.ctx, "--kl-divergence", "--kl-divergence-base", base, log=True)
         return float(re.search(r"Mean\s+KLD:\s+([\d.]+)", out).group(1))
 
-    lines = ["| type | bytes of the file | mean KL, llama-quantize | afmq | ratio |", "| --- | --- | --- | --- | --- |"]
-    for name in args.types.split(","):
-        kind = name.upper()
-        own, other = work / "own.gguf", work / "other.gguf"
+    own, other = work / "own.gguf", work / "other.gguf"
+
+    def compare(name, kind, llama, flags):
+        """Returns a row; flags are those of afmq for the size of the other file."""
         for f in (own, other):
             f.unlink(missing_ok=True)
-        export(afmq, source, own, "--types", name, "--calib", calib)
-        call(bins / "llama-quantize", "--imatrix", imatrix, "--pure", "--token-embedding-type", "q6_K", full, other, MIXTURE.get(kind, kind), log=True)
+        call(bins / "llama-quantize", "--imatrix", imatrix, *llama, full, other, kind, log=True)
+        export(afmq, source, own, *flags(other.stat().st_size), "--calib", calib)
         theirs, ours = divergence(other), divergence(own)
-        lines.append(f"| {name} | {own.stat().st_size:,} | {theirs:.6f} | {ours:.6f} | {ours / theirs:.2f} |")
+        print(f"{name}: {theirs} {ours}", file=sys.stderr)
+        return f"| {name} | {other.stat().st_size:,} | {own.stat().st_size:,} | {theirs:.6f} | {ours:.6f} | {ours / theirs:.2f} |"
+
+    head = ["bytes, llama-quantize | bytes, afmq | mean KL, llama-quantize | mean KL, afmq | ratio |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| type | " + head[0], head[1]]
+    pure = ["--pure", "--token-embedding-type", "q6_K"]
+    for name in filter(None, args.types.split(",")):
+        kind = MIXTURE.get(name.upper(), name.upper())
+        lines.append(compare(name, kind, pure, lambda _: ["--types", name]))
+    lines += ["", "| mixture | " + head[0], head[1]]
+    for name in filter(None, args.mixtures.split(",")):
+        lines.append(compare(name, name, [], lambda size: ["--types", CHOICE, "--max-bytes", f"{size}B"]))
     return lines
 
 

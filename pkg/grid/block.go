@@ -28,7 +28,7 @@ func (g Block) Check(cols int) error {
 	case !g.Type.HasCodes():
 		return fmt.Errorf("%v is not a type of quantized blocks", g.Type)
 	case cols%g.Type.BlockWeights() != 0:
-		return fmt.Errorf("%v needs columns that are a multiple of %d; there are %d", g.Type, g.Type.BlockWeights(), cols)
+		return fmt.Errorf("%v needs columns that are a multiple of %d; there are %d", g, g.Type.BlockWeights(), cols)
 	}
 	return nil
 }

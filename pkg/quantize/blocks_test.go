@@ -3,6 +3,7 @@ package quantize
 import (
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -130,5 +131,61 @@ func TestBlocksRefused(t *testing.T) {
 		o.Model, o.Out = tinyModel, filepath.Join(t.TempDir(), "out")
 		_, err := Run(bg, o)
 		wantFault(t, err, fault.Usage)
+	}
+}
+
+// On every grid, an artifact is intact and the engine computes with the weights that the codes stand
+// for. An embedding that is also the head is compensated.
+func TestGrids(t *testing.T) {
+	text := textFile(t, "calib.txt", strings.Repeat(story, 60))
+	pool := newPool(t, 2)
+	for _, form := range []artifact.Form{"affine4_g32", "affine3_g64", "symmetric4_g32", "asymmetric4_row", "symmetric8_row"} {
+		calib := sensitivity.CalibrationOptions{Files: []string{text}, SeqLen: 64, Tokens: 1024}
+		out, _ := run(t, pool, Options{Model: tinyModel, Form: form, Calibration: calib})
+		plain, _ := run(t, pool, Options{Model: tinyModel, Form: form})
+		if _, err := artifact.Verify(bg, out, artifact.VerifyOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		a, err := artifact.Open(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		m, err := infer.Open(bg, out, infer.OpenOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range a.Layout {
+			st := &a.Layout[i]
+			if st.Spec.Kind != "down_proj" {
+				continue
+			}
+			rows, err := a.Rows(st)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, got := make([]float32, st.Spec.Shape[1]), make([]float32, st.Spec.Shape[1])
+			for r := range st.Spec.Shape[0] {
+				if err := rows(want, r, r+1); err != nil {
+					t.Fatal(err)
+				}
+				m.Blocks[st.Spec.Layer].Linear("down_proj").Weight.Row(got, r)
+				if !slices.Equal(want, got) {
+					t.Fatalf("%s: row %d of %s differs", form, r, st.Spec.Name)
+				}
+			}
+		}
+		for _, r := range a.Manifest.Plan.Modules {
+			compensated := r.OutputError > 0
+			if compensated == (r.Form == artifact.Plain) {
+				t.Errorf("%s: %s, %s: output error %v", form, r.Name, r.Form, r.OutputError)
+			}
+			if compensated && r.OutputError > 0.95 {
+				t.Errorf("%s: %s has %v of the output error without compensation", form, r.Name, r.OutputError)
+			}
+		}
+		if kl, other := divergence(t, tinyModel, out), divergence(t, tinyModel, plain); !(kl < other) {
+			t.Errorf("%s: KL %v, without compensation %v", form, kl, other)
+		}
 	}
 }

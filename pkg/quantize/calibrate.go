@@ -146,14 +146,11 @@ func minus(a, b []float32) []float32 {
 // is the original residual stream minus the quantized one.
 func (c *calibrator) target(it *item) ([]float32, error) {
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
-	w, m := make([]float32, rows*cols), make([]float32, rows*cols)
-	// Check first: NaN or Inf would spread over its row and be reported at another position.
-	if err := it.Tensor.CheckFinite(); err != nil {
+	w, err := it.values()
+	if err != nil {
 		return nil, err
 	}
-	if err := it.Tensor.Float32(w, 0); err != nil {
-		return nil, err
-	}
+	m := make([]float32, rows*cols)
 	c.pool.MulT(m, w, rows, c.moments.shift)
 	if c.drift != nil {
 		kernel.Add(m, c.drift)
@@ -166,26 +163,33 @@ func (c *calibrator) target(it *item) ([]float32, error) {
 // install sets a finished tensor in both models: as the artifact stores it in the quantized
 // one, as the checkpoint stores it in the original.
 func (c *calibrator) install(j *job, it *item, data [][]byte) error {
+	if err := it.setSource(c.original.model); err != nil {
+		return err
+	}
+	if len(it.Spec.Shape) == 1 || it.Form == artifact.Plain {
+		return it.setSource(c.quantized.model)
+	}
+	w, err := j.pack(it, data)
+	if err == nil {
+		c.quantized.model.SetMatrix(it.Spec, w)
+	}
+	return err
+}
+
+// setSource sets a tensor of a model as the checkpoint stores it.
+func (it *item) setSource(m *infer.Model) error {
 	return safetensors.Guard(it.Tensor.Path(), func() error {
 		if len(it.Spec.Shape) == 1 {
 			v := make([]float32, it.Spec.Shape[0])
 			err := it.Tensor.Float32(v, 0)
-			c.quantized.model.SetVector(it.Spec, v)
-			c.original.model.SetVector(it.Spec, v)
+			m.SetVector(it.Spec, v)
 			return err
 		}
 		w, err := infer.PackFloats(it.Tensor)
-		if err != nil {
-			return err
+		if err == nil {
+			m.SetMatrix(it.Spec, w)
 		}
-		c.original.model.SetMatrix(it.Spec, w)
-		if it.Form != artifact.Plain {
-			if w, err = j.pack(it, data); err != nil {
-				return err
-			}
-		}
-		c.quantized.model.SetMatrix(it.Spec, w)
-		return nil
+		return err
 	})
 }
 

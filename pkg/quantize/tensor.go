@@ -7,6 +7,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/gptq"
 	"afmq/pkg/grid"
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
@@ -37,7 +38,7 @@ func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) (err erro
 // onGrid computes a matrix on a grid, with error compensation if there is calibration text.
 func (pl *pipeline) onGrid(ctx context.Context, it *item, g grid.Grid, p *pending) error {
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
-	w, err := pl.target(ctx, it, p)
+	w, f, err := pl.aim(ctx, it, g, p)
 	if err != nil {
 		return err
 	}
@@ -50,7 +51,7 @@ func (pl *pipeline) onGrid(ctx context.Context, it *item, g grid.Grid, p *pendin
 		p.data, p.sqErr, p.sqNorm = data, r.SquaredError, r.SquaredNorm
 		return err
 	}
-	data, r, err := g.Compensate(pl.pool, w, rows, cols, pl.text.moments.factor)
+	data, r, err := g.Compensate(pl.pool, w, rows, cols, f)
 	if err != nil {
 		return err
 	}
@@ -61,20 +62,44 @@ func (pl *pipeline) onGrid(ctx context.Context, it *item, g grid.Grid, p *pendin
 	return p.measure(it, g)
 }
 
-// target returns the weights that error compensation aims at. It returns nil if there is no
-// calibration text, or if the module cannot be compensated; p.note then has the reason.
-func (pl *pipeline) target(ctx context.Context, it *item, p *pending) ([]float32, error) {
-	if pl.text == nil || it.Spec.Role == model.Embedding {
-		return nil, nil
+// aim returns the weights that error compensation aims at, and the statistics of their input. The
+// weights are nil if there is no calibration text, or if the module cannot be compensated; p.note
+// then has the reason.
+func (pl *pipeline) aim(ctx context.Context, it *item, g grid.Grid, p *pending) (w []float32, f *gptq.Factor, err error) {
+	embedding := it.Spec.Role == model.Embedding
+	if pl.text == nil || embedding && !pl.job.src.Config.TieEmbeddings {
+		return nil, nil, nil
 	}
-	if err := pl.text.accumulate(ctx, it.Spec); err != nil {
+	var reason error
+	if embedding {
+		f, reason = pl.tiedFactor(ctx, g.Run())
+	} else if err := pl.text.accumulate(ctx, it.Spec); err != nil {
+		return nil, nil, err
+	} else {
+		f, reason = pl.text.moments.factor, pl.text.moments.reason
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, ctx.Err()
+	case reason != nil:
+		p.note = "not compensated: " + reason.Error()
+		return nil, nil, nil
+	case embedding:
+		w, err = it.values()
+	default:
+		w, err = pl.text.target(it)
+	}
+	return w, f, err
+}
+
+// values returns the finite weights of a matrix.
+func (it *item) values() ([]float32, error) {
+	// Check first: NaN or Inf would spread over its row and be reported at another position.
+	if err := it.Tensor.CheckFinite(); err != nil {
 		return nil, err
 	}
-	if err := pl.text.moments.reason; err != nil {
-		p.note = "not compensated: " + err.Error()
-		return nil, nil
-	}
-	return pl.text.target(it)
+	w := make([]float32, it.Tensor.NumElements())
+	return w, it.Tensor.Float32(w, 0)
 }
 
 // measure sets the error of a quantized matrix relative to the source weights.

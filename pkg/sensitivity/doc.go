@@ -13,6 +13,8 @@
 // modules of a plan predicts the divergence of the quantized model without error
 // compensation: for small changes the divergences of single modules nearly add up.
 //
+// The widths are those of palettes or, with [Options].Forms, forms of another grid ([FormWidths]).
+//
 // [Allocate] solves the underlying problem, a multiple-choice knapsack, to proven optimality.
 // With a bound on the bytes of model.safetensors, a plan accounts for the header of the
 // file, whose length depends on the choice.

@@ -106,24 +106,6 @@ func plannerOf(s *Scores, opts PlanOptions) (*planner, error) {
 	return p, err
 }
 
-// scoredForms sets the forms to choose from: those of the options, or all that were scored.
-func scoredForms(s *Scores, opts *PlanOptions) error {
-	switch {
-	case len(s.Forms) == 0:
-		return fault.Usagef("%s was not scored; there are scores for palettes of %v bits", opts.Forms[0], s.Bits)
-	case len(opts.Bits) > 0:
-		return fault.Usagef("palettes of %d bits were not scored; there are scores for %v", opts.Bits[0], s.Forms)
-	case len(opts.Forms) == 0:
-		opts.Forms = s.Forms
-	}
-	for _, f := range opts.Forms {
-		if !slices.Contains(s.Forms, f) {
-			return fault.Usagef("%s was not scored; there are scores for %v", f, s.Forms)
-		}
-	}
-	return nil
-}
-
 // choiceText names widths or forms to choose from.
 func choiceText(bits []int, forms []artifact.Form) string {
 	if len(forms) > 0 {
@@ -155,25 +137,6 @@ func (p *planner) ends(widths map[string]Width) (out []PlanLayer) {
 		}
 	}
 	return out
-}
-
-// notesOf returns lines for people about modules whose columns do not allow the forms that they
-// would have.
-func (p *planner) notesOf(picks []int) []string {
-	if len(p.opts.Forms) == 0 {
-		return nil
-	}
-	l := formLayout{widths: map[string]Width{}, cols: p.cols}
-	names := projections(p.shape.Config)
-	for i, g := range p.groups {
-		for _, m := range g.modules {
-			if !g.pinned {
-				l.modules = append(l.modules, names[m])
-				l.widths[names[m]] = p.list[picks[i]]
-			}
-		}
-	}
-	return l.settle()
 }
 
 // cost returns the score of a projection at a width; 0 where it was not scored.

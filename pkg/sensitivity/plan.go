@@ -3,7 +3,6 @@ package sensitivity
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"afmq/internal/disk"
@@ -12,9 +11,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
-	"afmq/pkg/grid"
 	"afmq/pkg/model"
-	"afmq/pkg/safetensors"
 )
 
 // PlanSchema is the version of the plans that this package reads and writes.
@@ -160,26 +157,6 @@ func ParsePlan(file string, data []byte) (*Plan, error) {
 	return p, nil
 }
 
-// checkForm checks that the form of a layer, if it has one, fits its bits.
-func (l *PlanLayer) checkForm() error {
-	if l.Form == "" {
-		return nil
-	}
-	g, ok := l.Form.Grid(safetensors.F16)
-	switch {
-	case !ok:
-		return fmt.Errorf("form is %.40q, which is no grid such as q4_k or affine4_g64", l.Form)
-	case g.CodeBits() != l.Bits:
-		return fmt.Errorf("form %s has %d bits, but bits is %d", l.Form, g.CodeBits(), l.Bits)
-	}
-	return nil
-}
-
-// Formed reports whether the plan is for a grid that is no palette.
-func (p *Plan) Formed() bool {
-	return len(p.Forms) > 0 || slices.ContainsFunc(p.Layers, func(l PlanLayer) bool { return l.Form != "" })
-}
-
 func (t Target) check() error {
 	switch {
 	case (t.BPW != 0) == (t.MaxBytes != 0):
@@ -260,52 +237,6 @@ func (p *Plan) checkTarget(file string, shape *Shape, widths map[string]Width) e
 			WithHint("reduce the bits of a layer, or change or remove its budget, \"target\"")
 	}
 	return nil
-}
-
-// formWidths is Widths of a plan for a grid that is no palette. A layer whose columns its form does
-// not divide is an error, since the plan says what each layer has.
-func (p *Plan) formWidths(file string, shape *Shape) (map[string]Width, error) {
-	widths := map[string]Width{}
-	family := ""
-	left := map[string]PlanLayer{}
-	for _, l := range p.Layers {
-		left[l.Name] = l
-	}
-	for _, spec := range shape.Config.Tensors() {
-		if len(spec.Shape) != 2 {
-			continue
-		}
-		name := spec.Module()
-		l, ok := left[name]
-		if !ok {
-			return nil, fault.Inputf(file, "layer %q of the model is not in the plan", name)
-		}
-		delete(left, name)
-		if l.Form == "" && l.Bits != artifact.KeepBits {
-			return nil, fault.Inputf(file, "layer %q has %d bits and no form, but others have forms", name, l.Bits)
-		}
-		widths[name] = Width{Form: artifact.Plain}
-		if l.Form == "" {
-			continue
-		}
-		g, _ := l.Form.Grid(safetensors.F16)
-		if err := g.Check(spec.Shape[1]); err != nil {
-			return nil, fault.Inputf(file, "layer %q: %v", name, err).WithHint("the next form would be %v", fitColumns(gridWidth(g), spec.Shape[1]))
-		}
-		if f := grid.Family(g); family != "" && f != family {
-			return nil, fault.Inputf(file, "layer %q has form %s; another has one of --grid %s", name, l.Form, family)
-		} else {
-			family = f
-		}
-		widths[name] = gridWidth(g)
-	}
-	for _, l := range p.Layers {
-		if _, ok := left[l.Name]; ok {
-			return nil, fault.Inputf(file, "layer %q is not a matrix of the model; the nearest names are %s", l.Name, strings.Join(nearest(l.Name, projections(shape.Config), 3), ", ")).
-				WithHint("a plan is for the model whose scores it was made from; after an edit, check the spelling")
-		}
-	}
-	return widths, p.checkTies(file, shape, widths)
 }
 
 func (p *Plan) checkTies(file string, shape *Shape, widths map[string]Width) error {

@@ -1,14 +1,12 @@
 package sensitivity
 
 import (
-	"fmt"
 	"math"
 	"slices"
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/export/target"
 	"afmq/pkg/fault"
-	"afmq/pkg/grid"
 	"afmq/pkg/model"
 )
 
@@ -31,40 +29,6 @@ type PlanOptions struct {
 
 	// Container is the file that Target.MaxBytes bounds; nil for model.safetensors.
 	Container *Container `json:",omitempty"`
-}
-
-// Container is a file to which an artifact is exported, with one tensor for each matrix.
-type Container struct {
-	Name     string `json:"name"`     // for people: "the GGUF file"
-	Overhead int64  `json:"overhead"` // bytes of everything but the matrices
-	Align    int64  `json:"align"`    // every matrix is padded to a multiple of so many bytes
-}
-
-// aligned returns the bytes that a matrix takes.
-func (c *Container) aligned(n int64) int64 { return (n + c.Align - 1) / c.Align * c.Align }
-
-func (c *Container) check() error {
-	if c != nil && (c.Overhead < 0 || c.Align < 1) {
-		return fmt.Errorf("container: overhead %d, alignment %d", c.Overhead, c.Align)
-	}
-	return nil
-}
-
-// bytes returns the size of the file for an artifact with these widths.
-func (c *Container) bytes(s *Shape, st Storage, widths map[string]Width) (int64, error) {
-	total := c.Overhead
-	for _, spec := range s.Config.Tensors() {
-		w, ok := widths[spec.Module()]
-		if !ok || len(spec.Shape) != 2 {
-			continue
-		}
-		n, err := s.moduleBytes(spec, st, w)
-		if err != nil {
-			return 0, err
-		}
-		total += c.aligned(n)
-	}
-	return total, nil
 }
 
 // planner holds what an allocation is computed from.
@@ -157,49 +121,6 @@ func (p *planner) chooseBits(opts *PlanOptions) error {
 		return err
 	}
 	return CheckTarget(p.target, "", p.shape, p.storage, p.base)
-}
-
-// chooseForms is chooseBits for forms of another grid. Embedding and head have what is usual beside
-// the largest of them.
-func (p *planner) chooseForms(opts *PlanOptions) (err error) {
-	switch {
-	case len(opts.Bits) > 0:
-		return fault.Usagef("widths of palettes and forms of another grid exclude each other")
-	case p.target != nil:
-		return fault.Usagef("target %s runs palettes, not %s", p.target.Name, opts.Forms[0])
-	}
-	if opts.Forms, err = sortForms(opts.Forms); err != nil {
-		return err
-	}
-	l, err := newFormLayout(p.shape.Config, opts.Forms[len(opts.Forms)-1])
-	if err != nil {
-		return err
-	}
-	if _, integer := l.grid.(grid.Integer); integer {
-		// vLLM fuses these modules.
-		for _, t := range []Tie{TieQKV, TieGateUp} {
-			if !slices.Contains(opts.Ties, t) {
-				opts.Ties = append(slices.Clone(opts.Ties), t)
-			}
-		}
-	}
-	for name := range p.cols {
-		l.widths[name] = optionWidths(nil, opts.Forms)[0]
-	}
-	var pinned []string
-	for _, o := range opts.Overrides {
-		hit, err := l.override(o)
-		if err != nil {
-			return err
-		}
-		pinned = append(pinned, hit...)
-	}
-	p.notes = l.settle()
-	p.base = l.widths
-	for _, name := range pinned {
-		p.pinned[name] = p.base[name]
-	}
-	return nil
 }
 
 // width returns how a projection is stored under an option.

@@ -278,3 +278,33 @@ func (c *canceller) Advance(int64) {
 		c.cancel()
 	}
 }
+
+// The file of an artifact has the size that Overhead and its matrices say, if its name is as long as
+// Overhead assumes.
+func TestOverhead(t *testing.T) {
+	for _, name := range []string{"", "llama3-bf16"} {
+		opts := quantize.Options{Model: "../../../internal/demo/model", Form: "q4_0"}
+		if name != "" {
+			opts.Model = exporttest.Copy(t, name)
+		}
+		q := exporttest.Quantize(t, opts)
+		a, err := artifact.Open(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		_, r := open(t, Options{Artifact: q, Name: strings.Repeat("n", reservedName), ToolVersion: "1.2.3"})
+		want, err := Overhead(opts.Model, "1.2.3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, st := range a.Layout {
+			if len(st.Spec.Shape) == 2 {
+				want += (st.Bytes + Alignment - 1) / Alignment * Alignment
+			}
+		}
+		if r.Bytes != want {
+			t.Errorf("%s: %d bytes, expected %d", opts.Model, r.Bytes, want)
+		}
+	}
+}

@@ -1,0 +1,64 @@
+package quantize
+
+import (
+	"context"
+
+	"afmq/internal/kernel"
+	"afmq/pkg/gptq"
+	"afmq/pkg/infer"
+	"afmq/pkg/model"
+)
+
+// tiedShare is the part of the mean of the Hessian's diagonal that is added to it for an embedding
+// that is also the head: its rows are inputs of the model too, where no direction is exempt from
+// errors.
+const tiedShare = 0.3
+
+// tiedFactor returns the statistics of the input of a head that shares the embedding's weights: the
+// final hidden states of the original model, since the embedding is quantized before any other
+// matrix. The model's weights are read one layer at a time.
+func (pl *pipeline) tiedFactor(ctx context.Context, run int) (*gptq.Factor, error) {
+	j := pl.job
+	cfg := j.src.Config
+	s := side{model: &infer.Model{Config: cfg, Blocks: make([]infer.Block, cfg.Layers)}, compute: j.opts.Compute}
+	byLayer := map[int][]*item{}
+	for i := range j.items {
+		it := &j.items[i]
+		byLayer[it.Spec.Layer] = append(byLayer[it.Spec.Layer], it)
+	}
+	set := func(layer int) error {
+		for _, it := range byLayer[layer] {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := it.setSource(s.model); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := set(-1); err != nil {
+		return nil, err
+	}
+	for layer := range cfg.Layers {
+		if err := set(layer); err != nil {
+			return nil, err
+		}
+		s.advance(pl.pool, j.text, layer+1)
+	}
+	n := cfg.HiddenSize
+	h := make([]float32, n*n)
+	spec := model.TensorSpec{Role: model.Head}
+	for b := range s.walk.Batches() {
+		pl.pool.AddGram(h, s.batchInput(pl.pool, spec, b), s.walk.Tokens(b), n)
+	}
+	kernel.Symmetrize(h, n)
+	mean := float32(0)
+	for i := range n {
+		mean += h[i*n+i] / float32(n)
+	}
+	for i := range n {
+		h[i*n+i] += tiedShare * mean
+	}
+	return gptq.NewFactor(pl.pool, h, n, gptq.DefaultDamping, run)
+}

@@ -1,0 +1,252 @@
+package sensitivity
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
+)
+
+// Affine grids quantize embedding and head with at least 4 bits, integers leave them; columns that a
+// group does not divide get a smaller one.
+func TestFormWidthsOfGroups(t *testing.T) {
+	cfg := tinyConfig(t, false)
+	cfg.HiddenSize, cfg.IntermediateSize = 192, 160
+	w, notes, err := FormWidths(cfg, "affine3_g64", []Override{{Pattern: `layers\.0\..*q_proj`, Bits: 6}, {Pattern: "o_proj", Form: "affine2_g32"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]artifact.Form{
+		"model.embed_tokens": "affine4_g64", "lm_head": "affine4_g64", "model.layers.0.self_attn.q_proj": "affine6_g64",
+		"model.layers.1.self_attn.q_proj": "affine3_g64", "model.layers.1.mlp.down_proj": "affine3_g32",
+	} {
+		if w[name].Form != want {
+			t.Errorf("%s is %v, want %s", name, w[name], want)
+		}
+	}
+	if !slices.ContainsFunc(notes, func(s string) bool {
+		return strings.Contains(s, "down_proj and 1 more module: affine3_g32 instead of affine3_g64: 160 columns are not a multiple of 64")
+	}) {
+		t.Errorf("notes %q", notes)
+	}
+	w, _, err = FormWidths(cfg, "asymmetric4_g128", []Override{{Pattern: "lm_head", Bits: 8}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]artifact.Form{
+		"model.embed_tokens": artifact.Plain, "lm_head": "asymmetric8_g64", "model.layers.1.mlp.down_proj": "asymmetric4_g32", "model.layers.1.mlp.up_proj": "asymmetric4_g64",
+	} {
+		if w[name].Form != want {
+			t.Errorf("%s is %v, want %s", name, w[name], want)
+		}
+	}
+	for _, c := range []struct {
+		form artifact.Form
+		o    Override
+		want string
+	}{
+		{"symmetric4_g128", Override{Pattern: "embed", Bits: 8}, "keeps an embedding at 16 bits"},
+		{"symmetric4_g128", Override{Pattern: "k_proj", Bits: 8}, "vLLM fuses them"},
+		{"symmetric4_g128", Override{Pattern: "up_proj", Bits: 16}, "vLLM fuses them"},
+		{"affine4_g64", Override{Pattern: "k_proj", Bits: 7}, "does not have 7 bits"},
+		{"affine4_g64", Override{Pattern: "k_proj", Form: "q4_k"}, "belongs to --grid gguf"},
+	} {
+		_, _, err := FormWidths(cfg, c.form, []Override{c.o})
+		wantFault(t, err, fault.Usage, c.want)
+	}
+}
+
+// formScores returns scores of forms of ggml that are made up.
+func formScores(t *testing.T, forms ...artifact.Form) (*Scores, *Shape) {
+	t.Helper()
+	s, shape := scored(t)
+	out := *s
+	out.Bits, out.Forms, out.RowScale, out.Modules = nil, forms, false, nil
+	for i, m := range s.Modules {
+		m.Costs = nil
+		for o := range forms {
+			m.Costs = append(m.Costs, math.Exp(-2*float64(o))*(1+math.Abs(math.Sin(float64(7*i+3*o)))))
+		}
+		out.Modules = append(out.Modules, m)
+	}
+	return &out, shape
+}
+
+// A plan of forms costs no more than any choice for three modules that brute force finds, keeps the
+// bound on the container to the byte, and is what its own layers say.
+func TestPlanOfForms(t *testing.T) {
+	forms := []artifact.Form{"q4_0", "q5_0", "q8_0"}
+	s, shape := formScores(t, forms...)
+	free := []string{"layers.0.mlp.down_proj", "layers.1.self_attn.q_proj", "layers.2.mlp.up_proj", "layers.3.self_attn.o_proj"}
+	var pinned []Override
+	for _, spec := range projectionSpecs(shape.Config) {
+		if !slices.ContainsFunc(free, func(n string) bool { return strings.HasSuffix(spec.Module(), n) }) {
+			pinned = append(pinned, Override{Pattern: "^" + spec.Module() + "$", Form: "q4_0"})
+		}
+	}
+	c := &Container{Name: "the file", Overhead: 12345, Align: 32}
+	opts := PlanOptions{Target: Target{MaxBytes: 1 << 40}, Overrides: pinned, Container: c}
+	p, err := newPlanner(shape, s.storage(), PlanOptions{Target: opts.Target, Overrides: pinned, Container: c, Forms: forms})
+	if err != nil {
+		t.Fatal(err)
+	}
+	choices := p.choices(s)
+	least, err := p.measure(p.uniform(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	most, err := p.measure(p.uniform(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for step := range int64(40) {
+		opts.Target.MaxBytes = least.FileBytes + (most.FileBytes-least.FileBytes)*step/39
+		plan, err := MakePlan(s, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		best := math.Inf(1)
+		picks := make([]int, len(choices))
+		var search func(i int, cost float64)
+		search = func(i int, cost float64) {
+			if i == len(choices) {
+				if size, err := p.measure(picks); err == nil && size.FileBytes <= opts.Target.MaxBytes {
+					best = min(best, cost)
+				}
+				return
+			}
+			for o := range choices[i].Options {
+				picks[i] = o
+				search(i+1, cost+choices[i].Options[o].Cost)
+			}
+		}
+		search(0, 0)
+		if !plan.Optimal || math.Abs(plan.Cost-best) > 1e-12*best || plan.Bytes > opts.Target.MaxBytes {
+			t.Fatalf("bound %d: cost %v of %d bytes, the best is %v", opts.Target.MaxBytes, plan.Cost, plan.Bytes, best)
+		}
+		data, err := plan.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParsePlan("plan.json", data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		widths, err := again.Widths("plan.json", shape)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.bytes(shape, plan.Storage(), widths); err != nil || n != plan.Bytes {
+			t.Errorf("the layers have %d bytes, the plan says %d (%v)", n, plan.Bytes, err)
+		}
+	}
+}
+
+// Where columns do not allow a form, the plan has the next one and says so; an edit that asks for it
+// is refused, as are forms of another grid.
+func TestPlanOfFormsFitsColumns(t *testing.T) {
+	s, shape := formScores(t, "q2_k", "q6_k")
+	plan, err := MakePlan(s, PlanOptions{Target: Target{BPW: 8.6}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(plan.Notes) == 0 || !strings.Contains(plan.Notes[0], "instead of q6_k") {
+		t.Errorf("notes %q", plan.Notes)
+	}
+	for _, l := range plan.Layers {
+		if l.Form != "q8_0" {
+			t.Errorf("%s has %s", l.Name, l.Form)
+		}
+	}
+	if _, err := plan.Widths("plan.json", shape); err != nil {
+		t.Fatal(err)
+	}
+	edit := func(form artifact.Form, bits int) *Plan {
+		p := *plan
+		p.Layers = slices.Clone(plan.Layers)
+		p.Layers[2].Form, p.Layers[2].Bits = form, bits
+		return &p
+	}
+	_, err = edit("q6_k", 6).Widths("plan.json", shape)
+	wantFault(t, err, fault.Input, "q6_k needs columns that are a multiple of 256")
+	_, err = edit("affine8_g32", 8).Widths("plan.json", shape)
+	wantFault(t, err, fault.Input, "has form affine8_g32; another has one of --grid gguf")
+	_, err = edit("", 4).Widths("plan.json", shape)
+	wantFault(t, err, fault.Input, "4 bits and no form")
+	data, err := edit("q8_0", 4).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = ParsePlan("plan.json", data)
+	wantFault(t, err, fault.Input, "form q8_0 has 8 bits, but bits is 4")
+
+	_, err = MakePlan(s, PlanOptions{Bits: []int{2}})
+	wantFault(t, err, fault.Usage, "there are scores for")
+	_, err = MakePlan(s, PlanOptions{Forms: []artifact.Form{"q3_k"}})
+	wantFault(t, err, fault.Usage, "q3_k was not scored")
+	_, err = MakePlan(s, PlanOptions{Target: Target{BPW: 1}})
+	wantFault(t, err, fault.Infeasible, "--grid gguf with q2_k,q6_k")
+}
+
+// Scores of forms are those of the weights that the forms stand for.
+func TestScoreForms(t *testing.T) {
+	o := options(t, Weight)
+	o.Bits, o.Forms = nil, []artifact.Form{"affine6_g32", "affine2_g32", "affine3_g32"}
+	r, err := Score(bg, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := r.Scores
+	if want := []artifact.Form{"affine2_g32", "affine3_g32", "affine6_g32"}; !slices.Equal(s.Forms, want) || s.Bits != nil {
+		t.Fatalf("forms %v, bits %v", s.Forms, s.Bits)
+	}
+	for _, m := range s.Modules {
+		if !(m.Costs[0] > m.Costs[1] && m.Costs[1] > m.Costs[2] && m.Costs[2] > 0) {
+			t.Errorf("%s: %v", m.Name, m.Costs)
+		}
+	}
+	data, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseScores("s.json", data); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range [][2]string{{`"affine3_g32"`, `"affine7_g32"`}, {`"affine3_g32"`, `"q4_k"`}, {`"affine3_g32"`, `"affine8_g32"`}} {
+		if _, err := ParseScores("s.json", []byte(strings.Replace(string(data), bad[0], bad[1], 1))); fault.KindOf(err) != fault.Input {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+	// Modules that vLLM fuses have one form.
+	s.Forms = []artifact.Form{"symmetric2_g32", "symmetric3_g32", "symmetric8_g32"}
+	plan, err := MakePlan(s, PlanOptions{Target: Target{BPW: 4}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	form := map[string]artifact.Form{}
+	for _, l := range plan.Layers {
+		form[l.Name] = l.Form
+	}
+	for _, spec := range projectionSpecs(parseConfig(t, s)) {
+		if spec.Kind == "k_proj" {
+			for _, other := range []string{"q_proj", "v_proj"} {
+				if name := strings.Replace(spec.Module(), "k_proj", other, 1); form[name] != form[spec.Module()] {
+					t.Errorf("%s is %s, %s %s", name, form[name], spec.Module(), form[spec.Module()])
+				}
+			}
+		}
+	}
+}
+
+func parseConfig(t *testing.T, s *Scores) *model.Config {
+	t.Helper()
+	cfg, err := model.ParseConfig("config.json", []byte(s.Config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
