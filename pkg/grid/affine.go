@@ -86,8 +86,8 @@ func (g Affine) Quantize(pool *compute.Pool, src Source, rows, cols int, importa
 }
 
 // Compensate fits groups first and then chooses codes, scales and biases by the Hessian.
-func (g Affine) Compensate(pool *compute.Pool, w []float32, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error) {
-	return compensateScaled(pool, g, g.scaled(), w, rows, cols, f, g.put)
+func (g Affine) Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error) {
+	return compensateScaled(pool, g, g.scaled(), src, rows, cols, f, g.put)
 }
 
 // put stores a row.
@@ -132,7 +132,7 @@ func (g Affine) Weights(data Data, rows, cols int) (Rows, error) {
 }
 
 // QuantizeWork is the work of the fit.
-func (g Affine) QuantizeWork(rows, cols int) int64 { return scaledFitWork * int64(rows) * int64(cols) }
+func (g Affine) QuantizeWork(rows, cols int) int64 { return affineFitWork * int64(rows) * int64(cols) }
 
 // CompensateWork is the work of the fit, of the codes and of package gptq.
 func (g Affine) CompensateWork(rows, cols int) int64 {

@@ -11,7 +11,7 @@ import (
 
 // BenchmarkGrid times both methods of each grid on one thread. It reports the million weights
 // that a second fits, and the work of a weight in multiplications of a matrix product that take as
-// long, which it measures before: see blockFitWork, scaledFitWork and codesWork.
+// long, which it measures before: see blockFitWork, affineFitWork and codesWork.
 //
 //	go test -run '^$' -bench Grid -benchtime 3x ./pkg/grid
 func BenchmarkGrid(b *testing.B) {
@@ -52,6 +52,6 @@ func BenchmarkGrid(b *testing.B) {
 			})
 		}
 		run("quantize", func() error { _, _, err := g.Quantize(pool, Source{F32: w}, rows, cols, nil); return err })
-		run("compensate", func() error { _, _, err := g.Compensate(pool, w, rows, cols, f); return err })
+		run("compensate", func() error { _, _, err := g.Compensate(pool, Source{F32: w}, rows, cols, f); return err })
 	}
 }

@@ -47,7 +47,7 @@ func (g Block) Quantize(pool *compute.Pool, src Source, rows, cols int, importan
 		return nil, gptq.Report{}, err
 	}
 	data, size := allocate(g, rows, cols), g.Type.RowBytes(cols)
-	report, err := eachRow(pool, src, rows, cols, importance, func() rowQuantizer {
+	report, err := eachRow(pool, g, src, rows, cols, importance, func() rowQuantizer {
 		block := ggml.Block{Type: g.Type}
 		n, bytes := g.Type.BlockWeights(), g.Type.BlockBytes()
 		return func(got []float32, row int, w, importance []float32) {
@@ -64,8 +64,8 @@ func (g Block) Quantize(pool *compute.Pool, src Source, rows, cols int, importan
 
 // Compensate fits blocks first and then chooses codes, integer scales and mins, and the factors of
 // the blocks by the Hessian.
-func (g Block) Compensate(pool *compute.Pool, w []float32, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error) {
-	return compensateRows(pool, g, w, rows, cols, f, func() chunk { return newBlockCodes(g.Type, f.Order()) })
+func (g Block) Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error) {
+	return compensateRows(pool, g, src, rows, cols, f, func() chunk { return newBlockCodes(g.Type, f.Order()) })
 }
 
 // Weights has the values of [ggml.Type.Dequantize].

@@ -44,9 +44,9 @@ type Grid interface {
 	// squared error in each column; if it is nil, the grid weighs as suits it. A weight that cannot
 	// be stored is an error that says where it is. pool may be nil.
 	Quantize(pool *compute.Pool, src Source, rows, cols int, importance []float32) (Data, gptq.Report, error)
-	// Compensate stores w [rows, cols] so that the output of its module on the inputs of f changes
-	// least. f keeps runs together. Errors are those of Quantize. pool may be nil.
-	Compensate(pool *compute.Pool, w []float32, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error)
+	// Compensate stores a matrix so that the output of its module on the inputs of f changes least. f
+	// keeps runs together. Errors are those of Quantize. pool may be nil.
+	Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error)
 	// Weights returns a function that computes rows of a stored matrix. Data of other lengths than
 	// those of Tensors are an error. The values of data are not checked.
 	Weights(data Data, rows, cols int) (Rows, error)
@@ -109,17 +109,28 @@ func Family(g Grid) string {
 type ValueError struct {
 	Row, Col int
 	Value    float32
+	Reason   string // "is not finite"
 }
 
 func (e *ValueError) Error() string {
-	return fmt.Sprintf("row %d, column %d: %v is not finite", e.Row, e.Col, e.Value)
+	return fmt.Sprintf("row %d, column %d: %v %s", e.Row, e.Col, e.Value, e.Reason)
 }
 
-// checkFinite returns a *ValueError for the first weight of a row that is not finite.
-func checkFinite(w []float32, row int) error {
+// checkValues returns a *ValueError for the first weight of a row that is not finite, or that is
+// too large for the scales of a grid.
+func checkValues(g Grid, w []float32, row int) error {
+	most := float32(math.MaxFloat32)
+	for _, t := range g.Tensors(1, len(w)) {
+		if t.DType == safetensors.F16 {
+			most = maxHalf
+		}
+	}
 	for i, v := range w {
-		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return &ValueError{row, i, v}
+		switch {
+		case math.IsNaN(float64(v)) || math.IsInf(float64(v), 0):
+			return &ValueError{row, i, v, "is not finite"}
+		case v > most || v < -most:
+			return &ValueError{row, i, v, "is beyond fp16, the type of the scales"}
 		}
 	}
 	return nil

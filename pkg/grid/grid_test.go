@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
@@ -126,7 +127,7 @@ func TestCompensate(t *testing.T) {
 		if e := weightError(t, g, plain, w, rows, cols); math.Abs(report.SquaredError-e) > 1e-6*e {
 			t.Errorf("%v: reports a squared error of %v, the stored weights have %v", g, report.SquaredError, e)
 		}
-		data, report, err := g.Compensate(pool, w, rows, cols, f)
+		data, report, err := g.Compensate(pool, Source{F32: w}, rows, cols, f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +139,7 @@ func TestCompensate(t *testing.T) {
 		if math.Abs(report.OutputError-after) > 1e-3*after {
 			t.Errorf("%v: reports %v, the stored weights have %v", g, report.OutputError, after)
 		}
-		again, _, err := g.Compensate(one, w, rows, cols, f)
+		again, _, err := g.Compensate(one, Source{F32: w}, rows, cols, f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,6 +174,25 @@ func TestRefused(t *testing.T) {
 		if _, _, err := g.Quantize(nil, Source{F32: w}, 2, 256, nil); !errors.As(err, &bad) || bad.Row != 1 || bad.Col != 44 {
 			t.Errorf("%v: NaN: %v", g, err)
 		}
+	}
+	w[300] = 70000
+	for _, g := range []Grid{Affine{Bits: 4, Group: 64}, Integer{Bits: 4, Group: 128}} {
+		h := make([]float32, 256*256)
+		for i := range 256 {
+			h[i*257] = 1
+		}
+		f, err := gptq.NewFactor(nil, h, 256, gptq.DefaultDamping, 128)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var bad *ValueError
+		if _, _, err := g.Compensate(nil, Source{F32: w}, 2, 256, f); !errors.As(err, &bad) || bad.Row != 1 || bad.Col != 44 || !strings.Contains(err.Error(), "fp16") {
+			t.Errorf("%v: a weight beyond fp16: %v", g, err)
+		}
+	}
+	wide := Affine{Bits: 4, Group: 64, Scales: safetensors.BF16}
+	if _, _, err := wide.Quantize(nil, Source{F32: w}, 2, 256, nil); err != nil {
+		t.Errorf("a weight beyond fp16 with scales in BF16: %v", err)
 	}
 	for g, cols := range map[Grid]int{
 		Block{ggml.Q4_K}: 320, Block{ggml.F16}: 256, Affine{Bits: 4, Group: 64}: 96, Affine{Bits: 7, Group: 64}: 128, Affine{Bits: 1, Group: 64}: 128,

@@ -98,9 +98,9 @@ func (g Integer) Quantize(pool *compute.Pool, src Source, rows, cols int, import
 }
 
 // Compensate fits groups first and then chooses codes, scales and zero points by the Hessian.
-func (g Integer) Compensate(pool *compute.Pool, w []float32, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error) {
+func (g Integer) Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error) {
 	zeros := g.newZeros(rows, cols)
-	data, r, err := compensateScaled(pool, g, g.scaled(), w, rows, cols, f, zeros.put)
+	data, r, err := compensateScaled(pool, g, g.scaled(), src, rows, cols, f, zeros.put)
 	zeros.pack(data)
 	return data, r, err
 }
@@ -190,7 +190,12 @@ func (g Integer) Weights(data Data, rows, cols int) (Rows, error) {
 }
 
 // QuantizeWork is the work of the fit.
-func (g Integer) QuantizeWork(rows, cols int) int64 { return scaledFitWork * int64(rows) * int64(cols) }
+func (g Integer) QuantizeWork(rows, cols int) int64 {
+	if g.ZeroPoint {
+		return affineFitWork * int64(rows) * int64(cols)
+	}
+	return symmetricFitWork * int64(rows) * int64(cols)
+}
 
 // CompensateWork is the work of the fit, of the codes and of package gptq.
 func (g Integer) CompensateWork(rows, cols int) int64 {

@@ -16,7 +16,7 @@ const quantizeRows = 64
 
 // eachRow stores a matrix row by row and returns its error. newQuantizer is called once for each
 // task.
-func eachRow(pool *compute.Pool, src Source, rows, cols int, importance []float32, newQuantizer func() rowQuantizer) (gptq.Report, error) {
+func eachRow(pool *compute.Pool, g Grid, src Source, rows, cols int, importance []float32, newQuantizer func() rowQuantizer) (gptq.Report, error) {
 	reports := make([]gptq.Report, (rows+quantizeRows-1)/quantizeRows)
 	errs := make([]error, len(reports))
 	pool.Run(len(reports), func(_, i int) {
@@ -26,7 +26,7 @@ func eachRow(pool *compute.Pool, src Source, rows, cols int, importance []float3
 		quantize := newQuantizer()
 		for r := r0; r < r1; r++ {
 			src.Float32(w, r*cols)
-			if errs[i] = checkFinite(w, r); errs[i] != nil {
+			if errs[i] = checkValues(g, w, r); errs[i] != nil {
 				return
 			}
 			weights := importance
@@ -73,7 +73,7 @@ func magnitude(dst, w []float32, square float64) {
 // chunk holds the codes of a few rows for package gptq.
 type chunk interface {
 	gptq.Codes
-	// load fits the parameters of a chunk to w [rows, n].
+	// load fits the parameters of a chunk to w [rows, n], which it does not keep.
 	load(w []float32, rows int, importance []float32)
 	// ordered returns the weights [rows, n] in the order of the factor.
 	ordered() []float32
@@ -83,40 +83,47 @@ type chunk interface {
 
 // compensateRows stores a matrix whose rows are independent by package gptq. newChunk is called once
 // for each thread.
-func compensateRows(pool *compute.Pool, g Grid, w []float32, rows, cols int, f *gptq.Factor, newChunk func() chunk) (Data, gptq.Report, error) {
+func compensateRows(pool *compute.Pool, g Grid, src Source, rows, cols int, f *gptq.Factor, newChunk func() chunk) (Data, gptq.Report, error) {
 	if err := g.Check(cols); err != nil {
 		return nil, gptq.Report{}, err
 	}
 	if err := checkFactor(g, f, cols); err != nil {
 		return nil, gptq.Report{}, err
 	}
-	for r := range rows {
-		if err := checkFinite(w[r*cols:(r+1)*cols], r); err != nil {
-			return nil, gptq.Report{}, err
-		}
-	}
 	out := allocate(g, rows, cols)
 	importance := f.Importance()
 	per := gptq.ChunkRows(rows, 1)
 	reports := make([]gptq.Report, (rows+per-1)/per)
+	errs := make([]error, len(reports))
 	type worker struct {
 		chunk   chunk
 		refiner *gptq.Refiner
+		w       []float32 // [per, cols]
 	}
 	workers := make([]*worker, pool.Threads())
 	pool.Run(len(reports), func(id, i int) {
 		if workers[id] == nil {
-			workers[id] = &worker{newChunk(), gptq.NewRefiner(pool, f)}
+			workers[id] = &worker{newChunk(), gptq.NewRefiner(pool, f), make([]float32, per*cols)}
 		}
 		wk := workers[id]
 		first := i * per
 		n := min(per, rows-first)
-		wk.chunk.load(w[first*cols:(first+n)*cols], n, importance)
+		w := wk.w[:n*cols]
+		src.Float32(w, first*cols)
+		for r := range n {
+			if errs[i] = checkValues(g, w[r*cols:(r+1)*cols], first+r); errs[i] != nil {
+				return
+			}
+		}
+		wk.chunk.load(w, n, importance)
 		reports[i] = wk.refiner.Refine(wk.chunk.ordered(), n, wk.chunk, gptq.DefaultRounds)
 		wk.chunk.store(out, first)
 	})
 	var sum gptq.Report
-	for _, r := range reports {
+	for i, r := range reports {
+		if errs[i] != nil {
+			return nil, gptq.Report{}, errs[i]
+		}
 		sum.Add(r)
 	}
 	return out, sum, nil

@@ -78,7 +78,7 @@ func quantizeScaled(pool *compute.Pool, g Grid, s scaled, src Source, rows, cols
 		return nil, gptq.Report{}, err
 	}
 	data, n := allocate(g, rows, cols), s.columns(cols)
-	report, err := eachRow(pool, src, rows, cols, importance, func() rowQuantizer {
+	report, err := eachRow(pool, g, src, rows, cols, importance, func() rowQuantizer {
 		fit := newScaledFitter(s, n)
 		r := scaledRow{make([]uint8, cols), make([]group, cols/n)}
 		return func(got []float32, row int, w, importance []float32) {
@@ -100,8 +100,8 @@ func quantizeScaled(pool *compute.Pool, g Grid, s scaled, src Source, rows, cols
 }
 
 // compensateScaled is Grid.Compensate.
-func compensateScaled(pool *compute.Pool, g Grid, s scaled, w []float32, rows, cols int, f *gptq.Factor, put putRow) (Data, gptq.Report, error) {
-	return compensateRows(pool, g, w, rows, cols, f, func() chunk {
+func compensateScaled(pool *compute.Pool, g Grid, s scaled, src Source, rows, cols int, f *gptq.Factor, put putRow) (Data, gptq.Report, error) {
+	return compensateRows(pool, g, src, rows, cols, f, func() chunk {
 		c := newScaledCodes(s, f.Order(), put)
 		if s.group == 0 {
 			return c
@@ -109,6 +109,3 @@ func compensateScaled(pool *compute.Pool, g Grid, s scaled, w []float32, rows, c
 		return &scaledParts{scaledCodes: c}
 	})
 }
-
-// scaledFitWork is the work of fitting a weight, see blockFitWork.
-const scaledFitWork = 12000

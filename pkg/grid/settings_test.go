@@ -116,7 +116,7 @@ func TestFactorOfOtherRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := (Block{ggml.Q4_K}).Compensate(nil, make([]float32, 256), 1, 256, f); err == nil {
+	if _, _, err := (Block{ggml.Q4_K}).Compensate(nil, Source{F32: make([]float32, 256)}, 1, 256, f); err == nil {
 		t.Error("accepted")
 	}
 }

@@ -17,6 +17,13 @@ var blockFitWork = map[ggml.Type]int64{
 	ggml.IQ4_NL: 9500, ggml.IQ4_XS: 16000,
 }
 
+// The work of fitting a weight on other grids, like blockFitWork: symmetric grids have one parameter
+// to search, others two.
+const (
+	affineFitWork    = 26000
+	symmetricFitWork = 11000
+)
+
 // codesWork is the work of a weight in the rounds of a compensation that is not a matrix product:
 // values, nearest codes, derivatives and the search of scales and mins.
 const codesWork = 100000

@@ -53,7 +53,7 @@ func TestBlocks(t *testing.T) {
 			compensated++
 		}
 	}
-	if compensated != 24 { // 4 layers of 7 projections but v_proj
+	if compensated != 25 { // 4 layers of 7 projections but v_proj, and the embedding, which is the head
 		t.Errorf("%d modules were compensated", compensated)
 	}
 

@@ -146,11 +146,14 @@ func minus(a, b []float32) []float32 {
 // is the original residual stream minus the quantized one.
 func (c *calibrator) target(it *item) ([]float32, error) {
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
-	w, err := it.values()
-	if err != nil {
+	w, m := make([]float32, rows*cols), make([]float32, rows*cols)
+	// Check first: NaN or Inf would spread over its row and be reported at another position.
+	if err := it.Tensor.CheckFinite(); err != nil {
 		return nil, err
 	}
-	m := make([]float32, rows*cols)
+	if err := it.Tensor.Float32(w, 0); err != nil {
+		return nil, err
+	}
 	c.pool.MulT(m, w, rows, c.moments.shift)
 	if c.drift != nil {
 		kernel.Add(m, c.drift)

@@ -39,8 +39,12 @@ func (j *job) work(it *item) int64 {
 	if !ok {
 		return hash + int64(rows)*int64(cols)*denseWork
 	}
-	if j.opts.Compensate != artifact.GPTQ || it.Spec.Role == model.Embedding {
+	embedding := it.Spec.Role == model.Embedding
+	switch {
+	case j.opts.Compensate != artifact.GPTQ || embedding && !j.src.Config.TieEmbeddings:
 		return hash + g.QuantizeWork(rows, cols)
+	case embedding: // after the text ran through the original model
+		return hash + g.CompensateWork(rows, cols) + gptq.FactorWork(cols) + int64(j.src.Config.Layers)*j.walkWork()/2
 	}
 	n := hash + gptq.SolveWork(rows, cols) + g.CompensateWork(rows, cols)
 	if it.firstOfInput() {

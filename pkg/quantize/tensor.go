@@ -38,20 +38,16 @@ func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) (err erro
 // onGrid computes a matrix on a grid, with error compensation if there is calibration text.
 func (pl *pipeline) onGrid(ctx context.Context, it *item, g grid.Grid, p *pending) error {
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
-	w, f, err := pl.aim(ctx, it, g, p)
+	src, f, err := pl.aim(ctx, it, g, p)
 	if err != nil {
 		return err
 	}
-	if w == nil {
-		src, err := artifact.PaletteSource(it.Tensor)
-		if err != nil {
-			return err
-		}
+	if f == nil {
 		data, r, err := g.Quantize(pl.pool, src, rows, cols, nil)
 		p.data, p.sqErr, p.sqNorm = data, r.SquaredError, r.SquaredNorm
 		return err
 	}
-	data, r, err := g.Compensate(pl.pool, w, rows, cols, f)
+	data, r, err := g.Compensate(pl.pool, src, rows, cols, f)
 	if err != nil {
 		return err
 	}
@@ -62,44 +58,38 @@ func (pl *pipeline) onGrid(ctx context.Context, it *item, g grid.Grid, p *pendin
 	return p.measure(it, g)
 }
 
-// aim returns the weights that error compensation aims at, and the statistics of their input. The
-// weights are nil if there is no calibration text, or if the module cannot be compensated; p.note
-// then has the reason.
-func (pl *pipeline) aim(ctx context.Context, it *item, g grid.Grid, p *pending) (w []float32, f *gptq.Factor, err error) {
-	embedding := it.Spec.Role == model.Embedding
-	if pl.text == nil || embedding && !pl.job.src.Config.TieEmbeddings {
-		return nil, nil, nil
+// aim returns the weights to quantize, and the statistics of their input for error compensation:
+// then they are those that it aims at. The statistics are nil if there is no calibration text, or if
+// the module cannot be compensated; p.note then has the reason.
+func (pl *pipeline) aim(ctx context.Context, it *item, g grid.Grid, p *pending) (src grid.Source, f *gptq.Factor, err error) {
+	if src, err = artifact.PaletteSource(it.Tensor); err != nil || pl.text == nil {
+		return src, nil, err
 	}
+	embedding := it.Spec.Role == model.Embedding
 	var reason error
-	if embedding {
+	switch {
+	case embedding && !pl.job.src.Config.TieEmbeddings:
+		return src, nil, nil
+	case embedding:
 		f, reason = pl.tiedFactor(ctx, g.Run())
-	} else if err := pl.text.accumulate(ctx, it.Spec); err != nil {
-		return nil, nil, err
-	} else {
+	default:
+		if err := pl.text.accumulate(ctx, it.Spec); err != nil {
+			return src, nil, err
+		}
 		f, reason = pl.text.moments.factor, pl.text.moments.reason
 	}
-	switch {
-	case ctx.Err() != nil:
-		return nil, nil, ctx.Err()
-	case reason != nil:
+	if ctx.Err() != nil {
+		return src, nil, ctx.Err()
+	}
+	if reason != nil {
 		p.note = "not compensated: " + reason.Error()
-		return nil, nil, nil
-	case embedding:
-		w, err = it.values()
-	default:
-		w, err = pl.text.target(it)
+		return src, nil, nil
 	}
-	return w, f, err
-}
-
-// values returns the finite weights of a matrix.
-func (it *item) values() ([]float32, error) {
-	// Check first: NaN or Inf would spread over its row and be reported at another position.
-	if err := it.Tensor.CheckFinite(); err != nil {
-		return nil, err
+	if !embedding {
+		src = grid.Source{}
+		src.F32, err = pl.text.target(it)
 	}
-	w := make([]float32, it.Tensor.NumElements())
-	return w, it.Tensor.Float32(w, 0)
+	return src, f, err
 }
 
 // measure sets the error of a quantized matrix relative to the source weights.
