@@ -43,6 +43,7 @@ var allowed = map[string][]string{
 	"pkg/model":                      {"pkg/tokenizer"},
 	"pkg/ggml":                       {},
 	"pkg/gguf":                       {"pkg/ggml"},
+	"pkg/ggufmodel":                  {"pkg/ggml", "pkg/gguf", "pkg/model", "pkg/tokenizer"},
 	"pkg/artifact":                   {"pkg/ggml", "pkg/model", "pkg/tokenizer", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel"},
 	"pkg/export/target":              {"pkg/artifact", "pkg/model"},
 	"pkg/adapter":                    {"pkg/artifact", "pkg/model", "pkg/safetensors", "pkg/compute", "internal/kernel"},
@@ -56,7 +57,7 @@ var allowed = map[string][]string{
 	"pkg/export/internal/source":     {"pkg/adapter", "pkg/artifact", "pkg/model", "pkg/palettize", "pkg/safetensors", "internal/kernel"},
 	"pkg/export/coreml":              {"pkg/export/target", "pkg/export/internal/source", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
 	"pkg/export/coreai":              {"pkg/export/target", "scripts/coreai", "internal/calibration", "pkg/eval", "pkg/infer", "pkg/tokenizer", "pkg/export/internal/source", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
-	"pkg/export/gguf":                {"internal/calibration", "internal/kernel", "pkg/tokenizer", "pkg/export/internal/source", "pkg/artifact", "pkg/model", "pkg/safetensors", "pkg/compute", "pkg/gguf", "pkg/ggml"},
+	"pkg/export/gguf":                {"pkg/ggufmodel", "internal/calibration", "internal/kernel", "pkg/tokenizer", "pkg/export/internal/source", "pkg/artifact", "pkg/model", "pkg/safetensors", "pkg/compute", "pkg/gguf", "pkg/ggml"},
 	"pkg/gate":                       {"pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/compute"},
 
 	"cmd/afmq/internal/chart":  {},
