@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -169,6 +170,20 @@ func inParallel(pool *compute.Pool, n int, f func(i int) error) error {
 		}
 	}
 	return nil
+}
+
+// DigestFile returns the SHA-256 of the file at path in lower-case hex. It is the stage [StageHash].
+// Errors are those of [HashFile].
+func DigestFile(ctx context.Context, path string, p progress.Reporter) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fault.Reading(path, err)
+	}
+	p = progress.Begin(p, StageHash)
+	p.Stage(progress.Stage{Name: StageHash, Work: info.Size()})
+	defer p.Done()
+	d, err := HashFile(ctx, path, filepath.Base(path), p.Advance)
+	return d.SHA256, err
 }
 
 // HashFile returns the digest of the file at path, listed as name. advance, which may be
