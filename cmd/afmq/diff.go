@@ -115,7 +115,7 @@ func printDiffTotals(w io.Writer, d *artifact.Difference) error {
 			fmt.Fprintf(w, "relative error\t%s\t%s\n", share(t.RelErrorA), share(t.RelErrorB))
 		}
 		for _, k := range d.Provenance {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", k.Key, short(k.A), short(k.B))
+			fmt.Fprintf(w, "%s\t%s\t%s\n", printable(k.Key), short(printable(k.A)), short(printable(k.B)))
 		}
 		for _, f := range d.Files {
 			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, short(f.A), short(f.B))

@@ -12,8 +12,10 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/export/internal/exporttest"
+	"afmq/pkg/fault"
 	"afmq/pkg/ggml"
 	file "afmq/pkg/gguf"
 	"afmq/pkg/ggufmodel"
@@ -76,6 +78,48 @@ func TestReadBackBlocks(t *testing.T) {
 	}
 	if a, b := logits(got, 40), logits(want, 40); !slices.Equal(a, b) {
 		t.Errorf("logits differ by %g of the largest", difference(a, b))
+	}
+}
+
+// A file is compared with the artifact that it was made from as an artifact is: rows of q and k in
+// the order of the checkpoint, blocks byte for byte.
+func TestDiff(t *testing.T) {
+	for name, opts := range map[string]quantize.Options{
+		"blocks": {Model: "../../../internal/demo/model", Blocks: ggml.Q4_K},
+		"llama":  {Model: exporttest.Copy(t, "llama2-f32"), Blocks: ggml.Q8_0, Overrides: []sensitivity.Override{{Pattern: ".", Bits: 16}}},
+		"biases": {Model: exporttest.Copy(t, "llama-biases"), Blocks: ggml.Q8_0, Overrides: []sensitivity.Override{{Pattern: ".", Bits: 16}}},
+	} {
+		q := exporttest.Quantize(t, opts)
+		f, _ := open(t, Options{Artifact: q})
+		d, err := artifact.Diff(bg, q, f.Path(), artifact.DiffOptions{Reference: opts.Model})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range d.Layers {
+			if !l.Same || *l.WeightDistance != 0 || l.A.Form != l.B.Form || l.A.Bits != l.B.Bits || *l.A.RelError != *l.B.RelError {
+				t.Errorf("%s: %+v", name, l)
+			}
+		}
+		for _, l := range d.Vectors {
+			if *l.WeightDistance != 0 || l.B.Bits != 32 {
+				t.Errorf("%s: %+v", name, l)
+			}
+		}
+		if d.B.Kind != "gguf" || d.B.Bytes != f.Bytes() || d.Same || d.IsSource != nil || len(d.Files) != 0 || d.A.BPW.Projections != d.B.BPW.Projections {
+			t.Errorf("%s: %+v", name, d.B)
+		}
+		if same, err := artifact.Diff(bg, f.Path(), f.Path(), artifact.DiffOptions{}); err != nil || !same.Same {
+			t.Errorf("%s: a file differs from itself: %+v, %v", name, same, err)
+		}
+		other, _ := open(t, Options{Artifact: q, Name: "other"})
+		d, err = artifact.Diff(bg, f.Path(), other.Path(), artifact.DiffOptions{})
+		if err != nil || d.Same || !d.SameContent || len(d.Provenance) != 1 || d.Provenance[0].Key != "general.name" || d.Provenance[0].B != "other" {
+			t.Errorf("%s: files of two names: %+v, %v", name, d, err)
+		}
+		_, err = artifact.Diff(bg, q, q, artifact.DiffOptions{Reference: f.Path()})
+		if quantized := name == "blocks"; (fault.KindOf(err) == fault.Usage) != quantized {
+			t.Errorf("%s: the file as reference: %v", name, err)
+		}
 	}
 }
 
