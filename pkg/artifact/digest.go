@@ -118,7 +118,7 @@ func CheckTensors(ctx context.Context, pool *compute.Pool, dir, owner string, wa
 // difference. It is the stage [StageHash]. pool and p may be nil.
 func (m *Manifest) IsSource(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) error {
 	path := filepath.Join(dir, ConfigFile)
-	data, err := infile.Read(path, model.MaxConfigBytes)
+	data, err := model.ReadConfigFile(dir)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (m *Manifest) IsSource(ctx context.Context, pool *compute.Pool, dir string,
 // dir, as [SourceDigest] defines it, in lower-case hex. It is the stage [StageHash]. pool and p
 // may be nil.
 func DigestCheckpoint(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (string, error) {
-	config, err := infile.Read(filepath.Join(dir, ConfigFile), model.MaxConfigBytes)
+	config, err := model.ReadConfigFile(dir)
 	if err != nil {
 		return "", err
 	}
