@@ -290,7 +290,11 @@ func TestRefusals(t *testing.T) {
 		`model has the duplicate token "a"`:                                                        func(f *file) { f.keys["tokenizer.ggml.tokens"].([]string)[256] = "a" },
 		`key "tokenizer.ggml.scores" is missing`:                                                   func(f *file) { f.sentencePiece(); delete(f.keys, "tokenizer.ggml.scores") },
 		`key "tokenizer.ggml.scores" is -2 for both "the" and "▁the", so that the order of merges`: func(f *file) { f.sentencePiece(); f.keys["tokenizer.ggml.scores"].([]float32)[10] = -2 },
-		`key "tokenizer.ggml.scores" has NaN at index 4`:                                           func(f *file) { f.sentencePiece(); f.keys["tokenizer.ggml.scores"].([]float32)[4] = float32(math.NaN()) },
+		`key "tokenizer.ggml.tokens" has a token of 600 bytes at index 8`: func(f *file) {
+			f.sentencePiece()
+			f.keys["tokenizer.ggml.tokens"].([]string)[8] = strings.Repeat("h", 600)
+		},
+		`key "tokenizer.ggml.scores" has NaN at index 4`: func(f *file) { f.sentencePiece(); f.keys["tokenizer.ggml.scores"].([]float32)[4] = float32(math.NaN()) },
 	} {
 		f := base()
 		change(f)

@@ -67,6 +67,10 @@ func (v *vocabulary) scores() ([]float32, error) {
 // has two or three ways to be divided.
 const mergeFactor = 64
 
+// maxPiece bounds the bytes of a token that merges make, because the time to find them grows with
+// the square of its length. Real ones have up to a hundred.
+const maxPiece = 512
+
 // mergesOf returns the merges that give the tokens of SentencePiece: every division of a token into
 // two tokens, the token of highest score first. Those of one token are in the order of transformers
 // (generate_merges): the longest first part first.
@@ -75,6 +79,10 @@ func (v *vocabulary) mergesOf(scores []float32) ([][2]string, error) {
 	var order []int32
 	for i, s := range v.tokens {
 		if v.types[i] == NormalToken && !v.left[i] {
+			if len(s) > maxPiece {
+				v.keys.fail("tokens", "has a token of %d bytes at index %d; at most %d are supported", len(s), i, maxPiece)
+				return nil, v.keys.err
+			}
 			ids[s] = int32(i)
 			size += len(s)
 			order = append(order, int32(i))
