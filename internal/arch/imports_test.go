@@ -64,7 +64,7 @@ var allowed = map[string][]string{
 	"cmd/afmq/internal/device": {"pkg/export/target", "pkg/sensitivity", "pkg/artifact", "pkg/model"},
 	"cmd/afmq/internal/report": {"cmd/afmq/internal/chart", "cmd/afmq/internal/device", "pkg/gate", "pkg/recovery", "pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/artifact", "pkg/model", "pkg/palettize", "pkg/safetensors", "pkg/compute"},
 	"cmd/afmq": {"cmd/afmq/internal/report", "cmd/afmq/internal/device", "pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model",
-		"pkg/ggml", "pkg/gguf", "pkg/gate", "pkg/export/coreml", "pkg/export/coreai", "pkg/export/target", "pkg/export/gguf", "internal/demo", "internal/manual", "internal/stage", "pkg/palettize", "pkg/compute"},
+		"pkg/ggml", "pkg/gguf", "pkg/ggufmodel", "pkg/gate", "pkg/export/coreml", "pkg/export/coreai", "pkg/export/target", "pkg/export/gguf", "internal/demo", "internal/manual", "internal/stage", "pkg/palettize", "pkg/compute"},
 
 	"scripts/coreai":      {},
 	"scripts/testreport":  {},
