@@ -5,6 +5,8 @@
         [--pattern REGEX] [--work DIR]
     .venv/bin/python scripts/gguf_parity.py --families [--work DIR]
     .venv/bin/python scripts/gguf_parity.py --tokenizers [--work DIR]
+    .venv/bin/python scripts/gguf_parity.py --read MODEL --data FILE [--bytes N] [--ctx 512] [--types F16,Q4_K_M,...]
+        [--pattern REGEX] [--work DIR] [--update PAGE]
 
 The first form exports ARTIFACT in F16 and
 
@@ -27,6 +29,17 @@ The third form exports a model with each tokenizer of pkg/tokenizer/testdata, an
 SentencePiece trains, and compares the token ids of the texts there and of the documentation in
 llama.cpp with those of the tokenizers library. It prints what afmq refuses, and
 texts whose ids differ although no note of the export says so.
+
+The fourth form checks that afmq reads GGUF files. It exports the checkpoint MODEL in F16, makes a file of
+each type with llama-quantize and one of MODEL with convert_hf_to_gguf.py, and
+
+- compares the perplexity of `afmq eval-perplexity --protocol llamacpp` with that of llama-perplexity on
+  the same file, and with that of transformers' GGUF loader in float32, on the first 12,000
+  characters and for the token ids that the tokenizers package gives;
+- gives MODEL as the reference, for which afmq compares the ids of the text with those of tokenizer.json;
+- compares an artifact in blocks with its own file: equal perplexity, equal matrices in `afmq diff`.
+
+--update writes the table to a page between its markers.
 
 Needs scripts/setup-python gguf, cmake and a C++ compiler. llama.cpp is built in --work DIR from the
 llama-cpp-python sdist that scripts/bench uses.
@@ -58,6 +71,10 @@ from bench import FEATURES, call, llama_source
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIMIT = 0.002  # of the ratio of two perplexities
+EXACT = 1e-6  # the same, in float32 on both sides
+SOME = 12000  # characters of the text that transformers scores, which is slower
+BEGIN, END = "<!-- begin table: made by scripts/gguf_parity.py -->", "<!-- end table -->"
+TYPES = "F16,BF16,Q4_0,Q4_1,Q5_0,Q5_1,Q8_0,Q2_K,Q3_K_M,Q4_K_M,Q5_K_M,Q6_K,IQ4_NL,IQ4_XS"
 # Changes of config.json for a second export of a checkpoint.
 VARIANTS = {
     "llama-linear": {"max_position_embeddings": 4096, "rope_scaling": {
@@ -75,12 +92,13 @@ TOKENIZER = {
 def build(work):
     """Returns the source of llama.cpp and the folder of its libraries and programs."""
     source, out = llama_source(work), work / "shared"
-    if not (out / "bin" / "llama-perplexity").exists():
+    programs = ["llama-perplexity", "llama-quantize"]
+    if not all((out / "bin" / p).exists() for p in programs):
         flags = set(re.search(r"^flags\s*:(.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M).group(1).split())
         options = [f"-DGGML_{option}={'ON' if flag in flags else 'OFF'}" for flag, option in FEATURES.items()]
         off = ["GGML_NATIVE", "LLAMA_CURL", "LLAMA_OPENSSL", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_SERVER", "LLAMA_BUILD_EXAMPLES"]
         call("cmake", "-S", source, "-B", out, "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON", *options, *[f"-D{o}=OFF" for o in off])
-        call("cmake", "--build", out, "-j", os.cpu_count(), "--target", "llama-perplexity")
+        call("cmake", "--build", out, "-j", os.cpu_count(), "--target", *programs)
     return source, out / "bin"
 
 
@@ -217,13 +235,18 @@ convert_hf_to_gguf.main()
 OURS = {"attention.key_length", "attention.value_length", "vocab_size", "rope.dimension_count"}
 
 
+def convert(source, path, plain, temp):
+    """Converts a checkpoint with llama.cpp's own converter; the pre-tokenizer is that of the file at path."""
+    theirs = temp / "theirs.gguf"
+    pre = gguf.GGUFReader(path).get_field("tokenizer.ggml.pre").contents()
+    call(sys.executable, "-c", CONVERTER, source, pre, plain, "--outfile", theirs, "--outtype", "f16")
+    return theirs
+
+
 def check_converter(source, path, plain, temp):
     """Compares tensors and keys with those of llama.cpp's own converter."""
     ours = gguf.GGUFReader(path)
-    theirs_path = temp / "theirs.gguf"
-    pre = ours.get_field("tokenizer.ggml.pre").contents()
-    call(sys.executable, "-c", CONVERTER, source, pre, plain, "--outfile", theirs_path, "--outtype", "f16")
-    theirs = gguf.GGUFReader(theirs_path)
+    theirs = gguf.GGUFReader(convert(source, path, plain, temp))
     a, b = ({t.name: t for t in r.tensors} for r in (ours, theirs))
     if set(a) != set(b):
         sys.exit(f"the converter has other tensors: {sorted(set(a) ^ set(b))}")
@@ -247,11 +270,11 @@ def check_converter(source, path, plain, temp):
 
 def perplexity(programs, path, text, ctx, lora=None):
     more = ["--lora", lora] if lora else []
-    out = call(programs / "llama-perplexity", "-m", path, "-f", text, "-c", ctx, "-b", ctx, *more, log=True)
-    found = re.search(r"Final estimate: PPL = ([\d.]+)", out)
-    if not found:
-        sys.exit(f"llama-perplexity gives no estimate:\n{out[-2000:]}")
-    return float(found.group(1))
+    for _ in range(3):  # it may end before its thread for the log has written the last lines
+        out = call(programs / "llama-perplexity", "-m", path, "-f", text, "-c", ctx, "-b", ctx, *more, log=True)
+        if found := re.search(r"Final estimate: PPL = ([\d.]+)", out):
+            return float(found.group(1))
+    sys.exit(f"llama-perplexity gives no estimate:\n{out[-2000:]}")
 
 
 def compare(name, theirs, ours):
@@ -269,11 +292,7 @@ def check_artifact(args, tool, source, programs, llama, temp):
     print(f"{r['architecture']}, tokenizer {r['tokenizer']}, pre-tokenizer {r['pre_tokenizer']}; {r['bytes']} bytes")
     print(f"{check_tensors(path, artifact, plain, np.float16)} tensors equal to the artifact's, bit for bit")
     check_converter(source, path, plain, temp)
-    data = args.data.read_bytes()[: args.bytes].decode("utf-8", "ignore")
-    if args.pattern:
-        data = "".join(line for line in data.splitlines(True) if re.fullmatch(args.pattern, line.rstrip("\n")))
-    text = temp / "text.txt"
-    text.write_text(data, newline="")
+    text, data = write_text(args, temp)
     want = tokenizers.Tokenizer.from_file(str(artifact / "tokenizer.json")).encode(data).ids
     [got] = llama.tokens(path, [data])
     if got != want:
@@ -284,6 +303,74 @@ def check_artifact(args, tool, source, programs, llama, temp):
     compare("model", perplexity(programs, path, text, args.ctx), evaluation["perplexity"])
     for f, e in zip(r["adapters"], evaluation.get("adapters") or []):
         compare("with " + f["name"], perplexity(programs, path, text, args.ctx, f["file"]), e["perplexity"])
+
+
+def write_text(args, temp):
+    """Writes the part of the text that is used; returns its path and the text."""
+    data = args.data.read_bytes()[: args.bytes].decode("utf-8", "ignore")
+    if args.pattern:
+        data = "".join(line for line in data.splitlines(True) if re.fullmatch(args.pattern, line.rstrip("\n")))
+    path = temp / "text.txt"
+    path.write_text(data, newline="")
+    return path, data
+
+
+def transformers_perplexity(model, path, windows):
+    """The perplexity by the protocol llamacpp, of the weights that transformers' loader gives."""
+    config = transformers.AutoConfig.from_pretrained(model)  # the loader ignores attention.key_length
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, config=config, dtype=torch.float32).eval()
+    nats, count = 0.0, 0
+    for ids in windows:
+        with torch.no_grad():
+            log = torch.log_softmax(loaded(torch.tensor([ids])).logits[0].double(), -1)
+        for at in range(len(ids) // 2 + 1, len(ids)):
+            nats -= log[at - 1, ids[at]].item()
+            count += 1
+    return float(np.exp(nats / count))
+
+
+def check_reading(args, tool, source, programs, temp):
+    """Returns the lines of the table."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    model = args.read.resolve()
+    text, data = write_text(args, temp)
+    encoding = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
+    some = temp / "some.txt"
+    some.write_text(data[:SOME], newline="")
+    ids = encoding.encode(data[:SOME]).ids
+    first = encoding.encode("").ids  # the token that the post-processor adds, if it does
+    windows = [first + ids[i + len(first) : i + args.ctx] for i in range(0, len(ids) - args.ctx + 1, args.ctx)]
+
+    def evaluate(path, text, *more):
+        return afmq(tool, "eval-perplexity", path, "--data", text, "--ctx", args.ctx, "--protocol", "llamacpp", *more)
+
+    kept, blocks, full, own = temp / "kept", temp / "blocks", temp / "F16.gguf", temp / "own.gguf"
+    afmq(tool, "quantize", model, "--grid", "gguf", "--override", ".=16", "--out", kept)
+    afmq(tool, "export", kept, "--to", "gguf", "--out", full)
+    lines = ["| type | bytes of the file | perplexity in llama.cpp | afmq | ratio | transformers / afmq, less 1 |", "| --- | --- | --- | --- | --- | --- |"]
+    for kind in args.types.split(","):
+        path = temp / f"{kind}.gguf"
+        if kind != "F16":
+            call(programs / "llama-quantize", full, path, kind, log=True)
+        theirs, ours = perplexity(programs, path, text, args.ctx), evaluate(path, text, "--reference", model)["perplexity"]
+        compare(kind, theirs, ours)
+        exact = evaluate(path, some, "--compute", "f32")["perplexity"]
+        independent = transformers_perplexity(model, path, windows)
+        if not abs(independent / exact - 1) <= EXACT:
+            sys.exit(f"{kind}: perplexity {independent} in transformers, {exact} in afmq")
+        lines.append(f"| {kind} | {path.stat().st_size:,} | {theirs:.4f} | {ours:.4f} | {theirs / ours:.6f} | {independent / exact - 1:.1e} |")
+    print("each file has the token ids of tokenizer.json")
+    code, r = run_afmq(tool, "eval-perplexity", convert(source, full, model, temp), "--data", text, "--ctx", args.ctx, "--reference", model)
+    print("convert_hf_to_gguf.py: " + (r["error"]["message"].split(": ", 1)[-1] if code else f"the same ids, mean divergence {r['kl']['mean']:.1e}"))
+    afmq(tool, "quantize", model, "--grid", "gguf", "--types", args.blocks, "--out", blocks)
+    afmq(tool, "export", blocks, "--to", "gguf", "--out", own)
+    a, b = (evaluate(path, text, "--compute", "f32")["perplexity"] for path in (blocks, own))
+    d = afmq(tool, "diff", blocks, own)
+    print(f"artifact in {args.blocks}: perplexity {a!r}, its file {b!r}; {sum(l['same'] for l in d['layers'])} of {len(d['layers'])} matrices equal byte for byte, distance of all weights {d['totals']['weight_distance']}")
+    if a != b or not all(l["same"] for l in d["layers"]) or d["totals"]["weight_distance"] != 0:
+        sys.exit("the artifact and its file differ")
+    return lines
 
 
 def random_adapter(plain, out):
@@ -453,10 +540,17 @@ def main():
     p.add_argument("--pattern", help="of the lines of the text")
     p.add_argument("--families", action="store_true")
     p.add_argument("--tokenizers", action="store_true")
+    p.add_argument("--read", type=pathlib.Path, metavar="MODEL")
+    p.add_argument("--types", default=TYPES, help="of llama-quantize")
+    p.add_argument("--blocks", default="q4_k", help="type of the artifact that is compared with its own file")
+    p.add_argument("--update", type=pathlib.Path)
     p.add_argument("--work", type=pathlib.Path, default=ROOT / "build" / "llama.cpp")
     args = p.parse_args()
-    if bool(args.artifact) + args.families + args.tokenizers != 1 or args.artifact and not args.data:
-        p.error("give ARTIFACT and --data, --families or --tokenizers")
+    if bool(args.artifact) + bool(args.read) + args.families + args.tokenizers != 1 or (args.artifact or args.read) and not args.data:
+        p.error("give ARTIFACT and --data, --read MODEL and --data, --families or --tokenizers")
+    page = args.update.read_text() if args.update else ""
+    if args.update and (BEGIN not in page or not args.read):
+        p.error(f"--update is for --read and a page with the table of this script, not for {args.update}")
     args.work.mkdir(parents=True, exist_ok=True)
     source, programs = build(args.work.resolve())
     llama = Llama(source, programs)
@@ -468,6 +562,12 @@ def main():
             check_families(tool, llama, temp)
         elif args.tokenizers:
             check_tokenizers(tool, llama, temp)
+        elif args.read:
+            lines = check_reading(args, tool, source, programs, temp)
+            print("\n".join(lines))
+            if args.update:
+                head, rest = page.split(BEGIN, 1)
+                args.update.write_text(head + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.split(END, 1)[1])
         else:
             check_artifact(args, tool, source, programs, llama, temp)
 

@@ -77,7 +77,10 @@ def table(args, work):
 
     def divergence(file):
         out = call(bins / "llama-perplexity", "-m", file, "-f", text, "-c", args.ctx, "--kl-divergence", "--kl-divergence-base", base, log=True)
-        return float(re.search(r"Mean\s+KLD:\s+([\d.]+)", out).group(1))
+        mean = re.search(r"Mean\s+KLD:\s+([\d.]+)", out)
+        if not mean:
+            sys.exit(f"llama-perplexity prints no mean divergence of {file}:\n{out[-2000:]}")
+        return float(mean.group(1))
 
     own, other = work / "own.gguf", work / "other.gguf"
 

@@ -112,7 +112,11 @@ func completerOf(name, value string) completer {
 		return completeText
 	}
 	switch value {
-	case "A", "ARTIFACT", "B", "DIR", "MODEL", "PATH":
+	case "A", "B", "PATH": // also a GGUF file
+		return func(string) ([]string, cobra.ShellCompDirective) {
+			return []string{"gguf"}, cobra.ShellCompDirectiveFilterFileExt
+		}
+	case "ARTIFACT", "DIR", "MODEL":
 		return func(string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		}

@@ -47,9 +47,9 @@ func TestCompletion(t *testing.T) {
 		want      string
 	}{
 		{"quantize ", dirs, ""},
-		{"inspect my", dirs, ""},
-		{"diff ", dirs, ""},
-		{"diff a ", dirs, ""},
+		{"inspect my", ext, "gguf"},
+		{"diff ", ext, "gguf"},
+		{"diff a ", ext, "gguf"},
 		{"diff a b ", none, ""},
 		{"plan ", ext, "json"},
 		{"plan scores.json ", none, ""},

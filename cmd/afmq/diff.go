@@ -22,10 +22,10 @@ func newDiffCommand(a *app) *cobra.Command {
 	exitCode := false
 	cmd := &cobra.Command{
 		Use:   "diff A B",
-		Short: "Compare two artifacts or checkpoints, layer by layer",
-		Long: `Compares the models in the directories A and B, artifacts or checkpoints of the same shape:
-bits, sizes, the distance of the weights and the differences of the manifests. Artifacts are
-verified first.
+		Short: "Compare artifacts, checkpoints and GGUF files, by layer",
+		Long: `Compares the models A and B, artifacts, checkpoints or GGUF files of the same shape: bits,
+sizes, the distance of the weights, and the differences of the manifests or of the keys of
+two GGUF files. Artifacts are verified first.
 
   distance   root mean square difference of the weights, relative to those of A; if A is the
              checkpoint of an artifact B, the relative error of B
@@ -37,6 +37,7 @@ are those of the manifests. The exit code is 0 whether or not the models differ;
 --exit-code it is 5 if they differ.`,
 		Example: `  afmq diff release/model nightly/model --reference models/my-model
   afmq diff models/my-model my-4bit
+  afmq diff my-model-Q4_K_M.gguf my-4bit --reference models/my-model
   afmq diff first second --exit-code --json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Pool, o.Progress = a.workers(), a.progress()
@@ -115,7 +116,7 @@ func printDiffTotals(w io.Writer, d *artifact.Difference) error {
 			fmt.Fprintf(w, "relative error\t%s\t%s\n", share(t.RelErrorA), share(t.RelErrorB))
 		}
 		for _, k := range d.Provenance {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", k.Key, short(k.A), short(k.B))
+			fmt.Fprintf(w, "%s\t%s\t%s\n", printable(k.Key), short(printable(k.A)), short(printable(k.B)))
 		}
 		for _, f := range d.Files {
 			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, short(f.A), short(f.B))

@@ -62,7 +62,8 @@ func newEvalCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eval-perplexity PATH --data FILE",
 		Short: "Measure perplexity, and the divergence from a reference model",
-		Long: `Measures the perplexity of the checkpoint or artifact at PATH on the text in FILE.
+		Long: `Measures the perplexity of the model at PATH on the text in FILE: a checkpoint, an artifact
+or a GGUF file, PATH.gguf.
 
 A .jsonl file has one {"text": …} per line; each text is encoded on its own, and
 end-of-sequence tokens separate them. Any other file is one text.
@@ -73,7 +74,8 @@ Protocols (figures of different protocols cannot be compared):
   stride    windows that start every --stride tokens; each token is scored once
 
 With --reference both models run over the text, and the divergence is
-KL(reference ‖ model) in nats per scored token. --max-ppl-increase and
+KL(reference ‖ model) in nats per scored token. If one of them is a GGUF file, the text must
+have the same tokens with both. --max-ppl-increase and
 --max-kl then make the command a gate, with the test of "afmq gate": a limit is
 kept only if the upper end of the 95 % interval over the windows is within it
 (exit 0) and exceeded if the lower end is above it (exit 5); if the text is too
@@ -91,8 +93,10 @@ With --adapter the model is evaluated without and with each adapter, in one pass
 reference; the limits then apply to the model with each adapter.
 
 An artifact is verified as it is loaded: its tensors, config.json and tokenizer.json are
-hashed and compared with manifest.json.`,
+hashed and compared with manifest.json. Of a GGUF file, llama.cpp's architectures llama,
+qwen2 and qwen3 are read; what cannot be run is refused by name.`,
 		Example: `  afmq eval-perplexity my-4bit --data held-out.txt
+  afmq eval-perplexity my-model-Q4_K_M.gguf --data held-out.txt --reference my-model
   afmq eval-perplexity my-4bit --data held-out.txt --reference my-model --max-ppl-increase 2% --max-kl 0.02
   afmq eval-perplexity my-4bit --data held-out.txt --reference my-model --adapter r8=recovered/rank-8 --adapter r16=recovered/rank-16`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -101,7 +105,7 @@ hashed and compared with manifest.json.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.data, "data", "", "`FILE` of text to score (.jsonl or text)")
-	f.StringVar(&o.reference, "reference", "", "compare with `MODEL`, the 16-bit checkpoint")
+	f.StringVar(&o.reference, "reference", "", "compare with `MODEL`, the 16-bit checkpoint or a GGUF file")
 	f.StringVar(&o.protocol, "protocol", "chunk", "`PROTOCOL`: chunk, llamacpp or stride")
 	f.IntVar(&o.ctx, "ctx", 0, "`N` tokens in a window (default: min(512, max_position_embeddings))")
 	f.IntVar(&o.stride, "stride", 0, "`N` tokens between windows, for protocol stride (default: ctx/2)")

@@ -59,10 +59,10 @@ func newGenerateCommand(a *app) *cobra.Command {
 	var o generateOptions
 	cmd := &cobra.Command{
 		Use:   "generate PATH --prompt TEXT",
-		Short: "Continue a prompt with a checkpoint or an artifact",
-		Long: `Continues TEXT with the model at PATH and prints each character as soon as it is
-complete. By default the most likely token is taken each time. --temperature 1 samples from
-the model's distribution; the same --seed gives the same text.
+		Short: "Continue a prompt with a checkpoint, artifact or GGUF file",
+		Long: `Continues TEXT with the model at PATH, a directory or a GGUF file, and prints each
+character as soon as it is complete. By default the most likely token is taken each time.
+--temperature 1 samples from the model's distribution; the same --seed gives the same text.
 
 Control characters in the text other than line feed and tab are printed escaped (\x1b), on
 a terminal and in a pipe. --json prints the exact text.

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"afmq/pkg/artifact"
+	"afmq/pkg/ggufmodel"
 )
 
 type inspectObject struct {
@@ -29,7 +30,7 @@ Of a GGUF file, PATH.gguf, the keys, types and sizes of its header are printed.`
 		Example: `  afmq inspect my-4bit
   afmq inspect llama-3.2-1b-Q4_K_M.gguf`,
 		RunE: func(_ *cobra.Command, args []string) error {
-			if isGGUF(args[0]) {
+			if ggufmodel.Is(args[0]) {
 				return a.inspectGGUF(args[0])
 			}
 			d, err := artifact.Describe(args[0])

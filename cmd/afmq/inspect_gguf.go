@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -15,12 +14,6 @@ type inspectGGUFObject struct {
 	Schema string `json:"schema"`
 	Path   string `json:"path"`
 	*gguf.Description
-}
-
-// isGGUF reports whether path is a file of that name.
-func isGGUF(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular() && strings.HasSuffix(strings.ToLower(path), ".gguf")
 }
 
 // inspectGGUF prints what a GGUF file has.

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Hints for models in formats that this program does not read.
+// Hints for models in formats that most commands do not read.
 const (
-	ggufHint    = "give the safetensors checkpoint that it was made from"
+	ggufHint    = "eval-perplexity, generate, diff and inspect read the file itself; give other commands the safetensors checkpoint that it was made from"
 	pytorchHint = "convert it with transformers: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(OUT)"
 )
 

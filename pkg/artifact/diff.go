@@ -6,6 +6,7 @@ import (
 
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
@@ -18,10 +19,10 @@ type DiffOptions struct {
 	Progress  progress.Reporter // nil for none
 }
 
-// Diff compares the models in two directories. Artifacts are verified first. Errors are of
+// Diff compares two models, directories or GGUF files. Artifacts are verified first. Errors are of
 // kind [fault.Input] if a model cannot be read, is not intact, or differs from the first in
-// the names or shapes of its tensors, and of kind [fault.Usage] if the reference is an
-// artifact.
+// the names or shapes of its tensors, and of kind [fault.Usage] if the reference is
+// quantized.
 func Diff(ctx context.Context, dirA, dirB string, opts DiffOptions) (*Difference, error) {
 	opts.Progress = progress.Begin(opts.Progress, diffStages(dirA, dirB, opts.Reference)...)
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
@@ -41,15 +42,17 @@ func Diff(ctx context.Context, dirA, dirB string, opts DiffOptions) (*Difference
 			return nil, err
 		}
 	}
-	if r := d.models[2]; r != nil && r.artifact != nil {
-		return nil, fault.Usagef("the reference %s is an artifact; relative errors are measured against a checkpoint", opts.Reference)
+	if r := d.models[2]; r != nil {
+		if err := r.refuseReference(); err != nil {
+			return nil, err
+		}
 	}
 	return d.run()
 }
 
 // diffStages returns the stages of a comparison.
 func diffStages(dirs ...string) (stages []string) {
-	artifacts := 0
+	artifacts, files := 0, 0
 	for _, dir := range dirs {
 		switch {
 		case dir == "":
@@ -58,9 +61,12 @@ func diffStages(dirs ...string) (stages []string) {
 			artifacts++
 		default:
 			stages = append(stages, StageHash)
+			if ggufmodel.Is(dir) {
+				files++
+			}
 		}
 	}
-	if artifacts == 1 { // whether it was made from the other one
+	if artifacts == 1 && files == 0 { // whether it was made from the other one
 		stages = append(stages, StageHash)
 	}
 	return append(stages, StageCompare)
@@ -89,11 +95,20 @@ func (d *differ) run() (*Difference, error) {
 		Layers: []LayerDifference{}, Vectors: []LayerDifference{},
 	}
 	out.SameContent = out.A.ContentHash == out.B.ContentHash
-	out.Files = compareFiles(a.files, b.files)
-	out.Same = out.SameContent && len(out.Files) == 0
-	if a.artifact != nil && b.artifact != nil {
+	switch {
+	case a.gguf != nil && b.gguf != nil:
+		out.Provenance = compareKeys(a.gguf.File, b.gguf.File)
+		out.Same = out.SameContent && len(out.Provenance) == 0
+	case a.gguf != nil || b.gguf != nil: // files of different formats
+	default:
+		out.Files = compareFiles(a.files, b.files)
+		out.Same = out.SameContent && len(out.Files) == 0
+	}
+	switch {
+	case a.gguf != nil || b.gguf != nil:
+	case a.artifact != nil && b.artifact != nil:
 		out.Provenance = compareManifests(a.artifact.Manifest, b.artifact.Manifest)
-	} else if a.artifact != b.artifact { // one of them is nil
+	case a.artifact != b.artifact: // one of them is nil
 		is, err := d.isSource()
 		if err != nil {
 			return nil, err

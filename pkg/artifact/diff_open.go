@@ -9,24 +9,29 @@ import (
 	"afmq/internal/infile"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/model"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
 
-// diffModel is an artifact or a checkpoint that was opened for a comparison.
+// diffModel is an artifact, a checkpoint or a GGUF file that was opened for a comparison.
 type diffModel struct {
 	dir      string
 	cfg      *model.Config
-	artifact *Reader // nil for a checkpoint
-	source   *Source // nil for an artifact
+	artifact *Reader          // one of these three is not nil
+	source   *Source          // of a checkpoint
+	gguf     *ggufmodel.Model //
 	layout   []StoredTensor
 	digests  map[string]TensorDigest // of the stored tensors, by their name in the file
-	files    map[string]string       // hex SHA-256 of the files other than the weights, by name
-	bytes    int64                   // of the safetensors files
+	files    map[string]string       // hex SHA-256 of the files other than the weights, by name; nil of a GGUF file
+	bytes    int64                   // of the safetensors files, or of the GGUF file
 }
 
 func openDiffModel(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (*diffModel, error) {
+	if ggufmodel.Is(dir) {
+		return openDiffGGUF(ctx, pool, dir, p)
+	}
 	if IsArtifact(dir) {
 		return openDiffArtifact(ctx, pool, dir, p)
 	}
@@ -39,6 +44,9 @@ func (s *diffModel) close() {
 	}
 	if s.source != nil {
 		s.source.Close()
+	}
+	if s.gguf != nil {
+		s.gguf.Close()
 	}
 }
 
@@ -110,6 +118,9 @@ func (s *diffModel) summary() DiffModel {
 	if s.artifact != nil {
 		d.Kind, d.Ledger = "artifact", &s.artifact.Manifest.Ledger
 	}
+	if s.gguf != nil {
+		d.Kind = "gguf"
+	}
 	return d
 }
 
@@ -138,6 +149,9 @@ func (s *diffModel) stores(st *StoredTensor, other *diffModel, as *StoredTensor)
 
 // rows returns the function that computes rows of tensor i of the model in float32.
 func (s *diffModel) rows(i int) (func(dst []float32, r0, r1 int) error, error) {
+	if s.gguf != nil {
+		return ggufRows(&s.gguf.Tensors[i])
+	}
 	if s.artifact != nil {
 		return s.artifact.Rows(&s.layout[i])
 	}
@@ -145,6 +159,9 @@ func (s *diffModel) rows(i int) (func(dst []float32, r0, r1 int) error, error) {
 }
 
 func (s *diffModel) release(st *StoredTensor) {
+	if s.gguf != nil { // its data are read, not mapped
+		return
+	}
 	for _, name := range st.Names {
 		var t *safetensors.Tensor
 		if s.artifact != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -117,7 +118,7 @@ func CheckTensors(ctx context.Context, pool *compute.Pool, dir, owner string, wa
 // difference. It is the stage [StageHash]. pool and p may be nil.
 func (m *Manifest) IsSource(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) error {
 	path := filepath.Join(dir, ConfigFile)
-	data, err := infile.Read(path, model.MaxConfigBytes)
+	data, err := model.ReadConfigFile(dir)
 	if err != nil {
 		return err
 	}
@@ -131,7 +132,7 @@ func (m *Manifest) IsSource(ctx context.Context, pool *compute.Pool, dir string,
 // dir, as [SourceDigest] defines it, in lower-case hex. It is the stage [StageHash]. pool and p
 // may be nil.
 func DigestCheckpoint(ctx context.Context, pool *compute.Pool, dir string, p progress.Reporter) (string, error) {
-	config, err := infile.Read(filepath.Join(dir, ConfigFile), model.MaxConfigBytes)
+	config, err := model.ReadConfigFile(dir)
 	if err != nil {
 		return "", err
 	}
@@ -169,6 +170,20 @@ func inParallel(pool *compute.Pool, n int, f func(i int) error) error {
 		}
 	}
 	return nil
+}
+
+// DigestFile returns the SHA-256 of the file at path in lower-case hex. It is the stage [StageHash].
+// Errors are those of [HashFile].
+func DigestFile(ctx context.Context, path string, p progress.Reporter) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fault.Reading(path, err)
+	}
+	p = progress.Begin(p, StageHash)
+	p.Stage(progress.Stage{Name: StageHash, Work: info.Size()})
+	defer p.Done()
+	d, err := HashFile(ctx, path, filepath.Base(path), p.Advance)
+	return d.SHA256, err
 }
 
 // HashFile returns the digest of the file at path, listed as name. advance, which may be

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 
+	"afmq/internal/infile"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 )
@@ -18,7 +19,11 @@ func notArtifact(dir string) error {
 	case err != nil:
 		return fault.Reading(dir, err)
 	case !info.IsDir():
-		return fault.Inputf(dir, "is not an artifact, which is a directory with %s", ManifestFile).WithHint("`afmq quantize` makes one")
+		missing := fault.Inputf(dir, "is not an artifact, which is a directory with %s", ManifestFile)
+		if format, hint := infile.Foreign(dir); format != "" {
+			return missing.WithHint("it is %s: %s", format, hint)
+		}
+		return missing.WithHint("`afmq quantize` makes one")
 	}
 	missing := fault.Inputf(dir, "is not an artifact: it has no %s", ManifestFile)
 	switch cfg, err := model.LoadConfig(dir); {

@@ -2,6 +2,7 @@ package eval
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"afmq/internal/infile"
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
+	"afmq/pkg/fault"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 )
@@ -18,19 +21,19 @@ import (
 // hex.
 type Identity struct {
 	Data      string        `json:"data"`      // of the bytes of the text's file
-	Tokenizer string        `json:"tokenizer"` // of tokenizer.json
+	Tokenizer string        `json:"tokenizer"` // of tokenizer.json; of a GGUF file, of what its keys amount to ([ggufmodel.Model.TokenizerJSON])
 	Model     ModelIdentity `json:"model"`
-	Reference *string       `json:"reference"` // digest of the reference, as in [artifact.SourceDigest]; nil without one
+	Reference *string       `json:"reference"` // digest of the reference, as in ModelIdentity; nil without one
 }
 
 // ModelIdentity is the identity of a model without an adapter.
 type ModelIdentity struct {
-	Kind     string  `json:"kind"`     // "artifact" or "checkpoint"
-	Digest   string  `json:"digest"`   // content hash of an artifact; digest of a checkpoint, as in [artifact.SourceDigest]
-	Source   string  `json:"source"`   // digest of the checkpoint that an artifact was made from; of a checkpoint its own
+	Kind     string  `json:"kind"`     // "artifact", "checkpoint" or "gguf"
+	Digest   string  `json:"digest"`   // content hash of an artifact; digest of a checkpoint, as in [artifact.SourceDigest]; of a GGUF file that of its bytes
+	Source   string  `json:"source"`   // digest of the checkpoint that an artifact was made from; of others their own
 	Verified bool    `json:"verified"` // the digest was computed from the weights; false if it is what an unverified manifest states
-	Bytes    int64   `json:"bytes"`    // of the safetensors files
-	Recipe   *Recipe `json:"recipe"`   // nil for a checkpoint
+	Bytes    int64   `json:"bytes"`    // of the safetensors files, or of the GGUF file
+	Recipe   *Recipe `json:"recipe"`   // nil but for an artifact
 }
 
 // Recipe is how an artifact was quantized.
@@ -60,7 +63,7 @@ type AdapterIdentity struct {
 // has no manifest.
 func (in *Inputs) identify(ctx context.Context, opts *Options) (id Identity, adapters []AdapterIdentity, err error) {
 	id.Data = in.Corpus.SHA256
-	if id.Tokenizer, err = infile.Hash(filepath.Join(opts.Model, artifact.TokenizerFile)); err != nil {
+	if id.Tokenizer, err = hashTokenizer(opts.Model); err != nil {
 		return id, nil, err
 	}
 	if id.Model, err = identifyModel(ctx, in.Model, opts); err != nil {
@@ -68,11 +71,11 @@ func (in *Inputs) identify(ctx context.Context, opts *Options) (id Identity, ada
 	}
 	switch {
 	case in.Reference == nil:
-	case opts.Reference == opts.Model && id.Model.Kind == "checkpoint":
+	case opts.Reference == opts.Model && id.Model.Kind != "artifact":
 		digest := id.Model.Digest // hashed already
 		id.Reference = &digest
 	default:
-		digest, err := artifact.DigestCheckpoint(ctx, opts.Pool, opts.Reference, opts.Progress)
+		digest, err := hashModel(ctx, opts, opts.Reference)
 		if err != nil {
 			return id, nil, err
 		}
@@ -95,12 +98,46 @@ func identifyModel(ctx context.Context, model *infer.Model, opts *Options) (Mode
 			Bytes: m.Ledger.Total, Recipe: NewRecipe(m),
 		}, nil
 	}
-	d, err := artifact.Describe(opts.Model)
-	if err != nil {
-		return ModelIdentity{}, err
+	id := ModelIdentity{Kind: "checkpoint", Verified: true}
+	if ggufmodel.Is(opts.Model) {
+		info, err := os.Stat(opts.Model)
+		if err != nil {
+			return id, fault.Reading(opts.Model, err)
+		}
+		id.Kind, id.Bytes = "gguf", info.Size()
+	} else {
+		d, err := artifact.Describe(opts.Model)
+		if err != nil {
+			return id, err
+		}
+		id.Bytes = d.WeightBytes
 	}
-	digest, err := artifact.DigestCheckpoint(ctx, opts.Pool, opts.Model, opts.Progress)
-	return ModelIdentity{Kind: "checkpoint", Digest: digest, Source: digest, Verified: true, Bytes: d.WeightBytes}, err
+	var err error
+	id.Digest, err = hashModel(ctx, opts, opts.Model)
+	id.Source = id.Digest
+	return id, err
+}
+
+// hashTokenizer returns [Identity].Tokenizer of a model.
+func hashTokenizer(path string) (string, error) {
+	if !ggufmodel.Is(path) {
+		return infile.Hash(filepath.Join(path, artifact.TokenizerFile))
+	}
+	m, err := ggufmodel.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer m.Close()
+	data, err := m.TokenizerJSON()
+	return infile.SHA256(data), err
+}
+
+// hashModel returns the digest of a checkpoint or a GGUF file.
+func hashModel(ctx context.Context, opts *Options, path string) (string, error) {
+	if !ggufmodel.Is(path) {
+		return artifact.DigestCheckpoint(ctx, opts.Pool, path, opts.Progress)
+	}
+	return artifact.DigestFile(ctx, path, opts.Progress)
 }
 
 // NewRecipe returns the recipe that a manifest records.

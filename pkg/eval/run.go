@@ -8,6 +8,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 	"afmq/pkg/progress"
@@ -15,9 +16,9 @@ import (
 
 // Options are the options of [Run]. Model and Data are required.
 type Options struct {
-	Model     string    // directory of the checkpoint or artifact
+	Model     string    // directory of the checkpoint or artifact, or a GGUF file
 	Data      string    // file of text; see [ReadTexts]
-	Reference string    // directory of the model to compare with; empty for none
+	Reference string    // model to compare with, as Model; empty for none
 	Adapters  []Adapter // evaluated on Model, one by one
 
 	AllowUnbound bool // take an adapter that does not name the artifact that it was trained on
@@ -148,8 +149,10 @@ func Open(ctx context.Context, opts Options) (*Inputs, error) {
 	}
 	in.Warnings = AdapterWarnings(in.Model, in.Variants)
 	if opts.Reference != "" {
-		if err := model.SameTokenizer(opts.Model, opts.Reference); err != nil {
-			return nil, err
+		if !ggufmodel.Is(opts.Model) && !ggufmodel.Is(opts.Reference) {
+			if err := model.SameTokenizer(opts.Model, opts.Reference); err != nil {
+				return nil, err
+			}
 		}
 		if in.Reference, err = infer.Open(ctx, opts.Reference, open); err != nil {
 			return nil, err
@@ -157,6 +160,11 @@ func Open(ctx context.Context, opts Options) (*Inputs, error) {
 	}
 	if in.Corpus, err = ReadCorpus(opts.Data, in.Model.Tokenizer, in.Model.Config.Separator()); err != nil {
 		return nil, err
+	}
+	if ggufmodel.Is(opts.Model) || ggufmodel.Is(opts.Reference) {
+		if err := in.checkTokens(); err != nil {
+			return nil, err
+		}
 	}
 	in.Warnings = append(in.Warnings, in.Corpus.Warnings...)
 	return in, in.checkOverlap(opts.AllowOverlap)

@@ -208,6 +208,9 @@ func (r *run) setting(ctx context.Context, base *Baseline) (s Setting, err error
 		return s, err
 	}
 	if s.Tokenizer, err = infile.Hash(filepath.Join(o.Artifact, artifact.TokenizerFile)); err != nil {
+		if _, noModel := artifact.Describe(o.Artifact); noModel != nil {
+			return s, noModel // which explains more
+		}
 		return s, err
 	}
 	if o.Reference != "" {

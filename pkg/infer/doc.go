@@ -1,5 +1,5 @@
-// Package infer is the reference inference engine: it loads a Hugging Face checkpoint or an
-// afmq artifact and runs it forward and backward.
+// Package infer is the reference inference engine: it loads a Hugging Face checkpoint, an
+// afmq artifact or a GGUF file and runs it forward and backward.
 //
 //   - [Open] reads a model into memory, and verifies an artifact on request.
 //   - [Model] holds the weights, packed once for the matrix products. [Linear] is a projection

@@ -16,14 +16,14 @@ type Block struct {
 	Gate, Up, Down    Linear    // 2 × [intermediate, hidden], [hidden, intermediate]
 }
 
-// Model is a checkpoint or an artifact in memory: its weights, packed for the matrix
+// Model is a checkpoint, an artifact or a GGUF file in memory: its weights, packed for the matrix
 // products, its configuration and its tokenizer. It holds no file open and does not change
 // once it is complete, so any number of runners may share it.
 type Model struct {
-	Dir       string               // directory that it was opened from, for errors
+	Dir       string               // directory or GGUF file that it was opened from, for errors
 	Config    *model.Config        //
 	Tokenizer *tokenizer.Tokenizer // nil if it was opened by [OpenWeights]
-	Manifest  *artifact.Manifest   // of an artifact; nil for a checkpoint
+	Manifest  *artifact.Manifest   // of an artifact; nil for others
 	Verified  bool                 // the files were checked against Manifest; see [OpenOptions]
 	Embedding *compute.Matrix      // [vocab, hidden]
 	Blocks    []Block

@@ -11,6 +11,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/model"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
@@ -33,11 +34,15 @@ type OpenOptions struct {
 // StageLoad is the stage of [Open] and [OpenWeights].
 const StageLoad = "load weights"
 
-// Open reads the checkpoint or artifact in dir into memory. It must store every tensor that
-// config.json implies, in its exact shape and with finite values, and no other; and the
+// Open reads the checkpoint or artifact in dir into memory, or the GGUF file dir; see package
+// ggufmodel. It must store every tensor that
+// its config implies, in its exact shape and with finite values, and no other; and the
 // embedding must have a row for every id of the tokenizer. Errors are of kind [fault.Input]
 // and name the file and the tensor.
 func Open(ctx context.Context, dir string, opts OpenOptions) (*Model, error) {
+	if ggufmodel.Is(dir) {
+		return openGGUF(ctx, dir, opts)
+	}
 	m, err := OpenWeights(ctx, dir, opts)
 	if err != nil {
 		return nil, err

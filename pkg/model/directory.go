@@ -38,7 +38,7 @@ func ReadConfigFile(dir string) ([]byte, error) {
 // notDirectory returns the error for a file in place of a model's directory.
 func notDirectory(path string) error {
 	if format, hint := infile.Foreign(path); format != "" {
-		return fault.Inputf(path, "is %s, which this program does not read", format).WithHint("%s", hint)
+		return fault.Inputf(path, "is %s; expected a directory with config.json and model.safetensors", format).WithHint("%s", hint)
 	}
 	err := fault.Inputf(path, "is not a directory; expected one with config.json and model.safetensors")
 	if dir := filepath.Dir(path); isFile(filepath.Join(dir, "config.json")) {

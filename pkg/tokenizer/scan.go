@@ -46,6 +46,17 @@ var expressionNames = map[string]string{
 	o200kPattern: "gpt-4o", qwen2Pattern: "qwen2",
 }
 
+// Expression returns the regular expression of a Split step by its name in
+// [Description].PreTokenizer, or false if there is none of that name.
+func Expression(name string) (string, bool) {
+	for _, pattern := range []string{gpt2Pattern, llama3Pattern, tekkenPattern, o200kPattern, qwen2Pattern} {
+		if expressionNames[pattern] == name {
+			return pattern, true
+		}
+	}
+	return "", false
+}
+
 // scanGPT2 implements gpt2Pattern.
 func scanGPT2(t *tables, s string, i int) int {
 	if s[i] == '\'' {

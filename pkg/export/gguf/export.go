@@ -27,6 +27,7 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/export/internal/source"
 	file "afmq/pkg/gguf"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/progress"
 )
 
@@ -58,7 +59,7 @@ func Export(ctx context.Context, opts Options) (*Result, error) {
 		return nil, err
 	}
 	r := &Result{
-		ContentHash: a.Manifest.ContentHash, Tensors: len(e.tensors), Architecture: e.arch.name,
+		ContentHash: a.Manifest.ContentHash, Tensors: len(e.tensors), Architecture: e.arch.Name,
 		Tokenizer: e.vocabulary.model, PreTokenizer: e.vocabulary.pre, Context: e.Context, As: e.As,
 		Adapters: []AdapterFile{}, Notes: append([]string{}, e.vocabulary.notes...),
 	}
@@ -73,7 +74,7 @@ type exporter struct {
 	Options
 	pool       *compute.Pool
 	s          *source.Source
-	arch       architecture
+	arch       ggufmodel.Architecture
 	vocabulary *vocabulary
 	metadata   []file.KV
 	tensors    []tensor
@@ -128,7 +129,7 @@ func (e *exporter) describe() ([]factors, error) {
 		return nil, err
 	}
 	e.metadata = e.withVersion([]file.KV{
-		{Key: "general.architecture", Value: e.arch.name},
+		{Key: "general.architecture", Value: e.arch.Name},
 		{Key: "general.type", Value: "model"},
 		{Key: "general.name", Value: e.Name},
 		{Key: fileTypeKey, Value: uint32(0)},

@@ -12,10 +12,10 @@ import (
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/export/internal/exporttest"
-	"afmq/pkg/export/internal/source"
 	"afmq/pkg/fault"
 	"afmq/pkg/ggml"
 	file "afmq/pkg/gguf"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/progress"
 	"afmq/pkg/quantize"
 	"afmq/pkg/safetensors"
@@ -68,7 +68,7 @@ func TestTypes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			x, _ := f.Tensor(tensorName(st.Spec))
+			x, _ := f.Tensor(ggufmodel.TensorName(st.Spec))
 			want := make([]float32, st.Weights())
 			if err := fill(want, 0, st.Spec.Shape[0]); err != nil {
 				t.Fatal(err)
@@ -124,7 +124,7 @@ func TestBlocks(t *testing.T) {
 		if r.As != "" {
 			t.Errorf("as %q", r.As)
 		}
-		e := &exporter{arch: architectures[a.Config.ModelType], s: source.New(a, "llama.cpp")}
+		arch, _ := ggufmodel.ArchitectureOf(a.Config.ModelType)
 		blocks := 0
 		for i := range a.Layout {
 			st := &a.Layout[i]
@@ -133,13 +133,13 @@ func TestBlocks(t *testing.T) {
 				continue
 			}
 			blocks++
-			x, _ := f.Tensor(tensorName(st.Spec))
+			x, _ := f.Tensor(ggufmodel.TensorName(st.Spec))
 			stored, _ := a.File.Tensor(st.Names[0])
 			got := make([]byte, x.Bytes())
 			if err := x.ReadRows(got, 0); err != nil {
 				t.Fatal(err)
 			}
-			n, order := kind.RowBytes(st.Spec.Shape[1]), e.order(st.Spec)
+			n, order := kind.RowBytes(st.Spec.Shape[1]), arch.CheckpointRow(st.Spec, a.Config.HeadDim)
 			for row := range st.Spec.Shape[0] {
 				from := row
 				if order != nil {

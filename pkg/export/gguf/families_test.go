@@ -14,6 +14,7 @@ import (
 	"afmq/pkg/export/internal/exporttest"
 	"afmq/pkg/fault"
 	file "afmq/pkg/gguf"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
@@ -273,7 +274,7 @@ func TestScaling(t *testing.T) {
 // Every family of the engine has an architecture.
 func TestArchitectures(t *testing.T) {
 	for _, family := range model.Families() {
-		if architectures[family].name == "" {
+		if _, ok := ggufmodel.ArchitectureOf(family); !ok {
 			t.Errorf("%s has no architecture", family)
 		}
 	}

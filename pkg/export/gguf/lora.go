@@ -5,6 +5,7 @@ import (
 
 	"afmq/pkg/ggml"
 	file "afmq/pkg/gguf"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
@@ -26,7 +27,7 @@ func (e *exporter) adapterTensors(a *Adapter) (tensors []tensor, alpha float32) 
 		if !ok || spec.Role != model.Projection {
 			continue
 		}
-		rank, name := c.RankOf(spec.Module()), tensorName(spec)
+		rank, name := c.RankOf(spec.Module()), ggufmodel.TensorName(spec)
 		t := ggml.F32
 		if w.DType == safetensors.F16 && common {
 			t = ggml.F16
@@ -41,7 +42,7 @@ func (e *exporter) adapterTensors(a *Adapter) (tensors []tensor, alpha float32) 
 		}
 		tensors = append(tensors, plainTensor(name+loraA, t, []int{rank, spec.Shape[1]}, w.A))
 		last := plainTensor(name+loraB, t, []int{spec.Shape[0], rank}, b)
-		last.rows = reordered(last.rows, e.order(spec), last.rowBytes)
+		last.rows = reordered(last.rows, e.arch.CheckpointRow(spec, e.s.Config.HeadDim), last.rowBytes)
 		tensors = append(tensors, last)
 	}
 	return tensors, alpha
@@ -71,7 +72,7 @@ func commonAlpha(a *Adapter) (alpha float32, ok bool) {
 // adapterMetadata returns the keys of an adapter's file.
 func (e *exporter) adapterMetadata(a *Adapter, alpha float32) []file.KV {
 	kvs := []file.KV{
-		{Key: "general.architecture", Value: e.arch.name},
+		{Key: "general.architecture", Value: e.arch.Name},
 		{Key: "general.type", Value: "adapter"},
 		{Key: "general.name", Value: e.Name + "-" + a.Name},
 		{Key: "adapter.type", Value: "lora"},

@@ -13,6 +13,7 @@ import (
 	"afmq/pkg/export/internal/exporttest"
 	"afmq/pkg/ggml"
 	file "afmq/pkg/gguf"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/model"
 	"afmq/pkg/progress"
 	"afmq/pkg/quantize"
@@ -110,12 +111,12 @@ func TestAdapters(t *testing.T) {
 						b = interleave(b, heads, cfg.HeadDim)
 					}
 				}
-				x, _ := f.Tensor(tensorName(spec) + ".lora_b")
+				x, _ := f.Tensor(ggufmodel.TensorName(spec) + ".lora_b")
 				if x.Type != test.kind {
 					t.Errorf("%s is %v", x.Name, x.Type)
 				}
 				want := product(b, w.A, rank, float64(a.Config.ScaleOf(spec.Module())))
-				got := product(values(t, f, x.Name), values(t, f, tensorName(spec)+".lora_a"), rank, scale)
+				got := product(values(t, f, x.Name), values(t, f, ggufmodel.TensorName(spec)+".lora_a"), rank, scale)
 				for i := range want {
 					if math.Abs(got[i]-want[i]) > 1e-6 {
 						t.Fatalf("%s: %v at %d, expected %v", x.Name, got[i], i, want[i])

@@ -7,6 +7,7 @@ import (
 	"afmq/pkg/export/internal/source"
 	"afmq/pkg/ggml"
 	file "afmq/pkg/gguf"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/model"
 )
 
@@ -34,7 +35,7 @@ func Overhead(dir, toolVersion string) (int64, error) {
 	var tensors []file.Info
 	matrices := int64(0)
 	for _, spec := range cfg.Tensors() {
-		t := file.Info{Name: tensorName(spec), Type: ggml.F32, Shape: spec.Shape}
+		t := file.Info{Name: ggufmodel.TensorName(spec), Type: ggml.F32, Shape: spec.Shape}
 		if len(spec.Shape) == 2 {
 			t.Type = ggml.F16
 			n, err := t.Bytes()

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	file "afmq/pkg/gguf"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/model"
 )
 
@@ -22,7 +23,7 @@ type factors struct {
 func (e *exporter) scaling() ([]file.KV, []factors, error) {
 	r := e.s.Config.Rope
 	kv := func(key string, value any) file.KV {
-		return file.KV{Key: e.arch.name + ".rope.scaling." + key, Value: value}
+		return file.KV{Key: e.arch.Name + ".rope.scaling." + key, Value: value}
 	}
 	switch r.Type {
 	case "default", "dynamic": // dynamic differs beyond max_position_embeddings alone
@@ -40,17 +41,17 @@ func (e *exporter) scaling() ([]file.KV, []factors, error) {
 		}
 		return keys, nil, nil
 	case "longrope":
-		if !e.arch.ropeFactors {
+		if !e.arch.RopeFactors {
 			break
 		}
 		keys := []file.KV{
 			kv("type", "longrope"), kv("original_context_length", uint32(r.OriginalPositions)), kv("attn_factor", float32(r.AttentionFactor)),
 		}
 		return keys, []factors{
-			{"rope_factors_long.weight", floats(r.LongFactors)}, {"rope_factors_short.weight", floats(r.ShortFactors)},
+			{ggufmodel.RopeFactorsLong, floats(r.LongFactors)}, {ggufmodel.RopeFactorsShort, floats(r.ShortFactors)},
 		}, nil
 	}
-	if !e.arch.ropeFactors {
+	if !e.arch.RopeFactors {
 		what := "the rotary embedding " + r.Type
 		if r.Type == "yarn" {
 			what += " with other values of beta_fast, beta_slow or truncate than 32, 1 and true"
@@ -67,7 +68,7 @@ func (e *exporter) scaling() ([]file.KV, []factors, error) {
 	for i := range values {
 		values[i] /= scaled[i]
 	}
-	return keys, []factors{{"rope_freqs.weight", floats(values)}}, nil
+	return keys, []factors{{ggufmodel.RopeFreqs, floats(values)}}, nil
 }
 
 // ordinaryYarn reports whether llama.cpp's yarn has the frequencies of the model.

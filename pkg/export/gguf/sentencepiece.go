@@ -7,11 +7,11 @@ import (
 
 	"afmq/internal/calibration"
 	"afmq/pkg/fault"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/tokenizer"
 )
 
-// space is the character that stands for a space in SentencePiece's tokens.
-const space = "▁"
+const space = ggufmodel.Space
 
 // sentencePiece describes BPE on characters with a visible space, the model "llama".
 //
@@ -38,7 +38,7 @@ func (v *vocabulary) sentencePiece() error {
 	if err := v.compareMerges(prefix, scores); err != nil {
 		return err
 	}
-	v.model, v.pre = "llama", "default"
+	v.model, v.pre = ggufmodel.SentencePiece, "default"
 	v.add("ggml.model", v.model)
 	v.add("ggml.pre", v.pre)
 	v.add("ggml.scores", scores)
@@ -92,7 +92,7 @@ func (v *vocabulary) crossesWords() (string, bool) {
 func (v *vocabulary) unreachable() (token, char string, ok bool) {
 	for id := range int32(v.cfg.VocabSize) {
 		text, known := v.t.Token(id)
-		if !known || id == v.d.Unknown || v.isAdded(id) || isByteToken(text) {
+		if !known || id == v.d.Unknown || v.isAdded(id) || ggufmodel.IsByteToken(text) {
 			continue
 		}
 		for _, c := range text {

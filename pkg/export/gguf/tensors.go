@@ -10,6 +10,7 @@ import (
 	"afmq/pkg/fault"
 	"afmq/pkg/ggml"
 	file "afmq/pkg/gguf"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/model"
 )
 
@@ -39,8 +40,8 @@ func (e *exporter) layout(rope []factors) error {
 			rowBytes = t.RowBytes(st.Spec.Shape[1])
 		}
 		e.tensors = append(e.tensors, tensor{
-			info: file.Info{Name: tensorName(st.Spec), Type: t, Shape: st.Spec.Shape},
-			rows: reordered(read, e.order(st.Spec), rowBytes), rowBytes: rowBytes,
+			info: file.Info{Name: ggufmodel.TensorName(st.Spec), Type: t, Shape: st.Spec.Shape},
+			rows: reordered(read, e.arch.CheckpointRow(st.Spec, e.s.Config.HeadDim), rowBytes), rowBytes: rowBytes,
 			release: func() { e.s.Release(st) },
 		})
 		if st.Spec.Role != model.Embedding {

@@ -10,18 +10,9 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	file "afmq/pkg/gguf"
+	"afmq/pkg/ggufmodel"
 	"afmq/pkg/model"
 	"afmq/pkg/tokenizer"
-)
-
-// Types of tokens (enum llama_token_type in llama.h).
-const (
-	normalToken  = 1
-	unknownToken = 2
-	controlToken = 3 // matched in a text only where special tokens are parsed
-	userToken    = 4 // matched in every text
-	unusedToken  = 5
-	byteToken    = 6
 )
 
 // vocabulary is the tokenizer as llama.cpp reads it.
@@ -70,22 +61,10 @@ func (v *vocabulary) refuse(format string, args ...any) error {
 	return fault.Infeasiblef("%s: llama.cpp does not have "+format, append([]any{v.path}, args...)...)
 }
 
-// preTokenizers maps the steps of a byte-level pre-tokenizer, and whether merges are ignored for
-// words that are tokens, to llama.cpp's name of it: the one that has the same expressions in
-// llm_tokenizer_bpe and the same setting of ignore_merges in llama-vocab.cpp.
-var preTokenizers = map[string]map[bool]string{
-	"Split gpt-2 Isolated, ByteLevel":                    {false: "gpt-2"},
-	"Digits individual, Split gpt-2 Isolated, ByteLevel": {false: "smollm"},
-	"Split llama-3 Isolated, ByteLevel":                  {false: "dbrx", true: "llama-bpe"},
-	"Split qwen2 Isolated, ByteLevel":                    {false: "qwen2"},
-	"Split gpt-4o Isolated, ByteLevel":                   {false: "gpt-4o"},
-	"Split tekken Isolated, ByteLevel":                   {true: "tekken"},
-}
-
 // byteLevel describes byte-level BPE, the model "gpt2".
 func (v *vocabulary) byteLevel() error {
 	steps := strings.Join(v.d.PreTokenizer, ", ")
-	pre, ok := preTokenizers[steps][v.d.IgnoreMerges]
+	pre, ok := ggufmodel.PreTokenizer(steps, v.d.IgnoreMerges)
 	if !ok {
 		if v.d.IgnoreMerges {
 			steps += ", with ignore_merges"
@@ -103,7 +82,7 @@ func (v *vocabulary) byteLevel() error {
 	if pre == "gpt-4o" || pre == "tekken" {
 		v.note("llama.cpp's expression %s treats all letters but a to z and A to Z as both cases, and marks as no letters", pre)
 	}
-	v.model, v.pre = "gpt2", pre
+	v.model, v.pre = ggufmodel.ByteLevel, pre
 	merges := make([]string, len(v.d.Merges))
 	for i, m := range v.d.Merges {
 		left, _ := v.t.Token(m[0])
@@ -140,17 +119,17 @@ func (v *vocabulary) addTokens() error {
 		a, isAdded := added[id]
 		switch {
 		case !ok:
-			types[i], text = unusedToken, v.unusedName(i)
-		case v.model == "llama" && id == v.d.Unknown:
-			types[i] = unknownToken
+			types[i], text = ggufmodel.UnusedToken, v.unusedName(i)
+		case v.model == ggufmodel.SentencePiece && id == v.d.Unknown:
+			types[i] = ggufmodel.UnknownToken
 		case isAdded && a.Special:
-			types[i] = controlToken
+			types[i] = ggufmodel.ControlToken
 		case isAdded:
-			types[i] = userToken
-		case v.model == "llama" && isByteToken(text):
-			types[i] = byteToken
+			types[i] = ggufmodel.UserToken
+		case v.model == ggufmodel.SentencePiece && ggufmodel.IsByteToken(text):
+			types[i] = ggufmodel.ByteToken
 		default:
-			types[i] = normalToken
+			types[i] = ggufmodel.NormalToken
 		}
 		tokens[i] = text
 	}
@@ -195,10 +174,4 @@ func (v *vocabulary) unusedName(id int) string {
 		}
 		name += "_"
 	}
-}
-
-// isByteToken reports whether a token is one like <0xE2>.
-func isByteToken(s string) bool {
-	return len(s) == 6 && strings.HasPrefix(s, "<0x") && s[5] == '>' &&
-		strings.Trim(s[3:5], "0123456789ABCDEF") == ""
 }

@@ -22,6 +22,8 @@ func (e *evalFile) checkIdentity() error {
 	}
 	compared := e.Result != nil && e.Comparison != nil
 	switch {
+	case m.Kind == "gguf":
+		return errors.New("it evaluates a GGUF file, which a report does not have")
 	case m.Kind != "artifact" && m.Kind != "checkpoint":
 		return fmt.Errorf("identity: kind %.80q is neither artifact nor checkpoint", m.Kind)
 	case (m.Kind == "artifact") != (m.Recipe != nil):
