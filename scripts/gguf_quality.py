@@ -76,11 +76,11 @@ def table(args, work):
     call(bins / "llama-perplexity", "-m", full, "-f", text, "-c", args.ctx, "--kl-divergence-base", base, log=True)
 
     def divergence(file):
-        out = call(bins / "llama-perplexity", "-m", file, "-f", text, "-c", args.ctx, "--kl-divergence", "--kl-divergence-base", base, log=True)
-        mean = re.search(r"Mean\s+KLD:\s+([\d.]+)", out)
-        if not mean:
-            sys.exit(f"llama-perplexity prints no mean divergence of {file}:\n{out[-2000:]}")
-        return float(mean.group(1))
+        for _ in range(3):  # llama-perplexity may exit before its last lines are written
+            out = call(bins / "llama-perplexity", "-m", file, "-f", text, "-c", args.ctx, "--kl-divergence", "--kl-divergence-base", base, log=True)
+            if mean := re.search(r"Mean\s+KLD:\s+([\d.]+)", out):
+                return float(mean.group(1))
+        sys.exit(f"llama-perplexity prints no mean divergence of {file}:\n{out[-2000:]}")
 
     own, other = work / "own.gguf", work / "other.gguf"
 
