@@ -1,11 +1,11 @@
 package grid
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"afmq/pkg/compute"
 	"afmq/pkg/gptq"
+	"afmq/pkg/palettize"
 	"afmq/pkg/safetensors"
 )
 
@@ -67,20 +67,21 @@ func (g Integer) groups(cols int) int {
 	return cols / g.Group
 }
 
-// perWord returns the codes in a word of 32 bits.
-func (g Integer) perWord() int { return 32 / g.Bits }
+// words returns how many words of 32 bits n codes take.
+func (g Integer) words(n int) int { return (n*g.Bits + 31) / 32 }
 
-// Tensors returns the codes, I32 [rows, ⌈cols/n⌉], where n = ⌊32/Bits⌋ codes share a word from its
-// least significant bit on, the scales [rows, groups], and zero points, which are packed like codes
-// but along the rows: I32 [⌈rows/n⌉, groups].
+// Tensors returns the codes, I32 [rows, ⌈cols·Bits/32⌉], packed without gaps from the least
+// significant bit of a row on, the scales [rows, groups], and zero points, which are packed like
+// codes but along the rows: I32 [⌈rows·Bits/32⌉, groups]. compressed-tensors packs them so since
+// 0.20; before, it left gaps between words unless Bits divides 32.
 func (g Integer) Tensors(rows, cols int) []safetensors.Info {
-	k, n := g.groups(cols), g.perWord()
+	k := g.groups(cols)
 	out := []safetensors.Info{
-		{Name: "." + g.String(), DType: safetensors.I32, Shape: []int{rows, (cols + n - 1) / n}},
+		{Name: "." + g.String(), DType: safetensors.I32, Shape: []int{rows, g.words(cols)}},
 		{Name: ".scales", DType: scaleType(g.Scales), Shape: []int{rows, k}},
 	}
 	if g.ZeroPoint {
-		out = append(out, safetensors.Info{Name: ".zero_points", DType: safetensors.I32, Shape: []int{(rows + n - 1) / n, k}})
+		out = append(out, safetensors.Info{Name: ".zero_points", DType: safetensors.I32, Shape: []int{g.words(rows), k}})
 	}
 	return out
 }
@@ -123,12 +124,8 @@ func (g Integer) newZeros(rows, cols int) *zeroPoints {
 
 // put stores a row.
 func (z *zeroPoints) put(data Data, row int, r *scaledRow) {
-	n := z.perWord()
-	words := (len(r.codes) + n - 1) / n
-	packed := data[0][4*row*words:]
-	for i := range words {
-		binary.LittleEndian.PutUint32(packed[4*i:], z.word(r.codes[i*n:min((i+1)*n, len(r.codes))], 1))
-	}
+	first := 4 * row * z.words(len(r.codes))
+	palettize.PackRow(data[0][first:first+z.bytes(len(r.codes))], r.codes, z.Bits)
 	putGroups(data[1][2*row*z.groups:], nil, r.groups)
 	if z.zeros != nil {
 		for i, x := range r.groups {
@@ -137,29 +134,35 @@ func (z *zeroPoints) put(data Data, row int, r *scaledRow) {
 	}
 }
 
-// word packs codes that are step elements apart, as many as there are up to perWord.
-func (g Integer) word(codes []uint8, step int) (w uint32) {
-	for i := 0; i < g.perWord() && i*step < len(codes); i++ {
-		w |= uint32(codes[i*step]) << (i * g.Bits)
-	}
-	return w
-}
-
-// code returns code i of packed words.
-func (g Integer) code(words []byte, i int) uint8 {
-	n := g.perWord()
-	return uint8(binary.LittleEndian.Uint32(words[i/n*4:]) >> (i % n * g.Bits) & (1<<g.Bits - 1))
-}
+// bytes returns how many bytes n codes take, without the padding to a word.
+func (g Integer) bytes(n int) int { return (n*g.Bits + 7) / 8 }
 
 // pack writes the zero points to data, which is nil after an error.
 func (z *zeroPoints) pack(data Data) {
 	if data == nil || z.zeros == nil {
 		return
 	}
-	for i := range len(data[2]) / 4 {
-		first := i/z.groups*z.perWord()*z.groups + i%z.groups
-		binary.LittleEndian.PutUint32(data[2][4*i:], z.word(z.zeros[first:], z.groups))
+	rows := len(z.zeros) / z.groups
+	column, packed := make([]uint8, rows), make([]byte, 4*z.words(rows))
+	for k := range z.groups {
+		for r := range column {
+			column[r] = z.zeros[r*z.groups+k]
+		}
+		palettize.PackRow(packed[:z.bytes(rows)], column, z.Bits)
+		for w := range z.words(rows) {
+			copy(data[2][4*(w*z.groups+k):], packed[4*w:4*w+4])
+		}
 	}
+}
+
+// zeroPoint returns the zero point of a group of a row from those of all.
+func (g Integer) zeroPoint(packed []byte, groups, row, group int) float32 {
+	code := 0
+	for i := range g.Bits {
+		at := row*g.Bits + i
+		code |= int(packed[4*(at/32*groups+group)+at%32/8]>>(at%8)&1) << i
+	}
+	return float32(code)
 }
 
 // Weights has the values of compressed-tensors' decompression with scales in float32.
@@ -167,21 +170,21 @@ func (g Integer) Weights(data Data, rows, cols int) (Rows, error) {
 	if err := checkData(g, data, rows, cols); err != nil {
 		return nil, err
 	}
-	groups, n := g.groups(cols), g.perWord()
-	words, size := (cols+n-1)/n, cols/groups
+	groups, words := g.groups(cols), g.words(cols)
+	size := cols / groups
 	return func(dst []float32, r0, r1 int) error {
+		codes := make([]uint8, cols)
 		scales := widen(g.Scales, data[1], r0*groups, r1*groups)
 		for r := r0; r < r1; r++ {
-			packed := data[0][4*r*words : 4*(r+1)*words]
+			palettize.UnpackRow(codes, data[0][4*r*words:][:g.bytes(cols)], g.Bits)
 			out := dst[(r-r0)*cols : (r-r0+1)*cols]
 			for k := range groups {
 				x := group{scale: scales[(r-r0)*groups+k], zero: float32(int(1) << (g.Bits - 1))}
 				if g.ZeroPoint {
-					word := data[2][4*(r/n*groups+k):]
-					x.zero = float32(g.code(word, r%n))
+					x.zero = g.zeroPoint(data[2], groups, r, k)
 				}
 				for j := k * size; j < (k+1)*size; j++ {
-					out[j] = x.value(g.code(packed, j))
+					out[j] = x.value(codes[j])
 				}
 			}
 		}

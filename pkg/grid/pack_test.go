@@ -93,12 +93,15 @@ func weightAt(g Grid, data Data, cols, row, col int) float32 {
 		if g.Group > 0 {
 			groups, k = cols/g.Group, col/g.Group
 		}
-		n := 32 / g.Bits
-		words := (cols + n - 1) / n
-		q := code(data[0][4*(row*words+col/n):], col%n*g.Bits, g.Bits)
+		words := (cols*g.Bits + 31) / 32
+		q := code(data[0][4*row*words:], col*g.Bits, g.Bits)
 		zero := 1 << (g.Bits - 1)
 		if g.ZeroPoint {
-			zero = code(data[2][4*(row/n*groups+k):], row%n*g.Bits, g.Bits)
+			var column []byte // the words of the group
+			for w := k; 4*w < len(data[2]); w += groups {
+				column = append(column, data[2][4*w:4*w+4]...)
+			}
+			zero = code(column, row*g.Bits, g.Bits)
 		}
 		return float32(value(g.Scales, data[1][2*(row*groups+k):]) * float64(q-zero))
 	}
