@@ -66,7 +66,7 @@ func (o *gridFlags) choose(f *pflag.FlagSet, several bool) (bits []int, forms []
 	}
 	for _, flag := range gridNames {
 		if own := gridOnly[flag]; f.Changed(flag) && len(own) > 0 && !slices.Contains(own, o.grid) {
-			return nil, nil, fault.Usagef("--%s belongs to --grid %s", flag, strings.Join(own, " and "))
+			return nil, nil, fault.Usagef("--%s belongs to --grid %s", flag, strings.Join(own, " or "))
 		}
 	}
 	switch o.grid {
@@ -142,7 +142,7 @@ func (o *gridFlags) groupForms(f *pflag.FlagSet, several bool) (forms []artifact
 		}
 		form := artifact.GridForm(g)
 		if !form.OnGrid() {
-			return nil, fault.Usagef("--grid %s has no %d bits in groups of %d", o.grid, b, group).
+			return nil, fault.Usagef("--grid %s has no codes of %d bits in groups of %d columns", o.grid, b, group).
 				WithHint("affine has 2 to 6 and 8 bits, symmetric 2 to 8; groups have 32, 64 or 128 columns, or 0 for whole rows of symmetric")
 		}
 		forms = append(forms, form)

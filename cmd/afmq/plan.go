@@ -25,7 +25,7 @@ type budgetFlags struct {
 
 func (t *budgetFlags) register(f *pflag.FlagSet) {
 	f.Float64Var(&t.bpw, "bpw", 0, "upper bound of the average `BITS` per weight of the projections, such as 3.5")
-	f.StringVar(&t.maxBytes, "max-bytes", "", "upper bound of the `SIZE` of model.safetensors, such as 400MB or 1.5GiB")
+	f.StringVar(&t.maxBytes, "max-bytes", "", "upper bound of the `SIZE` of model.safetensors, such as 400MB or 1.5GiB; quantize --grid gguf: of the GGUF file")
 	f.StringVar(&t.tie, "tie", "", "`MODULES` of a layer that must have equal bits: qkv, gate_up or qkv,gate_up")
 	f.StringArrayVar(&t.overrides, "override", nil, "fix the bits of the modules whose name matches `REGEX=BITS`; 16 keeps them unquantized; repeatable, the last match decides")
 }
@@ -97,8 +97,8 @@ The limit is never exceeded.
 The command proves that the plan is optimal, or, if the search is too large, prints a lower
 bound of the optimum. It also prints the scores of simpler allocations under the same limit.
 
-The plan is JSON and may be edited: change the "bits" of a layer, and change or remove
-"target", the budget, if the plan exceeds it. ` + "`afmq quantize --plan`" + ` validates the plan.
+The plan is JSON and may be edited: change the "bits" of a layer, with its "form" if it has
+one, and change or remove "target", the budget, if the plan exceeds it. ` + "`afmq quantize --plan`" + ` validates the plan.
 
 --target checks the plan against the rules of a runtime: the widths that it has, the rows of a
 group and, with --ctx, the length of the context. Without --bits, scored widths that it does

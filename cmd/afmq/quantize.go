@@ -206,7 +206,7 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 	})
 	if err == nil && r.CalibrationTokens == 0 && o.compensate == "" && r.BPW.Projections < uncompensatedBPW && !a.quiet {
 		hint := noCalibrationHint
-		if o.grid.grid != grid.FamilyPalette {
+		if o.grid.grid != grid.FamilyPalette || opts.Plan != nil && opts.Plan.Formed() {
 			hint = noCalibrationOfGrid
 		}
 		fmt.Fprint(a.stderr, hint)

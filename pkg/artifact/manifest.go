@@ -82,7 +82,7 @@ type ChoiceRecord struct {
 	By        ChoiceSource `json:"by"`
 	Method    string       `json:"method,omitempty"`    // that scored the modules for a target
 	BPW       float64      `json:"bpw,omitempty"`       // target: bits per weight of the projections
-	MaxBytes  int64        `json:"max_bytes,omitempty"` // target: bytes of model.safetensors
+	MaxBytes  int64        `json:"max_bytes,omitempty"` // target: bytes of model.safetensors, or with blocks of ggml of the GGUF file
 	Widths    []int        `json:"widths,omitempty"`    // candidates for a target
 	Forms     []Form       `json:"forms,omitempty"`     // of projections that are not palettes: candidates for a target, or the one form of all
 	Tie       []string     `json:"tie,omitempty"`       // modules of a layer that a target gives equal bits

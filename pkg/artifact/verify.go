@@ -10,6 +10,7 @@ import (
 	"afmq/internal/kernel"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/grid"
 	"afmq/pkg/model"
 	"afmq/pkg/palettize"
 	"afmq/pkg/progress"
@@ -182,6 +183,13 @@ func (a *Reader) checkValues(st *StoredTensor) error {
 
 // checkGrid returns an error for codes and scales that stand for weights that are not finite.
 func (a *Reader) checkGrid(st *StoredTensor) error {
+	if g, data, _ := a.Grid(st); g != nil {
+		if n, ok := g.(grid.Integer); ok {
+			if err := n.CheckPadding(data, st.Spec.Shape[0], st.Spec.Shape[1]); err != nil {
+				return err
+			}
+		}
+	}
 	fill, err := a.Rows(st)
 	if err != nil {
 		return err

@@ -121,8 +121,11 @@ func (e *ValueError) Error() string {
 func checkValues(g Grid, w []float32, row int) error {
 	most := float32(math.MaxFloat32)
 	for _, t := range g.Tensors(1, len(w)) {
-		if t.DType == safetensors.F16 {
+		switch t.DType {
+		case safetensors.F16:
 			most = maxHalf
+		case safetensors.BF16:
+			most = 1e38 // so that no product overflows
 		}
 	}
 	for i, v := range w {
@@ -130,7 +133,7 @@ func checkValues(g Grid, w []float32, row int) error {
 		case math.IsNaN(float64(v)) || math.IsInf(float64(v), 0):
 			return &ValueError{row, i, v, "is not finite"}
 		case v > most || v < -most:
-			return &ValueError{row, i, v, "is beyond fp16, the type of the scales"}
+			return &ValueError{row, i, v, "is too large for the scales"}
 		}
 	}
 	return nil
@@ -158,6 +161,9 @@ func allocate(g Grid, rows, cols int) Data {
 
 // checkData returns an error unless data has the lengths of the tensors.
 func checkData(g Grid, data Data, rows, cols int) error {
+	if err := g.Check(cols); err != nil {
+		return err
+	}
 	tensors := g.Tensors(rows, cols)
 	if len(data) != len(tensors) {
 		return fmt.Errorf("%v: %d tensors instead of %d", g, len(data), len(tensors))

@@ -186,7 +186,7 @@ func TestRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		var bad *ValueError
-		if _, _, err := g.Compensate(nil, Source{F32: w}, 2, 256, f); !errors.As(err, &bad) || bad.Row != 1 || bad.Col != 44 || !strings.Contains(err.Error(), "fp16") {
+		if _, _, err := g.Compensate(nil, Source{F32: w}, 2, 256, f); !errors.As(err, &bad) || bad.Row != 1 || bad.Col != 44 || !strings.Contains(err.Error(), "too large for the scales") {
 			t.Errorf("%v: a weight beyond fp16: %v", g, err)
 		}
 	}

@@ -73,7 +73,7 @@ func (g Integer) words(n int) int { return (n*g.Bits + 31) / 32 }
 // Tensors returns the codes, I32 [rows, ⌈cols·Bits/32⌉], packed without gaps from the least
 // significant bit of a row on, the scales [rows, groups], and zero points, which are packed like
 // codes but along the rows: I32 [⌈rows·Bits/32⌉, groups]. compressed-tensors packs them so since
-// 0.20; before, it left gaps between words unless Bits divides 32.
+// 0.18; before, it left gaps between words unless Bits divides 32.
 func (g Integer) Tensors(rows, cols int) []safetensors.Info {
 	k := g.groups(cols)
 	out := []safetensors.Info{
@@ -190,6 +190,40 @@ func (g Integer) Weights(data Data, rows, cols int) (Rows, error) {
 		}
 		return nil
 	}, nil
+}
+
+// CheckPadding returns an error for set bits after the last code of a row, or after the last zero
+// point.
+func (g Integer) CheckPadding(data Data, rows, cols int) error {
+	if err := checkData(g, data, rows, cols); err != nil {
+		return err
+	}
+	set := func(packed []byte, used int) bool {
+		for i := used; i < 8*len(packed); i++ {
+			if packed[i/8]>>(i%8)&1 != 0 {
+				return true
+			}
+		}
+		return false
+	}
+	words := g.words(cols)
+	for r := range rows {
+		last := 4 * ((r+1)*words - 1)
+		if set(data[0][last:last+4], cols*g.Bits-32*(words-1)) {
+			return fmt.Errorf("row %d has set bits after its last code", r)
+		}
+	}
+	if !g.ZeroPoint {
+		return nil
+	}
+	groups, words := g.groups(cols), g.words(rows)
+	for k := range groups {
+		last := 4 * ((words-1)*groups + k)
+		if set(data[2][last:last+4], rows*g.Bits-32*(words-1)) {
+			return fmt.Errorf("group %d has set bits after its last zero point", k)
+		}
+	}
+	return nil
 }
 
 // QuantizeWork is the work of the fit.

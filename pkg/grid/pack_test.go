@@ -3,6 +3,7 @@ package grid
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/x448/float16"
@@ -159,5 +160,71 @@ func TestConstantGroups(t *testing.T) {
 		if e := weightError(t, g, data, w, 1, 256); e != 0 || report.SquaredError != 0 {
 			t.Errorf("%v: error %v, reported %v", g, e, report.SquaredError)
 		}
+	}
+}
+
+// Weights whose differences are smaller than the smallest scale, or near the largest value of the
+// type, are not stored as zeros.
+func TestExtremeWeights(t *testing.T) {
+	for _, c := range []struct {
+		low, high float32
+		most      float64 // relative squared error
+		grids     []Grid
+	}{
+		{0.0005002, 0.00050068, 1e-6, []Grid{Affine{Bits: 8, Group: 32}, Affine{Bits: 2, Group: 32}}},
+		{0.01, 0.0100001, 1e-6, []Grid{Affine{Bits: 8, Group: 32}}},
+		{-1e38, 0.9e38, 0.1, []Grid{Affine{Bits: 4, Group: 32, Scales: safetensors.BF16}, Integer{Bits: 4, Scales: safetensors.BF16}, Integer{Bits: 4, ZeroPoint: true, Scales: safetensors.BF16}}},
+		{-3e-7, 4e-7, 0.2, []Grid{Affine{Bits: 8, Group: 32}, Integer{Bits: 4}, Integer{Bits: 8, ZeroPoint: true}}},
+	} {
+		w := make([]float32, 64)
+		for i := range w {
+			w[i] = c.low*(float32(63-i)/63) + c.high*(float32(i)/63)
+		}
+		for _, g := range c.grids {
+			data, _, err := g.Quantize(nil, Source{F32: w}, 1, 64, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			norm := 0.0
+			for _, v := range w {
+				norm += float64(v) * float64(v)
+			}
+			if e := weightError(t, g, data, w, 1, 64) / norm; !(e < c.most) {
+				t.Errorf("%v of weights from %v to %v: relative squared error %v", g, c.low, c.high, e)
+			}
+		}
+	}
+}
+
+// A grid that cannot store the columns says so instead of computing weights.
+func TestWeightsChecksGrid(t *testing.T) {
+	for g, cols := range map[Grid]int{Affine{Bits: 4, Group: 64}: 100, Affine{}: 64, Integer{Bits: 4, Group: 64}: 100, Integer{}: 64, Palette{}: 64} {
+		if _, err := g.Weights(nil, 1, cols); err == nil {
+			t.Errorf("%v: %d columns are accepted", g, cols)
+		}
+	}
+}
+
+func TestCheckPadding(t *testing.T) {
+	g := Integer{Bits: 3, ZeroPoint: true}
+	w := make([]float32, 5*20)
+	for i := range w {
+		w[i] = float32(i%7) - 2
+	}
+	data, _, err := g.Quantize(nil, Source{F32: w}, 5, 20, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.CheckPadding(data, 5, 20); err != nil {
+		t.Fatal(err)
+	}
+	data[0][3*8+7] |= 1 << 7 // 60 bits of 64
+	if err := g.CheckPadding(data, 5, 20); err == nil || !strings.Contains(err.Error(), "row 3") {
+		t.Errorf("a bit after a row: %v", err)
+	}
+	data[0][3*8+7] = 0
+	data[2][1] |= 1 << 7 // 15 bits of 32
+	if err := g.CheckPadding(data, 5, 20); err == nil || !strings.Contains(err.Error(), "group 0") {
+		t.Errorf("a bit after the zero points: %v", err)
 	}
 }

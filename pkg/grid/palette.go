@@ -1,6 +1,8 @@
 package grid
 
 import (
+	"fmt"
+
 	"afmq/pkg/compute"
 	"afmq/pkg/gptq"
 	"afmq/pkg/palettize"
@@ -20,8 +22,13 @@ func (g Palette) String() string { return "palette" }
 // CodeBits returns the bits of an index.
 func (g Palette) CodeBits() int { return g.Bits }
 
-// Check accepts any row.
-func (g Palette) Check(int) error { return nil }
+// Check accepts any number of columns.
+func (g Palette) Check(int) error {
+	if g.Bits < 1 || g.Bits > palettize.MaxBits || g.GroupRows < 1 {
+		return fmt.Errorf("palettes have 1 to %d bits, and at least one row shares a table; there are %d bits and %d rows", palettize.MaxBits, g.Bits, g.GroupRows)
+	}
+	return nil
+}
 
 // Run returns 1: columns share nothing.
 func (g Palette) Run() int { return 1 }
@@ -46,6 +53,9 @@ func (g Palette) options() palettize.Options {
 
 // Quantize is [palettize.Palettize].
 func (g Palette) Quantize(pool *compute.Pool, src Source, rows, cols int, importance []float32) (Data, gptq.Report, error) {
+	if err := g.Check(cols); err != nil {
+		return nil, gptq.Report{}, err
+	}
 	opt := g.options()
 	opt.Importance = importance
 	m, r, err := palettize.Palettize(pool, src, rows, cols, opt)

@@ -44,9 +44,16 @@ func (g *group) value(code uint8) float32 {
 	return float32(g.scale*(float32(code)-g.zero)) + g.bias
 }
 
-// newGroup rounds parameters to what is stored.
+// newGroup rounds parameters to what is stored. A scale that would round to 0 is the smallest.
 func (s *scaled) newGroup(scale, zero, bias float64) (g group) {
 	g.scaleBits, g.scale = half(s.half, scale)
+	if g.scale == 0 && scale != 0 {
+		g.scaleBits = 1
+		if scale < 0 {
+			g.scaleBits |= 1 << 15
+		}
+		g.scale = widen(s.half, putHalves([]uint16{g.scaleBits}), 0, 1)[0]
+	}
 	g.zero = float32(zero)
 	if s.bias {
 		g.biasBits, g.bias = half(s.half, bias)

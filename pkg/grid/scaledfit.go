@@ -48,12 +48,16 @@ func (f *scaledFitter) fit(x, importance []float32) group {
 		f.sq += float64(wx * float64(v))
 		low, high = min(low, float64(v)), max(high, float64(v))
 	}
-	f.best, f.result = math.Inf(1), [3]float64{0, float64(f.middle()), 0}
+	// At worst all weights are the same: zero, or the bias.
+	f.best, f.result = f.sq, [3]float64{0, float64(f.middle()), 0}
+	if f.bias {
+		g := f.newGroup(0, 0, f.sx/f.sw)
+		f.result[2] = float64(g.bias)
+		f.best = f.errorOf(0, f.result[2], 0, 0, 0)
+	}
 	last := float64(f.levels - 1)
 	switch {
-	case low == 0 && high == 0:
-	case f.bias && low == high:
-		f.result[2] = low
+	case low == high && (f.bias || low == 0):
 	case f.bias:
 		f.twoEnds(low, high, func(a, b float64) { f.try((b-a)/last, 0, a) })
 	case f.zeros:

@@ -42,6 +42,8 @@ var jobNames = []stage.Name{
 	{Key: "request.Target.bpw", Words: "--bpw"},
 	{Key: "request.Target.max_bytes", Words: "--max-bytes"},
 	{Key: "request.Bits", Words: "--bits"},
+	{Key: "request.Forms", Words: "the forms to choose from (--grid, and --types or --bits)"},
+	{Key: "request.Container.overhead", Words: "what the GGUF file has beside the matrices"},
 	{Key: "request.Ties", Words: "--tie"},
 	{Key: "request.Overrides", Words: "--override"},
 	{Key: "method", Words: "--method"},
@@ -85,7 +87,10 @@ func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error
 		Modules: map[string]string{}, Files: map[string]string{artifact.ConfigFile: infile.SHA256(src.RawConfig)}, Tensors: map[string]string{},
 	}
 	if opts.Form != "" { // they follow from the form, and a message about it is enough
-		id.Bits, id.RowScale = DefaultBits, true
+		id.Bits = DefaultBits
+	}
+	if opts.family(r.widths) != "" { // there are no palettes
+		id.RowScale = true
 	}
 	if r.widths == nil {
 		var err error

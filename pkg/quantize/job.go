@@ -57,7 +57,7 @@ func newJob(src *artifact.Source, opts Options, text *sensitivity.Calibration, w
 	if err != nil {
 		return nil, err
 	}
-	j := &job{opts: opts, src: src, text: text, key: key, family: family(widths)}
+	j := &job{opts: opts, src: src, text: text, key: key, family: opts.family(widths)}
 	var exceptions []artifact.ModuleBits
 	for _, w := range src.Tensors {
 		it := item{SourceTensor: w, Width: sensitivity.Width{Form: artifact.Plain}}

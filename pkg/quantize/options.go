@@ -1,6 +1,8 @@
 package quantize
 
 import (
+	"slices"
+
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/export/target"
@@ -134,7 +136,7 @@ func (o *Options) checkWidths() error {
 	case o.Plan != nil && len(o.Overrides) > 0:
 		return fault.Usagef("a plan and overrides exclude each other: give the overrides when the plan is made, or edit the plan")
 	case o.Plan != nil:
-		o.GroupRows, o.NoRowScale = o.Plan.GroupRows, !o.Plan.RowScale
+		o.GroupRows, o.NoRowScale = o.Plan.GroupRows, !o.Plan.RowScale || o.Plan.Formed()
 	case o.Request != nil:
 		r := *o.Request
 		if r.Overrides = o.Overrides; len(r.Bits) == 0 && len(r.Forms) == 0 {
@@ -142,6 +144,8 @@ func (o *Options) checkWidths() error {
 		}
 		if len(r.Forms) > 0 {
 			o.NoRowScale = true // rows of palettes have scales
+			r.Forms = slices.Clone(r.Forms)
+			slices.Sort(r.Forms) // their order does not matter
 		}
 		r.Seed, r.ExportTarget = o.Calibration.Seed, o.ExportTarget
 		o.Request = &r
@@ -177,10 +181,21 @@ func (o *Options) choice() *artifact.ChoiceRecord {
 	return c
 }
 
-// family returns the family of the grids of an artifact with these widths; empty for palettes.
-func family(widths map[string]sensitivity.Width) string {
+// family returns the family of the grids of an artifact with these widths, or the one that was asked
+// for where all matrices are kept; empty for palettes.
+func (o *Options) family(widths map[string]sensitivity.Width) string {
+	forms := []artifact.Form{o.Form}
+	if o.Request != nil {
+		forms = append(forms, o.Request.Forms...)
+	}
+	if o.Plan != nil {
+		forms = append(forms, o.Plan.Forms...)
+	}
 	for _, w := range widths {
-		if g, ok := w.Form.Grid(safetensors.F16); ok {
+		forms = append(forms, w.Form)
+	}
+	for _, f := range forms {
+		if g, ok := f.Grid(safetensors.F16); ok {
 			return grid.Family(g)
 		}
 	}

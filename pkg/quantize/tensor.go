@@ -71,7 +71,9 @@ func (pl *pipeline) aim(ctx context.Context, it *item, g grid.Grid, p *pending) 
 	case embedding && !pl.job.src.Config.TieEmbeddings:
 		return src, nil, nil
 	case embedding:
-		f, reason = pl.tiedFactor(ctx, g.Run())
+		if f, reason, err = pl.tiedFactor(ctx, g.Run()); err != nil {
+			return src, nil, err
+		}
 	default:
 		if err := pl.text.accumulate(ctx, it.Spec); err != nil {
 			return src, nil, err

@@ -16,8 +16,8 @@ const tiedShare = 0.3
 
 // tiedFactor returns the statistics of the input of a head that shares the embedding's weights: the
 // final hidden states of the original model, since the embedding is quantized before any other
-// matrix. The model's weights are read one layer at a time.
-func (pl *pipeline) tiedFactor(ctx context.Context, run int) (*gptq.Factor, error) {
+// matrix. The model's weights are read one layer at a time. reason says why there are none.
+func (pl *pipeline) tiedFactor(ctx context.Context, run int) (f *gptq.Factor, reason, err error) {
 	j := pl.job
 	cfg := j.src.Config
 	s := side{model: &infer.Model{Config: cfg, Blocks: make([]infer.Block, cfg.Layers)}, compute: j.opts.Compute}
@@ -38,11 +38,11 @@ func (pl *pipeline) tiedFactor(ctx context.Context, run int) (*gptq.Factor, erro
 		return nil
 	}
 	if err := set(-1); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for layer := range cfg.Layers {
 		if err := set(layer); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		s.advance(pl.pool, j.text, layer+1)
 	}
@@ -60,5 +60,6 @@ func (pl *pipeline) tiedFactor(ctx context.Context, run int) (*gptq.Factor, erro
 	for i := range n {
 		h[i*n+i] += tiedShare * mean
 	}
-	return gptq.NewFactor(pl.pool, h, n, gptq.DefaultDamping, run)
+	f, reason = gptq.NewFactor(pl.pool, h, n, gptq.DefaultDamping, run)
+	return f, reason, nil
 }

@@ -13,7 +13,8 @@ type Container struct {
 func (c *Container) aligned(n int64) int64 { return (n + c.Align - 1) / c.Align * c.Align }
 
 func (c *Container) check() error {
-	if c != nil && (c.Overhead < 0 || c.Align < 1) {
+	const most = 1 << 50 // sums do not overflow
+	if c != nil && (c.Overhead < 0 || c.Overhead > most || c.Align < 1 || c.Align > most) {
 		return fmt.Errorf("container: overhead %d, alignment %d", c.Overhead, c.Align)
 	}
 	return nil

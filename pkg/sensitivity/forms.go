@@ -1,6 +1,7 @@
 package sensitivity
 
 import (
+	"cmp"
 	"slices"
 
 	"afmq/pkg/artifact"
@@ -34,22 +35,22 @@ func FormWidths(cfg *model.Config, form artifact.Form, overrides []Override) (wi
 		}
 	}
 	notes = l.settle()
-	return l.widths, notes, l.checkFused(cfg)
+	if _, ok := l.grid.(grid.Integer); ok {
+		err = checkFused(cfg, l.widths)
+	}
+	return l.widths, notes, err
 }
 
 // checkFused returns an error if modules that vLLM fuses into one have different forms of integers.
-func (l *formLayout) checkFused(cfg *model.Config) error {
-	if _, ok := l.grid.(grid.Integer); !ok {
-		return nil
-	}
+func checkFused(cfg *model.Config, widths map[string]Width) error {
 	first := map[string]string{}
 	for _, spec := range cfg.Tensors() {
 		if spec.Role != model.Projection {
 			continue
 		}
 		name, group := spec.Module(), tieName([]Tie{TieQKV, TieGateUp}, spec)
-		if other, ok := first[group]; ok && l.widths[other] != l.widths[name] {
-			return fault.Usagef("%s would be %v and %s %v, but vLLM fuses them and needs one form", other, l.widths[other], name, l.widths[name]).
+		if other, ok := first[group]; ok && widths[other] != widths[name] {
+			return fault.Usagef("%s would be %v and %s %v, but vLLM fuses them and needs one form", other, widths[other], name, widths[name]).
 				WithHint("let an override match all of q_proj, k_proj and v_proj, or both gate_proj and up_proj")
 		}
 		first[group] = name
@@ -180,7 +181,7 @@ func (l *formLayout) overrideWidth(o Override) (Width, error) {
 		return Width{}, fault.Usagef("override %q: blocks have types such as q6_k, or 16 for 16 bits", o)
 	}
 	if _, ok := artifact.GridForm(g).Grid(safetensors.F16); !ok {
-		return Width{}, fault.Usagef("override %q: the %s grid does not have %d bits", o, family, o.Bits)
+		return Width{}, fault.Usagef("override %q: the %s grid has no codes of %d bits", o, family, o.Bits)
 	}
 	return gridWidth(g), nil
 }
@@ -218,15 +219,19 @@ func sortForms(forms []artifact.Form) ([]artifact.Form, error) {
 			return nil, fault.Usagef("%s and %s are not of the same grid", forms[0], f)
 		}
 		family = grid.Family(g)
+		size := int64(0)
 		for _, t := range g.Tensors(4096, 4096) {
 			n, err := t.Bytes()
 			if err != nil {
 				return nil, err
 			}
-			sizes[f] += n
+			size += n
 		}
+		sizes[f] = size
 	}
 	out := slices.Clone(forms)
-	slices.SortStableFunc(out, func(a, b artifact.Form) int { return int(sizes[a] - sizes[b]) })
+	slices.SortFunc(out, func(a, b artifact.Form) int {
+		return cmp.Or(cmp.Compare(sizes[a], sizes[b]), cmp.Compare(a, b))
+	})
 	return slices.Compact(out), nil
 }

@@ -52,7 +52,7 @@ func TestFormWidthsOfGroups(t *testing.T) {
 		{"symmetric4_g128", Override{Pattern: "embed", Bits: 8}, "keeps an embedding at 16 bits"},
 		{"symmetric4_g128", Override{Pattern: "k_proj", Bits: 8}, "vLLM fuses them"},
 		{"symmetric4_g128", Override{Pattern: "up_proj", Bits: 16}, "vLLM fuses them"},
-		{"affine4_g64", Override{Pattern: "k_proj", Bits: 7}, "does not have 7 bits"},
+		{"affine4_g64", Override{Pattern: "k_proj", Bits: 7}, "has no codes of 7 bits"},
 		{"affine4_g64", Override{Pattern: "k_proj", Form: "q4_k"}, "belongs to --grid gguf"},
 	} {
 		_, _, err := FormWidths(cfg, c.form, []Override{c.o})
@@ -185,7 +185,7 @@ func TestPlanOfFormsFitsColumns(t *testing.T) {
 	wantFault(t, err, fault.Input, "form q8_0 has 8 bits, but bits is 4")
 
 	_, err = MakePlan(s, PlanOptions{Bits: []int{2}})
-	wantFault(t, err, fault.Usage, "there are scores for")
+	wantFault(t, err, fault.Usage, "are not of palettes")
 	_, err = MakePlan(s, PlanOptions{Forms: []artifact.Form{"q3_k"}})
 	wantFault(t, err, fault.Usage, "q3_k was not scored")
 	_, err = MakePlan(s, PlanOptions{Target: Target{BPW: 1}})
@@ -249,4 +249,94 @@ func parseConfig(t *testing.T, s *Scores) *model.Config {
 		t.Fatal(err)
 	}
 	return cfg
+}
+
+// A bound on model.safetensors is exact although the names of forms have different lengths: from the
+// smallest file on, every budget has a plan that is at least as good as any uniform one that fits.
+func TestFileBoundOfForms(t *testing.T) {
+	s, shape := formScores(t, "iq4_nl", "q4_0", "q4_1", "q5_0")
+	p, err := newPlanner(shape, s.storage(), PlanOptions{Target: Target{MaxBytes: 1 << 40}, Forms: s.Forms})
+	if err != nil {
+		t.Fatal(err)
+	}
+	choices := p.choices(s)
+	uniform := map[int64]float64{} // cost by size
+	for o := range s.Forms {
+		size, err := p.measure(p.uniform(o))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range choices {
+			uniform[size.FileBytes] += c.Options[o].Cost
+		}
+	}
+	least, err := p.measure(p.least())
+	if err != nil {
+		t.Fatal(err)
+	}
+	most, err := p.measure(p.uniform(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	budgets := []int64{least.FileBytes, least.FileBytes + 1, least.FileBytes + 8, most.FileBytes - 8, most.FileBytes}
+	for size := range uniform {
+		budgets = append(budgets, size)
+	}
+	for i := range int64(30) {
+		budgets = append(budgets, least.FileBytes+(most.FileBytes-least.FileBytes)*i/30/8*8)
+	}
+	for _, budget := range budgets {
+		plan, err := MakePlan(s, PlanOptions{Target: Target{MaxBytes: budget}})
+		if err != nil {
+			t.Fatalf("%d bytes: %v", budget, err)
+		}
+		if plan.Bytes > budget {
+			t.Errorf("%d bytes: the plan has %d", budget, plan.Bytes)
+		}
+		for size, cost := range uniform {
+			if size <= budget && cost < plan.Cost*(1-1e-12) {
+				t.Errorf("%d bytes: cost %v, but a file of %d bytes has %v", budget, plan.Cost, size, cost)
+			}
+		}
+	}
+	_, err = MakePlan(s, PlanOptions{Target: Target{MaxBytes: least.FileBytes - 1}})
+	wantFault(t, err, fault.Infeasible, "cannot be reached")
+}
+
+func TestSortForms(t *testing.T) {
+	got, err := sortForms([]artifact.Form{"q4_k", "q4_0", "q3_k", "iq4_nl", "q3_k", "q4_0"})
+	if want := []artifact.Form{"q3_k", "iq4_nl", "q4_0", "q4_k"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// What the flags refuse is refused in a plan that was edited, too.
+func TestEditedPlanOfForms(t *testing.T) {
+	s, shape := formScores(t, "symmetric3_g32", "symmetric4_g32")
+	plan, err := MakePlan(s, PlanOptions{Target: Target{BPW: 8}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.Target = nil
+	for want, edit := range map[string]func(p *Plan){
+		"row_scale is true":           func(p *Plan) { p.RowScale = true },
+		"has palettes, but its layer": func(p *Plan) { p.ExportTarget = "coreai-ios" },
+		"vLLM fuses them":             func(p *Plan) { p.Tie, p.Layers[0].Form, p.Layers[0].Bits = nil, "symmetric3_g32", 3 },
+		"keeps an embedding at 16":    func(p *Plan) { l := &p.Layers[len(p.Layers)-1]; l.Form, l.Bits = "symmetric4_g32", 4 },
+		"container: overhead":         func(p *Plan) { p.Container = &Container{Overhead: math.MaxInt64, Align: 32} },
+		"not a form of a grid":        func(p *Plan) { p.Forms = []artifact.Form{"q4_k", "bogus"} },
+	} {
+		p := *plan
+		p.Layers = slices.Clone(plan.Layers)
+		edit(&p)
+		data, err := p.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParsePlan("plan.json", data)
+		if err == nil {
+			_, err = again.Widths("plan.json", shape)
+		}
+		wantFault(t, err, fault.Input, want)
+	}
 }

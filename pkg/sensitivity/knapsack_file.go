@@ -115,18 +115,41 @@ func (p *problem) searchFile(choices []Choice, f *fileBound, upper float64) (a *
 func (f *fileBound) rests(p *problem) []fileState {
 	prefix := make([]fileState, len(f.segments)+1)
 	for i, seg := range f.segments {
-		option := 0
-		if seg.choice >= 0 {
-			option = p.choices[seg.choice][0].index
-		}
-		prefix[i+1] = prefix[i].append(seg.options[option])
+		prefix[i+1] = prefix[i].append(seg.options[f.smallest(p, i)])
 	}
 	end := prefix[len(f.segments)]
 	out := make([]fileState, len(prefix))
-	for i, s := range prefix {
-		out[i].size, out[i].text = end.size-s.size, end.text-s.text
+	shorter := int64(0)
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if i < len(f.segments) {
+			shorter += f.segments[i].shorter(f.smallest(p, i))
+		}
+		out[i].size, out[i].text = end.size-prefix[i].size, end.text-prefix[i].text-shorter
 	}
 	return out
+}
+
+// smallest returns the smallest option of a segment.
+func (f *fileBound) smallest(p *problem, segment int) int {
+	if c := f.segments[segment].choice; c >= 0 {
+		return p.choices[c][0].index
+	}
+	return 0
+}
+
+// shorter returns by how much the header text of another option is less than that of one: names of
+// forms have different lengths.
+func (s *fileSegment) shorter(option int) (most int64) {
+	text := func(items []fileItem) (n int64) {
+		for _, it := range items {
+			n += it.text
+		}
+		return n
+	}
+	for _, items := range s.options {
+		most = max(most, text(s.options[option])-text(items))
+	}
+	return most
 }
 
 // extend is [problem.extend] for a segment of the file.
@@ -197,7 +220,7 @@ func (p *planner) fileBound() (*fileBound, error) {
 				if err != nil {
 					return nil, err
 				}
-				it := fileItem{size: n}
+				it := fileItem{size: n, text: int64(len(info.Name))}
 				for _, extent := range info.Shape {
 					it.text += digits(int64(extent))
 				}

@@ -66,6 +66,9 @@ func MakePlan(s *Scores, opts PlanOptions) (*Plan, error) {
 	if plan.Baselines, err = p.baselines(choices, budget); err != nil || len(p.opts.Bits) == len(scored) && len(p.opts.Forms) == len(s.Forms) {
 		return plan, err
 	}
+	if n := len(s.Forms); n > 0 && !equalEnds(opts.Forms, s.Forms) {
+		return plan, nil // embedding and head would differ, too
+	}
 	opts.Bits, opts.Forms = scored, s.Forms
 	all, err := MakePlan(s, opts)
 	if err != nil {
@@ -104,6 +107,16 @@ func plannerOf(s *Scores, opts PlanOptions) (*planner, error) {
 		p.scored = s.Bits
 	}
 	return p, err
+}
+
+// equalEnds reports whether embedding and head are stored alike beside either forms.
+func equalEnds(a, b []artifact.Form) bool {
+	x, err := formGrid(a[len(a)-1])
+	if err != nil {
+		return false
+	}
+	y, err := formGrid(b[len(b)-1])
+	return err == nil && endWidth(x) == endWidth(y)
 }
 
 // choiceText names widths or forms to choose from.
@@ -221,7 +234,7 @@ func (p *planner) allocate(choices []Choice, budget int64) (*Allocation, Size, e
 // shrink finds a good allocation that keeps the bound on the file: it reduces the budget by
 // the excess of each solution until one fits. That of the smallest options does.
 func (p *planner) shrink(choices []Choice, budget int64, size Size) (*Allocation, Size, error) {
-	least := p.size(p.uniform(0))
+	least := p.size(p.least())
 	for {
 		budget = max(budget-(size.FileBytes-p.opts.Target.MaxBytes), least)
 		a, err := Allocate(choices, budget)

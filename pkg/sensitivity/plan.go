@@ -138,6 +138,21 @@ func ParsePlan(file string, data []byte) (*Plan, error) {
 	if err := p.Container.check(); err != nil {
 		return bad("%v", err)
 	}
+	if p.Formed() {
+		switch {
+		case p.RowScale:
+			return bad("row_scale is true, but its layers are no palettes")
+		case p.ExportTarget != "":
+			return bad("export_target %q has palettes, but its layers have forms", p.ExportTarget)
+		case len(p.Bits) > 0:
+			return bad("has bits to choose from and forms")
+		}
+	}
+	if len(p.Forms) > 0 {
+		if _, err := sortForms(p.Forms); err != nil {
+			return bad("forms: %v", err)
+		}
+	}
 	if _, err := exportTarget(p.ExportTarget); err != nil {
 		return bad("export_target %.80q is unknown; the targets are %s", p.ExportTarget, strings.Join(target.Names(), ", "))
 	}

@@ -2,12 +2,14 @@ package sensitivity
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/grid"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
 
@@ -46,7 +48,8 @@ func (p *planner) chooseForms(opts *PlanOptions) (err error) {
 		}
 		pinned = append(pinned, hit...)
 	}
-	p.notes = l.settle()
+	p.asked = maps.Clone(l.widths)
+	l.settle()
 	p.base = l.widths
 	for _, name := range pinned {
 		p.pinned[name] = p.base[name]
@@ -60,7 +63,7 @@ func scoredForms(s *Scores, opts *PlanOptions) error {
 	case len(s.Forms) == 0:
 		return fault.Usagef("%s was not scored; there are scores for palettes of %v bits", opts.Forms[0], s.Bits)
 	case len(opts.Bits) > 0:
-		return fault.Usagef("palettes of %d bits were not scored; there are scores for %v", opts.Bits[0], s.Forms)
+		return fault.Usagef("the scores are not of palettes but of %v", s.Forms).WithHint("without --bits the plan chooses among all of them")
 	case len(opts.Forms) == 0:
 		opts.Forms = s.Forms
 	}
@@ -78,12 +81,17 @@ func (p *planner) notesOf(picks []int) []string {
 	if len(p.opts.Forms) == 0 {
 		return nil
 	}
-	l := formLayout{widths: map[string]Width{}, cols: p.cols}
+	l := formLayout{widths: maps.Clone(p.asked), cols: map[string]int{}}
+	for _, spec := range p.shape.Config.Tensors() {
+		if _, ok := l.widths[spec.Module()]; ok && len(spec.Shape) == 2 {
+			l.modules = append(l.modules, spec.Module())
+			l.cols[spec.Module()] = spec.Shape[1]
+		}
+	}
 	names := projections(p.shape.Config)
 	for i, g := range p.groups {
 		for _, m := range g.modules {
 			if !g.pinned {
-				l.modules = append(l.modules, names[m])
 				l.widths[names[m]] = p.list[picks[i]]
 			}
 		}
@@ -146,12 +154,20 @@ func (p *Plan) formWidths(file string, shape *Shape) (map[string]Width, error) {
 		} else {
 			family = f
 		}
+		if _, integer := g.(grid.Integer); integer && spec.Role == model.Embedding {
+			return nil, fault.Inputf(file, "layer %q has form %s, but compressed-tensors keeps an embedding at 16 bits", name, l.Form)
+		}
 		widths[name] = gridWidth(g)
 	}
 	for _, l := range p.Layers {
 		if _, ok := left[l.Name]; ok {
 			return nil, fault.Inputf(file, "layer %q is not a matrix of the model; the nearest names are %s", l.Name, strings.Join(nearest(l.Name, projections(shape.Config), 3), ", ")).
 				WithHint("a plan is for the model whose scores it was made from; after an edit, check the spelling")
+		}
+	}
+	if family == grid.FamilySymmetric {
+		if err := checkFused(shape.Config, widths); err != nil {
+			return nil, fault.Inputf(file, "%v", err)
 		}
 	}
 	return widths, p.checkTies(file, shape, widths)

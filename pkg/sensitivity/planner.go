@@ -43,7 +43,7 @@ type planner struct {
 	pinned  map[string]Width // by overrides, heads included
 	base    map[string]Width // of every matrix, projections at the least width
 	groups  []tieGroup
-	notes   []string // which modules cannot have the forms to choose from
+	asked   map[string]Width // of every matrix, before the columns are considered; with forms
 }
 
 // tieGroup is a module, or several that must have equal widths.
@@ -51,7 +51,7 @@ type tieGroup struct {
 	name    string
 	layer   int
 	modules []int   // indices into the projections in canonical order
-	sizes   []int64 // data bytes by option
+	sizes   []int64 // bytes by option: of the data, and of the names in the header of a file that is bounded
 	pinned  bool
 }
 
@@ -151,7 +151,8 @@ func (p *planner) group() error {
 		}
 		g := &p.groups[k]
 		if g.pinned != pinned || pinned && len(g.modules) > 0 && pin != p.pinned[names[g.modules[0]]] {
-			return fault.Usagef("the overrides give different bits to the tied modules of %s", name)
+			return fault.Usagef("the overrides give different bits to the tied modules of %s", name).
+				WithHint("let an override match all modules of a tie; those that vLLM fuses are tied on the symmetric grid")
 		}
 		g.modules = append(g.modules, i)
 		for o := range g.sizes {
@@ -163,8 +164,11 @@ func (p *planner) group() error {
 			if err != nil {
 				return err
 			}
-			if p.bounded() {
+			switch {
+			case p.bounded():
 				n = p.opts.Container.aligned(n)
+			case p.opts.Target.MaxBytes > 0:
+				n += p.nameBytes(spec, w)
 			}
 			g.sizes[o] += n
 		}
@@ -222,20 +226,50 @@ func (p *planner) measure(picks []int) (Size, error) {
 	return size, err
 }
 
+// least returns the picks of the smallest options.
+func (p *planner) least() []int {
+	picks := make([]int, len(p.groups))
+	for i, g := range p.groups {
+		for o, size := range g.sizes {
+			if size < g.sizes[picks[i]] {
+				picks[i] = o
+			}
+		}
+	}
+	return picks
+}
+
+// nameBytes returns the length of the names of the tensors that store a matrix.
+func (p *planner) nameBytes(spec model.TensorSpec, w Width) (n int64) {
+	for _, info := range p.shape.storedInfos(spec, p.storage, w, true) {
+		n += int64(len(info.Name))
+	}
+	return n
+}
+
+// headerPadding is the most that the padding of a safetensors header has.
+const headerPadding = 7
+
 // budget returns the data bytes that the groups may have. With a bound on the file it is an
 // upper bound: it assumes the shortest header, that of the smallest options. A target out of
 // reach is an error of kind fault.Infeasible.
 func (p *planner) budget() (int64, error) {
-	least, err := p.measure(p.uniform(0))
+	least, err := p.measure(p.least())
 	if err != nil {
 		return 0, err
 	}
-	groups := p.size(p.uniform(0))
+	groups := p.size(p.least())
 	limit := int64(0)
 	if t := p.opts.Target; t.BPW > 0 {
 		limit = bytesFor(t.BPW, least.Projections) - (least.ProjectionBits/8 - groups)
 	} else {
 		limit = t.MaxBytes - (least.FileBytes - groups)
+		if len(p.opts.Forms) > 0 && !p.bounded() {
+			limit += headerPadding // which longer names may fill
+		}
+	}
+	if !p.keeps(least) {
+		return 0, p.unreachable()
 	}
 	if limit < groups {
 		return 0, p.unreachable()

@@ -29,7 +29,7 @@ func (p *planner) rangeOf(bits []int, rowScale bool) (*sizeRange, error) {
 		return nil, err
 	}
 	r := &sizeRange{bits: q.opts.Bits, forms: q.opts.Forms, rowScale: rowScale}
-	if r.least, err = q.measure(q.uniform(0)); err != nil {
+	if r.least, err = q.measure(q.least()); err != nil {
 		return nil, err
 	}
 	r.most, err = q.measure(q.uniform(len(q.list) - 1))

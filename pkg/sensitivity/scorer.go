@@ -142,6 +142,7 @@ func (s *scorer) packAll(ctx context.Context) ([][]*compute.Matrix, error) {
 			}
 			if o > 0 && s.width(m, o) == s.width(m, o-1) {
 				out[i] = append(out[i], out[i][o-1])
+				s.progress.Advance(s.widthWork(m, o))
 				continue
 			}
 			packed, _, err := s.quantize(m, o)

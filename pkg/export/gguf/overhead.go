@@ -26,8 +26,12 @@ func Overhead(dir, toolVersion string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	context := cfg.MaxPositions
+	if cfg.SlidingWindow > 0 {
+		context = min(context, cfg.SlidingWindow) // it is exported with --ctx; the key has the same size
+	}
 	a := &artifact.Reader{Dir: dir, Config: cfg, Manifest: &artifact.Manifest{ContentHash: artifact.ContentHash(nil)}}
-	e := &exporter{Options: Options{Name: strings.Repeat("x", reservedName), ToolVersion: toolVersion, Context: cfg.MaxPositions}, s: source.New(a, "llama.cpp")}
+	e := &exporter{Options: Options{Artifact: dir, Name: strings.Repeat("x", reservedName), ToolVersion: toolVersion, Context: context}, s: source.New(a, "llama.cpp")}
 	rope, err := e.describe()
 	if err != nil {
 		return 0, err

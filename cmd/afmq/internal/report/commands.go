@@ -299,7 +299,7 @@ func (c *commander) quantize() {
 		}
 		l.path("plan", plan)
 	}
-	if by.By != artifact.ByPlan && m.Plan.Grid == "" {
+	if by.By != artifact.ByPlan && m.Plan.Grid == "" && len(by.Forms) == 0 {
 		l.flagIf("group-rows", m.Plan.GroupRows, palettize.DefaultGroupRows).on("row-scale=false", !m.Plan.RowScale)
 	}
 	c.calibration(l, m.Calibration)
