@@ -10,10 +10,10 @@ The methods of mlx-lm, with groups of 64 and their own defaults:
 - dynamic-3-4, dynamic-4-5: `mlx_lm.dynamic_quant`, halfway between two widths by sensitivity;
 - dwq-3bit, dwq-4bit: `mlx_lm.dwq`, which trains scales and biases by distillation.
 
-The last two read the documents of --calib instead of text that mlx-lm downloads; dwq is trained at
-several learning rates, and the best on the evaluation text counts. afmq quantizes MODEL with --calib
-to at most as many bytes (--max-bytes) as the file of weights of each method, and exports it; 3bit
-and 4bit are also met with equal widths. --add measures further directories that mlx-lm loads.
+The last two read part of the documents of --calib instead of text that mlx-lm downloads. afmq quantizes
+MODEL with --calib to at most as many bytes (--max-bytes) as the file of weights of each method, and
+exports it; 3bit and 4bit are also met with equal widths. --add measures further directories that mlx-lm
+loads.
 
 MLX computes the mean KL divergence from the 16-bit model in float32, over windows of --ctx tokens of
 the first --bytes of the text. The training of dynamic_quant and dwq is in float32 too, in which it is
@@ -39,10 +39,10 @@ from bench import ROOT, call
 
 GROUP = 64
 METHODS = ["3bit", "4bit", "dynamic-3-4", "dynamic-4-5", "dwq-3bit", "dwq-4bit"]
-RATES = [1e-6, 1e-4]  # of dwq; 1e-6 is its default
 TOKENS = 65536  # of the calibration text that each method reads; more takes hours on a CPU
 LENGTH = 257  # of a sequence of dwq
 SEED = 123  # the default of dynamic_quant and dwq
+RATE = 1e-6  # of learning: the default of dwq
 
 
 def product(x, w, scales, biases=None, transpose=True, group_size=None, bits=None, mode="affine"):
@@ -83,7 +83,7 @@ def dynamic(source, out, low, high, texts):
     store(out, *quantize_model(model, config, GROUP, low, quant_predicate=predicate))
 
 
-def distilled(source, out, bits, rate, texts):
+def distilled(source, out, bits, texts):
     """dwq.main with the given texts, of which the last 32 validate, in float32 until the end."""
     model, tokenizer, config = load(source, return_config=True)
     kept = model.model.norm.weight.dtype
@@ -97,7 +97,7 @@ def distilled(source, out, bits, rate, texts):
     samples = [(pieces[i], 0) for i in np.random.permutation(len(pieces))[: TOKENS // LENGTH + 32]]
     mx.quantized_matmul = product
     dwq.dwq_quantize(
-        student, lambda batch, i, split: model(batch), mlx.optimizers.Adam(learning_rate=rate, bias_correction=True),
+        student, lambda batch, i, split: model(batch), mlx.optimizers.Adam(learning_rate=RATE, bias_correction=True),
         samples[:-32], samples[-32:], batch_size=4, max_seq_length=LENGTH, seed=SEED, dtype=mx.float32,
     )
     student.set_dtype(kept)
@@ -142,33 +142,24 @@ def size(directory):
 def theirs(method, source, work, texts, judge):
     """Returns the directory of a method of mlx-lm and its divergence."""
     kind, _, rest = method.partition("-")
-    if kind != "dwq":
-        out = work / method
-        if not (out / "config.json").exists():
-            shutil.rmtree(out, ignore_errors=True)
-            if kind == "dynamic":
-                dynamic(source, out, *map(int, rest.split("-")), texts)
-            else:
-                rounded(source, out, int(kind[0]))
-        return out, judge(out)
-    best = None
-    for rate in RATES:
-        out = work / f"{method}-{rate:g}"
-        if not (out / "config.json").exists():
-            shutil.rmtree(out, ignore_errors=True)
-            distilled(source, out, int(rest[0]), rate, texts)
-        kl = judge(out)
-        print(f"{method}, learning rate {rate:g}: {kl:.6f}", flush=True)
-        if best is None or kl < best[1]:
-            best = out, kl
-    return best
+    out = work / method
+    if not (out / "config.json").exists():
+        shutil.rmtree(out, ignore_errors=True)
+        if kind == "dynamic":
+            dynamic(source, out, *map(int, rest.split("-")), texts)
+        elif kind == "dwq":
+            distilled(source, out, int(rest[0]), texts)
+        else:
+            rounded(source, out, int(kind[0]))
+    return out, judge(out)
 
 
-def ours(afmq, source, work, calib, *flags):
+def ours(afmq, source, out, calib, *flags):
     """Returns the MLX directory of an artifact."""
-    artifact, out = work / "artifact", work / "ours"
-    for d in (artifact, out):
-        shutil.rmtree(d, ignore_errors=True)
+    artifact = out.with_suffix(".artifact")
+    if (out / "config.json").exists():
+        return out
+    shutil.rmtree(artifact, ignore_errors=True)
     call(afmq, "quantize", source, "--grid", "affine", "--calib", calib, *flags, "--out", artifact, "--quiet", log=True)
     call(afmq, "export", artifact, "--to", "mlx", "--out", out, "--quiet", log=True)
     return out
@@ -187,9 +178,9 @@ def table(args, work):
         row = f"| {method} | {size(directory):,} | {kl:.6f} "
         jobs = [("mixed widths", ["--max-bytes", size(directory)])]
         if method[1:] == "bit":
-            jobs.insert(0, ("equal widths", ["--bits", method[0]]))
+            jobs.insert(0, ("equal widths", ["--bits", method[0], "--override", f"embed_tokens={method[0]}"]))
         for name, flags in jobs:
-            own = ours(afmq, source, work, calib, *flags)
+            own = ours(afmq, source, work / f"{method}-afmq-{name.split()[0]}", calib, *flags)
             mine = judge(own)
             lines.append(row + f"| {name} | {size(own):,} | {mine:.6f} | {mine / kl:.2f} |")
             print(lines[-1], flush=True)
@@ -220,7 +211,7 @@ def main():
     lines = table(args, work)
     print("\n".join(lines))
     if args.update:
-        head, rest = page.split(begin, 1)
+        head, rest = args.update.read_text().split(begin, 1)  # other tables may be new by now
         args.update.write_text(head + begin + "\n" + "\n".join(lines) + "\n" + end + rest.split(end, 1)[1])
 
 

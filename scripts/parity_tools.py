@@ -14,7 +14,7 @@ from bench import ROOT, call
 TOKENIZER = {
     "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None, "post_processor": None,
     "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
-    "decoder": {"type": "ByteLevel"}, "model": {"type": "BPE", "vocab": {chr(97 + i): i for i in range(26)} | {"Ġ": 26}, "merges": []},
+    "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}, "model": {"type": "BPE", "vocab": {chr(97 + i): i for i in range(10)} | {"Ġ": 10}, "merges": []},
 }
 
 
