@@ -42,9 +42,9 @@ FORMS = [("4", "32"), ("3", "32"), ("8", "0"), ("5", "32"), ("2", "0"), ("7", "3
 
 
 def unpack(words, bits, n):
-    """Unpacks n codes from each row of words, which have only whole codes."""
-    x = np.unpackbits(np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1, 4), axis=2, bitorder="little")
-    x = x[:, :, : 32 // bits * bits].reshape(len(words), -1)[:, : n * bits].reshape(len(words), n, bits)
+    """Unpacks n codes from each row of words, which have no gaps."""
+    x = np.unpackbits(np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1), axis=1, bitorder="little")
+    x = x[:, : n * bits].reshape(len(words), n, bits)
     return (x << np.arange(bits, dtype=np.uint8)).sum(-1, dtype=np.uint8)
 
 
