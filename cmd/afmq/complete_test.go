@@ -58,7 +58,7 @@ func TestCompletion(t *testing.T) {
 		{"quantize m --calib ", files, ""},
 		{"quantize m --calib bu", files, "builtin"},
 		{"quantize m --calib bx", files, ""},
-		{"export a --to c", values, "coreml coreai"},
+		{"export a --to c", values, "coreml coreai compressed-tensors"},
 		{"export a --to gguf --as ", values, "f16 bf16 f32"},
 		{"export a --to coreai --shape ", values, "dynamic static"},
 		{"export a --check-data ", files, ""},

@@ -19,7 +19,7 @@ import (
 )
 
 // exportTargets are the values of --to.
-var exportTargets = []string{"coreml", "coreai", "gguf"}
+var exportTargets = []string{"coreml", "coreai", "gguf", "mlx", "compressed-tensors"}
 
 // exportFlags are the flags of export.
 type exportFlags struct {
@@ -32,9 +32,11 @@ type exportFlags struct {
 
 // exportOnly lists the flags of each target that not every target has.
 var exportOnly = map[string][]string{
-	"coreml": {"chunk", "target", "restart"},
-	"coreai": {"shape", "name", "check-tokens", "check-data", "reference", "adapter-inputs", "skip-compile", "restart"},
-	"gguf":   {"as", "name"},
+	"coreml":             {"ctx", "chunk", "target", "restart"},
+	"coreai":             {"ctx", "shape", "name", "check-tokens", "check-data", "reference", "adapter-inputs", "skip-compile", "restart"},
+	"gguf":               {"ctx", "as", "name"},
+	"mlx":                {"ctx", "as", "restart"},
+	"compressed-tensors": {"as", "restart"},
 }
 
 type coremlObject struct {
@@ -56,8 +58,8 @@ type coreaiObject struct {
 func newExportCommand(a *app) *cobra.Command {
 	var o exportFlags
 	cmd := &cobra.Command{
-		Use:   "export ARTIFACT --to coreml|coreai|gguf --out PATH",
-		Short: "Convert an artifact for Core ML, Core AI or llama.cpp",
+		Use:   "export ARTIFACT --to TARGET --out PATH",
+		Short: "Convert for Core ML, Core AI, llama.cpp, MLX or vLLM",
 		Long: `Writes ARTIFACT for another runtime.
 
 For Apple's runtimes, coreml and coreai, the palettes stay as they are: indices, tables and
@@ -83,13 +85,25 @@ in Core AI's reference runtime and compares its logits with afmq's own engine.
 the chat template. The blocks of an artifact of quantize --grid gguf are copied. GGUF has no
 palettes: --as f16, bf16 or f32 writes the dequantized weights. Each --adapter becomes a file beside it, FILE-NAME.gguf, which llama.cpp loads as a
 LoRA adapter. What llama.cpp does not have is refused by name. docs/gguf.md says what is
-written and what has been verified.`,
+written and what has been verified.
+
+--to mlx writes a directory for mlx-lm, from an artifact of quantize --grid affine: codes, scales
+and biases are copied. Each --adapter becomes OUT/adapters/NAME, for --adapter-path of mlx-lm's
+programs. What mlx-lm's model classes do not compute is refused by name (docs/mlx.md).
+
+--to compressed-tensors writes a directory for vLLM and transformers, from an artifact of quantize
+--grid symmetric, in the format pack-quantized. Each --adapter becomes OUT/adapters/NAME, in
+PEFT's format (docs/compressed-tensors.md).
+
+Both write everything dequantized with --as f16 or bf16, from any artifact.`,
 		Example: `  afmq export my-4bit --to coreml --out my-4bit.mlpackage
   afmq export my-4bit --to coreml --adapter recovered/rank-16 --ctx 4096 --out my.mlpackage
   AFMQ_PYTHON=coreai/bin/python afmq export my-4bit --to coreai --out my-4bit
   AFMQ_PYTHON=coreai/bin/python afmq export my-4bit --to coreai --shape static --out my-ios
   afmq export my-q4k --to gguf --out my-q4k.gguf
-  afmq export my-4bit --to gguf --as f16 --out my-f16.gguf --adapter chat=recovered/rank-16`,
+  afmq export my-4bit --to gguf --as f16 --out my-f16.gguf --adapter chat=recovered/rank-16
+  afmq export my-affine --to mlx --out my-mlx
+  afmq export my-int4 --to compressed-tensors --out my-vllm --adapter chat=recovered/rank-16`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkExportFlags(cmd, o.to); err != nil {
@@ -100,26 +114,30 @@ written and what has been verified.`,
 				return a.exportCoreML(cmd, args[0], &o)
 			case "coreai":
 				return a.exportCoreAI(cmd, args[0], &o)
+			case "mlx":
+				return a.exportMLX(cmd, args[0], &o)
+			case "compressed-tensors":
+				return a.exportCompressed(cmd, args[0], &o)
 			}
 			return a.exportGGUF(cmd, args[0], &o)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.to, "to", "", "`TARGET`: coreml, coreai or gguf")
-	registerOut(f, &o.out, outNamed, "`PATH` to create: a directory, NAME.mlpackage for coreml, which must not exist or be empty; a new file, NAME.gguf, for gguf")
-	f.IntVar(&o.context, "ctx", 0, "`N` positions, at most (default: max_position_embeddings, but at most 2048 for coreml, 8192 for the dynamic and 4096 for the static shape of coreai)")
+	f.StringVar(&o.to, "to", "", "`TARGET`: "+strings.Join(exportTargets, ", "))
+	registerOut(f, &o.out, outNamed, "`PATH` to create: a directory, which must not exist or be empty, NAME.mlpackage for coreml; a new file, NAME.gguf, for gguf")
+	f.IntVar(&o.context, "ctx", 0, "`N` positions, at most (default: max_position_embeddings, but at most 2048 for coreml, 8192 for the dynamic and 4096 for the static shape of coreai); not for compressed-tensors")
 	f.StringVar(&o.target, "target", "", "coreml: oldest `SYSTEM` that opens the package: "+strings.Join(target.OfExport("coreml"), " or ")+" (default "+coreml.DefaultTarget+")")
 	f.IntVar(&o.chunk, "chunk", 0, "coreml: `N` tokens in a call of prefill (default: min(64, --ctx))")
 	f.StringVar(&o.shape, "shape", "dynamic", "coreai: `SHAPE` of the program, dynamic (macOS) or static (iOS)")
 	f.StringVar(&o.name, "name", "", "coreai: `NAME` of the asset; gguf: of the model (default: the last element of --out)")
-	f.StringVar(&o.as, "as", "", "gguf: write matrices as `TYPE` f16, bf16 or f32, dequantized")
+	f.StringVar(&o.as, "as", "", "gguf, mlx, compressed-tensors: write the weights as `TYPE` f16 or bf16, for gguf also f32, dequantized")
 	f.IntVar(&o.checkTokens, "check-tokens", coreai.DefaultCheckTokens, "coreai: run the program on `N` tokens of the built-in text and compare its logits with the engine's; 0 for none")
 	f.StringVar(&o.checkData, "check-data", "", "coreai: run the program on the text of `FILE` too and print its perplexity and its divergence from the engine")
 	f.StringVar(&o.reference, "reference", "", "coreai: print the divergence from the checkpoint `MODEL` on --check-data too")
 	f.BoolVar(&o.adapterInputs, "adapter-inputs", false, "coreai: add a function main_lora that takes an adapter as inputs, and adapters/NAME.safetensors with the values")
 	f.BoolVar(&o.noBuild, "skip-compile", false, "coreai: write everything but the asset, and a directory build that compiles it on another machine")
 	o.adapters.register(f)
-	f.Lookup("adapter").Usage = "add the functions, or for gguf the file, of the adapter `[NAME=]DIR`; repeatable. NAME is the directory's by default"
+	f.Lookup("adapter").Usage = "add the functions, for gguf the file, or for mlx and compressed-tensors the directory, of the adapter `[NAME=]DIR`; repeatable. NAME is the directory's by default"
 	f.BoolVar(&o.restart, "restart", false, "discard what an interrupted run left")
 	must(cmd.MarkFlagRequired("to"))
 	must(cmd.MarkFlagRequired("out"))
@@ -140,10 +158,19 @@ func checkExportFlags(cmd *cobra.Command, to string) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(owners)) {
 		if !slices.Contains(own, name) && cmd.Flags().Changed(name) {
-			return fault.Usagef("--%s belongs to --to %s", name, strings.Join(owners[name], " and "))
+			return fault.Usagef("--%s belongs to --to %s", name, joinAnd(owners[name]))
 		}
 	}
 	return nil
+}
+
+// joinAnd joins names as a sentence does.
+func joinAnd(names []string) string {
+	last := len(names) - 1
+	if last == 0 {
+		return names[0]
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
 func (a *app) exportCoreML(cmd *cobra.Command, dir string, o *exportFlags) error {

@@ -68,6 +68,8 @@ func readings(adapter string) []reading {
 		{"artifact", artifact, []string{"export", "INPUT", "--to", "coreml", "--out", "OUT"}},
 		{"artifact", artifact, []string{"export", "INPUT", "--to", "coreai", "--skip-compile", "--out", "OUT"}},
 		{"artifact", artifact, []string{"export", "INPUT", "--to", "gguf", "--as", "f16", "--out", "OUT"}},
+		{"artifact", artifact, []string{"export", "INPUT", "--to", "mlx", "--as", "f16", "--out", "OUT"}},
+		{"artifact", artifact, []string{"export", "INPUT", "--to", "compressed-tensors", "--as", "f16", "--out", "OUT"}},
 		{"artifact", artifact[2:], []string{"generate", "INPUT", "--prompt", "x", "--max-tokens", "1"}},
 		{"artifact", artifact, []string{"recover", "INPUT", "--teacher", "model", "--data", "text.jsonl", "--out", "OUT", "--tokens", "128", "--seq-len", "16"}},
 		{"model", model[:2], []string{"recover", "artifact", "--teacher", "INPUT", "--data", "text.jsonl", "--out", "OUT", "--tokens", "128", "--seq-len", "16"}},

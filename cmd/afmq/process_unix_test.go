@@ -130,6 +130,8 @@ var jobs = []job{
 	{"export", []string{"export", "artifact", "--to", "coreml", "--out", "TARGET"}},
 	{"export-coreai", []string{"export", "artifact", "--to", "coreai", "--skip-compile", "--name", "m", "--out", "TARGET"}},
 	{"export-gguf", []string{"export", "artifact", "--to", "gguf", "--as", "f16", "--name", "m", "--out", "TARGET"}},
+	{"export-mlx", []string{"export", "artifact", "--to", "mlx", "--as", "f16", "--out", "TARGET"}},
+	{"export-compressed-tensors", []string{"export", "artifact", "--to", "compressed-tensors", "--as", "bf16", "--out", "TARGET"}},
 	{"plan", []string{"plan", "scores.json", "--bpw", "3.3", "--out", "TARGET"}},
 }
 

@@ -2,14 +2,12 @@ package gguf
 
 import (
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"afmq/pkg/adapter"
-	"afmq/pkg/artifact"
 	"afmq/pkg/export/internal/exporttest"
 	"afmq/pkg/ggml"
 	file "afmq/pkg/gguf"
@@ -20,38 +18,7 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// writeAdapter writes an adapter of random values for the artifact q.
-func writeAdapter(t *testing.T, q string, c adapter.Config, dtype safetensors.DType) *adapter.Adapter {
-	t.Helper()
-	cfg, err := model.LoadConfig(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := artifact.ReadManifest(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := rand.New(rand.NewPCG(1, 2))
-	random := func(n int) []float32 {
-		v := make([]float32, n)
-		for i := range v {
-			v[i] = float32(r.IntN(64)-32) / 64 // exact in F16
-		}
-		return v
-	}
-	a := &adapter.Adapter{Dir: t.TempDir(), Base: m.ContentHash, Config: c, Modules: map[string]adapter.Weights{}}
-	for _, spec := range cfg.Tensors() {
-		if spec.Role == model.Projection {
-			a.Config.Modules = append(a.Config.Modules, spec.Module())
-			rank := a.Config.RankOf(spec.Module())
-			a.Modules[spec.Module()] = adapter.Weights{A: random(rank * spec.Shape[1]), B: random(spec.Shape[0] * rank)}
-		}
-	}
-	if err := adapter.Write(a, cfg, dtype, func(path string, data []byte) error { return os.WriteFile(path, data, 0o666) }); err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
+func everyModule(string) bool { return true }
 
 // What llama.cpp computes from an adapter's file, alpha/rank·B·A or B·A if alpha is 0, is the
 // product of the adapter, with the rows of q and k in llama.cpp's order.
@@ -75,7 +42,7 @@ func TestAdapters(t *testing.T) {
 		"other alpha": {adapter.Config{Rank: 2, Alpha: 6, Alphas: map[string]float64{special: 3}}, safetensors.F16, 0, ggml.F32},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := writeAdapter(t, q, test.config, test.dtype)
+			a := exporttest.Adapter(t, q, test.config, test.dtype, everyModule)
 			out := filepath.Join(t.TempDir(), "m.gguf")
 			r, err := Export(bg, Options{Artifact: q, Out: out, As: "f16", Adapters: []Adapter{{Name: "x", Dir: a.Dir}}})
 			if err != nil {
@@ -156,7 +123,7 @@ func product(b, a []float32, rank int, scale float64) []float64 {
 // If the model's file cannot be written, no adapter's file is left.
 func TestAdaptersAreWithdrawn(t *testing.T) {
 	q := exporttest.Quantize(t, quantize.Options{Model: exporttest.Copy(t, "llama-wide-heads"), Bits: 4})
-	a := writeAdapter(t, q, adapter.Config{Rank: 2, Alpha: 2}, safetensors.F16)
+	a := exporttest.Adapter(t, q, adapter.Config{Rank: 2, Alpha: 2}, safetensors.F16, everyModule)
 	dir := t.TempDir()
 	out := filepath.Join(dir, "m.gguf")
 	p := &interloper{canceller: canceller{Reporter: progress.Silent}, path: out}
