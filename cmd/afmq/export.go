@@ -88,8 +88,8 @@ LoRA adapter. What llama.cpp does not have is refused by name. docs/gguf.md says
 written and what has been verified.
 
 --to mlx writes a directory for mlx-lm, from an artifact of quantize --grid affine: codes, scales
-and biases are copied. Each --adapter becomes OUT/adapters/NAME, for --adapter-path of mlx-lm's
-programs. What mlx-lm's model classes do not compute is refused by name (docs/mlx.md).
+and biases are copied. Each --adapter becomes OUT/adapters/NAME, which mlx-lm's programs load as
+an adapter path. What mlx-lm's model classes do not compute is refused by name (docs/mlx.md).
 
 --to compressed-tensors writes a directory for vLLM and transformers, from an artifact of quantize
 --grid symmetric, in the format pack-quantized. Each --adapter becomes OUT/adapters/NAME, in
