@@ -165,6 +165,7 @@ func runPlan(cmd *cobra.Command, a *app, scoresPath string, o planOptions) error
 	if excess != "" {
 		a.warn([]string{excess})
 	}
+	a.warn(p.Notes)
 	guide, err := o.device.guide(profiles, p, s, opts)
 	if err != nil {
 		return err
