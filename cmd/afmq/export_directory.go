@@ -49,11 +49,7 @@ func (a *app) exportMLX(cmd *cobra.Command, dir string, o *exportFlags) error {
 
 func printMLX(w io.Writer, o mlxObject) error {
 	return table(w, func(w io.Writer) {
-		if o.As != "" {
-			fmt.Fprintf(w, "weights\t%d tensors dequantized to %s\n", o.Tensors, o.As)
-		} else {
-			fmt.Fprintf(w, "weights\t%d matrices in codes, %d kept; all else %s\n", o.Quantized, o.Kept, o.Type)
-		}
+		printCodes(w, o.As, o.Tensors, o.Quantized, o.Kept, o.Type)
 		if o.Bits > 0 {
 			fmt.Fprintf(w, "most in\t%d bits, groups of %d\n", o.Bits, o.GroupSize)
 		}
@@ -91,11 +87,7 @@ func (a *app) exportCompressed(cmd *cobra.Command, dir string, o *exportFlags) e
 
 func printCompressed(w io.Writer, o compressedObject) error {
 	return table(w, func(w io.Writer) {
-		if o.As != "" {
-			fmt.Fprintf(w, "weights\t%d tensors dequantized to %s\n", o.Tensors, o.As)
-		} else {
-			fmt.Fprintf(w, "weights\t%d matrices in codes, %d kept; all else %s\n", o.Quantized, o.Kept, o.Type)
-		}
+		printCodes(w, o.As, o.Tensors, o.Quantized, o.Kept, o.Type)
 		for _, s := range o.Schemes {
 			text := fmt.Sprintf("%d matrices of %d bits", s.Modules, s.Bits)
 			if s.GroupSize > 0 {
@@ -118,6 +110,15 @@ func printCompressed(w io.Writer, o compressedObject) error {
 		}
 		fmt.Fprintf(w, "wrote\t%s\n", whole(o.Out))
 	})
+}
+
+// printCodes prints how the tensors of a directory are written.
+func printCodes(w io.Writer, as string, tensors, quantized, kept int, plain string) {
+	if as != "" {
+		fmt.Fprintf(w, "weights\t%d tensors dequantized to %s\n", tensors, as)
+	} else {
+		fmt.Fprintf(w, "weights\t%d matrices in codes, %d kept; all else %s\n", quantized, kept, plain)
+	}
 }
 
 func printNotes(w io.Writer, notes []string) {

@@ -39,7 +39,7 @@ func newQuantizeCommand(a *app) *cobra.Command {
 	var o quantizeOptions
 	cmd := &cobra.Command{
 		Use:   "quantize MODEL --out DIR",
-		Short: "Palettize a 16-bit checkpoint",
+		Short: "Quantize a 16-bit checkpoint to an artifact",
 		Long: `Converts the Hugging Face checkpoint MODEL into an artifact in DIR. In every
 projection (q, k, v, o, gate, up, down) each group of 16 rows shares a look-up table of
 2^bits fp16 values, and every weight becomes an index into it. Each row also has an fp16

@@ -24,13 +24,10 @@ func (g Block) CodeBits() int { return bitsFor(g.Type.Codes()) }
 
 // Check returns an error if blocks do not divide a row.
 func (g Block) Check(cols int) error {
-	switch {
-	case !g.Type.HasCodes():
+	if !g.Type.HasCodes() {
 		return fmt.Errorf("%v is not a type of quantized blocks", g.Type)
-	case cols%g.Type.BlockWeights() != 0:
-		return fmt.Errorf("%v needs columns that are a multiple of %d; there are %d", g, g.Type.BlockWeights(), cols)
 	}
-	return nil
+	return dividesColumns(g, g.Type.BlockWeights(), cols)
 }
 
 // Tensors returns the blocks: U8 [rows, bytes of a row].

@@ -43,24 +43,15 @@ func FormWidths(cfg *model.Config, form artifact.Form, overrides []Override) (wi
 
 // checkFused returns an error if modules that vLLM fuses into one have different forms of integers.
 func checkFused(cfg *model.Config, widths map[string]Width) error {
-	first := map[string]string{}
-	for _, spec := range cfg.Tensors() {
-		if spec.Role != model.Projection {
-			continue
-		}
-		name, group := spec.Module(), tieName([]Tie{TieQKV, TieGateUp}, spec)
-		if other, ok := first[group]; ok && widths[other] != widths[name] {
-			return fault.Usagef("%s would be %v and %s %v, but vLLM fuses them and needs one form", other, widths[other], name, widths[name]).
-				WithHint("let an override match all of q_proj, k_proj and v_proj, or both gate_proj and up_proj")
-		}
-		first[group] = name
+	if a, b := untied(cfg, []Tie{TieQKV, TieGateUp}, widths); a != "" {
+		return fault.Usagef("%s would be %v and %s %v, but vLLM fuses them and needs one form", a, widths[a], b, widths[b]).
+			WithHint("let an override match all of q_proj, k_proj and v_proj, or both gate_proj and up_proj")
 	}
 	return nil
 }
 
 // formLayout assigns forms of one family to the matrices of a model.
 type formLayout struct {
-	form    artifact.Form
 	grid    grid.Grid
 	widths  map[string]Width
 	cols    map[string]int
@@ -84,7 +75,7 @@ func newFormLayout(cfg *model.Config, form artifact.Form) (*formLayout, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &formLayout{form: form, grid: g, widths: map[string]Width{}, cols: map[string]int{}}
+	l := &formLayout{grid: g, widths: map[string]Width{}, cols: map[string]int{}}
 	for _, spec := range cfg.Tensors() {
 		name := spec.Module()
 		switch spec.Role {

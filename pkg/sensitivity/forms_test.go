@@ -340,3 +340,39 @@ func TestEditedPlanOfForms(t *testing.T) {
 		wantFault(t, err, fault.Input, want)
 	}
 }
+
+// A plan from a part of the scored forms is made although all of them, with a larger embedding, would
+// not fit; its baselines have its own embedding.
+func TestPlanOfSomeForms(t *testing.T) {
+	s, shape := formScores(t, "affine2_g32", "affine3_g32", "affine6_g32")
+	opts := PlanOptions{Forms: []artifact.Form{"affine2_g32", "affine3_g32"}}
+	some, err := newPlanner(shape, s.storage(), PlanOptions{Target: Target{MaxBytes: 1 << 40}, Forms: opts.Forms})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := newPlanner(shape, s.storage(), PlanOptions{Target: Target{MaxBytes: 1 << 40}, Forms: s.Forms})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := some.measure(some.least())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := all.measure(all.least())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.FileBytes+1000 > b.FileBytes {
+		t.Fatalf("%d and %d bytes: the embeddings do not differ enough for this test", a.FileBytes, b.FileBytes)
+	}
+	opts.Target.MaxBytes = b.FileBytes - 500
+	plan, err := MakePlan(s, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range plan.Baselines {
+		if x.Cost < plan.Cost*(1-1e-12) || x.Name == "more widths" {
+			t.Errorf("baseline %+v beside a cost of %v", x, plan.Cost)
+		}
+	}
+}

@@ -260,17 +260,8 @@ func (p *Plan) checkTies(file string, shape *Shape, widths map[string]Width) err
 			return fault.Inputf(file, "%v", err)
 		}
 	}
-	first := map[string]string{}
-	for _, spec := range shape.Config.Tensors() {
-		if spec.Role != model.Projection {
-			continue
-		}
-		group := tieName(p.Tie, spec)
-		name := spec.Module()
-		if other, ok := first[group]; ok && widths[other] != widths[name] {
-			return fault.Inputf(file, "layers %q and %q are tied but have %v and %v", other, name, widths[other], widths[name])
-		}
-		first[group] = name
+	if a, b := untied(shape.Config, p.Tie, widths); a != "" {
+		return fault.Inputf(file, "layers %q and %q are tied but have %v and %v", a, b, widths[a], widths[b])
 	}
 	return nil
 }

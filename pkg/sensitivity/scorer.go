@@ -131,7 +131,7 @@ func (s *scorer) packAll(ctx context.Context) ([][]*compute.Matrix, error) {
 	for i := range s.modules {
 		work += s.quantizeWork(&s.modules[i])
 	}
-	s.progress.Stage(progress.Stage{Name: StagePalettize, Work: work})
+	s.progress.Stage(progress.Stage{Name: StageQuantize, Work: work})
 	defer s.progress.Done()
 	out := make([][]*compute.Matrix, len(s.modules))
 	for i := range s.modules {

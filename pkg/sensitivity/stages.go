@@ -10,7 +10,7 @@ import (
 
 // Stages that [Score] reports, beside [artifact.StageHash] and infer.StageLoad.
 const (
-	StagePalettize = "palettize modules"
+	StageQuantize  = "quantize modules"
 	StageReference = "run the model"
 	StageScore     = "score modules"
 	StageValidate  = "measure divergences"
@@ -27,7 +27,7 @@ func (o *Options) Stages() []string {
 	}
 	switch o.Method {
 	case Fisher, "":
-		stages = append(stages, StagePalettize)
+		stages = append(stages, StageQuantize)
 	case KL:
 		stages = append(stages, StageReference)
 	}

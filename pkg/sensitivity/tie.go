@@ -58,3 +58,20 @@ func tieName(ties []Tie, spec model.TensorSpec) string {
 	}
 	return spec.Module()
 }
+
+// untied returns the first two projections of one tie that have different widths; empty if there are
+// none.
+func untied(cfg *model.Config, ties []Tie, widths map[string]Width) (a, b string) {
+	last := map[string]string{}
+	for _, spec := range cfg.Tensors() {
+		if spec.Role != model.Projection {
+			continue
+		}
+		name, group := spec.Module(), tieName(ties, spec)
+		if other, ok := last[group]; ok && widths[other] != widths[name] {
+			return other, name
+		}
+		last[group] = name
+	}
+	return "", ""
+}

@@ -39,13 +39,7 @@ func (e *exporter) layout(ctx context.Context) error {
 	e.codes = map[string]grid.Integer{}
 	if e.As != "" {
 		e.dtype = directory.Types[e.As]
-		for i := range e.s.Layout {
-			st := &e.s.Layout[i]
-			e.tensors = append(e.tensors, directory.Rounded(e.s, st, e.dtype))
-			if len(st.Spec.Shape) == 2 {
-				e.kept++
-			}
-		}
+		e.tensors, e.kept = directory.AllRounded(e.s, e.dtype)
 		return nil
 	}
 	if err := e.readGrids(); err != nil {
@@ -96,27 +90,14 @@ func (e *exporter) readGrids() error {
 	return nil
 }
 
-// refuse returns the error for a matrix in a form that the format does not have. A projection says
-// more than the embedding before it.
+// refuse returns the error for a matrix in a form that the format does not have.
 func (e *exporter) refuse(st *artifact.StoredTensor) error {
-	for i := range e.s.Layout {
-		if x := &e.s.Layout[i]; x.Form == artifact.Palette && x.Spec.Role == model.Projection {
-			st = x
-			break
-		}
-	}
-	what, has := "no form "+string(st.Form), "it"
-	switch st.Form {
-	case artifact.Palette:
-		what, has = "no palettes", "one"
-	case artifact.RowInt8:
-		what, has = "no rows of 8 bits with one scale", "them"
-	}
+	what, module, it := e.s.Lack(st)
 	bits := e.s.Manifest.Plan.Bits
 	if bits < 2 || bits > 8 {
 		bits = 4
 	}
-	return fault.Infeasiblef("%s: compressed-tensors has %s: %s has %s", e.Artifact, what, st.Spec.Module(), has).
+	return fault.Infeasiblef("%s: compressed-tensors has %s: %s has %s", e.Artifact, what, module, it).
 		WithHint("afmq quantize MODEL --grid symmetric --bits %d --out DIR makes an artifact that it has; --as f16 writes the dequantized weights, 16 bits each", bits)
 }
 

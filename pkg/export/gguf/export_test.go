@@ -308,3 +308,29 @@ func TestOverhead(t *testing.T) {
 		}
 	}
 }
+
+// A model with a sliding window is exported with a context that the window holds; its overhead is that
+// of such a file.
+func TestOverheadOfWindow(t *testing.T) {
+	dir := exporttest.Copy(t, "llama2-f32")
+	path := filepath.Join(dir, artifact.ConfigFile)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := Overhead(dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	windowed := strings.Replace(strings.NewReplacer(`"llama"`, `"mistral"`, "LlamaForCausalLM", "MistralForCausalLM").Replace(string(data)), "{", `{"sliding_window": 16,`, 1)
+	if err := os.WriteFile(path, []byte(windowed), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Overhead(dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != plain {
+		t.Errorf("%d bytes with a window, %d without", got, plain)
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"afmq/pkg/export/internal/source"
 	"afmq/pkg/fault"
 	"afmq/pkg/grid"
-	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
 
@@ -34,13 +33,7 @@ func (e *exporter) layout(ctx context.Context) error {
 	e.codes = map[string]width{}
 	if e.As != "" {
 		e.dtype = directory.Types[e.As]
-		for i := range e.s.Layout {
-			st := &e.s.Layout[i]
-			e.tensors = append(e.tensors, directory.Rounded(e.s, st, e.dtype))
-			if len(st.Spec.Shape) == 2 {
-				e.kept++
-			}
-		}
+		e.tensors, e.kept = directory.AllRounded(e.s, e.dtype)
 		return nil
 	}
 	for i := range e.s.Layout {
@@ -98,23 +91,11 @@ func mostCommon(s *source.Source, codes map[string]width) (most width) {
 
 // refuse returns the error for a matrix that MLX has no form for.
 func (e *exporter) refuse(st *artifact.StoredTensor) error {
-	for i := range e.s.Layout { // a projection says more than the embedding before it
-		if x := &e.s.Layout[i]; x.Form == artifact.Palette && x.Spec.Role == model.Projection {
-			st = x
-			break
-		}
-	}
-	what, has := "no form "+string(st.Form), "it"
-	switch st.Form {
-	case artifact.Palette:
-		what, has = "no palettes", "one"
-	case artifact.RowInt8:
-		what, has = "no rows of 8 bits with one scale", "them"
-	}
+	what, module, it := e.s.Lack(st)
 	bits := e.s.Manifest.Plan.Bits
 	if bits < 2 || bits > 8 || bits == 7 {
 		bits = 4
 	}
-	return fault.Infeasiblef("%s: MLX has %s: %s has %s", e.Artifact, what, st.Spec.Module(), has).
+	return fault.Infeasiblef("%s: MLX has %s: %s has %s", e.Artifact, what, module, it).
 		WithHint("afmq quantize MODEL --grid affine --bits %d --out DIR makes an artifact that it has; --as f16 writes the dequantized weights, 16 bits each", bits)
 }

@@ -14,6 +14,18 @@ var TypeNames = map[safetensors.DType]string{safetensors.F16: "float16", safeten
 // Types are the types to which everything may be dequantized, by the names of the option.
 var Types = map[string]safetensors.DType{"f16": safetensors.F16, "bf16": safetensors.BF16}
 
+// AllRounded returns every tensor of an artifact, dequantized to a type, and the number of matrices.
+func AllRounded(s *source.Source, t safetensors.DType) (tensors []Tensor, matrices int) {
+	for i := range s.Layout {
+		st := &s.Layout[i]
+		tensors = append(tensors, Rounded(s, st, t))
+		if len(st.Spec.Shape) == 2 {
+			matrices++
+		}
+	}
+	return tensors, matrices
+}
+
 // Plain says in which type the tensors are written that an artifact has as they were.
 type Plain struct {
 	Type    safetensors.DType // of the file

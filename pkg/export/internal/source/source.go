@@ -60,6 +60,26 @@ func (s *Source) role(r model.Role) *artifact.StoredTensor {
 	return nil
 }
 
+// Lack returns the words of an error for a matrix in a form that a runtime does not have, "RUNTIME has
+// WHAT: MODULE has IT", such as "no palettes", the module and "one". A palette of a projection says
+// more than the embedding before it.
+func (s *Source) Lack(st *artifact.StoredTensor) (what, module, it string) {
+	for i := range s.Layout {
+		if x := &s.Layout[i]; x.Form == artifact.Palette && x.Spec.Role == model.Projection {
+			st = x
+			break
+		}
+	}
+	what, it = "no form "+string(st.Form), "it"
+	switch st.Form {
+	case artifact.Palette:
+		what, it = "no palettes", "one"
+	case artifact.RowInt8:
+		what, it = "no rows of 8 bits with one scale", "them"
+	}
+	return what, st.Spec.Module(), it
+}
+
 // Path is the file of the weights, for messages.
 func (s *Source) Path() string { return filepath.Join(s.Dir, artifact.WeightsFile) }
 
