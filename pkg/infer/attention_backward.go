@@ -10,7 +10,7 @@ import (
 func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n int, grad []float32, visit Visitor) {
 	c, bw := r.model.Config, r.back
 	hd := c.HeadDim
-	r.projectBack(bw.attn, false, lowO, l, Projected{layer, "o_proj", &b.O, n, l.attn, l.o, grad, nil, nil}, visit)
+	r.projectBack(bw.attn, false, projO, l, Projected{layer, "o_proj", &b.O, n, l.attn, l.o, grad, nil, nil}, visit)
 
 	first := make([]int, len(batch))
 	for s := 1; s < len(batch); s++ {
@@ -30,9 +30,9 @@ func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n
 			r.headNormBack(bw.k[at:at+hd], l.k, at, b.KNorm, i)
 		}
 	})
-	r.projectBack(bw.normed, false, lowQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit)
-	r.projectBack(bw.normed, true, lowK, l, Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k, nil, nil}, visit)
-	r.projectBack(bw.normed, true, lowV, l, Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v, nil, nil}, visit)
+	r.projectBack(bw.normed, false, projQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit)
+	r.projectBack(bw.normed, true, projK, l, Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k, nil, nil}, visit)
+	r.projectBack(bw.normed, true, projV, l, Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v, nil, nil}, visit)
 	r.normBack(grad[:n*c.HiddenSize], bw.normed, l.in, b.InputNorm, float32(c.RMSNormEps), n)
 }
 

@@ -42,7 +42,7 @@ func (r *Runner) Backward(batch []Segment, t *Tape, grad []float32, visit Visito
 			copy(r.hidden, l.in)
 			t.scratch.in = l.in
 			l = &t.scratch
-			r.runLayer(b, batch, layer, n, l, t.opts.Outputs)
+			r.runLayer(batch, layer, n, l, t.opts.Outputs)
 		}
 		r.feedForwardBack(b, l, layer, n, grad, visit)
 		r.attentionBack(b, l, batch, layer, n, grad, visit)
@@ -91,23 +91,23 @@ func (r *Runner) normBack(dst, grad, x, w []float32, eps float32, n int) {
 func (r *Runner) feedForwardBack(b *Block, l *layerTape, layer, n int, grad []float32, visit Visitor) {
 	c, bw := r.model.Config, r.back
 	d, f := c.HiddenSize, c.IntermediateSize
-	r.projectBack(bw.wide, false, lowDown, l, Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, grad, nil, nil}, visit)
+	r.projectBack(bw.wide, false, projDown, l, Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, grad, nil, nil}, visit)
 	copy(bw.gate, l.gate)
 	copy(bw.up, l.up)
 	r.rows(n, func(i int) {
 		kernel.SiLUMulBack(bw.gate[i*f:(i+1)*f], bw.up[i*f:(i+1)*f], bw.wide[i*f:(i+1)*f])
 	})
-	r.projectBack(bw.normed, false, lowGate, l, Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate, nil, nil}, visit)
-	r.projectBack(bw.normed, true, lowUp, l, Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up, nil, nil}, visit)
+	r.projectBack(bw.normed, false, projGate, l, Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate, nil, nil}, visit)
+	r.projectBack(bw.normed, true, projUp, l, Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up, nil, nil}, visit)
 	r.normBack(grad[:n*d], bw.normed, l.middle, b.PostAttentionNorm, float32(c.RMSNormEps), n)
 }
 
 // projectBack propagates the gradient p.G of a projection's output to its input dx [n, in], to
-// which it is added if add is set, and calls visit. low is the index in layerTape.low.
-func (r *Runner) projectBack(dx []float32, add bool, low int, l *layerTape, p Projected, visit Visitor) {
+// which it is added if add is set, and calls visit. at is the projection's index.
+func (r *Runner) projectBack(dx []float32, add bool, at projection, l *layerTape, p Projected, visit Visitor) {
 	p.Linear.applyBack(r.pool, dx, p.G, p.N, add, &r.back.low)
 	if p.Linear.Adapter != nil {
-		p.LowX, p.LowG = l.low[low], r.back.low
+		p.LowX, p.LowG = l.low[at], r.back.low
 	}
 	visit(p)
 }

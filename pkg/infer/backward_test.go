@@ -14,7 +14,7 @@ import (
 // tapeBatch cuts ids into two sequences of different length.
 func tapeBatch(m *Model, ids []int32) []Segment {
 	cut := len(ids) * 2 / 3
-	return []Segment{{m.NewCache(cut), ids[:cut]}, {m.NewCache(len(ids) - cut), ids[cut:]}}
+	return []Segment{{Cache: m.NewCache(cut), Tokens: ids[:cut]}, {Cache: m.NewCache(len(ids) - cut), Tokens: ids[cut:]}}
 }
 
 // lossOf returns the mean nats of the batch's tokens, each given those before it in

@@ -1,9 +1,11 @@
 package infer
 
 import (
+	"fmt"
 	"math"
 
 	"afmq/internal/kernel"
+	"afmq/pkg/model"
 )
 
 // Cache holds the keys and values of one sequence, in float32, as attention reads them: normed
@@ -15,6 +17,7 @@ import (
 // kernel.SumBlock on, and windowPart new ones.
 type Cache struct {
 	Len      int // positions appended
+	config   *model.Config
 	capacity int
 	headDim  int
 	kvHeads  int
@@ -37,7 +40,11 @@ const windowPart = 512
 // float32 per layer, where size is capacity or, with a sliding window,
 // min(capacity, window + 766).
 func (m *Model) NewCache(capacity int) *Cache {
-	c := m.layoutCache(capacity)
+	return newCache(m.Config, capacity)
+}
+
+func newCache(config *model.Config, capacity int) *Cache {
+	c := layoutCache(config, capacity)
 	for i := range c.layers {
 		n := c.kvHeads * c.layers[i].size * c.headDim
 		c.layers[i].keys, c.layers[i].values = make([]float32, n), make([]float32, n)
@@ -48,7 +55,7 @@ func (m *Model) NewCache(capacity int) *Cache {
 // newLayerCache returns an empty cache whose layers share their slabs, for use one layer at a
 // time.
 func (m *Model) newLayerCache(capacity int) *Cache {
-	c := m.layoutCache(capacity)
+	c := layoutCache(m.Config, capacity)
 	size := 0
 	for _, l := range c.layers {
 		size = max(size, l.size)
@@ -62,12 +69,12 @@ func (m *Model) newLayerCache(capacity int) *Cache {
 }
 
 // layoutCache returns a cache without slabs.
-func (m *Model) layoutCache(capacity int) *Cache {
-	c := &Cache{capacity: capacity, headDim: m.Config.HeadDim, kvHeads: m.Config.KVHeads}
-	c.layers = make([]layerCache, m.Config.Layers)
+func layoutCache(config *model.Config, capacity int) *Cache {
+	c := &Cache{config: config, capacity: capacity, headDim: config.HeadDim, kvHeads: config.KVHeads}
+	c.layers = make([]layerCache, config.Layers)
 	for i := range c.layers {
 		l := &c.layers[i]
-		l.window, l.size = m.Config.Window(i), capacity
+		l.window, l.size = config.Window(i), capacity
 		if l.window > 0 {
 			l.size = min(capacity, maxEarlier(l.window)+windowPart)
 		}
@@ -96,24 +103,91 @@ func firstKey(window, pos int) int {
 // exclusive.
 func maxEarlier(window int) int { return window - 1 + kernel.SumBlock - 1 }
 
-// grow raises the capacity and keeps what the cache holds.
-func (c *Cache) grow(m *Model, capacity int) {
-	larger := m.NewCache(capacity)
-	larger.Len = c.Len
-	for i := range c.layers {
-		from, to := &c.layers[i], &larger.layers[i]
-		to.start = from.start
-		for kv := range c.kvHeads {
-			n := (c.Len - from.start) * c.headDim
-			copy(to.keys[kv*to.size*c.headDim:], from.keys[kv*from.size*c.headDim:][:n])
-			copy(to.values[kv*to.size*c.headDim:], from.values[kv*from.size*c.headDim:][:n])
-		}
+// Grow raises the capacity to that many positions and keeps what the cache holds. A smaller
+// capacity changes nothing.
+func (c *Cache) Grow(capacity int) {
+	if capacity <= c.capacity {
+		return
 	}
+	larger := newCache(c.config, capacity)
+	larger.copyPrefix(c, c.Len)
 	*c = *larger
 }
 
 // Reset empties the cache for another sequence.
 func (c *Cache) Reset() { c.Len = 0 }
+
+// Truncate discards all but the first n positions, and reports whether it could: a layer with a
+// sliding window no longer holds what the token after an early position attends to. Otherwise the
+// cache is left as it is. It panics if the cache has fewer positions.
+func (c *Cache) Truncate(n int) bool {
+	if !c.Holds(n) {
+		return false
+	}
+	c.Len = n
+	return true
+}
+
+// CopyPrefix appends the first n positions of another cache to this one, which must be empty, and
+// reports whether it could; see [Cache.Truncate]. They are those of the same tokens: keys and
+// values have the same bits for every division of a sequence into batches. It panics if the
+// caches are of models of another config, if this one is not empty or too small, or if the other
+// has fewer positions.
+func (c *Cache) CopyPrefix(from *Cache, n int) bool {
+	switch {
+	case c.config != from.config:
+		panic("infer: CopyPrefix: the caches are of models of another config")
+	case c.Len != 0:
+		panic("infer: CopyPrefix: the cache is not empty")
+	case n > c.capacity:
+		panic(fmt.Sprintf("infer: CopyPrefix: %d positions do not fit a cache of %d", n, c.capacity))
+	}
+	if !from.Holds(n) {
+		return false
+	}
+	c.copyPrefix(from, n)
+	return true
+}
+
+// Holds reports whether the cache has all that the token at position n attends to in its first n
+// positions. It panics if the cache has fewer positions.
+func (c *Cache) Holds(n int) bool {
+	if n > c.Len {
+		panic(fmt.Sprintf("infer: %d positions of a cache of length %d", n, c.Len))
+	}
+	for i := range c.layers {
+		if l := &c.layers[i]; n > 0 && l.start > firstKey(l.window, n) {
+			return false
+		}
+	}
+	return true
+}
+
+// copyPrefix copies the first n positions of another cache to this one.
+func (c *Cache) copyPrefix(from *Cache, n int) {
+	c.Len = n
+	if n == 0 {
+		return
+	}
+	for i := range c.layers {
+		src, dst := &from.layers[i], &c.layers[i]
+		dst.start = firstKey(src.window, n) // the next token needs the positions from here on
+		skip, count := (dst.start-src.start)*c.headDim, (n-dst.start)*c.headDim
+		for kv := range c.kvHeads {
+			copy(dst.keys[kv*dst.size*c.headDim:], src.keys[kv*src.size*c.headDim+skip:][:count])
+			copy(dst.values[kv*dst.size*c.headDim:], src.values[kv*src.size*c.headDim+skip:][:count])
+		}
+	}
+}
+
+// Bytes returns the memory that the keys and values take.
+func (c *Cache) Bytes() int64 {
+	n := 0
+	for i := range c.layers {
+		n += len(c.layers[i].keys) + len(c.layers[i].values)
+	}
+	return 4 * int64(n)
+}
 
 // Capacity returns the number of positions that can be appended to an empty cache.
 func (c *Cache) Capacity() int { return c.capacity }

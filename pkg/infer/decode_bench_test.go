@@ -29,7 +29,7 @@ func BenchmarkDecodeStep(b *testing.B) {
 				if cache.Len == 256 {
 					cache.Reset()
 				}
-				h := r.Forward([]Segment{{cache, tokens}})
+				h := r.Forward([]Segment{{Cache: cache, Tokens: tokens}})
 				r.Logits(logits, h, 1)
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tokens/s")

@@ -83,7 +83,7 @@ func allLogits(m *Model, pool *compute.Pool, ids []int32, pieces ...int) []float
 		if len(pieces) > 0 {
 			n, pieces = pieces[0], pieces[1:]
 		}
-		hidden := r.Forward([]Segment{{cache, ids[at : at+n]}})
+		hidden := r.Forward([]Segment{{Cache: cache, Tokens: ids[at : at+n]}})
 		r.Logits(logits[at*m.Config.VocabSize:], hidden, n)
 		at += n
 	}
@@ -163,7 +163,7 @@ func TestBatchesAgree(t *testing.T) {
 		batch := make([]Segment, len(parts))
 		n := 0
 		for i, p := range parts {
-			batch[i] = Segment{m.NewCache(len(ids)), p}
+			batch[i] = Segment{Cache: m.NewCache(len(ids)), Tokens: p}
 			n += len(p)
 		}
 		hidden := slices.Clone(r.Forward(batch))
@@ -188,10 +188,10 @@ func TestRunnerIsReusable(t *testing.T) {
 		ids, _ := expected(t, dir)
 		m := openFixture(t, dir, pool)
 		r, cache := m.NewRunner(pool), m.NewCache(len(ids))
-		r.Forward([]Segment{{cache, ids}})
+		r.Forward([]Segment{{Cache: cache, Tokens: ids}})
 		cache.Reset()
 		got := make([]float32, 5*m.Config.VocabSize)
-		r.Logits(got, r.Forward([]Segment{{cache, ids[:5]}}), 5)
+		r.Logits(got, r.Forward([]Segment{{Cache: cache, Tokens: ids[:5]}}), 5)
 		if !slices.Equal(got, allLogits(m, pool, ids[:5])) {
 			t.Error("a used runner gives other logits")
 		}
@@ -211,7 +211,7 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 		r := m.NewRunner(pool)
 		cache := m.NewCache(32)
 		logits := make([]float32, m.Config.VocabSize)
-		batch := []Segment{{cache, []int32{3}}}
+		batch := []Segment{{Cache: cache, Tokens: []int32{3}}}
 		step := func() {
 			if cache.Len == 32 {
 				cache.Reset()

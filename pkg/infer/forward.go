@@ -17,13 +17,12 @@ func (r *Runner) Forward(batch []Segment) []float32 {
 // from runs the layers from the given one on over r.hidden and the final norm.
 func (r *Runner) from(layer int, batch []Segment, n int) []float32 {
 	for ; layer < len(r.model.Blocks); layer++ {
-		b := &r.model.Blocks[layer]
-		r.attentionIn(b, n)
-		r.attentionOut(b, batch, layer, n)
-		r.addAttention(b, n)
-		r.feedForwardIn(b, n)
-		r.feedForwardOut(b, n)
-		r.addFeedForward(b, n)
+		r.attentionIn(layer, n)
+		r.attentionOut(batch, layer, n)
+		r.addAttention(layer, n)
+		r.feedForwardIn(layer, n)
+		r.feedForwardOut(layer, n)
+		r.addFeedForward(layer, n)
 		r.layerDone(n)
 	}
 	r.norm(r.normed, r.hidden, r.model.FinalNorm, n)
@@ -36,31 +35,33 @@ func (r *Runner) from(layer int, batch []Segment, n int) []float32 {
 // The six steps of a layer. Each reads the result of the one before from the runner's buffers.
 
 // attentionIn computes the input of q, k and v into r.normed.
-func (r *Runner) attentionIn(b *Block, n int) { r.norm(r.normed, r.hidden, b.InputNorm, n) }
+func (r *Runner) attentionIn(layer, n int) {
+	r.norm(r.normed, r.hidden, r.model.Blocks[layer].InputNorm, n)
+}
 
 // attentionOut computes the input of o into r.attn.
-func (r *Runner) attentionOut(b *Block, batch []Segment, layer, n int) {
-	r.project(&b.Q, r.q, r.normed, n)
-	r.project(&b.K, r.k, r.normed, n)
-	r.project(&b.V, r.v, r.normed, n)
+func (r *Runner) attentionOut(batch []Segment, layer, n int) {
+	r.project(layer, projQ, r.q, r.normed, n)
+	r.project(layer, projK, r.k, r.normed, n)
+	r.project(layer, projV, r.v, r.normed, n)
 	r.attendAll(batch, layer, n)
 }
 
 // addAttention adds the attention's result to r.hidden.
-func (r *Runner) addAttention(b *Block, n int) {
-	r.project(&b.O, r.normed, r.attn, n)
+func (r *Runner) addAttention(layer, n int) {
+	r.project(layer, projO, r.normed, r.attn, n)
 	r.addNormed(n)
 }
 
 // feedForwardIn computes the input of gate and up into r.normed.
-func (r *Runner) feedForwardIn(b *Block, n int) {
-	r.norm(r.normed, r.hidden, b.PostAttentionNorm, n)
+func (r *Runner) feedForwardIn(layer, n int) {
+	r.norm(r.normed, r.hidden, r.model.Blocks[layer].PostAttentionNorm, n)
 }
 
 // feedForwardOut computes the input of down into r.gate.
-func (r *Runner) feedForwardOut(b *Block, n int) {
-	r.project(&b.Gate, r.gate, r.normed, n)
-	r.project(&b.Up, r.up, r.normed, n)
+func (r *Runner) feedForwardOut(layer, n int) {
+	r.project(layer, projGate, r.gate, r.normed, n)
+	r.project(layer, projUp, r.up, r.normed, n)
 	r.each(n, rowLoop{f: (*Runner).siluRow})
 }
 
@@ -71,13 +72,10 @@ func (r *Runner) siluRow(i int) {
 }
 
 // addFeedForward adds the feed-forward's result to r.hidden.
-func (r *Runner) addFeedForward(b *Block, n int) {
-	r.project(&b.Down, r.normed, r.gate, n)
+func (r *Runner) addFeedForward(layer, n int) {
+	r.project(layer, projDown, r.normed, r.gate, n)
 	r.addNormed(n)
 }
-
-// project applies a projection, and leaves the adapter's intermediate result in r.low.
-func (r *Runner) project(l *Linear, y, x []float32, n int) { l.apply(r.pool, y, x, n, &r.low) }
 
 // addNormed adds r.normed to r.hidden.
 func (r *Runner) addNormed(n int) { r.each(n, rowLoop{f: (*Runner).addRow}) }

@@ -84,9 +84,9 @@ func (m *Model) Generate(ctx context.Context, prompt []int32, opts GenerateOptio
 			return nil, err
 		}
 		if cache.Len+len(next) > cache.Capacity() {
-			cache.grow(m, min(positions, 2*cache.Capacity()))
+			cache.Grow(min(positions, 2*cache.Capacity()))
 		}
-		hidden := runner.Forward([]Segment{{cache, next}})
+		hidden := runner.Forward([]Segment{{Cache: cache, Tokens: next}})
 		runner.Logits(logits, hidden[(len(next)-1)*m.Config.HiddenSize:], 1)
 		if math.IsNaN(kernel.LogSumExp(logits)) {
 			return nil, fault.Inputf(m.Dir, "the model's logits are not finite after %d tokens", cache.Len)

@@ -173,14 +173,14 @@ func TestCacheGrows(t *testing.T) {
 		m, ids := withWindow(t, pool, window, sliding...)
 		r := m.NewRunner(pool)
 		d := m.Config.HiddenSize
-		want := slices.Clone(r.Forward([]Segment{{m.NewCache(len(ids)), ids}}))
+		want := slices.Clone(r.Forward([]Segment{{Cache: m.NewCache(len(ids)), Tokens: ids}}))
 		c := m.NewCache(100)
 		for at := 0; at < len(ids); {
 			if c.Len == c.Capacity() {
-				c.grow(m, min(len(ids), 2*c.Capacity()))
+				c.Grow(min(len(ids), 2*c.Capacity()))
 			}
 			n := min(50, len(ids)-at, c.Capacity()-c.Len)
-			got := r.Forward([]Segment{{c, ids[at : at+n]}})
+			got := r.Forward([]Segment{{Cache: c, Tokens: ids[at : at+n]}})
 			if !slices.Equal(got, want[at*d:(at+n)*d]) {
 				t.Fatalf("window %d: tokens %d to %d differ", window, at, at+n)
 			}

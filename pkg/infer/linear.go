@@ -23,12 +23,24 @@ func (l *Linear) Apply(pool *compute.Pool, y, x []float32, n int) {
 // which is left there.
 func (l *Linear) apply(pool *compute.Pool, y, x []float32, n int, low *[]float32) {
 	pool.MulT(y, x, n, l.Weight)
-	if a := l.Adapter; a != nil {
-		*low = grow(*low, n*a.Rank())
-		pool.MulT(*low, x, n, a.A)
-		kernel.Scale(*low, a.Scale)
-		pool.MulTAdd(y, *low, n, a.B)
+	l.addAdapter(pool, y, x, n, low)
+	l.addBias(y, n)
+}
+
+// addAdapter adds the adapter's term to y, if there is an adapter.
+func (l *Linear) addAdapter(pool *compute.Pool, y, x []float32, n int, low *[]float32) {
+	a := l.Adapter
+	if a == nil {
+		return
 	}
+	*low = grow(*low, n*a.Rank())
+	pool.MulT(*low, x, n, a.A)
+	kernel.Scale(*low, a.Scale)
+	pool.MulTAdd(y, *low, n, a.B)
+}
+
+// addBias adds the bias to each row of y, if there is a bias.
+func (l *Linear) addBias(y []float32, n int) {
 	if l.Bias == nil {
 		return
 	}

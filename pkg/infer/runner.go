@@ -11,6 +11,10 @@ import (
 type Segment struct {
 	Cache  *Cache
 	Tokens []int32
+	// Model runs the tokens: the runner's model or a variant of it that [Model.WithAdapter]
+	// returned, so that a pass may have sequences of several adapters. nil is the runner's model.
+	// Segments of a model that are adjacent in the batch take the least time.
+	Model *Model
 }
 
 // Runner runs a model. It owns the buffers of a pass, which grow to the largest batch and are
@@ -25,6 +29,8 @@ type Runner struct {
 	k, v             []float32 // [n, kv_heads·head_dim]
 	gate, up         []float32 // [n, intermediate]
 	low              []float32 // [n, rank], of the projection applied last
+	variants         []variant // the models of the rows; empty if r.model is that of all
+	adapt            adaptation
 	workers          []attentionScratch
 	tasks            []attentionTask
 	cos, sin         [][]float32 // per token, [head_dim/2]
@@ -33,8 +39,8 @@ type Runner struct {
 
 	// The arguments of the current loop over rows, and the functions that read them: a closure
 	// for each loop would be allocated each time.
-	loop                rowLoop
-	chunkLoop, taskLoop func(worker, i int)
+	loop                             rowLoop
+	chunkLoop, taskLoop, variantLoop func(worker, i int)
 
 	onLayer func(tokens int) // nil for none
 }
@@ -63,6 +69,11 @@ func (m *Model) NewRunner(pool *compute.Pool) *Runner {
 		workers: make([]attentionScratch, pool.Threads()),
 	}
 	r.chunkLoop = func(_, c int) { r.chunk(c) }
+	r.variantLoop = func(_, i int) {
+		if r.variants[i].n < alone {
+			r.addVariant(i)
+		}
+	}
 	r.taskLoop = func(worker, i int) { r.attend(&r.workers[worker], r.tasks[i]) }
 	return r
 }
@@ -83,6 +94,7 @@ func (r *Runner) Use(m *Model) {
 // number of tokens. It panics if a segment does not fit its cache.
 func (r *Runner) begin(batch []Segment) int {
 	c := r.model.Config
+	r.divide(batch)
 	r.segmentOf, r.posOf = r.segmentOf[:0], r.posOf[:0]
 	r.cos, r.sin = r.cos[:0], r.sin[:0]
 	for s, seg := range batch {

@@ -38,7 +38,7 @@ func (m *Model) SampleTexts(ctx context.Context, pool *compute.Pool, n, length i
 		samplers[i].Temperature = 1
 		samplers[i].Seed(seed + uint64(i))
 		live[i] = i
-		batch[i] = Segment{m.NewCache(length), m.Config.EOS[:1]}
+		batch[i] = Segment{Cache: m.NewCache(length), Tokens: m.Config.EOS[:1]}
 	}
 	vocab, limit := m.Config.VocabSize, int(m.Tokenizer.MaxID())+1
 	logits := make([]float32, n*vocab)
@@ -55,7 +55,7 @@ func (m *Model) SampleTexts(ctx context.Context, pool *compute.Pool, n, length i
 			}
 			ids[i] = append(ids[i], id)
 			live[kept] = i
-			batch[kept] = Segment{batch[row].Cache, ids[i][len(ids[i])-1:]}
+			batch[kept] = Segment{Cache: batch[row].Cache, Tokens: ids[i][len(ids[i])-1:]}
 			kept++
 		}
 		live = live[:kept]

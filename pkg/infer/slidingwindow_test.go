@@ -52,8 +52,8 @@ func TestWindowPiecesAgree(t *testing.T) {
 			vocab, d := m.Config.VocabSize, m.Config.HiddenSize
 			whole, wide := m.NewCache(len(ids)), m.NewCache(4000)
 			r := m.NewRunner(pool)
-			r.Forward([]Segment{{wide, ids[:777]}})
-			hidden := r.Forward([]Segment{{whole, ids[:900]}, {wide, ids[777:]}})
+			r.Forward([]Segment{{Cache: wide, Tokens: ids[:777]}})
+			hidden := r.Forward([]Segment{{Cache: whole, Tokens: ids[:900]}, {Cache: wide, Tokens: ids[777:]}})
 			got := make([]float32, 900*vocab)
 			r.Logits(got, hidden[:900*d], 900)
 			if !slices.Equal(got, want[:900*vocab]) {
@@ -118,7 +118,7 @@ func TestWindowPassesAgree(t *testing.T) {
 		sequences := [][]int32{ids, ids[100:], ids[:30]}
 		batch := func() (b []Segment) {
 			for _, s := range sequences {
-				b = append(b, Segment{m.NewCache(len(s)), s})
+				b = append(b, Segment{Cache: m.NewCache(len(s)), Tokens: s})
 			}
 			return b
 		}
@@ -151,7 +151,7 @@ func TestWindowRecomputes(t *testing.T) {
 	var grads [2][][]float32
 	for i, recompute := range []bool{false, true} {
 		r := m.NewRunner(pool)
-		batch := []Segment{{m.NewCache(len(ids)), ids}}
+		batch := []Segment{{Cache: m.NewCache(len(ids)), Tokens: ids}}
 		tape := NewTape(TapeOptions{Recompute: recompute})
 		hidden := slices.Clone(r.ForwardTape(batch, tape))
 		grad := make([]float32, len(hidden))

@@ -19,14 +19,14 @@ type layerTape struct {
 	q, k, v        []float32 // as projected; [n, heads·head_dim], 2 × [n, kv_heads·head_dim]; q and k only for a QK-norm or with Outputs
 	qRotated       []float32 // normed and rotated
 	kRotated       []float32
-	attn           []float32    // input of o, [n, heads·head_dim]
-	o              []float32    // output of o, [n, hidden]
-	middle         []float32    // hidden states after attention, [n, hidden]
-	feedForwardIn  []float32    // input of gate and up, [n, hidden]
-	gate, up       []float32    // [n, intermediate]
-	feedForwardOut []float32    // input of down, [n, intermediate]
-	down           []float32    // output of down, [n, hidden]
-	low            [7][]float32 // the adapters' Scale·X·Aᵀ, [n, rank], by the constants lowQ to lowDown
+	attn           []float32              // input of o, [n, heads·head_dim]
+	o              []float32              // output of o, [n, hidden]
+	middle         []float32              // hidden states after attention, [n, hidden]
+	feedForwardIn  []float32              // input of gate and up, [n, hidden]
+	gate, up       []float32              // [n, intermediate]
+	feedForwardOut []float32              // input of down, [n, intermediate]
+	down           []float32              // output of down, [n, hidden]
+	low            [projections][]float32 // the adapters' Scale·X·Aᵀ, [n, rank]
 }
 
 // TapeOptions are the options of [NewTape]. The zero value keeps the intermediate results of all
@@ -49,31 +49,23 @@ func (m *Model) TapeBytes() int64 {
 	return 4 * int64(c.Layers) * (6*int64(c.HiddenSize) + 3*q + 3*kv + 3*int64(c.IntermediateSize))
 }
 
-// Indices of the projections in layerTape.low.
-const (
-	lowQ = iota
-	lowK
-	lowV
-	lowO
-	lowGate
-	lowUp
-	lowDown
-)
-
-// keepProjected applies a projection and keeps the adapter's intermediate result as l.low[low].
-func (r *Runner) keepProjected(l *layerTape, low int, p *Linear, y, x []float32, n int) {
-	r.project(p, y, x, n)
-	if p.Adapter != nil {
-		keep(&l.low[low], r.low)
+// keepProjected applies a projection and keeps the adapter's intermediate result as l.low[p].
+func (r *Runner) keepProjected(l *layerTape, layer int, p projection, y, x []float32, n int) {
+	r.project(layer, p, y, x, n)
+	if r.model.Blocks[layer].projection(p).Adapter != nil {
+		keep(&l.low[p], r.low)
 	}
 }
 
 // ForwardTape is [Runner.Forward] for whole sequences, and fills the tape. It panics if a cache
-// is not empty.
+// is not empty or a segment has a model of its own.
 func (r *Runner) ForwardTape(batch []Segment, t *Tape) []float32 {
 	for _, s := range batch {
 		if s.Cache.Len != 0 {
 			panic("infer: ForwardTape: a cache is not empty")
+		}
+		if s.Model != nil && s.Model != r.model {
+			panic("infer: ForwardTape: a segment has a model of its own")
 		}
 	}
 	n := r.begin(batch)
@@ -84,12 +76,12 @@ func (r *Runner) ForwardTape(batch []Segment, t *Tape) []float32 {
 	}
 	d := r.model.Config.HiddenSize
 	for layer := range r.model.Blocks {
-		b, l := &r.model.Blocks[layer], &t.layers[layer]
+		l := &t.layers[layer]
 		keep(&l.in, r.hidden[:n*d])
 		if t.opts.Recompute {
 			l = nil
 		}
-		r.runLayer(b, batch, layer, n, l, t.opts.Outputs)
+		r.runLayer(batch, layer, n, l, t.opts.Outputs)
 		r.layerDone(n)
 	}
 	keep(&t.final, r.hidden[:n*d])
@@ -99,22 +91,22 @@ func (r *Runner) ForwardTape(batch []Segment, t *Tape) []float32 {
 
 // runLayer runs one layer and keeps its results in l, those of o and down only with outputs. A
 // nil l keeps nothing.
-func (r *Runner) runLayer(b *Block, batch []Segment, layer, n int, l *layerTape, outputs bool) {
+func (r *Runner) runLayer(batch []Segment, layer, n int, l *layerTape, outputs bool) {
 	c := r.model.Config
-	r.attentionIn(b, n)
+	r.attentionIn(layer, n)
 	if l == nil {
-		r.attentionOut(b, batch, layer, n)
-		r.addAttention(b, n)
-		r.feedForwardIn(b, n)
-		r.feedForwardOut(b, n)
-		r.addFeedForward(b, n)
+		r.attentionOut(batch, layer, n)
+		r.addAttention(layer, n)
+		r.feedForwardIn(layer, n)
+		r.feedForwardOut(layer, n)
+		r.addFeedForward(layer, n)
 		return
 	}
 	swap(&l.attentionIn, &r.normed)
-	r.keepProjected(l, lowQ, &b.Q, r.q, l.attentionIn, n)
-	r.keepProjected(l, lowK, &b.K, r.k, l.attentionIn, n)
-	r.keepProjected(l, lowV, &b.V, r.v, l.attentionIn, n)
-	if outputs || b.QNorm != nil {
+	r.keepProjected(l, layer, projQ, r.q, l.attentionIn, n)
+	r.keepProjected(l, layer, projK, r.k, l.attentionIn, n)
+	r.keepProjected(l, layer, projV, r.v, l.attentionIn, n)
+	if outputs || r.model.Blocks[layer].QNorm != nil {
 		keep(&l.q, r.q)
 		keep(&l.k, r.k)
 	}
@@ -123,16 +115,16 @@ func (r *Runner) runLayer(b *Block, batch []Segment, layer, n int, l *layerTape,
 	swap(&l.kRotated, &r.k)
 	swap(&l.v, &r.v)
 	swap(&l.attn, &r.attn)
-	r.keepProjected(l, lowO, &b.O, r.normed, l.attn, n)
+	r.keepProjected(l, layer, projO, r.normed, l.attn, n)
 	if outputs {
 		keep(&l.o, r.normed)
 	}
 	r.addNormed(n)
 	keep(&l.middle, r.hidden)
-	r.feedForwardIn(b, n)
+	r.feedForwardIn(layer, n)
 	swap(&l.feedForwardIn, &r.normed)
-	r.keepProjected(l, lowGate, &b.Gate, r.gate, l.feedForwardIn, n)
-	r.keepProjected(l, lowUp, &b.Up, r.up, l.feedForwardIn, n)
+	r.keepProjected(l, layer, projGate, r.gate, l.feedForwardIn, n)
+	r.keepProjected(l, layer, projUp, r.up, l.feedForwardIn, n)
 	swap(&l.gate, &r.gate)
 	swap(&l.up, &r.up)
 	f := c.IntermediateSize
@@ -140,7 +132,7 @@ func (r *Runner) runLayer(b *Block, batch []Segment, layer, n int, l *layerTape,
 	r.rows(n, func(i int) {
 		kernel.SiLUMul(l.feedForwardOut[i*f:(i+1)*f], l.gate[i*f:(i+1)*f], l.up[i*f:(i+1)*f])
 	})
-	r.keepProjected(l, lowDown, &b.Down, r.normed, l.feedForwardOut, n)
+	r.keepProjected(l, layer, projDown, r.normed, l.feedForwardOut, n)
 	if outputs {
 		keep(&l.down, r.normed)
 	}

@@ -90,31 +90,31 @@ func (w *Walk) Layer() int { return w.layer }
 
 // load copies the hidden states of a batch into the runner. It panics if the batch is past the
 // step last.
-func (w *Walk) load(batch int, last walkStep) (*walkPart, *Block) {
+func (w *Walk) load(batch int, last walkStep) *walkPart {
 	p := &w.parts[batch]
 	if p.at > last {
 		panic(fmt.Sprintf("infer: Walk: batch %d is past the step", batch))
 	}
 	w.runner.begin(p.segments)
 	copy(w.runner.hidden, p.hidden)
-	return p, &w.model.Blocks[w.layer]
+	return p
 }
 
 // AttentionIn returns the input of q, k and v for a batch, [tokens, hidden]. The result of a
 // step is valid until the next step runs.
 func (w *Walk) AttentionIn(batch int) []float32 {
-	p, b := w.load(batch, atStart)
-	w.runner.attentionIn(b, p.tokens)
+	p := w.load(batch, atStart)
+	w.runner.attentionIn(w.layer, p.tokens)
 	return w.runner.normed[:p.tokens*w.model.Config.HiddenSize]
 }
 
 // AttentionOut runs attention and returns the input of o, [tokens, heads·head_dim].
 func (w *Walk) AttentionOut(batch int) []float32 {
-	p, b := w.load(batch, atAttention)
+	p := w.load(batch, atAttention)
 	r, c := w.runner, w.model.Config
 	if p.at == atStart {
-		r.attentionIn(b, p.tokens)
-		r.attentionOut(b, p.segments, w.layer, p.tokens)
+		r.attentionIn(w.layer, p.tokens)
+		r.attentionOut(p.segments, w.layer, p.tokens)
 		p.attn = append(p.attn[:0], r.attn[:p.tokens*c.Heads*c.HeadDim]...)
 		p.at = atAttention
 	}
@@ -127,15 +127,15 @@ func (w *Walk) FeedForwardIn(batch int) []float32 {
 	if w.parts[batch].at == atStart {
 		w.AttentionOut(batch)
 	}
-	p, b := w.load(batch, atFeedForward)
+	p := w.load(batch, atFeedForward)
 	r := w.runner
 	if p.at == atAttention {
 		copy(r.attn, p.attn)
-		r.addAttention(b, p.tokens)
+		r.addAttention(w.layer, p.tokens)
 		copy(p.hidden, r.hidden)
 		p.at = atFeedForward
 	}
-	r.feedForwardIn(b, p.tokens)
+	r.feedForwardIn(w.layer, p.tokens)
 	return r.normed[:p.tokens*w.model.Config.HiddenSize]
 }
 
@@ -143,7 +143,7 @@ func (w *Walk) FeedForwardIn(batch int) []float32 {
 func (w *Walk) FeedForwardOut(batch int) []float32 {
 	w.FeedForwardIn(batch)
 	r, p := w.runner, &w.parts[batch]
-	r.feedForwardOut(&w.model.Blocks[w.layer], p.tokens)
+	r.feedForwardOut(w.layer, p.tokens)
 	return r.gate[:p.tokens*w.model.Config.IntermediateSize]
 }
 
@@ -172,7 +172,7 @@ func (w *Walk) Advance() {
 	for i := range w.parts {
 		w.FeedForwardOut(i)
 		p := &w.parts[i]
-		w.runner.addFeedForward(&w.model.Blocks[w.layer], p.tokens)
+		w.runner.addFeedForward(w.layer, p.tokens)
 		copy(p.hidden, w.runner.hidden)
 		p.at = atStart
 	}
