@@ -89,15 +89,7 @@ func byteToken(s string) (byte, bool) {
 type byteLevelDecoder struct{ tail []byte }
 
 func (d *byteLevelDecoder) push(token string, emit func(string)) {
-	n := len(d.tail)
-	for _, c := range token {
-		b, ok := charBytes[c]
-		if !ok { // not in that alphabet: an added token
-			d.tail = append(d.tail[:n], token...)
-			break
-		}
-		d.tail = append(d.tail, b)
-	}
+	d.tail = append(d.tail, fromByteLevel(token)...)
 	var text []byte
 	i := 0
 	for i < len(d.tail) {
