@@ -49,6 +49,7 @@ var allowed = map[string][]string{
 	"pkg/adapter":                    {"pkg/artifact", "pkg/model", "pkg/safetensors", "pkg/compute", "internal/kernel"},
 	"pkg/infer":                      {"pkg/ggufmodel", "pkg/ggml", "pkg/grid", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel"},
 	"pkg/eval":                       {"pkg/ggufmodel", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/compute", "internal/kernel"},
+	"pkg/batch":                      {"pkg/infer", "pkg/compute"},
 	"pkg/sensitivity":                {"pkg/ggml", "pkg/grid", "pkg/export/target", "internal/calibration", "pkg/eval", "pkg/infer", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
 	"pkg/grid":                       {"pkg/ggml", "pkg/gptq", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel"},
 	"pkg/quantize":                   {"pkg/ggml", "pkg/grid", "pkg/export/target", "pkg/gptq", "pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
