@@ -1,0 +1,298 @@
+package jinja
+
+import (
+	"math"
+	"math/big"
+	"strconv"
+	"strings"
+)
+
+// textFilter is a filter that makes a str of its value first.
+func textFilter(name string, f func(s string) (string, error)) filterFunc {
+	return func(r *run, v Value, a args) (Value, error) {
+		if _, err := a.bind(name); err != nil {
+			return nil, err
+		}
+		s, err := r.str(v)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.alloc(len(s)); err != nil {
+			return nil, err
+		}
+		s, err = f(s)
+		return like(v, s), err
+	}
+}
+
+// like gives s the type of v if that is Markup.
+func like(v Value, s string) Value {
+	if _, ok := v.(Markup); ok {
+		return Markup(s)
+	}
+	return s
+}
+
+func trimFilter(r *run, v Value, a args) (Value, error) {
+	if len(a.names) == 1 && a.names[0] == "chars" { // the method has no name for it
+		a = args{list: append(a.list, a.values[0])}
+	}
+	s, err := r.str(v)
+	if err != nil {
+		return nil, err
+	}
+	out, err := stringMethods["strip"](r, s, a)
+	if err != nil {
+		return nil, err
+	}
+	return like(v, out.(string)), nil
+}
+
+func replaceFilter(r *run, v Value, a args) (Value, error) {
+	p, err := a.bind("replace", "old", "new", "count")
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.str(v)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range []Value{v, p[0], p[1]} {
+		if _, ok := v.(Markup); ok {
+			return nil, refusef("the filter %q with Markup", "replace")
+		}
+	}
+	if p[0] == missing || p[1] == missing {
+		return nil, failf("replace takes two arguments")
+	}
+	for i := range 2 { // jinja2 passes them to soft_str
+		if p[i], err = r.str(p[i]); err != nil {
+			return nil, err
+		}
+	}
+	return r.replace(s, p)
+}
+
+func indentFilter(r *run, v Value, a args) (Value, error) {
+	p, err := a.bind("indent", "width", "first", "blank")
+	if err != nil {
+		return nil, err
+	}
+	s, ok := v.(string)
+	if !ok {
+		if _, markup := v.(Markup); markup {
+			return nil, refusef("the filter %q with Markup", "indent")
+		}
+		return nil, failf("the filter %q needs a str, not %s", "indent", typeName(v))
+	}
+	dent, ok := p[0].(string)
+	if !ok {
+		n := int64(4)
+		if p[0] != missing {
+			if n, ok = number(p[0]); !ok {
+				return nil, failf("indent: the width is not an integer")
+			}
+		}
+		if err := r.alloc(int(max(0, min(n, 1<<40)))); err != nil {
+			return nil, err
+		}
+		dent = strings.Repeat(" ", int(max(0, n)))
+	}
+	first := p[1] != missing && truth(p[1])
+	blank := p[2] != missing && truth(p[2])
+	all := lines(s+"\n", false)
+	if err := r.alloc(len(s) + times(len(all), len(dent))); err != nil {
+		return nil, err
+	}
+	for i, line := range all {
+		if i > 0 && (blank || line != "") || i == 0 && first {
+			all[i] = dent + line
+		}
+	}
+	return r.join(all, "\n")
+}
+
+func centerFilter(r *run, v Value, a args) (Value, error) {
+	s, err := r.str(v)
+	if err != nil {
+		return nil, err
+	}
+	if len(a.list)+len(a.names) == 0 {
+		a.list = []Value{int64(80)}
+	}
+	return stringMethods["center"](r, s, a)
+}
+
+func formatFilter(r *run, v Value, a args) (Value, error) {
+	if len(a.names) > 0 {
+		return nil, refusef("the filter %q with names", "format")
+	}
+	s, ok := v.(string)
+	if !ok {
+		return nil, refusef("the filter %q of a value of type %s", "format", typeName(v))
+	}
+	return r.percent(s, &Tuple{Items: a.list})
+}
+
+func stringFilter(r *run, v Value, a args) (Value, error) {
+	if _, err := a.bind("string"); err != nil {
+		return nil, err
+	}
+	s, err := r.str(v)
+	return like(v, s), err
+}
+
+func safeFilter(r *run, v Value, a args) (Value, error) {
+	if _, err := a.bind("safe"); err != nil {
+		return nil, err
+	}
+	s, err := r.str(v)
+	return Markup(s), err
+}
+
+func escapeFilter(r *run, v Value, a args) (Value, error) {
+	if _, err := a.bind("escape"); err != nil {
+		return nil, err
+	}
+	if _, ok := v.(Markup); ok {
+		return v, nil
+	}
+	s, err := r.str(v)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.alloc(5 * len(s)); err != nil {
+		return nil, err
+	}
+	return Markup(escapeHTML(s)), nil
+}
+
+func intFilter(r *run, v Value, a args) (Value, error) {
+	p, err := a.bind("int", "default", "base")
+	if err != nil {
+		return nil, err
+	}
+	if p[1] != missing {
+		return nil, refusef("the filter %q with a base", "int")
+	}
+	otherwise := Value(int64(0))
+	if p[0] != missing {
+		otherwise = p[0]
+	}
+	if n, ok := number(v); ok {
+		return n, nil
+	}
+	switch v := v.(type) {
+	case *big.Int:
+		return v, nil
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return otherwise, nil
+		}
+		n, _ := big.NewFloat(v).Int(nil)
+		return integer(n), nil
+	case string:
+		s := strings.TrimFunc(v, isSpace)
+		if n, ok := new(big.Int).SetString(s, 10); ok && len(s) < 1000 {
+			return integer(n), nil
+		}
+		if f, ok := pythonFloat(s); ok {
+			return intFilter(r, f, a)
+		}
+		if strings.Contains(s, "_") {
+			return nil, refusef("the filter %q of %q", "int", s)
+		}
+	case *Undefined:
+		return nil, failf("%s", v.Msg)
+	}
+	return otherwise, nil
+}
+
+// pythonFloat is Python's float(s) of plain decimal numbers.
+func pythonFloat(s string) (float64, bool) {
+	if strings.ContainsAny(s, "_xXpP") {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	return f, err == nil || math.IsInf(f, 0)
+}
+
+func floatFilter(r *run, v Value, a args) (Value, error) {
+	p, err := a.bind("float", "default")
+	if err != nil {
+		return nil, err
+	}
+	if f, ok := float(v); ok {
+		return f, nil
+	}
+	switch v := v.(type) {
+	case string:
+		s := strings.TrimFunc(v, isSpace)
+		if f, ok := pythonFloat(s); ok {
+			return f, nil
+		}
+		if strings.Contains(s, "_") {
+			return nil, refusef("the filter %q of %q", "float", s)
+		}
+	case *Undefined:
+		return nil, failf("%s", v.Msg)
+	}
+	if p[0] != missing {
+		return p[0], nil
+	}
+	return 0.0, nil
+}
+
+func absFilter(r *run, v Value, a args) (Value, error) {
+	if _, err := a.bind("abs"); err != nil {
+		return nil, err
+	}
+	if f, ok := v.(float64); ok {
+		return math.Abs(f), nil
+	}
+	n, ok := number(v)
+	if !ok {
+		return nil, failf("bad operand type for abs(): %q", typeName(v))
+	}
+	if n < 0 {
+		return integers("-", 0, n)
+	}
+	return n, nil
+}
+
+func roundFilter(r *run, v Value, a args) (Value, error) {
+	p, err := a.bind("round", "precision", "method")
+	if err != nil {
+		return nil, err
+	}
+	method := "common"
+	if p[1] != missing {
+		method, _ = p[1].(string)
+	}
+	precision, ok := int64(0), true
+	if p[0] != missing {
+		precision, ok = number(p[0])
+	}
+	if !ok || precision < 0 || precision > 15 {
+		return nil, refusef("the filter %q with this precision", "round")
+	}
+	if n, ok := number(v); ok && method == "common" {
+		return n, nil
+	}
+	f, ok := float(v)
+	if !ok {
+		return nil, failf("the filter %q needs a number, not %s", "round", typeName(v))
+	}
+	scale := math.Pow(10, float64(precision))
+	switch method {
+	case "common": // Python rounds the decimal value correctly, half to even
+		s := strconv.FormatFloat(f, 'f', int(precision), 64)
+		f, err = strconv.ParseFloat(s, 64)
+		return f, err
+	case "ceil":
+		return math.Ceil(f*scale) / scale, nil
+	case "floor":
+		return math.Floor(f*scale) / scale, nil
+	}
+	return nil, failf("method must be common, ceil or floor")
+}

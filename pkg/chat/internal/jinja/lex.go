@@ -1,0 +1,219 @@
+package jinja
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+type kind uint8
+
+const (
+	tEOF kind = iota
+	tData
+	tVarBegin
+	tVarEnd
+	tBlockBegin
+	tBlockEnd
+	tName
+	tString
+	tInt
+	tFloat
+	tOp
+)
+
+type token struct {
+	kind kind
+	text string // the name, the operator, the value of a string, the text of data
+	line int
+}
+
+func (t token) String() string {
+	switch t.kind {
+	case tEOF:
+		return "end of template"
+	case tVarEnd:
+		return "end of print statement"
+	case tBlockEnd:
+		return "end of statement block"
+	}
+	return t.text
+}
+
+// lexer makes tokens as jinja2.lexer does with trim_blocks and lstrip_blocks.
+type lexer struct {
+	src          string
+	pos          int
+	line         int
+	lineStarting bool // the last tag ended after a newline: a block here may lose its indent
+	balance      []byte
+	tokens       []token
+}
+
+var newlines = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
+func lex(src string) ([]token, error) {
+	src = strings.TrimSuffix(newlines.Replace(src), "\n")
+	l := &lexer{src: src, line: 1, lineStarting: true}
+	for l.pos < len(src) {
+		if err := l.root(); err != nil {
+			return nil, err
+		}
+	}
+	l.emit(tEOF, "")
+	return l.tokens, nil
+}
+
+func (l *lexer) emit(k kind, text string) {
+	l.tokens = append(l.tokens, token{k, text, l.line})
+}
+
+func (l *lexer) data(text string) {
+	if text != "" {
+		l.emit(tData, text)
+	}
+}
+
+// advance moves to end and counts lines.
+func (l *lexer) advance(end int) {
+	l.line += strings.Count(l.src[l.pos:end], "\n")
+	l.pos = end
+}
+
+// root takes the text up to the next tag, and the tag.
+func (l *lexer) root() error {
+	rest := l.src[l.pos:]
+	tag := nextTag(rest)
+	if tag < 0 {
+		l.data(rest)
+		l.advance(len(l.src))
+		return nil
+	}
+	begin := l.pos + tag
+	after, sign := l.sign(begin + 2)
+	l.data(l.strip(rest[:tag], sign, l.src[begin+1] == '{'))
+	l.advance(begin)
+	switch l.src[begin+1] {
+	case '#':
+		return l.comment(after)
+	case '{':
+		l.emit(tVarBegin, "{{")
+		l.pos = after
+		return l.inside(tVarEnd, "}}")
+	}
+	if end, newline := l.wordTag(begin, "raw"); end >= 0 {
+		return l.raw(end, newline)
+	}
+	l.emit(tBlockBegin, "{%")
+	l.pos = after
+	return l.inside(tBlockEnd, "%}")
+}
+
+func nextTag(s string) int {
+	for i := 0; i+1 < len(s); i++ {
+		if s[i] == '{' && (s[i+1] == '%' || s[i+1] == '#' || s[i+1] == '{') {
+			return i
+		}
+	}
+	return -1
+}
+
+// sign returns the whitespace control at pos, and the position after it.
+func (l *lexer) sign(pos int) (int, byte) {
+	if pos < len(l.src) && (l.src[pos] == '-' || l.src[pos] == '+') {
+		return pos + 1, l.src[pos]
+	}
+	return pos, 0
+}
+
+// strip removes from the text before a tag what its whitespace control says: all space for
+// "-", and without a control the indent of a block that begins its line.
+func (l *lexer) strip(text string, sign byte, variable bool) string {
+	if sign == '-' {
+		return strings.TrimRightFunc(text, isSpace)
+	}
+	if sign == '+' || variable {
+		return text
+	}
+	start := strings.LastIndexByte(text, '\n') + 1
+	if (start > 0 || l.lineStarting) && strings.TrimLeftFunc(text[start:], isSpace) == "" {
+		return text[:start]
+	}
+	return text
+}
+
+func (l *lexer) comment(from int) error {
+	i := strings.Index(l.src[from:], "#}")
+	if i < 0 {
+		return syntaxf(l.line, "missing end of comment tag")
+	}
+	end := from + i
+	sign := byte(0)
+	if end > from && (l.src[end-1] == '-' || l.src[end-1] == '+') {
+		sign = l.src[end-1]
+	}
+	l.advance(l.tagEnd(end+2, sign, true))
+	return nil
+}
+
+// tagEnd returns where the text after a tag begins, whose delimiter ends at pos: all space is
+// skipped for "-", and the first newline after a block or comment.
+func (l *lexer) tagEnd(pos int, sign byte, trim bool) int {
+	if sign == '-' {
+		pos = l.skipSpace(pos)
+	} else if trim && sign != '+' && pos < len(l.src) && l.src[pos] == '\n' {
+		pos++
+	}
+	l.lineStarting = l.src[pos-1] == '\n'
+	return pos
+}
+
+func (l *lexer) skipSpace(pos int) int {
+	return len(l.src) - len(strings.TrimLeftFunc(l.src[pos:], isSpace))
+}
+
+// wordTag returns the position after the delimiter of a tag of one word at pos, without what
+// the delimiter's control skips, and that control; -1 if another tag is there.
+func (l *lexer) wordTag(pos int, word string) (int, byte) {
+	pos, _ = l.sign(pos + 2)
+	pos = l.skipSpace(pos)
+	if !strings.HasPrefix(l.src[pos:], word) {
+		return -1, 0
+	}
+	pos, sign := l.sign(l.skipSpace(pos + len(word)))
+	if !strings.HasPrefix(l.src[pos:], "%}") {
+		return -1, 0
+	}
+	return pos + 2, sign
+}
+
+// raw takes the text of a raw block, whose first tag's delimiter ends at from.
+func (l *lexer) raw(from int, sign byte) error {
+	if sign == '+' { // the expression of jinja2 has no "+" here
+		return syntaxf(l.line, "unexpected %q in a raw tag", "+")
+	}
+	l.advance(l.tagEnd(from, sign, false))
+	for i := l.pos; ; {
+		n := strings.Index(l.src[i:], "{%")
+		if n < 0 {
+			return syntaxf(l.line, "missing end of raw directive")
+		}
+		begin := i + n
+		if end, endSign := l.wordTag(begin, "endraw"); end >= 0 {
+			_, beginSign := l.sign(begin + 2)
+			l.data(l.strip(l.src[l.pos:begin], beginSign, false))
+			l.advance(l.tagEnd(end, endSign, true))
+			return nil
+		}
+		i = begin + 2
+	}
+}
+
+// isSpace is Python's str.isspace for one character.
+func isSpace(r rune) bool {
+	return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f
+}
+
+func isNameRune(r rune) bool {
+	return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) || r > utf8.RuneSelf && unicode.IsMark(r)
+}
