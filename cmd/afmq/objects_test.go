@@ -48,6 +48,7 @@ var described = map[string]any{
 	"report-v1":       reportObject{},
 	"scores-v1":       sensitivity.Scores{},
 	"sensitivity-v1":  sensitivityObject{},
+	"serve-v1":        serveObject{},
 	"verify-v1":       verifyObject{},
 	"version-v1":      versionObject{},
 }

@@ -316,3 +316,10 @@ func (e *Engine) dropEnded() (ended []*sequence) {
 	})
 	return ended
 }
+
+// Accepts reports whether the engine takes requests: it is not closed and has not failed.
+func (e *Engine) Accepts() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.closing && e.failed == nil
+}

@@ -182,12 +182,15 @@ func (c *Cache) copyPrefix(from *Cache, n int) {
 
 // Bytes returns the memory that the keys and values take.
 func (c *Cache) Bytes() int64 {
-	n := 0
+	n := int64(0)
 	for i := range c.layers {
-		n += len(c.layers[i].keys) + len(c.layers[i].values)
+		n += int64(c.layers[i].size)
 	}
-	return 4 * int64(n)
+	return 2 * 4 * n * int64(c.kvHeads*c.headDim)
 }
+
+// CacheBytes returns the memory that a cache of this capacity takes.
+func (m *Model) CacheBytes(capacity int) int64 { return layoutCache(m.Config, capacity).Bytes() }
 
 // Capacity returns the number of positions that can be appended to an empty cache.
 func (c *Cache) Capacity() int { return c.capacity }
