@@ -49,7 +49,7 @@ var allowed = map[string][]string{
 	"pkg/adapter":                    {"pkg/artifact", "pkg/model", "pkg/safetensors", "pkg/compute", "internal/kernel"},
 	"pkg/infer":                      {"pkg/ggufmodel", "pkg/ggml", "pkg/grid", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel"},
 	"pkg/eval":                       {"pkg/ggufmodel", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/compute", "internal/kernel"},
-	"pkg/batch":                      {"pkg/infer", "pkg/compute"},
+	"pkg/batch":                      {"pkg/infer", "pkg/tokenizer", "pkg/compute"},
 	"pkg/chat/internal/jinja":        {},
 	"pkg/chat":                       {"pkg/chat/internal/jinja", "pkg/gguf", "pkg/ggufmodel"},
 	"pkg/serve":                      {"pkg/batch", "pkg/chat", "pkg/infer", "pkg/tokenizer"},

@@ -193,8 +193,8 @@ func (f chatFormat) object(stream bool) (id, object string) {
 // choice is the whole answer.
 func (f chatFormat) choice(c *choice) any {
 	return chatChoice{
-		Index: c.index, Message: &chatText{Role: "assistant", Content: c.answer.text.String()},
-		LogProbs: f.scores(c.answer.written), FinishReason: c.finish,
+		Index: c.index, Message: &chatText{Role: "assistant", Content: c.answer.Text()},
+		LogProbs: f.scores(c.answer.Tokens()), FinishReason: c.finish,
 	}
 }
 
@@ -208,7 +208,7 @@ func (f chatFormat) piece(c *choice, p piece) any {
 }
 
 // scores are the log-probabilities of tokens, if they are wanted.
-func (f chatFormat) scores(tokens []written) *chatScores {
+func (f chatFormat) scores(tokens []batch.Placed) *chatScores {
 	if !f.request.LogProbs {
 		return nil
 	}

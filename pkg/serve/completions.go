@@ -178,7 +178,7 @@ func (f completionFormat) object(stream bool) (id, object string) { return "cmpl
 
 // choice is the whole answer.
 func (f completionFormat) choice(c *choice) any {
-	out := completionChoice{Index: c.index, Text: c.answer.text.String(), FinishReason: c.finish}
+	out := completionChoice{Index: c.index, Text: c.answer.Text(), FinishReason: c.finish}
 	before := 0
 	if f.request.Echo {
 		out.Text = c.prompt.text + out.Text
@@ -193,11 +193,11 @@ func (f completionFormat) choice(c *choice) any {
 			f.add(scores, t, c.prompt.offsets[i], i == 0)
 		}
 	}
-	for _, t := range c.answer.written {
-		f.add(scores, t.Token, before+t.offset, false)
+	for _, t := range c.answer.Tokens() {
+		f.add(scores, t.Token, before+t.Offset, false)
 	}
 	if end := c.end(); end != nil {
-		f.add(scores, *end, before+c.answer.chars, false)
+		f.add(scores, *end, before+c.answer.Characters(), false)
 	}
 	out.LogProbs = scores
 	return out
@@ -216,7 +216,7 @@ func (f completionFormat) piece(c *choice, p piece) any {
 			before = utf8.RuneCountInString(c.prompt.text)
 		}
 		for _, t := range p.tokens {
-			f.add(out.LogProbs, t.Token, before+t.offset, false)
+			f.add(out.LogProbs, t.Token, before+t.Offset, false)
 		}
 	}
 	return out

@@ -35,7 +35,7 @@ type generation struct {
 type choice struct {
 	index  int
 	prompt prompt
-	answer *answer
+	answer *batch.Answer
 	result *batch.Result
 	finish *string // why it ended
 	sent   int     // tokens that a stream has sent
@@ -43,18 +43,18 @@ type choice struct {
 
 // end returns the token that ended the answer and is no part of its text, or nil.
 func (c *choice) end() *batch.Token {
-	if c.answer.ending != nil {
-		return c.answer.ending
+	if _, ending := c.answer.Stopped(); ending != nil {
+		return ending
 	}
 	return c.result.End
 }
 
 // add adds an answer to a prompt. The request's sampler and Emit are set here.
 func (g *generation) add(m *infer.Model, p prompt, r *batch.Request) {
-	c := &choice{index: len(g.choices), prompt: p, answer: newAnswer(m.Tokenizer, g.sampling.Stop)}
+	c := &choice{index: len(g.choices), prompt: p, answer: batch.NewAnswer(m.Tokenizer, g.sampling.Stop)}
 	r.Sampler = g.sampling.sampler(c.index % g.sampling.n())
 	r.Emit = func(t batch.Token) bool {
-		text, stop := c.answer.add(t)
+		text, stop := c.answer.Add(t)
 		if g.sampling.Stream {
 			g.out.put(c, c.piece(text))
 		}
@@ -67,7 +67,7 @@ func (g *generation) add(m *infer.Model, p prompt, r *batch.Request) {
 // piece is the part of an answer that a token has completed.
 type piece struct {
 	text   string
-	tokens []written
+	tokens []batch.Placed
 	finish *string
 	first  bool
 }
@@ -75,8 +75,9 @@ type piece struct {
 // piece returns a text with the tokens that began in the text so far.
 func (c *choice) piece(text string) piece {
 	p := piece{text: text}
-	for _, t := range c.answer.written[min(c.sent, len(c.answer.written)):] {
-		if t.offset >= c.answer.chars {
+	tokens := c.answer.Tokens()
+	for _, t := range tokens[min(c.sent, len(tokens)):] {
+		if t.Offset >= c.answer.Characters() {
 			break
 		}
 		p.tokens = append(p.tokens, t)
@@ -110,9 +111,9 @@ func (g *generation) run(w http.ResponseWriter, r *http.Request) error {
 // close ends an answer with its result.
 func (c *choice) close(r *batch.Result) string {
 	c.result = r
-	text := c.answer.end()
+	text := c.answer.End()
 	finish := "length"
-	if r.Reason == batch.EOS || r.Reason == batch.Stopped || c.answer.stopped {
+	if stopped, _ := c.answer.Stopped(); stopped || r.Reason == batch.EOS || r.Reason == batch.Stopped {
 		finish = "stop"
 	}
 	c.finish = &finish
