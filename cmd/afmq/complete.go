@@ -52,12 +52,13 @@ func blockTypes() (names []string) {
 // flagExtensions are the extensions of the files that a flag or an argument takes. Text has
 // none: any file is text.
 var flagExtensions = map[string][]string{
-	"baseline":    {"json"},
-	"eval":        {"json"},
-	"junit":       {"xml"},
-	"plan":        {"json"},
-	"scores":      {"json"},
-	"scores.json": {"json"},
+	"baseline":      {"json"},
+	"chat-template": {"jinja"},
+	"eval":          {"json"},
+	"junit":         {"xml"},
+	"plan":          {"json"},
+	"scores":        {"json"},
+	"scores.json":   {"json"},
 }
 
 // completer returns the completions of a word of the command line.

@@ -8,33 +8,37 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"afmq/pkg/compute"
+	"afmq/pkg/batch"
 	"afmq/pkg/eval"
-	"afmq/pkg/fault"
 	"afmq/pkg/infer"
 )
 
 type generateOptions struct {
-	prompt      string
-	maxTokens   string // a count
-	temperature float64
-	topK        int
-	topP        float64
-	seed        uint64
-	ignoreEOS   bool
-	adapters    adapterFlags
-	verify      bool
-	compute     computeFlag
+	prompt    promptFlags
+	sampling  samplingFlags
+	ignoreEOS bool
+	adapters  adapterFlags
+	verify    bool
+	compute   computeFlag
 }
 
+// generateObject has the continuations of the first prompt, without adapter or with the first.
 type generateObject struct {
 	Schema string `json:"schema"`
 	Model  string `json:"model"`
+	promptContinuations
+	Temperature   float64 `json:"temperature"`
+	Seed          uint64  `json:"seed"`
+	Compute       string  `json:"compute"`
+	PromptCompute string  `json:"prompt_compute"`
+	// Prompts are the continuations of all prompts, if there are several.
+	Prompts []promptContinuations `json:"prompts,omitempty"`
+}
+
+// promptContinuations are the continuations of a prompt.
+type promptContinuations struct {
 	Prompt string `json:"prompt"`
 	continuation
-	Temperature float64 `json:"temperature"`
-	Seed        uint64  `json:"seed"`
-	Compute     string  `json:"compute"`
 	// Adapters are the continuations with each adapter; the fields above are the first's.
 	Adapters []adapterContinuation `json:"adapters,omitempty"`
 }
@@ -63,68 +67,55 @@ func newGenerateCommand(a *app) *cobra.Command {
 		Long: `Continues TEXT with the model at PATH, a directory or a GGUF file, and prints each
 character as soon as it is complete. By default the most likely token is taken each time.
 --temperature 1 samples from the model's distribution; the same --seed gives the same text.
+The text ends before a --stop. With --chat the prompt is a message, and the model answers it.
 
 Control characters in the text other than line feed and tab are printed escaped (\x1b), on
 a terminal and in a pipe. --json prints the exact text.
 
-With --adapter the model runs with the adapter. Several adapters continue the prompt one
-after the other, on one base in memory.
+With --adapter the model runs with the adapter. With several adapters or prompts, all
+continuations are generated at the same time, on one base in memory, and printed in order.
+Each is what it would be alone.
 
 An artifact is verified as it is loaded: its tensors, config.json and tokenizer.json are
 hashed and compared with manifest.json.`,
 		Example: `  afmq generate my-4bit --prompt "It was a dark" --max-tokens 40
   afmq generate my-4bit --prompt "It was a dark" --temperature 0.8 --top-p 0.95 --seed 7
-  afmq generate my-4bit --prompt "It was a dark" --adapter recovered/rank-16`,
-		RunE: func(cmd *cobra.Command, args []string) error { return runGenerate(cmd.Context(), a, args[0], o) },
+  afmq generate my-4bit --prompt "It was a dark" --adapter recovered/rank-16
+  afmq generate my-chat-model --chat --prompt "What is a palette?"
+  afmq generate my-4bit --prompt-file prompts.jsonl --json`,
+		RunE: func(cmd *cobra.Command, args []string) error { return runGenerate(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.prompt, "prompt", "", "`TEXT` to continue")
-	f.StringVar(&o.maxTokens, "max-tokens", "128", "generate at most `N` tokens; the model's context is a limit, too")
-	f.Float64Var(&o.temperature, "temperature", 0, "divide the logits by `T`: 0 takes the most likely token, 1 samples from the model's distribution")
-	f.IntVar(&o.topK, "top-k", 0, "sample among the `K` most likely tokens (default: all)")
-	f.Float64Var(&o.topP, "top-p", 1, "sample among the most likely tokens that together have probability `P`")
-	f.Uint64Var(&o.seed, "seed", 0, "`SEED` of the random numbers of sampling")
+	o.prompt.register(f)
+	o.sampling.register(f, "128", 0)
 	f.BoolVar(&o.ignoreEOS, "ignore-eos", false, "continue past an end-of-sequence token")
 	f.BoolVar(&o.verify, "verify", true, verifyUsage)
 	o.adapters.register(f)
 	o.compute.register(f, "auto")
-	must(cmd.MarkFlagRequired("prompt"))
 	return cmd
 }
 
-func (o *generateOptions) check() error {
-	switch {
-	case !(o.temperature >= 0) || o.temperature > 100:
-		return fault.Usagef("--temperature %v is not between 0 and 100", o.temperature)
-	case o.topK < 0:
-		return fault.Usagef("--top-k %d is negative", o.topK)
-	case o.topP > 1 && o.topP <= 100:
-		return fault.Usagef("--top-p %v is not above 0 and at most 1", o.topP).WithHint("%v %% is %v", o.topP, o.topP/100)
-	case !(o.topP > 0 && o.topP <= 1):
-		return fault.Usagef("--top-p %v is not above 0 and at most 1", o.topP)
-	}
-	return nil
-}
-
-// maxTemperature is the largest temperature in use: services of language models accept up to 2.
-const maxTemperature = 2
-
-func runGenerate(ctx context.Context, a *app, path string, o generateOptions) error {
-	if err := o.check(); err != nil {
+func runGenerate(cmd *cobra.Command, a *app, path string, o generateOptions) error {
+	ctx := cmd.Context()
+	if err := o.prompt.check(cmd.Flags()); err != nil {
 		return err
 	}
-	if o.temperature > maxTemperature {
-		a.warn([]string{fmt.Sprintf("--temperature %v makes all tokens nearly equally likely; usual are 0.5 to 1.5", o.temperature)})
-	}
-	maxTokens, err := parseCount("max-tokens", o.maxTokens)
+	maxTokens, err := o.sampling.check(a)
 	if err != nil {
 		return err
 	}
-	arithmetic, err := o.compute.choose(true)
-	if err != nil {
+	engine := batch.Options{Pool: a.workers()}
+	if engine.Prefill, err = o.compute.choose(false); err != nil {
+		return err
+	}
+	if engine.Decode, err = o.compute.choose(true); err != nil {
 		return err
 	}
 	adapters, err := o.adapters.adapters()
+	if err != nil {
+		return err
+	}
+	prompts, err := o.prompt.read()
 	if err != nil {
 		return err
 	}
@@ -132,8 +123,9 @@ func runGenerate(ctx context.Context, a *app, path string, o generateOptions) er
 	if err != nil {
 		return err
 	}
-	if most := model.Tokenizer.MaxText(); len(o.prompt) > most {
-		return fault.Usagef("--prompt has %d bytes; the tokenizer encodes at most %d at once", len(o.prompt), most)
+	ids, err := o.prompt.encode(model, path, prompts)
+	if err != nil {
+		return err
 	}
 	variants, err := eval.OpenAdapters(model, adapters, o.adapters.allowUnbound)
 	if err != nil {
@@ -143,67 +135,113 @@ func runGenerate(ctx context.Context, a *app, path string, o generateOptions) er
 	if len(variants) == 0 {
 		variants = []eval.Variant{{Model: model}}
 	}
-	out := generateObject{Schema: "afmq.generate/v1", Model: path, Prompt: o.prompt, Temperature: o.temperature, Seed: o.seed, Compute: arithmetic.String()}
-	prompt := model.Tokenizer.Encode(o.prompt, true).IDs
-	for i, v := range variants {
-		if len(variants) > 1 && !a.wantJSON {
-			if _, err := fmt.Fprintf(a.stdout, "[%s]\n", escapeControls(v.Name)); err != nil {
-				return outputError(err)
-			}
-		}
-		c, err := o.generate(ctx, a, v.Model, arithmetic, prompt, int(maxTokens))
-		if err != nil {
-			return err
-		}
-		if i == 0 {
-			out.continuation = *c
-		}
-		if v.Name != "" {
-			out.Adapters = append(out.Adapters, adapterContinuation{v.Name, v.Dir, *c})
+	e, err := batch.New(model, engine)
+	if err != nil {
+		return err
+	}
+	defer e.Close(ctx)
+	var all []*continuing
+	for i := range prompts {
+		for _, v := range variants {
+			c := &continuing{Answer: batch.NewAnswer(model.Tokenizer, o.sampling.stops), label: label(prompts, i, variants, v)}
+			c.request = &batch.Request{Model: v.Model, Prompt: ids[i], MaxTokens: maxTokens, Sampler: o.sampling.sampler(), IgnoreEOS: o.ignoreEOS}
+			all = append(all, c)
 		}
 	}
-	if !a.wantJSON {
-		return nil
+	if err := a.generate(ctx, e, all); err != nil || !a.wantJSON {
+		return err
+	}
+	var list []promptContinuations
+	for i, prompt := range prompts {
+		p := promptContinuations{Prompt: prompt, continuation: *all[i*len(variants)].result}
+		for k, v := range variants {
+			if v.Name != "" {
+				p.Adapters = append(p.Adapters, adapterContinuation{v.Name, v.Dir, *all[i*len(variants)+k].result})
+			}
+		}
+		list = append(list, p)
+	}
+	out := generateObject{
+		Schema: "afmq.generate/v1", Model: path, promptContinuations: list[0],
+		Temperature: o.sampling.temperature, Seed: o.sampling.seed, Compute: engine.Decode.String(), PromptCompute: engine.Prefill.String(),
+	}
+	if len(list) > 1 {
+		out.Prompts = list
 	}
 	return a.print(out, nil)
 }
 
-// generate continues the prompt with one model, and prints the text as it is generated unless
-// JSON is wanted.
-func (o *generateOptions) generate(ctx context.Context, a *app, model *infer.Model, arithmetic compute.Arithmetic, prompt []int32, maxTokens int) (*continuation, error) {
-	opts := infer.GenerateOptions{
-		MaxTokens: maxTokens,
-		IgnoreEOS: o.ignoreEOS,
-		Sampler:   infer.Sampler{Temperature: o.temperature, TopK: o.topK, TopP: o.topP},
-		Pool:      a.workers().With(arithmetic),
+// label returns the heading of a continuation; empty if there is only one.
+func label(prompts []string, i int, variants []eval.Variant, v eval.Variant) string {
+	switch {
+	case len(prompts) > 1 && len(variants) > 1:
+		return fmt.Sprintf("%d, %s", i+1, v.Name)
+	case len(prompts) > 1:
+		return fmt.Sprint(i + 1)
+	case len(variants) > 1:
+		return v.Name
 	}
-	opts.Sampler.Seed(o.seed)
+	return ""
+}
+
+// continuing is a continuation that is being generated.
+type continuing struct {
+	*batch.Answer
+	label   string
+	request *batch.Request
+	result  *continuation
+}
+
+// generate runs the requests and prints the texts in their order, that of a single one as it is
+// generated, unless JSON is wanted.
+func (a *app) generate(ctx context.Context, e *batch.Engine, all []*continuing) error {
 	var failed error
-	if !a.wantJSON {
-		opts.Emit = func(_ int32, text string) {
-			if _, err := io.WriteString(a.stdout, escapeControls(text)); err != nil && failed == nil {
-				failed = err
-			}
+	write := func(text string) {
+		if _, err := io.WriteString(a.stdout, escapeControls(text)); err != nil && failed == nil {
+			failed = err
 		}
 	}
+	var requests []*batch.Request
+	for _, c := range all {
+		c.request.Emit = func(t batch.Token) bool {
+			text, stop := c.Add(t)
+			if len(all) == 1 && !a.wantJSON {
+				write(text)
+			}
+			return stop || failed != nil
+		}
+		requests = append(requests, c.request)
+	}
 	begun := time.Now()
-	g, err := model.Generate(ctx, prompt, opts)
+	results, err := e.Do(ctx, requests...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	took := time.Since(begun)
-	c := &continuation{g.Text, g.PromptTokens, g.Tokens, g.StopReason, took.Seconds(), rate(float64(len(g.Tokens)), took)}
-	if a.wantJSON {
-		return c, nil
+	for i, c := range all {
+		rest := c.End()
+		r := results[i]
+		if len(all) > 1 {
+			took = r.Reading + r.Writing
+		}
+		c.result = &continuation{c.Text(), len(c.request.Prompt), nil, string(r.Reason), took.Seconds(), rate(float64(len(r.Tokens)), took)}
+		for _, t := range r.Tokens {
+			c.result.Tokens = append(c.result.Tokens, t.ID)
+		}
+		if a.wantJSON {
+			continue
+		}
+		if len(all) > 1 {
+			write(fmt.Sprintf("[%s]\n%s\n", c.label, c.Text()))
+		} else {
+			write(rest + "\n")
+		}
+		if failed != nil {
+			return outputError(failed)
+		}
+		if !a.quiet {
+			fmt.Fprintf(a.stderr, "%d tokens, %.1f tokens/s, stopped by %s\n", len(r.Tokens), c.result.TokensPerSecond, r.Reason)
+		}
 	}
-	if failed == nil {
-		_, failed = fmt.Fprintln(a.stdout)
-	}
-	if failed != nil {
-		return nil, outputError(failed)
-	}
-	if !a.quiet {
-		fmt.Fprintf(a.stderr, "%d tokens, %.1f tokens/s, stopped by %s\n", len(c.Tokens), c.TokensPerSecond, c.StopReason)
-	}
-	return c, nil
+	return nil
 }

@@ -18,7 +18,6 @@ import (
 	"afmq/pkg/chat"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
-	"afmq/pkg/ggufmodel"
 	"afmq/pkg/infer"
 	"afmq/pkg/serve"
 )
@@ -98,7 +97,7 @@ with one key a line, or --no-auth. SIGTERM and SIGINT end it after the requests 
 	f.StringVar(&o.prefixCache, "prefix-cache", "256MiB", "keep keys and values of up to `SIZE` for prompts that begin alike; 0 for none")
 	f.DurationVar(&o.timeout, "timeout", 10*time.Minute, "end a request after `DURATION`")
 	f.DurationVar(&o.grace, "grace", 30*time.Second, "wait `DURATION` at most for running requests when the server is to end")
-	f.StringVar(&o.template, "chat-template", "", "render conversations with the Jinja template in `FILE` (default: that of the model)")
+	registerTemplate(f, &o.template)
 	f.BoolVar(&o.verify, "verify", true, verifyUsage)
 	o.adapters.register(f)
 	f.Lookup("adapter").Usage = "serve the model with an adapter too, under a name of its own: `[NAME=]DIR`; repeatable. NAME, without path separators, is the directory's by default"
@@ -239,17 +238,6 @@ func runServe(cmd *cobra.Command, a *app, path string, o serveOptions) error {
 		return err
 	}
 	return server.Serve(ctx, listener, o.grace)
-}
-
-// openTemplate reads the chat template of a model, or the one in a file.
-func openTemplate(path, file string) (*chat.Template, error) {
-	switch {
-	case file != "":
-		return chat.OpenFile(path, file)
-	case ggufmodel.Is(path):
-		return chat.OpenGGUF(path)
-	}
-	return chat.Open(path)
 }
 
 func describeServer(s *serve.Server, m *infer.Model, engine batch.Options, at net.Addr, opts serve.Options) serveObject {

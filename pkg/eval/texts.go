@@ -31,13 +31,14 @@ func ReadTexts(file string) (texts []string, sha256Hex string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if texts, err = parseTexts(file, data); err != nil {
+	if texts, err = ParseTexts(file, data); err != nil {
 		return nil, "", err
 	}
 	return texts, infile.SHA256(data), nil
 }
 
-func parseTexts(file string, data []byte) ([]string, error) {
+// ParseTexts returns the texts in the content of a data file; see [ReadTexts].
+func ParseTexts(file string, data []byte) ([]string, error) {
 	if bytes.HasPrefix(data, []byte("\ufeff")) {
 		return nil, fault.Inputf(file, "starts with a byte order mark (U+FEFF); remove it")
 	}
