@@ -104,7 +104,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 	}{
 		{compressGroup, []*cobra.Command{newQuantizeCommand(a), newSensitivityCommand(a), newPlanCommand(a), newRecoverCommand(a)}},
 		{evaluateGroup, []*cobra.Command{newInspectCommand(a), newVerifyCommand(a), newEvalCommand(a), newGateCommand(a), newDiffCommand(a), newReportCommand(a), newDevicesCommand(a)}},
-		{useGroup, []*cobra.Command{newGenerateCommand(a), newServeCommand(a), newDequantizeCommand(a), newExportCommand(a)}},
+		{useGroup, []*cobra.Command{newGenerateCommand(a), newChatCommand(a), newServeCommand(a), newDequantizeCommand(a), newExportCommand(a)}},
 		{programGroup, []*cobra.Command{newDemoCommand(a), newVersionCommand(a), newCompletionCommand(a)}},
 	} {
 		for _, c := range group.commands {
