@@ -1,5 +1,7 @@
 package jinja
 
+import "slices"
+
 // args are the values of a call's arguments.
 type args struct {
 	list   []Value
@@ -80,9 +82,37 @@ func (r *run) args(x *argsE, s *scope) (args, error) {
 		}
 	}
 	if x.dict != nil {
-		return a, refusef("** in a call")
+		return a, r.spreadDict(x.dict, &a, s)
 	}
 	return a, nil
+}
+
+// spreadDict adds the keyword arguments of **x.
+func (r *run) spreadDict(x expr, a *args, s *scope) error {
+	v, err := r.eval(x, s)
+	if err != nil {
+		return err
+	}
+	d, ok := v.(*Dict)
+	if !ok {
+		return failf("argument after ** must be a mapping, not %s", typeName(v))
+	}
+	if err := r.allocItems(2 * d.Len()); err != nil {
+		return err
+	}
+	a.names = slices.Clone(a.names)
+	for i, k := range d.keys {
+		name, ok := k.(string)
+		if !ok {
+			return failf("keywords must be strings")
+		}
+		if slices.Contains(a.names, name) {
+			return failf("got multiple values for keyword argument %q", name)
+		}
+		a.names = append(a.names, name)
+		a.values = append(a.values, d.values[i])
+	}
+	return nil
 }
 
 // call evaluates a call; caller is the body of a call block, or nil.

@@ -167,7 +167,7 @@ func (r *run) hash(v Value) (any, error) {
 			return n, nil
 		}
 		return v, nil
-	case *big.Int, *Tuple, *Undefined, *function, *macro:
+	case *big.Int, *Tuple, *Undefined, *iterator, *function, *macro:
 		return nil, refusef("a dict key of type %s", typeName(v))
 	}
 	return nil, failf("unhashable type: %q", typeName(v))

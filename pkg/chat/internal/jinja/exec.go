@@ -168,10 +168,9 @@ func (r *run) forLoop(st *forS, s *scope) error {
 			return err
 		}
 	}
-	if len(items) == 0 {
-		return r.exec(st.otherwise, newScope(s))
-	}
 	l := &loop{items: items}
+	// As in jinja2, the else part runs if no iteration reached the end of the body.
+	ended := false
 	for i, item := range items {
 		l.i = i
 		inner := newScope(s)
@@ -186,8 +185,12 @@ func (r *run) forLoop(st *forS, s *scope) error {
 		if err != nil && !errors.Is(err, errContinue) {
 			return err
 		}
+		ended = ended || err == nil
 	}
-	return nil
+	if ended {
+		return nil
+	}
+	return r.exec(st.otherwise, newScope(s))
 }
 
 func (r *run) filterItems(st *forS, items []Value, s *scope) ([]Value, error) {

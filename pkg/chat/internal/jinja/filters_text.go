@@ -172,8 +172,12 @@ func intFilter(r *run, v Value, a args) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	base := int64(10)
 	if p[1] != missing {
-		return nil, refusef("the filter %q with a base", "int")
+		var ok bool
+		if base, ok = number(p[1]); !ok || base != 10 && base != 16 && base != 8 && base != 2 {
+			return nil, refusef("the filter %q with this base", "int")
+		}
 	}
 	otherwise := Value(int64(0))
 	if p[0] != missing {
@@ -193,7 +197,7 @@ func intFilter(r *run, v Value, a args) (Value, error) {
 		return integer(n), nil
 	case string:
 		s := strings.TrimFunc(v, isSpace)
-		if n, ok := new(big.Int).SetString(s, 10); ok && len(s) < 1000 {
+		if n, ok := new(big.Int).SetString(digits(s, base), int(base)); ok && len(s) < 1000 {
 			return integer(n), nil
 		}
 		if f, ok := pythonFloat(s); ok {
@@ -206,6 +210,22 @@ func intFilter(r *run, v Value, a args) (Value, error) {
 		return nil, failf("%s", v.Msg)
 	}
 	return otherwise, nil
+}
+
+// digits removes the prefix of a base from a number, as Python's int(s, base) allows it.
+func digits(s string, base int64) string {
+	sign := ""
+	if s != "" && (s[0] == '-' || s[0] == '+') {
+		sign, s = s[:1], s[1:]
+	}
+	prefix := map[int64]string{16: "0x", 8: "0o", 2: "0b"}[base]
+	if prefix != "" && len(s) > 2 && strings.EqualFold(s[:2], prefix) {
+		s = s[2:]
+	}
+	if s != "" && (s[0] == '-' || s[0] == '+') {
+		return "" // two signs
+	}
+	return sign + s
 }
 
 // pythonFloat is Python's float(s) of plain decimal numbers.

@@ -138,8 +138,13 @@ func formatField(a args, field string, auto *int) (Value, error) {
 
 // percent is Python's "format" % v with the conversions %s, %r, %d, %i and %%, and %.Nf.
 func (r *run) percent(s string, v Value) (Value, error) {
-	if _, ok := v.(*Dict); ok {
-		return nil, refusef("the operator %% with a dict")
+	// CPython takes what has items for a mapping, of which not all need be converted.
+	spare := false
+	switch v := v.(type) {
+	case *Dict, *List, *Undefined:
+		spare = true
+	case *view:
+		spare = v.kind == "range"
 	}
 	items := []Value{v}
 	if t, ok := v.(*Tuple); ok {
@@ -172,7 +177,7 @@ func (r *run) percent(s string, v Value) (Value, error) {
 		}
 		items, s = items[1:], s[n:]
 	}
-	if len(items) > 0 {
+	if len(items) > 0 && !spare {
 		return nil, failf("not all arguments converted during string formatting")
 	}
 	err := w.add(s)

@@ -126,6 +126,9 @@ func raiseFunc(r *run, a args) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p[0] == missing {
+		return nil, failf("raise_exception needs a message")
+	}
 	s, err := r.str(p[0])
 	if err != nil {
 		return nil, err

@@ -77,7 +77,7 @@ func (r *run) item(v, key Value) (Value, error) {
 	}
 	if d, ok := v.(*Dict); ok {
 		switch key.(type) {
-		case *Undefined: // hashable, and never a key
+		case *Undefined, *iterator: // hashable, and never a key
 		case *List, *Dict, *namespace, *view: // unhashable: undefined
 		default:
 			if item, found, err := r.lookup(d, key); found || err != nil {

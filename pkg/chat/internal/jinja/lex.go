@@ -144,6 +144,10 @@ func (l *lexer) strip(text string, sign byte, variable bool) string {
 
 func (l *lexer) comment(from int) error {
 	i := strings.Index(l.src[from:], "#}")
+	if from == len(l.src) { // as jinja2
+		l.advance(from)
+		return nil
+	}
 	if i < 0 {
 		return syntaxf(l.line, "missing end of comment tag")
 	}
@@ -193,6 +197,9 @@ func (l *lexer) raw(from int, sign byte) error {
 		return syntaxf(l.line, "unexpected %q in a raw tag", "+")
 	}
 	l.advance(l.tagEnd(from, sign, false))
+	if l.pos == len(l.src) { // as jinja2
+		return nil
+	}
 	for i := l.pos; ; {
 		n := strings.Index(l.src[i:], "{%")
 		if n < 0 {

@@ -3,11 +3,11 @@ package jinja
 // The budgets of one rendering. Legitimate templates use a small part: a conversation of 1,000
 // messages takes about 100 steps a message. The input's size is added, times inputFactor.
 const (
-	maxSteps    = 20_000_000  // nodes evaluated, items visited, and 64 bytes of text scanned
-	maxBytes    = 256_000_000 // text made and 16 bytes an item of lists made, in all
-	maxDepth    = 3000        // expressions and statements being evaluated inside each other
-	maxCalls    = 150         // macros being called inside each other
-	maxRange    = 100_000     // items of a range, as in jinja2's sandbox
+	maxSteps    = 5_000_000  // nodes evaluated, items visited, and 64 bytes of text scanned
+	maxBytes    = 64_000_000 // text made and 16 bytes an item of lists made, in all
+	maxDepth    = 3000       // expressions and statements being evaluated inside each other
+	maxCalls    = 150        // macros being called inside each other
+	maxRange    = 100_000    // items of a range, as in jinja2's sandbox
 	inputFactor = 256
 )
 

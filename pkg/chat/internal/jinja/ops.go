@@ -10,6 +10,9 @@ import (
 
 // binary evaluates an arithmetic operator.
 func (r *run) binary(op string, a, b Value) (Value, error) {
+	if s, ok := a.(string); ok && op == "%" {
+		return r.percent(s, b)
+	}
 	for _, v := range []Value{a, b} {
 		if u, ok := v.(*Undefined); ok {
 			return nil, failf("%s", u.Msg)
@@ -37,10 +40,6 @@ func (r *run) binary(op string, a, b Value) (Value, error) {
 		}
 		if aInt {
 			return r.repeat(b, na)
-		}
-	case "%":
-		if s, ok := a.(string); ok {
-			return r.percent(s, b)
 		}
 	}
 	if _, ok := a.(Markup); ok {

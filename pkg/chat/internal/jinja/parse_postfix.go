@@ -1,6 +1,9 @@
 package jinja
 
-import "math/big"
+import (
+	"math/big"
+	"slices"
+)
 
 // tupleMode says how jinja2's parse_tuple reads a tuple or a single expression.
 type tupleMode struct {
@@ -78,6 +81,17 @@ func assignable(x expr) error {
 		return nil
 	}
 	return syntaxf(x.at(), "cannot assign to this expression")
+}
+
+// binds reports whether a target binds a name.
+func binds(target expr, name string) bool {
+	switch t := target.(type) {
+	case *nameE:
+		return t.name == name
+	case *tupleE:
+		return slices.ContainsFunc(t.items, func(x expr) bool { return binds(x, name) })
+	}
+	return false
 }
 
 func (p *parser) postfix(x expr) (expr, error) {

@@ -96,6 +96,9 @@ func (p *parser) forStmt(line pos) (stmt, error) {
 	if s.target, err = p.target("in", false); err != nil {
 		return nil, err
 	}
+	if binds(s.target, "loop") {
+		return nil, syntaxf(int(line), "cannot assign to the special variable loop")
+	}
 	if !p.skipName("in") {
 		return nil, p.unexpected(`"in"`)
 	}
