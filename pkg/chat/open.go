@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,6 +23,9 @@ const maxConfig = 64 << 20
 //
 // Errors are of kind [fault.Input]. If there is no template, the error is [ErrNoTemplate].
 func Open(dir string) (*Template, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return nil, fault.Reading(dir, err)
+	}
 	config, err := readObject(filepath.Join(dir, "tokenizer_config.json"))
 	if err != nil {
 		return nil, err
@@ -68,7 +72,7 @@ func templateFiles(dir string) (map[string]*named, error) {
 		return nil, err
 	}
 	// A pattern with the directory in it would give its characters a meaning.
-	names, err := fs.Glob(dirFS(dir), "additional_chat_templates/*.jinja")
+	names, err := fs.Glob(os.DirFS(dir), "additional_chat_templates/*.jinja")
 	if err != nil {
 		return nil, fault.Reading(dir, err)
 	}

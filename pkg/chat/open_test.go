@@ -96,10 +96,10 @@ func TestOpenErrors(t *testing.T) {
 		want  string
 		none  bool
 	}{
-		"nothing":       {files: nil, want: "no chat template", none: true},
-		"no template":   {files: map[string]string{config: `{"bos_token": "<s>"}`}, want: "no chat template", none: true},
-		"null":          {files: map[string]string{config: `{"chat_template": null}`}, want: "no chat template", none: true},
-		"empty":         {files: map[string]string{config: `{"chat_template": ""}`}, want: "no chat template", none: true},
+		"nothing":       {files: nil, want: "there is no chat template", none: true},
+		"no template":   {files: map[string]string{config: `{"bos_token": "<s>"}`}, want: "there is no chat template", none: true},
+		"null":          {files: map[string]string{config: `{"chat_template": null}`}, want: "there is no chat template", none: true},
+		"empty":         {files: map[string]string{config: `{"chat_template": ""}`}, want: "there is no chat template", none: true},
 		"number":        {files: map[string]string{config: `{"chat_template": 5}`}, want: "neither a string nor a list"},
 		"nameless":      {files: map[string]string{config: `{"chat_template": [{"template": "x"}]}`}, want: "chat_template[0] lacks a name"},
 		"bad JSON":      {files: map[string]string{config: `{`}, want: config + ": is not a JSON object"},
@@ -113,6 +113,12 @@ func TestOpenErrors(t *testing.T) {
 				t.Errorf("%v; want %q", err, test.want)
 			}
 		})
+	}
+}
+
+func TestOpenNothing(t *testing.T) {
+	if _, err := Open(filepath.Join(t.TempDir(), "x")); fault.KindOf(err) != fault.Input || errors.Is(err, ErrNoTemplate) {
+		t.Errorf("%v", err)
 	}
 }
 

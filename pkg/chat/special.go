@@ -2,17 +2,13 @@ package chat
 
 import (
 	"encoding/json"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"afmq/pkg/fault"
 )
-
-func dirFS(dir string) fs.FS { return os.DirFS(dir) }
 
 // standard are the special tokens that every tokenizer of transformers may have.
 var standard = []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}

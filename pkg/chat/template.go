@@ -12,7 +12,7 @@ import (
 
 // ErrNoTemplate is in the errors of [Open], [OpenGGUF] and [FromGGUF] if there is no chat
 // template.
-var ErrNoTemplate = errors.New("has no chat template")
+var ErrNoTemplate = errors.New("there is no chat template")
 
 // The names of templates that transformers chooses by itself.
 const (

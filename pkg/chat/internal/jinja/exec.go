@@ -1,7 +1,5 @@
 package jinja
 
-import "errors"
-
 func (r *run) exec(body []stmt, s *scope) error {
 	if err := r.enter(); err != nil {
 		return err
@@ -142,71 +140,4 @@ func (r *run) assign(target expr, v Value, s *scope) error {
 		return nil
 	}
 	return failf("cannot assign to this expression")
-}
-
-// loop is the variable of that name in a loop.
-type loop struct {
-	items   []Value
-	i       int
-	changed []Value
-}
-
-func (r *run) forLoop(st *forS, s *scope) error {
-	if st.recursive {
-		return refusef("a recursive loop")
-	}
-	v, err := r.eval(st.iter, s)
-	if err != nil {
-		return err
-	}
-	items, err := r.items(v)
-	if err != nil {
-		return err
-	}
-	if st.test != nil {
-		if items, err = r.filterItems(st, items, s); err != nil {
-			return err
-		}
-	}
-	l := &loop{items: items}
-	// As in jinja2, the else part runs if no iteration reached the end of the body.
-	ended := false
-	for i, item := range items {
-		l.i = i
-		inner := newScope(s)
-		if err := r.assign(st.target, item, inner); err != nil {
-			return err
-		}
-		inner.vars["loop"] = l
-		err := r.exec(st.body, inner)
-		if errors.Is(err, errBreak) {
-			break
-		}
-		if err != nil && !errors.Is(err, errContinue) {
-			return err
-		}
-		ended = ended || err == nil
-	}
-	if ended {
-		return nil
-	}
-	return r.exec(st.otherwise, newScope(s))
-}
-
-func (r *run) filterItems(st *forS, items []Value, s *scope) ([]Value, error) {
-	var kept []Value
-	for _, item := range items {
-		inner := newScope(s)
-		if err := r.assign(st.target, item, inner); err != nil {
-			return nil, err
-		}
-		v, err := r.eval(st.test, inner)
-		if err != nil {
-			return nil, err
-		}
-		if truth(v) {
-			kept = append(kept, item)
-		}
-	}
-	return kept, nil
 }

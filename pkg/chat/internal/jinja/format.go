@@ -7,63 +7,6 @@ import (
 	"unicode/utf8"
 )
 
-// justify is ljust, rjust and center: the share of the padding before and after the text.
-func justify(name string, after, before int) stringMethod {
-	return func(r *run, s string, a args) (Value, error) {
-		p, err := a.bind(name, "width", "fillchar")
-		if err != nil {
-			return nil, err
-		}
-		width, ok := number(p[0])
-		if !ok {
-			return nil, failf("%s: the width is not an integer", name)
-		}
-		fill := " "
-		if p[1] != missing {
-			if fill, ok = text(p[1]); !ok || utf8.RuneCountInString(fill) != 1 {
-				return nil, failf("%s: the fill character must be exactly one character long", name)
-			}
-		}
-		return r.pad(s, width, fill, before, after)
-	}
-}
-
-func (r *run) pad(s string, width int64, fill string, before, after int) (Value, error) {
-	n := int(min(width, 1<<40)) - utf8.RuneCountInString(s)
-	if n <= 0 {
-		return s, nil
-	}
-	if err := r.alloc(len(s) + times(n, len(fill))); err != nil {
-		return nil, err
-	}
-	left := n * before
-	if before == 1 && after == 1 {
-		left = n/2 + n&int(width)&1 // as CPython
-	}
-	return strings.Repeat(fill, left) + s + strings.Repeat(fill, n-left), nil
-}
-
-func zfill(r *run, s string, a args) (Value, error) {
-	p, err := a.bind("zfill", "width")
-	if err != nil {
-		return nil, err
-	}
-	width, ok := number(p[0])
-	if !ok {
-		return nil, failf("zfill: the width is not an integer")
-	}
-	sign := ""
-	if s != "" && (s[0] == '-' || s[0] == '+') {
-		sign, s = s[:1], s[1:]
-		width--
-	}
-	v, err := r.pad(s, width, "0", 1, 0)
-	if err != nil {
-		return nil, err
-	}
-	return sign + v.(string), nil
-}
-
 // formatMethod is str.format with fields {}, {0} and {name}.
 func formatMethod(r *run, s string, a args) (Value, error) {
 	w := &writer{r: r}
@@ -136,7 +79,7 @@ func formatField(a args, field string, auto *int) (Value, error) {
 	return a.list[n], nil
 }
 
-// percent is Python's "format" % v with the conversions %s, %r, %d, %i and %%, and %.Nf.
+// percent is Python's "format" % v with the conversions %s, %r, %d, %i, %c and %%, and %.Nf.
 func (r *run) percent(s string, v Value) (Value, error) {
 	// CPython takes what has items for a mapping, of which not all need be converted.
 	spare := false
@@ -207,6 +150,19 @@ func (r *run) conversion(s string, v Value) (string, int, error) {
 			return "", 0, refusef("%%d of a float")
 		}
 		return "", 0, failf("%%d format: a real number is required, not %s", typeName(v))
+	}
+	if s[0] == 'c' {
+		if c, ok := v.(string); ok && utf8.RuneCountInString(c) == 1 {
+			return c, 1, nil
+		}
+		n, ok := number(v)
+		if !ok {
+			return "", 0, failf("%%c requires an int or a unicode character, not %s", typeName(v))
+		}
+		if n < 0 || n > 0x10ffff || n >= 0xd800 && n < 0xe000 {
+			return "", 0, failf("%%c arg not in range(0x110000)")
+		}
+		return string(rune(n)), 1, nil
 	}
 	if len(s) >= 3 && s[0] == '.' && s[1] >= '0' && s[1] <= '9' && s[2] == 'f' {
 		f, ok := float(v)

@@ -3,7 +3,6 @@ package jinja
 import (
 	"math"
 	"math/big"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -11,10 +10,9 @@ import (
 // dumper writes JSON as Python's json.dumps does.
 type dumper struct {
 	writer
-	ascii, sorted  bool
-	indent         *string // nil is one line
-	comma, colon   string
-	newlineAndDent string
+	ascii, sorted bool
+	indent        *string // nil is one line
+	comma, colon  string
 }
 
 // tojson is the filter of transformers: json.dumps without escapes for HTML.
@@ -107,99 +105,6 @@ func jsonScalar(v Value) (string, bool) {
 	return "", false
 }
 
-// begin writes what stands before an item: a comma, and with an indent a new line.
-func (d *dumper) begin(first bool, newline string) error {
-	if !first {
-		if err := d.add(d.comma); err != nil {
-			return err
-		}
-	}
-	if d.indent == nil {
-		return nil
-	}
-	return d.add(newline)
-}
-
-// deeper returns the new line of the next level.
-func (d *dumper) deeper(newline string) (string, error) {
-	if d.indent == nil {
-		return newline, nil
-	}
-	return newline + *d.indent, d.r.alloc(len(newline) + len(*d.indent))
-}
-
-func (d *dumper) list(items []Value, newline string) error {
-	if len(items) == 0 {
-		return d.add("[]")
-	}
-	if err := d.add("["); err != nil {
-		return err
-	}
-	inner, err := d.deeper(newline)
-	if err != nil {
-		return err
-	}
-	for i, item := range items {
-		if err := d.begin(i == 0, inner); err != nil {
-			return err
-		}
-		if err := d.value(item, inner); err != nil {
-			return err
-		}
-	}
-	if err := d.begin(true, newline); err != nil {
-		return err
-	}
-	return d.add("]")
-}
-
-func (d *dumper) object(v *Dict, newline string) error {
-	if v.Len() == 0 {
-		return d.add("{}")
-	}
-	order := make([]int, v.Len())
-	for i := range order {
-		order[i] = i
-	}
-	if d.sorted {
-		var err error
-		if order, err = d.r.order(v.keys, false); err != nil {
-			return err
-		}
-	}
-	if err := d.add("{"); err != nil {
-		return err
-	}
-	inner, err := d.deeper(newline)
-	if err != nil {
-		return err
-	}
-	for i, n := range order {
-		if err := d.begin(i == 0, inner); err != nil {
-			return err
-		}
-		key, ok := text(v.keys[n])
-		if !ok {
-			if key, ok = jsonScalar(v.keys[n]); !ok {
-				return failf("keys must be str, int, float, bool or None, not %s", typeName(v.keys[n]))
-			}
-		}
-		if err := d.text(key); err != nil {
-			return err
-		}
-		if err := d.add(d.colon); err != nil {
-			return err
-		}
-		if err := d.value(v.values[n], inner); err != nil {
-			return err
-		}
-	}
-	if err := d.begin(true, newline); err != nil {
-		return err
-	}
-	return d.add("}")
-}
-
 var jsonEscapes = map[rune]string{'"': `\"`, '\\': `\\`, '\n': `\n`, '\r': `\r`, '\t': `\t`, '\f': `\f`, '\b': `\b`}
 
 func (d *dumper) text(s string) error {
@@ -224,24 +129,4 @@ func (d *dumper) text(s string) error {
 	}
 	b.WriteByte('"')
 	return d.add(b.String())
-}
-
-// order returns the positions of items sorted as Python does: stable, the items compared by <.
-func (r *run) order(items []Value, reverse bool) ([]int, error) {
-	order := make([]int, len(items))
-	for i := range order {
-		order[i] = i
-	}
-	var failed error
-	slices.SortStableFunc(order, func(a, b int) int {
-		c, err := r.compare(items[a], items[b])
-		if err != nil && failed == nil {
-			failed = err
-		}
-		if reverse {
-			return -c
-		}
-		return c
-	})
-	return order, failed
 }
