@@ -26,5 +26,5 @@
 //
 // Templates are programs by others. They reach no files, no environment and no Go values, and
 // have budgets of steps, memory and depth: a template that loops without end is an error after
-// a fraction of a second.
+// about two seconds.
 package chat

@@ -64,6 +64,7 @@ func TestHostile(t *testing.T) {
 		"format":            "{{ '{0.__class__}'.format(messages) }}",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			template, err := Parse("t", source, nil)
 			text := ""
 			if err == nil {
