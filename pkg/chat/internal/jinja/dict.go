@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// tupleKey is the hash of a tuple: the text of its items' hashes.
-type tupleKey string
+// noneKey is the hash of None.
+type noneKey struct{}
 
 // hash returns what a dict finds a key by: values that are equal have the same.
 func (r *run) hash(v Value) (any, error) {
@@ -15,7 +15,7 @@ func (r *run) hash(v Value) (any, error) {
 	}
 	switch v := v.(type) {
 	case nil:
-		return tupleKey(""), nil
+		return noneKey{}, nil
 	case string:
 		return v, nil
 	case Markup:
@@ -79,8 +79,7 @@ type Dict struct {
 	index  map[any]int
 }
 
-// NewDict returns a dict of keys and values in the given order; a later value of a key replaces
-// an earlier one in its place.
+// NewDict returns an empty dict. A later value of a key replaces an earlier one in its place.
 func NewDict() *Dict { return &Dict{index: map[any]int{}} }
 
 // Len returns the number of keys.
