@@ -21,7 +21,7 @@ func Parse(source string) (*Template, error) {
 // what strftime_now formats; size is that of the variables in bytes, by which budgets grow.
 func (t *Template) Render(vars *Dict, now time.Time, size int) (string, error) {
 	r := &run{now: now}
-	r.steps = maxSteps + times(size, stepsPerByte)
+	r.steps = min(minSteps+times(size, moreSteps), maxSteps) + times(size, stepsPerByte)
 	r.bytes = maxBytes + times(size, bytesPerByte)
 	r.out = &writer{r: r}
 	s := newScope(nil)
