@@ -69,9 +69,13 @@ func ScoreAll(ctx context.Context, models []*infer.Model, corpus *Corpus, opts S
 			return nil, err
 		}
 	}
+	ref, err := e.ofReference(windows)
+	if err != nil {
+		return nil, err
+	}
 	out = make([]*Result, len(models))
 	for i, m := range e.models {
-		if out[i], err = e.result(m, windows); err != nil {
+		if out[i], err = e.result(m, ref, windows); err != nil {
 			return nil, err
 		}
 	}
