@@ -27,6 +27,7 @@ var flagValues = map[string][]string{
 	"bits":              {"2", "3", "4", "2,4", "2,3,4"},
 	"compensate":        {artifact.GPTQ, "none"},
 	"compute":           append(compute.Names(), "auto"),
+	"format":            {textFormat, markdownFormat},
 	"grid":              {"palette", "gguf"},
 	"init":              {string(recovery.InitSVD), string(recovery.InitPlain), string(recovery.InitZero)},
 	"loss":              {string(recovery.LossKL), string(recovery.LossCE), string(recovery.LossMix)},
@@ -128,7 +129,7 @@ func completerOf(name, value string) completer {
 		return oneOf(target.OfExport("coreml"), cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
 	case "DEVICE":
 		return oneOf(device.Names(), cobra.ShellCompDirectiveDefault) // or the file of a profile
-	case "FILE":
+	case "FILE", "ROW=FILE":
 		return func(string) ([]string, cobra.ShellCompDirective) { return nil, cobra.ShellCompDirectiveDefault }
 	}
 	return func(string) ([]string, cobra.ShellCompDirective) { return nil, cobra.ShellCompDirectiveNoFileComp }

@@ -18,6 +18,7 @@ import (
 // described are the Go types of everything that has a schema of its own.
 var described = map[string]any{
 	"baseline-v1":      gate.Baseline{},
+	"compare-v1":       compareObject{},
 	"completion-v1":    completionObject{},
 	"demo-v1":          demoObject{},
 	"dequantize-v1":    dequantizeObject{},

@@ -91,13 +91,11 @@ func number(raw json.RawMessage) (float64, bool) {
 	return x, err == nil
 }
 
-// compact returns a value in a form in which equal values are equal. Spaces and the order of keys
-// do not count.
+// compact returns a value in a form in which equal values are equal. Spaces, the order of keys
+// and the form of numbers do not count.
 func compact(raw json.RawMessage) string {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
 	var v any
-	if d.Decode(&v) != nil {
+	if json.Unmarshal(raw, &v) != nil {
 		return string(raw)
 	}
 	out, err := json.Marshal(v)
