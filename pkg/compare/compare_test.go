@@ -227,6 +227,45 @@ func check(t *testing.T, r *Result) {
 	}
 }
 
+// What Run returns passes its own check, and no change of it does.
+func TestCheck(t *testing.T) {
+	in := files(t)
+	run := func() *Result {
+		r, err := Run(bg, Options{Models: []Model{{Path: in("q2")}, {Path: in("q4")}}, Reference: &Model{Path: in("model")}, Data: in("text.txt"), Ctx: 64,
+			Tasks: []TaskFile{{"model", "../lmeval/testdata/reference"}, {"q4", "../lmeval/testdata/q4"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if err := run().Check(); err != nil {
+		t.Fatal(err)
+	}
+	other := "q2"
+	for what, change := range map[string]func(r *Result){
+		"two models are called":    func(r *Result) { r.Models[1].Name = "q4" },
+		"is not the reference":     func(r *Result) { r.Reference = &other },
+		"is missing":               func(r *Result) { r.Pairs = nil },
+		"more pairs":               func(r *Result) { r.Pairs = append(r.Pairs, r.Pairs[0]) },
+		"does not follow from the": func(r *Result) { r.Pairs[0].Better = &other },
+		"the standing of":          func(r *Result) { r.Models[1].Standing = IsDominated },
+		"front and best":           func(r *Result) { r.Front = r.Front[:1] },
+		"its size":                 func(r *Result) { r.Models[1].Bytes = -1 },
+		"a perplexity of":          func(r *Result) { r.Models[1].Perplexity *= 2 },
+		"a divergence without":     func(r *Result) { r.Models[1].Divergence = nil },
+		"SHA-256":                  func(r *Result) { r.Models[1].Identity.Digest = "x" },
+		"flips":                    func(r *Result) { r.Models[2].Tasks.Scores[1].Flips.Worse = 99 },
+		"no models":                func(r *Result) { r.Models = r.Models[:1] },
+		"its quantity":             func(r *Result) { r.Quantity = ByLoss },
+	} {
+		r := run()
+		change(r)
+		if err := r.Check(); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // made returns a result with candidates of these sizes; window w of candidate i has the divergence
 // kl(i, w).
 func made(bytes []int64, windows int, kl func(i, w int) float64) *Result {

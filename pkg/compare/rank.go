@@ -24,13 +24,12 @@ func (r *Result) candidates() []*Row {
 // is false, the text allows no intervals.
 func (r *Result) rank(paired bool) error {
 	rows := r.candidates()
-	r.Confidence, r.Pairs, r.Best, r.Front = gate.Confidence, []Pair{}, []Best{}, []string{}
+	r.Confidence, r.Pairs = gate.Confidence, []Pair{}
 	r.Quantity = ByLoss
 	if r.Reference != nil {
 		r.Quantity = ByKL
 	}
 	m := len(rows) * (len(rows) - 1) / 2
-	better := map[[2]string]bool{} // the first is shown to be better than the second
 	for i, a := range rows {
 		for _, b := range rows[i+1:] {
 			p := Pair{A: a.Name, B: b.Name}
@@ -40,21 +39,43 @@ func (r *Result) rank(paired bool) error {
 					return fmt.Errorf("comparing %s and %s: %w", a.Name, b.Name, err)
 				}
 				p.Difference = &iv
-				switch {
-				case iv.Low > 0:
-					p.Better = &a.Name
-					better[[2]string{a.Name, b.Name}] = true
-				case iv.High < 0:
-					p.Better = &b.Name
-					better[[2]string{b.Name, a.Name}] = true
-				}
+				p.Better = p.better()
 			}
 			r.Pairs = append(r.Pairs, p)
 		}
 	}
+	r.conclude()
+	return nil
+}
+
+// better returns the name of the candidate that the interval shows to be better; nil for none.
+func (p *Pair) better() *string {
+	switch iv := p.Difference; {
+	case iv == nil:
+	case iv.Low > 0:
+		return &p.A
+	case iv.High < 0:
+		return &p.B
+	}
+	return nil
+}
+
+// conclude sets the standing of the candidates, the front and the best of each size by the pairs.
+func (r *Result) conclude() {
+	r.Best, r.Front = []Best{}, []string{}
+	better := map[[2]string]bool{} // the first is shown to be better than the second
+	for _, p := range r.Pairs {
+		switch {
+		case p.Better == nil:
+		case *p.Better == p.A:
+			better[[2]string{p.A, p.B}] = true
+		default:
+			better[[2]string{p.B, p.A}] = true
+		}
+	}
+	rows := r.candidates()
 	r.dominate(rows, better)
 	r.choose(rows, better)
-	return nil
 }
 
 // difference returns the interval of the mean of the quantity of b less that of a.
@@ -85,7 +106,7 @@ func (r *Result) mean(row *Row) float64 {
 // dominate sets the standing of every row, and the front.
 func (r *Result) dominate(rows []*Row, better map[[2]string]bool) {
 	for _, b := range rows {
-		b.Standing = OnFront
+		b.Standing, b.DominatedBy, b.NotShownBetterThan = OnFront, []string{}, []string{}
 		for _, a := range rows {
 			switch {
 			case a == b || a.Bytes > b.Bytes:
