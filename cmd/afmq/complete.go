@@ -54,6 +54,7 @@ func blockTypes() (names []string) {
 // none: any file is text.
 var flagExtensions = map[string][]string{
 	"baseline":    {"json"},
+	"compare":     {"json"},
 	"eval":        {"json"},
 	"junit":       {"xml"},
 	"plan":        {"json"},

@@ -59,6 +59,7 @@ var sections = map[string]any{
 	"summary": report.Summary{}, "size": report.Size{}, "bits": report.Bits{}, "sensitivity": report.Sensitivity{}, "weights": report.Weights{},
 	"plan": report.Choice{}, "curve": report.Curve{}, "recovery": report.Recovery{}, "training": report.Training{},
 	"evaluation": report.Evaluation{}, "provenance": report.Provenance{}, "samples": report.Samples{}, "commands": report.Commands{},
+	"compare": report.Comparison{},
 }
 
 // Schemas and types have the same keys, and the same of them may be absent: real output
