@@ -63,12 +63,11 @@ Otherwise the two are not distinguishable on this text, and neither is named the
 
 At least 8 windows are needed to tell models apart, and a text that does not repeat itself.
 
---tasks ROW=FILE adds the results of EleutherAI's lm-evaluation-harness for one row: the
-directory that lm_eval was given as --output_path, or the file results_DATE.json in it.
-Each score is shown with its standard error and its recovery, the score in per cent of the
-reference's. With the samples of both (--log_samples) it also shows the flips: the items that
-the reference has right and the model wrong, the reverse, and the p-value of McNemar's exact
-test. Runs that differ in tasks, versions, examples, prompts, limit or items are refused.
+--tasks ROW=FILE adds the results of EleutherAI's lm-evaluation-harness for one row: its
+output directory, or the file results_DATE.json in it. Each score is shown with its standard
+error and its recovery, the score in per cent of the reference's. With the logged samples of
+both it also shows the flips: the items that the reference has right and the model wrong, the
+reverse, and the p-value of McNemar's exact test. Runs that differ in tasks, versions, examples, prompts, limit or items are refused.
 
 With a reference all models are in memory, and the reference runs over the text once.
 --one-at-a-time holds one model beside the reference, which then runs for each; the figures
