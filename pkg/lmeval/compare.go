@@ -96,6 +96,10 @@ func unshared(reference, run *Results) (warnings []string) {
 				missing = append(missing, t.Name)
 			}
 		}
+		const most = 5
+		if n := len(missing); n > most {
+			missing = append(missing[:most], fmt.Sprintf("and %d more", n-most))
+		}
 		if len(missing) > 0 {
 			warnings = append(warnings, fmt.Sprintf("%s lacks tasks of %s: %s", x.lacks.File, x.has.File, strings.Join(missing, ", ")))
 		}
