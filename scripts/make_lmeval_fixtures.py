@@ -197,6 +197,8 @@ def main():
         shutil.rmtree(OUT, ignore_errors=True)
         for name in ("reference", "q4", "short", "shots", "bare", "file", "changed"):
             shutil.copytree(name, OUT / name)
+        for file in OUT.rglob("*.json"):  # nothing about the machine
+            file.write_text(re.sub(r'"pretty_env_info": "(?:[^"\\]|\\.)*"', '"pretty_env_info": "N/A"', file.read_text()))
         (OUT / "summary.json").write_text(json.dumps(flips("reference", "q4"), indent=1) + "\n")
     os.chdir("/")
 
