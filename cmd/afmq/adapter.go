@@ -38,13 +38,20 @@ func (f *adapterFlags) adapters() ([]eval.Adapter, error) {
 // splitAdapter splits NAME=DIR. A path may have an = too: a value is a path as a whole if it
 // names a directory, or if a path separator comes before the first =.
 func splitAdapter(s string) eval.Adapter {
-	name, dir, named := strings.Cut(s, "=")
-	info, err := os.Stat(s)
-	if !named || err == nil && info.IsDir() || strings.ContainsRune(name, '/') || strings.ContainsRune(name, filepath.Separator) {
-		if s == "" {
-			return eval.Adapter{}
-		}
-		return eval.Adapter{Name: filepath.Base(filepath.Clean(s)), Dir: s}
-	}
+	name, dir := splitNamed(s)
 	return eval.Adapter{Name: name, Dir: dir}
+}
+
+// splitNamed splits NAME=PATH. A value is a path as a whole if something of that path exists, or if a
+// path separator comes before the first =; its name is then the last part of the path.
+func splitNamed(s string) (name, path string) {
+	name, path, named := strings.Cut(s, "=")
+	_, err := os.Stat(s)
+	if !named || err == nil || strings.ContainsRune(name, '/') || strings.ContainsRune(name, filepath.Separator) {
+		if s == "" {
+			return "", ""
+		}
+		return filepath.Base(filepath.Clean(s)), s
+	}
+	return name, path
 }

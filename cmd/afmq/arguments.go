@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -43,7 +44,8 @@ func checkArguments(cmd *cobra.Command, args []string) error {
 }
 
 // argumentCount returns the least and the largest number of positional arguments: those that
-// the usage line names before its flags. One in brackets may be left out.
+// the usage line names before its flags. One in brackets may be left out, and one with an ellipsis
+// may be repeated.
 func argumentCount(cmd *cobra.Command) (least, most int) {
 	for _, word := range strings.Fields(cmd.Use)[1:] {
 		switch {
@@ -51,6 +53,9 @@ func argumentCount(cmd *cobra.Command) (least, most int) {
 			return least, most
 		case !strings.HasPrefix(word, "["):
 			least++
+		}
+		if strings.HasSuffix(word, "...") {
+			return least, math.MaxInt
 		}
 		most++
 	}

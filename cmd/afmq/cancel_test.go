@@ -19,6 +19,7 @@ import (
 	"afmq/internal/demo"
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compare"
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/gate"
@@ -106,6 +107,18 @@ func longJobs(t *testing.T) []longJob {
 		}, `resuming from .*` + state + `: \d+ of 16 steps are done`, `\d+ of 16 steps in .*` + state},
 		{"eval", func(ctx context.Context, _ string, p progress.Reporter) error {
 			_, err := eval.Run(ctx, eval.Options{Model: art, Reference: model, Data: text, Pool: pool, Progress: p})
+			return err
+		}, "", ""},
+		{"compare", func(ctx context.Context, _ string, p progress.Reporter) error {
+			_, err := compare.Run(ctx, compare.Options{
+				Models: []compare.Model{{Path: art}, {Path: artB}}, Reference: &compare.Model{Path: model}, Data: text, Ctx: 32, Pool: pool, Progress: p,
+			})
+			return err
+		}, "", ""},
+		{"compare one at a time", func(ctx context.Context, _ string, p progress.Reporter) error {
+			_, err := compare.Run(ctx, compare.Options{
+				Models: []compare.Model{{Path: art}, {Path: artB}}, Reference: &compare.Model{Path: model}, Data: text, Ctx: 32, OneAtATime: true, Pool: pool, Progress: p,
+			})
 			return err
 		}, "", ""},
 		{"gate", func(ctx context.Context, out string, p progress.Reporter) error {

@@ -27,6 +27,7 @@ var flagValues = map[string][]string{
 	"bits":              {"2", "3", "4", "2,4", "2,3,4"},
 	"compensate":        {artifact.GPTQ, "none"},
 	"compute":           append(compute.Names(), "auto"),
+	"format":            {textFormat, markdownFormat},
 	"grid":              {"palette", "gguf"},
 	"init":              {string(recovery.InitSVD), string(recovery.InitPlain), string(recovery.InitZero)},
 	"loss":              {string(recovery.LossKL), string(recovery.LossCE), string(recovery.LossMix)},
@@ -54,6 +55,7 @@ func blockTypes() (names []string) {
 var flagExtensions = map[string][]string{
 	"baseline":      {"json"},
 	"chat-template": {"jinja"},
+	"compare":       {"json"},
 	"eval":          {"json"},
 	"junit":         {"xml"},
 	"plan":          {"json"},
@@ -129,7 +131,7 @@ func completerOf(name, value string) completer {
 		return oneOf(target.OfExport("coreml"), cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
 	case "DEVICE":
 		return oneOf(device.Names(), cobra.ShellCompDirectiveDefault) // or the file of a profile
-	case "FILE":
+	case "FILE", "ROW=FILE":
 		return func(string) ([]string, cobra.ShellCompDirective) { return nil, cobra.ShellCompDirectiveDefault }
 	}
 	return func(string) ([]string, cobra.ShellCompDirective) { return nil, cobra.ShellCompDirectiveNoFileComp }

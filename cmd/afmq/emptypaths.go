@@ -36,8 +36,12 @@ func checkEmptyPaths(cmd *cobra.Command, args []string) error {
 // argumentName returns the name of positional argument i in the command's usage line, or its
 // number if the line does not name it.
 func argumentName(cmd *cobra.Command, i int) string {
-	if names := strings.Fields(cmd.Use)[1:]; i < len(names) {
-		if name := strings.Trim(names[i], "[|]"); name != "" {
+	names := strings.Fields(cmd.Use)[1:]
+	if len(names) > 0 && strings.HasSuffix(names[0], "...") {
+		i = 0
+	}
+	if i < len(names) {
+		if name := strings.TrimSuffix(strings.Trim(names[i], "[|]"), "..."); name != "" {
 			return name
 		}
 	}

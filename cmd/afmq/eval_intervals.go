@@ -14,25 +14,8 @@ type evalIntervals struct {
 
 // newIntervals computes the intervals of an evaluation from its windows.
 func newIntervals(e *eval.Result) (out evalIntervals, err error) {
-	if e.Comparison == nil || len(e.Windows) < gate.MinWindows {
-		return out, nil
-	}
-	tokens, rise, kl := windowFigures(e)
-	weights := make([]float64, len(tokens))
-	for i, n := range tokens {
-		weights[i] = float64(n)
-	}
-	for _, x := range []struct {
-		values []float64
-		to     **gate.Interval
-	}{{kl, &out.KLInterval}, {rise, &out.LossRiseInterval}} {
-		iv, err := gate.MeanInterval(weights, x.values, gate.Confidence)
-		if err != nil {
-			return out, err
-		}
-		*x.to = &iv
-	}
-	return out, nil
+	out.KLInterval, out.LossRiseInterval, err = gate.ComparisonIntervals(e)
+	return out, err
 }
 
 // windowFigures returns, for every window of an evaluation with a reference, its scored tokens,

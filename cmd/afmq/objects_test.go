@@ -19,6 +19,7 @@ import (
 var described = map[string]any{
 	"baseline-v1":      gate.Baseline{},
 	"chat-v1":          chatObject{},
+	"compare-v1":       compareObject{},
 	"completion-v1":    completionObject{},
 	"demo-v1":          demoObject{},
 	"dequantize-v1":    dequantizeObject{},
@@ -60,6 +61,7 @@ var sections = map[string]any{
 	"summary": report.Summary{}, "size": report.Size{}, "bits": report.Bits{}, "sensitivity": report.Sensitivity{}, "weights": report.Weights{},
 	"plan": report.Choice{}, "curve": report.Curve{}, "recovery": report.Recovery{}, "training": report.Training{},
 	"evaluation": report.Evaluation{}, "provenance": report.Provenance{}, "samples": report.Samples{}, "commands": report.Commands{},
+	"compare": report.Comparison{},
 }
 
 // Schemas and types have the same keys, and the same of them may be absent: real output

@@ -43,6 +43,8 @@ provenance. These files add sections:
   --eval FILE      divergence against size, and all figures; repeat for each artifact to
                    compare with (from afmq eval-perplexity --json)
   --gate FILE      the verdict (from afmq gate --json)
+  --compare FILE   the artifact beside others: size, loss, which are dominated, tasks (from
+                   afmq compare --json)
   --recovery DIR   adapters and their training (from afmq recover)
   --reference MODEL
                    the distribution of the original weights of the worst five projections, and
@@ -69,6 +71,7 @@ on text that the model was fitted to are marked, and no summary uses them.`,
 	f.StringVar(&o.Plan, "plan", "", "plan `FILE` that the artifact was made by")
 	f.StringArrayVar(&o.Evals, "eval", nil, "`FILE` with the JSON output of eval-perplexity; repeatable")
 	f.StringArrayVar(&o.Gates, "gate", nil, "`FILE` with the JSON output of gate; repeatable")
+	f.StringVar(&o.Compare, "compare", "", "`FILE` with the JSON output of compare, with the artifact among its models")
 	f.StringArrayVar(&o.Recoveries, "recovery", nil, "output `DIR` of recover; repeatable")
 	f.StringVar(&o.Reference, "reference", "", "checkpoint `MODEL` that the artifact was made from")
 	f.StringArrayVar(&o.Samples.Prompts, "sample", nil, "with --reference: continue `TEXT` in place of the built-in prompts; repeatable")

@@ -13,8 +13,10 @@ import (
 	"afmq/cmd/afmq/internal/device"
 	"afmq/cmd/afmq/internal/report"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compare"
 	"afmq/pkg/eval"
 	"afmq/pkg/gate"
+	"afmq/pkg/lmeval"
 	"afmq/pkg/quantize"
 	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"
@@ -86,6 +88,8 @@ func TestTableWidth(t *testing.T) {
 		"diff":             func(w io.Writer) error { return printDiff(w, wideDifference()) },
 		"gate":             func(w io.Writer) error { return printGate(w, wideGate(t)) },
 		"eval-perplexity":  func(w io.Writer) error { return printEvaluation(w, wideEvaluation(t)) },
+		"compare":          func(w io.Writer) error { return printCompare(w, wideComparison(true)) },
+		"compare alone":    func(w io.Writer) error { return printCompare(w, wideComparison(false)) },
 		"report":           func(w io.Writer) error { return printReport(w, wideReport()) },
 	} {
 		var b bytes.Buffer
@@ -326,6 +330,43 @@ func wideEvaluation(t *testing.T) *evalObject {
 		o.Gate.Checks = append(o.Gate.Checks, evalCheck{Adapter: "rank-128-of-the-summarizer", Check: c})
 	}
 	return o
+}
+
+// wideComparison has models of the largest sizes and losses, one of which is dominated by all others.
+func wideComparison(reference bool) *compareObject {
+	names := []string{"qwen3-32b", "4-bit", "3.5-bit+r16", "2-bit+rank-128"}
+	r := &compare.Result{Protocol: eval.Stride, Ctx: 131072, Stride: 65536, Tokens: 123456789, Windows: 123456, Compute: "split", Quantity: compare.ByKL, Confidence: 0.95}
+	iv := &gate.Interval{Mean: 0.123456, SE: 0.012345, Low: -1.123456, High: 1.123456, Confidence: 0.95}
+	up, x, y := true, 0.123456, 123.456
+	for i, name := range names {
+		row := compare.Row{
+			Name: name, Bytes: 999 * gib, BPW: artifact.BitsPerWeight{Model: 16}, Perplexity: 1234.5678, PerplexitySE: 123.4567, BitsPerByte: 12.3456, Speed: 123456,
+			Standing: compare.OnFront, NotShownBetterThan: names[1:2],
+			Divergence: &compare.Divergence{KL: eval.Divergence{Mean: 1.234567, P999: 12.345678}, KLInterval: iv, SameTop1: 1},
+			Tasks: &compare.Tasks{Scores: []lmeval.Score{
+				{Task: "leaderboard_bbh_tracking_shuffled_objects_seven_objects", Metric: "acc_norm", Filter: "none", Items: 123456, Value: x, StdErr: &x, HigherIsBetter: &up,
+					Recovery: &y, Chance: &x, AtChance: true, Flips: &lmeval.Flips{Items: 123456, Worse: 12345, Better: 12345, PValue: 1}},
+				{Task: "mmlu_abstract_algebra", Within: "mmlu", Metric: "acc", Filter: "none"},
+			}},
+		}
+		if i == 3 {
+			row.Standing, row.DominatedBy = compare.IsDominated, names[:3]
+		}
+		r.Models = append(r.Models, row)
+	}
+	if reference {
+		r.Reference, r.Models[0].Standing, r.Models[0].Divergence = &names[0], compare.IsReference, nil
+	} else {
+		r.Quantity = compare.ByLoss
+	}
+	for i, a := range names[1:] {
+		for _, b := range names[i+2:] {
+			r.Pairs = append(r.Pairs, compare.Pair{A: a, B: b, Difference: iv})
+		}
+	}
+	r.Best = []compare.Best{{MaxBytes: 999 * gib, Models: names}}
+	r.Front = names[:3]
+	return &compareObject{Data: longPath, Result: r}
 }
 
 func wideReport() reportObject {

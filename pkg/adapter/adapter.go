@@ -91,15 +91,15 @@ func ReadFor(dir string, cfg *model.Config, model, hash string, allowUnbound boo
 	if err == nil {
 		return a, a.CheckBase(model, hash, allowUnbound)
 	}
-	if base := readBase(dir); base != "" && hash != "" && base != hash {
+	if base := ReadBase(dir); base != "" && hash != "" && base != hash {
 		return nil, (&Adapter{Dir: dir, Base: base}).CheckBase(model, hash, allowUnbound)
 	}
 	return nil, err
 }
 
-// readBase returns the content hash of the base that the adapter in dir names; "" without one,
+// ReadBase returns the content hash of the base that the adapter in dir names; "" without one,
 // or if its file of weights cannot be opened.
-func readBase(dir string) string {
+func ReadBase(dir string) string {
 	file, err := safetensors.Open(filepath.Join(dir, WeightsFile))
 	if err != nil {
 		return ""

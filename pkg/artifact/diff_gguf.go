@@ -48,16 +48,23 @@ func openDiffGGUF(ctx context.Context, pool *compute.Pool, path string, p progre
 			return nil, errs[i]
 		}
 		s.digests[digests[i].Name] = digests[i]
-		st := StoredTensor{Spec: t.Spec, Form: Plain, Bits: 16, Bytes: t.Stored.Bytes(), Names: []string{digests[i].Name}}
-		if kind := t.Stored.Type; kind.HasCodes() {
-			g := grid.Block{Type: kind}
-			st.Form, st.Bits = GridForm(g), g.CodeBits()
-		} else if kind == ggml.F32 {
-			st.Bits = 32
-		}
+		st := storedGGUF(t)
+		st.Names = []string{digests[i].Name}
 		s.layout = append(s.layout, st)
 	}
 	return s, nil
+}
+
+// storedGGUF describes a tensor of a GGUF file by its name there.
+func storedGGUF(t *ggufmodel.Tensor) StoredTensor {
+	st := StoredTensor{Spec: t.Spec, Form: Plain, Bits: 16, Bytes: t.Stored.Bytes(), Names: []string{t.Name()}}
+	if kind := t.Stored.Type; kind.HasCodes() {
+		g := grid.Block{Type: kind}
+		st.Form, st.Bits = GridForm(g), g.CodeBits()
+	} else if kind == ggml.F32 {
+		st.Bits = 32
+	}
+	return st
 }
 
 // digestGGUF returns the digest of a tensor as an artifact stores it: rows in the order of the

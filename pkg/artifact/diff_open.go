@@ -91,9 +91,7 @@ func openDiffCheckpoint(ctx context.Context, pool *compute.Pool, dir string, p p
 			return nil, errs[i]
 		}
 		s.digests[w.Tensor.Name] = digests[i]
-		s.layout = append(s.layout, StoredTensor{
-			Spec: w.Spec, Form: Plain, Bits: 8 * w.Tensor.DType.Size(), Bytes: int64(len(w.Tensor.Bytes())), Names: []string{w.Tensor.Name},
-		})
+		s.layout = append(s.layout, storedPlain(w.Spec, w.Tensor))
 	}
 	return s, nil
 }

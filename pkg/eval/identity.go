@@ -10,10 +10,12 @@ import (
 	"afmq/internal/infile"
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/ggufmodel"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
+	"afmq/pkg/progress"
 )
 
 // Identity names the inputs of an evaluation by their content. A file or directory that is moved
@@ -59,8 +61,15 @@ type AdapterIdentity struct {
 	Overlap Overlap `json:"training_overlap"`
 }
 
-// identify returns the identity of the inputs, and of each adapter. It hashes a checkpoint, which
-// has no manifest.
+// Identify returns the identity of the inputs, and of each adapter. It hashes a checkpoint, which
+// has no manifest. opts are the options that [Open] was given.
+func (in *Inputs) Identify(ctx context.Context, opts Options) (id Identity, adapters []AdapterIdentity, err error) {
+	pool, done := compute.Workers(opts.Pool, opts.Threads)
+	defer done()
+	opts.Pool, opts.Progress = pool, progress.Begin(opts.Progress, artifact.StageHash)
+	return in.identify(ctx, &opts)
+}
+
 func (in *Inputs) identify(ctx context.Context, opts *Options) (id Identity, adapters []AdapterIdentity, err error) {
 	id.Data = in.Corpus.SHA256
 	if id.Tokenizer, err = hashTokenizer(opts.Model); err != nil {

@@ -30,6 +30,9 @@ type Result struct {
 	// pass counts in every result of [ScoreAll], whose models share it.
 	Seconds         float64 `json:"seconds"`
 	TokensPerSecond float64 `json:"tokens_per_second"` // tokens run through model and reference, per second: with a reference each counts twice
+	// OwnSeconds and OwnTokensPerSecond are those of the model's passes, without the reference's.
+	OwnSeconds         float64 `json:"-"`
+	OwnTokensPerSecond float64 `json:"-"`
 
 	// Windows has the scores of each window with scored tokens, in the order of the text.
 	Windows []WindowScore `json:"-"`
@@ -42,6 +45,7 @@ type Comparison struct {
 	DeltaPRMS           float64    `json:"delta_p_rms"`          // root mean square difference of the probability of the text's token
 	ReferencePerplexity float64    `json:"reference_perplexity"` //
 	PerplexityRatio     float64    `json:"perplexity_ratio"`     // model over reference
+	Reference           *Result    `json:"-"`                    // of the reference itself; the results of [ScoreAll] share it
 }
 
 // Divergence summarizes the Kullback-Leibler divergence at the scored tokens, in nats.
@@ -54,41 +58,61 @@ type Divergence struct {
 	Max    float64 `json:"max"`
 }
 
-// result summarizes the scores of one model.
-func (e *evaluator) result(m *modelScores, windows []window) (*Result, error) {
+// result summarizes the scores of one model, with those of the reference if there is one; ref is
+// the result of the reference.
+func (e *evaluator) result(m *modelScores, ref *Result, windows []window) (*Result, error) {
+	r, err := e.alone(m)
+	if err != nil {
+		return nil, err
+	}
+	var refNats []float64
+	if ref != nil {
+		refNats = e.reference.nats
+		r.Comparison = &Comparison{
+			KL:                  divergence(m.kl),
+			SameTop1:            float64(m.sameTop1) / float64(len(m.nats)),
+			DeltaPRMS:           math.Sqrt(m.deltaP2 / float64(len(m.nats))),
+			ReferencePerplexity: ref.Perplexity,
+			PerplexityRatio:     math.Exp(r.NatsPerToken - ref.NatsPerToken),
+			Reference:           ref,
+		}
+		r.Seconds += ref.Seconds
+		r.TokensPerSecond = 2 * float64(e.tokens) / r.Seconds
+	}
+	r.Windows = windowScores(windows, m.nats, refNats, m.kl)
+	return r, nil
+}
+
+// alone summarizes the scores of one model without the reference and the windows.
+func (e *evaluator) alone(m *modelScores) (*Result, error) {
 	mean, sd := meanSD(m.nats)
 	n := float64(len(m.nats))
 	r := &Result{
 		Protocol: e.opts.Protocol, Ctx: e.opts.Ctx, Stride: e.opts.Stride,
-		Tokens: len(m.nats), NatsPerToken: mean, Perplexity: math.Exp(mean), Seconds: m.seconds,
+		Tokens: len(m.nats), NatsPerToken: mean, Perplexity: math.Exp(mean), Seconds: m.seconds, OwnSeconds: m.seconds,
 	}
 	r.PerplexitySE = r.Perplexity * sd / math.Sqrt(n)
 	if e.bytes > 0 {
 		r.BitsPerByte = mean * n / math.Ln2 / float64(e.bytes)
 	}
-	run := float64(e.tokens)
-	if ref := e.reference; ref != nil {
-		refMean, _ := meanSD(ref.nats)
-		r.Comparison = &Comparison{
-			KL:                  divergence(m.kl),
-			SameTop1:            float64(m.sameTop1) / n,
-			DeltaPRMS:           math.Sqrt(m.deltaP2 / n),
-			ReferencePerplexity: math.Exp(refMean),
-			PerplexityRatio:     math.Exp(mean - refMean),
-		}
-		r.Seconds += ref.seconds
-		run *= 2
-	}
-	r.TokensPerSecond = run / r.Seconds
+	r.TokensPerSecond = float64(e.tokens) / r.Seconds
+	r.OwnTokensPerSecond = r.TokensPerSecond
 	if !finite(r.Perplexity) || !finite(r.PerplexitySE) {
 		return nil, fault.Inputf(m.model.Dir, "a loss of %v nats per token on %s is too large for a perplexity", mean, e.corpus.File)
 	}
-	var refNats []float64
-	if e.reference != nil {
-		refNats = e.reference.nats
-	}
-	r.Windows = windowScores(windows, m.nats, refNats, m.kl)
 	return r, nil
+}
+
+// ofReference returns the result of the reference itself; nil without one.
+func (e *evaluator) ofReference(windows []window) (*Result, error) {
+	if e.reference == nil {
+		return nil, nil
+	}
+	r, err := e.alone(&e.reference.modelScores)
+	if err == nil {
+		r.Windows = windowScores(windows, e.reference.nats, nil, nil)
+	}
+	return r, err
 }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

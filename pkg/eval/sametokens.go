@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"afmq/pkg/fault"
+	"afmq/pkg/infer"
 	"afmq/pkg/tokenizer"
 )
 
@@ -22,16 +23,22 @@ func (in *Inputs) checkTokens() error {
 	if other.SHA256 != in.Corpus.SHA256 {
 		return fault.Inputf(in.Corpus.File, "was written to or replaced while it was being read")
 	}
-	a, b := in.Corpus.IDs, other.IDs
-	if slices.Equal(a, b) {
+	return SameTokens(m, in.Corpus, r, other)
+}
+
+// SameTokens returns an error of kind [fault.Input] unless two models have the same tokens for a
+// text: a are those of m, b those of other, which the error is about. Tokenizers that agree on it
+// may differ on other text; [model.SameTokenizer] compares tokenizer.json.
+func SameTokens(m *infer.Model, a *Corpus, other *infer.Model, b *Corpus) error {
+	if slices.Equal(a.IDs, b.IDs) {
 		return nil
 	}
 	at := 0
-	for at < len(a) && at < len(b) && a[at] == b[at] {
+	for at < len(a.IDs) && at < len(b.IDs) && a.IDs[at] == b.IDs[at] {
 		at++
 	}
-	return fault.Inputf(r.Dir, "has other tokens for %s than %s: token %d is %s, not %s",
-		in.Corpus.File, m.Dir, at, tokenAt(r.Tokenizer, b, at), tokenAt(m.Tokenizer, a, at)).
+	return fault.Inputf(other.Dir, "has other tokens for %s than %s: token %d is %s, not %s",
+		a.File, m.Dir, at, tokenAt(other.Tokenizer, b.IDs, at), tokenAt(m.Tokenizer, a.IDs, at)).
 		WithHint("both models must have one tokenizer; GGUF does not keep normalizers and some rules for spaces, which other text does not use")
 }
 

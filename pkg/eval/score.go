@@ -13,6 +13,10 @@ import (
 // StageEvaluate is the stage of [Score].
 const StageEvaluate = "evaluate"
 
+// DefaultCtx is the number of tokens in a window where the options give none and the models have
+// as many positions.
+const DefaultCtx = 512
+
 // ScoreOptions are the options of [Score] and [ScoreAll]. The zero value works.
 type ScoreOptions struct {
 	Protocol Protocol // empty for Chunk
@@ -69,9 +73,13 @@ func ScoreAll(ctx context.Context, models []*infer.Model, corpus *Corpus, opts S
 			return nil, err
 		}
 	}
+	ref, err := e.ofReference(windows)
+	if err != nil {
+		return nil, err
+	}
 	out = make([]*Result, len(models))
 	for i, m := range e.models {
-		if out[i], err = e.result(m, windows); err != nil {
+		if out[i], err = e.result(m, ref, windows); err != nil {
 			return nil, err
 		}
 	}
@@ -102,7 +110,7 @@ func (o *ScoreOptions) resolve(models []*infer.Model) error {
 		return fault.Usagef("protocol %s needs a model with a tokenizer", LlamaCpp)
 	}
 	if o.Ctx == 0 {
-		o.Ctx = min(512, positions)
+		o.Ctx = min(DefaultCtx, positions)
 	}
 	if o.Protocol == Stride && o.Stride == 0 {
 		o.Stride = max(o.Ctx/2, 1)

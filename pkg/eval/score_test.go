@@ -210,7 +210,12 @@ func TestScoreThreads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.Seconds, e.TokensPerSecond = 0, 0
+		untimed(e)
+		ref := e.Comparison.Reference
+		e.Comparison.Reference = nil
+		if ref.PerplexitySE == 0 || math.Abs(ref.Perplexity-e.ReferencePerplexity) > 0 {
+			t.Errorf("%d threads: the reference has the result %+v", threads, ref)
+		}
 		if first == nil {
 			first = e
 		} else if *e.Comparison != *first.Comparison || e.NatsPerToken != first.NatsPerToken || e.PerplexitySE != first.PerplexitySE {

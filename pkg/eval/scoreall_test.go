@@ -61,7 +61,10 @@ func TestScoreAll(t *testing.T) {
 				if !(r.Seconds > 0 && r.TokensPerSecond > 0) {
 					t.Errorf("%s, model %d: %v s, %v tokens/s", o.Protocol, i, r.Seconds, r.TokensPerSecond)
 				}
-				r.Seconds, r.TokensPerSecond = 0, 0
+				if !(r.OwnSeconds > 0 && r.OwnTokensPerSecond > 0 && r.OwnSeconds <= r.Seconds) {
+					t.Errorf("%s, model %d: %v s of %v s are its own", o.Protocol, i, r.OwnSeconds, r.Seconds)
+				}
+				untimed(r)
 			}
 			if diff := cmp.Diff(alone, together[i]); diff != "" {
 				t.Errorf("%s, model %d: %s", o.Protocol, i, diff)
@@ -143,5 +146,36 @@ func TestScoreLongContext(t *testing.T) {
 	}
 	if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
 		t.Errorf("%d bytes allocated for %d tokens", n, r.Tokens)
+	}
+}
+
+// The result of the reference is that of scoring it alone.
+func TestReferenceResult(t *testing.T) {
+	pool := newPool(t, 1)
+	m := openTiny(t, pool)
+	corpus := encodeTexts(t, m, passage)
+	for _, o := range []ScoreOptions{{Ctx: 40, Pool: pool}, {Protocol: LlamaCpp, Ctx: 16, Pool: pool}, {Protocol: Stride, Ctx: 24, Stride: 5, Pool: pool}} {
+		alone, err := Score(bg, m, corpus, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Reference = m
+		e, err := Score(bg, blurred(m), corpus, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		untimed(alone)
+		untimed(e)
+		if diff := cmp.Diff(alone, e.Comparison.Reference); diff != "" {
+			t.Errorf("%s: %s", o.Protocol, diff)
+		}
+	}
+}
+
+// untimed removes the times of a result and of its reference.
+func untimed(r *Result) {
+	r.Seconds, r.TokensPerSecond, r.OwnSeconds, r.OwnTokensPerSecond = 0, 0, 0, 0
+	if c := r.Comparison; c != nil && c.Reference != nil {
+		untimed(c.Reference)
 	}
 }

@@ -69,6 +69,7 @@ func (s *sources) commands() (any, error) {
 	for _, g := range s.gates {
 		c.judge(g)
 	}
+	c.compare()
 	c.report()
 	return c.out, nil
 }
@@ -317,6 +318,9 @@ func (c *commander) report() {
 		if x.path != "" {
 			l.path(x.flag, x.path)
 		}
+	}
+	if o.Compare != "" {
+		l.path("compare", o.Compare)
 	}
 	l.paths("eval", o.Evals).paths("gate", o.Gates).paths("recovery", o.Recoveries).paths("device", o.DeviceNames)
 	l.flagIf("ctx", o.Use.Ctx, 0).flagIf("prompt", o.Use.Prompt, 0)

@@ -19,9 +19,11 @@ import (
 	"afmq/internal/infile"
 	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
+	"afmq/pkg/compare"
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/gate"
+	"afmq/pkg/infer"
 	"afmq/pkg/model"
 	"afmq/pkg/quantize"
 	"afmq/pkg/safetensors"
@@ -108,7 +110,44 @@ func makeFixture() error {
 	if err := os.WriteFile(in("recovered", "recovery.json"), []byte(record), 0o666); err != nil {
 		return err
 	}
-	return os.WriteFile(in("recovered", "metrics.jsonl"), []byte(metrics), 0o666)
+	if err := os.WriteFile(in("recovered", "metrics.jsonl"), []byte(metrics), 0o666); err != nil {
+		return err
+	}
+	return makeComparison()
+}
+
+// makeComparison compares the artifacts of the fixture, one of them with an adapter, on text that the
+// model wrote and on tasks.
+func makeComparison() error {
+	m, err := infer.Open(bg, in("model"), infer.OpenOptions{Pool: pool})
+	if err != nil {
+		return err
+	}
+	texts, err := m.SampleTexts(bg, pool, 16, 60, 1, nil)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(in("written.txt"), []byte(strings.Join(texts, "\n\n")), 0o666); err != nil {
+		return err
+	}
+	const lm = "../../../../pkg/lmeval/testdata/"
+	r, err := compare.Run(bg, compare.Options{
+		Models: []compare.Model{{Path: in("mixed")}, {Path: in("four")}, {Path: in("two")}}, Reference: &compare.Model{Path: in("model")},
+		Adapters: []eval.Adapter{{Name: "rank-8", Dir: in("recovered", "rank-8")}}, Data: in("written.txt"), Ctx: 64, Pool: pool,
+		Tasks: []compare.TaskFile{{Row: "model", Path: lm + "reference"}, {Row: "mixed", Path: lm + "q4"}},
+	})
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(struct {
+		Schema string `json:"schema"`
+		Data   string `json:"data"`
+		*compare.Result
+	}{compareSchema, in("written.txt"), r})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(in("compare.json"), data, 0o666)
 }
 
 // writeAdapter writes an adapter of rank 1 for the query projections, which changes little.
@@ -264,7 +303,7 @@ func everything(t testing.TB) Options {
 	}
 	return Options{
 		Devices: carried(t, "raspberry-pi-5", "iphone-15-pro"), Use: device.Use{Ctx: 512},
-		Artifact: in("mixed"), Reference: in("model"), Scores: in("scores.json"), Plan: in("plan.json"), Recoveries: []string{in("recovered")},
+		Artifact: in("mixed"), Reference: in("model"), Compare: in("compare.json"), Scores: in("scores.json"), Plan: in("plan.json"), Recoveries: []string{in("recovered")},
 		Gates:   []string{writeGate(t, dir, "gate.json", in("mixed"), 0.05, nil)},
 		Samples: SampleOptions{Prompts: []string{"The old man", "The sea"}, Tokens: 6},
 		Evals: []string{

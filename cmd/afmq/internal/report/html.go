@@ -45,7 +45,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"rate":        units.Rate,
 	"heatClasses": heatClasses,
 	"px":          func(v float64) string { return fmt.Sprintf("%.2f", v) },
-}).Funcs(summaryFuncs).Parse(pageText + summaryText + samplesText + evaluationsText + commandsText + layersText + histogramText))
+}).Funcs(summaryFuncs).Parse(pageText + summaryText + samplesText + evaluationsText + comparisonText + commandsText + layersText + histogramText))
 
 func toInt(n any) int64 {
 	if i, ok := n.(int); ok {

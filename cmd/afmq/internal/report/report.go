@@ -32,6 +32,8 @@ type Options struct {
 	Devices    []*device.Profile // devices to estimate memory and speed for
 	Use        device.Use        // context and prompt on the devices; zeros for defaults
 
+	Compare string // JSON object of `afmq compare --json` with the artifact among its models
+
 	Gates       []string          // JSON objects of `afmq gate --json` for the artifact
 	Samples     SampleOptions     // sample continuations
 	Progress    progress.Reporter // nil for none
@@ -79,6 +81,7 @@ func Make(ctx context.Context, pool *compute.Pool, opts Options) (*Report, error
 		{"recovery", "Recovery by rank", "afmq recover " + art + " --teacher MODEL --data FILE --rank 8,16,32 --out DIR", "--recovery DIR", s.recovery},
 		{"training", "Training", "afmq recover " + art + " --teacher MODEL --data FILE --out DIR", "--recovery DIR", s.training},
 		{"evaluation", "Evaluation", "afmq eval-perplexity " + art + " --data FILE --reference MODEL --json > eval.json", "--eval eval.json", s.evaluation},
+		{"compare", "Comparison", "afmq compare " + art + " OTHER... --data FILE --reference MODEL --json > compare.json", "--compare compare.json", s.compare},
 		{"devices", "On devices", "afmq devices", "--device NAME", s.devices},
 		{"provenance", "Provenance", "", "", s.provenance},
 		{"commands", "Commands", "", "", s.commands},

@@ -203,6 +203,7 @@ func TestMissingSectionsNameTheirCommand(t *testing.T) {
 	missing := map[string]string{
 		"sensitivity": "afmq sensitivity ", "plan": "afmq plan ", "curve": "afmq eval-perplexity " + in("mixed"), "recovery": "afmq recover " + in("mixed"),
 		"devices": "afmq devices", "training": "afmq recover " + in("mixed"), "evaluation": "afmq eval-perplexity " + in("mixed"),
+		"compare": "afmq compare " + in("mixed"),
 	}
 	for _, s := range r.Sections {
 		want, ok := missing[s.ID]

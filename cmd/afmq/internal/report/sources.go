@@ -116,9 +116,10 @@ type sources struct {
 	runs     []recoveryRun
 	profiles []*device.Profile
 
-	evalFiles []*evalFile // of evals, in the order of the command line
-	gates     []*gateFile
-	samples   *Samples // nil without a reference
+	evalFiles  []*evalFile // of evals, in the order of the command line
+	gates      []*gateFile
+	comparison *Comparison // nil without one
+	samples    *Samples    // nil without a reference
 }
 
 // recoveryRun is one directory of `afmq recover`.
@@ -147,6 +148,9 @@ func gather(ctx context.Context, pool *compute.Pool, opts Options) (*sources, er
 		return nil, err
 	}
 	if err := s.readGates(); err != nil {
+		return nil, err
+	}
+	if err := s.readComparison(); err != nil {
 		return nil, err
 	}
 	return s, s.readSamples(ctx, pool)

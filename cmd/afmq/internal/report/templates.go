@@ -16,6 +16,9 @@ var samplesText string
 //go:embed evaluations.html
 var evaluationsText string
 
+//go:embed comparison.html
+var comparisonText string
+
 //go:embed commands.html
 var commandsText string
 
