@@ -281,11 +281,11 @@ func (c *conversation) answer() error {
 		return nil
 	}
 	model := c.engine.Model()
-	r := &batch.Request{Prompt: ids, MaxTokens: c.engine.Ctx() - len(ids), Sampler: infer.Sampler{
+	r := &batch.Request{Prompt: ids, MaxTokens: c.engine.Ctx(), Sampler: infer.Sampler{
 		Temperature: c.sampling.temperature, TopK: c.sampling.topK, TopP: c.sampling.topP,
 	}}
 	if c.maxTokens > 0 {
-		r.MaxTokens = min(r.MaxTokens, c.maxTokens)
+		r.MaxTokens = c.maxTokens
 	}
 	r.Sampler.Seed(c.sampling.seed + c.answers)
 	c.answers++

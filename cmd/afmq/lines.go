@@ -55,7 +55,7 @@ func (t *terminalLines) next(prompt string) (string, error) {
 		return "", fault.Reading("the terminal", err)
 	}
 	defer func() { _ = term.Restore(t.in, state) }()
-	if width, height, err := term.GetSize(t.in); err == nil {
+	if width, height, err := term.GetSize(t.in); err == nil && width > 0 && height > 0 {
 		_ = t.terminal.SetSize(width, height)
 	}
 	t.terminal.SetPrompt(prompt)

@@ -52,7 +52,7 @@ func Open(dir string) (*Template, error) {
 
 func noTemplate(path string) error {
 	return (&fault.Error{Kind: fault.Input, File: path, Msg: "a conversation cannot be rendered", Err: ErrNoTemplate}).
-		WithHint("base models have none: give a prompt, or use a model tuned for chat, or put the chat_template.jinja that fits into the directory")
+		WithHint("base models have none: give a prompt, or the template in a file (--chat-template, or chat_template.jinja in the directory)")
 }
 
 // templateFiles reads chat_template.jinja and additional_chat_templates/*.jinja.

@@ -219,7 +219,7 @@ func TestManyClients(t *testing.T) {
 	quiet(t, s)
 	http.DefaultClient.CloseIdleConnections()
 	time.Sleep(20 * time.Millisecond)
-	goroutines := runtime.NumGoroutine()
+	goroutines, before := runtime.NumGoroutine(), heap()
 	var wg sync.WaitGroup
 	work := make(chan int)
 	var mu sync.Mutex
@@ -293,11 +293,25 @@ func TestManyClients(t *testing.T) {
 		t.Errorf("%d goroutines before, %d after:\n%s", goroutines, left, buf[:runtime.Stack(buf, true)])
 	}
 	st := s.engine.Stats()
-	t.Logf("%v, %+v", statuses, st)
+	// What is kept of finished sequences is bounded. Nothing else may be left of the requests.
+	after := heap() - st.PrefixBytes
+	t.Logf("%v, %+v, heap %d and %d bytes", statuses, st, before, after)
+	if after > before+16<<20 {
+		t.Errorf("the heap has grown from %d to %d bytes", before, after)
+	}
 	if statuses[200] < n/8 || st.CacheBytes != 0 || st.PrefixBytes > batch.DefaultPrefixBytes {
 		t.Errorf("statuses %v, %+v", statuses, st)
 	}
 	if err := end(); err != nil {
 		t.Error(err)
 	}
+}
+
+// heap returns the bytes of the heap that are in use.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // what finalizers have released
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
