@@ -102,7 +102,7 @@ func (g *generation) run(w http.ResponseWriter, r *http.Request) error {
 		c.close(results[i])
 		choices = append(choices, g.format.choice(c))
 	}
-	g.observe(r)
+	g.observe()
 	id, object := g.head(false)
 	writeJSON(w, http.StatusOK, reply{id, object, time.Now().Unix(), g.name, g.server.fingerprint, choices, g.usage()})
 	return nil
@@ -246,7 +246,7 @@ func (g *generation) stream(ctx context.Context, w http.ResponseWriter, r *http.
 		e.send(reply{e.id, e.object, e.created, g.name, g.server.fingerprint, []any{}, g.usage()})
 	}
 	e.write("data: [DONE]\n\n")
-	g.observe(r)
+	g.observe()
 	return nil
 }
 

@@ -77,7 +77,7 @@ func (m *metrics) observe(o *observation, status int) {
 }
 
 // observe records the times of the answers.
-func (g *generation) observe(*http.Request) {
+func (g *generation) observe() {
 	m := g.server.metrics
 	for _, c := range g.choices {
 		r := c.result

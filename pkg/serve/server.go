@@ -45,7 +45,7 @@ type Options struct {
 	// of another site reaches the server under a name of its own that resolves to the loopback
 	// address (DNS rebinding).
 	Hosts   []string
-	MaxBody int64         // bytes of a request at most; 0 for 16 MiB
+	MaxBody int64         // bytes of a request at most; 0 for 4 MiB
 	Timeout time.Duration // of a request; 0 for 10 minutes
 	Log     *slog.Logger  // of internal errors; nil for none
 }
@@ -73,7 +73,7 @@ func New(m *infer.Model, opts Options) (*Server, error) {
 		opts.Name = defaultName(m.Dir)
 	}
 	if opts.MaxBody == 0 {
-		opts.MaxBody = 16 << 20
+		opts.MaxBody = 4 << 20
 	}
 	if opts.Timeout == 0 {
 		opts.Timeout = 10 * time.Minute

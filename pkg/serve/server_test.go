@@ -477,7 +477,7 @@ func TestRefusals(t *testing.T) {
 		{"/v1/completions", `{"prompt": "x", "stop": "` + strings.Repeat("s", 2000) + `"}`, 400, "stop", "2000 bytes"},
 		{"/v1/completions", `{"prompt": "x", "stream_options": {"include_usage": true}}`, 400, "stream_options", "needs stream"},
 		{"/v1/completions", `{"prompt": ` + strings.Repeat("[", 100000) + `}`, 400, nil, "JSON"},
-		{"/v1/completions", `{"prompt": "` + strings.Repeat("x", 20<<20) + `"}`, 413, nil, "16777216 bytes"},
+		{"/v1/completions", `{"prompt": "` + strings.Repeat("x", 5<<20) + `"}`, 413, nil, "4194304 bytes"},
 		{"/v1/chat/completions", `{"messages": []}`, 400, "messages", "empty"},
 		{"/v1/chat/completions", `{"messages": [{"content": "x"}]}`, 400, nil, "role"},
 		{"/v1/chat/completions", `{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}]}`, 400, nil, "image_url"},
