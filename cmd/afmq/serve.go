@@ -164,12 +164,11 @@ func (o *serveOptions) limits(f *pflag.FlagSet, a *app) (batch.Options, error) {
 		}
 		opts.Ctx = int(n)
 	}
-	size, err := parseSize("prefix-cache", o.prefixCache)
-	if err != nil {
-		return opts, err
-	}
-	if opts.PrefixBytes = size; size == 0 {
-		opts.PrefixBytes = -1
+	var err error
+	if opts.PrefixBytes = -1; o.prefixCache != "0" { // 0 needs no unit
+		if opts.PrefixBytes, err = parseSize("prefix-cache", o.prefixCache); err != nil {
+			return opts, err
+		}
 	}
 	if o.timeout <= 0 || o.grace < 0 {
 		return opts, fault.Usagef("--timeout %v and --grace %v: expected a positive time", o.timeout, o.grace)
