@@ -24,6 +24,7 @@ DIR keeps all files for the next run.
 """
 
 import argparse
+import atexit
 import concurrent.futures
 import http.client
 import json
@@ -31,6 +32,7 @@ import os
 import pathlib
 import random
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -62,17 +64,20 @@ def build_server(work):
 class Server:
     """A server process on a port of its own."""
 
-    def __init__(self, command, port, log):
-        self.port = port
-        self.process = subprocess.Popen([str(c) for c in command], stdout=log, stderr=log)
+    def __init__(self, command, log):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.process = subprocess.Popen([str(c) for c in command] + ["--port", str(self.port)], stdout=log, stderr=log)
+        atexit.register(self.process.kill)
         for _ in range(1200):
+            if self.process.poll() is not None:
+                sys.exit(f"{command[0]} ended with {self.process.returncode}; see {log.name}")
             try:
                 if self.get("/health")[0] == 200:
                     return
             except OSError:
                 pass
-            if self.process.poll() is not None:
-                sys.exit(f"{command[0]} ended with {self.process.returncode}; see {log.name}")
             time.sleep(0.1)
         sys.exit(f"{command[0]} does not answer")
 
@@ -132,8 +137,8 @@ def streams(args, work, tool, model, log):
     """Returns rows of the table of streams."""
     artifact, q4 = prepare(work, tool, model)
     vocab = json.loads((model / "config.json").read_text())["vocab_size"]
-    ours = Server([tool, "serve", artifact, "--port", 18181, "--threads", args.threads, "--prefix-cache", 0], 18181, log)
-    theirs = Server([work / "build/bin/llama-server", "-m", q4, "--port", 18182, "-t", args.threads, "-tb", args.threads, "-np", 8, "-c", 8 * 256, "--no-webui"], 18182, log)
+    ours = Server([tool, "serve", artifact, "--threads", args.threads, "--prefix-cache", 0], log)
+    theirs = Server([work / "build/bin/llama-server", "-m", q4, "-t", args.threads, "-tb", args.threads, "-np", 8, "-c", 8 * 256, "--no-webui"], log)
     rows = []
     for n in (1, 8):
         rng = random.Random(n)
@@ -182,7 +187,7 @@ def adapters(args, work, tool, model, log):
             if not (folder / f"a{i}").exists():
                 random_adapter(model, folder / f"a{i}", 16, i)
             flags += ["--adapter", f"a{i}={folder / f'a{i}'}"]
-        s = Server([tool, "serve", artifact, "--port", 18183, "--threads", args.threads, "--allow-unbound", "--prefix-cache", 0, *flags], 18183, log)
+        s = Server([tool, "serve", artifact, "--threads", args.threads, "--allow-unbound", "--prefix-cache", 0, *flags], log)
         used = s.memory()
         if n == 0:
             base = used
@@ -223,8 +228,8 @@ def harness(args, work, tool, model, log):
     def requests():
         return [Instance("loglikelihood", {}, (d["activity_label"] + ": " + d["ctx"], " " + e), i) for i, d in enumerate(items) for e in d["endings"]]
 
-    s = Server([tool, "serve", model, "--port", 18184, "--threads", args.threads, "--parallel", 32], 18184, log)
-    ours = LocalCompletionsAPI(base_url="http://127.0.0.1:18184/v1/completions", model=model.name, tokenizer_backend="remote", num_concurrent=32, batch_size=1, max_length=1024)
+    s = Server([tool, "serve", model, "--threads", args.threads, "--parallel", 32], log)
+    ours = LocalCompletionsAPI(base_url=f"http://127.0.0.1:{s.port}/v1/completions", model=model.name, tokenizer_backend="remote", num_concurrent=32, batch_size=1, max_length=1024)
     theirs = HFLM(pretrained=str(model), dtype="float32", device="cpu", batch_size=16, max_length=1022)
     rates, answers = {ours: [], theirs: []}, {}
     for turn in range(args.rounds):

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -228,6 +229,7 @@ func runServe(cmd *cobra.Command, a *app, path string, o serveOptions) error {
 			a.warn([]string{fmt.Sprintf("conversations are refused: %v", err)})
 		}
 	}
+	debug.FreeOSMemory() // what was read is packed now; a server runs for long
 	server, err := serve.New(model, opts)
 	if err != nil {
 		return err
