@@ -176,7 +176,7 @@ func percent(logProb float64) string {
 	return fmt.Sprintf("%.1f %%", 100*p)
 }
 
-// checkStop stops an answer, continues it, and clears the conversation after another.
+// checkStop stops an answer, continues it, and clears the conversation after one without probabilities.
 func checkStop(t *tab) error {
 	const stopAt = `new MutationObserver((_, o) => {
 		if (document.querySelector(".text").textContent.length > 40) { o.disconnect(); document.getElementById("stop").click(); }
@@ -208,10 +208,17 @@ func checkStop(t *tab) error {
 			if !strings.HasPrefix(after, before) || len(after) == len(before) {
 				return fmt.Errorf("%q, continued: %q", before, after)
 			}
-			return t.send("And then")
+			return nil
 		},
+		// Without probabilities the text has no tokens to point at.
+		func() error {
+			return t.do(chromedp.Click("#open-settings", chromedp.ByQuery), chromedp.Click("#probabilities", chromedp.ByQuery), chromedp.Click("#open-settings", chromedp.ByQuery))
+		},
+		func() error { return t.send("And then") },
 		t.idle,
-		func() error { return t.until(`document.querySelectorAll(".turn").length === 2`) },
+		func() error {
+			return t.until(`document.querySelector(".turn:nth-child(2) .text").textContent !== "" && !document.querySelector(".turn:nth-child(2) .token")`)
+		},
 		func() error { return t.do(chromedp.Click("#clear", chromedp.ByQuery)) },
 		func() error { return t.until(`document.querySelectorAll(".turn").length === 0`) },
 	)
