@@ -195,6 +195,7 @@ func (s *Server) routes() http.Handler {
 		{"GET", "/tokenizer_info", false, s.tokenizerInfo},
 		{"GET", "/metrics", false, s.metrics.serve},
 		{"GET", "/health", true, s.health},
+		{"GET", "/{$}", true, s.page},
 	} {
 		mux.Handle(route.path, s.handle(route.path, route.method, route.open, route.f))
 	}

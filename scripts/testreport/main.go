@@ -20,7 +20,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/chromedp/chromedp"
+	"afmq/scripts/testreport/internal/browser"
 )
 
 func main() {
@@ -51,17 +51,11 @@ func run(out, chromium string, pages []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	// Chromium refuses to run its sandbox as root, as in a container; the pages are our own.
-	// A resolver without names keeps even a broken page from the network.
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox,
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND"), chromedp.Flag("hide-scrollbars", true))
-	ctx, cancel = chromedp.NewExecAllocator(ctx, opts...)
-	defer cancel()
-	ctx, cancel = chromedp.NewContext(ctx)
-	defer cancel()
-	if err := chromedp.Run(ctx); err != nil {
-		return fmt.Errorf("starting %s: %w", chromium, err)
+	ctx, stop, err := browser.Start(ctx, chromium)
+	if err != nil {
+		return err
 	}
+	defer stop()
 	if err := checkTheChecks(ctx); err != nil {
 		return err
 	}
@@ -82,7 +76,7 @@ func run(out, chromium string, pages []string) error {
 		if len(w.Sections) < 10 {
 			return fmt.Errorf("%s lists %d sections", object, len(w.Sections))
 		}
-		for _, v := range views {
+		for _, v := range browser.Views {
 			complaints, err := inspect(ctx, page, v, &w, out)
 			if err != nil {
 				return fmt.Errorf("%s at %s: %w", page, v, err)
@@ -94,7 +88,7 @@ func run(out, chromium string, pages []string) error {
 		if err := printPage(ctx, page, out); err != nil {
 			return err
 		}
-		log.Printf("%s: %d sections in %d views", filepath.Base(page), len(w.Sections), len(views))
+		log.Printf("%s: %d sections in %d views", filepath.Base(page), len(w.Sections), len(browser.Views))
 	}
 	return errors.Join(failed...)
 }
@@ -117,7 +111,7 @@ func checkTheChecks(ctx context.Context) error {
 	if err := json.Unmarshal([]byte(`{"sections":[{"id":"size","title":"Size"},{"id":"curve","title":"Curve"}]}`), &w); err != nil {
 		return err
 	}
-	complaints, err := inspect(ctx, page, views[0], &w, "")
+	complaints, err := inspect(ctx, page, browser.Views[0], &w, "")
 	if err != nil {
 		return err
 	}
