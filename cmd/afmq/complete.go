@@ -28,6 +28,7 @@ var flagValues = map[string][]string{
 	"compensate":        {artifact.GPTQ, "none"},
 	"compute":           append(compute.Names(), "auto"),
 	"format":            {textFormat, markdownFormat},
+	"dtype":             {"f16", "f32"},
 	"grid":              {"palette", "gguf"},
 	"init":              {string(recovery.InitSVD), string(recovery.InitPlain), string(recovery.InitZero)},
 	"loss":              {string(recovery.LossKL), string(recovery.LossCE), string(recovery.LossMix)},

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+
+	"afmq/pkg/safetensors"
 )
 
 // configKey is one key of a JSON object, with the bytes of its value.
@@ -119,12 +121,15 @@ type ModuleBits struct {
 // DenseConfig returns the config.json of a dequantized checkpoint: the artifact's without
 // quantization_config, and with float16 as the type of its weights (torch_dtype, in newer files
 // dtype).
-func DenseConfig(artifact []byte) ([]byte, error) {
+func DenseConfig(artifact []byte, dtype safetensors.DType) ([]byte, error) {
 	keys, err := splitObject(artifact)
 	if err != nil {
 		return nil, err
 	}
-	f16 := json.RawMessage(`"float16"`)
+	name := json.RawMessage(`"float16"`)
+	if dtype == safetensors.F32 {
+		name = json.RawMessage(`"float32"`)
+	}
 	typed := false
 	out := keys[:0]
 	for _, k := range keys {
@@ -132,12 +137,12 @@ func DenseConfig(artifact []byte) ([]byte, error) {
 		case quantizationKey:
 			continue
 		case "torch_dtype", "dtype":
-			k.value, typed = f16, true
+			k.value, typed = name, true
 		}
 		out = append(out, k)
 	}
 	if !typed {
-		out = append(out, configKey{"torch_dtype", f16})
+		out = append(out, configKey{"torch_dtype", name})
 	}
 	return joinObject(out)
 }

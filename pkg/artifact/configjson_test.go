@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"afmq/pkg/fault"
+	"afmq/pkg/safetensors"
 )
 
 // sourceConfig has what is easily lost: order, big and long numbers, escapes,
@@ -56,7 +57,7 @@ func TestArtifactConfig(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("artifact's config:\n%s\nwant\n%s", got, want)
 	}
-	dense, err := DenseConfig(got)
+	dense, err := DenseConfig(got, safetensors.F16)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,9 +68,11 @@ func TestArtifactConfig(t *testing.T) {
 }
 
 func TestDenseConfigAddsType(t *testing.T) {
-	got, err := DenseConfig([]byte(`{"a":1,"quantization_config":{"bits":4}}`))
-	if want := "{\n  \"a\": 1,\n  \"torch_dtype\": \"float16\"\n}\n"; err != nil || string(got) != want {
-		t.Errorf("%q, %v, want %q", got, err, want)
+	for dtype, name := range map[safetensors.DType]string{safetensors.F16: "float16", safetensors.F32: "float32"} {
+		got, err := DenseConfig([]byte(`{"a":1,"quantization_config":{"bits":4}}`), dtype)
+		if want := "{\n  \"a\": 1,\n  \"torch_dtype\": \"" + name + "\"\n}\n"; err != nil || string(got) != want {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
 	}
 }
 
@@ -108,7 +111,7 @@ func FuzzArtifactConfig(f *testing.F) {
 		if err != nil || !json.Valid(art) {
 			t.Fatalf("%q: %v", art, err)
 		}
-		dense, err := DenseConfig(art)
+		dense, err := DenseConfig(art, safetensors.F16)
 		if err != nil || !json.Valid(dense) {
 			t.Fatalf("%q: %v", dense, err)
 		}

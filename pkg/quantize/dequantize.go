@@ -29,6 +29,10 @@ type DequantizeOptions struct {
 	Adapter      string
 	AllowUnbound bool
 
+	// DType is the type of the weights: safetensors.F16, for which zero stands, or
+	// safetensors.F32, which represents the weights of every stored form exactly.
+	DType safetensors.DType
+
 	Restart     bool              // discard the state of an interrupted run
 	Pool        *compute.Pool     // nil for Threads workers of its own
 	Threads     int               // where Pool is nil; 0 for all cores
@@ -45,7 +49,7 @@ type DequantizeResult struct {
 	PeakRSSBytes int64   `json:"peak_rss_bytes"` // of the process so far
 }
 
-// Dequantize writes the weights of an artifact as an F16 checkpoint that other tools load:
+// Dequantize writes the weights of an artifact as a checkpoint in F16, or F32, that other tools load:
 // one model.safetensors, and a config.json without quantization_config. Every tensor is
 // checked against the artifact's manifest first.
 //
@@ -54,10 +58,10 @@ type DequantizeResult struct {
 // of pkg/infer uses the float32 product, so the two embeddings differ by up to 2^-11
 // relative, and by more below 2^-14, where fp16 is subnormal. Palettes with row scales, blocks of
 // ggml, and tensors kept in BF16 or F32, are rounded the same way. A value too large for fp16 is an
-// error that names it.
+// error that names it. In F32 all weights are those that the engine multiplies by.
 //
 // An adapter is added before the rounding: the checkpoint holds Ŵ+scale·B·A rounded to
-// fp16.
+// the type.
 //
 // The whole checkpoint is written, or nothing. An interrupted run leaves nothing to resume;
 // what a killed one left is overwritten by the same call, and refused by any other. Errors
@@ -70,6 +74,10 @@ func Dequantize(ctx context.Context, opts DequantizeOptions) (*DequantizeResult,
 		return nil, fault.Usagef("no artifact directory")
 	case opts.Out == "":
 		return nil, fault.Usagef("no output directory")
+	case opts.DType == 0:
+		opts.DType = safetensors.F16
+	case opts.DType != safetensors.F16 && opts.DType != safetensors.F32:
+		return nil, fault.Usagef("a dequantized checkpoint is F16 or F32, not %s", opts.DType)
 	}
 	opts.Progress = progress.Begin(opts.Progress, artifact.StageVerify, StageDequantize)
 	pool, closePool := compute.Workers(opts.Pool, opts.Threads)
@@ -79,7 +87,7 @@ func Dequantize(ctx context.Context, opts DequantizeOptions) (*DequantizeResult,
 		return nil, err
 	}
 	defer a.Close()
-	d := &dequantizer{a: a, pool: pool, progress: opts.Progress}
+	d := &dequantizer{a: a, dtype: opts.DType, pool: pool, progress: opts.Progress}
 	if err := d.plan(); err != nil {
 		return nil, err
 	}
@@ -118,6 +126,7 @@ var denseMetadata = map[string]string{"format": "pt"}
 
 type dequantizer struct {
 	a        *artifact.Reader
+	dtype    safetensors.DType
 	pool     *compute.Pool
 	progress progress.Reporter
 	infos    []safetensors.Info // one for each entry of a.layout
@@ -129,14 +138,14 @@ type dequantizer struct {
 // plan sets the tensors, the size and the config of the checkpoint.
 func (d *dequantizer) plan() error {
 	for _, st := range d.a.Layout {
-		d.infos = append(d.infos, safetensors.Info{Name: st.Spec.Name, DType: safetensors.F16, Shape: slices.Clone(st.Spec.Shape)})
+		d.infos = append(d.infos, safetensors.Info{Name: st.Spec.Name, DType: d.dtype, Shape: slices.Clone(st.Spec.Shape)})
 	}
 	var err error
 	if _, d.total, err = safetensors.FileSize(d.infos, denseMetadata); err != nil {
 		return err
 	}
 	return d.copyOne(artifact.ConfigFile, func(_ string, data []byte) (err error) {
-		if d.config, err = artifact.DenseConfig(data); err != nil {
+		if d.config, err = artifact.DenseConfig(data, d.dtype); err != nil {
 			return fault.Inputf(filepath.Join(d.a.Dir, artifact.ConfigFile), "%v", err)
 		}
 		return nil
@@ -238,7 +247,8 @@ func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *arti
 		cols = st.Spec.Shape[1]
 	}
 	block := min(rows, max(1, blockElements/cols))
-	half := make([]uint16, block*cols)
+	size := int(d.dtype.Size())
+	out := make([]byte, block*cols*size)
 	threads := d.pool.Threads()
 	bufs := make([][]float32, threads)
 	for r0 := 0; r0 < rows; r0 += block {
@@ -255,14 +265,14 @@ func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *arti
 			if len(bufs[worker]) < (b-a)*cols {
 				bufs[worker] = make([]float32, step*cols)
 			}
-			errs[i] = d.convert(st, fill, half[a*cols:b*cols], bufs[worker][:(b-a)*cols], r0+a, r0+b)
+			errs[i] = d.convert(st, fill, out[a*cols*size:b*cols*size], bufs[worker][:(b-a)*cols], r0+a, r0+b)
 		})
 		for _, err := range errs {
 			if err != nil {
 				return err
 			}
 		}
-		if err := w.Append(uint16Bytes(half[:n*cols])); err != nil {
+		if err := w.Append(out[:n*cols*size]); err != nil {
 			return err
 		}
 		d.progress.Advance(int64(n * cols))
@@ -271,13 +281,19 @@ func (d *dequantizer) write(ctx context.Context, w *safetensors.Writer, st *arti
 	return nil
 }
 
-// convert computes rows r0 to r1-1 in float32 and rounds them to fp16.
-func (d *dequantizer) convert(st *artifact.StoredTensor, fill func(dst []float32, r0, r1 int) error, half []uint16, buf []float32, r0, r1 int) error {
+// convert computes rows r0 to r1-1 in float32 and writes them to out in the type of the checkpoint.
+func (d *dequantizer) convert(st *artifact.StoredTensor, fill func(dst []float32, r0, r1 int) error, out []byte, buf []float32, r0, r1 int) error {
 	t, _ := d.a.File.Tensor(st.Names[0])
 	if err := safetensors.Guard(t.Path(), func() error { return fill(buf, r0, r1) }); err != nil {
 		return err
 	}
+	if d.dtype == safetensors.F32 {
+		copy(out, float32Bytes(buf))
+		return nil
+	}
+	half := make([]uint16, len(buf))
 	kernel.F32ToF16(half, buf)
+	copy(out, uint16Bytes(half))
 	for i, h := range half {
 		if h&0x7c00 == 0x7c00 {
 			return fault.Inputf(t.Path(), "tensor %q: %v at index %d is too large for F16", st.Spec.Name, buf[i], r0*len(half)/(r1-r0)+i)

@@ -17,12 +17,14 @@ type dequantizeIdentity struct {
 	ToolVersion string            `json:"tool_version"`
 	Manifest    string            `json:"manifest"` // SHA-256
 	Adapter     map[string]string `json:"adapter"`  // SHA-256 by file; empty without an adapter
+	DType       string            `json:"dtype"`
 }
 
 // dequantizeNames are the inputs that set the keys of a dequantizeIdentity.
 var dequantizeNames = []stage.Name{
 	{Key: "adapter", Words: "--adapter"},
 	{Key: "adapter." + adapter.WeightsFile, Words: "the adapter"},
+	{Key: "dtype", Words: "--dtype"},
 	{Key: "manifest", Words: "the artifact, by its manifest,"},
 }
 
@@ -32,7 +34,7 @@ func (d *dequantizer) identity(ctx context.Context, opts DequantizeOptions) ([]b
 	if err != nil {
 		return nil, err
 	}
-	id := dequantizeIdentity{Job: "dequantize/v2", ToolVersion: opts.ToolVersion, Manifest: manifest.SHA256, Adapter: map[string]string{}}
+	id := dequantizeIdentity{Job: "dequantize/v3", ToolVersion: opts.ToolVersion, Manifest: manifest.SHA256, Adapter: map[string]string{}, DType: d.dtype.String()}
 	if opts.Adapter != "" {
 		for _, name := range []string{adapter.ConfigFile, adapter.WeightsFile} {
 			digest, err := artifact.HashFile(ctx, filepath.Join(opts.Adapter, name), name, nil)

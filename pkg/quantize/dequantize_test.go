@@ -18,6 +18,38 @@ import (
 	"afmq/pkg/sensitivity"
 )
 
+// In F32 a dequantized checkpoint holds the weights of every form exactly.
+func TestDequantizeExactly(t *testing.T) {
+	pool := newPool(t, 2)
+	art, _ := run(t, pool, Options{
+		Model: newSynthetic(safetensors.F32, true).write(t, 1), Bits: 3, Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 8}, {Pattern: "v_proj", Bits: 16}},
+	})
+	out := filepath.Join(t.TempDir(), "dense")
+	if _, err := Dequantize(bg, DequantizeOptions{Artifact: art, Out: out, DType: safetensors.F32, Pool: pool}); err != nil {
+		t.Fatal(err)
+	}
+	wantOnly(t, out)
+	a := openArtifact(t, art)
+	f, err := safetensors.Open(filepath.Join(out, artifact.WeightsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for i := range a.Layout {
+		st := &a.Layout[i]
+		if x, ok := f.Tensor(st.Spec.Name); !ok || x.DType != safetensors.F32 || !bytes.Equal(x.Bytes(), float32Bytes(denseValues(t, a, st))) {
+			t.Errorf("%s is not what the artifact stores", st.Spec.Name)
+		}
+	}
+	config, err := os.ReadFile(filepath.Join(out, artifact.ConfigFile))
+	if err != nil || !bytes.Contains(config, []byte(`"float32"`)) {
+		t.Errorf("config.json: %v, %s", err, config)
+	}
+	if _, err := Dequantize(bg, DequantizeOptions{Artifact: art, Out: out + "2", DType: safetensors.BF16, Pool: pool}); fault.KindOf(err) != fault.Usage {
+		t.Errorf("BF16: %v", err)
+	}
+}
+
 // A dequantized checkpoint holds the weights of the artifact, rounded to fp16, and can be
 // quantized again.
 func TestDequantize(t *testing.T) {
