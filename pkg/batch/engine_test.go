@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -487,5 +488,59 @@ func TestFailures(t *testing.T) {
 	<-e.Failed()
 	if _, again := e.Do(bg, &Request{Prompt: []int32{1}}); again == nil || e.Err() == nil {
 		t.Errorf("after a panic: %v, %v", again, e.Err())
+	}
+}
+
+// Prompts around the length at which a scaled rotary embedding changes its frequencies, and those
+// of models with windows, have the scores of one pass over the whole, whatever runs beside them.
+func TestScaledPositions(t *testing.T) {
+	for _, name := range []string{"llama-longrope-long", "llama-dynamic", "mistral-window-long", "qwen2-window"} {
+		t.Run(name, func(t *testing.T) {
+			m, err := infer.OpenWeights(bg, filepath.Join("../infer/testdata/models", name), infer.OpenOptions{Threads: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			rng := rand.New(rand.NewPCG(3, 3))
+			shared := make([]int32, m.Config.MaxPositions)
+			for i := range shared {
+				shared[i] = int32(rng.IntN(m.Config.VocabSize))
+			}
+			edge := min(m.Config.Rope.OriginalPositions, 300)
+			var list []*Request
+			for i := range 24 {
+				n := max(2, min(edge-8+i, m.Config.MaxPositions-4))
+				prompt := slices.Clone(shared[:n])
+				prompt[n-1-i%2] = int32(i % m.Config.VocabSize)
+				list = append(list, &Request{Prompt: prompt, MaxTokens: 3, IgnoreEOS: true, ScorePrompt: true, Score: true})
+			}
+			e := start(t, m, Options{Parallel: 24})
+			for range 2 { // the second time with what the first has kept
+				results := do(t, e, list...)
+				r := m.NewRunner(nil)
+				vocab := m.Config.VocabSize
+				for i, got := range results {
+					prompt := list[i].Prompt
+					cache := m.NewCache(len(prompt) + 3)
+					hidden := r.Forward([]infer.Segment{{Cache: cache, Tokens: prompt}})
+					logits := make([]float32, len(prompt)*vocab)
+					r.Logits(logits, hidden, len(prompt))
+					for k := 1; k < len(prompt); k++ {
+						if p, _ := infer.LogProbs(logits[(k-1)*vocab:k*vocab], prompt[k], 0); p != got.Prompt[k].LogProb {
+							t.Fatalf("prompt of %d tokens, %d cached: token %d has %g, want %g", len(prompt), got.Cached, k, got.Prompt[k].LogProb, p)
+						}
+					}
+					next := logits[(len(prompt)-1)*vocab:]
+					for k, token := range got.Tokens {
+						if p, _ := infer.LogProbs(next, token.ID, 0); p != token.LogProb || infer.Argmax(next) != token.ID {
+							t.Fatalf("prompt of %d tokens: generated token %d is %d with %g, want %d with %g", len(prompt), k, token.ID, token.LogProb, infer.Argmax(next), p)
+						}
+						r.Logits(next, r.Forward([]infer.Segment{{Cache: cache, Tokens: []int32{token.ID}}}), 1)
+					}
+				}
+			}
+			if e.Stats().CachedTokens == 0 {
+				t.Error("nothing was taken from another sequence")
+			}
+		})
 	}
 }

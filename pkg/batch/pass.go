@@ -119,7 +119,7 @@ func (l *lane) add(s *sequence, n int) {
 		}
 	}
 	l.of = slices.Insert(l.of, at, s)
-	l.batch = slices.Insert(l.batch, at, infer.Segment{Cache: s.cache, Tokens: s.next()[:n], Model: s.model})
+	l.batch = slices.Insert(l.batch, at, infer.Segment{Cache: s.cache, Tokens: s.next()[:n], Model: s.model, Length: s.length()})
 }
 
 // want is a row of logits that is needed: to score a token of a prompt, or to choose the next one.
@@ -180,7 +180,7 @@ func (e *Engine) wants(l *lane) (wants []*want, read int) {
 		if at < len(s.req.Prompt) {
 			read += n
 		}
-		if l == &e.prefill && s.exact == at {
+		if l == &e.prefill && s.exact == at && (at < len(s.req.Prompt) || e.model.Config.Rope.Regime(s.cache.Len) == s.regime) {
 			s.exact = s.cache.Len
 		}
 		if s.req.ScorePrompt {

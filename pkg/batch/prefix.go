@@ -9,7 +9,8 @@ import (
 // prefix is what is kept of a finished sequence.
 type prefix struct {
 	model  *infer.Model
-	tokens []int32 // those of the cache that were computed in the arithmetic of prompts
+	regime int
+	tokens []int32 // those of the cache that were computed in the arithmetic of prompts and in regime
 	cache  *infer.Cache
 	scored []Token // scores of the first tokens
 	top    int     // with this many of the most likely tokens
@@ -54,7 +55,7 @@ func (e *Engine) place(s *sequence) {
 	s.placed, s.source, s.share = true, nil, 0
 	var from *prefix
 	for _, p := range e.kept {
-		if p.model != s.model {
+		if p.model != s.model || p.regime != s.regime {
 			continue
 		}
 		if n := s.shareOf(p.tokens, len(p.scored), p.top); n > s.share && p.cache.Holds(n) {
@@ -65,7 +66,7 @@ func (e *Engine) place(s *sequence) {
 		if a == s {
 			break
 		}
-		if a.model != s.model {
+		if a.model != s.model || a.regime != s.regime {
 			continue
 		}
 		scored := 0
@@ -145,9 +146,9 @@ func (e *Engine) keep(s *sequence) {
 	if !s.cache.Truncate(n) {
 		return
 	}
-	p := &prefix{model: s.model, tokens: s.tokens[:n], cache: s.cache, scored: s.scored, top: s.req.Top}
+	p := &prefix{model: s.model, regime: s.regime, tokens: s.tokens[:n], cache: s.cache, scored: s.scored, top: s.req.Top}
 	e.kept = removeIf(e.kept, func(k *prefix) bool {
-		return k.model == p.model && len(k.scored) <= len(p.scored) && k.top <= p.top &&
+		return k.model == p.model && k.regime == p.regime && len(k.scored) <= len(p.scored) && k.top <= p.top &&
 			common(k.tokens, p.tokens) == len(k.tokens)
 	})
 	e.kept = append(e.kept, p)

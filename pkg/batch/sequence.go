@@ -19,8 +19,9 @@ type sequence struct {
 	begun  time.Time // when it was admitted
 	read   time.Time // when its first token was there
 
-	cache *infer.Cache
-	exact int // positions of the cache that were computed in the arithmetic of prompts
+	cache  *infer.Cache
+	regime int // of the prompt's rotary embedding ([model.Rope.Regime])
+	exact  int // positions of the cache that were computed in the arithmetic of prompts and in regime
 	// scored are the scores of the prompt's tokens so far, with ScorePrompt.
 	scored []Token
 
@@ -36,6 +37,7 @@ func newSequence(j *job, r *Request, m *infer.Model, ctx int) *sequence {
 		s.model = r.Model
 	}
 	s.tokens = slices.Clone(r.Prompt)
+	s.regime = m.Config.Rope.Regime(len(r.Prompt))
 	s.most = min(r.MaxTokens, ctx-len(r.Prompt)+1) // the last one is not run
 	return s
 }
@@ -59,6 +61,15 @@ func (s *sequence) next() []int32 {
 		return s.tokens
 	}
 	return s.tokens[s.cache.Len:]
+}
+
+// length is the length of the sequence by which rotary embeddings choose their frequencies: of all
+// parts of the prompt that of the prompt.
+func (s *sequence) length() int {
+	if s.reading() {
+		return len(s.req.Prompt)
+	}
+	return s.cache.Len + 1
 }
 
 // initialPositions is the number of generated positions that a cache has space for at first. It

@@ -130,7 +130,8 @@ func (c *Cache) Truncate(n int) bool {
 
 // CopyPrefix appends the first n positions of another cache to this one, which must be empty, and
 // reports whether it could; see [Cache.Truncate]. They are those of the same tokens: keys and
-// values have the same bits for every division of a sequence into batches. It panics if the
+// values have the same bits for every division of a sequence into batches, of the same
+// [model.Rope.Regime]. It panics if the
 // caches are of models of another config, if this one is not empty or too small, or if the other
 // has fewer positions.
 func (c *Cache) CopyPrefix(from *Cache, n int) bool {

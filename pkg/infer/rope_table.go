@@ -2,7 +2,6 @@ package infer
 
 import (
 	"math"
-	"slices"
 
 	"afmq/pkg/model"
 )
@@ -11,29 +10,46 @@ import (
 // arXiv:2104.09864), [head_dim/2] for each position.
 //
 // The frequencies of two scaling types, dynamic and longrope, depend on the length of the
-// sequence: its length at the end of the forward call, as in Hugging Face transformers. Keys in
-// a cache keep the rotation that they were stored with.
+// sequence: its length at the end of the forward call, as in Hugging Face transformers, or
+// [Segment].Length. Keys in a cache keep the rotation that they were stored with.
 type ropeTable struct {
 	rope    model.Rope
 	headDim int
-	regime  int       // [model.Rope.Regime] of the cached rows; 0 if there are none
-	inv     []float64 // their frequencies
-	factor  float64
-	cos     [][]float32 // per position
-	sin     [][]float32
+	regimes map[int]*ropeRows // by [model.Rope.Regime]
 }
 
-func newRopeTable(c *model.Config) *ropeTable { return &ropeTable{rope: c.Rope, headDim: c.HeadDim} }
+// ropeRows are the rows of one regime.
+type ropeRows struct {
+	inv    []float64 // frequencies
+	factor float64
+	cos    [][]float32 // per position
+	sin    [][]float32
+}
 
-// at returns the rows of the positions [base, base+n) of a sequence of base+n tokens.
-func (t *ropeTable) at(base, n int) (cos, sin [][]float32) {
-	if regime := t.rope.Regime(base + n); regime != t.regime {
-		inv, factor := t.rope.Frequencies(t.headDim, base+n)
-		if factor != t.factor || !slices.Equal(inv, t.inv) {
-			t.inv, t.factor, t.cos, t.sin = inv, factor, nil, nil
+// maxRegimes is how many regimes are cached: longrope has two, and dynamic one for each length
+// beyond the trained one.
+const maxRegimes = 2
+
+func newRopeTable(c *model.Config) *ropeTable {
+	return &ropeTable{rope: c.Rope, headDim: c.HeadDim, regimes: map[int]*ropeRows{}}
+}
+
+// at returns the rows of the positions [base, base+n) of a sequence of that length.
+func (t *ropeTable) at(base, n, length int) (cos, sin [][]float32) {
+	regime := t.rope.Regime(length)
+	rows := t.regimes[regime]
+	if rows == nil {
+		if len(t.regimes) == maxRegimes {
+			clear(t.regimes)
 		}
-		t.regime = regime
+		rows = &ropeRows{}
+		rows.inv, rows.factor = t.rope.Frequencies(t.headDim, length)
+		t.regimes[regime] = rows
 	}
+	return rows.at(base, n)
+}
+
+func (t *ropeRows) at(base, n int) (cos, sin [][]float32) {
 	inv, factor := t.inv, t.factor
 	for pos := len(t.cos); pos < base+n; pos++ {
 		c, s := make([]float32, len(inv)), make([]float32, len(inv))

@@ -15,6 +15,10 @@ type Segment struct {
 	// returned, so that a pass may have sequences of several adapters. nil is the runner's model.
 	// Segments of a model that are adjacent in the batch take the least time.
 	Model *Model
+	// Length is the length by which the frequencies of the scaled rotary embeddings longrope and
+	// dynamic are chosen; 0 is that of the sequence after the pass. A prompt that is run in parts
+	// has the bits of one that is run whole if each part has the length of the prompt.
+	Length int
 }
 
 // Runner runs a model. It owns the buffers of a pass, which grow to the largest batch and are
@@ -102,7 +106,11 @@ func (r *Runner) begin(batch []Segment) int {
 		if base+n > seg.Cache.capacity {
 			panic(fmt.Sprintf("infer: %d positions do not fit a cache of %d", base+n, seg.Cache.capacity))
 		}
-		cos, sin := r.rope.at(base, n)
+		length := seg.Length
+		if length == 0 {
+			length = base + n
+		}
+		cos, sin := r.rope.at(base, n, length)
 		r.cos, r.sin = append(r.cos, cos...), append(r.sin, sin...)
 		for t := range n {
 			r.segmentOf = append(r.segmentOf, s)
