@@ -293,7 +293,7 @@ func (c *conversation) answer() error {
 	if c.variant != nil {
 		r.Model, out.Adapter = c.variant.Model, c.variant.Name
 	}
-	text := batch.NewAnswer(model.Tokenizer, c.sampling.stops)
+	text := batch.NewAnswer(model.Tokenizer, nil, c.sampling.stops)
 	var failed error
 	write := func(s string) {
 		if c.app.wantJSON || failed != nil {

@@ -135,6 +135,7 @@ func runGenerate(cmd *cobra.Command, a *app, path string, o generateOptions) err
 	if len(variants) == 0 {
 		variants = []eval.Variant{{Model: model}}
 	}
+	engine.Queue = max(batch.DefaultQueue, len(prompts)*len(variants))
 	e, err := batch.New(model, engine)
 	if err != nil {
 		return err
@@ -143,7 +144,7 @@ func runGenerate(cmd *cobra.Command, a *app, path string, o generateOptions) err
 	var all []*continuing
 	for i := range prompts {
 		for _, v := range variants {
-			c := &continuing{Answer: batch.NewAnswer(model.Tokenizer, o.sampling.stops), label: label(prompts, i, variants, v)}
+			c := &continuing{Answer: batch.NewAnswer(model.Tokenizer, o.prompt.before(ids[i]), o.sampling.stops), label: label(prompts, i, variants, v)}
 			c.request = &batch.Request{Model: v.Model, Prompt: ids[i], MaxTokens: maxTokens, Sampler: o.sampling.sampler(), IgnoreEOS: o.ignoreEOS}
 			all = append(all, c)
 		}

@@ -118,6 +118,14 @@ func (p *promptFlags) encode(m *infer.Model, path string, prompts []string) ([][
 	return out, nil
 }
 
+// before returns the tokens whose text an answer continues: those of the prompt, but for a chat.
+func (p *promptFlags) before(ids []int32) []int32 {
+	if p.chat {
+		return nil
+	}
+	return ids
+}
+
 // ofPrompts names a prompt in errors.
 func ofPrompts(prompts []string, i int) string {
 	if len(prompts) == 1 {

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -112,6 +114,7 @@ func (o *serveOptions) listenAddress() (address string, loopback bool, err error
 	if o.port < 0 || o.port > 65535 {
 		return "", false, fault.Usagef("--port %d is not between 0 and 65535", o.port)
 	}
+	o.host = strings.ToLower(o.host)
 	loopback = o.host == "localhost"
 	if ip := net.ParseIP(o.host); ip != nil {
 		loopback = ip.IsLoopback()
@@ -138,7 +141,7 @@ func (o *serveOptions) keys() ([]string, error) {
 		return nil, err
 	}
 	var keys []string
-	for line := range strings.Lines(string(data)) {
+	for line := range strings.Lines(strings.TrimPrefix(string(data), "\ufeff")) {
 		if key := strings.TrimSpace(line); key != "" && !strings.HasPrefix(key, "#") {
 			keys = append(keys, key)
 		}
@@ -196,7 +199,10 @@ func runServe(cmd *cobra.Command, a *app, path string, o serveOptions) error {
 		return err
 	}
 	if loopback && len(opts.Keys) == 0 {
-		opts.Hosts = []string{"localhost", "127.0.0.1", "::1", o.host}
+		opts.Hosts = []string{"localhost", "127.0.0.1", "::1"}
+		if !slices.Contains(opts.Hosts, o.host) {
+			opts.Hosts = append(opts.Hosts, o.host)
+		}
 	}
 	adapters, err := o.adapters.adapters()
 	if err != nil {
@@ -205,7 +211,11 @@ func runServe(cmd *cobra.Command, a *app, path string, o serveOptions) error {
 	// Listening comes first: a port that is taken is known before a large model is read.
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return fault.Usagef("--host %s --port %d: %v", o.host, o.port, errors.Unwrap(err)).WithHint("choose another --port; 0 takes a free one")
+		failure := fault.Usagef("--host %s --port %d: %v", o.host, o.port, errors.Unwrap(err))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			failure = failure.WithHint("choose another --port; 0 takes a free one")
+		}
+		return failure
 	}
 	defer listener.Close()
 	model, err := infer.Open(ctx, path, infer.OpenOptions{SkipVerify: !o.verify, Pool: a.workers(), Progress: a.progress()})
@@ -224,8 +234,8 @@ func runServe(cmd *cobra.Command, a *app, path string, o serveOptions) error {
 		if o.template != "" {
 			return err
 		}
-		opts.NoTemplate = err
 		if !errors.Is(err, chat.ErrNoTemplate) {
+			opts.NoTemplate = err
 			a.warn([]string{fmt.Sprintf("conversations are refused: %v", err)})
 		}
 	}

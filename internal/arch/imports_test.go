@@ -72,7 +72,7 @@ var allowed = map[string][]string{
 	"cmd/afmq/internal/chart":  {},
 	"cmd/afmq/internal/device": {"pkg/export/target", "pkg/sensitivity", "pkg/artifact", "pkg/model"},
 	"cmd/afmq/internal/report": {"pkg/compare", "pkg/lmeval", "pkg/grid", "cmd/afmq/internal/chart", "cmd/afmq/internal/device", "pkg/gate", "pkg/recovery", "pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/artifact", "pkg/model", "pkg/palettize", "pkg/safetensors", "pkg/compute"},
-	"cmd/afmq": {"pkg/compare", "pkg/lmeval", "cmd/afmq/internal/report", "cmd/afmq/internal/device", "pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/serve", "pkg/batch", "pkg/chat", "pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model",
+	"cmd/afmq": {"pkg/compare", "pkg/lmeval", "cmd/afmq/internal/report", "cmd/afmq/internal/device", "pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/serve", "pkg/batch", "pkg/chat", "pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/safetensors",
 		"pkg/ggml", "pkg/grid", "pkg/gguf", "pkg/ggufmodel", "pkg/gate", "pkg/export/coreml", "pkg/export/coreai", "pkg/export/target", "pkg/export/gguf", "pkg/export/mlx", "pkg/export/compressed", "internal/demo", "internal/manual", "internal/stage", "pkg/palettize", "pkg/compute"},
 
 	"scripts/coreai":      {},

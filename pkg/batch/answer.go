@@ -29,10 +29,12 @@ type Placed struct {
 	Offset int // characters (Unicode code points) of the text before it
 }
 
-// NewAnswer returns an empty answer. A stop must not be empty. One that is a special token ends the
-// answer when it is generated.
-func NewAnswer(t *tokenizer.Tokenizer, stops []string) *Answer {
-	a := &Answer{stream: t.Stream(true)}
+// NewAnswer returns an empty answer that continues the text of a prompt, or is a text of its own
+// without one: some tokenizers omit a space at the beginning of a text, and a character may begin in
+// the prompt. A stop must not be empty. One that is a special token ends the answer when it is
+// generated.
+func NewAnswer(t *tokenizer.Tokenizer, prompt []int32, stops []string) *Answer {
+	a := &Answer{stream: t.StreamAfter(prompt, true)}
 	for _, s := range stops {
 		// A special token is no part of the text; another text may have the same form.
 		if id, ok := t.TokenID(s); ok && t.Decode([]int32{id}, true) == "" && t.Decode([]int32{id}, false) == s {
@@ -60,10 +62,7 @@ func (a *Answer) extend(more string) (text string, stop bool) {
 	if at := firstStop(a.held, a.stops); at >= 0 {
 		a.held = a.held[:at]
 		a.stopped = true
-		text = a.release(at)
-		// Tokens that begin after the end of the text are of the stop.
-		a.tokens = slices.DeleteFunc(a.tokens, func(t Placed) bool { return t.Offset >= a.chars })
-		return text, true
+		return a.release(at), true
 	}
 	return a.release(len(a.held) - partialStop(a.held, a.stops)), false
 }
@@ -118,7 +117,8 @@ func (a *Answer) Text() string { return a.text.String() }
 // Characters returns the number of characters (Unicode code points) of Text.
 func (a *Answer) Characters() int { return a.chars }
 
-// Tokens returns the tokens of the text. Those that begin after a stop are omitted.
+// Tokens returns the tokens that were added, those of a stop included: they begin at the end of the
+// text or after it. A special token that stopped the text is not among them.
 func (a *Answer) Tokens() []Placed { return a.tokens }
 
 // Stopped reports whether the text has come to a stop, and returns the special token that stopped

@@ -35,7 +35,7 @@ func TestAnswer(t *testing.T) {
 				}
 			}
 		}
-		a := NewAnswer(k, stops)
+		a := NewAnswer(k, nil, stops)
 		got := ""
 		for _, id := range k.Encode(text, false).IDs {
 			part, stop := a.Add(Token{ID: id})
@@ -54,7 +54,7 @@ func TestAnswer(t *testing.T) {
 		}
 		before := -1
 		for _, p := range a.Tokens() {
-			if p.Offset < before || p.Offset > a.Characters() {
+			if p.Offset < before || p.Offset > utf8.RuneCountInString(text) {
 				t.Errorf("token offsets %v in %q", a.Tokens(), got)
 			}
 			before = p.Offset
@@ -71,7 +71,7 @@ func TestAnswer(t *testing.T) {
 	if !ok {
 		t.Fatal("no special token")
 	}
-	a := NewAnswer(k, []string{special})
+	a := NewAnswer(k, nil, []string{special})
 	a.Add(Token{ID: k.Encode("old", false).IDs[0]})
 	if _, stop := a.Add(Token{ID: id}); !stop {
 		t.Error("a special token does not stop the answer")

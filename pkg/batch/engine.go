@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,8 +15,10 @@ import (
 )
 
 var (
-	// ErrBusy is returned by [Engine.Do] if as many sequences are waiting as [Options.Queue] allows.
+	// ErrBusy is returned by [Engine.Do] if more sequences would wait than [Options.Queue] allows.
 	ErrBusy = errors.New("too many requests are waiting")
+	// ErrInternal ends all requests if the engine fails; [Engine.Err] has the cause.
+	ErrInternal = errors.New("internal error")
 	// ErrClosed is returned by [Engine.Do] after [Engine.Close].
 	ErrClosed = errors.New("the engine is closed")
 )
@@ -28,7 +31,8 @@ type Options struct {
 	// Parallel is the number of sequences that run at the same time at most; 0 for 8. Others
 	// wait. Each has keys and values of at most Ctx positions in memory.
 	Parallel int
-	// Queue is the number of waiting sequences from which on requests are refused; 0 for 256.
+	// Queue is the number of sequences that may wait; 0 for 256. A call of [Engine.Do] has at most
+	// as many.
 	Queue int
 	// PrefixBytes bounds the memory of the keys and values that are kept of finished sequences
 	// for prompts that begin alike; 0 for 256 MiB, negative for none.
@@ -125,14 +129,21 @@ func New(m *infer.Model, opts Options) (*Engine, error) {
 // Model returns the engine's model.
 func (e *Engine) Model() *infer.Model { return e.model }
 
+// Queue returns the number of sequences that may wait, and that a call of Do may have.
+func (e *Engine) Queue() int { return e.opts.Queue }
+
 // Ctx returns the number of positions of a sequence at most.
 func (e *Engine) Ctx() int { return e.opts.Ctx }
 
 // Do runs requests and returns their results in the same order. They are admitted together or not
-// at all. It fails with [ErrBusy] and [ErrClosed], with an error of kind [fault.Usage] or
-// [fault.Infeasible] for a request that is not valid, with one of kind [fault.Input] if the model's
-// logits are not finite, and with ctx.Err(). The first error ends all of them.
+// at all, and the calls of Do take turns. It fails with [ErrBusy], [ErrClosed] and [ErrInternal],
+// with an error of kind [fault.Usage] or [fault.Infeasible] for requests that are not valid or too
+// many, with one of kind [fault.Input] if the model's logits are not finite, and with ctx.Err(). The
+// first error ends all of them.
 func (e *Engine) Do(ctx context.Context, requests ...*Request) ([]*Result, error) {
+	if n := len(requests); n > e.opts.Queue {
+		return nil, fault.Usagef("%d requests at once; at most %d may wait", n, e.opts.Queue)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	job := &job{ctx: ctx, cancel: cancel}
@@ -163,6 +174,7 @@ type job struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	done   sync.WaitGroup
+	active int // sequences that have been admitted
 }
 
 // enqueue appends sequences to those that wait.
@@ -171,10 +183,10 @@ func (e *Engine) enqueue(sequences []*sequence) error {
 	defer e.mu.Unlock()
 	switch {
 	case e.failed != nil:
-		return e.failed
+		return ErrInternal
 	case e.closing:
 		return ErrClosed
-	case len(e.waiting) >= e.opts.Queue:
+	case len(e.waiting)+len(sequences) > e.opts.Queue:
 		e.stats.Refused++
 		return ErrBusy
 	}
@@ -216,7 +228,8 @@ func (e *Engine) Close(ctx context.Context) {
 // Err returns.
 func (e *Engine) Failed() <-chan struct{} { return e.stopped }
 
-// Err returns the internal error that ended the engine, or nil.
+// Err returns what ended the engine if it was an internal error, with the stack of the goroutine, or
+// nil.
 func (e *Engine) Err() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -229,7 +242,7 @@ func (e *Engine) run() {
 	defer e.release()
 	defer func() {
 		if p := recover(); p != nil {
-			e.fail(fmt.Errorf("internal error: %v\n%s", p, debug.Stack()))
+			e.fail(fmt.Errorf("%w: %v\n%s", ErrInternal, p, debug.Stack()))
 		}
 	}()
 	for {
@@ -255,7 +268,7 @@ func (e *Engine) fail(err error) {
 	for _, list := range [][]*sequence{e.active, waiting} {
 		for _, s := range list {
 			if !s.ended {
-				s.job.cancel(err)
+				s.job.cancel(ErrInternal)
 				s.job.done.Done()
 			}
 		}
@@ -277,8 +290,10 @@ func (e *Engine) admit() bool {
 	}
 	ended := e.dropEnded()
 	for len(e.waiting) > 0 && len(e.active) < e.opts.Parallel {
-		s := e.waiting[0]
-		e.waiting = e.waiting[1:]
+		at := nextTurn(e.waiting)
+		s := e.waiting[at]
+		e.waiting = slices.Delete(e.waiting, at, at+1)
+		s.job.active++
 		s.begin(now)
 		e.active = append(e.active, s)
 	}
@@ -290,6 +305,18 @@ func (e *Engine) admit() bool {
 		s.job.done.Done()
 	}
 	return more
+}
+
+// nextTurn returns the first of the sequences whose job has had the fewest, so that one of many
+// sequences does not hold up the others.
+func nextTurn(waiting []*sequence) int {
+	best := 0
+	for i, s := range waiting {
+		if s.job.active < waiting[best].job.active {
+			best = i
+		}
+	}
+	return best
 }
 
 // dropEnded removes the sequences of jobs that have ended without them, and returns those that

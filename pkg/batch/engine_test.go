@@ -398,6 +398,10 @@ func TestQueueAndCancel(t *testing.T) {
 	if _, err := e.Do(bg, &Request{Prompt: []int32{1}}); !errors.Is(err, ErrBusy) {
 		t.Errorf("a third waiting request: %v", err)
 	}
+	one := &Request{Prompt: []int32{1}}
+	if _, err := e.Do(bg, one, one, one); fault.KindOf(err) != fault.Usage {
+		t.Errorf("more requests than may wait: %v", err)
+	}
 	cancel()
 	release()
 	for range 2 {
@@ -482,11 +486,11 @@ func TestFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = e.Do(bg, &Request{Prompt: []int32{1}, MaxTokens: 2, IgnoreEOS: true, Emit: func(Token) bool { panic("a mistake") }})
-	if err == nil || !strings.Contains(err.Error(), "a mistake") {
+	if err != ErrInternal {
 		t.Errorf("a panic: %v", err)
 	}
 	<-e.Failed()
-	if _, again := e.Do(bg, &Request{Prompt: []int32{1}}); again == nil || e.Err() == nil {
+	if _, again := e.Do(bg, &Request{Prompt: []int32{1}}); again != ErrInternal || !errors.Is(e.Err(), ErrInternal) || !strings.Contains(e.Err().Error(), "a mistake") {
 		t.Errorf("after a panic: %v, %v", again, e.Err())
 	}
 }
@@ -542,5 +546,47 @@ func TestScaledPositions(t *testing.T) {
 				t.Error("nothing was taken from another sequence")
 			}
 		})
+	}
+}
+
+// Calls of Do take turns: a short one does not wait for all of a long one.
+func TestTurns(t *testing.T) {
+	m := tiny(t)
+	e := start(t, m, Options{Parallel: 1})
+	release := blocked(t, e)
+	var mu sync.Mutex
+	var order []string
+	call := func(name string, n int) <-chan error {
+		done := make(chan error, 1)
+		var requests []*Request
+		for range n {
+			requests = append(requests, &Request{Prompt: []int32{1}, MaxTokens: 1, IgnoreEOS: true, Emit: func(Token) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, name)
+				return false
+			}})
+		}
+		go func() { _, err := e.Do(bg, requests...); done <- err }()
+		for range 1000 { // until they wait
+			e.mu.Lock()
+			waiting := len(e.waiting)
+			e.mu.Unlock()
+			if waiting >= n {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		return done
+	}
+	long := call("long", 50)
+	short := call("short", 2)
+	time.Sleep(20 * time.Millisecond)
+	release()
+	if err := errors.Join(<-long, <-short); err != nil {
+		t.Fatal(err)
+	}
+	if last := slices.Index(order, "short"); last < 0 || last > 3 {
+		t.Errorf("the short call began at place %d of %v", last, order)
 	}
 }

@@ -28,7 +28,9 @@ type GenerateOptions struct {
 type Generation struct {
 	PromptTokens int
 	Tokens       []int32 // new tokens
-	Text         string  // of the new tokens, without special tokens; empty if the model has no tokenizer
+	// Text is that of the new tokens, without special tokens, as it continues the prompt: some
+	// tokenizers omit a space at the beginning of a text. It is empty if the model has no tokenizer.
+	Text string
 	// StopReason is "eos", "length" (MaxTokens reached) or "context" (the model's
 	// max_position_embeddings reached).
 	StopReason string
@@ -64,7 +66,7 @@ func (m *Model) Generate(ctx context.Context, prompt []int32, opts GenerateOptio
 	runner := m.NewRunner(pool.WithContext(ctx))
 	positions := len(prompt) + maxTokens - 1
 	cache := m.NewCache(min(positions, max(initialPositions, 2*len(prompt))))
-	text, limit := m.textDecoder()
+	text, limit := m.textDecoder(prompt)
 	emit := func(id int32, text string) {
 		g.Text += text
 		if opts.Emit != nil {
@@ -117,13 +119,13 @@ type noText struct{}
 func (noText) Next(int32) string { return "" }
 func (noText) Flush() string     { return "" }
 
-// textDecoder returns the decoder for one generation, and the number of ids to sample from. The
+// textDecoder returns the decoder for a continuation of the prompt, and the number of ids to sample from. The
 // head may have more rows than the tokenizer has ids.
-func (m *Model) textDecoder() (textDecoder, int) {
+func (m *Model) textDecoder(prompt []int32) (textDecoder, int) {
 	if m.Tokenizer == nil {
 		return noText{}, m.Config.VocabSize
 	}
-	return m.Tokenizer.Stream(true), int(m.Tokenizer.MaxID()) + 1
+	return m.Tokenizer.StreamAfter(prompt, true), int(m.Tokenizer.MaxID()) + 1
 }
 
 func (m *Model) checkPrompt(prompt []int32, maxTokens int) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"slices"
 
 	"afmq/pkg/batch"
 	"afmq/pkg/chat"
@@ -27,7 +28,7 @@ type conversation struct {
 func (c *conversation) encode(s *Server, t *tokenizer.Tokenizer) (prompt, error) {
 	if s.opts.Template == nil {
 		if s.opts.NoTemplate != nil {
-			return prompt{}, invalid("messages", "conversations cannot be rendered: %v; use /v1/completions", s.opts.NoTemplate)
+			return prompt{}, invalid("messages", "conversations cannot be rendered: %v; use /v1/completions", withoutFile(s.opts.NoTemplate))
 		}
 		return prompt{}, invalid("messages", "this model has no chat template; use /v1/completions")
 	}
@@ -46,7 +47,7 @@ func (c *conversation) encode(s *Server, t *tokenizer.Tokenizer) (prompt, error)
 	}
 	text, err := s.opts.Template.Render(c.Messages, o)
 	if err != nil {
-		return prompt{}, invalid("messages", "the chat template: %v", err)
+		return prompt{}, invalid("messages", "the chat template: %v", withoutFile(err))
 	}
 	return prompt{ids: t.Encode(text, false).IDs, text: text}, nil
 }
@@ -122,7 +123,15 @@ func (s *Server) chatCompletions(w http.ResponseWriter, r *http.Request) error {
 	if string(bytes.TrimSpace(c.ToolChoice)) == `"none"` {
 		c.Tools = nil
 	}
+	if err := s.checkCount(1, c.n()); err != nil {
+		return err
+	}
+	release, err := s.turn(r)
+	if err != nil {
+		return err
+	}
 	p, err := c.conversation.encode(s, m.Tokenizer)
+	release()
 	if err != nil {
 		return err
 	}
@@ -132,6 +141,9 @@ func (s *Server) chatCompletions(w http.ResponseWriter, r *http.Request) error {
 	most := s.engine.Ctx() - len(p.ids)
 	if c.MaxTokens != nil {
 		most = *c.MaxTokens
+	}
+	if c.LogProbs && c.n()*most > maxScores/(1+top(c.TopLogProbs)) {
+		return invalid("logprobs", "logprobs of so many tokens are too much for one request; at most %d log-probabilities are possible", maxScores)
 	}
 	g := &generation{server: s, sampling: &c.sampling, name: name, format: chatFormat{request: &c, tokenizer: m.Tokenizer}}
 	for range c.n() {
@@ -190,11 +202,14 @@ func (f chatFormat) object(stream bool) (id, object string) {
 	return "chatcmpl", "chat.completion"
 }
 
+// before is nothing: the answer is a text of its own.
+func (f chatFormat) before(prompt) []int32 { return nil }
+
 // choice is the whole answer.
 func (f chatFormat) choice(c *choice) any {
 	return chatChoice{
 		Index: c.index, Message: &chatText{Role: "assistant", Content: c.answer.Text()},
-		LogProbs: f.scores(c.answer.Tokens()), FinishReason: c.finish,
+		LogProbs: f.scores(c.answer.Tokens(), c.end()), FinishReason: c.finish,
 	}
 }
 
@@ -204,15 +219,18 @@ func (f chatFormat) piece(c *choice, p piece) any {
 	if p.first {
 		d.Role = "assistant"
 	}
-	return chatChoice{Index: c.index, Delta: d, LogProbs: f.scores(p.tokens), FinishReason: p.finish}
+	return chatChoice{Index: c.index, Delta: d, LogProbs: f.scores(p.tokens, p.end), FinishReason: p.finish}
 }
 
-// scores are the log-probabilities of tokens, if they are wanted.
-func (f chatFormat) scores(tokens []batch.Placed) *chatScores {
+// scores are the log-probabilities of tokens, and of the one that ended the answer, if they are wanted.
+func (f chatFormat) scores(tokens []batch.Placed, end *batch.Token) *chatScores {
 	if !f.request.LogProbs {
 		return nil
 	}
 	out := &chatScores{Content: []chatToken{}}
+	if end != nil {
+		tokens = append(slices.Clip(tokens), batch.Placed{Token: *end})
+	}
 	for _, t := range tokens {
 		c := chatToken{chatLogProb: f.logProb(t.ID, t.LogProb), Top: []chatLogProb{}}
 		for _, o := range t.Top {

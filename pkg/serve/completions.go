@@ -26,6 +26,8 @@ const (
 	defaultMaxTokens = 16
 	// maxTop is the largest number of most likely tokens at a place.
 	maxTop = 20
+	// maxScores is the largest number of log-probabilities in an answer, which is held in memory.
+	maxScores = 2 << 20
 )
 
 func (c *completionRequest) check() error {
@@ -64,14 +66,28 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	observe(r).model = name
+	given := len(c.Prompt.texts) + len(c.Prompt.ids)
+	if err := s.checkCount(given, c.n()); err != nil {
+		return err
+	}
+	release, err := s.turn(r)
+	if err != nil {
+		return err
+	}
+	encoded := c.Prompt.encode(m.Tokenizer)
+	release()
 	g := &generation{server: s, sampling: &c.sampling, name: name, format: completionFormat{request: &c, tokenizer: m.Tokenizer}}
-	for i, p := range c.Prompt.encode(m.Tokenizer) {
-		if err := s.fits(len(c.Prompt.texts)+len(c.Prompt.ids), i, len(p.ids), c.MaxTokens); err != nil {
+	scores := 0
+	for i, p := range encoded {
+		if err := s.fits(given, i, len(p.ids), c.MaxTokens); err != nil {
 			return err
 		}
-		most := defaultMaxTokens
+		most := min(defaultMaxTokens, s.engine.Ctx()-len(p.ids))
 		if c.MaxTokens != nil {
 			most = *c.MaxTokens
+		}
+		if scores += c.n() * (len(p.ids) + most); c.LogProbs != nil && scores > maxScores/(1+*c.LogProbs) {
+			return invalid("logprobs", "logprobs of so many tokens are too much for one request; at most %d log-probabilities are possible", maxScores)
 		}
 		for range c.n() {
 			g.add(m, p, &batch.Request{
@@ -105,14 +121,16 @@ func (p *prompts) encode(t *tokenizer.Tokenizer) []prompt {
 	for _, text := range p.texts {
 		e := t.Encode(text, true)
 		q := prompt{ids: e.IDs, text: text}
-		at, chars := 0, 0
+		at, counted, chars := 0, 0, 0
 		for _, n := range e.Bytes {
-			q.offsets = append(q.offsets, chars)
-			for _, b := range []byte(text[at : at+int(n)]) { // a token may be a part of a character
-				if utf8.RuneStart(b) {
-					chars++
-				}
+			// Characters that are complete: a token may be a part of one.
+			end := at
+			for end < len(text) && end > counted && !utf8.RuneStart(text[end]) {
+				end--
 			}
+			chars += utf8.RuneCountInString(text[counted:end])
+			counted = end
+			q.offsets = append(q.offsets, chars)
 			at += int(n)
 		}
 		out = append(out, q)
@@ -176,6 +194,9 @@ type completionScores struct {
 
 func (f completionFormat) object(stream bool) (id, object string) { return "cmpl", "text_completion" }
 
+// before is the prompt: the answer continues its text.
+func (f completionFormat) before(p prompt) []int32 { return p.ids }
+
 // choice is the whole answer.
 func (f completionFormat) choice(c *choice) any {
 	out := completionChoice{Index: c.index, Text: c.answer.Text(), FinishReason: c.finish}
@@ -217,6 +238,9 @@ func (f completionFormat) piece(c *choice, p piece) any {
 		}
 		for _, t := range p.tokens {
 			f.add(out.LogProbs, t.Token, before+t.Offset, false)
+		}
+		if p.end != nil {
+			f.add(out.LogProbs, *p.end, before+c.answer.Characters(), false)
 		}
 	}
 	return out

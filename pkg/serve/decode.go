@@ -8,8 +8,11 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
+
+	"afmq/pkg/fault"
 )
 
 // bodyTime is how long a client may take to send a request.
@@ -24,7 +27,7 @@ func (s *Server) decode(w http.ResponseWriter, r *http.Request, v any) error {
 			"the Content-Type is %q; send application/json", r.Header.Get("Content-Type"))
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // not every connection has deadlines
+	_ = control.SetReadDeadline(time.Now().Add(s.bodyTime)) // not every connection has deadlines
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.opts.MaxBody))
 	if err != nil {
 		var tooLarge *http.MaxBytesError
@@ -38,6 +41,9 @@ func (s *Server) decode(w http.ResponseWriter, r *http.Request, v any) error {
 }
 
 func decodeObject(data []byte, v any) error {
+	if err := checkKeys(data); err != nil {
+		return err
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
@@ -49,15 +55,18 @@ func decodeObject(data []byte, v any) error {
 	}
 	var typeError *json.UnmarshalTypeError
 	var own *apiError
+	var usage *fault.Error
 	switch {
 	case errors.As(err, &own):
 		return own
+	case errors.As(err, &usage): // of a message
+		return invalid("messages", "messages: %v", usage)
 	case errors.As(err, &typeError) && typeError.Field != "":
 		field := typeError.Field
 		for _, embedded := range []string{"sampling.", "conversation."} {
 			field = strings.TrimPrefix(field, embedded)
 		}
-		return invalid(field, "%s is %s; expected %s", field, withArticle(typeError.Value), expected(typeError.Type.String()))
+		return invalid(field, "%s is %s; expected %s", field, withArticle(typeError.Value), expected(typeError.Type))
 	case errors.As(err, &typeError):
 		return invalid("", "the request is %s; expected a JSON object", withArticle(typeError.Value))
 	case errors.Is(err, io.EOF):
@@ -79,18 +88,52 @@ func withArticle(value string) string {
 }
 
 // expected describes a Go type of a request's field.
-func expected(goType string) string {
-	switch strings.TrimLeft(goType, "*[]") {
-	case "int", "int32", "int64", "uint64":
+func expected(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Int, reflect.Int32, reflect.Int64:
 		return "an integer"
-	case "float64":
+	case reflect.Float64:
 		return "a number"
-	case "bool":
+	case reflect.Bool:
 		return "true or false"
-	case "string":
+	case reflect.String:
 		return "a string"
+	case reflect.Slice:
+		return "a list"
 	}
 	return "an object"
+}
+
+// checkKeys refuses an object with a key twice, or spelled in another case: encoding/json would take
+// the last, and any case.
+func checkKeys(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil // decoding says what is wrong
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		t, err := d.Token()
+		key, ok := t.(string)
+		if err != nil || !ok {
+			return nil
+		}
+		if key != strings.ToLower(key) {
+			return newError(http.StatusBadRequest, "invalid_request_error", key, "unknown_parameter", "unknown parameter: %q", key)
+		}
+		if seen[key] {
+			return invalid(key, "%s is there twice", key)
+		}
+		seen[key] = true
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return nil
+		}
+	}
+	return nil
 }
 
 // prompts is one text, several texts, the token ids of one prompt, or those of several.

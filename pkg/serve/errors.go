@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"afmq/pkg/batch"
 	"afmq/pkg/fault"
@@ -65,7 +66,20 @@ func asAPIError(err error) *apiError {
 	case fault.Usage, fault.Infeasible:
 		return invalid("", "%v", err)
 	}
-	return newError(http.StatusInternalServerError, "server_error", "", "internal_error", "%v", err)
+	// The cause may name files of the server; its log has it.
+	return newError(http.StatusInternalServerError, "server_error", "", "internal_error", "internal error; the log of the server has its cause")
+}
+
+// withoutFile returns an error without the path of the server's file that it is about.
+func withoutFile(err error) error {
+	var f *fault.Error
+	if !errors.As(err, &f) {
+		return err
+	}
+	if f.Err != nil {
+		return fmt.Errorf("%s: %w", f.Msg, f.Err)
+	}
+	return errors.New(f.Msg)
 }
 
 // statusClientClosed is the status that servers log for a client that closed the connection. It is
@@ -86,6 +100,9 @@ func writeError(w http.ResponseWriter, e *apiError) {
 	writeJSON(w, e.status, map[string]any{"error": e})
 }
 
+// answerTime is how long a client may take to read a whole answer.
+const answerTime = 2 * time.Minute
+
 // writeJSON answers a request with an object.
 func writeJSON(w http.ResponseWriter, status int, object any) {
 	data, err := json.Marshal(object)
@@ -94,6 +111,7 @@ func writeJSON(w http.ResponseWriter, status int, object any) {
 		data, _ = json.Marshal(map[string]any{"error": newError(status, "server_error", "", "internal_error", "%v", err)})
 	}
 	w.Header().Set("Content-Type", "application/json")
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime)) // not every connection has deadlines
 	w.WriteHeader(status)
 	_, _ = w.Write(append(data, '\n')) // a client that is gone is no error of the server
 }

@@ -18,6 +18,7 @@ type format interface {
 	object(stream bool) (id, object string)
 	choice(c *choice) any         // the whole answer
 	piece(c *choice, p piece) any // a part of a streamed answer
+	before(p prompt) []int32      // the tokens that the text of the answer continues
 }
 
 // generation is the answers to one request.
@@ -51,12 +52,12 @@ func (c *choice) end() *batch.Token {
 
 // add adds an answer to a prompt. The request's sampler and Emit are set here.
 func (g *generation) add(m *infer.Model, p prompt, r *batch.Request) {
-	c := &choice{index: len(g.choices), prompt: p, answer: batch.NewAnswer(m.Tokenizer, g.sampling.Stop)}
+	c := &choice{index: len(g.choices), prompt: p, answer: batch.NewAnswer(m.Tokenizer, g.format.before(p), g.sampling.Stop)}
 	r.Sampler = g.sampling.sampler(c.index % g.sampling.n())
 	r.Emit = func(t batch.Token) bool {
 		text, stop := c.answer.Add(t)
 		if g.sampling.Stream {
-			g.out.put(c, c.piece(text))
+			g.out.put(c, c.piece(text, false))
 		}
 		return stop
 	}
@@ -68,16 +69,16 @@ func (g *generation) add(m *infer.Model, p prompt, r *batch.Request) {
 type piece struct {
 	text   string
 	tokens []batch.Placed
+	end    *batch.Token // the token that ended the answer and is no part of its text; nil for none
 	finish *string
 	first  bool
 }
 
-// piece returns a text with the tokens that began in the text so far.
-func (c *choice) piece(text string) piece {
+// piece returns a text with the tokens that began in the text so far, or all that are left.
+func (c *choice) piece(text string, last bool) piece {
 	p := piece{text: text}
-	tokens := c.answer.Tokens()
-	for _, t := range tokens[min(c.sent, len(tokens)):] {
-		if t.Offset >= c.answer.Characters() {
+	for _, t := range c.answer.Tokens()[c.sent:] {
+		if !last && t.Offset >= c.answer.Characters() {
 			break
 		}
 		p.tokens = append(p.tokens, t)
@@ -238,8 +239,8 @@ func (g *generation) stream(ctx context.Context, w http.ResponseWriter, r *http.
 	}
 	for i, c := range g.choices {
 		p := c.close(results[i])
-		last := c.piece(p)
-		last.finish = c.finish
+		last := c.piece(p, true)
+		last.end, last.finish = c.end(), c.finish
 		e.piece(c, last)
 	}
 	if g.sampling.StreamOptions != nil && g.sampling.StreamOptions.IncludeUsage {
@@ -292,7 +293,7 @@ func (e *events) write(text string) {
 		h.Set("Cache-Control", "no-cache")
 		e.w.WriteHeader(http.StatusOK)
 	}
-	_ = e.control.SetWriteDeadline(time.Now().Add(writeTime)) // not every connection has deadlines
+	_ = e.control.SetWriteDeadline(time.Now().Add(e.g.server.writeTime)) // not every connection has deadlines
 	if _, e.err = e.w.Write([]byte(text)); e.err == nil {
 		e.err = e.control.Flush()
 	}

@@ -77,7 +77,13 @@ func TestClientGone(t *testing.T) {
 		quiet(t, s)
 	}
 	// One that has closed its side of the connection, and one that closes while it waits.
-	for _, closeIt := range []func(c *net.TCPConn){func(c *net.TCPConn) { c.CloseWrite() }, func(c *net.TCPConn) { c.Close() }} {
+	// Neither gets an answer: an empty one would look like a success.
+	for _, closeIt := range []func(c *net.TCPConn){func(c *net.TCPConn) {
+		c.CloseWrite()
+		if data, _ := io.ReadAll(c); len(data) > 0 {
+			t.Errorf("a client that has closed its side got %q", data)
+		}
+	}, func(c *net.TCPConn) { c.Close() }} {
 		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 		if err != nil {
 			t.Fatal(err)
@@ -116,6 +122,27 @@ func TestSlowReader(t *testing.T) {
 		}
 	}
 	quiet(t, s) // the answer of the slow reader is complete, though nobody has read it
+
+	// One that lets the connection fill up is cut off.
+	s = newServer(t, Options{})
+	s.writeTime = 100 * time.Millisecond
+	url, _ = listen(t, s, time.Second)
+	if c, err = net.Dial("tcp", strings.TrimPrefix(url, "http://")); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	body := `{"messages": [{"role": "user", "content": "x"}], "logprobs": true, "top_logprobs": 20, "n": 5, "ignore_eos": true, "stream": true}`
+	fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	for s.engine.Stats().Passes == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	quiet(t, s)
+	if st := s.engine.Stats(); st.Cancelled == 0 {
+		t.Errorf("the answer was written to a client that does not read: %+v", st)
+	}
 }
 
 // Headers that are too long or do not end, and bodies that do not, get an answer or are cut off.
@@ -135,9 +162,25 @@ func TestHeaders(t *testing.T) {
 			}
 		}
 	}()
-	line, err := bufio.NewReader(c).ReadString('\n')
-	if err == nil && !strings.Contains(line, "431") {
+	if line, err := bufio.NewReader(c).ReadString('\n'); err == nil && !strings.Contains(line, "431") {
 		t.Errorf("%q", line)
+	}
+
+	// A body that does not come holds no connection, whether the request would be refused or not.
+	s = newServer(t, Options{Keys: []string{"key"}})
+	s.bodyTime = 200 * time.Millisecond
+	url, _ = listen(t, s, time.Second)
+	for path, authorization := range map[string]string{"/v1/completions": "key", "/v1/models": "none", "/nothing": "none", "/tokenize": "none", "/health": "none"} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n", path, authorization)
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if _, err := io.Copy(io.Discard, c); err != nil {
+			t.Errorf("%s: the connection is still open: %v", path, err)
+		}
 	}
 }
 

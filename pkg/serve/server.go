@@ -5,12 +5,12 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -57,10 +57,13 @@ type Server struct {
 	models      map[string]*infer.Model
 	fingerprint string // of the weights
 	started     time.Time
+	turns       chan struct{} // has an element for each prompt that is being encoded
 	keys        [][sha256.Size]byte
 	metrics     *metrics
 	handler     http.Handler
 	now         func() time.Time
+
+	bodyTime, writeTime time.Duration // as the constants; shorter in tests
 }
 
 // New makes a server and starts the engine of the model, which must have a tokenizer. Errors are of
@@ -81,7 +84,8 @@ func New(m *infer.Model, opts Options) (*Server, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opts: opts, models: map[string]*infer.Model{opts.Name: m}, started: time.Now(), now: time.Now}
+	s := &Server{opts: opts, models: map[string]*infer.Model{opts.Name: m}, started: time.Now(), now: time.Now, bodyTime: bodyTime, writeTime: writeTime}
+	s.turns = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)))
 	for _, a := range opts.Adapters {
 		switch {
 		case a.Name == "":
@@ -154,7 +158,7 @@ const (
 // a shutdown, and an error if the listener or the engine fails.
 func (s *Server) Serve(ctx context.Context, listener net.Listener, grace time.Duration) error {
 	h := &http.Server{
-		Handler: s, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		Handler: s, ReadHeaderTimeout: headerTime, ReadTimeout: s.bodyTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
@@ -213,15 +217,17 @@ func (s *Server) handle(path, method string, open bool, f func(http.ResponseWrit
 		r = r.WithContext(context.WithValue(r.Context(), observationKey{}, o))
 		record := &recorder{ResponseWriter: w}
 		defer func() {
-			if p := recover(); p != nil {
-				if p == http.ErrAbortHandler {
-					panic(p)
-				}
-				s.opts.Log.Error("panic", "path", path, "value", p, "stack", string(debug.Stack()))
-				s.fail(record, errors.New("internal error"))
+			p := recover()
+			defer func() { s.metrics.observe(o, record.status) }()
+			if p == http.ErrAbortHandler {
+				panic(p)
 			}
-			s.metrics.observe(o, record.status)
+			if p != nil {
+				s.opts.Log.Error("panic", "path", path, "value", p, "stack", string(debug.Stack()))
+				s.fail(record, batch.ErrInternal)
+			}
 		}()
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // that of an earlier answer
 		err := s.allow(r, method, open)
 		if err == nil {
 			err = f(record, r)
@@ -231,6 +237,9 @@ func (s *Server) handle(path, method string, open bool, f func(http.ResponseWrit
 		}
 	})
 }
+
+// refusedTime is how long a client that is refused may take to send the rest of its request.
+const refusedTime = time.Second
 
 // fail answers with an error, if nothing has been answered.
 func (s *Server) fail(w *recorder, err error) {
@@ -243,7 +252,9 @@ func (s *Server) fail(w *recorder, err error) {
 		panic(http.ErrAbortHandler)
 	case e.status == statusClientClosed:
 		w.status = e.status
+		panic(http.ErrAbortHandler)
 	default:
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(refusedTime))
 		writeError(w, e)
 	}
 }

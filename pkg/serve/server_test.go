@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"net/http"
 	"net/http/httptest"
@@ -263,6 +264,26 @@ func TestScoresOfTheEnd(t *testing.T) {
 	if at(t, out, "choices", 0, "text") != "The old man" || at(t, out, "choices", 0, "finish_reason") != "stop" || at(t, out, "usage", "completion_tokens") != 1.0 {
 		t.Errorf("%v", out)
 	}
+	// So has an answer, streamed or not.
+	s.opts.Template, err = chat.Parse("test", "{{ messages[0].content }}", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := `{"temperature": 0, "logprobs": true, "messages": [{"role": "user", "content": "The old man"}]`
+	whole := at(t, ok(t, s, "/v1/chat/completions", messages+"}"), "choices", 0, "logprobs", "content").([]any)
+	text := `{"temperature": 0, "logprobs": 0, "max_tokens": 5, "prompt": "The old man"`
+	listed := at(t, ok(t, s, "/v1/completions", text+"}"), "choices", 0, "logprobs", "tokens").([]any)
+	if len(whole) != 1 || len(listed) != 1 {
+		t.Errorf("%v, %v", whole, listed)
+	}
+	events := eventsOf(t, send(s, "POST", "/v1/chat/completions", messages+`, "stream": true}`).Body.String())
+	if last := at(t, events[len(events)-1], "choices", 0, "logprobs", "content").([]any); !reflect.DeepEqual(last, whole) {
+		t.Errorf("streamed %v, whole %v", last, whole)
+	}
+	events = eventsOf(t, send(s, "POST", "/v1/completions", text+`, "stream": true}`).Body.String())
+	if last := at(t, events[len(events)-1], "choices", 0, "logprobs", "tokens").([]any); !reflect.DeepEqual(last, listed) {
+		t.Errorf("streamed %v, whole %v", last, listed)
+	}
 }
 
 // events returns the objects of a stream, which must end as it should.
@@ -338,8 +359,11 @@ func TestStops(t *testing.T) {
 	for from := 1; from+5 < len(full) && from < 30; from++ {
 		stop := full[from : from+5]
 		want := full[:strings.Index(full, stop)]
-		body, _ := json.Marshal(map[string]any{"prompt": "The old man looked", "max_tokens": 30, "temperature": 0, "stop": []string{"zzz", stop}})
+		body, _ := json.Marshal(map[string]any{"prompt": "The old man looked", "max_tokens": 30, "temperature": 0, "stop": []string{"zzz", stop}, "logprobs": 0})
 		out := ok(t, s, "/v1/completions", string(body))
+		if n := len(at(t, out, "choices", 0, "logprobs", "tokens").([]any)); float64(n) != at(t, out, "usage", "completion_tokens") {
+			t.Errorf("stop %q: %d tokens have scores, %v were generated", stop, n, at(t, out, "usage"))
+		}
 		if at(t, out, "choices", 0, "text") != want || at(t, out, "choices", 0, "finish_reason") != "stop" {
 			t.Errorf("stop %q: %v, want %q", stop, at(t, out, "choices", 0), want)
 		}
@@ -479,12 +503,18 @@ func TestRefusals(t *testing.T) {
 		{"/v1/completions", `{"prompt": ` + strings.Repeat("[", 100000) + `}`, 400, nil, "JSON"},
 		{"/v1/completions", `{"prompt": "` + strings.Repeat("x", 5<<20) + `"}`, 413, nil, "4194304 bytes"},
 		{"/v1/chat/completions", `{"messages": []}`, 400, "messages", "empty"},
-		{"/v1/chat/completions", `{"messages": [{"content": "x"}]}`, 400, nil, "role"},
-		{"/v1/chat/completions", `{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}]}`, 400, nil, "image_url"},
+		{"/v1/chat/completions", `{"messages": [{"content": "x"}]}`, 400, "messages", "role"},
+		{"/v1/chat/completions", `{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}]}`, 400, "messages", "image_url"},
 		{"/v1/chat/completions", `{"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_object"}}`, 400, "response_format", "json_object"},
 		{"/v1/chat/completions", `{"messages": [{"role": "user", "content": "x"}], "tool_choice": "required"}`, 400, "tool_choice", "required"},
 		{"/v1/chat/completions", `{"messages": [{"role": "user", "content": "x"}], "top_logprobs": 2}`, 400, "top_logprobs", "needs logprobs"},
 		{"/v1/chat/completions", `{"messages": [{"role": "user", "content": "x"}], "max_tokens": 0}`, 400, "max_completion_tokens", "1 or more"},
+		{"/v1/chat/completions", `{"messages": "x"}`, 400, "messages", "a string; expected a list"},
+		{"/v1/completions", `{"prompt": "x", "prompt": "y"}`, 400, "prompt", "twice"},
+		{"/v1/completions", `{"prompt": "x", "Temperature": 0}`, 400, "Temperature", "unknown parameter"},
+		{"/v1/completions", `{"prompt": [` + strings.Repeat(`"x",`, 99) + `"x"], "n": 3}`, 400, "prompt", "takes 256 answers"},
+		{"/tokenize", `{"prompt": "x", "tools": []}`, 400, nil, "need messages"},
+		{"/tokenize", `{"messages": [{"role": "user", "content": "x"}], "add_special_tokens": true}`, 400, "add_special_tokens", "no meaning"},
 		{"/tokenize", `{}`, 400, "prompt", "missing"},
 		{"/detokenize", `{"tokens": [99999]}`, 400, "tokens", "99999"},
 		{"/detokenize", `{}`, 400, "tokens", "missing"},
@@ -610,6 +640,7 @@ func TestBusyAndTimeout(t *testing.T) {
 			t.Errorf("status %d", c)
 		}
 	}
+	s = newServer(t, Options{Timeout: 50 * time.Millisecond})
 	w := send(s, "POST", "/v1/completions", `{"prompt": "x", "max_tokens": 1000, "n": 100, "ignore_eos": true}`)
 	if w.Code != 504 {
 		t.Errorf("a long request: %d %s", w.Code, w.Body)

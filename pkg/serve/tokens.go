@@ -32,10 +32,19 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	release, err := s.turn(r)
+	if err != nil {
+		return err
+	}
+	defer release()
 	var ids []int32
 	switch {
 	case q.Prompt != nil && q.Messages != nil:
 		return invalid("", "the request has both prompt and messages")
+	case q.Prompt != nil && (q.Tools != nil || q.AddGenerationPrompt != nil || q.ContinueFinalMessage || q.Variables != nil):
+		return invalid("", "tools, add_generation_prompt, continue_final_message and chat_template_kwargs need messages")
+	case q.Messages != nil && q.AddSpecialTokens != nil && *q.AddSpecialTokens:
+		return invalid("add_special_tokens", "add_special_tokens has no meaning with messages: the chat template adds special tokens")
 	case q.Prompt != nil:
 		ids = m.Tokenizer.Encode(*q.Prompt, q.AddSpecialTokens == nil || *q.AddSpecialTokens).IDs
 	case q.Messages != nil:

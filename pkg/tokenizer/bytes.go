@@ -2,7 +2,8 @@ package tokenizer
 
 // TokenBytes returns the bytes that a token stands for within a text, after other tokens: a part
 // of a character where the character has several tokens, and a leading space where the
-// decoder omits it only at the beginning of a text. The bytes of special tokens are their content.
+// decoder omits it only at the beginning of a text. Special tokens stand for what
+// Decode writes of them.
 // It returns nil for an unknown id.
 func (t *Tokenizer) TokenBytes(id int32) []byte {
 	token, ok := t.decoded(id)
