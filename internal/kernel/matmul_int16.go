@@ -95,7 +95,19 @@ func (f *int16Product) run(buf *workerBuf, i int) {
 		t := blockProductI16{f: f, pairs: f.form.pairs(w.cols), tile: &buf.tile}
 		t.fused(p0, cols)
 	}
-	for b, k0 := 0, 0; k0 < w.cols && !f.fused; b, k0 = b+1, k0+blockK {
+	for q := 0; q < np && !f.fused; q += panelsAtOnce(s1 - s0) {
+		f.multiplyWidened(buf, p0+q, min(np-q, panelsAtOnce(s1-s0)), s0, s1)
+	}
+	for r := st.m * s0 / st.n; r < st.m*s1/st.n; r++ {
+		mulBy(f.lv, f.y[r*w.rows+p0*PanelRows:][:cols], f.form.factor[p0*PanelRows:])
+	}
+}
+
+// multiplyWidened multiplies the strips [s0, s1) of X by the panels [p0, p0+np).
+func (f *int16Product) multiplyWidened(buf *workerBuf, p0, np, s0, s1 int) {
+	w, st := f.w, f.st
+	cols := min(np*PanelRows, w.rows-p0*PanelRows)
+	for b, k0 := 0, 0; k0 < w.cols; b, k0 = b+1, k0+blockK {
 		kc := min(blockK, w.cols-k0)
 		t := blockProductI16{f: f, pairs: f.form.pairs(kc), add: min(k0, 1), tile: &buf.tile}
 		f.widen(buf, p0, np, k0, kc)
@@ -109,9 +121,15 @@ func (f *int16Product) run(buf *workerBuf, i int) {
 			t.multiply(mr, a, scale, buf.pairs, cols, f.y[r0*w.rows+p0*PanelRows:], w.rows)
 		}
 	}
-	for r := st.m * s0 / st.n; r < st.m*s1/st.n; r++ {
-		mulBy(f.lv, f.y[r*w.rows+p0*PanelRows:][:cols], f.form.factor[p0*PanelRows:])
+}
+
+// panelsAtOnce returns how many weight panels to widen before they are multiplied: those of a job if
+// several strips are multiplied by them, else as many as stay in the first-level cache.
+func panelsAtOnce(strips int) int {
+	if strips == 1 {
+		return 2
 	}
+	return jobPanels
 }
 
 // int16Panel is the number of int16 in one panel of a block.
