@@ -19,7 +19,6 @@ import (
 	"afmq/pkg/eval"
 	"afmq/pkg/export/gguf"
 	"afmq/pkg/fault"
-	"afmq/pkg/gate"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 	"afmq/pkg/quantize"
@@ -41,7 +40,7 @@ func files(t *testing.T) func(name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	texts, err := m.SampleTexts(bg, nil, 16, 60, 1, nil)
+	texts, err := m.SampleTexts(bg, nil, 24, 60, 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +120,7 @@ func TestRun(t *testing.T) {
 			for _, row := range r.Models {
 				got = append(got, row.Name)
 			}
-			if !slices.Equal(got, names) || r.Tokens == 0 || r.Windows < gate.MinWindows || len(r.Warnings) > 0 || len(r.Pairs) != 6 {
+			if !slices.Equal(got, names) || r.Tokens == 0 || r.Windows < MinWindows || len(r.Warnings) > 0 || len(r.Pairs) != 6 {
 				t.Fatalf("rows %v; %d tokens, %d windows, %d pairs, %v", got, r.Tokens, r.Windows, len(r.Pairs), r.Warnings)
 			}
 			for _, name := range []string{"q2", "q4", "q4k.gguf"} {
@@ -357,7 +356,7 @@ func TestNothingToTell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Windows >= gate.MinWindows || r.Pairs[0].Difference != nil || len(r.Front) != 2 || !strings.Contains(strings.Join(r.Warnings, "\n"), "of the 8 windows that an interval needs") {
+	if r.Windows >= MinWindows || r.Pairs[0].Difference != nil || len(r.Front) != 2 || !strings.Contains(strings.Join(r.Warnings, "\n"), "of the 16 windows that this needs") {
 		t.Errorf("%d windows, %+v, %q", r.Windows, r.Pairs, r.Warnings)
 	}
 	text, err := os.ReadFile(in("text.txt"))
@@ -371,7 +370,7 @@ func TestNothingToTell(t *testing.T) {
 	if r, err = Run(bg, o); err != nil {
 		t.Fatal(err)
 	}
-	if r.Windows < gate.MinWindows || r.Pairs[0].Difference != nil || !strings.Contains(strings.Join(r.Warnings, "\n"), "repeats itself") {
+	if r.Windows < MinWindows || r.Pairs[0].Difference != nil || !strings.Contains(strings.Join(r.Warnings, "\n"), "repeats itself") {
 		t.Errorf("%d windows, %+v, %q", r.Windows, r.Pairs, r.Warnings)
 	}
 }
