@@ -206,9 +206,7 @@ func TestChatEndsByItselfAfterInterrupt(t *testing.T) {
 		r.Close() // nobody reads the next answer
 		y.write("Hello\r")
 		y.exits(exitOf(fault.Output))
-		if strings.Contains(y.shown(), "stopped by interrupt\n") || !strings.Contains(y.shown(), "standard output: cannot be written") {
-			t.Errorf("%q", y.shown())
-		}
+		y.await("standard output: cannot be written", 1)
 		return
 	}
 	t.Skip("no answer was long enough to be stopped")
@@ -251,8 +249,8 @@ func TestChatSignals(t *testing.T) {
 			if got := y.state(); got != *fresh {
 				t.Errorf("the terminal is left as %+v; it was %+v", got, *fresh)
 			}
-			if strings.Contains(y.shown(), "stopped by terminated") != (c.code == 143) {
-				t.Errorf("%q", y.shown())
+			if c.code == 143 {
+				y.await("stopped by terminated", 1)
 			}
 		})
 	}
