@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,6 +30,8 @@ type app struct {
 	started  bool           // the command itself runs; an error before that is a usage error
 	pool     *compute.Pool
 	reporter *reporter
+
+	interrupt atomic.Pointer[func()] // what SIGINT does instead of ending the run; see onInterrupt
 }
 
 func newRootCommand(a *app) *cobra.Command {

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"afmq/pkg/batch"
 	"afmq/pkg/chat"
@@ -67,7 +66,8 @@ where a message is expected, as Ctrl-D does. The arrow keys bring earlier lines 
 ` + chatCommands + `
 
 The same messages and --seed give the same answers. Without a terminal, each line of standard
-input is a message. With --json, the conversation is printed at the end.`,
+input is a message, and one that cannot be answered ends the chat with an error. With --json,
+the conversation is printed at the end.`,
 		Example: `  afmq chat my-4bit-chat
   afmq chat my-4bit-chat --adapter recovered/rank-16 --system "Answer in one sentence."
   echo "What is a palette?" | afmq chat my-4bit-chat`,
@@ -83,13 +83,6 @@ input is a message. With --json, the conversation is printed at the end.`,
 	o.compute.register(f, "auto")
 	return cmd
 }
-
-const chatCommands = `  /adapter [NAME]   answer with an adapter from now on; without NAME with none
-  /system [TEXT]    replace the system's message, and start anew
-  /again            answer the last message again
-  /clear            start anew
-  /help             list these commands
-  /exit             end the chat`
 
 func runChat(cmd *cobra.Command, a *app, path string, o chatOptions) error {
 	maxTokens := 0
@@ -135,11 +128,17 @@ func runChat(cmd *cobra.Command, a *app, path string, o chatOptions) error {
 	defer e.Close(context.Background())
 	a.reporter.Done()
 	c := &conversation{app: a, engine: e, template: template, variants: variants, sampling: o.sampling, maxTokens: maxTokens}
+	c.interactive = term.IsTerminal(int(os.Stdin.Fd()))
 	c.start(o.system)
 	if len(variants) > 0 {
 		c.variant = &variants[0]
 	}
-	if err := c.talk(newLines(a)); err != nil {
+	ctx, end := context.WithCancelCause(cmd.Context())
+	defer end(nil)
+	if c.interactive { // Ctrl-C where a message is expected ends the chat as Ctrl-D does
+		defer a.onInterrupt(func() { end(io.EOF) })()
+	}
+	if err := c.talk(ctx, newLines(a)); err != nil {
 		return err
 	}
 	if !a.wantJSON {
@@ -160,51 +159,77 @@ type conversation struct {
 	system    string
 	messages  []chatMessage
 	answers   uint64 // so far; each has a seed of its own
+
+	interactive bool // a person types: a mistake does not end the chat, and Ctrl-C stops an answer
 }
 
 // start begins a conversation.
 func (c *conversation) start(system string) {
-	c.system, c.messages = system, nil
+	c.system, c.messages = system, []chatMessage{}
 	if system != "" {
 		c.messages = []chatMessage{{Role: "system", Content: system}}
 	}
 }
 
-// lines are the lines of the user.
-type lines interface {
-	// next returns the next line. io.EOF ends the chat.
-	next(prompt string) (string, error)
-}
-
 // talk answers lines until they end.
-func (c *conversation) talk(in lines) error {
+func (c *conversation) talk(ctx context.Context, in lines) error {
 	for {
-		text, err := in.next(c.prompt())
-		for err == nil && strings.HasSuffix(text, `\`) {
-			var more string
-			more, err = in.next("... ")
-			text = strings.TrimSuffix(text, `\`) + "\n" + more
-		}
+		text, err := c.next(ctx, in)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
+		if err := checkMessage(text); err != nil {
+			if err := c.refuse(err); err != nil {
+				return err
+			}
+			continue
+		}
 		switch {
 		case strings.TrimSpace(text) == "":
 		case strings.HasPrefix(text, "/"):
-			end, err := c.command(text)
+			end, err := c.command(ctx, text)
 			if end || err != nil {
 				return err
 			}
 		default:
 			c.messages = append(c.messages, chatMessage{Role: "user", Content: text})
-			if err := c.answer(); err != nil {
+			if err := c.answer(ctx); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// next returns the next line with those that it goes on in.
+func (c *conversation) next(ctx context.Context, in lines) (string, error) {
+	text, err := in.next(ctx, c.prompt())
+	for err == nil && strings.HasSuffix(text, `\`) {
+		text = strings.TrimSuffix(text, `\`)
+		var more string
+		more, err = in.next(ctx, "... ")
+		if err == io.EOF && !c.interactive { // the input ends; what is there is a message
+			return text, nil
+		}
+		text += "\n" + more
+	}
+	return text, err
+}
+
+// refuse tells a person why a message is not answered. Without one it returns the error, which ends
+// the chat.
+func (c *conversation) refuse(err error) error {
+	if !c.interactive {
+		return err
+	}
+	c.say("%v", err)
+	var f *fault.Error
+	if errors.As(err, &f) && f.Hint != "" {
+		c.say("hint: %s", f.Hint)
+	}
+	return nil
 }
 
 // prompt is shown where a message is expected.
@@ -220,65 +245,13 @@ func (c *conversation) say(format string, args ...any) {
 	fmt.Fprintf(c.app.stderr, format+"\n", args...)
 }
 
-// command runs a command, and reports whether it ends the chat.
-func (c *conversation) command(line string) (end bool, err error) {
-	name, rest, _ := strings.Cut(line, " ")
-	rest = strings.TrimSpace(rest)
-	switch name {
-	case "/adapter":
-		c.useAdapter(rest)
-	case "/system":
-		c.start(rest)
-	case "/again":
-		if n := len(c.messages); n > 0 && c.messages[n-1].Role == "assistant" {
-			c.messages = c.messages[:n-1]
-		}
-		if n := len(c.messages); n == 0 || c.messages[n-1].Role != "user" {
-			c.say("there is no message to answer")
-			return false, nil
-		}
-		return false, c.answer()
-	case "/clear":
-		c.start(c.system)
-	case "/help":
-		c.say("%s", chatCommands)
-	case "/exit":
-		return true, nil
-	default:
-		c.say("%s is not a command; /help lists them", escapeControls(name))
-	}
-	return false, nil
-}
-
-func (c *conversation) useAdapter(name string) {
-	if name == "" {
-		c.variant = nil
-		return
-	}
-	i := slices.IndexFunc(c.variants, func(v eval.Variant) bool { return v.Name == name })
-	if i < 0 {
-		var names []string
-		for _, v := range c.variants {
-			names = append(names, v.Name)
-		}
-		c.say("there is no adapter %q; there are %q", name, names)
-		return
-	}
-	c.variant = &c.variants[i]
-}
-
 // answer generates the answer to the last message. A conversation that cannot be rendered or that
-// exceeds the context is left without it, and the user is told.
-func (c *conversation) answer() error {
+// exceeds the context is left without the message, which is refused.
+func (c *conversation) answer(ctx context.Context) error {
 	ids, err := c.encode()
 	if err != nil {
 		c.messages = c.messages[:len(c.messages)-1]
-		c.say("%v", err)
-		var f *fault.Error
-		if errors.As(err, &f) && f.Hint != "" {
-			c.say("hint: %s", f.Hint)
-		}
-		return nil
+		return c.refuse(err)
 	}
 	model := c.engine.Model()
 	r := &batch.Request{Prompt: ids, MaxTokens: c.engine.Ctx(), Sampler: infer.Sampler{
@@ -307,16 +280,21 @@ func (c *conversation) answer() error {
 		write(part)
 		return stop || failed != nil
 	}
-	// Ctrl-C ends the answer, not the chat.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	answering, stop := context.WithCancel(ctx)
 	defer stop()
+	if c.interactive { // Ctrl-C ends the answer, not the chat
+		defer c.app.onInterrupt(stop)()
+	}
 	begun := time.Now()
-	results, err := c.engine.Do(ctx, r)
+	results, err := c.engine.Do(answering, r)
 	took := time.Since(begun)
 	switch {
 	case err == nil:
 		out.StopReason, out.CachedTokens = string(results[0].Reason), results[0].Cached
 	case ctx.Err() != nil:
+		write("\n")
+		return context.Cause(ctx)
+	case answering.Err() != nil:
 		out.StopReason = "interrupt"
 	default:
 		return err
@@ -343,8 +321,15 @@ func (c *conversation) encode() ([]int32, error) {
 	if err != nil {
 		return nil, err
 	}
-	ids := c.engine.Model().Tokenizer.Encode(text, false).IDs
-	if ctx := c.engine.Ctx(); len(ids) >= ctx {
+	tokenizer := c.engine.Model().Tokenizer
+	if most := tokenizer.MaxText(); len(text) > most {
+		return nil, fault.Usagef("the conversation has %d bytes; the tokenizer encodes at most %d at once", len(text), most).WithHint("/clear starts anew")
+	}
+	ids := tokenizer.Encode(text, false).IDs
+	switch ctx := c.engine.Ctx(); {
+	case len(ids) == 0:
+		return nil, fault.Usagef("the conversation has no tokens; the chat template makes no text of it")
+	case len(ids) >= ctx:
 		return nil, fault.Infeasiblef("the conversation has %d tokens; the context has %d", len(ids), ctx).WithHint("/clear starts anew")
 	}
 	return ids, nil

@@ -61,7 +61,7 @@ Otherwise the two are not distinguishable on this text, and neither is named the
   not shown better than   another model is no larger, and the two are not distinguishable
   Pareto front            the models that are not dominated
 
-At least 8 windows are needed to tell models apart, and a text that does not repeat itself.
+At least 16 windows are needed to tell models apart, and a text that does not repeat itself.
 
 --tasks ROW=FILE adds the results of EleutherAI's lm-evaluation-harness for one row: its
 output directory, or the file results_DATE.json in it. Each score is shown with its standard

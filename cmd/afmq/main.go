@@ -26,10 +26,10 @@ func main() {
 // exit code for one, 2, would be taken for a usage error.
 func run(args []string, stdout, stderr io.Writer) (code int) {
 	ignoreWriteSignals()
-	ctx, stop := interruptible()
-	defer stop()
 	out := &printed{to: stdout}
 	a := &app{stdout: out, stderr: stderr, maybeJSON: asksForJSON(args)}
+	ctx, stop := a.interruptible()
+	defer stop()
 	defer func() {
 		if p := recover(); p != nil {
 			code = a.fail(fmt.Errorf("internal error: %v", p))
@@ -79,18 +79,31 @@ type caught struct{ syscall.Signal }
 func (c caught) Error() string { return c.Signal.String() }
 
 // interruptible returns a context that SIGINT and SIGTERM cancel, with the
-// signal as the cause. The second signal ends the process at once.
-func interruptible() (context.Context, func()) {
+// signal as the cause. The second signal ends the process at once. A SIGINT that a command
+// has taken over (onInterrupt) is not counted.
+func (a *app) interruptible() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 1)
+	signals := make(chan os.Signal, 2) // a SIGINT that is being handled does not displace a SIGTERM
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
-		if s, ok := <-signals; ok {
+		for s := range signals {
+			if take := a.interrupt.Load(); take != nil && s == syscall.SIGINT {
+				(*take)()
+				continue
+			}
 			signal.Stop(signals)
 			cancel(caught{s.(syscall.Signal)})
+			return
 		}
 	}()
-	return ctx, func() { signal.Stop(signals); cancel(nil) }
+	return ctx, func() { signal.Stop(signals); close(signals); cancel(nil) }
+}
+
+// onInterrupt makes SIGINT call take, which must not block, instead of ending the run, until
+// restore is called.
+func (a *app) onInterrupt(take func()) (restore func()) {
+	before := a.interrupt.Swap(&take)
+	return func() { a.interrupt.Store(before) }
 }
 
 // asksForJSON reports whether the arguments ask for JSON. It reads the raw arguments

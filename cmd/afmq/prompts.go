@@ -108,8 +108,12 @@ func (p *promptFlags) encode(m *infer.Model, path string, prompts []string) ([][
 		ids := m.Tokenizer.Encode(text, template == nil).IDs
 		switch {
 		case len(ids) == 0:
+			flag := "--prompt"
+			if p.file != "" {
+				flag = "--prompt-file"
+			}
 			return nil, fault.Usagef("%s has no tokens", ofPrompts(prompts, i)).
-				WithHint("give --prompt some text; this tokenizer adds no token of its own to an empty one")
+				WithHint("give %s some text; this tokenizer adds no token of its own to an empty one", flag)
 		case len(ids) >= m.Config.MaxPositions:
 			return nil, fault.Infeasiblef("%s has %d tokens; the model's context of %d has no space for another", ofPrompts(prompts, i), len(ids), m.Config.MaxPositions)
 		}

@@ -9,7 +9,6 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
-	"afmq/pkg/gate"
 )
 
 // bind gives each adapter to the candidates that it was trained on, by the content hash that its file
@@ -63,5 +62,5 @@ func isAdapter(a eval.Adapter) bool {
 }
 
 func tooShort(data string, windows int) string {
-	return fmt.Sprintf("no two models are told apart: %s gives %d of the %d windows that an interval needs; score a longer text, or take a smaller --ctx", data, windows, gate.MinWindows)
+	return fmt.Sprintf("no two models are told apart: %s gives %d of the %d windows that this needs; score a longer text, or take a smaller --ctx", data, windows, MinWindows)
 }

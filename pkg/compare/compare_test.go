@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math"
@@ -18,7 +19,6 @@ import (
 	"afmq/pkg/eval"
 	"afmq/pkg/export/gguf"
 	"afmq/pkg/fault"
-	"afmq/pkg/gate"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 	"afmq/pkg/quantize"
@@ -40,7 +40,7 @@ func files(t *testing.T) func(name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	texts, err := m.SampleTexts(bg, nil, 16, 60, 1, nil)
+	texts, err := m.SampleTexts(bg, nil, 24, 60, 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestRun(t *testing.T) {
 			for _, row := range r.Models {
 				got = append(got, row.Name)
 			}
-			if !slices.Equal(got, names) || r.Tokens == 0 || r.Windows < gate.MinWindows || len(r.Warnings) > 0 || len(r.Pairs) != 6 {
+			if !slices.Equal(got, names) || r.Tokens == 0 || r.Windows < MinWindows || len(r.Warnings) > 0 || len(r.Pairs) != 6 {
 				t.Fatalf("rows %v; %d tokens, %d windows, %d pairs, %v", got, r.Tokens, r.Windows, len(r.Pairs), r.Warnings)
 			}
 			for _, name := range []string{"q2", "q4", "q4k.gguf"} {
@@ -356,7 +356,7 @@ func TestNothingToTell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Windows >= gate.MinWindows || r.Pairs[0].Difference != nil || len(r.Front) != 2 || !strings.Contains(strings.Join(r.Warnings, "\n"), "of the 8 windows that an interval needs") {
+	if r.Windows >= MinWindows || r.Pairs[0].Difference != nil || len(r.Front) != 2 || !strings.Contains(strings.Join(r.Warnings, "\n"), "of the 16 windows that this needs") {
 		t.Errorf("%d windows, %+v, %q", r.Windows, r.Pairs, r.Warnings)
 	}
 	text, err := os.ReadFile(in("text.txt"))
@@ -370,7 +370,7 @@ func TestNothingToTell(t *testing.T) {
 	if r, err = Run(bg, o); err != nil {
 		t.Fatal(err)
 	}
-	if r.Windows < gate.MinWindows || r.Pairs[0].Difference != nil || !strings.Contains(strings.Join(r.Warnings, "\n"), "repeats itself") {
+	if r.Windows < MinWindows || r.Pairs[0].Difference != nil || !strings.Contains(strings.Join(r.Warnings, "\n"), "repeats itself") {
 		t.Errorf("%d windows, %+v, %q", r.Windows, r.Pairs, r.Warnings)
 	}
 }
@@ -390,25 +390,35 @@ func TestRefuses(t *testing.T) {
 	}
 	lm := "../lmeval/testdata"
 	two := []Model{{Path: in("q2")}, {Path: in("q4")}}
+	// A run of another task alone.
+	short, err := os.ReadFile(lm + "/short/my-short/results_2026-11-30T12-02-20.978885.json")
+	if err == nil {
+		err = os.WriteFile(in("results_other.json"), bytes.ReplaceAll(short, []byte("afmq_sums"), []byte("afmq_other")), 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	three := append(slices.Clone(two), Model{Name: "third", Path: in("q2")})
 	for name, c := range map[string]struct {
 		o    Options
 		kind fault.Kind
 		want string
 	}{
-		"nothing":               {Options{}, fault.Usage, "no model to compare"},
-		"one name twice":        {Options{Models: []Model{{Path: in("q2")}, {Name: "q2", Path: in("q4")}}}, fault.Usage, `both called "q2"`},
-		"the reference again":   {Options{Models: two, Reference: &Model{Path: in("q4")}}, fault.Usage, "is the reference"},
-		"no such model":         {Options{Models: []Model{{Path: in("q2")}, {Path: in("q9")}}}, fault.Input, "q9"},
-		"another tokenizer":     {Options{Models: []Model{{Path: in("q2")}, {Path: in("stranger")}}}, fault.Input, "differs from the tokenizer"},
-		"other tokens":          {Options{Models: []Model{{Path: in("q4k.gguf")}, {Path: in("stranger")}}}, fault.Input, "has other tokens for"},
-		"a stranger's adapter":  {Options{Models: []Model{{Path: in("q4")}, {Path: in("model")}}, Adapters: []eval.Adapter{{Name: "r", Dir: in("r1")}}}, fault.Input, "none of the models"},
-		"an unbound adapter":    {Options{Models: two, Adapters: []eval.Adapter{{Name: "u", Dir: in("unbound")}}, AllowUnbound: true}, fault.Input, "there are 2 models"},
-		"no adapter":            {Options{Models: two, Adapters: []eval.Adapter{{Name: "u", Dir: in("model")}}}, fault.Input, "model"},
-		"one adapter twice":     {Options{Models: two, Adapters: []eval.Adapter{{Name: "r", Dir: in("r1")}, {Name: "r", Dir: in("r1")}}}, fault.Usage, `two rows are called "q2+r"`},
-		"results of no row":     {Options{Models: two, Tasks: []TaskFile{{"q3", lm + "/q4"}}}, fault.Usage, `bound to "q3", which is no row`},
-		"two results of a row":  {Options{Models: two, Tasks: []TaskFile{{"q4", lm + "/q4"}, {"q4", lm + "/bare"}}}, fault.Usage, "has two results"},
-		"one run of two models": {Options{Models: two, Tasks: []TaskFile{{"q4", lm + "/q4"}, {"q2", lm + "/q4"}}}, fault.Input, "cannot be that of two models"},
-		"other runs":            {Options{Models: two, Tasks: []TaskFile{{"q4", lm + "/q4"}, {"q2", lm + "/shots"}}}, fault.Input, "n-shot.afmq_sums"},
+		"nothing":                            {Options{}, fault.Usage, "no model to compare"},
+		"one name twice":                     {Options{Models: []Model{{Path: in("q2")}, {Name: "q2", Path: in("q4")}}}, fault.Usage, `both called "q2"`},
+		"the reference again":                {Options{Models: two, Reference: &Model{Path: in("q4")}}, fault.Usage, "is the reference"},
+		"no such model":                      {Options{Models: []Model{{Path: in("q2")}, {Path: in("q9")}}}, fault.Input, "q9"},
+		"another tokenizer":                  {Options{Models: []Model{{Path: in("q2")}, {Path: in("stranger")}}}, fault.Input, "differs from the tokenizer"},
+		"other tokens":                       {Options{Models: []Model{{Path: in("q4k.gguf")}, {Path: in("stranger")}}}, fault.Input, "has other tokens for"},
+		"a stranger's adapter":               {Options{Models: []Model{{Path: in("q4")}, {Path: in("model")}}, Adapters: []eval.Adapter{{Name: "r", Dir: in("r1")}}}, fault.Input, "none of the models"},
+		"an unbound adapter":                 {Options{Models: two, Adapters: []eval.Adapter{{Name: "u", Dir: in("unbound")}}, AllowUnbound: true}, fault.Input, "there are 2 models"},
+		"no adapter":                         {Options{Models: two, Adapters: []eval.Adapter{{Name: "u", Dir: in("model")}}}, fault.Input, "model"},
+		"one adapter twice":                  {Options{Models: two, Adapters: []eval.Adapter{{Name: "r", Dir: in("r1")}, {Name: "r", Dir: in("r1")}}}, fault.Usage, `two rows are called "q2+r"`},
+		"results of no row":                  {Options{Models: two, Tasks: []TaskFile{{"q3", lm + "/q4"}}}, fault.Usage, `bound to "q3", which is no row`},
+		"two results of a row":               {Options{Models: two, Tasks: []TaskFile{{"q4", lm + "/q4"}, {"q4", lm + "/bare"}}}, fault.Usage, "has two results"},
+		"one run of two models":              {Options{Models: two, Tasks: []TaskFile{{"q4", lm + "/q4"}, {"q2", lm + "/q4"}}}, fault.Input, "cannot be that of two models"},
+		"runs that the first has nothing of": {Options{Models: three, Tasks: []TaskFile{{"q2", in("results_other.json")}, {"q4", lm + "/q4"}, {"third", lm + "/shots"}}}, fault.Input, "n-shot.afmq_sums"},
+		"other runs":                         {Options{Models: two, Tasks: []TaskFile{{"q4", lm + "/q4"}, {"q2", lm + "/shots"}}}, fault.Input, "n-shot.afmq_sums"},
 	} {
 		if c.o.Data == "" {
 			c.o.Data = in("text.txt")

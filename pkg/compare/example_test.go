@@ -57,7 +57,7 @@ func writeText(ctx context.Context, model, file string) error {
 	if err != nil {
 		return err
 	}
-	texts, err := m.SampleTexts(ctx, nil, 16, 60, 1, nil)
+	texts, err := m.SampleTexts(ctx, nil, 24, 60, 1, nil)
 	if err != nil {
 		return err
 	}

@@ -105,7 +105,7 @@ type Pair struct {
 	A string `json:"a"`
 	B string `json:"b"`
 	// Difference is the mean of the quantity of B less that of A, with the interval that makes all
-	// pairs hold together; nil where the text allows none: it has fewer than [gate.MinWindows]
+	// pairs hold together; nil where the text allows none: it has fewer than [MinWindows]
 	// windows or repeats itself.
 	Difference *gate.Interval `json:"difference"`
 	// Better is the one that is shown to be better; nil if the two are not distinguishable.

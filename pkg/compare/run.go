@@ -324,7 +324,7 @@ func (row *Row) with(a eval.Adapter, id eval.AdapterIdentity, weights int64) {
 // finish ranks the candidates.
 func (r *runner) finish() error {
 	out := r.out
-	paired := r.repeats == nil && out.Windows >= gate.MinWindows
+	paired := r.repeats == nil && out.Windows >= MinWindows
 	switch {
 	case len(out.candidates()) < 2:
 	case r.repeats != nil:

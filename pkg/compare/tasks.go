@@ -11,7 +11,7 @@ import (
 // reference, by the name of their rows. Runs that cannot be compared with each other are refused.
 func readTasks(o *Options, names []string) (out map[string]*Tasks, warnings []string, err error) {
 	runs := map[string]*lmeval.Results{}
-	var first *lmeval.Results
+	var read []*lmeval.Results // in the order of the options
 	for _, t := range o.Tasks {
 		if !slices.Contains(names, t.Row) {
 			return nil, nil, unknownRow(t, names)
@@ -29,12 +29,12 @@ func readTasks(o *Options, names []string) (out map[string]*Tasks, warnings []st
 				return nil, nil, fault.Inputf(r.File, "has the same content as the results of %s: one run cannot be that of two models", other)
 			}
 		}
-		if first == nil {
-			first = r
-		} else if err := r.CheckComparable(first); err != nil {
-			return nil, nil, err
+		for _, earlier := range read { // the first one need not have every task
+			if err := r.CheckComparable(earlier); err != nil {
+				return nil, nil, err
+			}
 		}
-		runs[t.Row] = r
+		read, runs[t.Row] = append(read, r), r
 	}
 	var reference *lmeval.Results
 	if o.Reference != nil {

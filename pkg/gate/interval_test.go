@@ -80,6 +80,10 @@ var noise = map[string]func(*rand.Rand) float64{
 		return r.NormFloat64() / math.Sqrt((a*a+b*b+c*c)/3)
 	},
 	"exponential": func(r *rand.Rand) float64 { return r.ExpFloat64() - 1 },
+	"log-normal": func(r *rand.Rand) float64 { // σ = 1.2, skewness 11
+		const sigma = 1.2
+		return math.Exp(sigma*r.NormFloat64()) - math.Exp(sigma*sigma/2)
+	},
 }
 
 // coverage simulates series of n windows of mean 0, autoregressive of order 1, with unequal
@@ -121,8 +125,9 @@ func TestIntervalCovers(t *testing.T) {
 		"normal":      {8: {0.82, 0.90}, 16: {0.88, 0.94}, 32: {0.90, 0.95}, 64: {0.91, 0.955}, 128: {0.92, 0.96}, 500: {0.93, 0.96}},
 		"t3":          {8: {0.82, 0.90}, 16: {0.88, 0.94}, 32: {0.90, 0.95}, 64: {0.91, 0.955}, 128: {0.92, 0.95}, 500: {0.93, 0.96}},
 		"exponential": {8: {0.78, 0.82}, 16: {0.86, 0.88}, 32: {0.89, 0.91}, 64: {0.90, 0.93}, 128: {0.91, 0.94}, 500: {0.925, 0.955}},
+		"log-normal":  {8: {0.68, 0.71}, 16: {0.79, 0.80}, 32: {0.81, 0.83}, 64: {0.835, 0.845}, 128: {0.865, 0.875}, 500: {0.90, 0.905}},
 	}
-	for _, kind := range []string{"normal", "t3", "exponential"} {
+	for _, kind := range []string{"normal", "t3", "exponential", "log-normal"} {
 		for _, rho := range []float64{0, 0.2, 0.4, 0.6} {
 			line := ""
 			for _, n := range []int{8, 16, 32, 64, 128, 500} {
