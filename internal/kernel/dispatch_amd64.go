@@ -728,3 +728,40 @@ var fusedI16VNNI = [formats]*fusedI16Set{
 	formatLUT2: {0: fusedI16LUT2VNNI_1, 2: fusedI16LUT2VNNI_4, 3: fusedI16LUT2VNNI_8},
 	formatLUT4: {0: fusedI16LUT4VNNI_1, 2: fusedI16LUT4VNNI_4, 3: fusedI16LUT4VNNI_8},
 }
+
+// stripKernelsI16 returns the 16-bit integer kernels of a level that multiply strips by weights
+// stored as f, nil if there are none.
+func stripKernelsI16(l isa, f format) *stripI16Set {
+	switch {
+	case hasVNNI(l):
+		return stripI16VNNI[f]
+	}
+	return nil
+}
+
+var stripI16VNNI = [formats]*stripI16Set{
+	formatInt8: {
+		3: {0: stripI16Int8VNNI_3x1, 1: stripI16Int8VNNI_3x2},
+		4: {0: stripI16Int8VNNI_4x1, 1: stripI16Int8VNNI_4x2},
+		5: {0: stripI16Int8VNNI_5x1, 1: stripI16Int8VNNI_5x2},
+		6: {0: stripI16Int8VNNI_6x1, 1: stripI16Int8VNNI_6x2},
+		7: {0: stripI16Int8VNNI_7x1, 1: stripI16Int8VNNI_7x2},
+		8: {0: stripI16Int8VNNI_8x1, 1: stripI16Int8VNNI_8x2},
+	},
+	formatLUT2: {
+		3: {0: stripI16LUT2VNNI_3x1, 1: stripI16LUT2VNNI_3x2},
+		4: {0: stripI16LUT2VNNI_4x1, 1: stripI16LUT2VNNI_4x2},
+		5: {0: stripI16LUT2VNNI_5x1, 1: stripI16LUT2VNNI_5x2},
+		6: {0: stripI16LUT2VNNI_6x1, 1: stripI16LUT2VNNI_6x2},
+		7: {0: stripI16LUT2VNNI_7x1, 1: stripI16LUT2VNNI_7x2},
+		8: {0: stripI16LUT2VNNI_8x1, 1: stripI16LUT2VNNI_8x2},
+	},
+	formatLUT4: {
+		3: {0: stripI16LUT4VNNI_3x1, 1: stripI16LUT4VNNI_3x2},
+		4: {0: stripI16LUT4VNNI_4x1, 1: stripI16LUT4VNNI_4x2},
+		5: {0: stripI16LUT4VNNI_5x1, 1: stripI16LUT4VNNI_5x2},
+		6: {0: stripI16LUT4VNNI_6x1, 1: stripI16LUT4VNNI_6x2},
+		7: {0: stripI16LUT4VNNI_7x1, 1: stripI16LUT4VNNI_7x2},
+		8: {0: stripI16LUT4VNNI_8x1, 1: stripI16LUT4VNNI_8x2},
+	},
+}

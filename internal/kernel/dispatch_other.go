@@ -187,3 +187,7 @@ func fusedKernels(_ isa, _ format) *fusedSet { return nil }
 // fusedKernelsI16 returns the 16-bit integer kernels of a level that read weights stored as f, nil
 // if there are none.
 func fusedKernelsI16(_ isa, _ format) *fusedI16Set { return nil }
+
+// stripKernelsI16 returns the 16-bit integer kernels of a level that multiply strips by weights
+// stored as f, nil if there are none.
+func stripKernelsI16(_ isa, _ format) *stripI16Set { return nil }

@@ -27,6 +27,66 @@ func fusedI16LUT4VNNI_4(pairs int, x *int16, scale *float32, b *byte, ps int, ta
 //go:noescape
 func fusedI16LUT4VNNI_8(pairs int, x *int16, scale *float32, b *byte, ps int, table *int16, c *float32, add int)
 
+// stripI16LUT4VNNI_3x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT4VNNI_3x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT4VNNI_3x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT4VNNI_3x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT4VNNI_4x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT4VNNI_4x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT4VNNI_4x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT4VNNI_4x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT4VNNI_5x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT4VNNI_5x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT4VNNI_5x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT4VNNI_5x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT4VNNI_6x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT4VNNI_6x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT4VNNI_6x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT4VNNI_6x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT4VNNI_7x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT4VNNI_7x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT4VNNI_7x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT4VNNI_7x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT4VNNI_8x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT4VNNI_8x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT4VNNI_8x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT4VNNI_8x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
 // widenI16LUT2VNNI widens loads of 16 columns; see widenI16Go.
 //
 //go:noescape
@@ -47,6 +107,66 @@ func fusedI16LUT2VNNI_4(pairs int, x *int16, scale *float32, b *byte, ps int, ta
 //go:noescape
 func fusedI16LUT2VNNI_8(pairs int, x *int16, scale *float32, b *byte, ps int, table *int16, c *float32, add int)
 
+// stripI16LUT2VNNI_3x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT2VNNI_3x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT2VNNI_3x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT2VNNI_3x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT2VNNI_4x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT2VNNI_4x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT2VNNI_4x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT2VNNI_4x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT2VNNI_5x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT2VNNI_5x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT2VNNI_5x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT2VNNI_5x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT2VNNI_6x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT2VNNI_6x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT2VNNI_6x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT2VNNI_6x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT2VNNI_7x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT2VNNI_7x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT2VNNI_7x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT2VNNI_7x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT2VNNI_8x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT2VNNI_8x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16LUT2VNNI_8x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16LUT2VNNI_8x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
 // widenI16Int8VNNI widens loads of 2 columns; see widenI16Go.
 //
 //go:noescape
@@ -66,6 +186,66 @@ func fusedI16Int8VNNI_4(pairs int, x *int16, scale *float32, b *byte, ps int, ta
 //
 //go:noescape
 func fusedI16Int8VNNI_8(pairs int, x *int16, scale *float32, b *byte, ps int, table *int16, c *float32, add int)
+
+// stripI16Int8VNNI_3x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16Int8VNNI_3x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16Int8VNNI_3x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16Int8VNNI_3x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16Int8VNNI_4x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16Int8VNNI_4x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16Int8VNNI_4x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16Int8VNNI_4x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16Int8VNNI_5x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16Int8VNNI_5x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16Int8VNNI_5x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16Int8VNNI_5x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16Int8VNNI_6x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16Int8VNNI_6x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16Int8VNNI_6x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16Int8VNNI_6x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16Int8VNNI_7x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16Int8VNNI_7x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16Int8VNNI_7x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16Int8VNNI_7x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16Int8VNNI_8x1 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16Int8VNNI_8x1(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
+
+// stripI16Int8VNNI_8x2 is a stripI16Func: rows of A x panels of B.
+//
+//go:noescape
+func stripI16Int8VNNI_8x2(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc int, add int)
 
 // gemmI16VNNI_1x1 is a gemmI16Func: rows of A x panels of B.
 //

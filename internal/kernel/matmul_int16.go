@@ -95,11 +95,65 @@ func (f *int16Product) run(buf *workerBuf, i int) {
 		t := blockProductI16{f: f, pairs: f.form.pairs(w.cols), tile: &buf.tile}
 		t.fused(p0, cols)
 	}
-	for q := 0; q < np && !f.fused; q += panelsAtOnce(s1 - s0) {
-		f.multiplyWidened(buf, p0+q, min(np-q, panelsAtOnce(s1-s0)), s0, s1)
+	switch {
+	case f.fused:
+	case st.n == 1 && f.strip() != nil:
+		f.multiplyStrip(buf, p0, cols, f.strip())
+	default:
+		for q := 0; q < np; q += panelsAtOnce(s1 - s0) {
+			f.multiplyWidened(buf, p0+q, min(np-q, panelsAtOnce(s1-s0)), s0, s1)
+		}
 	}
 	for r := st.m * s0 / st.n; r < st.m*s1/st.n; r++ {
 		mulBy(f.lv, f.y[r*w.rows+p0*PanelRows:][:cols], f.form.factor[p0*PanelRows:])
+	}
+}
+
+// strip returns the kernels that multiply the only strip of X by weights in their stored form, nil if
+// there are none.
+func (f *int16Product) strip() *[nWide]stripI16Func {
+	if !f.w.fusedI16(f.lv) {
+		return nil
+	}
+	set := stripKernelsI16(f.lv, f.w.format)
+	if set == nil || set[f.m][0] == nil {
+		return nil
+	}
+	return &set[f.m]
+}
+
+// multiplyStrip multiplies the only strip of X by cols rows of W, from panel p0 on, in their stored
+// form. The order of sums is that of multiplyWidened.
+func (f *int16Product) multiplyStrip(buf *workerBuf, p0, cols int, kernels *[nWide]stripI16Func) {
+	w := f.w
+	full := cols / PanelRows
+	for b, k0 := 0, 0; k0 < w.cols; b, k0 = b+1, k0+blockK {
+		kc := min(blockK, w.cols-k0)
+		a, scale := &f.rounded[b*f.stride()], &f.factors[k0/scaleCols*f.m]
+		call := func(kernel stripI16Func, p, n int, c *float32, ldc int) {
+			stored, ps := w.stored(p0+p, n, k0, kc)
+			var table *int16
+			if f.form.tables > 0 {
+				table = &f.form.tablesOf(p0 + p)[0]
+			}
+			kernel(f.form.pairs(kc), a, scale, (*byte)(stored), ps, table, c, ldc, min(k0, 1))
+		}
+		p := 0
+		for wide := nWide - 1; wide >= 0; wide-- {
+			for n := 1 << wide; kernels[wide] != nil && p+n <= full; p += n {
+				y := f.y[(p0+p)*PanelRows:]
+				_ = y[(f.m-1)*w.rows+n*PanelRows-1]
+				call(kernels[wide], p, n, &y[0], w.rows)
+			}
+		}
+		if rest := cols % PanelRows; rest > 0 {
+			y := f.y[(p0+full)*PanelRows:]
+			for r := 0; r < f.m && k0 > 0; r++ { // the kernel adds to it
+				copy(buf.tile[r*PanelRows:], y[r*w.rows:][:rest])
+			}
+			call(kernels[0], full, 1, &buf.tile[0], PanelRows)
+			copyTile(&buf.tile, 0, f.m, rest, y, w.rows)
+		}
 	}
 }
 

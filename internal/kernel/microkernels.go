@@ -58,6 +58,14 @@ type gemmI16Set struct {
 // bytes apart; table is [np][tables][32] for formats with tables.
 type fusedI16Func func(pairs int, x *int16, scale *float32, b *byte, ps int, table *int16, c *float32, add int)
 
+// stripI16Func is a gemmI16Func for weights in their stored form. Panels are ps bytes apart; table is
+// [np][tables][32] for formats with tables.
+type stripI16Func func(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc, add int)
+
+// stripI16Set holds the kernels of one level for one format, by rows and log2 of panels; nil if there
+// is none.
+type stripI16Set [maxStrip + 1][nWide]stripI16Func
+
 // fusedI16Set holds the kernels of one level for one format, by log2 of panels.
 type fusedI16Set [nWide]fusedI16Func
 

@@ -57,7 +57,11 @@ func (w *writer) set(s set) {
 		table := s.prefix + l.suffix
 		if s.byFmt {
 			fmt.Fprintf(&cases, "case %s:\nreturn %s[f]\n", l.condition(), table)
-			fmt.Fprintf(&tables, "\nvar %s = [formats]*%s{\n%s}\n", table, s.typ, rowsOf(list, func(m member) string { return "format" + m.format }))
+			elements := rowsOf(list, func(m member) string { return "format" + m.format })
+			if s.byRows {
+				elements = formatsOf(list)
+			}
+			fmt.Fprintf(&tables, "\nvar %s = [formats]*%s{\n%s}\n", table, s.typ, elements)
 			continue
 		}
 		tallest := list[len(list)-1].rows
@@ -73,6 +77,20 @@ func (w *writer) set(s set) {
 	}
 	w.line("func %s(%s) *%s {\nswitch {\n%s}\nreturn %s\n}", s.fn, parameters, s.typ, cases.String(), s.generic)
 	w.WriteString(tables.String())
+}
+
+// formatsOf writes the elements of a table by format, each indexed by rows and log2 of panels.
+func formatsOf(list []member) string {
+	var b strings.Builder
+	for len(list) > 0 {
+		n := 1
+		for n < len(list) && list[n].format == list[0].format {
+			n++
+		}
+		fmt.Fprintf(&b, "format%s: {\n%s},\n", list[0].format, rowsOf(list[:n], func(m member) string { return strconv.Itoa(m.rows) }))
+		list = list[n:]
+	}
+	return b.String()
 }
 
 // rowsOf writes the elements of a table, one line for each key, indexed by log2 of panels.

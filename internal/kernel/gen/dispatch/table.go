@@ -188,6 +188,7 @@ var functions = []function{
 type set struct {
 	prefix  string
 	byFmt   bool   // one set for each stored format
+	byRows  bool   // with byFmt: kernels of a format differ in their rows, too
 	fn      string // generated function that returns the set of a level
 	typ     string // type of a set
 	kernel  string // type of a kernel; unused with byFmt
@@ -212,6 +213,11 @@ var sets = []set{
 		prefix: "fusedI16", byFmt: true, fn: "fusedKernelsI16", typ: "fusedI16Set", generic: "nil",
 		doc: "fusedKernelsI16 returns the 16-bit integer kernels of a level that read weights stored as f, nil\n" +
 			"if there are none.",
+	},
+	{
+		prefix: "stripI16", byFmt: true, byRows: true, fn: "stripKernelsI16", typ: "stripI16Set", generic: "nil",
+		doc: "stripKernelsI16 returns the 16-bit integer kernels of a level that multiply strips by weights\n" +
+			"stored as f, nil if there are none.",
 	},
 }
 

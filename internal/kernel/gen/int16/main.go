@@ -18,6 +18,13 @@ import (
 // kernel.
 const scalePairs = 64
 
+// minStrip and maxStrip are the numbers of rows for which strips are multiplied by stored weights: one
+// and two rows have the fused kernels, and for more rows it pays to widen the weights first.
+const (
+	minStrip = 3
+	maxStrip = 8
+)
+
 // vector is the size in bytes of one pair of columns of a panel: 16 rows of two int16.
 const vector = 64
 
@@ -27,6 +34,11 @@ func main() {
 		widen(f)
 		for _, np := range []int{1, 4, 8} {
 			fused(f, np)
+		}
+		for mr := minStrip; mr <= maxStrip; mr++ {
+			for _, np := range []int{1, 2} {
+				strip(f, mr, np)
+			}
 		}
 	}
 	for mr := 1; mr <= 14; mr++ {
@@ -363,6 +375,73 @@ func fused(f stored, np int) {
 	}, func(add bool) {
 		VBROADCASTSS(Mem{Base: scale}, bc)
 		sums(acc[:np], bc, c, add)
+	})
+}
+
+// strip multiplies a strip of rows by panels of stored weights. Weights are read while products are
+// computed, so that neither waits for the other, as it does if they are widened first.
+func strip(f stored, mr, np int) {
+	name := fmt.Sprintf("stripI16%sVNNI_%dx%d", f.name(), mr, np)
+	TEXT(name, NOSPLIT, "func(pairs int, a *int16, scale *float32, b *byte, ps int, table *int16, c *float32, ldc, add int)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("%s is a stripI16Func: rows of A x panels of B.", name))
+	pairs := Load(Param("pairs"), GP64())
+	a := Load(Param("a"), GP64())
+	scale := Load(Param("scale"), GP64())
+	b := Load(Param("b"), GP64())
+	panels := simd.NewStrided(b, Load(Param("ps"), GP64()), np)
+	ldc := Load(Param("ldc"), GP64())
+	SHLQ(Imm(2), ldc)
+	add := Load(Param("add"), GP64())
+	order := f.newOrder()
+	table := Load(Param("table"), GP64())
+	readers := make([]reader, np)
+	for p := range readers {
+		readers[p] = reader{f: f, order: order, idx: ZMM(), table: func(i int) Op {
+			return Mem{Base: table, Disp: (p*f.tables() + i) * vector}
+		}}
+	}
+	acc := make([][]reg.VecVirtual, mr)
+	for r := range acc {
+		acc[r] = simd.AVX512.Vectors(np)
+	}
+	weights := simd.AVX512.Vectors(np)
+	bc := ZMM()
+	blocks(pairs, add, scale, mr, func(count reg.Register) {
+		for r := range acc {
+			for _, v := range acc[r] {
+				VPXORD(v, v, v)
+			}
+		}
+		Label("loop")
+		for p := range readers {
+			PREFETCHT0(panels.At(p, simd.Ahead))
+			readers[p].load(panels.At(p, 0))
+		}
+		for n := range f.pairs() {
+			for p := range readers {
+				readers[p].take(n, weights[p])
+			}
+			for r := range mr {
+				VPBROADCASTD(Mem{Base: a, Disp: 4 * (n*mr + r)}, bc)
+				for p := range readers {
+					VPDPWSSD(bc, weights[p], acc[r][p])
+				}
+			}
+		}
+		ADDQ(I32(int32(4*mr*f.pairs())), a)
+		ADDQ(Imm(uint64(f.bytes())), b)
+		SUBQ(Imm(uint64(f.pairs())), count)
+		JNZ(LabelRef("loop"))
+	}, func(add bool) {
+		row := Load(Param("c"), GP64())
+		for r := range mr {
+			VBROADCASTSS(Mem{Base: scale, Disp: 4 * r}, bc)
+			sums(acc[r], bc, row, add)
+			if r < mr-1 {
+				ADDQ(ldc, row)
+			}
+		}
 	})
 }
 
