@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -80,6 +85,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":   exits,
+			"serves":  serves,
 			"json":    jsonValue,
 			"schema":  schemaCommand,
 			"flip":    flip,
@@ -106,6 +112,49 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if code != args[0] {
 		ts.Fatalf("%v: exit code %s, expected %s\n%s", args[1:], code, args[0], ts.ReadFile("stderr"))
 	}
+}
+
+// serves COMMAND...: the command prints where it serves, answers /health, and ends with exit code 0
+// after SIGTERM. Its output is then that of the script's last command.
+func serves(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: serves COMMAND...")
+	}
+	path, err := exec.LookPath(args[0])
+	ts.Check(err)
+	c := exec.Command(path, args[1:]...)
+	c.Dir = ts.Getenv("WORK")
+	c.Env = append(os.Environ(), schemaDirEnv+"="+ts.Getenv(schemaDirEnv))
+	r, w, err := os.Pipe()
+	ts.Check(err)
+	defer r.Close()
+	c.Stdout, c.Stderr = w, ts.Stderr()
+	ts.Check(c.Start())
+	w.Close()
+	kill := time.AfterFunc(time.Minute, func() { _ = c.Process.Kill() })
+	defer kill.Stop()
+	var out []byte
+	url := regexp.MustCompile(`http://[\d.:]+`)
+	buf := make([]byte, 4096)
+	for !url.Match(out) {
+		n, err := r.Read(buf)
+		out = append(out, buf[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	answer, err := http.Get(string(url.Find(out)) + "/health")
+	if err != nil || answer.StatusCode != http.StatusOK {
+		_ = c.Process.Kill()
+		ts.Fatalf("%v: %v, after %q", args, err, out)
+	}
+	answer.Body.Close()
+	ts.Check(c.Process.Signal(syscall.SIGTERM))
+	rest, err := io.ReadAll(r)
+	ts.Check(err)
+	ts.Check(c.Wait())
+	_, err = ts.Stdout().Write(append(out, rest...))
+	ts.Check(err)
 }
 
 // json KEY [OP VALUE]: stdout is one JSON object in which KEY (dots descend, a

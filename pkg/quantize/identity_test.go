@@ -269,7 +269,7 @@ func TestDequantizeIdentity(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer a.Close()
-		d := &dequantizer{a: a}
+		d := &dequantizer{a: a, dtype: o.DType}
 		if err := d.openAdapter(o); err != nil {
 			t.Fatal(err)
 		}
@@ -280,7 +280,7 @@ func TestDequantizeIdentity(t *testing.T) {
 		return id
 	}
 	base := func() DequantizeOptions {
-		return DequantizeOptions{Artifact: art, Out: "out", Adapter: writeAdapter(4), AllowUnbound: true, ToolVersion: "test"}
+		return DequantizeOptions{Artifact: art, Out: "out", Adapter: writeAdapter(4), AllowUnbound: true, ToolVersion: "test", DType: safetensors.F16}
 	}
 	changes := map[string]func(o *DequantizeOptions){
 		"Artifact": func(o *DequantizeOptions) {
@@ -288,6 +288,7 @@ func TestDequantizeIdentity(t *testing.T) {
 		},
 		"Adapter":     func(o *DequantizeOptions) { o.Adapter = writeAdapter(8) }, // only lora_alpha differs
 		"ToolVersion": func(o *DequantizeOptions) { o.ToolVersion = "test2" },
+		"DType":       func(o *DequantizeOptions) { o.DType = safetensors.F32 },
 	}
 	exempt := map[string]string{
 		"Out":          "the saved state is beside it",
