@@ -313,11 +313,14 @@ func checkKeyAndText(t *tab) error {
 		func() error { return t.until(`!document.querySelector("main img") && document.title !== "run"`) },
 
 		func() error {
-			go t.server.post(busy, "/v1/completions", object{"prompt": "It was", "max_tokens": 1000, "ignore_eos": true, "n": 2})
-			for idle := true; idle; {
-				var err error
-				if idle, err = t.server.idle(t.ctx); err != nil {
-					return err
+			// One answer runs and one waits, as many as this server has.
+			for waiting := range 2 {
+				go t.server.post(busy, "/v1/completions", object{"prompt": "It was", "max_tokens": 1000, "ignore_eos": true})
+				for there := false; !there; {
+					var err error
+					if there, err = t.server.answers(t.ctx, 1, waiting); err != nil {
+						return err
+					}
 				}
 			}
 			return t.do(chromedp.Click("#again", chromedp.ByQuery))

@@ -101,7 +101,10 @@ func (s *server) post(ctx context.Context, path string, body any) (*answer, erro
 }
 
 // idle reports whether no answer is being generated.
-func (s *server) idle(ctx context.Context) (bool, error) {
+func (s *server) idle(ctx context.Context) (bool, error) { return s.answers(ctx, 0, 0) }
+
+// answers reports whether so many answers are being generated, and so many wait.
+func (s *server) answers(ctx context.Context, running, waiting int) (bool, error) {
 	r, err := http.NewRequestWithContext(ctx, "GET", s.url+"/metrics", nil)
 	if err != nil {
 		return false, err
@@ -113,5 +116,8 @@ func (s *server) idle(ctx context.Context) (bool, error) {
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
-	return strings.Contains(string(text), `afmq_sequences{state="running"} 0`) && strings.Contains(string(text), `afmq_sequences{state="waiting"} 0`), err
+	has := func(state string, n int) bool {
+		return strings.Contains(string(text), fmt.Sprintf("afmq_sequences{state=%q} %d\n", state, n))
+	}
+	return has("running", running) && has("waiting", waiting), err
 }
