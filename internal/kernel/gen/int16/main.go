@@ -378,6 +378,36 @@ func fused(f stored, np int) {
 	})
 }
 
+// newRows returns the sums of a strip of rows, one vector for each panel.
+func newRows(mr, np int) [][]reg.VecVirtual {
+	acc := make([][]reg.VecVirtual, mr)
+	for r := range acc {
+		acc[r] = simd.AVX512.Vectors(np)
+	}
+	return acc
+}
+
+// clearRows sets the sums of a strip to zero.
+func clearRows(acc [][]reg.VecVirtual) {
+	for r := range acc {
+		for _, v := range acc[r] {
+			VPXORD(v, v, v)
+		}
+	}
+}
+
+// rowSums is sums for a strip, whose rows of C are ldc bytes apart and whose factors are adjacent.
+func rowSums(acc [][]reg.VecVirtual, scale, ldc reg.Register, factor reg.VecVirtual, add bool) {
+	row := Load(Param("c"), GP64())
+	for r := range acc {
+		VBROADCASTSS(Mem{Base: scale, Disp: 4 * r}, factor)
+		sums(acc[r], factor, row, add)
+		if r < len(acc)-1 {
+			ADDQ(ldc, row)
+		}
+	}
+}
+
 // strip multiplies a strip of rows by panels of stored weights. Weights are read while products are
 // computed, so that neither waits for the other, as it does if they are widened first.
 func strip(f stored, mr, np int) {
@@ -401,18 +431,11 @@ func strip(f stored, mr, np int) {
 			return Mem{Base: table, Disp: (p*f.tables() + i) * vector}
 		}}
 	}
-	acc := make([][]reg.VecVirtual, mr)
-	for r := range acc {
-		acc[r] = simd.AVX512.Vectors(np)
-	}
+	acc := newRows(mr, np)
 	weights := simd.AVX512.Vectors(np)
 	bc := ZMM()
 	blocks(pairs, add, scale, mr, func(count reg.Register) {
-		for r := range acc {
-			for _, v := range acc[r] {
-				VPXORD(v, v, v)
-			}
-		}
+		clearRows(acc)
 		Label("loop")
 		for p := range readers {
 			PREFETCHT0(panels.At(p, simd.Ahead))
@@ -433,16 +456,7 @@ func strip(f stored, mr, np int) {
 		ADDQ(Imm(uint64(f.bytes())), b)
 		SUBQ(Imm(uint64(f.pairs())), count)
 		JNZ(LabelRef("loop"))
-	}, func(add bool) {
-		row := Load(Param("c"), GP64())
-		for r := range mr {
-			VBROADCASTSS(Mem{Base: scale, Disp: 4 * r}, bc)
-			sums(acc[r], bc, row, add)
-			if r < mr-1 {
-				ADDQ(ldc, row)
-			}
-		}
-	})
+	}, func(add bool) { rowSums(acc, scale, ldc, bc, add) })
 }
 
 // microkernel multiplies a strip of rows by panels of pairs.
@@ -461,18 +475,11 @@ func microkernel(mr, np int) {
 	ldc := Load(Param("ldc"), GP64())
 	SHLQ(Imm(2), ldc)
 	add := Load(Param("add"), GP64())
-	acc := make([][]reg.VecVirtual, mr)
-	for r := range acc {
-		acc[r] = simd.AVX512.Vectors(np)
-	}
+	acc := newRows(mr, np)
 	bv := simd.AVX512.Vectors(np)
 	bc := ZMM()
 	blocks(pairs, add, scale, mr, func(count reg.Register) {
-		for r := range acc {
-			for _, v := range acc[r] {
-				VPXORD(v, v, v)
-			}
-		}
+		clearRows(acc)
 		Label("loop")
 		for v := range bv {
 			VMOVDQU16(panels.At(v, 0), bv[v])
@@ -487,14 +494,5 @@ func microkernel(mr, np int) {
 		ADDQ(Imm(vector), b)
 		DECQ(count)
 		JNZ(LabelRef("loop"))
-	}, func(add bool) {
-		row := Load(Param("c"), GP64())
-		for r := range mr {
-			VBROADCASTSS(Mem{Base: scale, Disp: 4 * r}, bc)
-			sums(acc[r], bc, row, add)
-			if r < mr-1 {
-				ADDQ(ldc, row)
-			}
-		}
-	})
+	}, func(add bool) { rowSums(acc, scale, ldc, bc, add) })
 }
