@@ -96,11 +96,8 @@ func runChat(cmd *cobra.Command, a *app, path string, o chatOptions) error {
 	if err != nil {
 		return err
 	}
-	engine := batch.Options{Pool: a.workers()}
-	if engine.Prefill, err = o.compute.choose(false); err != nil {
-		return err
-	}
-	if engine.Decode, err = o.compute.choose(true); err != nil {
+	engine, err := o.compute.engine(a)
+	if err != nil {
 		return err
 	}
 	adapters, err := o.adapters.adapters()
@@ -254,13 +251,10 @@ func (c *conversation) answer(ctx context.Context) error {
 		return c.refuse(err)
 	}
 	model := c.engine.Model()
-	r := &batch.Request{Prompt: ids, MaxTokens: c.engine.Ctx(), Sampler: infer.Sampler{
-		Temperature: c.sampling.temperature, TopK: c.sampling.topK, TopP: c.sampling.topP,
-	}}
+	r := &batch.Request{Prompt: ids, MaxTokens: c.engine.Ctx(), Sampler: c.sampling.sampler(c.answers)}
 	if c.maxTokens > 0 {
 		r.MaxTokens = c.maxTokens
 	}
-	r.Sampler.Seed(c.sampling.seed + c.answers)
 	c.answers++
 	out := &chatAnswer{PromptTokens: len(ids)}
 	if c.variant != nil {

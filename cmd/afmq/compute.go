@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/pflag"
 
+	"afmq/pkg/batch"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 )
@@ -32,4 +33,15 @@ func (c *computeFlag) choose(oneRow bool) (compute.Arithmetic, error) {
 		return compute, fault.Usagef("--compute: %v", err)
 	}
 	return compute, nil
+}
+
+// engine returns the options of an engine with the arithmetics: prompts have many rows, generated
+// tokens few.
+func (c *computeFlag) engine(a *app) (batch.Options, error) {
+	opts := batch.Options{Pool: a.workers()}
+	var err error
+	if opts.Prefill, err = c.choose(false); err == nil {
+		opts.Decode, err = c.choose(true)
+	}
+	return opts, err
 }

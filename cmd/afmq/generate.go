@@ -104,11 +104,8 @@ func runGenerate(cmd *cobra.Command, a *app, path string, o generateOptions) err
 	if err != nil {
 		return err
 	}
-	engine := batch.Options{Pool: a.workers()}
-	if engine.Prefill, err = o.compute.choose(false); err != nil {
-		return err
-	}
-	if engine.Decode, err = o.compute.choose(true); err != nil {
+	engine, err := o.compute.engine(a)
+	if err != nil {
 		return err
 	}
 	adapters, err := o.adapters.adapters()
@@ -145,7 +142,7 @@ func runGenerate(cmd *cobra.Command, a *app, path string, o generateOptions) err
 	for i := range prompts {
 		for _, v := range variants {
 			c := &continuing{Answer: batch.NewAnswer(model.Tokenizer, o.prompt.before(ids[i]), o.sampling.stops), label: label(prompts, i, variants, v)}
-			c.request = &batch.Request{Model: v.Model, Prompt: ids[i], MaxTokens: maxTokens, Sampler: o.sampling.sampler(), IgnoreEOS: o.ignoreEOS}
+			c.request = &batch.Request{Model: v.Model, Prompt: ids[i], MaxTokens: maxTokens, Sampler: o.sampling.sampler(0), IgnoreEOS: o.ignoreEOS}
 			all = append(all, c)
 		}
 	}

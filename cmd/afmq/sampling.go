@@ -55,9 +55,9 @@ func (s *samplingFlags) check(a *app) (int, error) {
 	return int(n), err
 }
 
-// sampler returns a sampler of its own for each answer.
-func (s *samplingFlags) sampler() infer.Sampler {
+// sampler returns a sampler of its own for an answer, with the seed that is so many after --seed.
+func (s *samplingFlags) sampler(after uint64) infer.Sampler {
 	out := infer.Sampler{Temperature: s.temperature, TopK: s.topK, TopP: s.topP}
-	out.Seed(s.seed)
+	out.Seed(s.seed + after)
 	return out
 }

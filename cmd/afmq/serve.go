@@ -154,7 +154,11 @@ func (o *serveOptions) keys() ([]string, error) {
 
 // limits returns the options of the engine, and checks them.
 func (o *serveOptions) limits(f *pflag.FlagSet, a *app) (batch.Options, error) {
-	opts := batch.Options{Parallel: o.parallel, Queue: o.queue, Pool: a.workers()}
+	opts, err := o.compute.engine(a)
+	if err != nil {
+		return opts, err
+	}
+	opts.Parallel, opts.Queue = o.parallel, o.queue
 	if o.parallel < 1 || o.queue < 1 {
 		return opts, fault.Usagef("--parallel %d and --queue %d: expected 1 or more", o.parallel, o.queue)
 	}
@@ -168,7 +172,6 @@ func (o *serveOptions) limits(f *pflag.FlagSet, a *app) (batch.Options, error) {
 		}
 		opts.Ctx = int(n)
 	}
-	var err error
 	if opts.PrefixBytes = -1; o.prefixCache != "0" { // 0 needs no unit
 		if opts.PrefixBytes, err = parseSize("prefix-cache", o.prefixCache); err != nil {
 			return opts, err
@@ -177,11 +180,7 @@ func (o *serveOptions) limits(f *pflag.FlagSet, a *app) (batch.Options, error) {
 	if o.timeout <= 0 || o.grace < 0 {
 		return opts, fault.Usagef("--timeout %v and --grace %v: expected a positive time", o.timeout, o.grace)
 	}
-	if opts.Prefill, err = o.compute.choose(false); err != nil {
-		return opts, err
-	}
-	opts.Decode, err = o.compute.choose(true)
-	return opts, err
+	return opts, nil
 }
 
 func runServe(cmd *cobra.Command, a *app, path string, o serveOptions) error {

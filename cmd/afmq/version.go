@@ -41,7 +41,7 @@ func (a *app) printVersion() error {
 		Auto: [2]string{compute.Fastest(false).String(), compute.Fastest(true).String()}, Threads: a.workers().Threads(),
 	}
 	return a.print(v, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "afmq %s (%s, %s/%s), %s kernels, %d threads\narithmetics: %s; auto is %s, and %s in generate\n",
+		_, err := fmt.Fprintf(w, "afmq %s (%s, %s/%s), %s kernels, %d threads\narithmetics: %s; auto is %s, and %s for generated tokens\n",
 			v.Version, v.Go, v.OS, v.Arch, v.Kernels, v.Threads, strings.Join(v.Computes, ", "), v.Auto[0], v.Auto[1])
 		return err
 	})

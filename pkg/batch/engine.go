@@ -333,7 +333,7 @@ func (e *Engine) dropEnded() (ended []*sequence) {
 	}
 	clear(e.waiting[len(left):])
 	e.waiting = left
-	e.active = removeIf(e.active, func(s *sequence) bool {
+	e.active = slices.DeleteFunc(e.active, func(s *sequence) bool {
 		if s.job.ctx.Err() == nil {
 			return false
 		}

@@ -17,7 +17,7 @@ func (e *Engine) step() {
 	if e.decode.runner != nil {
 		e.forward(&e.decode)
 	}
-	e.active = removeIf(e.active, func(s *sequence) bool { return s.ended })
+	e.active = slices.DeleteFunc(e.active, func(s *sequence) bool { return s.ended })
 	var bytes, kept int64
 	for _, s := range e.active {
 		if s.cache != nil {

@@ -86,7 +86,7 @@ func (e *Engine) place(s *sequence) {
 // longer: s will be.
 func (e *Engine) copyKept(s *sequence, p *prefix) {
 	e.copyPositions(s, p.cache, p.scored)
-	e.kept = removeIf(e.kept, func(k *prefix) bool { return k == p })
+	e.kept = slices.DeleteFunc(e.kept, func(k *prefix) bool { return k == p })
 	if common(p.tokens, s.req.Prompt) < len(p.tokens) {
 		e.kept = append(e.kept, p)
 	}
@@ -147,7 +147,7 @@ func (e *Engine) keep(s *sequence) {
 		return
 	}
 	p := &prefix{model: s.model, regime: s.regime, tokens: s.tokens[:n], cache: s.cache, scored: s.scored, top: s.req.Top}
-	e.kept = removeIf(e.kept, func(k *prefix) bool {
+	e.kept = slices.DeleteFunc(e.kept, func(k *prefix) bool {
 		return k.model == p.model && k.regime == p.regime && len(k.scored) <= len(p.scored) && k.top <= p.top &&
 			common(k.tokens, p.tokens) == len(k.tokens)
 	})

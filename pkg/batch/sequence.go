@@ -87,6 +87,3 @@ func (s *sequence) reserve(n int) {
 		s.cache.Grow(min(all, max(need, 2*s.cache.Capacity())))
 	}
 }
-
-// removeIf removes the elements for which f returns true, and keeps the order.
-func removeIf[T any](list []T, f func(T) bool) []T { return slices.DeleteFunc(list, f) }
