@@ -184,7 +184,7 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 	if err != nil {
 		return err
 	}
-	opts.Pool, opts.Progress = a.workers(), a.progress()
+	opts.Pool, opts.Memory, opts.Progress = a.workers(), a.memoryBytes, a.progress()
 	r, err := quantize.Run(cmd.Context(), opts)
 	if err != nil {
 		return err

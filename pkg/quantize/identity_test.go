@@ -142,6 +142,7 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 		"ExportTarget":         "refuses a run, or leaves it as it is",
 		"Pool":                 "the result does not depend on the threads",
 		"Threads":              "the result does not depend on the threads",
+		"Memory":               "the result does not depend on where hidden states are",
 		"Progress":             "reports only",
 	}
 	for _, name := range []string{"Schema", "ToolVersion", "Method", "Target.BPW", "Target.MaxBytes", "ExportTarget", "Bits", "Tie", "BPW.Projections", "BPW.Model",

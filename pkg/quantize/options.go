@@ -47,6 +47,10 @@ type Options struct {
 	Compensate  string                         // artifact.GPTQ or artifact.NoCompensation; empty: GPTQ if there is calibration text
 	Compute     compute.Arithmetic             // of the models' matrix products; statistics are always float32 and float64
 
+	// Memory is the number of bytes that Run may use; 0 for 70 % of the machine's memory. Hidden states
+	// of the text that do not fit are kept in files. The artifact does not depend on it.
+	Memory int64
+
 	Restart     bool              // discard the state of an interrupted run
 	Pool        *compute.Pool     // nil for Threads workers of its own
 	Threads     int               // where Pool is nil; 0 for all cores
@@ -159,7 +163,7 @@ func (o *Options) checkWidths() error {
 func (o *Options) scoring() sensitivity.Options {
 	return sensitivity.Options{
 		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, Forms: o.Request.Forms, GroupRows: o.GroupRows, NoRowScale: o.NoRowScale,
-		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion, Compute: o.Compute,
+		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion, Compute: o.Compute, Memory: o.Memory,
 	}
 }
 

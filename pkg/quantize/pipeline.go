@@ -158,9 +158,11 @@ func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<
 	return nil
 }
 
-// installSaved installs the items of the interrupted run in the calibrator. path is the
-// final path of the file, without the suffix of an unfinished one.
-func (pl *pipeline) installSaved(path string) error {
+// installSaved installs the items of the interrupted run in the calibrator, and runs the text through
+// each layer before the next is installed. path is the final path of the file, without the suffix of
+// an unfinished one.
+func (pl *pipeline) installSaved(path string) (err error) {
+	defer compute.Recover(&err)
 	f, err := os.Open(safetensors.StagedPath(path))
 	if err != nil {
 		return fault.Reading(path, err)
@@ -169,6 +171,11 @@ func (pl *pipeline) installSaved(path string) error {
 	at := pl.job.header
 	for i := range pl.resumed {
 		it := &pl.job.items[i]
+		if it.Spec.Layer > 0 {
+			if err := pl.text.enter(it.Spec.Layer); err != nil {
+				return err
+			}
+		}
 		var data [][]byte
 		for _, d := range pl.records[i].Tensors {
 			size, err := d.Size()

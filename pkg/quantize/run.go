@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"afmq/internal/memory"
 	"afmq/internal/rss"
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
@@ -81,6 +82,8 @@ type setup struct {
 	id     []byte                       // the identity of the run, as JSON
 	warn   []string                     // one line each, for people
 	state  string                       // path of the saved state, for messages
+	// scratch is the directory for hidden states that do not fit in memory.
+	scratch string
 	job    *job                         // nil while widths is
 }
 
@@ -172,7 +175,7 @@ func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Jou
 	if err := opts.Check(); err != nil {
 		return nil, err
 	}
-	opts.Pool, opts.Source, opts.Text, opts.Journal, opts.State = pool, r.src, r.text, journal, r.state
+	opts.Pool, opts.Source, opts.Text, opts.Journal, opts.State, opts.Scratch = pool, r.src, r.text, journal, r.state, r.scratch
 	scored, err := sensitivity.Score(ctx, opts)
 	if err != nil {
 		return nil, err
@@ -197,7 +200,7 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (r
 			dir.Keep() // a panic
 		}
 	}()
-	r.state = dir.State()
+	r.state, r.scratch = dir.State(), dir.StatePath("")
 	p := r.opts.Progress
 	var plan *sensitivity.Plan
 	journal, err := dir.Journal()
@@ -220,7 +223,9 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (r
 	pl := &pipeline{job: j, pool: pool.WithContext(ctx), progress: p, journal: journal, state: r.state}
 	if j.opts.Compensate == artifact.GPTQ {
 		work := j.walkWork()
-		pl.text = newCalibrator(pl.pool, j.opts.Compute, j.src.Config, j.text, j.runs(), func() { p.Advance(work) })
+		states := memory.NewStore(j.stateMemory(), dir.StatePath(""))
+		defer states.Close()
+		pl.text = newCalibrator(pl.pool, j.opts.Compute, j.src.Config, j.text, states, j.runs(), func() { p.Advance(work) })
 	}
 	weights, err := pl.makeWeights(ctx, dir, saved)
 	if err == nil {
@@ -248,12 +253,6 @@ func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, saved saved
 		return digest, err
 	}
 	pl.resumed = len(pl.records)
-	if pl.text != nil {
-		if err := pl.installSaved(path); err != nil {
-			pl.out.Keep()
-			return digest, err
-		}
-	}
 	total, done := pl.job.totalWork(pl.resumed)
 	if pl.resumed > 0 {
 		pl.progress.Notice(fmt.Sprintf("resuming from %s: %s are done", pl.state, pl.job.count(pl.resumed)))
@@ -261,7 +260,14 @@ func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, saved saved
 	}
 	pl.progress.Stage(progress.Stage{Name: StageQuantize, Work: total, Done: done})
 	pl.progress.Status(pl.job.count(pl.resumed))
-	if err := pl.run(ctx); err != nil {
+	var err error
+	if pl.text != nil {
+		err = pl.installSaved(path)
+	}
+	if err == nil {
+		err = pl.run(ctx)
+	}
+	if err != nil {
 		pl.out.Keep()
 		return digest, err
 	}

@@ -44,13 +44,15 @@ func (pl *pipeline) tiedFactor(ctx context.Context, run int) (f *gptq.Factor, re
 		if err := set(layer); err != nil {
 			return nil, nil, err
 		}
-		s.advance(pl.pool, j.text, layer+1)
+		if err := s.advance(pl.pool, j.text, pl.text.states, layer+1); err != nil {
+			return nil, nil, err
+		}
 	}
 	n := cfg.HiddenSize
 	h := make([]float32, n*n)
 	spec := model.TensorSpec{Role: model.Head}
 	for b := range s.walk.Batches() {
-		pl.pool.AddGram(h, s.batchInput(pl.pool, spec, b), s.walk.Tokens(b), n)
+		pl.pool.AddGram(h, s.batchInput(spec, b), s.walk.Tokens(b), n)
 	}
 	kernel.Symmetrize(h, n)
 	mean := float32(0)

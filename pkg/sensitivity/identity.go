@@ -54,7 +54,7 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		Tensors     map[string]string `json:"tensors"`
 		Compute     string            `json:"compute"`
 		Kernels     string            `json:"kernels"`
-	}{"sensitivity/v2", o.ToolVersion, o.Method, o.Bits, o.Forms, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files, builtin, seqLen, tokens,
+	}{"sensitivity/v3", o.ToolVersion, o.Method, o.Bits, o.Forms, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files, builtin, seqLen, tokens,
 		j.seed(), j.tokenizer, string(j.rawConfig), source, tensors, o.Compute.String(), kernels})
 }
 
