@@ -97,6 +97,7 @@ func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error
 		if id.Source, err = artifact.DigestCheckpoint(ctx, pool, src.Dir, opts.Progress); err != nil {
 			return nil, err
 		}
+		r.digest = id.Source
 	}
 	if r.text != nil {
 		t := &r.text.Record

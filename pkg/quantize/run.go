@@ -84,6 +84,7 @@ type setup struct {
 	state  string                       // path of the saved state, for messages
 	// scratch is the directory for hidden states that do not fit in memory.
 	scratch string
+	digest  string // of the checkpoint, for a request
 	job    *job                         // nil while widths is
 }
 
@@ -175,7 +176,7 @@ func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Jou
 	if err := opts.Check(); err != nil {
 		return nil, err
 	}
-	opts.Pool, opts.Source, opts.Text, opts.Journal, opts.State, opts.Scratch = pool, r.src, r.text, journal, r.state, r.scratch
+	opts.Pool, opts.Source, opts.Text, opts.Journal, opts.State, opts.Scratch, opts.Digest = pool, r.src, r.text, journal, r.state, r.scratch, r.digest
 	scored, err := sensitivity.Score(ctx, opts)
 	if err != nil {
 		return nil, err

@@ -21,7 +21,7 @@ func (o *Options) Stages() []string {
 	var stages []string
 	if o.Request != nil {
 		s := o.scoring()
-		stages = append(stages, artifact.StageHash, artifact.StageHash)
+		stages = append(stages, artifact.StageHash)
 		stages = append(stages, s.Stages()...)
 	}
 	return append(stages, StageQuantize)

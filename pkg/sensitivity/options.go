@@ -46,6 +46,7 @@ type Options struct {
 	Text    *Calibration     // the text; nil: Score reads Calibration
 	Journal Journal          // where finished units of work are kept; nil: in the state of Out
 	State   string           // path of the directory with Journal, for messages
+	Digest  string           // artifact.DigestCheckpoint of the checkpoint; empty: Score hashes it
 	Scratch string           // directory for hidden states; empty: the state of Out, or the system's for temporary files
 }
 

@@ -17,7 +17,7 @@ const (
 // Stages returns the stages of Score, for the job that it is part of.
 func (o *Options) Stages() []string {
 	var stages []string
-	if o.Out != "" || o.Journal != nil {
+	if (o.Out != "" || o.Journal != nil) && o.Digest == "" {
 		stages = append(stages, artifact.StageHash)
 	}
 	switch o.Method {
