@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"afmq/internal/memory"
 	"afmq/internal/kernel"
+	"afmq/internal/memory"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/gptq"

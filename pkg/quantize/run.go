@@ -85,7 +85,7 @@ type setup struct {
 	// scratch is the directory for hidden states that do not fit in memory.
 	scratch string
 	digest  string // of the checkpoint, for a request
-	job    *job                         // nil while widths is
+	job     *job   // nil while widths is
 }
 
 // prepare does everything that needs no output directory, which is all but the scores. An

@@ -25,6 +25,11 @@ type fisherEstimator struct {
 	original []float32     // output of a module, [tokens, out]
 	product  []float32     // output of its quantized form, [tokens, out]
 	terms    []float64     // [tokens]
+
+	// observe, which may be nil, sees every projection of every batch once for each draw.
+	observe func(unit, sample int, p infer.Projected)
+	// headInput, which may be nil, sees the input of the head, [tokens, hidden], of every batch.
+	headInput func(unit int, x []float32, tokens int)
 }
 
 func newFisherEstimator(s *scorer) *fisherEstimator { return &fisherEstimator{scorer: s} }
@@ -57,7 +62,7 @@ func (f *fisherEstimator) work(unit int) (n int64) {
 	for _, i := range modules {
 		n += f.quantizeWork(&f.modules[i])
 	}
-	return n + int64(f.text.Tokens())*int64(f.samples)*passes
+	return n + f.tokens()*int64(f.samples)*passes
 }
 
 // moduleWork returns the work of a module for one token: a product forward, one backward, one for
@@ -90,7 +95,7 @@ func (f *fisherEstimator) optionGroups(modules []int) (groups [][]int) {
 
 // prepare runs the text forward and computes the gradients at the output of the last layer.
 func (f *fisherEstimator) prepare(ctx context.Context) (err error) {
-	tokens := int64(f.text.Tokens())
+	tokens := f.tokens()
 	f.progress.Stage(progress.Stage{Name: StageReference, Work: tokens * (f.model.ForwardWork() + 2*int64(f.samples)*f.model.HeadWork())})
 	defer f.progress.Done()
 	if f.walk, err = f.newWalk(ctx, f.models); err != nil {
@@ -154,10 +159,14 @@ func (f *fisherEstimator) sample(ctx context.Context) error {
 				return err
 			}
 			if unit := f.unitOf(b); b == 0 || unit != f.unitOf(b-1) {
-				rng = rand.New(rand.NewPCG(uint64(f.seed), uint64(unit)<<16|uint64(s)))
+				rng = rand.New(rand.NewPCG(uint64(f.seed), uint64(f.firstUnit+unit)<<16|uint64(s)))
 			}
 			n, grad := f.walk.Tokens(b), f.grads[s][b]
-			head.SampledGradient(grad, slices.Clone(f.walk.Final(b)), n, rng)
+			x := slices.Clone(f.walk.Final(b))
+			if s == 0 && f.headInput != nil {
+				f.headInput(f.unitOf(b), x, n)
+			}
+			head.SampledGradient(grad, x, n, rng)
 			f.walk.FinalBack(b, grad)
 			f.states.Idle(grad)
 			f.progress.Advance(2 * int64(n) * f.model.HeadWork())
@@ -168,12 +177,7 @@ func (f *fisherEstimator) sample(ctx context.Context) error {
 
 func (f *fisherEstimator) run(ctx context.Context, unit int) (out []Contribution, err error) {
 	layer := f.layer(unit)
-	for f.next > layer { // layers that an earlier run has scored
-		if err := f.layerBack(ctx, false, nil); err != nil {
-			return nil, err
-		}
-	}
-	sums, err := f.layerSums(ctx)
+	sums, err := f.sumsOf(ctx, layer)
 	if err != nil {
 		return nil, err
 	}
@@ -188,6 +192,17 @@ func (f *fisherEstimator) run(ctx context.Context, unit int) (out []Contribution
 		}
 	}
 	return out, nil
+}
+
+// sumsOf is layerSums of a layer, to which the text runs backward first: through layers that an
+// earlier run has scored.
+func (f *fisherEstimator) sumsOf(ctx context.Context, layer int) (map[int][][]float64, error) {
+	for f.next > layer {
+		if err := f.layerBack(ctx, false, nil); err != nil {
+			return nil, err
+		}
+	}
+	return f.layerSums(ctx)
 }
 
 // layerSums runs the text backward through layer next and returns Σ (g·(Ŵ·x - W·x))² over the tokens
@@ -209,7 +224,10 @@ func (f *fisherEstimator) layerSums(ctx context.Context) (map[int][][]float64, e
 				return nil, err
 			}
 		}
-		err := f.layerBack(ctx, k < len(groups)-1, func(unit int, p infer.Projected) {
+		err := f.layerBack(ctx, k < len(groups)-1, func(unit, sample int, p infer.Projected) {
+			if k == 0 && f.observe != nil {
+				f.observe(unit, sample, p)
+			}
 			i := f.index[layerKind{p.Layer, p.Kind}]
 			f.accumulate(sums[i][unit], options, quantized[i], p)
 			f.progress.Advance(int64(p.N) * f.moduleWork(&f.modules[i], len(options)))
@@ -223,7 +241,7 @@ func (f *fisherEstimator) layerSums(ctx context.Context) (map[int][][]float64, e
 
 // layerBack runs the gradients of all batches back through layer next and moves to the layer before
 // it; with stay, it does neither, but calls visit all the same.
-func (f *fisherEstimator) layerBack(ctx context.Context, stay bool, visit func(unit int, p infer.Projected)) error {
+func (f *fisherEstimator) layerBack(ctx context.Context, stay bool, visit func(unit, sample int, p infer.Projected)) error {
 	layer := f.next
 	if err := f.stream.LoadLayer(ctx, layer); err != nil {
 		return err
@@ -246,7 +264,7 @@ func (f *fisherEstimator) layerBack(ctx context.Context, stay bool, visit func(u
 				}
 				f.walk.LayerBack(layer, b, f.inputs[layer][b], grad, func(p infer.Projected) {
 					if visit != nil {
-						visit(unit, p)
+						visit(unit, s, p)
 					}
 				})
 				f.states.Idle(f.inputs[layer][b])

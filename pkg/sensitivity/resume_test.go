@@ -39,7 +39,7 @@ func TestScoresResume(t *testing.T) {
 		o.Calibration.Tokens, o.Calibration.SeqLen = 256, 64
 		units := 28
 		if method == Fisher {
-			units = 4 // layers
+			units = 4                                              // layers
 			o.Calibration.Tokens, o.Calibration.SeqLen = 2560, 512 // two batches
 			o.Calibration.Files = []string{textFile(t, "long.txt", strings.Repeat(story, 5))}
 			o.Samples = 2

@@ -13,6 +13,9 @@ type textRun struct {
 	stream *infer.Stream
 	model  *infer.Model  // that of stream
 	states *memory.Store // of hidden states
+	// sequences are those of the text that run, from the unit firstUnit on.
+	sequences [][]int32
+	firstUnit int
 	// unit is the number of sequences that share a generator of random numbers, and batch that of
 	// the sequences that run together, of which unit is a multiple.
 	unit, batch int
@@ -34,7 +37,8 @@ func (s *scorer) openText(o *Options, pool *compute.Pool) (err error) {
 	s.model = s.stream.Model
 	layer := s.stream.LayerBytes()
 	length := max(s.text.Record.SeqLen, 1)
-	s.unit = max(1, unitTokens/length)
+	s.unit = unitSequences(s.text)
+	s.sequences = s.text.Sequences
 	s.batch = s.unit
 	perSequence := int64(length) * s.model.LayerBackBytes()
 	for s.batch > 1 && (s.unit%s.batch != 0 || int64(s.batch)*perSequence > max(layer, smallBatch)) {
@@ -48,9 +52,12 @@ func (s *scorer) openText(o *Options, pool *compute.Pool) (err error) {
 	return nil
 }
 
+// closeText ends what openText began, if it did.
 func (s *scorer) closeText() {
-	s.stream.Close()
-	s.states.Close()
+	if s.stream != nil {
+		s.stream.Close()
+		s.states.Close()
+	}
 }
 
 // newWalk starts a walk of the text, whose products run on pool. The embedding is in memory only meanwhile.
@@ -59,7 +66,7 @@ func (s *scorer) newWalk(ctx context.Context, pool *compute.Pool) (*infer.Walk, 
 		return nil, err
 	}
 	defer s.stream.DropEmbedding()
-	return s.model.NewWalk(s.text.Sequences, infer.WalkOptions{Pool: pool, BatchTokens: s.batch * max(s.text.Record.SeqLen, 1), Memory: s.states})
+	return s.model.NewWalk(s.sequences, infer.WalkOptions{Pool: pool, BatchTokens: s.batch * max(s.text.Record.SeqLen, 1), Memory: s.states})
 }
 
 // advance moves a walk of the model to the beginning of a layer.
@@ -75,5 +82,17 @@ func (s *scorer) advance(ctx context.Context, w *infer.Walk, layer int) error {
 	return ctx.Err()
 }
 
-// unitOf returns the unit that a batch of a walk belongs to.
+// unitSequences returns the number of sequences in a unit.
+func unitSequences(c *Calibration) int { return max(1, unitTokens/max(c.Record.SeqLen, 1)) }
+
+// unitOf returns the unit that a batch of a walk belongs to, counted from the first that runs.
 func (s *scorer) unitOf(batch int) int { return batch * s.batch / s.unit }
+
+// tokens returns the number of tokens that run.
+func (s *scorer) tokens() int64 {
+	n := 0
+	for _, seq := range s.sequences {
+		n += len(seq)
+	}
+	return int64(n)
+}
