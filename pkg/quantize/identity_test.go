@@ -114,9 +114,12 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 		"Calibration.SeqLen": {base, func(o *Options) { o.Calibration.SeqLen = 16 }},
 		"Calibration.Tokens": {base, func(o *Options) { o.Calibration.Tokens = 640 }},
 		"Calibration.Seed":   {base, func(o *Options) { o.Calibration.Seed = 1 }},
-		"Compensate":         {base, func(o *Options) { o.Compensate = artifact.NoCompensation }},
-		"Compute":            {base, func(o *Options) { o.Compute = compute.BF16 }},
-		"ToolVersion":        {base, func(o *Options) { o.ToolVersion = "test2" }},
+		"Stats": {base, func(o *Options) {
+			o.Calibration, o.Stats = sensitivity.CalibrationOptions{}, collectStats(t, tinyModel, text)
+		}},
+		"Compensate":  {base, func(o *Options) { o.Compensate = artifact.NoCompensation }},
+		"Compute":     {base, func(o *Options) { o.Compute = compute.BF16 }},
+		"ToolVersion": {base, func(o *Options) { o.ToolVersion = "test2" }},
 	}
 	bounded := func() Options {
 		o := target()

@@ -40,7 +40,8 @@ type pipeline struct {
 	resumed  int       // number of them from an interrupted run
 	unsynced int64
 	hashers  sync.WaitGroup
-	text     *calibrator // nil without compensation
+	text     *calibrator // nil unless the text runs through the model
+	stats    *statistics // nil without statistics
 }
 
 // pending is an item that is being computed, hashed or written.
@@ -252,7 +253,7 @@ func (pl *pipeline) write(p *pending) error {
 		}
 		pl.unsynced = 0
 	}
-	rec := record{Item: p.index, Tensors: p.outs, Source: p.source, SquaredError: p.sqErr, SquaredNorm: p.sqNorm, OutputError: p.outErr, Warning: p.note}
+	rec := record{Item: pl.job.first + p.index, Tensors: p.outs, Source: p.source, SquaredError: p.sqErr, SquaredNorm: p.sqNorm, OutputError: p.outErr, Warning: p.note}
 	var err error
 	if rec.Digest, err = pl.job.key.digest(rec); err != nil {
 		return err

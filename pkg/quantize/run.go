@@ -1,6 +1,7 @@
 package quantize
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -58,11 +59,14 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
-	dir, err := r.open(ctx, pool)
+	if err := r.identify(ctx, pool); err != nil {
+		return nil, err
+	}
+	dir, err := r.open(opts.Out)
 	if err != nil {
 		return nil, err
 	}
-	res, err := r.fill(ctx, pool, dir)
+	res, err := r.fill(ctx, pool, dir, (*job).finish)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +81,8 @@ type setup struct {
 	src    *artifact.Source
 	shape  *sensitivity.Shape
 	text   *sensitivity.Calibration     // nil without calibration
+	stats  *sensitivity.Stats           // nil without statistics
+	made   *sensitivity.Plan            // for a request, from the scores of the statistics
 	widths map[string]sensitivity.Width // nil until the modules are scored
 	most   int64                        // upper bound of the bytes of model.safetensors, while widths is nil
 	id     []byte                       // the identity of the run, as JSON
@@ -94,9 +100,16 @@ func (r *setup) prepare() (err error) {
 	if r.shape, err = sensitivity.ReadShape(r.src.Config, r.src.Checkpoint, r.src.Dir); err != nil {
 		return err
 	}
+	if r.opts.Stats != "" {
+		if err := r.openStats(); err != nil {
+			return err
+		}
+	}
 	switch o := &r.opts; {
 	case o.Plan != nil:
 		r.widths, err = o.Plan.Widths(o.PlanFile, r.shape)
+	case o.Request != nil && r.stats != nil:
+		err = r.planFromStats()
 	case o.Request != nil:
 		err = r.prepareRequest()
 	default:
@@ -150,27 +163,28 @@ func (r *setup) prepareRequest() (err error) {
 	return err
 }
 
-// open opens the saved state of an interrupted run of this job, or creates new state.
-func (r *setup) open(ctx context.Context, pool *compute.Pool) (*stage.Dir, error) {
-	var err error
-	if r.id, err = r.identity(ctx, pool); err != nil {
-		return nil, err
+// identify sets the identity of the run, and its plan if the widths are known.
+func (r *setup) identify(ctx context.Context, pool *compute.Pool) (err error) {
+	if r.id, err = r.identity(ctx, pool); err != nil || r.widths == nil {
+		return err
 	}
+	return r.newJob()
+}
+
+// open opens the saved state of an interrupted run of this job for a target, or creates new state.
+func (r *setup) open(target string) (*stage.Dir, error) {
 	need := r.most + 1<<20
-	if r.widths != nil {
-		if r.job, err = newJob(r.src, r.opts, r.text, r.widths, r.id); err != nil {
-			return nil, err
-		}
+	if r.job != nil {
 		need = r.job.needBytes()
 	}
-	return stage.Open(r.opts.Out, r.id, stage.Options{NeedBytes: need, Restart: r.opts.Restart, Names: jobNames})
+	return stage.Open(target, r.id, stage.Options{NeedBytes: need, Restart: r.opts.Restart, Names: jobNames})
 }
 
 // plan scores the modules and makes the plan of a request. Otherwise it returns the plan of
 // the options, if any.
 func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Journal) (*sensitivity.Plan, error) {
 	if r.widths != nil {
-		return r.opts.Plan, nil
+		return cmp.Or(r.made, r.opts.Plan), nil
 	}
 	opts := r.opts.scoring()
 	if err := opts.Check(); err != nil {
@@ -189,12 +203,20 @@ func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Jou
 		return nil, err
 	}
 	r.warn = append(r.warn, p.Notes...)
-	r.job, err = newJob(r.src, r.opts, r.text, r.widths, r.id)
-	return p, err
+	return p, r.newJob()
 }
 
-// fill writes the content of dir and publishes it.
-func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (res *Result, err error) {
+// newJob plans the run with the widths.
+func (r *setup) newJob() (err error) {
+	if r.job, err = newJob(r.src, r.opts, r.text, r.widths, r.id); err != nil {
+		return err
+	}
+	r.job.stats = r.stats
+	return nil
+}
+
+// fill writes the content of dir and publishes it. finish writes all files but the weights.
+func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir, finish func(*job, *stage.Dir, []record, artifact.FileDigest) (*Result, error)) (res *Result, err error) {
 	finished := false
 	defer func() {
 		if !finished {
@@ -222,7 +244,10 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (r
 	}
 	defer p.Done()
 	pl := &pipeline{job: j, pool: pool.WithContext(ctx), progress: p, journal: journal, state: r.state}
-	if j.opts.Compensate == artifact.GPTQ {
+	if r.stats != nil && j.opts.Compensate == artifact.GPTQ {
+		pl.stats = &statistics{pool: pl.pool, stats: r.stats, runs: j.runs()}
+	}
+	if j.opts.walks() {
 		work := j.walkWork()
 		states := memory.NewStore(j.stateMemory(), dir.StatePath(""))
 		defer states.Close()
@@ -230,7 +255,7 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (r
 	}
 	weights, err := pl.makeWeights(ctx, dir, saved)
 	if err == nil {
-		res, err = j.finish(dir, pl.records, weights)
+		res, err = finish(j, dir, pl.records, weights)
 	}
 	finished = true
 	if err = dir.End(err); err != nil {

@@ -55,6 +55,14 @@ func (pl *pipeline) tiedFactor(ctx context.Context, run int) (f *gptq.Factor, re
 		pl.pool.AddGram(h, s.batchInput(spec, b), s.walk.Tokens(b), n)
 	}
 	kernel.Symmetrize(h, n)
+	addTied(h, n)
+	f, reason = gptq.NewFactor(pl.pool, h, n, gptq.DefaultDamping, run)
+	return f, reason, nil
+}
+
+// addTied makes h [n, n], the second moment of the input of a head, that of an embedding that is also
+// the head.
+func addTied(h []float32, n int) {
 	mean := float32(0)
 	for i := range n {
 		mean += h[i*n+i] / float32(n)
@@ -62,6 +70,4 @@ func (pl *pipeline) tiedFactor(ctx context.Context, run int) (f *gptq.Factor, re
 	for i := range n {
 		h[i*n+i] += tiedShare * mean
 	}
-	f, reason = gptq.NewFactor(pl.pool, h, n, gptq.DefaultDamping, run)
-	return f, reason, nil
 }

@@ -183,8 +183,10 @@ func TestStatsRefuse(t *testing.T) {
 	for want, change := range map[string]func(o *StatsOptions){
 		"--bits was [2,4] and is now [2,3]": func(o *StatsOptions) { o.Bits = []int{2, 3} },
 		"is divided into 2 shards":          func(o *StatsOptions) { o.Shard.Count = 1; o.Shard.Index = 0 },
-		"the text of --calib":               func(o *StatsOptions) { o.Calibration.Files = []string{textFile(t, "other.txt", strings.Repeat(story, 41))} },
-		"--tokens":                          func(o *StatsOptions) { o.Calibration.Tokens = 3 * unitTokens },
+		"the text of --calib": func(o *StatsOptions) {
+			o.Calibration.Files = []string{textFile(t, "other.txt", strings.Repeat(story, 41))}
+		},
+		"--tokens": func(o *StatsOptions) { o.Calibration.Tokens = 3 * unitTokens },
 	} {
 		s := o
 		s.Shard = shard.Shard{Index: 1, Count: 2}

@@ -290,3 +290,6 @@ func (p *Part) push(f *safetensors.File, trees map[string]*treeSum) error {
 	}
 	return nil
 }
+
+// TiesEmbedding reports whether the embedding of the model is also its head.
+func (s *Stats) TiesEmbedding() bool { return s.cfg.TieEmbeddings }

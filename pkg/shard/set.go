@@ -126,9 +126,6 @@ func Open(dir string) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := infile.CheckJSON(data); err != nil {
-		return nil, fault.Inputf(path, "is not the description of a job in shards: %v", err)
-	}
 	s := &Set{Dir: dir}
 	if err := json.Unmarshal(data, s); err != nil {
 		return nil, fault.Inputf(path, "is not the description of a job in shards: %v", err)
