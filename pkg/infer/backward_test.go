@@ -148,9 +148,9 @@ func rest(t *testing.T, w *Walk, m *Model) (out []float32) {
 }
 
 // newWalk starts a walk on the heap.
-func newWalk(t *testing.T, m *Model, pool *compute.Pool, sequences [][]int32, batchTokens int) *Walk {
+func newWalk(t *testing.T, m *Model, pool *compute.Pool, sequences [][]int32, batches ...int) *Walk {
 	t.Helper()
-	w, err := m.NewWalk(sequences, WalkOptions{Pool: pool, BatchTokens: batchTokens})
+	w, err := m.NewWalk(sequences, WalkOptions{Pool: pool, Batches: batches})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestWalkIsForward(t *testing.T) {
 		r := m.NewRunner(pool)
 		batch := tapeBatch(m, ids)
 		want := slices.Clone(r.Forward(batch))
-		w := newWalk(t, m, pool, [][]int32{batch[0].Tokens, batch[1].Tokens}, 0)
+		w := newWalk(t, m, pool, [][]int32{batch[0].Tokens, batch[1].Tokens})
 		if w.Batches() != 1 || w.Tokens(0) != len(ids) {
 			t.Fatalf("%d batches, %d tokens", w.Batches(), w.Tokens(0))
 		}
@@ -225,7 +225,7 @@ func TestStreamedBackward(t *testing.T) {
 			}
 		}
 		must(s.LoadEmbedding(bg))
-		w := newWalk(t, s.Model, pool, [][]int32{batch[0].Tokens, batch[1].Tokens}, 1) // a sequence each
+		w := newWalk(t, s.Model, pool, [][]int32{batch[0].Tokens, batch[1].Tokens}, 1, 1)
 		s.DropEmbedding()
 		inputs := make([][][]float32, len(m.Blocks))
 		for layer := range m.Blocks {

@@ -129,7 +129,7 @@ func TestWindowPassesAgree(t *testing.T) {
 				t.Errorf("%v, recompute %v: the taped hidden states differ", sliding, recompute)
 			}
 		}
-		w := newWalk(t, m, pool, sequences, 0)
+		w := newWalk(t, m, pool, sequences)
 		for w.Layer() < len(m.Blocks) {
 			if !slices.Equal(rest(t, w, m), want) {
 				t.Errorf("%v: a walk differs from layer %d on", sliding, w.Layer())

@@ -29,7 +29,7 @@ type Walk struct {
 // WalkOptions are the options of [Model.NewWalk]. The zero value works.
 type WalkOptions struct {
 	Pool        *compute.Pool // nil for the shared pool of all cores, in F32
-	BatchTokens int           // most tokens in a batch, unless one sequence is longer; 0 for [BatchTokens]
+	Batches     []int         // sequences in each batch; nil: as many as have [BatchTokens] tokens
 	Memory      Memory        // keeps the hidden states of all tokens; nil for the heap
 }
 
@@ -71,20 +71,25 @@ func (m *Model) NewWalk(sequences [][]int32, opts WalkOptions) (*Walk, error) {
 	if w.memory == nil {
 		w.memory = heap{}
 	}
-	limit := opts.BatchTokens
-	if limit == 0 {
-		limit = BatchTokens
-	}
 	longest := 0
 	for _, s := range sequences {
 		longest = max(longest, len(s))
 	}
-	for first, end := range Batches(len(sequences), limit, func(i int) int { return len(sequences[i]) }) {
+	sizes := opts.Batches
+	if sizes == nil {
+		for first, end := range Batches(len(sequences), BatchTokens, func(i int) int { return len(sequences[i]) }) {
+			sizes = append(sizes, end-first)
+		}
+	}
+	first := 0
+	for _, n := range sizes {
+		end := first + n
 		p := walkPart{}
 		for _, s := range sequences[first:end] {
 			p.segments = append(p.segments, Segment{Tokens: s})
 			p.tokens += len(s)
 		}
+		first = end
 		if err := w.embed(&p); err != nil {
 			return nil, err
 		}

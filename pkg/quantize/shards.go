@@ -39,7 +39,7 @@ type ShardResult struct {
 const shardFile = "shard.json"
 
 // shardSchema is the version of shardFile.
-const shardSchema = "afmq.quantize-shard/v1"
+const shardSchema = "afmq.shard/v1"
 
 // shardContent is the content of shardFile.
 type shardContent struct {

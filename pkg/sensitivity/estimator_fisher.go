@@ -2,7 +2,6 @@ package sensitivity
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 
 	"afmq/internal/kernel"
@@ -27,9 +26,9 @@ type fisherEstimator struct {
 	terms    []float64     // [tokens]
 
 	// observe, which may be nil, sees every projection of every batch once for each draw.
-	observe func(unit, sample int, p infer.Projected)
+	observe func(leaf, sample int, p infer.Projected)
 	// headInput, which may be nil, sees the input of the head, [tokens, hidden], of every batch.
-	headInput func(unit int, x []float32, tokens int)
+	headInput func(leaf int, x []float32, tokens int)
 }
 
 func newFisherEstimator(s *scorer) *fisherEstimator { return &fisherEstimator{scorer: s} }
@@ -145,7 +144,7 @@ func (f *fisherEstimator) allocate() error {
 }
 
 // sample draws a label for every token and computes the gradients of their nats with respect to the
-// output of the last layer. The draws depend on the unit of sequences, not on what ran before it.
+// output of the last layer.
 func (f *fisherEstimator) sample(ctx context.Context) error {
 	if err := f.stream.LoadHead(ctx); err != nil {
 		return err
@@ -153,20 +152,16 @@ func (f *fisherEstimator) sample(ctx context.Context) error {
 	defer f.stream.DropHead()
 	head := f.model.NewRunner(f.models)
 	for s := range f.samples {
-		var rng *rand.Rand
-		for b := range f.walk.Batches() {
+		for b, r := range f.runs {
 			if err := ctx.Err(); err != nil {
 				return err
-			}
-			if unit := f.unitOf(b); b == 0 || unit != f.unitOf(b-1) {
-				rng = rand.New(rand.NewPCG(uint64(f.seed), uint64(f.firstUnit+unit)<<16|uint64(s)))
 			}
 			n, grad := f.walk.Tokens(b), f.grads[s][b]
 			x := slices.Clone(f.walk.Final(b))
 			if s == 0 && f.headInput != nil {
-				f.headInput(f.unitOf(b), x, n)
+				f.headInput(r.leaf, x, n)
 			}
-			head.SampledGradient(grad, x, n, rng)
+			head.SampledGradient(grad, x, n, f.random(r, s))
 			f.walk.FinalBack(b, grad)
 			f.states.Idle(grad)
 			f.progress.Advance(2 * int64(n) * f.model.HeadWork())
@@ -206,12 +201,13 @@ func (f *fisherEstimator) sumsOf(ctx context.Context, layer int) (map[int][][]fl
 }
 
 // layerSums runs the text backward through layer next and returns Σ (g·(Ŵ·x - W·x))² over the tokens
-// of each unit of sequences and over the draws, by module: [unit][option].
+// of each leaf that runs and over the draws, by module: [leaf][option].
 func (f *fisherEstimator) layerSums(ctx context.Context) (map[int][][]float64, error) {
 	modules := f.layerModules(f.next)
+	first := f.runs[0].leaf
 	sums := map[int][][]float64{}
 	for _, i := range modules {
-		for range f.unitOf(f.walk.Batches()-1) + 1 {
+		for range f.runs[len(f.runs)-1].leaf - first + 1 {
 			sums[i] = append(sums[i], make([]float64, len(f.widths)))
 		}
 	}
@@ -224,12 +220,12 @@ func (f *fisherEstimator) layerSums(ctx context.Context) (map[int][][]float64, e
 				return nil, err
 			}
 		}
-		err := f.layerBack(ctx, k < len(groups)-1, func(unit, sample int, p infer.Projected) {
+		err := f.layerBack(ctx, k < len(groups)-1, func(leaf, sample int, p infer.Projected) {
 			if k == 0 && f.observe != nil {
-				f.observe(unit, sample, p)
+				f.observe(leaf, sample, p)
 			}
 			i := f.index[layerKind{p.Layer, p.Kind}]
-			f.accumulate(sums[i][unit], options, quantized[i], p)
+			f.accumulate(sums[i][leaf-first], options, quantized[i], p)
 			f.progress.Advance(int64(p.N) * f.moduleWork(&f.modules[i], len(options)))
 		})
 		if err != nil {
@@ -241,35 +237,29 @@ func (f *fisherEstimator) layerSums(ctx context.Context) (map[int][][]float64, e
 
 // layerBack runs the gradients of all batches back through layer next and moves to the layer before
 // it; with stay, it does neither, but calls visit all the same.
-func (f *fisherEstimator) layerBack(ctx context.Context, stay bool, visit func(unit, sample int, p infer.Projected)) error {
+func (f *fisherEstimator) layerBack(ctx context.Context, stay bool, visit func(leaf, sample int, p infer.Projected)) error {
 	layer := f.next
 	if err := f.stream.LoadLayer(ctx, layer); err != nil {
 		return err
 	}
 	defer f.stream.DropLayer(layer)
-	for first, end := 0, 0; first < f.walk.Batches(); first = end {
-		unit := f.unitOf(first)
-		for end < f.walk.Batches() && f.unitOf(end) == unit {
-			end++
-		}
+	for b, r := range f.runs {
 		for s := range f.samples {
-			for b := first; b < end; b++ {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				grad := f.grads[s][b]
-				if stay {
-					f.working = append(f.working[:0], grad...)
-					grad = f.working
-				}
-				f.walk.LayerBack(layer, b, f.inputs[layer][b], grad, func(p infer.Projected) {
-					if visit != nil {
-						visit(unit, s, p)
-					}
-				})
-				f.states.Idle(f.inputs[layer][b])
-				f.states.Idle(f.grads[s][b])
+			if err := ctx.Err(); err != nil {
+				return err
 			}
+			grad := f.grads[s][b]
+			if stay {
+				f.working = append(f.working[:0], grad...)
+				grad = f.working
+			}
+			f.walk.LayerBack(layer, b, f.inputs[layer][b], grad, func(p infer.Projected) {
+				if visit != nil {
+					visit(r.leaf, s, p)
+				}
+			})
+			f.states.Idle(f.inputs[layer][b])
+			f.states.Idle(f.grads[s][b])
 		}
 	}
 	if !stay {

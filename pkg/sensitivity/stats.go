@@ -42,10 +42,6 @@ type StatsResult struct {
 	Warnings      []string `json:"-"` // one line each, for people
 }
 
-// maxLeaves is the number of parts that a text is divided into at most, and so of shards. A part is a
-// whole number of units of unitTokens.
-const maxLeaves = 32
-
 // CollectStats runs the text once through the 16-bit model, forward and backward, and writes what
 // sensitivity scores and error compensation need of it:
 //
@@ -98,35 +94,20 @@ func (o *StatsOptions) check() error {
 type statsJob struct {
 	scoreJob
 	shard      shard.Shard
-	units      int // of the whole text
-	leaves     int // parts of the whole text
+	leaves     int // of the whole text
 	from, to   int // leaves that run
 	identified []byte
 }
 
-// divide chooses the leaves of the text and those of the shard.
+// divide chooses the leaves of the shard.
 func (j *statsJob) divide() error {
-	per := unitSequences(j.text)
-	j.units = (len(j.text.Sequences) + per - 1) / per
-	j.leaves = min(j.units, maxLeaves)
+	j.leaves = leaves(j.text)
 	if j.shard.Count > j.leaves {
-		return fault.Usagef("%d shards of a text of %d parts of %d tokens", j.shard.Count, j.leaves, j.units/j.leaves*unitTokens).
-			WithHint("give at most %d shards, or more calibration text", j.leaves)
+		return fault.Usagef("%d shards of a text that can be divided into %d", j.shard.Count, j.leaves).
+			WithHint("a shard has at least one sequence and %d tokens, and there are at most %d", leafTokens, maxLeaves)
 	}
 	j.from, j.to = j.shard.Range(j.leaves)
 	return nil
-}
-
-// unitsBefore returns the number of units in the leaves before leaf.
-func (j *statsJob) unitsBefore(leaf int) int { return j.units * leaf / j.leaves }
-
-// leafOf returns the leaf of a unit of the text.
-func (j *statsJob) leafOf(unit int) int {
-	leaf := unit * j.leaves / j.units
-	for j.unitsBefore(leaf+1) <= unit {
-		leaf++
-	}
-	return leaf
 }
 
 // collect runs the job in its staging directory.
@@ -220,8 +201,7 @@ func (j *statsJob) fill(ctx context.Context, dir *stage.Dir) (r *StatsResult, er
 		return nil, err
 	}
 	defer s.closeText()
-	s.firstUnit = j.unitsBefore(j.from)
-	s.sequences = j.text.Sequences[s.firstUnit*s.unit : min(j.unitsBefore(j.to)*s.unit, len(j.text.Sequences))]
+	s.runLeaves(j.from, j.to)
 	c := &collector{statsJob: j, estimator: newFisherEstimator(s), dir: dir, journal: journal}
 	c.part = Part{
 		Schema: StatsSchema, ToolVersion: j.opts.ToolVersion, Job: j.identified, Calibration: &j.text.Record, Tokens: s.tokens(),
@@ -302,7 +282,7 @@ func (m *leafMoments) flush() {
 // layerRecord is the journal's entry of a finished layer; the head is the layer -1.
 type layerRecord struct {
 	Layer  int                    `json:"layer"`
-	Sums   map[string][][]float64 `json:"sums"` // by module, [unit][option]
+	Sums   map[string][][]float64 `json:"sums"` // by module, [leaf][option]
 	File   artifact.FileDigest    `json:"file"`
 	Digest string                 `json:"digest"` // of the job and of the record without it
 }
@@ -403,9 +383,7 @@ func (c *collector) prepare(ctx context.Context, done map[int]layerRecord) error
 	}
 	d := c.cfg.HiddenSize
 	head := &leafMoments{n: d, whole: true}
-	e.headInput = func(unit int, x []float32, tokens int) {
-		c.pool.AddGram(head.at(c.leafOf(e.firstUnit+unit)), x, tokens, d)
-	}
+	e.headInput = func(leaf int, x []float32, tokens int) { c.pool.AddGram(head.at(leaf), x, tokens, d) }
 	if err := e.prepare(ctx); err != nil {
 		return err
 	}
@@ -425,8 +403,8 @@ func (c *collector) layer(ctx context.Context, layer int) error {
 			c.moments[spec.Module()] = &leafMoments{n: spec.Shape[1], whole: true}
 		}
 	}
-	e.observe = func(unit, sample int, p infer.Projected) {
-		leaf, name := c.leafOf(e.firstUnit+unit), names[p.Kind]
+	e.observe = func(leaf, sample int, p infer.Projected) {
+		name := names[p.Kind]
 		addSquares(c.gradients[name].at(leaf), p.G)
 		if m := c.moments[name]; m != nil && sample == 0 {
 			c.pool.AddGram(m.at(leaf), p.X, p.N, m.n)
@@ -439,8 +417,8 @@ func (c *collector) layer(ctx context.Context, layer int) error {
 	byName := map[string][][]float64{}
 	for i, s := range sums {
 		byName[e.modules[i].name()] = s
-		for _, unit := range s {
-			for o, v := range unit {
+		for _, sum := range s {
+			for o, v := range sum {
 				if math.IsNaN(v) || math.IsInf(v, 0) {
 					return notFinite(&e.modules[i], e.width(&e.modules[i], o), v)
 				}

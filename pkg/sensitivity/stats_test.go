@@ -18,11 +18,11 @@ import (
 	"afmq/pkg/shard"
 )
 
-// statsOptions returns options with text of 5 units, so
-// that the leaves are no power of two.
+// statsOptions returns options with text of 5 leaves: no power of two, and
+// leaves that begin in the middle of a unit.
 func statsOptions(t testing.TB) StatsOptions {
 	o := options(t, Fisher, 2, 4)
-	o.Calibration.SeqLen, o.Calibration.Tokens = 512, 5*unitTokens-512
+	o.Calibration.SeqLen, o.Calibration.Tokens = 256, 5*leafTokens
 	o.Calibration.Files = []string{textFile(t, "long.txt", strings.Repeat(story, 40))}
 	return StatsOptions{Options: o}
 }
@@ -172,7 +172,7 @@ func checkHessians(t *testing.T, s *Stats, o StatsOptions) {
 // damaged.
 func TestStatsRefuse(t *testing.T) {
 	o := statsOptions(t)
-	o.Calibration.Tokens = 2 * unitTokens
+	o.Calibration.Tokens = 2 * leafTokens
 	o.Out = filepath.Join(t.TempDir(), "job")
 	first := o
 	first.Shard = shard.Shard{Index: 0, Count: 2}
@@ -186,7 +186,7 @@ func TestStatsRefuse(t *testing.T) {
 		"the text of --calib": func(o *StatsOptions) {
 			o.Calibration.Files = []string{textFile(t, "other.txt", strings.Repeat(story, 41))}
 		},
-		"--tokens": func(o *StatsOptions) { o.Calibration.Tokens = 3 * unitTokens },
+		"--tokens": func(o *StatsOptions) { o.Calibration.Tokens = 3 * leafTokens },
 	} {
 		s := o
 		s.Shard = shard.Shard{Index: 1, Count: 2}
@@ -197,7 +197,7 @@ func TestStatsRefuse(t *testing.T) {
 	s := o
 	s.Shard = shard.Shard{Index: 1, Count: 3}
 	_, err := CollectStats(bg, s)
-	wantFault(t, err, fault.Usage, "3 shards of a text of 2 parts")
+	wantFault(t, err, fault.Usage, "3 shards of a text that can be divided into 2")
 	second := o
 	second.Shard = shard.Shard{Index: 1, Count: 2}
 	path := collect(t, second).Path
@@ -265,7 +265,7 @@ func TestTriangle(t *testing.T) {
 
 func FuzzStatsDescription(f *testing.F) {
 	o := statsOptions(f)
-	o.Calibration.Tokens = 512
+	o.Calibration.Tokens = 256
 	o.Out = filepath.Join(f.TempDir(), "whole")
 	collect(f, o)
 	data, err := os.ReadFile(filepath.Join(o.Out, StatsFile))

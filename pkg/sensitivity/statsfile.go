@@ -20,7 +20,7 @@ import (
 )
 
 // StatsSchema is the version of stats.json that this package reads and writes.
-const StatsSchema = "afmq.stats/v1"
+const StatsSchema = "afmq.statistics/v1"
 
 // StatsFile is the file that describes statistics, in their directory.
 const StatsFile = "stats.json"
@@ -36,7 +36,7 @@ type Part struct {
 	FirstLeaf   int                         `json:"first_leaf"` // of this part
 	EndLeaf     int                         `json:"end_leaf"`   // the leaf after its last
 	Samples     int                         `json:"samples"`    // labels drawn for each token
-	Sums        map[string][][]float64      `json:"sums"`       // Σ (g·ΔW·x)² by module, [unit of the text][option]
+	Sums        map[string][][]float64      `json:"sums"`       // Σ (g·ΔW·x)² by module, [leaf of the part][option]
 	Scores      *Scores                     `json:"scores"`     // without costs, which follow from Sums: they are 0
 	Files       []artifact.FileDigest       `json:"files"`      // one for each layer, and one for the input of the head
 
@@ -146,17 +146,13 @@ func (p *Part) check(path string) error {
 	if _, err := p.Scores.check(path); err != nil {
 		return err
 	}
-	units := -1
 	for _, m := range p.Scores.Modules {
 		sums := p.Sums[m.Name]
-		if units < 0 {
-			units = len(sums)
+		if len(sums) != p.EndLeaf-p.FirstLeaf {
+			return fmt.Errorf("has the sums of %d leaves of module %q; it has %d leaves", len(sums), m.Name, p.EndLeaf-p.FirstLeaf)
 		}
-		if len(sums) == 0 || len(sums) != units {
-			return fmt.Errorf("has the sums of %d units of module %q, and of %d of others", len(sums), m.Name, units)
-		}
-		for _, unit := range sums {
-			if len(unit) != len(m.Costs) || slices.ContainsFunc(unit, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) || v < 0 }) {
+		for _, sum := range sums {
+			if len(sum) != len(m.Costs) || slices.ContainsFunc(sum, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) || v < 0 }) {
 				return fmt.Errorf("module %q has sums that are no squares, or not one for each option", m.Name)
 			}
 		}

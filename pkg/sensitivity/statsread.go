@@ -101,8 +101,8 @@ func newStats(dir string, parts []*Part) (*Stats, error) {
 	for i := range scores.Modules {
 		m := &scores.Modules[i]
 		m.Costs = make([]float64, len(m.Costs))
-		for _, unit := range s.sums(m.Name) {
-			for o, v := range unit {
+		for _, sum := range s.sums(m.Name) {
+			for o, v := range sum {
 				m.Costs[o] += v * scale
 			}
 		}
@@ -128,7 +128,7 @@ func newStats(dir string, parts []*Part) (*Stats, error) {
 	return s, nil
 }
 
-// sums returns the sums of a module over all units of the text.
+// sums returns the sums of a module over all leaves of the text.
 func (s *Stats) sums(module string) (out [][]float64) {
 	for _, p := range s.parts {
 		out = append(out, p.Sums[module]...)
