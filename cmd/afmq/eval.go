@@ -25,6 +25,7 @@ type evalOptions struct {
 	adapters       adapterFlags
 	compute        computeFlag
 	refCompute     string // empty for that of the model
+	dryRun         dryRunFlag
 }
 
 type evalObject struct {
@@ -114,6 +115,7 @@ qwen2 and qwen3 are read; what cannot be run is refused by name.`,
 	o.adapters.register(f)
 	o.compute.register(f, "auto")
 	f.StringVar(&o.refCompute, "reference-compute", "", "`ARITHMETIC` of the reference's products (default: as --compute)")
+	o.dryRun.register(f)
 	f.BoolVar(&o.allowOverlap, "allow-overlap", false, "score a file that the artifact was calibrated on, or an adapter trained on")
 	f.BoolVar(&o.verify, "verify", true, verifyUsage)
 	must(cmd.MarkFlagRequired("data"))
@@ -134,6 +136,9 @@ func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
 	}
 	if o.refCompute != "" && o.reference == "" {
 		return fault.Usagef("--reference-compute needs --reference")
+	}
+	if o.dryRun.on {
+		return o.predict(cmd, a, path, protocol)
 	}
 	out, err := evaluate(cmd, a, path, o, protocol)
 	if err != nil {
@@ -156,37 +161,57 @@ func runEval(cmd *cobra.Command, a *app, path string, o evalOptions) error {
 	return nil
 }
 
-func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol eval.Protocol) (*evalObject, error) {
-	arithmetic, err := o.compute.choose(false)
-	if err != nil {
-		return nil, err
+// options converts the flags to the options of the library.
+func (o *evalOptions) options(a *app, path string, protocol eval.Protocol) (opts eval.Options, err error) {
+	opts = eval.Options{
+		Model: path, Data: o.data, Reference: o.reference,
+		AllowUnbound: o.adapters.allowUnbound, AllowOverlap: o.allowOverlap, SkipVerify: !o.verify,
+		Protocol: protocol, Ctx: o.ctx, Stride: o.stride, Pool: a.workers(), Progress: a.progress(),
 	}
-	refArithmetic := arithmetic
+	if opts.Arithmetic, err = o.compute.choose(false); err != nil {
+		return opts, err
+	}
+	reference := opts.Arithmetic
 	if o.refCompute != "" {
-		if refArithmetic, err = (&computeFlag{o.refCompute}).choose(false); err != nil {
-			return nil, err
+		if reference, err = (&computeFlag{o.refCompute}).choose(false); err != nil {
+			return opts, err
 		}
 	}
-	adapters, err := o.adapters.adapters()
+	opts.ReferenceArithmetic = &reference
+	opts.Adapters, err = o.adapters.adapters()
+	return opts, err
+}
+
+// predict prints what the evaluation would take.
+func (o *evalOptions) predict(cmd *cobra.Command, a *app, path string, protocol eval.Protocol) error {
+	opts, err := o.options(a, path, protocol)
+	if err != nil {
+		return err
+	}
+	e, err := eval.Estimate(cmd.Context(), opts)
+	if err != nil {
+		return err
+	}
+	e.SetMachine(a.memoryBytes, ".")
+	return o.dryRun.print(a, "eval-perplexity", ".", "evaluate the artifact alone, and then the reference", e)
+}
+
+func evaluate(cmd *cobra.Command, a *app, path string, o evalOptions, protocol eval.Protocol) (*evalObject, error) {
+	opts, err := o.options(a, path, protocol)
 	if err != nil {
 		return nil, err
 	}
-	e, err := eval.Run(cmd.Context(), eval.Options{
-		Model: path, Data: o.data, Reference: o.reference, Adapters: adapters,
-		AllowUnbound: o.adapters.allowUnbound, AllowOverlap: o.allowOverlap, SkipVerify: !o.verify,
-		Protocol: protocol, Ctx: o.ctx, Stride: o.stride, Arithmetic: arithmetic, ReferenceArithmetic: &refArithmetic,
-		Pool: a.workers(), Progress: a.progress(),
-	})
+	e, err := eval.Run(cmd.Context(), opts)
 	if err != nil {
 		return nil, err
 	}
 	a.warn(slices.Concat(limitWarnings(cmd.Flags()), e.Warnings))
 	out := &evalObject{
 		Schema: "afmq.eval/v1", ToolVersion: version, Model: path, Data: o.data, Identity: e.Identity,
-		Result: e.Result, Overlap: e.Overlap, Compute: arithmetic.String(), corpus: e.Corpus,
+		Result: e.Result, Overlap: e.Overlap, Compute: opts.Arithmetic.String(), corpus: e.Corpus,
 	}
 	if o.reference != "" {
-		name := refArithmetic.String()
+		name := opts.ReferenceArithmetic.String()
 		out.Reference, out.ReferenceCompute = &o.reference, &name
 	}
 	if out.evalIntervals, err = newIntervals(e.Result); err != nil {

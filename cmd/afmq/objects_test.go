@@ -17,6 +17,7 @@ import (
 
 // described are the Go types of everything that has a schema of its own.
 var described = map[string]any{
+	"dry-run-v1":           dryRunObject{},
 	"sensitivity-shard-v1": sensitivityShardObject{},
 
 	"baseline-v1":      gate.Baseline{},

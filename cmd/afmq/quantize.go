@@ -28,6 +28,7 @@ type quantizeOptions struct {
 	shard      shardFlag
 	compensate string
 	restart    bool
+	dryRun     dryRunFlag
 	compute    computeFlag
 }
 
@@ -126,6 +127,7 @@ Give an interrupted command again to resume it.`,
 	o.shard.register(f)
 	f.StringVar(&o.compensate, "compensate", "", "`METHOD` of error compensation: gptq or none (default: gptq with --calib, none without)")
 	o.compute.register(f, "f32")
+	o.dryRun.register(f)
 	f.BoolVar(&o.restart, "restart", false, "discard the saved state of an interrupted run")
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
@@ -211,6 +213,13 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 		return err
 	}
 	opts.Pool, opts.Memory, opts.Progress = a.workers(), a.memoryBytes, a.progress()
+	if o.dryRun.on {
+		e, err := quantize.Estimate(cmd.Context(), opts)
+		if err != nil {
+			return err
+		}
+		return o.dryRun.print(a, "quantize", o.out, "give fewer calibration --tokens, --stats of afmq stats, or more --memory", e)
+	}
 	sh, err := o.shard.choose()
 	if err != nil {
 		return err

@@ -49,6 +49,7 @@ type sensitivityOptions struct {
 	samples  int
 	validate int
 	restart  bool
+	dryRun   dryRunFlag
 	compute  computeFlag
 	target   targetFlag
 	shard    shardFlag
@@ -119,6 +120,7 @@ writes the scores.`,
 	f.IntVar(&o.validate, "validate", 0, "also measure the KL divergence of `N` modules")
 	o.compute.register(f, "f32")
 	o.shard.register(f)
+	o.dryRun.register(f)
 	f.BoolVar(&o.restart, "restart", false, "discard the state of an interrupted run")
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
@@ -152,6 +154,13 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 		Model: model, Out: o.out, Restart: o.restart, Method: method, Bits: bits, Forms: forms, GroupRows: o.grid.groupRows, NoRowScale: !o.grid.rowScale,
 		Calibration: calib, Samples: o.samples, Validate: o.validate, Compute: compute,
 		ExportTarget: o.target.name, Pool: a.workers(), Memory: a.memoryBytes, Progress: a.progress(), ToolVersion: version,
+	}
+	if o.dryRun.on {
+		e, err := sensitivity.Estimate(cmd.Context(), opts)
+		if err != nil {
+			return err
+		}
+		return o.dryRun.print(a, "sensitivity", o.out, "give fewer calibration --tokens, or more --memory", e)
 	}
 	if sh.Divided() {
 		return runSensitivityShard(cmd, a, opts, sh)

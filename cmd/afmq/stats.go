@@ -17,6 +17,7 @@ type statsOptions struct {
 	samples int
 	shard   shardFlag
 	restart bool
+	dryRun  dryRunFlag
 	compute computeFlag
 }
 
@@ -58,6 +59,7 @@ parameters, 12 GB for one of 8 B.`,
 	f.IntVar(&o.samples, "samples", 1, "number `N` of labels drawn per token, one backward pass each")
 	o.shard.register(f)
 	o.compute.register(f, "f32")
+	o.dryRun.register(f)
 	f.BoolVar(&o.restart, "restart", false, "discard the state of an interrupted run")
 	must(cmd.MarkFlagRequired("calib"))
 	must(cmd.MarkFlagRequired("out"))
@@ -84,6 +86,13 @@ func runStats(cmd *cobra.Command, a *app, model string, o statsOptions) error {
 	}
 	if opts.Compute, err = o.compute.choose(false); err != nil {
 		return err
+	}
+	if o.dryRun.on {
+		e, err := sensitivity.EstimateStats(cmd.Context(), opts)
+		if err != nil {
+			return err
+		}
+		return o.dryRun.print(a, "stats", o.out, "divide the text among more shards, give fewer --tokens, or more --memory", e)
 	}
 	r, err := sensitivity.CollectStats(cmd.Context(), opts)
 	if err != nil {

@@ -18,6 +18,16 @@ func CheckFree(path string, need int64) error {
 	return compare(need, &st, err)
 }
 
+// Free returns the bytes that are free for ordinary users on the file system of path; 0 if that is
+// unknown.
+func Free(path string) int64 {
+	var st unix.Statfs_t
+	if retry(func() error { return unix.Statfs(path, &st) }) != nil {
+		return 0
+	}
+	return int64(min(uint64(st.Bavail)*uint64(st.Bsize), math.MaxInt64))
+}
+
 // checkGrowth returns an error that is syscall.ENOSPC if f cannot grow to total bytes. The
 // blocks that f has already count as available.
 func checkGrowth(f *os.File, total int64) error {

@@ -22,6 +22,20 @@ func CheckFree(path string, need int64) error {
 	return nil
 }
 
+// Free returns the bytes that are free for this user on the file system of path; 0 if that is
+// unknown.
+func Free(path string) int64 {
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return 0
+	}
+	free := uint64(0)
+	if windows.GetDiskFreeSpaceEx(name, &free, nil, nil) != nil {
+		return 0
+	}
+	return int64(min(free, math.MaxInt64))
+}
+
 // Reserve checks that f can grow to total bytes. A lack of space is syscall.ENOSPC.
 func Reserve(f *os.File, total int64) error {
 	info, err := f.Stat()

@@ -106,6 +106,9 @@ func (s *Store) Idle(v []float32) {
 	}
 }
 
+// Limit returns the bytes that stay on the heap.
+func (s *Store) Limit() int64 { return s.limit }
+
 // OnDisk returns the bytes that are in files.
 func (s *Store) OnDisk() int64 {
 	s.mu.Lock()

@@ -113,6 +113,9 @@ func (s *Stream) EndBytes() int64 {
 	return max(storedBytes(s.ends[model.Embedding]), storedBytes(s.ends[model.Head]))
 }
 
+// Bytes returns the bytes of all stored tensors.
+func (s *Stream) Bytes() int64 { return s.ckpt.Bytes() }
+
 func storedBytes(loads []weightLoad) (n int64) {
 	for _, l := range loads {
 		for _, t := range l.tensors {

@@ -28,9 +28,9 @@ type Walk struct {
 
 // WalkOptions are the options of [Model.NewWalk]. The zero value works.
 type WalkOptions struct {
-	Pool        *compute.Pool // nil for the shared pool of all cores, in F32
-	Batches     []int         // sequences in each batch; nil: as many as have [BatchTokens] tokens
-	Memory      Memory        // keeps the hidden states of all tokens; nil for the heap
+	Pool    *compute.Pool // nil for the shared pool of all cores, in F32
+	Batches []int         // sequences in each batch; nil: as many as have [BatchTokens] tokens
+	Memory  Memory        // keeps the hidden states of all tokens; nil for the heap
 }
 
 // Memory keeps values between the steps of a walk, for example in a file.

@@ -219,6 +219,7 @@ func (j *scoreJob) newScorer(ctx context.Context) (*scorer, error) {
 	s := &scorer{
 		pool: pool, models: pool.With(o.Compute), progress: o.Progress, ckpt: j.ckpt, cfg: j.cfg, text: j.text,
 		widths: optionWidths(o.Bits, o.Forms), group: o.GroupRows, scaled: !o.NoRowScale, seed: j.seed(), samples: o.Samples,
+		method: o.Method, memory: o.Memory, validated: o.Validate,
 	}
 	if err := s.findModules(j.cfg, o.Model); err != nil {
 		return nil, err

@@ -26,8 +26,12 @@ type scorer struct {
 	scaled  bool         // palettes have row scales
 	seed    int64
 	samples int
-	modules []module
-	index   map[layerKind]int // into modules
+	method  Method
+	memory  int64 // see Options
+	// validated is the number of modules whose divergence is measured in addition.
+	validated int
+	modules   []module
+	index     map[layerKind]int // into modules
 
 	progress progress.Reporter
 
