@@ -99,8 +99,10 @@ it are not compensated (docs/cluster.md has what that costs), and modules do not
 another.
 
 ` + shardHelp + `
-It needs --stats, or neither text nor a budget that needs scores. ` + "`afmq merge`" + ` makes the
-artifact of the shards.
+With --stats, or without text, a share is some of the modules. With --calib, all shares run the
+text, each compensates some rows of every module, and they wait for one another; the bits come
+from --bits, or from a --plan with the scores of ` + "`afmq sensitivity --shard`" + `. ` + "`afmq merge`" + ` makes
+the artifact of the shares.
 
 --target checks widths, overrides, plan and --group-rows against the rules of a runtime before
 any text is read. docs/targets.md lists them.

@@ -42,6 +42,7 @@ type pipeline struct {
 	hashers  sync.WaitGroup
 	text     *calibrator // nil unless the text runs through the model
 	stats    *statistics // nil without statistics
+	exchange *exchange   // nil unless shards compensate a matrix together
 }
 
 // pending is an item that is being computed, hashed or written.

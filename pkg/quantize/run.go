@@ -91,6 +91,8 @@ type setup struct {
 	// scratch is the directory for hidden states that do not fit in memory.
 	scratch string
 	digest  string // of the checkpoint, for a request
+
+	exchange *exchange // nil unless shards compensate a matrix together
 	job     *job   // nil while widths is
 }
 
@@ -252,6 +254,10 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir, fi
 		states := memory.NewStore(j.stateMemory(), dir.StatePath(""))
 		defer states.Close()
 		pl.text = newCalibrator(pl.pool, j.opts.Compute, j.src.Config, j.text, states, j.runs(), func() { p.Advance(work) })
+	}
+	if r.exchange != nil {
+		pl.exchange = r.exchange
+		pl.exchange.pool, pl.exchange.progress = pl.pool, p
 	}
 	weights, err := pl.makeWeights(ctx, dir, saved)
 	if err == nil {

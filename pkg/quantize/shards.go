@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"afmq/internal/infile"
@@ -61,6 +62,8 @@ type shardRequest struct {
 	GroupRows    int                      `json:"group_rows,omitempty"`
 	NoRowScale   bool                     `json:"no_row_scale,omitempty"`
 	Compensate   string                   `json:"compensate,omitempty"`
+
+	Calibration sensitivity.CalibrationOptions `json:"calibration"` // files by absolute paths
 	Compute      string                   `json:"compute"`
 }
 
@@ -69,6 +72,17 @@ func newShardRequest(o *Options) (*shardRequest, error) {
 	r := &shardRequest{
 		Plan: o.Plan, Request: o.Request, Bits: o.Bits, Overrides: o.Overrides, Form: o.Form, ExportTarget: o.ExportTarget,
 		GroupRows: o.GroupRows, NoRowScale: o.NoRowScale, Compensate: o.Compensate, Compute: o.Compute.String(),
+	}
+	r.Calibration = o.Calibration
+	r.Calibration.Files = nil
+	for _, file := range o.Calibration.Files {
+		if file != sensitivity.BuiltinText {
+			var err error
+			if file, err = filepath.Abs(file); err != nil {
+				return nil, err
+			}
+		}
+		r.Calibration.Files = append(r.Calibration.Files, file)
 	}
 	for _, p := range []struct{ to, from *string }{{&r.Model, &o.Model}, {&r.Stats, &o.Stats}} {
 		if *p.from == "" {
@@ -87,22 +101,27 @@ func (r *shardRequest) options() (Options, error) {
 	arithmetic, err := compute.Parse(r.Compute)
 	return Options{
 		Model: r.Model, Stats: r.Stats, Plan: r.Plan, Request: r.Request, Bits: r.Bits, Overrides: r.Overrides, Form: r.Form, ExportTarget: r.ExportTarget,
-		GroupRows: r.GroupRows, NoRowScale: r.NoRowScale, Compensate: r.Compensate, Compute: arithmetic,
+		GroupRows: r.GroupRows, NoRowScale: r.NoRowScale, Compensate: r.Compensate, Compute: arithmetic, Calibration: r.Calibration,
 	}, err
 }
 
-// RunShard quantizes a shard's share of the modules into its place in opts.Out, the directory of the
+// RunShard quantizes a shard's share of the model into its place in opts.Out, the directory of the
 // job, which all shards share; [Merge] makes the artifact of them. The options of all shards must be
-// the same. Modules are independent of one another, so that calibration text must be given as
-// statistics (Options.Stats).
+// the same.
+//
+// Without calibration text, or with statistics of one (Options.Stats), modules do not depend on one
+// another, and a shard has a share of them. With calibration text, every module takes the outputs of
+// the quantized modules before it: all shards run the text through the model, each compensates some
+// rows of every module, and they wait for one another. The weights are those of one run either way.
+// The widths must then be known: a Request needs statistics.
 //
 // A shard that was interrupted continues, one that is complete is left as it is. Errors are those of
 // [Run]; a directory of another job is fault.Input.
 func RunShard(ctx context.Context, opts Options, sh shard.Shard) (*ShardResult, error) {
 	began := time.Now()
-	if len(opts.Calibration.Files) > 0 || opts.Request != nil && opts.Stats == "" {
-		return nil, fault.Usagef("shards are quantized side by side, and calibration text takes one module after another").
-			WithHint("collect statistics of the text with afmq stats, and give them with --stats")
+	if opts.Request != nil && opts.Stats == "" {
+		return nil, fault.Usagef("shards need to know the bits of every module before they begin").
+			WithHint("give --stats of afmq stats, or --plan with scores of afmq sensitivity --shard")
 	}
 	if !sh.Divided() {
 		return nil, fault.Usagef("no shard")
@@ -122,8 +141,11 @@ func RunShard(ctx context.Context, opts Options, sh shard.Shard) (*ShardResult, 
 	}
 	defer r.src.Close()
 	whole := *r.job
-	if err := r.job.share(sh); err != nil {
-		return nil, err
+	together := opts.walks()
+	if !together {
+		if err := r.job.share(sh); err != nil {
+			return nil, err
+		}
 	}
 	set, err := shard.Join(opts.Out, "quantize", sh, r.id, request, shardNames())
 	if err != nil {
@@ -135,6 +157,13 @@ func RunShard(ctx context.Context, opts Options, sh shard.Shard) (*ShardResult, 
 		_, err := whole.readShard(set, sh.Index)
 		return res, err
 	}
+	finish := (*job).finishShard
+	if together {
+		r.exchange = &exchange{dir: filepath.Join(opts.Out, partsName), key: infile.SHA256(r.id), shard: sh}
+		if sh.Index > 0 {
+			finish = (*job).finishFollower
+		}
+	}
 	dir, err := r.open(res.Path)
 	if err != nil {
 		return nil, err
@@ -142,7 +171,7 @@ func RunShard(ctx context.Context, opts Options, sh shard.Shard) (*ShardResult, 
 	if err := shard.SetPieces(dir.StatePath(""), len(r.job.items)); err != nil {
 		return nil, dir.End(err)
 	}
-	filled, err := r.fill(ctx, pool, dir, (*job).finishShard)
+	filled, err := r.fill(ctx, pool, dir, finish)
 	if err != nil {
 		return nil, err
 	}
@@ -235,6 +264,14 @@ func (j *job) finishShard(dir *stage.Dir, records []record, _ artifact.FileDiges
 	return &Result{}, dir.WriteFile(shardFile, append(data, '\n'))
 }
 
+// finishFollower is finishShard of a shard whose weights another one has, too.
+func (j *job) finishFollower(dir *stage.Dir, records []record, weights artifact.FileDigest) (*Result, error) {
+	if err := os.Remove(dir.Path(artifact.WeightsFile)); err != nil {
+		return nil, fault.Writing(dir.Path(artifact.WeightsFile), err)
+	}
+	return j.finishShard(dir, records, weights)
+}
+
 // readShard reads the records of a finished shard of the job.
 func (j *job) readShard(set *shard.Set, index int) ([]record, error) {
 	path := filepath.Join(set.Path(index), shardFile)
@@ -253,8 +290,10 @@ func (j *job) readShard(set *shard.Set, index int) ([]record, error) {
 		return nil, fault.Inputf(set.Path(index), "is a shard of another job: %s", stage.Difference(j.identity, c.Job, jobNames))
 	}
 	part := *j
-	if err := part.share(shard.Shard{Index: index, Count: set.Shards}); err != nil {
-		return nil, err
+	if !j.opts.walks() {
+		if err := part.share(shard.Shard{Index: index, Count: set.Shards}); err != nil {
+			return nil, err
+		}
 	}
 	lines := make([]json.RawMessage, len(c.Records))
 	for i := range c.Records {
@@ -308,13 +347,9 @@ func Merge(ctx context.Context, m MergeOptions) (*Result, error) {
 		return nil, err
 	}
 	defer r.src.Close()
-	var records []record
-	for i := range set.Shards {
-		part, err := r.job.readShard(set, i)
-		if err != nil {
-			return nil, err
-		}
-		records = append(records, part...)
+	records, err := r.readShards(set)
+	if err != nil {
+		return nil, err
 	}
 	dir, err := stage.Open(m.Out, r.id, stage.Options{NeedBytes: r.job.needBytes(), Restart: true})
 	if err != nil {
@@ -344,6 +379,27 @@ func Merge(ctx context.Context, m MergeOptions) (*Result, error) {
 	}
 	res.Seconds, res.PeakRSSBytes = time.Since(began).Seconds(), rss.Peak()
 	return res, nil
+}
+
+// readShards returns the records of all tensors.
+func (r *setup) readShards(set *shard.Set) (records []record, err error) {
+	for i := range set.Shards {
+		part, err := r.job.readShard(set, i)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 || !r.opts.walks() {
+			records = append(records, part...)
+			continue
+		}
+		// All shards have computed all tensors.
+		for k := range part {
+			if !slices.EqualFunc(part[k].Tensors, records[k].Tensors, func(a, b artifact.TensorDigest) bool { return a.SHA256 == b.SHA256 }) {
+				return nil, fault.Inputf(set.Path(i), "has other values of tensor %q than shard 0", r.job.items[k].Spec.Name)
+			}
+		}
+	}
+	return records, nil
 }
 
 // setup plans the run that the shards are of.
@@ -391,8 +447,11 @@ func (r *setup) merge(ctx context.Context, set *shard.Set, dir *stage.Dir, recor
 	if err != nil {
 		return nil, err
 	}
-	at := 0
-	for i := range set.Shards {
+	at, shards := 0, set.Shards
+	if r.opts.walks() {
+		shards = 1 // the first has all weights
+	}
+	for i := range shards {
 		n, err := r.copyShard(ctx, set.Path(i), w, records[at:], i, set.Shards)
 		if err != nil {
 			w.Abort()
@@ -414,8 +473,10 @@ func (r *setup) merge(ctx context.Context, set *shard.Set, dir *stage.Dir, recor
 // of its items.
 func (r *setup) copyShard(ctx context.Context, dir string, w *safetensors.Writer, records []record, index, count int) (int, error) {
 	part := *r.job
-	if err := part.share(shard.Shard{Index: index, Count: count}); err != nil {
-		return 0, err
+	if !r.opts.walks() {
+		if err := part.share(shard.Shard{Index: index, Count: count}); err != nil {
+			return 0, err
+		}
 	}
 	path := filepath.Join(dir, artifact.WeightsFile)
 	f, err := os.Open(path)

@@ -1,8 +1,10 @@
 package quantize
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,8 @@ import (
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
+	"afmq/pkg/gptq"
+	"afmq/pkg/grid"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
@@ -107,6 +111,80 @@ func TestShards(t *testing.T) {
 	}
 }
 
+// Shards that compensate every module together have the weights of one run, also where one was
+// interrupted meanwhile.
+func TestShardsTogether(t *testing.T) {
+	o := Options{Model: tinyModel, Calibration: calibration(t), ToolVersion: "test", Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 2}}}
+	whole, _ := run(t, newPool(t, 2), o)
+	const n = 3
+	o.Out = filepath.Join(t.TempDir(), "job")
+	merge := MergeOptions{Dir: o.Out, Out: filepath.Join(t.TempDir(), "merged"), ToolVersion: "test"}
+	errs := make(chan error, n)
+	for i := range n {
+		go func() {
+			s, sh := o, shard.Shard{Index: i, Count: n}
+			s.Pool = newPool(t, 1)
+			if i == 1 {
+				ctx, cancel := context.WithCancel(bg)
+				defer cancel()
+				s.Progress = &hook{Reporter: progress.Silent, at: func(done int) {
+					if done == 20 {
+						cancel()
+					}
+				}}
+				if _, err := RunShard(ctx, s, sh); !errors.Is(err, context.Canceled) {
+					errs <- fmt.Errorf("interrupted: %w", err)
+					return
+				}
+				s.Progress = nil
+			}
+			_, err := RunShard(bg, s, sh)
+			errs <- err
+		}()
+	}
+	for range n {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Merge(bg, merge); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(readFile(t, filepath.Join(merge.Out, artifact.WeightsFile)), readFile(t, filepath.Join(whole, artifact.WeightsFile))) {
+		t.Error("other weights than those of one run")
+	}
+	if _, err := artifact.Verify(bg, merge.Out, artifact.VerifyOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Parts are whole chunks, of which the last may be shorter, and large enough to be refined like the
+// whole.
+func TestBounds(t *testing.T) {
+	for _, g := range []grid.Grid{grid.Palette{Bits: 4, GroupRows: 16}, grid.Palette{Bits: 2, GroupRows: 48}, grid.Affine{Bits: 4, Group: 64}} {
+		for _, rows := range []int{1, 16, 64, 500, 1000, 1024, 2048, 3072, 8192, 14336, 14337} {
+			for shards := 1; shards < 9; shards++ {
+				at := bounds(g, rows, shards)
+				per := gptq.ChunkRows(rows, 1)
+				if p, ok := g.(grid.Palette); ok {
+					per = gptq.ChunkRows(rows, p.GroupRows)
+				} else {
+					per = gptq.ChunkRows(rows, 8)
+				}
+				if at[0] != 0 || at[len(at)-1] != rows || len(at) > shards+1 {
+					t.Fatalf("%v, %d rows in %d: %v", g, rows, shards, at)
+				}
+				for i := range len(at) - 1 {
+					n := at[i+1] - at[i]
+					if n < 1 || at[i]%per != 0 || (n >= partRows) != (rows >= partRows) {
+						t.Errorf("%v, %d rows in %d: %v", g, rows, shards, at)
+					}
+				}
+			}
+		}
+	}
+}
+
 // What does not belong together is refused by name.
 func TestShardsRefuse(t *testing.T) {
 	o := shardOptions(t)
@@ -152,7 +230,7 @@ func TestShardsRefuse(t *testing.T) {
 	s := o
 	s.Stats, s.Calibration = "", calibration(t)
 	_, err = RunShard(bg, s, first)
-	wantFault(t, err, fault.Usage, "side by side")
+	wantFault(t, err, fault.Usage, "need to know the bits")
 	s = o
 	s.Calibration = calibration(t)
 	_, err = runOn(bg, newPool(t, 1), s)

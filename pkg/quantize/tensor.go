@@ -47,7 +47,13 @@ func (pl *pipeline) onGrid(ctx context.Context, it *item, g grid.Grid, p *pendin
 		p.data, p.sqErr, p.sqNorm = data, r.SquaredError, r.SquaredNorm
 		return err
 	}
-	data, r, err := g.Compensate(pl.pool, src, rows, cols, f)
+	var data grid.Data
+	var r gptq.Report
+	if pl.exchange != nil {
+		data, r, err = pl.exchange.compensate(ctx, it, g, src, f)
+	} else {
+		data, r, err = g.Compensate(pl.pool, src, rows, cols, f)
+	}
 	if err != nil {
 		return err
 	}
