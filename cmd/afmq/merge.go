@@ -42,7 +42,7 @@ func newMergeCommand(a *app) *cobra.Command {
 	var o mergeOptions
 	cmd := &cobra.Command{
 		Use:   "merge DIR --out PATH",
-		Short: "Make the result of a job that ran in shards, or show how far they are",
+		Short: "Put the shards of a job together, or show their state",
 		Long: `DIR is what the shards of ` + "`afmq quantize`" + `, ` + "`afmq stats`" + ` or ` + "`afmq sensitivity`" + ` were given as --out.
 Their artifact, their statistics or their scores, a file, are written to PATH, with the bytes
 that one run would have given. Every tensor is compared with the digest that its shard recorded.
