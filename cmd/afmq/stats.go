@@ -49,7 +49,7 @@ A layer of width d takes 2·d² bytes for each of its four inputs: 5 GB for a mo
 parameters, 12 GB for one of 8 B.`,
 		Example: `  afmq stats models/my-model --calib calib.jsonl --out stats
   afmq stats models/my-model --calib calib.jsonl --out stats --shard 0/4
-  srun --ntasks 4 afmq stats models/my-model --calib calib.jsonl --out stats --shard auto`,
+  srun -n 4 afmq stats models/my-model --calib calib.jsonl --out stats --shard auto`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runStats(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
