@@ -42,7 +42,7 @@ func adapterOf(t *testing.T, dir string) string {
 	path := filepath.Join(dir, "adapters", "rank-2")
 	if _, err := os.Stat(path); err != nil {
 		mustExecute(t, dir, "recover", "artifact", "--teacher", "model", "--data", "text.jsonl", "--out", "adapters", "--rank", "2", "--tokens", "128",
-			"--seq-len", "16", "--batch-tokens", "64", "--validation-tokens", "100", "--init", "zero", "--quiet")
+			"--seq-len", "16", "--batch-tokens", "64", "--validation-tokens", "100", "--init", "zero", "--init-tokens", "64", "--quiet")
 	}
 	return path
 }

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(cleaning{m}, map[string]func(){
 		"afmq": func() {
 			if os.Getenv(fullDemo) == "" {
-				demoVolume.texts, demoVolume.trainTexts, demoVolume.training = 8, 16, 8000
+				demoVolume.texts, demoVolume.trainTexts, demoVolume.training, demoVolume.initTokens = 8, 16, 8000, 4096
 			}
 			os.Exit(runChecked(os.Args[1:]))
 		},
