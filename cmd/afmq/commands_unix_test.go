@@ -19,6 +19,7 @@ import (
 // The commands that a report shows make everything again: the artifact and the adapter to the last
 // byte, and the figures of the evaluation and of the gate. The options here are unusual ones.
 func TestReportedCommandsRepeatTheWork(t *testing.T) {
+	t.Parallel()
 	first, second := t.TempDir(), t.TempDir()
 	for _, dir := range []string{first, second} {
 		if err := demo.Extract(filepath.Join(dir, "a model")); err != nil {

@@ -100,6 +100,8 @@ func (j job) to(target string) []string {
 // scores and a text. It is made once, and tests leave it as it is.
 func workplace(t *testing.T) string {
 	t.Helper()
+	sharedMutex.Lock()
+	defer sharedMutex.Unlock()
 	if shared != "" {
 		return shared
 	}
@@ -190,7 +192,9 @@ func onlyHolds(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// verifies reports whether `afmq verify` passes what is at path.
+// verifies reports whether `afmq verify` passes what is at path. A process runs one command at a time.
 func verifies(path string) bool {
+	sharedMutex.Lock()
+	defer sharedMutex.Unlock()
 	return run([]string{"verify", path, "--quiet"}, io.Discard, io.Discard) == 0
 }
