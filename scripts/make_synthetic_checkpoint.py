@@ -1,10 +1,11 @@
 """Writes a synthetic checkpoint to measure time and memory on, not quality.
 
-    .venv/bin/python scripts/make_synthetic_checkpoint.py DIR [--shape 3b] [--layers N] [--tokenizer FILE]
+    .venv/bin/python scripts/make_synthetic_checkpoint.py DIR [--shape 3b|8b|1b|135m] [--layers N] [--tokenizer FILE]
 
 Shapes: 3b, that of Apple's on-device model (Qwen3 config class: 26 layers, d 3072, 24
 query and 8 key-value heads of 128, feed-forward 8192, vocabulary 49,152, tied embedding,
-about 6 GB of fp16); 1b, a Llama (16 layers, d 2048, 32 and 8 heads of 64, feed-forward
+about 6 GB of fp16); 8b, that of Llama 3 (32 layers, d 4096, 32 and 8 heads of 128, feed-forward
+14,336, vocabulary 128,256, untied head, about 16 GB); 1b, a Llama (16 layers, d 2048, 32 and 8 heads of 64, feed-forward
 8192, the same vocabulary, tied, about 2 GB); 135m, a small Llama (30 layers, d 576, 9 and 3 heads of 64,
 feed-forward 1536, the same vocabulary, tied).
 
@@ -23,6 +24,7 @@ import numpy
 
 SHAPES = {
     "3b": {"model": "qwen3", "layers": 26, "hidden": 3072, "ffn": 8192, "head": 128, "heads": 24, "kv": 8},
+    "8b": {"model": "llama", "layers": 32, "hidden": 4096, "ffn": 14336, "head": 128, "heads": 32, "kv": 8, "vocab": 128256, "tied": False},
     "1b": {"model": "llama", "layers": 16, "hidden": 2048, "ffn": 8192, "head": 64, "heads": 32, "kv": 8},
     "135m": {"model": "llama", "layers": 30, "hidden": 576, "ffn": 1536, "head": 64, "heads": 9, "kv": 3},
 }
@@ -32,7 +34,7 @@ DEMO = pathlib.Path(__file__).resolve().parent.parent / "internal" / "demo" / "m
 
 def tensors(s):
     d, q, kv = s["hidden"], s["heads"] * s["head"], s["kv"] * s["head"]
-    yield "model.embed_tokens.weight", (VOCAB, d)
+    yield "model.embed_tokens.weight", (s["vocab"], d)
     for i in range(s["layers"]):
         p = f"model.layers.{i}."
         yield p + "input_layernorm.weight", (d,)
@@ -48,6 +50,8 @@ def tensors(s):
         yield p + "mlp.up_proj.weight", (s["ffn"], d)
         yield p + "mlp.down_proj.weight", (d, s["ffn"])
     yield "model.norm.weight", (d,)
+    if not s["tied"]:
+        yield "lm_head.weight", (s["vocab"], d)
 
 
 def config(s):
@@ -55,8 +59,8 @@ def config(s):
     return {
         "architectures": [name], "model_type": s["model"], "hidden_size": s["hidden"], "intermediate_size": s["ffn"],
         "num_hidden_layers": s["layers"], "num_attention_heads": s["heads"], "num_key_value_heads": s["kv"], "head_dim": s["head"],
-        "vocab_size": VOCAB, "rms_norm_eps": 1e-6, "rope_theta": 500000.0, "max_position_embeddings": 4096,
-        "hidden_act": "silu", "tie_word_embeddings": True, "torch_dtype": "float16", "bos_token_id": 0, "eos_token_id": 0,
+        "vocab_size": s["vocab"], "rms_norm_eps": 1e-6, "rope_theta": 500000.0, "max_position_embeddings": 4096,
+        "hidden_act": "silu", "tie_word_embeddings": s["tied"], "torch_dtype": "float16", "bos_token_id": 0, "eos_token_id": 0,
     }
 
 
@@ -67,7 +71,7 @@ def main():
     parser.add_argument("--layers", type=int, help="another number of layers")
     parser.add_argument("--tokenizer", type=pathlib.Path, default=DEMO, help="tokenizer.json to copy (default: the demo model's)")
     args = parser.parse_args()
-    shape = dict(SHAPES[args.shape])
+    shape = {"vocab": VOCAB, "tied": True} | SHAPES[args.shape]
     shape["layers"] = args.layers or shape["layers"]
     args.dir.mkdir(parents=True)
     (args.dir / "config.json").write_text(json.dumps(config(shape), indent=1) + "\n")

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"afmq/internal/memory"
 	"afmq/internal/stage"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
@@ -25,6 +28,8 @@ type app struct {
 	maybeJSON      bool // --json is among the arguments, which may have failed to parse
 	quiet          bool
 	threads        int
+	memory         string // --memory
+	memoryBytes    int64  // 0 for the default
 
 	command  *cobra.Command // that was run, or whose usage is wrong; nil before it is known
 	started  bool           // the command itself runs; an error before that is a usage error
@@ -99,13 +104,14 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 	flags.BoolVar(&a.wantJSON, "json", false, "print one JSON object on stdout, for errors too")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print no progress, only results and errors")
 	flags.IntVar(&a.threads, "threads", 0, "`N` worker threads (default: all cores)")
+	flags.StringVar(&a.memory, "memory", "", "`SIZE` of the memory to use, such as 8GB (default: 70 % of the machine's)")
 	cobra.EnableCommandSorting = false // keep the order in which they are used
 	root.AddGroup(commandGroups...)
 	for _, group := range []struct {
 		id       string
 		commands []*cobra.Command
 	}{
-		{compressGroup, []*cobra.Command{newQuantizeCommand(a), newSensitivityCommand(a), newPlanCommand(a), newRecoverCommand(a)}},
+		{compressGroup, []*cobra.Command{newQuantizeCommand(a), newSensitivityCommand(a), newPlanCommand(a), newStatsCommand(a), newMergeCommand(a), newRecoverCommand(a)}},
 		{evaluateGroup, []*cobra.Command{newInspectCommand(a), newVerifyCommand(a), newEvalCommand(a), newCompareCommand(a), newGateCommand(a), newDiffCommand(a), newReportCommand(a), newDevicesCommand(a)}},
 		{useGroup, []*cobra.Command{newGenerateCommand(a), newChatCommand(a), newServeCommand(a), newDequantizeCommand(a), newExportCommand(a)}},
 		{programGroup, []*cobra.Command{newDemoCommand(a), newVersionCommand(a), newCompletionCommand(a)}},
@@ -134,8 +140,37 @@ func (a *app) start() error {
 	if err := compute.LevelError(); err != nil {
 		return fault.Usagef("%v", err)
 	}
+	if err := a.limitMemory(); err != nil {
+		return err
+	}
 	a.started = true
 	a.reporter = newReporter(a.stderr, a.quiet)
+	return nil
+}
+
+// heapShare is the share of --memory that the heap of Go may take; mapped files have the rest.
+const heapShare = 0.875
+
+// leastMemory is the least value of --memory; with less, small models would spend their time
+// collecting garbage.
+const leastMemory = 256 << 20
+
+// limitMemory reads --memory and bounds the heap by it: without a bound, it grows to twice what is in
+// use before it is collected. The environment variable GOMEMLIMIT has precedence.
+func (a *app) limitMemory() error {
+	if a.memory != "" {
+		n, err := parseSize("memory", a.memory)
+		if err != nil {
+			return err
+		}
+		if n < leastMemory {
+			return fault.Usagef("--memory %s is below 256 MiB", a.memory)
+		}
+		a.memoryBytes = n
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(heapShare * float64(memory.Budget(a.memoryBytes))))
+	}
 	return nil
 }
 

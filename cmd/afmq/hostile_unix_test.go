@@ -175,8 +175,8 @@ func asHubCache(t *testing.T, from string) string {
 	return links
 }
 
-// shard divides the model.safetensors of a directory into files with an index.
-func shard(t *testing.T, dir string) {
+// weightShard divides the model.safetensors of a directory into files with an index.
+func weightShard(t *testing.T, dir string) {
 	t.Helper()
 	whole := filepath.Join(dir, "model.safetensors")
 	f, err := safetensors.Open(whole)
@@ -229,7 +229,7 @@ func TestHubCache(t *testing.T) {
 	u := reference(t, dir, jobs[0])
 	sharded := filepath.Join(t.TempDir(), "sharded")
 	copyTree(t, filepath.Join(dir, "model"), sharded)
-	shard(t, sharded)
+	weightShard(t, sharded)
 	for name, model := range map[string]string{
 		"one file": asHubCache(t, filepath.Join(dir, "model")), "shards": asHubCache(t, sharded),
 	} {

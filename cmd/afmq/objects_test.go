@@ -44,15 +44,21 @@ var described = map[string]any{
 	"manifest-v1":     artifact.Manifest{},
 	"metrics-v1":      recovery.Metric{},
 	"plan-v1":         planObject{},
-	"quantize-v1":     quantizeObject{},
-	"recover-v1":      recoverObject{},
-	"recovery-v1":     recovery.Record{},
-	"report-v1":       reportObject{},
-	"scores-v1":       sensitivity.Scores{},
-	"sensitivity-v1":  sensitivityObject{},
-	"serve-v1":        serveObject{},
-	"verify-v1":       verifyObject{},
-	"version-v1":      versionObject{},
+	"merge-status-v1": mergeStatusObject{},
+	"merge-v1":        mergeObject{},
+
+	"quantize-shard-v1": quantizeShardObject{},
+
+	"quantize-v1":    quantizeObject{},
+	"recover-v1":     recoverObject{},
+	"recovery-v1":    recovery.Record{},
+	"report-v1":      reportObject{},
+	"scores-v1":      sensitivity.Scores{},
+	"sensitivity-v1": sensitivityObject{},
+	"serve-v1":       serveObject{},
+	"stats-v1":       statsObject{},
+	"verify-v1":      verifyObject{},
+	"version-v1":     versionObject{},
 }
 
 // sections are the types of the data of a report's sections, each of which has a

@@ -13,6 +13,7 @@ import (
 	"afmq/pkg/grid"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
+	"afmq/pkg/shard"
 )
 
 type quantizeOptions struct {
@@ -23,9 +24,20 @@ type quantizeOptions struct {
 	target     targetFlag
 	method     string
 	calib      calibrationFlags
+	stats      string
+	shard      shardFlag
 	compensate string
 	restart    bool
 	compute    computeFlag
+}
+
+// quantizeShardObject is the result of one shard.
+type quantizeShardObject struct {
+	Schema string `json:"schema"`
+	Model  string `json:"model"`
+	Out    string `json:"out"`
+	Shard  string `json:"shard"`
+	*quantize.ShardResult
 }
 
 type quantizeObject struct {
@@ -80,6 +92,15 @@ times. Use text that resembles the model's future input. If you have none, --cal
 reads the text in this program: English prose, dialogue, code and a little French, German and
 Spanish (docs/quality.md compares them). ./builtin names a file.
 
+--stats takes statistics of text from ` + "`afmq stats`" + ` in its place, and their scores for
+--bpw. Every module then sees the inputs of the unquantized model: errors of the modules before
+it are not compensated (docs/cluster.md has what that costs), and modules do not depend on one
+another.
+
+` + shardHelp + `
+It needs --stats, or neither text nor a budget that needs scores. ` + "`afmq merge`" + ` makes the
+artifact of the shards.
+
 --target checks widths, overrides, plan and --group-rows against the rules of a runtime before
 any text is read. docs/targets.md lists them.
 
@@ -101,6 +122,8 @@ Give an interrupted command again to resume it.`,
 	o.target.register(f)
 	f.StringVar(&o.method, "method", string(sensitivity.DefaultMethod), "`METHOD` that scores the modules for a budget: fisher, kl, hessian or weight")
 	o.calib.register(f)
+	f.StringVar(&o.stats, "stats", "", "`DIR` of statistics from afmq stats, in place of --calib")
+	o.shard.register(f)
 	f.StringVar(&o.compensate, "compensate", "", "`METHOD` of error compensation: gptq or none (default: gptq with --calib, none without)")
 	o.compute.register(f, "f32")
 	f.BoolVar(&o.restart, "restart", false, "discard the saved state of an interrupted run")
@@ -111,7 +134,7 @@ Give an interrupted command again to resume it.`,
 // options converts the flags to the options of the library.
 func (o *quantizeOptions) options(f *pflag.FlagSet, model string) (opts quantize.Options, err error) {
 	opts = quantize.Options{
-		Model: model, Out: o.out, ExportTarget: o.target.name, Compensate: o.compensate, Restart: o.restart, ToolVersion: version,
+		Model: model, Out: o.out, ExportTarget: o.target.name, Stats: o.stats, Compensate: o.compensate, Restart: o.restart, ToolVersion: version,
 	}
 	bits, forms, err := o.grid.choose(f, o.budget.given(f))
 	if err != nil {
@@ -159,7 +182,10 @@ func (o *quantizeOptions) options(f *pflag.FlagSet, model string) (opts quantize
 
 // request returns what to choose from within a budget.
 func (o *quantizeOptions) request(f *pflag.FlagSet, opts *quantize.Options, bits []int, forms []artifact.Form) (*sensitivity.PlanOptions, error) {
-	if opts.Method.NeedsText() && len(opts.Calibration.Files) == 0 {
+	if opts.Stats != "" && f.Changed("method") {
+		return nil, fault.Usagef("--method and --stats exclude each other: the statistics have scores")
+	}
+	if opts.Method.NeedsText() && len(opts.Calibration.Files) == 0 && opts.Stats == "" {
 		flag := "bpw"
 		if !f.Changed(flag) {
 			flag = "max-bytes"
@@ -184,7 +210,14 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 	if err != nil {
 		return err
 	}
-	opts.Pool, opts.Progress = a.workers(), a.progress()
+	opts.Pool, opts.Memory, opts.Progress = a.workers(), a.memoryBytes, a.progress()
+	sh, err := o.shard.choose()
+	if err != nil {
+		return err
+	}
+	if sh.Divided() {
+		return runQuantizeShard(cmd, a, opts, sh)
+	}
 	r, err := quantize.Run(cmd.Context(), opts)
 	if err != nil {
 		return err
@@ -212,6 +245,26 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 		fmt.Fprint(a.stderr, hint)
 	}
 	return err
+}
+
+func runQuantizeShard(cmd *cobra.Command, a *app, opts quantize.Options, sh shard.Shard) error {
+	r, err := quantize.RunShard(cmd.Context(), opts, sh)
+	if err != nil {
+		return err
+	}
+	a.warn(r.Warnings)
+	object := quantizeShardObject{"afmq.quantize-shard/v1", opts.Model, opts.Out, sh.String(), r}
+	return a.print(object, func(w io.Writer) error {
+		if r.Already {
+			_, err := fmt.Fprintf(w, "%s was complete before\n", r.Path)
+			return err
+		}
+		return table(w, func(w io.Writer) {
+			fmt.Fprintf(w, "shard\t%s: %d modules, %s\n", sh, r.Modules, size(r.Bytes))
+			fmt.Fprintf(w, "time\t%.1f s, %s peak memory\n", r.Seconds, size(r.PeakRSSBytes))
+			fmt.Fprintf(w, "wrote\t%s\n", whole(r.Path))
+		})
+	})
 }
 
 // noCalibrationHint follows the result of a run without calibration text. docs/bits.md has the

@@ -131,7 +131,7 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 	r, err := sensitivity.Score(cmd.Context(), sensitivity.Options{
 		Model: model, Out: o.out, Restart: o.restart, Method: method, Bits: bits, Forms: forms, GroupRows: o.grid.groupRows, NoRowScale: !o.grid.rowScale,
 		Calibration: calib, Samples: o.samples, Validate: o.validate, Compute: compute,
-		ExportTarget: o.target.name, Pool: a.workers(), Progress: a.progress(), ToolVersion: version,
+		ExportTarget: o.target.name, Pool: a.workers(), Memory: a.memoryBytes, Progress: a.progress(), ToolVersion: version,
 	})
 	if err != nil {
 		return err

@@ -27,7 +27,7 @@ func (d *Dir) otherJob(old, now []byte, names []Name) error {
 		return fault.Inputf(d.root, "holds the state of an interrupted `afmq %s`", was).
 			WithHint("repeat that command to finish it, choose another --out, or add --restart to discard it")
 	}
-	return fault.Inputf(d.root, "holds the state of an interrupted run of another job: %s", difference(old, now, names)).
+	return fault.Inputf(d.root, "holds the state of an interrupted run of another job: %s", Difference(old, now, names)).
 		WithHint("give the former options and inputs to finish it, or add --restart to discard it")
 }
 
@@ -46,9 +46,9 @@ func command(job []byte) string {
 // maxNamed is how many options a message names.
 const maxNamed = 3
 
-// difference describes how two jobs differ: by the first keys that have names, in the order of
+// Difference describes how two jobs differ: by the first keys that have names, in the order of
 // names, or else by the first key in alphabetical order.
-func difference(oldJob, nowJob []byte, names []Name) string {
+func Difference(oldJob, nowJob []byte, names []Name) string {
 	old, now := map[string]string{}, map[string]string{}
 	if !flattenObject(oldJob, old) || !flattenObject(nowJob, now) {
 		return "one of their descriptions is not a JSON object"

@@ -33,7 +33,7 @@ func TestDifferenceNamesOptions(t *testing.T) {
 		"encoding":     {`{"bits":4}`, `{"bits": 4}`, "their descriptions have equal values in different encodings"},
 		"no name":      {`{"version":"1"}`, `{"version":"2"}`, `version was "1" and is now "2"`},
 	} {
-		if got := difference([]byte(c.old), []byte(c.now), names); got != c.want {
+		if got := Difference([]byte(c.old), []byte(c.now), names); got != c.want {
 			t.Errorf("%s: %s; expected %s", name, got, c.want)
 		}
 	}

@@ -481,7 +481,7 @@ func FuzzDifference(f *testing.F) {
 	f.Add([]byte(job), []byte(`{"bits":2}`))
 	f.Add([]byte(`{"a":{"b":null},"c":[1]}`), []byte("[]"))
 	f.Fuzz(func(t *testing.T, a, b []byte) {
-		if s := difference(a, b, []Name{{"bits", "--bits"}, {"a", "--a"}, {"a.b", "--b"}}); s == "" || strings.Contains(s, "\n") {
+		if s := Difference(a, b, []Name{{"bits", "--bits"}, {"a", "--a"}, {"a.b", "--b"}}); s == "" || strings.Contains(s, "\n") {
 			t.Fatalf("%q", s)
 		}
 	})

@@ -37,11 +37,15 @@ func NewTensorDigest(info safetensors.Info, data []byte) TensorDigest {
 func DigestTensor(ctx context.Context, t *safetensors.Tensor) (d TensorDigest, err error) {
 	err = safetensors.Guard(t.Path(), func() error {
 		h := sha256.New()
+		at := int64(0)
 		for data := range slices.Chunk(t.Bytes(), digestChunk) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			h.Write(data)
+			// A page that is read again comes from the system's cache.
+			t.ReleasePart(at, at+int64(len(data)))
+			at += int64(len(data))
 		}
 		d = TensorDigest{Name: t.Name, DType: t.DType.String(), Shape: append([]int{}, t.Shape...), SHA256: hex.EncodeToString(h.Sum(nil))}
 		return nil

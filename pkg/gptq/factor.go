@@ -87,7 +87,7 @@ func NewFactor(pool *compute.Pool, h []float32, n int, damping float64, run int)
 			break
 		}
 	}
-	f.keepLower(pool, h, work)
+	f.keepLower(pool, work)
 	return f, nil
 }
 
@@ -113,30 +113,27 @@ func (f *Factor) keepHessian(pool *compute.Pool, h []float32) {
 	f.hBlocks, f.hDiag = diagonalBlocks(h, f.n)
 }
 
-// keepLower stores L and Lᵀ, packed. t [n, n] is scratch space.
-func (f *Factor) keepLower(pool *compute.Pool, t, l []float32) {
+// keepLower stores L and Lᵀ, packed. The upper triangle of l is overwritten.
+func (f *Factor) keepLower(pool *compute.Pool, l []float32) {
 	n := f.n
 	f.blocks, f.diag = diagonalBlocks(l, n)
-	const tile = 64
-	pool.Run((n+tile-1)/tile, func(_, i int) { // rows of Lᵀ
-		j0 := i * tile
-		j1 := min(j0+tile, n)
-		for j := j0; j < j1; j++ {
-			clear(t[j*n : j*n+j])
-		}
-		for i0 := j0; i0 < n; i0 += tile {
-			for i := i0; i < min(i0+tile, n); i++ {
-				for j := j0; j < min(j1, i+1); j++ {
-					t[j*n+i] = l[i*n+j]
-				}
-			}
-		}
-	})
 	f.diagInverse, f.hDiagInverse = inverses(f.diag), inverses(f.hDiag)
-	f.upper = (*kernel.Matrix)(pool.PackF32(n, n, t))
 	for i := range n {
 		clear(l[i*n+i+1 : (i+1)*n])
 	}
+	// A few rows of Lᵀ at a time: a whole copy of a matrix of 14,336 rows takes 0.8 GB.
+	upper, err := compute.PackF32Rows(n, n, func(dst []float32, r0, r1 int) error {
+		for i := range n {
+			for j, v := range l[i*n+r0 : i*n+r1] {
+				dst[j*n+i] = v
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		panic(err) // the function returns none
+	}
+	f.upper = (*kernel.Matrix)(upper)
 	f.lower = (*kernel.Matrix)(pool.PackF32(n, n, l))
 }
 

@@ -28,25 +28,41 @@ type Visitor func(p Projected)
 // the gradients of activations only; that of a projection's weights is Gᵀ·X. At the end grad is
 // the gradient with respect to the embeddings.
 func (r *Runner) Backward(batch []Segment, t *Tape, grad []float32, visit Visitor) {
-	c, n, d := r.model.Config, t.n, r.model.Config.HiddenSize
-	bw := r.backward()
-	bw.grow(c, n)
-	eps := float32(c.RMSNormEps)
-	copy(bw.normed, grad[:n*d])
-	clear(grad[:n*d])
-	r.normBack(grad, bw.normed, t.final, r.model.FinalNorm, eps, n)
+	n := t.n
+	r.backward().grow(r.model.Config, n)
+	r.finalBack(grad, t.final, n)
 	for layer := len(r.model.Blocks) - 1; layer >= 0; layer-- {
-		b, l := &r.model.Blocks[layer], &t.layers[layer]
+		l := &t.layers[layer]
 		if t.opts.Recompute {
-			r.begin(batch)
-			copy(r.hidden, l.in)
 			t.scratch.in = l.in
 			l = &t.scratch
-			r.runLayer(batch, layer, n, l, t.opts.Outputs)
+			r.rerun(batch, layer, l, n, t.opts.Outputs)
 		}
-		r.feedForwardBack(b, l, layer, n, grad, visit)
-		r.attentionBack(b, l, batch, layer, n, grad, visit)
+		r.layerBack(batch, layer, l, grad, n, visit)
 	}
+}
+
+// finalBack propagates grad through the final norm, in place. final is the norm's input.
+func (r *Runner) finalBack(grad, final []float32, n int) {
+	c, bw := r.model.Config, r.backward()
+	bw.grow(c, n)
+	copy(bw.normed, grad[:n*c.HiddenSize])
+	clear(grad[:n*c.HiddenSize])
+	r.normBack(grad, bw.normed, final, r.model.FinalNorm, float32(c.RMSNormEps), n)
+}
+
+// rerun runs a layer on its input l.in and keeps its results in l.
+func (r *Runner) rerun(batch []Segment, layer int, l *layerTape, n int, outputs bool) {
+	r.begin(batch)
+	copy(r.hidden, l.in)
+	r.runLayer(batch, layer, n, l, outputs)
+}
+
+// layerBack propagates grad from a layer's output to its input, in place.
+func (r *Runner) layerBack(batch []Segment, layer int, l *layerTape, grad []float32, n int, visit Visitor) {
+	b := &r.model.Blocks[layer]
+	r.feedForwardBack(b, l, layer, n, grad, visit)
+	r.attentionBack(b, l, batch, layer, n, grad, visit)
 }
 
 // backward returns the buffers of the backward pass.

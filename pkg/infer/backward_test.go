@@ -131,6 +131,32 @@ func TestForwardTapeIsForward(t *testing.T) {
 	})
 }
 
+// rest returns the final hidden states of a walk's batches, run by a fork from where the walk is.
+func rest(t *testing.T, w *Walk, m *Model) (out []float32) {
+	t.Helper()
+	f, err := w.Fork(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for f.Layer() < len(m.Blocks) {
+		f.Advance()
+	}
+	for b := range f.Batches() {
+		out = append(out, f.Final(b)...)
+	}
+	return out
+}
+
+// newWalk starts a walk on the heap.
+func newWalk(t *testing.T, m *Model, pool *compute.Pool, sequences [][]int32, batches ...int) *Walk {
+	t.Helper()
+	w, err := m.NewWalk(sequences, WalkOptions{Pool: pool, Batches: batches})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
 // TestWalkIsForward holds a walk to the plain pass bit by bit, with steps repeated
 // and with its rest run at once from every layer.
 func TestWalkIsForward(t *testing.T) {
@@ -141,12 +167,12 @@ func TestWalkIsForward(t *testing.T) {
 		r := m.NewRunner(pool)
 		batch := tapeBatch(m, ids)
 		want := slices.Clone(r.Forward(batch))
-		w := m.NewWalk(pool, [][]int32{batch[0].Tokens, batch[1].Tokens})
+		w := newWalk(t, m, pool, [][]int32{batch[0].Tokens, batch[1].Tokens})
 		if w.Batches() != 1 || w.Tokens(0) != len(ids) {
 			t.Fatalf("%d batches, %d tokens", w.Batches(), w.Tokens(0))
 		}
 		for w.Layer() < len(m.Blocks) {
-			if !slices.Equal(w.Finish(r, 0), want) {
+			if !slices.Equal(rest(t, w, m), want) {
 				t.Fatalf("the rest from layer %d on differs", w.Layer())
 			}
 			in := slices.Clone(w.AttentionIn(0))
@@ -161,8 +187,98 @@ func TestWalkIsForward(t *testing.T) {
 			}
 			w.Advance()
 		}
-		if !slices.Equal(w.Finish(r, 0), want) {
+		if !slices.Equal(w.Final(0), want) {
 			t.Fatal("the final norm differs")
+		}
+	})
+}
+
+// A model that is read layer by layer, through which batches run one after another, has the
+// gradients of a pass over the whole model, bit by bit, at every projection.
+func TestStreamedBackward(t *testing.T) {
+	eachFixture(t, func(t *testing.T, dir string) {
+		pool := newPool(t, 2)
+		m := openFixture(t, dir, pool)
+		ids, _ := expected(t, dir)
+		batch := tapeBatch(m, ids)
+		r := m.NewRunner(pool)
+		tape := NewTape(TapeOptions{Outputs: true})
+		hidden := slices.Clone(r.ForwardTape(batch, tape))
+		grad := make([]float32, len(hidden))
+		r.SampledGradient(grad, hidden, len(ids), rand.New(rand.NewPCG(1, 2)))
+		type seen struct{ x, y, g []float32 }
+		want := map[string]seen{}
+		name := func(p Projected) string { return fmt.Sprintf("%d.%s", p.Layer, p.Kind) }
+		r.Backward(batch, tape, grad, func(p Projected) {
+			want[name(p)] = seen{slices.Clone(p.X), slices.Clone(p.Y), slices.Clone(p.G)}
+		})
+
+		s, err := OpenStream(dir, OpenOptions{Pool: pool})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(s.LoadEmbedding(bg))
+		w := newWalk(t, s.Model, pool, [][]int32{batch[0].Tokens, batch[1].Tokens}, 1, 1)
+		s.DropEmbedding()
+		inputs := make([][][]float32, len(m.Blocks))
+		for layer := range m.Blocks {
+			for b := range w.Batches() {
+				inputs[layer] = append(inputs[layer], slices.Clone(w.Hidden(b)))
+			}
+			must(s.LoadLayer(bg, layer))
+			w.Advance()
+			s.DropLayer(layer)
+		}
+		must(s.LoadHead(bg))
+		rng := rand.New(rand.NewPCG(1, 2))
+		head := s.Model.NewRunner(pool)
+		grads := make([][]float32, w.Batches())
+		at := 0
+		for b := range w.Batches() {
+			h := slices.Clone(w.Final(b))
+			if !slices.Equal(h, hidden[at:at+len(h)]) {
+				t.Fatal("the final hidden states differ")
+			}
+			at += len(h)
+			grads[b] = make([]float32, len(h))
+			head.SampledGradient(grads[b], h, w.Tokens(b), rng)
+			w.FinalBack(b, grads[b])
+		}
+		s.DropHead()
+		visits := 0
+		for layer := len(m.Blocks) - 1; layer >= 0; layer-- {
+			must(s.LoadLayer(bg, layer))
+			first := 0
+			for b := range w.Batches() {
+				w.LayerBack(layer, b, inputs[layer][b], grads[b], func(p Projected) {
+					visits++
+					all := want[name(p)]
+					for _, v := range []struct {
+						what      string
+						got, want []float32
+					}{{"input", p.X, all.x}, {"output", p.Y, all.y}, {"gradient", p.G, all.g}} {
+						width := len(v.got) / p.N
+						if !slices.Equal(v.got, v.want[first*width:(first+p.N)*width]) {
+							t.Errorf("%s, batch %d: the %s differs", name(p), b, v.what)
+						}
+					}
+				})
+				first += w.Tokens(b)
+			}
+			s.DropLayer(layer)
+		}
+		if visits != 2*len(want) || len(want) != 7*len(m.Blocks) {
+			t.Errorf("%d visits, %d projections", visits, len(want))
+		}
+		if !slices.Equal(slices.Concat(grads...), grad) {
+			t.Error("the gradients of the embeddings differ")
 		}
 	})
 }

@@ -129,15 +129,10 @@ func TestWindowPassesAgree(t *testing.T) {
 				t.Errorf("%v, recompute %v: the taped hidden states differ", sliding, recompute)
 			}
 		}
-		w := m.NewWalk(pool, sequences)
+		w := newWalk(t, m, pool, sequences)
 		for w.Layer() < len(m.Blocks) {
-			at := 0
-			for b := range w.Batches() {
-				got := w.Finish(r, b)
-				if !slices.Equal(got, want[at:at+len(got)]) {
-					t.Errorf("%v: a walk differs from layer %d on", sliding, w.Layer())
-				}
-				at += len(got)
+			if !slices.Equal(rest(t, w, m), want) {
+				t.Errorf("%v: a walk differs from layer %d on", sliding, w.Layer())
 			}
 			w.Advance()
 		}

@@ -20,9 +20,32 @@ import (
 type Walk struct {
 	model  *Model
 	runner *Runner
+	memory Memory
 	layer  int
 	parts  []walkPart
+	tape   layerTape // of one batch, for LayerBack
 }
+
+// WalkOptions are the options of [Model.NewWalk]. The zero value works.
+type WalkOptions struct {
+	Pool        *compute.Pool // nil for the shared pool of all cores, in F32
+	Batches     []int         // sequences in each batch; nil: as many as have [BatchTokens] tokens
+	Memory      Memory        // keeps the hidden states of all tokens; nil for the heap
+}
+
+// Memory keeps values between the steps of a walk, for example in a file.
+type Memory interface {
+	// Floats returns n zeros that stay the caller's until the memory is closed.
+	Floats(n int) ([]float32, error)
+	// Idle says that v, which Floats returned, will not be used for a while.
+	Idle(v []float32)
+}
+
+// heap is the Memory of a walk that names none.
+type heap struct{}
+
+func (heap) Floats(n int) ([]float32, error) { return make([]float32, n), nil }
+func (heap) Idle([]float32)                  {}
 
 // walkPart is a batch of sequences.
 type walkPart struct {
@@ -41,28 +64,34 @@ const (
 	atFeedForward                 // hidden has the output of attention added
 )
 
-// NewWalk starts a walk of the sequences, token ids, in batches of at most [BatchTokens] tokens
-// or one longer sequence. pool may be nil.
-func (m *Model) NewWalk(pool *compute.Pool, sequences [][]int32) *Walk {
-	w := &Walk{model: m, runner: m.NewRunner(pool)}
-	d := m.Config.HiddenSize
+// NewWalk starts a walk of the sequences, token ids. It reads the model's embedding, which is not
+// needed afterwards. The error is that of the memory.
+func (m *Model) NewWalk(sequences [][]int32, opts WalkOptions) (*Walk, error) {
+	w := &Walk{model: m, runner: m.NewRunner(opts.Pool), memory: opts.Memory}
+	if w.memory == nil {
+		w.memory = heap{}
+	}
 	longest := 0
 	for _, s := range sequences {
 		longest = max(longest, len(s))
 	}
-	for first, end := range Batches(len(sequences), BatchTokens, func(i int) int { return len(sequences[i]) }) {
+	sizes := opts.Batches
+	if sizes == nil {
+		for first, end := range Batches(len(sequences), BatchTokens, func(i int) int { return len(sequences[i]) }) {
+			sizes = append(sizes, end-first)
+		}
+	}
+	first := 0
+	for _, n := range sizes {
+		end := first + n
 		p := walkPart{}
 		for _, s := range sequences[first:end] {
 			p.segments = append(p.segments, Segment{Tokens: s})
 			p.tokens += len(s)
 		}
-		p.hidden = make([]float32, p.tokens*d)
-		i := 0
-		for _, s := range p.segments {
-			for _, id := range s.Tokens {
-				m.Embedding.Row(p.hidden[i*d:(i+1)*d], int(id))
-				i++
-			}
+		first = end
+		if err := w.embed(&p); err != nil {
+			return nil, err
 		}
 		w.parts = append(w.parts, p)
 	}
@@ -76,7 +105,23 @@ func (m *Model) NewWalk(pool *compute.Pool, sequences [][]int32) *Walk {
 			w.parts[i].segments[k].Cache = caches[k]
 		}
 	}
-	return w
+	return w, nil
+}
+
+// embed sets the hidden states of a batch to its tokens' embeddings.
+func (w *Walk) embed(p *walkPart) (err error) {
+	d, i := w.model.Config.HiddenSize, 0
+	if p.hidden, err = w.memory.Floats(p.tokens * d); err != nil {
+		return err
+	}
+	for _, s := range p.segments {
+		for _, id := range s.Tokens {
+			w.model.Embedding.Row(p.hidden[i*d:(i+1)*d], int(id))
+			i++
+		}
+	}
+	w.memory.Idle(p.hidden)
+	return nil
 }
 
 // Batches returns the number of batches.
@@ -115,7 +160,10 @@ func (w *Walk) AttentionOut(batch int) []float32 {
 	if p.at == atStart {
 		r.attentionIn(w.layer, p.tokens)
 		r.attentionOut(p.segments, w.layer, p.tokens)
-		p.attn = append(p.attn[:0], r.attn[:p.tokens*c.Heads*c.HeadDim]...)
+		if p.attn == nil {
+			p.attn = make([]float32, p.tokens*c.Heads*c.HeadDim)
+		}
+		copy(p.attn, r.attn)
 		p.at = atAttention
 	}
 	return p.attn
@@ -169,29 +217,91 @@ func (w *Walk) Hidden(batch int) []float32 { return w.parts[batch].hidden }
 // Advance runs the remaining steps of the current layer for every batch and moves to the next
 // layer.
 func (w *Walk) Advance() {
+	r := w.runner
 	for i := range w.parts {
-		w.FeedForwardOut(i)
 		p := &w.parts[i]
-		w.runner.addFeedForward(w.layer, p.tokens)
-		copy(p.hidden, w.runner.hidden)
-		p.at = atStart
+		if p.at == atStart { // no step of this layer was asked for
+			w.load(i, atStart)
+			r.attentionIn(w.layer, p.tokens)
+			r.attentionOut(p.segments, w.layer, p.tokens)
+			r.addAttention(w.layer, p.tokens)
+			r.feedForwardIn(w.layer, p.tokens)
+			r.feedForwardOut(w.layer, p.tokens)
+		} else {
+			w.FeedForwardOut(i)
+		}
+		r.addFeedForward(w.layer, p.tokens)
+		copy(p.hidden, r.hidden)
+		w.memory.Idle(p.hidden)
+		p.attn, p.at = nil, atStart
+		r.layerDone(p.tokens)
 	}
 	w.layer++
 }
 
-// Finish runs the layers from the current one on, and the final norm, over a batch, and returns
-// its hidden states, [tokens, hidden]. It does not advance the walk. r runs the walk's model or
-// another of the same shape. It panics if the batch is in the middle of the layer.
-func (w *Walk) Finish(r *Runner, batch int) []float32 {
+// OnLayer makes the walk call f after each batch of [Walk.Advance], with the number of tokens.
+func (w *Walk) OnLayer(f func(tokens int)) { w.runner.OnLayer(f) }
+
+// Final returns the hidden states of a batch after the final norm, [tokens, hidden]. They are valid
+// until the walk's next call. It panics before the end of the walk.
+func (w *Walk) Final(batch int) []float32 {
+	if w.layer != w.model.Config.Layers {
+		panic("infer: Walk: Final before the end")
+	}
+	p := w.load(batch, atStart)
+	w.runner.norm(w.runner.normed, w.runner.hidden, w.model.FinalNorm, p.tokens)
+	return w.runner.normed[:p.tokens*w.model.Config.HiddenSize]
+}
+
+// Fork returns a walk at the beginning of the same layer, with hidden states of its own, through m,
+// a model of the same Config. It panics if the walk is in the middle of a layer. The error is that
+// of the memory.
+func (w *Walk) Fork(m *Model) (*Walk, error) {
+	if m.Config != w.model.Config {
+		panic("infer: Walk: Fork: the model has another config")
+	}
+	f := &Walk{model: m, runner: m.NewRunner(w.runner.pool), memory: w.memory}
+	for _, p := range w.parts {
+		hidden, err := w.memory.Floats(len(p.hidden))
+		if err != nil {
+			return nil, err
+		}
+		f.parts = append(f.parts, walkPart{segments: p.segments, tokens: p.tokens, hidden: hidden})
+	}
+	f.Join(w)
+	return f, nil
+}
+
+// Join moves a walk that [Walk.Fork] returned to where w is, with its hidden states.
+func (f *Walk) Join(w *Walk) {
+	for i := range w.parts {
+		if w.parts[i].at != atStart {
+			panic("infer: Walk: Join in the middle of a layer")
+		}
+		copy(f.parts[i].hidden, w.parts[i].hidden)
+		f.parts[i].at = atStart
+	}
+	f.layer = w.layer
+}
+
+// FinalBack computes the gradient with respect to the output of the last layer from grad, that with
+// respect to [Walk.Final] of a batch, in place, [tokens, hidden].
+func (w *Walk) FinalBack(batch int, grad []float32) {
+	if w.layer != w.model.Config.Layers {
+		panic("infer: Walk: FinalBack before the end")
+	}
+	p := w.load(batch, atStart)
+	w.runner.finalBack(grad, w.runner.hidden, p.tokens)
+}
+
+// LayerBack propagates grad, the gradient of a loss with respect to the output of a layer for a
+// batch, [tokens, hidden], to its input, in place, and calls visit for the projections of the layer;
+// see [Runner.Backward]. in is what [Walk.Hidden] was at the beginning of the layer, [tokens, hidden],
+// from which the layer runs once more. It neither reads nor changes where the walk is.
+func (w *Walk) LayerBack(layer, batch int, in, grad []float32, visit Visitor) {
 	p := &w.parts[batch]
-	if p.at != atStart {
-		panic("infer: Walk: Finish in the middle of a layer")
-	}
-	n := r.begin(p.segments)
-	copy(r.hidden, p.hidden)
-	h := r.from(w.layer, p.segments, n)
-	for _, s := range p.segments {
-		s.Cache.Reset()
-	}
-	return h
+	w.tape.in = in
+	w.runner.rerun(p.segments, layer, &w.tape, p.tokens, true)
+	w.runner.backward().grow(w.model.Config, p.tokens)
+	w.runner.layerBack(p.segments, layer, &w.tape, grad, p.tokens, visit)
 }

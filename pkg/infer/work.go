@@ -16,6 +16,14 @@ func (m *Model) HeadWork() int64 { return int64(m.Config.VocabSize) * int64(m.Co
 // ForwardWork returns the multiplications of one token in all layers.
 func (m *Model) ForwardWork() int64 { return int64(m.Config.Layers) * m.LayerWork() }
 
+// LayerBackBytes returns the bytes per token that [Walk.LayerBack] takes, adapters not counted.
+func (m *Model) LayerBackBytes() int64 {
+	c := m.Config
+	d, q, kv, f := int64(c.HiddenSize), int64(c.Heads*c.HeadDim), int64(c.KVHeads*c.HeadDim), int64(c.IntermediateSize)
+	runner, back := 2*d+2*q+2*kv+2*f, d+2*q+2*kv+3*f
+	return m.TapeBytes()/int64(c.Layers) + 4*(runner+back)
+}
+
 // OnLayer makes the runner call f after each layer of a forward pass over whole layers, with the
 // number of tokens; nil ends that. The layers that Backward recomputes are not counted.
 func (r *Runner) OnLayer(f func(tokens int)) { r.onLayer = f }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"afmq/internal/kernel"
+	"afmq/internal/memory"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/gptq"
@@ -21,6 +22,7 @@ import (
 type calibrator struct {
 	pool      *compute.Pool
 	text      *sensitivity.Calibration
+	states    *memory.Store  // of hidden states
 	runs      map[string]int // columns that stay together in the order of quantization, by input
 	quantized side
 	original  side
@@ -48,31 +50,35 @@ type moments struct {
 
 // newCalibrator returns a calibrator before the first layer; runs are those of
 // gptq.NewFactor by input.
-func newCalibrator(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Config, text *sensitivity.Calibration, runs map[string]int, layerDone func()) *calibrator {
+func newCalibrator(pool *compute.Pool, compute compute.Arithmetic, cfg *model.Config, text *sensitivity.Calibration, states *memory.Store, runs map[string]int, layerDone func()) *calibrator {
 	newSide := func() side {
 		return side{model: &infer.Model{Config: cfg, Blocks: make([]infer.Block, cfg.Layers)}, compute: compute}
 	}
-	return &calibrator{pool: pool, text: text, runs: runs, layerDone: layerDone, quantized: newSide(), original: newSide()}
+	return &calibrator{pool: pool, text: text, states: states, runs: runs, layerDone: layerDone, quantized: newSide(), original: newSide()}
 }
 
 // advance moves the text to the input of a layer; -1 means the output of the last one.
-func (s *side) advance(pool *compute.Pool, text *sensitivity.Calibration, layer int) {
+func (s *side) advance(pool *compute.Pool, text *sensitivity.Calibration, states *memory.Store, layer int) (err error) {
 	if layer < 0 {
 		layer = s.model.Config.Layers
 	}
 	if s.walk == nil {
-		s.walk = s.model.NewWalk(pool.With(s.compute), text.Sequences)
+		if s.walk, err = s.model.NewWalk(text.Sequences, infer.WalkOptions{Pool: pool.With(s.compute), Memory: states}); err != nil {
+			return err
+		}
+		s.model.Embedding, s.model.Head = nil, nil
 	}
 	for s.walk.Layer() < layer {
 		s.walk.Advance()
 		s.model.Blocks[s.walk.Layer()-1] = infer.Block{}
 	}
+	return nil
 }
 
 // batchInput returns the input of a projection or a head for a batch, [tokens, columns].
-func (s *side) batchInput(pool *compute.Pool, spec model.TensorSpec, batch int) []float32 {
+func (s *side) batchInput(spec model.TensorSpec, batch int) []float32 {
 	if spec.Role == model.Head {
-		return s.walk.Finish(s.model.NewRunner(pool.With(s.compute)), batch)
+		return s.walk.Final(batch)
 	}
 	return s.walk.Input(spec.Kind, batch)
 }
@@ -106,28 +112,41 @@ func (c *calibrator) accumulate(ctx context.Context, spec model.TensorSpec) erro
 	if spec.Kind == "o_proj" || spec.Kind == "down_proj" {
 		c.drift = make([]float32, out*n)
 	}
-	c.quantized.advance(c.pool, c.text, spec.Layer)
-	c.original.advance(c.pool, c.text, spec.Layer)
+	if err := c.enter(spec.Layer); err != nil {
+		return err
+	}
 	for b := range c.quantized.walk.Batches() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		tokens := c.quantized.walk.Tokens(b)
-		x := c.quantized.batchInput(c.pool, spec, b)
+		x := c.quantized.batchInput(spec, b)
 		c.pool.AddGram(h, x, tokens, n)
-		c.pool.AddCross(shift, x, minus(c.original.batchInput(c.pool, spec, b), x), tokens, n, n)
+		c.pool.AddCross(shift, x, minus(c.original.batchInput(spec, b), x), tokens, n, n)
 		if c.drift != nil {
 			r := minus(c.original.walk.Hidden(b), c.quantized.walk.Hidden(b))
 			c.pool.AddCross(c.drift, r, x, tokens, out, n)
 		}
 	}
-	for ; c.walked <= spec.Layer; c.walked++ {
-		c.layerDone()
-	}
 	kernel.Symmetrize(h, n)
 	c.moments.shift = c.pool.PackF32(n, n, shift)
 	c.moments.factor, c.moments.reason = gptq.NewFactor(c.pool, h, n, gptq.DefaultDamping, max(c.runs[input], 1))
 	c.input = input
+	return nil
+}
+
+// enter moves both models to a layer; -1 means the output of the last one. The layers before it must
+// be installed; they are dropped.
+func (c *calibrator) enter(layer int) error {
+	if err := c.quantized.advance(c.pool, c.text, c.states, layer); err != nil {
+		return err
+	}
+	if err := c.original.advance(c.pool, c.text, c.states, layer); err != nil {
+		return err
+	}
+	for ; c.walked <= layer; c.walked++ {
+		c.layerDone()
+	}
 	return nil
 }
 
@@ -166,6 +185,9 @@ func (c *calibrator) target(it *item) ([]float32, error) {
 // install sets a finished tensor in both models: as the artifact stores it in the quantized
 // one, as the checkpoint stores it in the original.
 func (c *calibrator) install(j *job, it *item, data [][]byte) error {
+	if it.Spec.Role == model.Head { // nothing comes after it
+		return nil
+	}
 	if err := it.setSource(c.original.model); err != nil {
 		return err
 	}

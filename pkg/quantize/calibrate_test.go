@@ -101,6 +101,7 @@ func TestCompensation(t *testing.T) {
 		t.Error(err)
 	}
 	opts.Out = filepath.Join(t.TempDir(), "again")
+	opts.Memory = 1 // hidden states are in files
 	one, _ := run(t, newPool(t, 1), opts)
 	sameContents(t, one, out)
 	for _, n := range []int{1, 9, 23, 46} {

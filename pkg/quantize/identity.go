@@ -29,6 +29,7 @@ type jobIdentity struct {
 	Method       sensitivity.Method       `json:"method"`
 	Source       string                   `json:"source,omitempty"` // digest of the weights; only with a request
 	Compute      string                   `json:"compute"`
+	Statistics   string                   `json:"statistics,omitempty"`
 	Kernels      string                   `json:"kernels,omitempty"` // compute.KernelClass; model outputs of different classes differ in the last digits; only with text
 	Modules      map[string]string        `json:"modules"`           // width by module; empty with a request
 	Files        map[string]string        `json:"files"`             // SHA-256 of config.json and of the files that are copied
@@ -97,6 +98,10 @@ func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error
 		if id.Source, err = artifact.DigestCheckpoint(ctx, pool, src.Dir, opts.Progress); err != nil {
 			return nil, err
 		}
+		r.digest = id.Source
+	}
+	if r.stats != nil {
+		id.Statistics = r.stats.Digest
 	}
 	if r.text != nil {
 		t := &r.text.Record

@@ -114,9 +114,12 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 		"Calibration.SeqLen": {base, func(o *Options) { o.Calibration.SeqLen = 16 }},
 		"Calibration.Tokens": {base, func(o *Options) { o.Calibration.Tokens = 640 }},
 		"Calibration.Seed":   {base, func(o *Options) { o.Calibration.Seed = 1 }},
-		"Compensate":         {base, func(o *Options) { o.Compensate = artifact.NoCompensation }},
-		"Compute":            {base, func(o *Options) { o.Compute = compute.BF16 }},
-		"ToolVersion":        {base, func(o *Options) { o.ToolVersion = "test2" }},
+		"Stats": {base, func(o *Options) {
+			o.Calibration, o.Stats = sensitivity.CalibrationOptions{}, collectStats(t, tinyModel, text)
+		}},
+		"Compensate":  {base, func(o *Options) { o.Compensate = artifact.NoCompensation }},
+		"Compute":     {base, func(o *Options) { o.Compute = compute.BF16 }},
+		"ToolVersion": {base, func(o *Options) { o.ToolVersion = "test2" }},
 	}
 	bounded := func() Options {
 		o := target()
@@ -142,6 +145,7 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 		"ExportTarget":         "refuses a run, or leaves it as it is",
 		"Pool":                 "the result does not depend on the threads",
 		"Threads":              "the result does not depend on the threads",
+		"Memory":               "the result does not depend on where hidden states are",
 		"Progress":             "reports only",
 	}
 	for _, name := range []string{"Schema", "ToolVersion", "Method", "Target.BPW", "Target.MaxBytes", "ExportTarget", "Bits", "Tie", "BPW.Projections", "BPW.Model",

@@ -19,16 +19,19 @@ type item struct {
 
 // job is the plan of a run: everything that is known before a weight is read.
 type job struct {
-	opts   Options
-	src    *artifact.Source
-	items  []item
-	infos  []safetensors.Info       // of all items
-	config []byte                   // the artifact's config.json
-	header int64                    // bytes of model.safetensors before the first tensor
-	total  int64                    // bytes of model.safetensors
-	text   *sensitivity.Calibration // nil without calibration
-	key    recordKey                // of the records in the journal
-	family string                   // of the grids; empty for palettes
+	opts     Options
+	src      *artifact.Source
+	items    []item
+	first    int                      // index of items[0] among the tensors of the model; of a shard
+	infos    []safetensors.Info       // of all items
+	config   []byte                   // the artifact's config.json
+	header   int64                    // bytes of model.safetensors before the first tensor
+	total    int64                    // bytes of model.safetensors
+	text     *sensitivity.Calibration // nil without calibration; of statistics, its record alone
+	stats    *sensitivity.Stats       // nil without statistics
+	key      recordKey                // of the records in the journal
+	identity []byte                   // of the run, as JSON
+	family   string                   // of the grids; empty for palettes
 }
 
 // grid returns the grid of a matrix that is on one.
@@ -57,7 +60,7 @@ func newJob(src *artifact.Source, opts Options, text *sensitivity.Calibration, w
 	if err != nil {
 		return nil, err
 	}
-	j := &job{opts: opts, src: src, text: text, key: key, family: opts.family(widths)}
+	j := &job{opts: opts, src: src, text: text, key: key, identity: identity, family: opts.family(widths)}
 	var exceptions []artifact.ModuleBits
 	for _, w := range src.Tensors {
 		it := item{SourceTensor: w, Width: sensitivity.Width{Form: artifact.Plain}}

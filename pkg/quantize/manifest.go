@@ -34,6 +34,10 @@ func (j *job) manifest(records []record, weights artifact.FileDigest) (*artifact
 		byName[j.items[i].Spec.Name] = r
 	}
 	m.Source = artifact.NewSourceDigest(infile.SHA256(j.src.RawConfig), source)
+	if j.stats != nil && m.Source.Digest != j.stats.Source {
+		return nil, fault.Inputf(j.opts.Stats, "the statistics are of other weights than those of %s", j.opts.Model).
+			WithHint("give the checkpoint that they were collected from, or collect them again with afmq stats")
+	}
 	layout, err := artifact.StoredLayout(j.src.Config, j.opts.GroupRows, m.Tensors)
 	if err != nil {
 		return nil, fmt.Errorf("describing the artifact: %w", err)

@@ -47,6 +47,15 @@ type Options struct {
 	Compensate  string                         // artifact.GPTQ or artifact.NoCompensation; empty: GPTQ if there is calibration text
 	Compute     compute.Arithmetic             // of the models' matrix products; statistics are always float32 and float64
 
+	// Stats is a directory of statistics that sensitivity.CollectStats wrote, for error compensation and
+	// for the scores of a Request, in place of Calibration. The inputs of modules are then those of the
+	// unquantized model, and modules do not depend on one another.
+	Stats string
+
+	// Memory is the number of bytes that Run may use; 0 for 70 % of the machine's memory. Hidden states
+	// of the text that do not fit are kept in files. The artifact does not depend on it.
+	Memory int64
+
 	Restart     bool              // discard the state of an interrupted run
 	Pool        *compute.Pool     // nil for Threads workers of its own
 	Threads     int               // where Pool is nil; 0 for all cores
@@ -94,13 +103,15 @@ func (o *Options) check() error {
 		return fault.Usagef("no output directory")
 	}
 	switch {
-	case o.Compensate == "" && len(o.Calibration.Files) > 0:
+	case o.Stats != "" && len(o.Calibration.Files) > 0:
+		return fault.Usagef("statistics and calibration text exclude each other: the statistics are of a text")
+	case o.Compensate == "" && (o.Stats != "" || len(o.Calibration.Files) > 0):
 		o.Compensate = artifact.GPTQ
 	case o.Compensate == "":
 		o.Compensate = artifact.NoCompensation
 	case o.Compensate != artifact.GPTQ && o.Compensate != artifact.NoCompensation:
 		return fault.Usagef("compensation %q is unknown; the methods are %s and %s", o.Compensate, artifact.GPTQ, artifact.NoCompensation)
-	case o.Compensate == artifact.GPTQ && len(o.Calibration.Files) == 0:
+	case o.Compensate == artifact.GPTQ && len(o.Calibration.Files) == 0 && o.Stats == "":
 		return fault.Usagef("compensation %q needs calibration text", artifact.GPTQ).
 			WithHint("give --calib FILE or --calib builtin")
 	}
@@ -149,17 +160,23 @@ func (o *Options) checkWidths() error {
 		}
 		r.Seed, r.ExportTarget = o.Calibration.Seed, o.ExportTarget
 		o.Request = &r
+		if o.Stats != "" {
+			return nil // they have scores
+		}
 		s := o.scoring()
 		return s.Check()
 	}
 	return nil
 }
 
+// walks reports whether the text runs through the model while it is quantized.
+func (o *Options) walks() bool { return o.Compensate == artifact.GPTQ && o.Stats == "" }
+
 // scoring returns the options by which the modules are scored for a request.
 func (o *Options) scoring() sensitivity.Options {
 	return sensitivity.Options{
 		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, Forms: o.Request.Forms, GroupRows: o.GroupRows, NoRowScale: o.NoRowScale,
-		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion, Compute: o.Compute,
+		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion, Compute: o.Compute, Memory: o.Memory,
 	}
 }
 

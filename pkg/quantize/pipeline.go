@@ -40,7 +40,8 @@ type pipeline struct {
 	resumed  int       // number of them from an interrupted run
 	unsynced int64
 	hashers  sync.WaitGroup
-	text     *calibrator // nil without compensation
+	text     *calibrator // nil unless the text runs through the model
+	stats    *statistics // nil without statistics
 }
 
 // pending is an item that is being computed, hashed or written.
@@ -158,9 +159,11 @@ func (pl *pipeline) feed(ctx context.Context, queue chan<- *pending, slots chan<
 	return nil
 }
 
-// installSaved installs the items of the interrupted run in the calibrator. path is the
-// final path of the file, without the suffix of an unfinished one.
-func (pl *pipeline) installSaved(path string) error {
+// installSaved installs the items of the interrupted run in the calibrator, and runs the text through
+// each layer before the next is installed. path is the final path of the file, without the suffix of
+// an unfinished one.
+func (pl *pipeline) installSaved(path string) (err error) {
+	defer compute.Recover(&err)
 	f, err := os.Open(safetensors.StagedPath(path))
 	if err != nil {
 		return fault.Reading(path, err)
@@ -169,6 +172,11 @@ func (pl *pipeline) installSaved(path string) error {
 	at := pl.job.header
 	for i := range pl.resumed {
 		it := &pl.job.items[i]
+		if it.Spec.Layer > 0 {
+			if err := pl.text.enter(it.Spec.Layer); err != nil {
+				return err
+			}
+		}
 		var data [][]byte
 		for _, d := range pl.records[i].Tensors {
 			size, err := d.Size()
@@ -245,7 +253,7 @@ func (pl *pipeline) write(p *pending) error {
 		}
 		pl.unsynced = 0
 	}
-	rec := record{Item: p.index, Tensors: p.outs, Source: p.source, SquaredError: p.sqErr, SquaredNorm: p.sqNorm, OutputError: p.outErr, Warning: p.note}
+	rec := record{Item: pl.job.first + p.index, Tensors: p.outs, Source: p.source, SquaredError: p.sqErr, SquaredNorm: p.sqNorm, OutputError: p.outErr, Warning: p.note}
 	var err error
 	if rec.Digest, err = pl.job.key.digest(rec); err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 // record is the journal's entry for one finished item. Everything in it reaches the
 // manifest, so Digest binds all of it to the job.
 type record struct {
-	Item         int                     `json:"item"`
+	Item         int                     `json:"item"`    // index among the tensors of the model
 	Tensors      []artifact.TensorDigest `json:"tensors"` // written
 	Source       []artifact.TensorDigest `json:"source"`  // read, twins included
 	SquaredError float64                 `json:"squared_error"`
@@ -61,17 +61,21 @@ func (j *job) readRecords(lines []json.RawMessage) []record {
 	var out []record
 	for _, line := range lines {
 		var r record
-		if json.Unmarshal(line, &r) != nil || r.Item < 0 || r.Item > len(out) || r.Item >= len(j.items) {
+		if json.Unmarshal(line, &r) != nil {
+			continue
+		}
+		i := r.Item - j.first
+		if i < 0 || i > len(out) || i >= len(j.items) {
 			continue
 		}
 		if want, err := j.key.digest(r); err != nil || r.Digest != want {
 			continue
 		}
-		it := &j.items[r.Item]
+		it := &j.items[i]
 		if !matches(r.Tensors, it.outs) || len(r.Source) != 1+len(it.Twins) {
 			continue
 		}
-		out = append(out[:r.Item], r)
+		out = append(out[:i], r)
 	}
 	return out
 }

@@ -1,11 +1,13 @@
 package quantize
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
 	"time"
 
+	"afmq/internal/memory"
 	"afmq/internal/rss"
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
@@ -57,11 +59,14 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
-	dir, err := r.open(ctx, pool)
+	if err := r.identify(ctx, pool); err != nil {
+		return nil, err
+	}
+	dir, err := r.open(opts.Out)
 	if err != nil {
 		return nil, err
 	}
-	res, err := r.fill(ctx, pool, dir)
+	res, err := r.fill(ctx, pool, dir, (*job).finish)
 	if err != nil {
 		return nil, err
 	}
@@ -76,12 +81,17 @@ type setup struct {
 	src    *artifact.Source
 	shape  *sensitivity.Shape
 	text   *sensitivity.Calibration     // nil without calibration
+	stats  *sensitivity.Stats           // nil without statistics
+	made   *sensitivity.Plan            // for a request, from the scores of the statistics
 	widths map[string]sensitivity.Width // nil until the modules are scored
 	most   int64                        // upper bound of the bytes of model.safetensors, while widths is nil
 	id     []byte                       // the identity of the run, as JSON
 	warn   []string                     // one line each, for people
 	state  string                       // path of the saved state, for messages
-	job    *job                         // nil while widths is
+	// scratch is the directory for hidden states that do not fit in memory.
+	scratch string
+	digest  string // of the checkpoint, for a request
+	job     *job   // nil while widths is
 }
 
 // prepare does everything that needs no output directory, which is all but the scores. An
@@ -90,9 +100,16 @@ func (r *setup) prepare() (err error) {
 	if r.shape, err = sensitivity.ReadShape(r.src.Config, r.src.Checkpoint, r.src.Dir); err != nil {
 		return err
 	}
+	if r.opts.Stats != "" {
+		if err := r.openStats(); err != nil {
+			return err
+		}
+	}
 	switch o := &r.opts; {
 	case o.Plan != nil:
 		r.widths, err = o.Plan.Widths(o.PlanFile, r.shape)
+	case o.Request != nil && r.stats != nil:
+		err = r.planFromStats()
 	case o.Request != nil:
 		err = r.prepareRequest()
 	default:
@@ -146,33 +163,34 @@ func (r *setup) prepareRequest() (err error) {
 	return err
 }
 
-// open opens the saved state of an interrupted run of this job, or creates new state.
-func (r *setup) open(ctx context.Context, pool *compute.Pool) (*stage.Dir, error) {
-	var err error
-	if r.id, err = r.identity(ctx, pool); err != nil {
-		return nil, err
+// identify sets the identity of the run, and its plan if the widths are known.
+func (r *setup) identify(ctx context.Context, pool *compute.Pool) (err error) {
+	if r.id, err = r.identity(ctx, pool); err != nil || r.widths == nil {
+		return err
 	}
+	return r.newJob()
+}
+
+// open opens the saved state of an interrupted run of this job for a target, or creates new state.
+func (r *setup) open(target string) (*stage.Dir, error) {
 	need := r.most + 1<<20
-	if r.widths != nil {
-		if r.job, err = newJob(r.src, r.opts, r.text, r.widths, r.id); err != nil {
-			return nil, err
-		}
+	if r.job != nil {
 		need = r.job.needBytes()
 	}
-	return stage.Open(r.opts.Out, r.id, stage.Options{NeedBytes: need, Restart: r.opts.Restart, Names: jobNames})
+	return stage.Open(target, r.id, stage.Options{NeedBytes: need, Restart: r.opts.Restart, Names: jobNames})
 }
 
 // plan scores the modules and makes the plan of a request. Otherwise it returns the plan of
 // the options, if any.
 func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Journal) (*sensitivity.Plan, error) {
 	if r.widths != nil {
-		return r.opts.Plan, nil
+		return cmp.Or(r.made, r.opts.Plan), nil
 	}
 	opts := r.opts.scoring()
 	if err := opts.Check(); err != nil {
 		return nil, err
 	}
-	opts.Pool, opts.Source, opts.Text, opts.Journal, opts.State = pool, r.src, r.text, journal, r.state
+	opts.Pool, opts.Source, opts.Text, opts.Journal, opts.State, opts.Scratch, opts.Digest = pool, r.src, r.text, journal, r.state, r.scratch, r.digest
 	scored, err := sensitivity.Score(ctx, opts)
 	if err != nil {
 		return nil, err
@@ -185,19 +203,27 @@ func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Jou
 		return nil, err
 	}
 	r.warn = append(r.warn, p.Notes...)
-	r.job, err = newJob(r.src, r.opts, r.text, r.widths, r.id)
-	return p, err
+	return p, r.newJob()
 }
 
-// fill writes the content of dir and publishes it.
-func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (res *Result, err error) {
+// newJob plans the run with the widths.
+func (r *setup) newJob() (err error) {
+	if r.job, err = newJob(r.src, r.opts, r.text, r.widths, r.id); err != nil {
+		return err
+	}
+	r.job.stats = r.stats
+	return nil
+}
+
+// fill writes the content of dir and publishes it. finish writes all files but the weights.
+func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir, finish func(*job, *stage.Dir, []record, artifact.FileDigest) (*Result, error)) (res *Result, err error) {
 	finished := false
 	defer func() {
 		if !finished {
 			dir.Keep() // a panic
 		}
 	}()
-	r.state = dir.State()
+	r.state, r.scratch = dir.State(), dir.StatePath("")
 	p := r.opts.Progress
 	var plan *sensitivity.Plan
 	journal, err := dir.Journal()
@@ -218,13 +244,18 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (r
 	}
 	defer p.Done()
 	pl := &pipeline{job: j, pool: pool.WithContext(ctx), progress: p, journal: journal, state: r.state}
-	if j.opts.Compensate == artifact.GPTQ {
+	if r.stats != nil && j.opts.Compensate == artifact.GPTQ {
+		pl.stats = &statistics{pool: pl.pool, stats: r.stats, runs: j.runs()}
+	}
+	if j.opts.walks() {
 		work := j.walkWork()
-		pl.text = newCalibrator(pl.pool, j.opts.Compute, j.src.Config, j.text, j.runs(), func() { p.Advance(work) })
+		states := memory.NewStore(j.stateMemory(), dir.StatePath(""))
+		defer states.Close()
+		pl.text = newCalibrator(pl.pool, j.opts.Compute, j.src.Config, j.text, states, j.runs(), func() { p.Advance(work) })
 	}
 	weights, err := pl.makeWeights(ctx, dir, saved)
 	if err == nil {
-		res, err = j.finish(dir, pl.records, weights)
+		res, err = finish(j, dir, pl.records, weights)
 	}
 	finished = true
 	if err = dir.End(err); err != nil {
@@ -248,12 +279,6 @@ func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, saved saved
 		return digest, err
 	}
 	pl.resumed = len(pl.records)
-	if pl.text != nil {
-		if err := pl.installSaved(path); err != nil {
-			pl.out.Keep()
-			return digest, err
-		}
-	}
 	total, done := pl.job.totalWork(pl.resumed)
 	if pl.resumed > 0 {
 		pl.progress.Notice(fmt.Sprintf("resuming from %s: %s are done", pl.state, pl.job.count(pl.resumed)))
@@ -261,7 +286,14 @@ func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, saved saved
 	}
 	pl.progress.Stage(progress.Stage{Name: StageQuantize, Work: total, Done: done})
 	pl.progress.Status(pl.job.count(pl.resumed))
-	if err := pl.run(ctx); err != nil {
+	var err error
+	if pl.text != nil {
+		err = pl.installSaved(path)
+	}
+	if err == nil {
+		err = pl.run(ctx)
+	}
+	if err != nil {
 		pl.out.Keep()
 		return digest, err
 	}

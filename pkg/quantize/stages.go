@@ -19,9 +19,9 @@ const (
 // StageCheck.
 func (o *Options) Stages() []string {
 	var stages []string
-	if o.Request != nil {
+	if o.Request != nil && o.Stats == "" {
 		s := o.scoring()
-		stages = append(stages, artifact.StageHash, artifact.StageHash)
+		stages = append(stages, artifact.StageHash)
 		stages = append(stages, s.Stages()...)
 	}
 	return append(stages, StageQuantize)
@@ -43,6 +43,12 @@ func (j *job) work(it *item) int64 {
 	switch {
 	case j.opts.Compensate != artifact.GPTQ || embedding && !j.src.Config.TieEmbeddings:
 		return hash + g.QuantizeWork(rows, cols)
+	case j.stats != nil:
+		n := hash + g.CompensateWork(rows, cols)
+		if it.firstOfInput() {
+			n += gptq.FactorWork(cols)
+		}
+		return n
 	case embedding: // after the text ran through the original model
 		return hash + g.CompensateWork(rows, cols) + gptq.FactorWork(cols) + int64(j.src.Config.Layers)*j.walkWork()/2
 	}
@@ -67,7 +73,7 @@ const (
 // walkWork returns the work of running the text through one layer of both models; 0 without
 // compensation.
 func (j *job) walkWork() int64 {
-	if j.opts.Compensate != artifact.GPTQ {
+	if !j.opts.walks() {
 		return 0
 	}
 	n := int64(0)

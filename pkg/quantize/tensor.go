@@ -62,8 +62,15 @@ func (pl *pipeline) onGrid(ctx context.Context, it *item, g grid.Grid, p *pendin
 // then they are those that it aims at. The statistics are nil if there is no calibration text, or if
 // the module cannot be compensated; p.note then has the reason.
 func (pl *pipeline) aim(ctx context.Context, it *item, g grid.Grid, p *pending) (src grid.Source, f *gptq.Factor, err error) {
-	if src, err = artifact.PaletteSource(it.Tensor); err != nil || pl.text == nil {
+	if src, err = artifact.PaletteSource(it.Tensor); err != nil || pl.text == nil && pl.stats == nil {
 		return src, nil, err
+	}
+	if pl.stats != nil {
+		var reason error
+		if f, reason, err = pl.stats.factor(ctx, it, g); reason != nil {
+			p.note = "not compensated: " + reason.Error()
+		}
+		return src, f, err
 	}
 	embedding := it.Spec.Role == model.Embedding
 	var reason error

@@ -44,15 +44,25 @@ func (pl *pipeline) tiedFactor(ctx context.Context, run int) (f *gptq.Factor, re
 		if err := set(layer); err != nil {
 			return nil, nil, err
 		}
-		s.advance(pl.pool, j.text, layer+1)
+		if err := s.advance(pl.pool, j.text, pl.text.states, layer+1); err != nil {
+			return nil, nil, err
+		}
 	}
 	n := cfg.HiddenSize
 	h := make([]float32, n*n)
 	spec := model.TensorSpec{Role: model.Head}
 	for b := range s.walk.Batches() {
-		pl.pool.AddGram(h, s.batchInput(pl.pool, spec, b), s.walk.Tokens(b), n)
+		pl.pool.AddGram(h, s.batchInput(spec, b), s.walk.Tokens(b), n)
 	}
 	kernel.Symmetrize(h, n)
+	addTied(h, n)
+	f, reason = gptq.NewFactor(pl.pool, h, n, gptq.DefaultDamping, run)
+	return f, reason, nil
+}
+
+// addTied makes h [n, n], the second moment of the input of a head, that of an embedding that is also
+// the head.
+func addTied(h []float32, n int) {
 	mean := float32(0)
 	for i := range n {
 		mean += h[i*n+i] / float32(n)
@@ -60,6 +70,4 @@ func (pl *pipeline) tiedFactor(ctx context.Context, run int) (f *gptq.Factor, re
 	for i := range n {
 		h[i*n+i] += tiedShare * mean
 	}
-	f, reason = gptq.NewFactor(pl.pool, h, n, gptq.DefaultDamping, run)
-	return f, reason, nil
 }

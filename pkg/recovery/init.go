@@ -40,7 +40,10 @@ func (z *initializer) run(ctx context.Context, text [][]int32, fill bool) error 
 	z.walkWork = tokens * z.base.LayerWork()
 	p.Stage(progress.Stage{Name: StageInit, Work: z.totalWork(tokens, fill)})
 	defer p.Done()
-	walk := z.base.NewWalk(z.pool, text)
+	walk, err := z.base.NewWalk(text, infer.WalkOptions{Pool: z.pool})
+	if err != nil {
+		return err
+	}
 	for at, layer := 0, 0; at < len(parts); layer++ {
 		factors := map[string]*choleskyFactor{} // by input, which several modules share
 		for ; at < len(parts) && parts[at].spec.Layer == layer; at++ {

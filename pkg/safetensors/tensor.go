@@ -116,3 +116,8 @@ func viewable(d DType, k reflect.Kind) bool {
 // released. Mapped pages count towards the process's resident memory, so a program
 // that reads a large file should release each tensor after use.
 func (t *Tensor) Release() { t.file.m.release(t.begin, t.end) }
+
+// ReleasePart is [Tensor.Release] for the bytes [from, to) of the data.
+func (t *Tensor) ReleasePart(from, to int64) {
+	t.file.m.release(t.begin+from, min(t.begin+to, t.end))
+}

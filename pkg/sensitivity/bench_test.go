@@ -41,10 +41,11 @@ func BenchmarkFisher(b *testing.B) {
 	measure := func() {
 		r := m.NewRunner(pool)
 		start := time.Now()
-		for _, part := range batches(in.text.Sequences, fisherTokens) {
+		sequences := in.text.Sequences
+		for first, end := range infer.Batches(len(sequences), infer.BatchTokens, func(i int) int { return len(sequences[i]) }) {
 			var batch []infer.Segment
 			n := 0
-			for _, s := range part {
+			for _, s := range sequences[first:end] {
 				batch = append(batch, infer.Segment{Cache: m.NewCache(len(s)), Tokens: s})
 				n += len(s)
 			}

@@ -40,13 +40,26 @@ func (e *hessianEstimator) tokenWork(m *module) int64 {
 	return n
 }
 
+// enter moves the walk to a layer and loads its weights.
+func (e *hessianEstimator) enter(ctx context.Context, layer int) (err error) {
+	if e.walk != nil && e.walk.Layer() == layer {
+		return nil
+	}
+	if e.walk == nil || layer < e.walk.Layer() {
+		if e.walk, err = e.newWalk(ctx, e.models); err != nil {
+			return err
+		}
+	}
+	if err := e.advance(ctx, e.walk, layer); err != nil {
+		return err
+	}
+	return e.stream.LoadLayer(ctx, layer)
+}
+
 func (e *hessianEstimator) run(ctx context.Context, unit int) ([]Contribution, error) {
 	m := &e.modules[unit]
-	if e.walk == nil || m.spec.Layer < e.walk.Layer() {
-		e.walk = e.model.NewWalk(e.models, e.text.Sequences)
-	}
-	for e.walk.Layer() < m.spec.Layer {
-		e.walk.Advance()
+	if err := e.enter(ctx, m.spec.Layer); err != nil {
+		return nil, err
 	}
 	weight := e.model.Blocks[m.spec.Layer].Linear(m.spec.Kind).Weight
 	palettes, sums := make([]*compute.Matrix, len(e.widths)), make([]float64, len(e.widths))

@@ -19,8 +19,11 @@ type klEstimator struct {
 	*scorer
 	models *compute.Pool // the workers, in the arithmetic of the measurement
 	walk   *infer.Walk
-	runner *infer.Runner // of the original model
-	final  [][]float32   // its hidden states after the final norm, by batch, [tokens, hidden]
+	head   *infer.Runner // for logits, which both models compute alike from hidden states
+	final  [][]float32   // hidden states of the original model after the final norm, by batch, [tokens, hidden]
+
+	changed *infer.Model // the model with one module replaced
+	fork    *infer.Walk  // through changed, from the layer of the module on
 }
 
 func (k *klEstimator) units() int { return len(k.modules) }
@@ -28,16 +31,37 @@ func (k *klEstimator) units() int { return len(k.modules) }
 func (k *klEstimator) unitName() string { return "modules" }
 
 // prepare runs the original model.
-func (k *klEstimator) prepare(context.Context) error {
+func (k *klEstimator) prepare(ctx context.Context) (err error) {
 	k.progress.Stage(progress.Stage{Name: StageReference, Work: int64(k.text.Tokens()) * k.model.ForwardWork()})
 	defer k.progress.Done()
-	k.walk = k.model.NewWalk(k.models, k.text.Sequences)
-	k.runner = k.model.NewRunner(k.models)
-	k.runner.OnLayer(k.layerDone)
-	for b := range k.walk.Batches() {
-		k.final = append(k.final, append([]float32(nil), k.walk.Finish(k.runner, b)...))
+	walk, err := k.newWalk(ctx, k.models)
+	if err != nil {
+		return err
 	}
-	return nil
+	walk.OnLayer(k.layerDone)
+	if err := k.advance(ctx, walk, k.cfg.Layers); err != nil {
+		return err
+	}
+	if err := k.stream.LoadHead(ctx); err != nil {
+		return err
+	}
+	k.head = k.model.NewRunner(k.models)
+	for b := range walk.Batches() {
+		final, err := k.states.Floats(walk.Tokens(b) * k.cfg.HiddenSize)
+		if err != nil {
+			return err
+		}
+		copy(final, walk.Final(b))
+		k.states.Idle(final)
+		k.final = append(k.final, final)
+	}
+	k.changed = &infer.Model{Config: k.model.Config, Blocks: make([]infer.Block, k.cfg.Layers), FinalNorm: k.model.FinalNorm}
+	if k.fork, err = walk.Fork(k.changed); err != nil {
+		return err
+	}
+	k.fork.OnLayer(k.layerDone)
+	k.walk, err = k.newWalk(ctx, k.models)
+	return err
 }
 
 func (k *klEstimator) layerDone(tokens int) {
@@ -51,52 +75,69 @@ func (k *klEstimator) work(unit int) int64 {
 	return k.quantizeWork(m) + int64(len(k.widths))*int64(k.text.Tokens())*(layers*k.model.LayerWork()+2*k.model.HeadWork())
 }
 
-func (k *klEstimator) run(ctx context.Context, unit int) ([]Contribution, error) {
+func (k *klEstimator) run(ctx context.Context, unit int) (out []Contribution, err error) {
 	m := &k.modules[unit]
 	if m.spec.Layer < k.walk.Layer() {
-		k.walk = k.model.NewWalk(k.models, k.text.Sequences)
+		if k.walk, err = k.newWalk(ctx, k.models); err != nil {
+			return nil, err
+		}
 	}
-	for k.walk.Layer() < m.spec.Layer {
-		k.walk.Advance()
+	if err := k.advance(ctx, k.walk, m.spec.Layer); err != nil {
+		return nil, err
 	}
-	changed := *k.model
-	changed.Blocks = append([]infer.Block(nil), k.model.Blocks...)
-	runner := changed.NewRunner(k.models)
-	runner.OnLayer(k.layerDone)
-	var out []Contribution
 	for o := range k.widths {
 		p, _, err := k.quantize(m, o)
 		if err != nil {
 			return nil, err
 		}
-		changed.SetMatrix(m.spec, p)
 		k.progress.Advance(k.widthWork(m, o))
+		if err := k.runFrom(ctx, m, p); err != nil {
+			return nil, err
+		}
 		sum := 0.0
-		for b := range k.walk.Batches() {
+		for b := range k.fork.Batches() {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			sum += k.divergence(runner, b)
+			sum += k.divergence(b)
 		}
 		out = append(out, Contribution{unit, o, sum / float64(k.text.Tokens())})
 	}
 	return out, nil
 }
 
-// divergence returns the divergence of the runner's model, summed over the tokens of a
-// batch, in nats.
-func (k *klEstimator) divergence(runner *infer.Runner, batch int) float64 {
-	c := k.model.Config
-	vocab, d, n := c.VocabSize, c.HiddenSize, k.walk.Tokens(batch)
-	hidden := k.walk.Finish(runner, batch)
+// runFrom runs the layers from that of a module on, with the module replaced.
+func (k *klEstimator) runFrom(ctx context.Context, m *module, p *compute.Matrix) error {
+	k.fork.Join(k.walk)
+	for k.fork.Layer() < k.cfg.Layers {
+		layer := k.fork.Layer()
+		if err := k.stream.LoadLayer(ctx, layer); err != nil {
+			return err
+		}
+		k.changed.Blocks[layer] = k.model.Blocks[layer]
+		if layer == m.spec.Layer {
+			k.changed.SetMatrix(m.spec, p)
+		}
+		k.fork.Advance()
+		k.changed.Blocks[layer] = infer.Block{}
+		k.stream.DropLayer(layer)
+	}
+	return nil
+}
+
+// divergence returns the divergence of the changed model, summed over the tokens of a batch, in
+// nats.
+func (k *klEstimator) divergence(batch int) float64 {
+	vocab, d, n := k.cfg.VocabSize, k.cfg.HiddenSize, k.fork.Tokens(batch)
+	hidden := k.fork.Final(batch)
 	rows := min(infer.LogitRows(vocab), n)
 	p, q := make([]float32, rows*vocab), make([]float32, rows*vocab)
 	kls := make([]float64, rows)
 	sum := 0.0
 	for at := 0; at < n; at += rows {
 		m := min(rows, n-at)
-		k.runner.Logits(p, k.final[batch][at*d:(at+m)*d], m)
-		runner.Logits(q, hidden[at*d:(at+m)*d], m)
+		k.head.Logits(p, k.final[batch][at*d:(at+m)*d], m)
+		k.head.Logits(q, hidden[at*d:(at+m)*d], m)
 		k.progress.Advance(2 * int64(m) * k.model.HeadWork())
 		k.pool.Run(m, func(_, i int) {
 			a, b := p[i*vocab:(i+1)*vocab], q[i*vocab:(i+1)*vocab]
@@ -106,5 +147,6 @@ func (k *klEstimator) divergence(runner *infer.Runner, batch int) float64 {
 			sum += v
 		}
 	}
+	k.states.Idle(k.final[batch])
 	return sum
 }

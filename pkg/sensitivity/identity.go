@@ -12,9 +12,12 @@ import (
 // identity describes all that the scores depend on, as JSON whose keys and values can be
 // shown to a person. Only a run of equal identity resumes.
 func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
-	source, err := artifact.DigestCheckpoint(ctx, j.pool, j.opts.Model, j.opts.Progress)
-	if err != nil {
-		return nil, err
+	source := j.opts.Digest
+	if source == "" {
+		var err error
+		if source, err = artifact.DigestCheckpoint(ctx, j.pool, j.opts.Model, j.opts.Progress); err != nil {
+			return nil, err
+		}
 	}
 	shape, err := ReadShape(j.cfg, j.ckpt, j.opts.Model)
 	if err != nil {
@@ -54,7 +57,7 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		Tensors     map[string]string `json:"tensors"`
 		Compute     string            `json:"compute"`
 		Kernels     string            `json:"kernels"`
-	}{"sensitivity/v2", o.ToolVersion, o.Method, o.Bits, o.Forms, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files, builtin, seqLen, tokens,
+	}{"sensitivity/v3", o.ToolVersion, o.Method, o.Bits, o.Forms, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files, builtin, seqLen, tokens,
 		j.seed(), j.tokenizer, string(j.rawConfig), source, tensors, o.Compute.String(), kernels})
 }
 

@@ -33,6 +33,10 @@ type Options struct {
 	Progress    progress.Reporter  // nil for none
 	ToolVersion string             // recorded in the scores; empty for "unknown"
 
+	// Memory is the number of bytes that Score may use; 0 for 70 % of the machine's memory. Hidden
+	// states of the text that do not fit are kept in files. The scores do not depend on it.
+	Memory int64
+
 	// ExportTarget is the name of a target of package target. Widths and groups that it does not
 	// have are an error before any work. Empty for none.
 	ExportTarget string
@@ -42,6 +46,8 @@ type Options struct {
 	Text    *Calibration     // the text; nil: Score reads Calibration
 	Journal Journal          // where finished units of work are kept; nil: in the state of Out
 	State   string           // path of the directory with Journal, for messages
+	Digest  string           // artifact.DigestCheckpoint of the checkpoint; empty: Score hashes it
+	Scratch string           // directory for hidden states; empty: the state of Out, or the system's for temporary files
 }
 
 // Check fills in the defaults. Errors are fault.Usage, and fault.Infeasible for widths that the
@@ -80,6 +86,8 @@ func (o *Options) Check() error {
 		return fault.Usagef("samples is %d; it must be 1 to 65536", o.Samples)
 	case o.GroupRows < 1 || o.GroupRows > maxGroupRows:
 		return fault.Usagef("group rows is %d; it must be 1 to %d", o.GroupRows, maxGroupRows)
+	case o.Memory < 0:
+		return fault.Usagef("memory of %d bytes; it must not be negative", o.Memory)
 	case o.Validate < 0:
 		return fault.Usagef("validate is %d; it must not be negative", o.Validate)
 	case o.Out != "" && o.Journal != nil:

@@ -39,7 +39,7 @@ func TestScoresResume(t *testing.T) {
 		o.Calibration.Tokens, o.Calibration.SeqLen = 256, 64
 		units := 28
 		if method == Fisher {
-			units = 2
+			units = 4                                              // layers
 			o.Calibration.Tokens, o.Calibration.SeqLen = 2560, 512 // two batches
 			o.Calibration.Files = []string{textFile(t, "long.txt", strings.Repeat(story, 5))}
 			o.Samples = 2
@@ -326,5 +326,28 @@ func TestResumeOnOtherKernels(t *testing.T) {
 	}
 	if r, err := Score(bg, o); err != nil || r.ResumedUnits != 2 {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// The scores do not depend on the memory: hidden states in files, and options scored one after another,
+// give the same bytes, and leave no file.
+func TestScoresIndependentOfMemory(t *testing.T) {
+	for _, o := range []Options{options(t, Fisher, 4, 6, 8), options(t, KL, 2), options(t, Hessian, 4)} {
+		o.Calibration.Tokens, o.Samples = 256, 2
+		want, err := score(t, 2, o).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Memory, o.Scratch = 1, t.TempDir()
+		got, err := score(t, 2, o).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != string(want) {
+			t.Errorf("%s: other scores with little memory", o.Method)
+		}
+		if left, err := os.ReadDir(o.Scratch); err != nil || len(left) > 0 {
+			t.Errorf("%s: files are left: %v, %v", o.Method, left, err)
+		}
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
-	"afmq/pkg/infer"
 	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 )
@@ -88,6 +87,7 @@ func (j *scoreJob) runInStage(ctx context.Context) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
+		j.opts.Scratch = dir.StatePath("")
 		return j.run(ctx, &unitLog{journal, identity, dir.State()})
 	}()
 	finished = true
@@ -183,20 +183,11 @@ func (j *scoreJob) close() {
 func (j *scoreJob) run(ctx context.Context, log *unitLog) (r *Result, err error) {
 	defer compute.Recover(&err)
 	o := j.opts
-	pool := j.pool.WithContext(ctx)
-	s := &scorer{
-		pool: pool, models: pool.With(o.Compute), progress: o.Progress, ckpt: j.ckpt, text: j.text, widths: optionWidths(o.Bits, o.Forms), group: o.GroupRows, scaled: !o.NoRowScale,
-		seed: j.seed(), samples: o.Samples,
-	}
-	if err := s.findModules(j.cfg, o.Model); err != nil {
+	s, err := j.newScorer(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if o.needsText() {
-		var err error
-		if s.model, err = infer.OpenWeights(ctx, o.Model, infer.OpenOptions{Pool: j.pool, Progress: o.Progress}); err != nil {
-			return nil, err
-		}
-	}
+	defer s.closeText()
 	began := time.Now()
 	r = &Result{}
 	if j.text != nil {
@@ -219,6 +210,25 @@ func (j *scoreJob) run(ctx context.Context, log *unitLog) (r *Result, err error)
 		}
 	}
 	return r, nil
+}
+
+// newScorer returns the scorer of the job. The caller closes its text.
+func (j *scoreJob) newScorer(ctx context.Context) (*scorer, error) {
+	o := &j.opts
+	pool := j.pool.WithContext(ctx)
+	s := &scorer{
+		pool: pool, models: pool.With(o.Compute), progress: o.Progress, ckpt: j.ckpt, cfg: j.cfg, text: j.text,
+		widths: optionWidths(o.Bits, o.Forms), group: o.GroupRows, scaled: !o.NoRowScale, seed: j.seed(), samples: o.Samples,
+	}
+	if err := s.findModules(j.cfg, o.Model); err != nil {
+		return nil, err
+	}
+	if o.needsText() {
+		if err := s.openText(o, j.pool); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // runUnits runs the units of an estimator that the log does not have; only those of which

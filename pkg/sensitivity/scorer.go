@@ -19,7 +19,7 @@ type scorer struct {
 	pool    *compute.Pool // in float32
 	models  *compute.Pool // the same workers, in the arithmetic of the model's products
 	ckpt    *safetensors.Checkpoint
-	model   *infer.Model // the 16-bit model; nil if no text is needed
+	cfg     *model.Config
 	text    *Calibration // nil if none is needed
 	widths  []Width      // to score; of a module see width
 	group   int          // rows that share a look-up table
@@ -30,6 +30,8 @@ type scorer struct {
 	index   map[layerKind]int // into modules
 
 	progress progress.Reporter
+
+	textRun // only if text is needed
 }
 
 // module is one projection of the model.
@@ -125,52 +127,30 @@ func (s *scorer) quantize(m *module, option int) (packed *compute.Matrix, square
 	return packed, squaredError, err
 }
 
-// packAll packs every module under every option, [module][option].
-func (s *scorer) packAll(ctx context.Context) ([][]*compute.Matrix, error) {
-	work := int64(0)
-	for i := range s.modules {
-		work += s.quantizeWork(&s.modules[i])
-	}
-	s.progress.Stage(progress.Stage{Name: StageQuantize, Work: work})
-	defer s.progress.Done()
-	out := make([][]*compute.Matrix, len(s.modules))
-	for i := range s.modules {
-		m := &s.modules[i]
-		for o := range s.widths {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			if o > 0 && s.width(m, o) == s.width(m, o-1) {
-				out[i] = append(out[i], out[i][o-1])
-				s.progress.Advance(s.widthWork(m, o))
-				continue
-			}
-			packed, _, err := s.quantize(m, o)
-			if err != nil {
-				return nil, err
-			}
-			out[i] = append(out[i], packed)
-			s.progress.Advance(s.widthWork(m, o))
+// quantizeAll quantizes a module under some options.
+func (s *scorer) quantizeAll(ctx context.Context, m *module, options []int) (out []*compute.Matrix, err error) {
+	for k, o := range options {
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
+		var packed *compute.Matrix
+		if k > 0 && s.width(m, o) == s.width(m, options[k-1]) {
+			packed = out[k-1]
+		} else if packed, _, err = s.quantize(m, o); err != nil {
+			return nil, err
+		}
+		out = append(out, packed)
+		s.progress.Advance(s.widthWork(m, o))
 	}
 	return out, nil
 }
 
-// batches groups sequences into batches of at most limit tokens, or of one sequence.
-func batches(sequences [][]int32, limit int) [][][]int32 {
-	var out [][][]int32
-	for first, end := range infer.Batches(len(sequences), limit, func(i int) int { return len(sequences[i]) }) {
-		out = append(out, sequences[first:end])
+// packedBytes returns about how many bytes a module takes in memory under an option.
+func (s *scorer) packedBytes(m *module, option int) int64 {
+	if w := s.width(m, option); w.Form == artifact.Palette {
+		return m.weights()*int64(w.Bits)/8 + 64*m.weights()/int64(s.group)/int64(m.spec.Shape[1])<<max(w.Bits-4, 0)
 	}
-	return out
-}
-
-func countTokens(sequences [][]int32) int {
-	n := 0
-	for _, s := range sequences {
-		n += len(s)
-	}
-	return n
+	return 4 * m.weights() // in float32
 }
 
 // notFinite reports a score that is NaN or infinite: the model overflows on the text.

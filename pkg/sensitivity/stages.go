@@ -4,13 +4,11 @@ import (
 	"fmt"
 
 	"afmq/pkg/artifact"
-	"afmq/pkg/infer"
 	"afmq/pkg/progress"
 )
 
-// Stages that [Score] reports, beside [artifact.StageHash] and infer.StageLoad.
+// Stages that [Score] reports, beside [artifact.StageHash].
 const (
-	StageQuantize  = "quantize modules"
 	StageReference = "run the model"
 	StageScore     = "score modules"
 	StageValidate  = "measure divergences"
@@ -19,16 +17,11 @@ const (
 // Stages returns the stages of Score, for the job that it is part of.
 func (o *Options) Stages() []string {
 	var stages []string
-	if o.Out != "" || o.Journal != nil {
+	if (o.Out != "" || o.Journal != nil) && o.Digest == "" {
 		stages = append(stages, artifact.StageHash)
 	}
-	if o.needsText() {
-		stages = append(stages, infer.StageLoad)
-	}
 	switch o.Method {
-	case Fisher, "":
-		stages = append(stages, StageQuantize)
-	case KL:
+	case Fisher, KL, "":
 		stages = append(stages, StageReference)
 	}
 	stages = append(stages, StageScore)
