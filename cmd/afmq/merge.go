@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"afmq/internal/disk"
 	"afmq/pkg/fault"
 	"afmq/pkg/quantize"
 	"afmq/pkg/sensitivity"
@@ -17,7 +18,7 @@ type mergeOptions struct {
 	status            bool
 }
 
-// mergeObject is the result of a merge: of Artifact and Statistics, one is null.
+// mergeObject is the result of a merge: of Artifact, Statistics and Scores, two are null.
 type mergeObject struct {
 	Schema     string                   `json:"schema"`
 	Dir        string                   `json:"dir"`
@@ -26,6 +27,7 @@ type mergeObject struct {
 	Shards     int                      `json:"shards"`
 	Artifact   *quantize.Result         `json:"artifact"`
 	Statistics *sensitivity.StatsResult `json:"statistics"`
+	Scores     *sensitivity.Scores      `json:"scores"`
 }
 
 type mergeStatusObject struct {
@@ -41,9 +43,9 @@ func newMergeCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "merge DIR --out PATH",
 		Short: "Make the result of a job that ran in shards, or show how far they are",
-		Long: `DIR is what the shards of ` + "`afmq quantize --shard`" + ` or ` + "`afmq stats --shard`" + ` were given as
---out. Their artifact, or their statistics, are written to PATH, with the bytes that one run
-would have given. Every tensor is compared with the digest that its shard recorded.
+		Long: `DIR is what the shards of ` + "`afmq quantize`" + `, ` + "`afmq stats`" + ` or ` + "`afmq sensitivity`" + ` were given as --out.
+Their artifact, their statistics or their scores, a file, are written to PATH, with the bytes
+that one run would have given. Every tensor is compared with the digest that its shard recorded.
 
 A shard that is missing or damaged, or is of another job, other weights or another version of
 this program, is an error that names it; nothing is written then. The checkpoint and the
@@ -60,7 +62,7 @@ statistics are read again: --model and --stats say where they are if they have m
 		RunE: func(cmd *cobra.Command, args []string) error { return runMerge(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
-	registerOut(f, &o.out, outDir, "`PATH` to create; must not exist, or be empty")
+	registerOut(f, &o.out, outNamed, "`PATH` to create; must not exist, or be an empty directory")
 	f.BoolVar(&o.status, "status", false, "list the shards and their state, and write nothing")
 	f.StringVar(&o.model, "model", "", "the checkpoint `MODEL`, if it is not where the first shard found it")
 	f.StringVar(&o.stats, "stats", "", "`DIR` of the statistics, if they are not where the first shard found them")
@@ -81,6 +83,22 @@ func runMerge(cmd *cobra.Command, a *app, dir string, o mergeOptions) error {
 		return fault.Usagef("--out PATH is missing").WithHint("give it, or --status")
 	}
 	object := mergeObject{Schema: "afmq.merge/v1", Dir: dir, Out: o.out, Command: set.Command, Shards: set.Shards}
+	if set.Command == "sensitivity" {
+		if object.Scores, err = sensitivity.MergeScores(dir); err != nil {
+			return err
+		}
+		data, err := object.Scores.Encode()
+		if err != nil {
+			return err
+		}
+		if err := disk.WriteNewFile(o.out, data); err != nil {
+			return err
+		}
+		return a.print(object, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "%d shards, %d modules\nwrote %s\n", set.Shards, len(object.Scores.Modules), o.out)
+			return err
+		})
+	}
 	if set.Command == "stats" {
 		s, err := sensitivity.OpenStats(dir)
 		if err != nil {

@@ -17,6 +17,8 @@ import (
 
 // described are the Go types of everything that has a schema of its own.
 var described = map[string]any{
+	"sensitivity-shard-v1": sensitivityShardObject{},
+
 	"baseline-v1":      gate.Baseline{},
 	"chat-v1":          chatObject{},
 	"compare-v1":       compareObject{},

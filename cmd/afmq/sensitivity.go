@@ -12,6 +12,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/sensitivity"
+	"afmq/pkg/shard"
 )
 
 // calibrationFlags are the flags of every command that reads calibration text.
@@ -50,6 +51,16 @@ type sensitivityOptions struct {
 	restart  bool
 	compute  computeFlag
 	target   targetFlag
+	shard    shardFlag
+}
+
+// sensitivityShardObject is the result of one shard.
+type sensitivityShardObject struct {
+	Schema string `json:"schema"`
+	Model  string `json:"model"`
+	Out    string `json:"out"`
+	Shard  string `json:"shard"`
+	*sensitivity.ShardResult
 }
 
 type sensitivityObject struct {
@@ -88,7 +99,11 @@ divergence of N modules, and prints its rank correlation (Spearman) with the sco
 --method kl refuses --compute bf16, whose rounding changes the output more than palettes of 6
 and 8 bits do; --validate measures in f32 then. --target refuses widths and groups that a
 runtime does not have before any text is read. An interrupted command resumes when it is
-repeated.`,
+repeated.
+
+` + shardHelp + `
+Shards of fisher have parts of the text, those of the other methods modules. ` + "`afmq merge`" + `
+writes the scores.`,
 		Example: `  afmq sensitivity models/my-model --calib calib.jsonl --out scores.json
   afmq sensitivity models/my-model --calib builtin --method hessian --out hessian.json
   afmq sensitivity models/my-model --calib calib.jsonl --bits 2,3,4 --validate 20 --out scores.json`,
@@ -103,6 +118,7 @@ repeated.`,
 	f.IntVar(&o.samples, "samples", 1, "fisher: number `N` of labels drawn per token, one backward pass each")
 	f.IntVar(&o.validate, "validate", 0, "also measure the KL divergence of `N` modules")
 	o.compute.register(f, "f32")
+	o.shard.register(f)
 	f.BoolVar(&o.restart, "restart", false, "discard the state of an interrupted run")
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
@@ -128,11 +144,19 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 	if err != nil {
 		return err
 	}
-	r, err := sensitivity.Score(cmd.Context(), sensitivity.Options{
+	sh, err := o.shard.choose()
+	if err != nil {
+		return err
+	}
+	opts := sensitivity.Options{
 		Model: model, Out: o.out, Restart: o.restart, Method: method, Bits: bits, Forms: forms, GroupRows: o.grid.groupRows, NoRowScale: !o.grid.rowScale,
 		Calibration: calib, Samples: o.samples, Validate: o.validate, Compute: compute,
 		ExportTarget: o.target.name, Pool: a.workers(), Memory: a.memoryBytes, Progress: a.progress(), ToolVersion: version,
-	})
+	}
+	if sh.Divided() {
+		return runSensitivityShard(cmd, a, opts, sh)
+	}
+	r, err := sensitivity.Score(cmd.Context(), opts)
 	if err != nil {
 		return err
 	}
@@ -146,6 +170,26 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 		object.Tokens = s.Calibration.Tokens
 	}
 	return a.print(object, func(w io.Writer) error { return printScores(w, object) })
+}
+
+func runSensitivityShard(cmd *cobra.Command, a *app, opts sensitivity.Options, sh shard.Shard) error {
+	r, err := sensitivity.ScoreShard(cmd.Context(), opts, sh)
+	if err != nil {
+		return err
+	}
+	a.warn(r.Warnings)
+	object := sensitivityShardObject{"afmq.sensitivity-shard/v1", opts.Model, opts.Out, sh.String(), r}
+	return a.print(object, func(w io.Writer) error {
+		if r.Already {
+			_, err := fmt.Fprintf(w, "%s was complete before\n", r.Path)
+			return err
+		}
+		return table(w, func(w io.Writer) {
+			fmt.Fprintf(w, "shard\t%s: %d units\n", sh, r.Units)
+			fmt.Fprintf(w, "time\t%.1f s, %s peak memory\n", r.Seconds, size(r.PeakRSSBytes))
+			fmt.Fprintf(w, "wrote\t%s\n", whole(r.Path))
+		})
+	})
 }
 
 func printScores(w io.Writer, o sensitivityObject) error {

@@ -2,6 +2,8 @@ package kernel
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"sync"
 )
 
@@ -54,6 +56,16 @@ func (w *Matrix) Cols() int { return w.cols }
 func (w *Matrix) Bytes() int64 {
 	return 4*int64(len(w.f32)) + 2*int64(len(w.u16)) + int64(len(w.i8)) + int64(len(w.u8)) +
 		4*int64(len(w.dwords)) + 4*int64(len(w.table)) + 4*int64(len(w.base)) + 4*int64(len(w.scale))
+}
+
+// Equal reports whether two matrices are packed from the same stored bits in the same form.
+func (w *Matrix) Equal(v *Matrix) bool {
+	if w.rows != v.rows || w.cols != v.cols || w.format != v.format || w.scaled != v.scaled {
+		return false
+	}
+	same := func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) } // 0 and -0 differ
+	return slices.Equal(w.u16, v.u16) && slices.Equal(w.i8, v.i8) && slices.Equal(w.u8, v.u8) && slices.Equal(w.dwords, v.dwords) && slices.Equal(w.base, v.base) &&
+		slices.EqualFunc(w.f32, v.f32, same) && slices.EqualFunc(w.table, v.table, same) && slices.EqualFunc(w.scale, v.scale, same)
 }
 
 func (w *Matrix) panels() int { return panelsOf(w.rows) }

@@ -54,5 +54,8 @@ func (w *Matrix) Cols() int { return w.kernel().Cols() }
 // Bytes returns the memory that the packed weights take, tables and padding included.
 func (w *Matrix) Bytes() int64 { return w.kernel().Bytes() }
 
+// Equal reports whether two matrices are packed from the same stored bits in the same form.
+func (w *Matrix) Equal(v *Matrix) bool { return w.kernel().Equal(v.kernel()) }
+
 // Row writes the float32 values of row r of W to dst, which has Cols elements.
 func (w *Matrix) Row(dst []float32, r int) { w.kernel().Row(dst, r) }

@@ -154,6 +154,7 @@ func Open(ctx context.Context, opts Options) (*Inputs, error) {
 				return nil, err
 			}
 		}
+		open.Share = in.Model
 		if in.Reference, err = infer.Open(ctx, opts.Reference, open); err != nil {
 			return nil, err
 		}

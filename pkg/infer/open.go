@@ -26,9 +26,12 @@ type OpenOptions struct {
 	// SkipVerify omits the hashes: the manifest is read, and names, types, shapes and finite
 	// values are checked. A checkpoint has no manifest to check against.
 	SkipVerify bool
-	Pool       *compute.Pool     // loads the tensors; nil for Threads workers of its own
-	Threads    int               // where Pool is nil; 0 for all cores
-	Progress   progress.Reporter // nil for none
+	// Share is a model in memory, such as the 16-bit model of an artifact. Matrices that both store
+	// alike are in memory once. nil for none.
+	Share    *Model
+	Pool     *compute.Pool     // loads the tensors; nil for Threads workers of its own
+	Threads  int               // where Pool is nil; 0 for all cores
+	Progress progress.Reporter // nil for none
 }
 
 // StageLoad is the stage of [Open] and [OpenWeights].
@@ -83,7 +86,7 @@ func OpenWeights(ctx context.Context, dir string, opts OpenOptions) (*Model, err
 	defer ckpt.Close()
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	if err := m.load(ctx, pool, ckpt, progress.Begin(opts.Progress, StageLoad)); err != nil {
+	if err := m.load(ctx, pool, ckpt, opts.Share, progress.Begin(opts.Progress, StageLoad)); err != nil {
 		return nil, err
 	}
 	if m.Head == nil {
@@ -106,10 +109,11 @@ func (m *Model) checkConfigFiles(ctx context.Context) error {
 }
 
 // load finds every tensor of the model in ckpt and packs it.
-func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.Checkpoint, p progress.Reporter) error {
+func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.Checkpoint, shared *Model, p progress.Reporter) error {
 	w := &weightReader{dir: m.Dir, cfg: m.Config, finder: artifact.NewTensorFinder(m.Dir, ckpt, m.Config)}
 	var loads []weightLoad
-	for _, spec := range m.Config.Tensors() {
+	specs := m.Config.Tensors()
+	for _, spec := range specs {
 		l, err := m.weight(w, spec)
 		if err != nil {
 			return err
@@ -140,6 +144,7 @@ func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.
 			errs[i] = safetensors.Guard(loads[i].tensors[0].Path(), loads[i].pack)
 		}
 		if errs[i] == nil {
+			m.share(shared, specs[i])
 			for _, t := range loads[i].tensors {
 				p.Advance(int64(len(t.Bytes())))
 			}
@@ -149,6 +154,31 @@ func (m *Model) load(ctx context.Context, pool *compute.Pool, ckpt *safetensors.
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// share replaces a matrix that has been loaded by that of another model, if they are equal.
+func (m *Model) share(other *Model, spec model.TensorSpec) {
+	if other == nil {
+		return
+	}
+	mine, theirs := m.matrix(spec), other.matrix(spec)
+	if mine != nil && theirs != nil && *mine != nil && *theirs != nil && (*mine).Equal(*theirs) {
+		*mine = *theirs
+	}
+}
+
+// matrix returns where the model has the matrix of a tensor; nil for a vector, and for a layer that
+// it does not have.
+func (m *Model) matrix(spec model.TensorSpec) **compute.Matrix {
+	switch {
+	case spec.Role == model.Embedding:
+		return &m.Embedding
+	case spec.Role == model.Head:
+		return &m.Head
+	case spec.Role == model.Projection && spec.Layer < len(m.Blocks):
+		return &m.Blocks[spec.Layer].Linear(spec.Kind).Weight
 	}
 	return nil
 }

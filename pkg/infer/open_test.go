@@ -254,3 +254,29 @@ func compress(t *testing.T, pool *compute.Pool, x stored, role model.Role, bits 
 	}
 	return out, stored{info("", safetensors.F32, rows, cols), bytesOf(w)}
 }
+
+// Matrices that two models store alike are in memory once; others are not touched.
+func TestOpenShares(t *testing.T) {
+	eachFixture(t, func(t *testing.T, dir string) {
+		a := openFixture(t, dir, nil)
+		b, err := OpenWeights(bg, dir, OpenOptions{Share: a})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range a.Config.Tensors() {
+			if x := a.matrix(spec); x != nil && *x != *b.matrix(spec) {
+				t.Errorf("%s is in memory twice", spec.Name)
+			}
+		}
+		changed := *a
+		changed.Blocks = slices.Clone(a.Blocks)
+		other := make([]float32, a.Blocks[0].Q.Weight.Rows()*a.Blocks[0].Q.Weight.Cols())
+		changed.Blocks[0].Q.Weight = compute.PackF32(a.Blocks[0].Q.Weight.Rows(), a.Blocks[0].Q.Weight.Cols(), other)
+		if b, err = OpenWeights(bg, dir, OpenOptions{Share: &changed}); err != nil {
+			t.Fatal(err)
+		}
+		if b.Blocks[0].Q.Weight == changed.Blocks[0].Q.Weight || !b.Blocks[0].Q.Weight.Equal(a.Blocks[0].Q.Weight) {
+			t.Error("a matrix was replaced by another one")
+		}
+	})
+}

@@ -96,7 +96,7 @@ func (r *run) open(ctx context.Context) (err error) {
 		return err
 	}
 	// CheckTensors hashes the tensors below.
-	if r.base, err = infer.Open(ctx, o.Artifact, infer.OpenOptions{SkipVerify: true, Pool: r.pool, Progress: o.Progress}); err != nil {
+	if r.base, err = infer.Open(ctx, o.Artifact, infer.OpenOptions{SkipVerify: true, Share: r.teacher, Pool: r.pool, Progress: o.Progress}); err != nil {
 		return err
 	}
 	// The adapter names its base by the content hash of the manifest, which must be true.

@@ -235,6 +235,11 @@ func (j *scoreJob) newScorer(ctx context.Context) (*scorer, error) {
 // unless it is nil. It returns the costs, [module][option], and adds to resumed the number
 // of units that the log had.
 func (j *scoreJob) runUnits(ctx context.Context, s *scorer, e estimator, log *unitLog, validation bool, which []int, resumed *int) ([][]float64, error) {
+	return j.runEach(ctx, s, e, log, validation, which, resumed, nil)
+}
+
+// runEach is runUnits, which calls keep, unless it is nil, with the contributions of each unit.
+func (j *scoreJob) runEach(ctx context.Context, s *scorer, e estimator, log *unitLog, validation bool, which []int, resumed *int, keep func(unit int, c []Contribution)) ([][]float64, error) {
 	done := log.finished(validation)
 	if which == nil {
 		for u := range e.units() {
@@ -281,6 +286,9 @@ func (j *scoreJob) runUnits(ctx context.Context, s *scorer, e estimator, log *un
 				return nil, err
 			}
 			b.add(log.journal != nil)
+		}
+		if keep != nil {
+			keep(u, part)
 		}
 		for _, c := range part {
 			costs[c.Module][c.Option] += c.Cost

@@ -27,6 +27,8 @@ type StatsOptions struct {
 	// write; with a shard, that of the job, which all its shards share.
 	Options
 	Shard shard.Shard // the share of the text to run; the zero value is all of it
+
+	command string // "sensitivity" for scores without moments; else "stats"
 }
 
 // StatsResult describes what [CollectStats] wrote.
@@ -61,7 +63,7 @@ func CollectStats(ctx context.Context, opts StatsOptions) (*StatsResult, error) 
 	}
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	j := &statsJob{scoreJob: scoreJob{opts: opts.Options, pool: pool.With(compute.F32)}, shard: opts.Shard}
+	j := &statsJob{scoreJob: scoreJob{opts: opts.Options, pool: pool.With(compute.F32)}, shard: opts.Shard, command: opts.command}
 	defer j.close()
 	if err := j.open(); err != nil {
 		return nil, err
@@ -87,6 +89,9 @@ func (o *StatsOptions) check() error {
 		return fault.Usagef("no output directory")
 	}
 	o.Method = Fisher
+	if o.command == "" {
+		o.command = "stats"
+	}
 	return o.Options.Check()
 }
 
@@ -94,8 +99,9 @@ func (o *StatsOptions) check() error {
 type statsJob struct {
 	scoreJob
 	shard      shard.Shard
-	leaves     int // of the whole text
-	from, to   int // leaves that run
+	command    string // "stats", or "sensitivity" for scores without moments
+	leaves     int    // of the whole text
+	from, to   int    // leaves that run
 	identified []byte
 }
 
@@ -116,10 +122,10 @@ func (j *statsJob) collect(ctx context.Context) (*StatsResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.identified = bytes.Replace(identity, []byte(`"job":"sensitivity/v3"`), []byte(`"job":"stats/v1"`), 1)
+	j.identified = bytes.Replace(identity, []byte(`"job":"sensitivity/v3"`), []byte(`"job":"`+j.command+`-shard/v1"`), 1)
 	target := j.opts.Out
 	if j.shard.Divided() {
-		set, err := shard.Join(target, "stats", j.shard, j.identified, struct{}{}, shardNames())
+		set, err := shard.Join(target, j.command, j.shard, j.identified, struct{}{}, shardNames())
 		if err != nil {
 			return nil, err
 		}
@@ -161,6 +167,9 @@ func shardNames() (out []shard.Name) {
 // needBytes returns the size of the statistics, where a shard whose leaves are no subtree of the text
 // has up to twice as many sums for each level of the tree.
 func (j *statsJob) needBytes() int64 {
+	if j.scoresOnly() {
+		return 1 << 20
+	}
 	nodes := int64(0)
 	for at := j.from; at < j.to; {
 		size := 1
@@ -181,6 +190,9 @@ func (j *statsJob) needBytes() int64 {
 	}
 	return n + 2*nodes*int64(j.cfg.HiddenSize)*int64(j.cfg.HiddenSize+1) + 1<<20
 }
+
+// scoresOnly reports whether no moments are wanted.
+func (j *statsJob) scoresOnly() bool { return j.command == "sensitivity" }
 
 // firstOfGroup reports whether a projection is the first of those that share its input.
 func firstOfGroup(kind string) bool { return model.InputGroup(kind)[0] == kind }
@@ -303,19 +315,21 @@ func (c *collector) saved(ctx context.Context) (map[int]layerRecord, error) {
 	out := map[int]layerRecord{}
 	for _, line := range c.journal.Records() {
 		var r layerRecord
-		if json.Unmarshal(line, &r) != nil || r.File.Name != layerFile(r.Layer) {
+		if json.Unmarshal(line, &r) != nil || !c.scoresOnly() && r.File.Name != layerFile(r.Layer) {
 			continue
 		}
 		want, err := c.sign(r)
 		if err != nil || want.Digest != r.Digest {
 			continue
 		}
-		got, err := artifact.HashFile(ctx, c.dir.Path(r.File.Name), r.File.Name, nil)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil || got != r.File {
-			continue
+		if !c.scoresOnly() {
+			got, err := artifact.HashFile(ctx, c.dir.Path(r.File.Name), r.File.Name, nil)
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			if err != nil || got != r.File {
+				continue
+			}
 		}
 		out[r.Layer] = r
 	}
@@ -339,11 +353,12 @@ func (c *collector) run(ctx context.Context) error {
 		}
 	}
 	c.resumed = b.done
-	if b.done < b.all || !has(done, headLayer) {
+	switch headDone := has(done, headLayer); {
+	case b.done < b.all || !headDone && !c.scoresOnly():
 		if err := c.prepare(ctx, done); err != nil {
 			return err
 		}
-	} else {
+	case headDone:
 		c.keep(done[headLayer])
 	}
 	b.start(false)
@@ -368,7 +383,9 @@ func has(m map[int]layerRecord, layer int) bool {
 
 // keep adds a finished layer to the part.
 func (c *collector) keep(r layerRecord) {
-	c.part.Files = append(c.part.Files, r.File)
+	if !c.scoresOnly() {
+		c.part.Files = append(c.part.Files, r.File)
+	}
 	for name, sums := range r.Sums {
 		c.part.Sums[name] = sums
 	}
@@ -379,6 +396,9 @@ func (c *collector) prepare(ctx context.Context, done map[int]layerRecord) error
 	e := c.estimator
 	if r, ok := done[headLayer]; ok {
 		c.keep(r)
+		return e.prepare(ctx)
+	}
+	if c.scoresOnly() {
 		return e.prepare(ctx)
 	}
 	d := c.cfg.HiddenSize
@@ -404,6 +424,9 @@ func (c *collector) layer(ctx context.Context, layer int) error {
 		}
 	}
 	e.observe = func(leaf, sample int, p infer.Projected) {
+		if c.scoresOnly() {
+			return
+		}
 		name := names[p.Kind]
 		addSquares(c.gradients[name].at(leaf), p.G)
 		if m := c.moments[name]; m != nil && sample == 0 {
@@ -440,6 +463,14 @@ func addSquares(sums, g []float32) {
 
 // write writes the file of a layer and records it.
 func (c *collector) write(layer int, moments, gradients map[string]*leafMoments, sums map[string][][]float64) error {
+	if c.scoresOnly() {
+		r, err := c.sign(layerRecord{Layer: layer, Sums: sums})
+		if err != nil {
+			return err
+		}
+		c.keep(r)
+		return c.journal.Append(r)
+	}
 	name := layerFile(layer)
 	var list []statsTensor
 	for _, m := range []struct {

@@ -119,6 +119,51 @@ func (o StatsOptions) scoring() Options {
 	return s
 }
 
+// Scores in shards are those of one run, by every method, also where a shard was interrupted.
+func TestScoreShards(t *testing.T) {
+	for _, method := range []Method{Fisher, KL, Hessian, Weight} {
+		o := statsOptions(t).Options
+		o.Method = method
+		if method != Fisher {
+			o.Calibration.Tokens, o.Bits = 256, []int{3}
+		}
+		want, err := score(t, 2, o).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Out = filepath.Join(t.TempDir(), "job")
+		const n = 3
+		for i := range n {
+			sh := shard.Shard{Index: i, Count: n}
+			if i == 1 {
+				stopped := o
+				ctx, cancel := context.WithCancel(bg)
+				stopped.Progress = &stopAfter{progress.Silent, 2, cancel}
+				if _, err := ScoreShard(ctx, stopped, sh); !errors.Is(err, context.Canceled) {
+					t.Fatal(err)
+				}
+				cancel()
+				_, err := MergeScores(o.Out)
+				wantFault(t, err, fault.Input, "2 of 3 shards are missing: 1/3, 2/3")
+			}
+			r, err := ScoreShard(bg, o, sh)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i == 1 && r.ResumedUnits != 2 {
+				t.Errorf("%s: %d units resumed", method, r.ResumedUnits)
+			}
+		}
+		scores, err := MergeScores(o.Out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := scores.Encode(); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: other scores: %v", method, err)
+		}
+	}
+}
+
 // checkHessians compares second moments with sums in float64 over a plain forward pass.
 func checkHessians(t *testing.T, s *Stats, o StatsOptions) {
 	t.Helper()

@@ -39,36 +39,43 @@ type Stats struct {
 // OpenStats opens the statistics in dir. Of a job in shards all must be complete. Errors are
 // fault.Input.
 func OpenStats(dir string) (*Stats, error) {
-	var parts []*Part
-	if shard.Is(dir) {
-		set, err := shard.Open(dir)
-		if err != nil {
-			return nil, err
-		}
-		if set.Command != "stats" {
-			return nil, fault.Inputf(dir, "holds shards of `afmq %s`, not of `afmq stats`", set.Command)
-		}
-		if err := set.Complete(); err != nil {
-			return nil, err
-		}
-		for i := range set.Shards {
-			p, err := openPart(set.Path(i))
-			if err != nil {
-				return nil, err
-			}
-			if !bytes.Equal(compactJSON(p.Job), compactJSON(set.Job)) {
-				return nil, fault.Inputf(set.Path(i), "is a shard of another job: %s", stage.Difference(compactJSON(set.Job), compactJSON(p.Job), jobNames))
-			}
-			parts = append(parts, p)
-		}
-	} else {
+	if !shard.Is(dir) {
 		p, err := openPart(dir)
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, p)
+		return newStats(dir, []*Part{p})
+	}
+	set, err := shard.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if set.Command != "stats" {
+		return nil, fault.Inputf(dir, "holds shards of `afmq %s`, not of `afmq stats`", set.Command)
+	}
+	parts, err := openParts(set)
+	if err != nil {
+		return nil, err
 	}
 	return newStats(dir, parts)
+}
+
+// openParts opens the shards of a job, which must be complete.
+func openParts(set *shard.Set) (parts []*Part, err error) {
+	if err := set.Complete(); err != nil {
+		return nil, err
+	}
+	for i := range set.Shards {
+		p, err := openPart(set.Path(i))
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(compactJSON(p.Job), compactJSON(set.Job)) {
+			return nil, fault.Inputf(set.Path(i), "is a shard of another job: %s", stage.Difference(compactJSON(set.Job), compactJSON(p.Job), jobNames))
+		}
+		parts = append(parts, p)
+	}
+	return parts, nil
 }
 
 // compactJSON returns JSON without spaces.
