@@ -184,6 +184,7 @@ const mostInFlight = 4
 // Every job reports all the work that it announces, in numbered stages. Cancelled at any report, it
 // starts no further item of work, returns the error of the context and leaves no output.
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	for _, j := range longJobs(t) {
 		t.Run(j.name, func(t *testing.T) {
 			whole := &witness{}
@@ -221,6 +222,7 @@ func TestCancel(t *testing.T) {
 // A job that was cancelled says what it saved. The same job then says what it resumes from, and its
 // stage starts at the share that is done.
 func TestResumedProgress(t *testing.T) {
+	t.Parallel()
 	for _, j := range longJobs(t) {
 		if j.resumes == "" {
 			continue

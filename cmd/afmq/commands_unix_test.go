@@ -19,6 +19,7 @@ import (
 // The commands that a report shows make everything again: the artifact and the adapter to the last
 // byte, and the figures of the evaluation and of the gate. The options here are unusual ones.
 func TestReportedCommandsRepeatTheWork(t *testing.T) {
+	t.Parallel()
 	first, second := t.TempDir(), t.TempDir()
 	for _, dir := range []string{first, second} {
 		if err := demo.Extract(filepath.Join(dir, "a model")); err != nil {
@@ -33,7 +34,7 @@ afmq sensitivity 'a model' --calib calib.txt --tokens 500 --seq-len 32 --seed 3 
 afmq plan scores.json --bpw 2.8 --bits 2,4 --tie qkv --override 'layers\.0\.mlp=4' --seed 5 --out plan.json
 afmq quantize 'a model' --plan plan.json --calib calib.txt --tokens 300 --seq-len 16 --seed 9 --compensate none --out planned
 afmq quantize 'a model' --bpw 2.7 --bits 2,3 --method weight --tie gate_up --override 'v_proj$=4' --row-scale=false --calib calib.txt --tokens 300 --seq-len 32 --out art
-afmq recover art --teacher 'a model' --data train.jsonl --rank 2 --init plain --loss mix --mix 0.25 --tokens 256 --seq-len 16 --batch-tokens 64 --rate 2e-4 --warmup 0 --weight-decay 0.01 --clip 0 --validation-tokens 64 --seed 4 --targets mlp --out rec
+afmq recover art --teacher 'a model' --data train.jsonl --rank 2 --init plain --init-tokens 512 --loss mix --mix 0.25 --tokens 256 --seq-len 16 --batch-tokens 64 --rate 2e-4 --warmup 0 --weight-decay 0.01 --clip 0 --validation-tokens 64 --seed 4 --targets mlp --out rec
 afmq eval-perplexity art --data text.txt --reference 'a model' --protocol stride --ctx 64 --stride 48 --compute f32 --adapter best=rec/rank-2 --max-ppl-increase 900% --json > eval.json
 afmq gate art --baseline baseline.json --data text.txt --reference 'a model' --ctx 64 --max-kl 9 --max-bytes 1MB --update --json > gate.json
 afmq report art --eval eval.json --gate gate.json --recovery rec --reference 'a model' --sample 'It was' --sample-tokens 4 --out page.html --json > page.json

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -38,10 +39,15 @@ type undisturbed struct {
 }
 
 // references holds what reference found, by the name of the job.
-var references = map[string]undisturbed{}
+var (
+	references      = map[string]undisturbed{}
+	referencesMutex sync.Mutex
+)
 
 func reference(t *testing.T, dir string, j job) undisturbed {
 	t.Helper()
+	referencesMutex.Lock()
+	defer referencesMutex.Unlock()
 	if u, ok := references[j.name]; ok {
 		return u
 	}
@@ -153,6 +159,7 @@ func wholeOrAbsent(t *testing.T, parent string, whole map[string]string) bool {
 // whole, and the same command ends with the bytes of a run that nobody disturbed, and
 // with nothing beside them.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	dir := workplace(t)
 	for i, j := range jobs {
 		t.Run(j.name, func(t *testing.T) {
@@ -191,6 +198,7 @@ func again(t *testing.T, dir string, j job, parent string, whole map[string]stri
 // Scores that an interrupted run saved are of the weights that it read: the same command
 // on other weights in the same shapes does not mix the two.
 func TestOtherWeights(t *testing.T) {
+	t.Parallel()
 	dir := workplace(t)
 	for _, j := range jobs {
 		if j.name != "sensitivity" && j.name != "compensated" {

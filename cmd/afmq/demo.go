@@ -38,7 +38,8 @@ var demoVolume = struct {
 	texts      int   // sampled for the evaluation
 	trainTexts int   // sampled for calibration and training
 	training   int64 // training tokens of the adapter
-}{48, 160, 120000}
+	initTokens int   // of them for the weights of its initialization
+}{48, 160, 120000, recovery.DefaultInitTokens}
 
 // demoRow is one model of the demo's table.
 type demoRow struct {
@@ -177,7 +178,7 @@ func demoJobs(a *app, source, dir string) []quantize.Options {
 func demoTraining(a *app, source, base, dir string) recovery.Options {
 	return recovery.Options{
 		Artifact: base, Teacher: source, Data: []string{filepath.Join(dir, demoText)}, Out: filepath.Join(dir, "adapter"),
-		Ranks: []int{8}, Tokens: demoVolume.training, SeqLen: demoTokens / 2, BatchTokens: 1024,
+		Ranks: []int{8}, Tokens: demoVolume.training, InitTokens: demoVolume.initTokens, SeqLen: demoTokens / 2, BatchTokens: 1024,
 		Pool: a.workers(), ToolVersion: version,
 	}
 }

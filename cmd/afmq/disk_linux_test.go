@@ -73,6 +73,7 @@ func remount(t *testing.T, dir string, flags uintptr, options string) {
 
 // TestDisk runs on disks of its own what follows.
 func TestDisk(t *testing.T) {
+	t.Parallel()
 	if ownDisk(t) {
 		t.Run("full", testFullDisk)
 		t.Run("fills up", testDiskFillsUp)
@@ -235,6 +236,7 @@ func testReadOnly(t *testing.T) {
 
 // What is in the way of a target is exit 6 in one line, and stays as it is.
 func TestInTheWay(t *testing.T) {
+	t.Parallel()
 	dir := workplace(t)
 	for _, j := range jobs {
 		parent := t.TempDir()

@@ -39,10 +39,12 @@ func copyTree(t *testing.T, from, to string) {
 // adapterOf trains a small adapter of the artifact, once.
 func adapterOf(t *testing.T, dir string) string {
 	t.Helper()
+	sharedMutex.Lock()
+	defer sharedMutex.Unlock()
 	path := filepath.Join(dir, "adapters", "rank-2")
 	if _, err := os.Stat(path); err != nil {
 		mustExecute(t, dir, "recover", "artifact", "--teacher", "model", "--data", "text.jsonl", "--out", "adapters", "--rank", "2", "--tokens", "128",
-			"--seq-len", "16", "--batch-tokens", "64", "--validation-tokens", "100", "--init", "zero", "--quiet")
+			"--seq-len", "16", "--batch-tokens", "64", "--validation-tokens", "100", "--init", "zero", "--init-tokens", "64", "--quiet")
 	}
 	return path
 }
@@ -87,6 +89,7 @@ func readings(adapter string) []reading {
 // names it, at once and with nothing left behind. A pipe that nobody writes would hold a
 // reader for ever, SIGTERM or not.
 func TestNoFile(t *testing.T) {
+	t.Parallel()
 	dir := workplace(t)
 	adapter := adapterOf(t, dir)
 	if _, err := os.Stat(filepath.Join(dir, "plan.json")); err != nil {
@@ -221,6 +224,7 @@ func weightShard(t *testing.T, dir string) {
 // Checkpoints, sharded too, artifacts, adapters, plans and texts may all be links, as in
 // the cache of a hub, and give the same bytes as plain files.
 func TestHubCache(t *testing.T) {
+	t.Parallel()
 	dir := workplace(t)
 	u := reference(t, dir, jobs[0])
 	sharded := filepath.Join(t.TempDir(), "sharded")
@@ -258,6 +262,7 @@ func TestHubCache(t *testing.T) {
 // result, or the result of the file as it was before or, where the run had not opened it
 // yet, as it is since. Never a crash, never a mixture.
 func TestFileChanges(t *testing.T) {
+	t.Parallel()
 	dir := workplace(t)
 	damages := map[string]func(path string, size int64) error{
 		"cut to nothing": func(path string, _ int64) error { return os.Truncate(path, 0) },
@@ -335,6 +340,7 @@ func TestFileChanges(t *testing.T) {
 // Tensors without elements are read like others: where the model has a place for them they
 // have the wrong shape, a file of no tokens gives none, and what is ignored may be empty.
 func TestNothingInIt(t *testing.T) {
+	t.Parallel()
 	dir := workplace(t)
 	write := func(path string, tensors map[string][]int, dtype safetensors.DType) {
 		t.Helper()

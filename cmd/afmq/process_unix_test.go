@@ -100,6 +100,8 @@ func (j job) to(target string) []string {
 // scores and a text. It is made once, and tests leave it as it is.
 func workplace(t *testing.T) string {
 	t.Helper()
+	sharedMutex.Lock()
+	defer sharedMutex.Unlock()
 	if shared != "" {
 		return shared
 	}
@@ -123,7 +125,7 @@ func workplace(t *testing.T) string {
 var jobs = []job{
 	{"quantize", []string{"quantize", "model", "--out", "TARGET"}},
 	{"compensated", []string{"quantize", "model", "--out", "TARGET", "--bpw", "3.3", "--calib", "text.jsonl", "--seq-len", "32", "--tokens", "64"}},
-	{"recover", []string{"recover", "artifact", "--teacher", "model", "--data", "text.jsonl", "--out", "TARGET", "--rank", "2,4", "--tokens", "1k",
+	{"recover", []string{"recover", "artifact", "--teacher", "model", "--data", "text.jsonl", "--out", "TARGET", "--rank", "2,4", "--tokens", "512",
 		"--seq-len", "16", "--batch-tokens", "64", "--validation-tokens", "100", "--init-tokens", "64"}},
 	{"sensitivity", []string{"sensitivity", "model", "--method", "kl", "--calib", "text.jsonl", "--seq-len", "32", "--tokens", "64", "--out", "TARGET"}},
 	{"dequantize", []string{"dequantize", "artifact", "--out", "TARGET"}},
@@ -190,7 +192,9 @@ func onlyHolds(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// verifies reports whether `afmq verify` passes what is at path.
+// verifies reports whether `afmq verify` passes what is at path. A process runs one command at a time.
 func verifies(path string) bool {
+	sharedMutex.Lock()
+	defer sharedMutex.Unlock()
 	return run([]string{"verify", path, "--quiet"}, io.Discard, io.Discard) == 0
 }

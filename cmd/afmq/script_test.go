@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(cleaning{m}, map[string]func(){
 		"afmq": func() {
 			if os.Getenv(fullDemo) == "" {
-				demoVolume.texts, demoVolume.trainTexts, demoVolume.training = 8, 16, 8000
+				demoVolume.texts, demoVolume.trainTexts, demoVolume.training, demoVolume.initTokens = 8, 16, 8000, 4096
 			}
 			os.Exit(runChecked(os.Args[1:]))
 		},
@@ -58,8 +59,12 @@ func (m cleaning) Run() int {
 	return code
 }
 
-// shared is a directory that tests share, "" until one needs it.
-var shared string
+// shared is a directory that tests share, "" until one needs it. Tests that run at the same time make
+// what is in it under sharedMutex.
+var (
+	shared      string
+	sharedMutex sync.Mutex
+)
 
 // TestScripts runs testdata/script/*.txtar, each of which says what behaviour of
 // the command line it protects. Every script finds the demo model in ./model and

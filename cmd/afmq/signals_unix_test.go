@@ -17,6 +17,7 @@ import (
 
 // SIGTERM and SIGINT end a run with their exit codes, and the same command goes on.
 func TestStopped(t *testing.T) {
+	t.Parallel()
 	dir := workplace(t)
 	for _, j := range jobs {
 		t.Run(j.name, func(t *testing.T) {
@@ -51,6 +52,7 @@ func TestStopped(t *testing.T) {
 // A run that gets many signals, none of which is to end it, takes no system call that one
 // of them interrupts for a failure, and makes the same bytes.
 func TestManySignals(t *testing.T) {
+	t.Parallel()
 	dir := workplace(t)
 	for _, j := range jobs {
 		t.Run(j.name, func(t *testing.T) {
@@ -102,6 +104,7 @@ func brokenPipe(t *testing.T) *os.File {
 // Where nobody reads standard output any more, a command whose result is a file has made
 // it whole, says that it could not print, and ends with the code for that.
 func TestNobodyReads(t *testing.T) {
+	t.Parallel()
 	dir := workplace(t)
 	for _, j := range jobs {
 		for _, form := range []string{"text", "json"} {
@@ -146,6 +149,7 @@ func TestNobodyReads(t *testing.T) {
 
 // A standard error that nobody reads changes nothing: not the result, not the exit code.
 func TestNobodyHears(t *testing.T) {
+	t.Parallel()
 	dir := workplace(t)
 	for _, tc := range []struct {
 		args []string
@@ -172,6 +176,7 @@ func TestNobodyHears(t *testing.T) {
 // Streams that are closed from the start are as if they led nowhere: no file of the run
 // gets their numbers, and with them what would be printed.
 func TestClosedStreams(t *testing.T) {
+	t.Parallel()
 	dir := workplace(t)
 	self, err := os.Executable()
 	if err != nil {

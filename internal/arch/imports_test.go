@@ -78,6 +78,7 @@ var allowed = map[string][]string{
 	"cmd/afmq": {"pkg/estimate", "pkg/shard", "pkg/compare", "pkg/lmeval", "cmd/afmq/internal/report", "cmd/afmq/internal/device", "pkg/quantize", "pkg/sensitivity", "pkg/recovery", "pkg/serve", "pkg/batch", "pkg/chat", "pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/safetensors",
 		"pkg/ggml", "pkg/grid", "pkg/gguf", "pkg/ggufmodel", "pkg/gate", "pkg/export/coreml", "pkg/export/coreai", "pkg/export/target", "pkg/export/gguf", "pkg/export/mlx", "pkg/export/compressed", "internal/demo", "internal/manual", "internal/memory", "internal/stage", "pkg/palettize", "pkg/compute"},
 
+	"deploy/kubernetes":   {},
 	"scripts/coreai":      {},
 	"scripts/testreport":  {"scripts/testreport/internal/browser"},
 	"scripts/bitcurve":    {"pkg/quantize", "pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/artifact", "pkg/model", "pkg/compute"},

@@ -34,7 +34,7 @@ import (
 )
 
 // pages are the pages with transcripts.
-var pages = []string{"docs/quickstart.md", "README.md", "docs/quality.md", "docs/recovery.md", "docs/ci.md", "scripts/releasing/archive.md"}
+var pages = []string{"docs/quickstart.md", "README.md", "docs/quality.md", "docs/recovery.md", "docs/cluster.md", "docs/ci.md", "scripts/releasing/archive.md"}
 
 type options struct {
 	update  bool
