@@ -93,7 +93,7 @@ type setup struct {
 	digest  string // of the checkpoint, for a request
 
 	exchange *exchange // nil unless shards compensate a matrix together
-	job     *job   // nil while widths is
+	job      *job      // nil while widths is
 }
 
 // prepare does everything that needs no output directory, which is all but the scores. An

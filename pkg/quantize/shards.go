@@ -64,7 +64,7 @@ type shardRequest struct {
 	Compensate   string                   `json:"compensate,omitempty"`
 
 	Calibration sensitivity.CalibrationOptions `json:"calibration"` // files by absolute paths
-	Compute      string                   `json:"compute"`
+	Compute     string                         `json:"compute"`
 }
 
 // newShardRequest returns the request of options as the caller gave them.
