@@ -106,7 +106,7 @@ func (r *run) open(ctx context.Context) (err error) {
 	if err := o.sequence(cfg.MaxPositions); err != nil {
 		return err
 	}
-	if err := o.checkProcesses(); err != nil {
+	if err := o.checkShares(cfg.VocabSize); err != nil {
 		return err
 	}
 	if o.From == "" {

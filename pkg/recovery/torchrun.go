@@ -34,7 +34,7 @@ type Torchrun struct {
 	Compile    bool     // compile the layers with torch.compile
 }
 
-// check fills in the defaults and checks the options of a worker, and those that need one.
+// checkTorchrun fills in the defaults and checks the options of a worker, and those that need one.
 func (o *Options) checkTorchrun() error {
 	w := o.Torchrun
 	switch {
@@ -64,8 +64,12 @@ func (o *Options) checkTorchrun() error {
 	return nil
 }
 
-// checkProcesses checks that every process has a sequence of each step.
-func (o *Options) checkProcesses() error {
+// checkShares checks that every process has a sequence of each step, and that the vocabulary has as
+// many entries as the teacher is to store.
+func (o *Options) checkShares(vocab int) error {
+	if o.TeacherTopK > vocab {
+		return fault.Usagef("top %d logits of the teacher, whose vocabulary has %d entries", o.TeacherTopK, vocab)
+	}
 	if w := o.Torchrun; w != nil && w.Processes > max(o.BatchTokens/o.SeqLen, 1) {
 		return fault.Usagef("%d processes cannot share a step of %d tokens, which has %d sequences of %d; at least one for each process is needed",
 			w.Processes, o.BatchTokens, max(o.BatchTokens/o.SeqLen, 1), o.SeqLen)

@@ -1,6 +1,8 @@
 """Losses of tokens and their gradients, a block of rows of logits at a time, so that the logits
 of a whole batch are never in memory."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -13,8 +15,9 @@ def divergence(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
 def top_k_divergence(ids, p, z, q):
     """KL of the teacher's K largest probabilities and the rest as one event, and its gradient in the
     logits z, whose logarithms of probabilities are q. ids and the logarithms p are [rows, K]."""
-    rest = (-p.exp().sum(-1)).log1p().clamp(min=-40)
-    q_rest = z.scatter(1, ids, float("-inf")).logsumexp(-1) - z.logsumexp(-1)
+    least = 1e-12  # where the rest is nothing
+    rest = (1 - p.exp().sum(-1)).clamp(min=least).log()
+    q_rest = (z.scatter(1, ids, float("-inf")).logsumexp(-1) - z.logsumexp(-1)).clamp(min=math.log(least))
     loss = (p.exp() * (p - q.gather(1, ids))).sum(-1) + rest.exp() * (rest - q_rest)
     softmax = q.exp()
     grad = softmax * (1 - (rest - q_rest).exp()).unsqueeze(1)

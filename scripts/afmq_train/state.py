@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 
 import torch
@@ -143,9 +144,9 @@ class State:
             self._write()
         except OSError as e:
             raise writing(self.path, e) from e
-        except SafetensorError as e:  # its message is that of the system
-            code = errno.ENOSPC if "os error 28" in str(e) else errno.EIO
-            raise Fault("output", os.strerror(code) if code == errno.ENOSPC else str(e), self.path, errno=code) from e
+        except SafetensorError as e:  # its message names the error of the system
+            number = re.search(r"os error (\d+)", str(e))
+            raise writing(self.path, OSError(int(number[1]) if number else errno.EIO, str(e))) from e
         self.saved, self.kept = self.step, len(self.metrics)
 
     def _append(self) -> None:
