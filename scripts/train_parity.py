@@ -22,7 +22,7 @@ LOSSES, DIVERGENCES = 1e-3, 0.02  # largest relative differences
 RUNS = {
     "1 process": ["--nproc-per-node", "1"],
     "2 processes": ["--nproc-per-node", "2"],
-    "2 processes, fsdp": ["--nproc-per-node", "2", "--parallel", "fsdp", "--packed"],
+    "2 processes, fsdp": ["--nproc-per-node", "2", "--fsdp", "--packed"],
 }
 
 

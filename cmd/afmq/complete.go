@@ -32,7 +32,6 @@ var flagValues = map[string][]string{
 	"grid":              {"palette", "gguf"},
 	"init":              {string(recovery.InitSVD), string(recovery.InitPlain), string(recovery.InitZero)},
 	"launcher":          {torchrunLauncher, jobLauncher},
-	"parallel":          {string(recovery.DDP), string(recovery.FSDP)},
 	"loss":              {string(recovery.LossKL), string(recovery.LossCE), string(recovery.LossMix)},
 	"method":            {string(sensitivity.Fisher), string(sensitivity.KL), string(sensitivity.Hessian), string(sensitivity.Weight)},
 	"protocol":          {string(eval.Chunk), string(eval.LlamaCpp), string(eval.Stride)},

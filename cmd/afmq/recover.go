@@ -22,8 +22,9 @@ type recoverOptions struct {
 	patterns                                           []string
 	compute                                            computeFlag
 
-	launcher, parallel string
-	torchrun           recovery.Torchrun
+	launcher string
+	fsdp     bool
+	torchrun recovery.Torchrun
 }
 
 // Values of --launcher.
@@ -131,7 +132,7 @@ initialized.`,
 	f.StringVar(&o.launcher, "launcher", "", "`LAUNCHER` of what makes the steps: torchrun, or job to prepare them only (default: this process)")
 	f.IntVar(&o.torchrun.Processes, "nproc-per-node", 1, "torchrun: `N` processes on this machine, one for each GPU")
 	f.StringArrayVar(&o.torchrun.Args, "torchrun-arg", nil, "torchrun: a further argument `ARG`, for example --torchrun-arg=--nnodes=2; repeatable")
-	f.StringVar(&o.parallel, "parallel", string(recovery.DDP), "torchrun: `HOW` the processes share the models: ddp, each has them whole, or fsdp, they divide them")
+	f.BoolVar(&o.fsdp, "fsdp", false, "torchrun: divide the layers of the models among the processes, instead of whole models in each")
 	f.IntVar(&o.torchrun.MicroBatch, "micro-batch", 0, "torchrun: `N` sequences in a forward pass of a process (default: what 1 GiB of intermediate results allows)")
 	f.BoolVar(&o.torchrun.Packed, "packed", false, "torchrun: keep palettes packed and dequantize them in every product: less memory, more time")
 	f.BoolVar(&o.torchrun.Compile, "torch-compile", false, "torchrun: compile the layers with torch.compile, which fuses the dequantization of --packed")
@@ -173,7 +174,10 @@ func (o *recoverOptions) options(cmd *cobra.Command, a *app, artifact string) (r
 	}
 	if o.launcher != "" {
 		own := o.torchrun
-		own.Python, own.Parallel = os.Getenv(recovery.PythonVariable), recovery.Parallel(o.parallel)
+		own.Python = os.Getenv(recovery.PythonVariable)
+		if o.fsdp {
+			own.Parallel = recovery.FSDP
+		}
 		r.Torchrun = &own
 	}
 	for _, s := range o.patterns {
@@ -206,7 +210,7 @@ func (o *recoverOptions) checkFlags(cmd *cobra.Command) error {
 		}
 	}
 	if o.launcher == "" {
-		for _, flag := range []string{"nproc-per-node", "torchrun-arg", "parallel", "micro-batch", "packed", "torch-compile", "teacher-top-k"} {
+		for _, flag := range []string{"nproc-per-node", "torchrun-arg", "fsdp", "micro-batch", "packed", "torch-compile", "teacher-top-k"} {
 			if changed(flag) {
 				return fault.Usagef("--%s has no meaning without --launcher", flag)
 			}

@@ -83,7 +83,7 @@ func TestTorchrunFails(t *testing.T) {
 		says string
 	}{
 		"dies":             {fault.Unexpected, "torchrun ended, exit status 1: CUDA error: device-side assert triggered; the last saved state is kept; all that it printed is in "},
-		"is killed":        {fault.Unexpected, "torchrun ended, exit status 1: Signal 9 (SIGKILL); "},
+		"is killed":        {fault.Unexpected, "torchrun ended, exit status 1: Signal 9 (SIGKILL) received by a worker; "},
 		"says nothing":     {fault.Unexpected, "it printed nothing"},
 		"refuses":          {fault.Input, "model.safetensors: was changed after the job was written"},
 		"is out of memory": {fault.Unexpected, "a worker of torchrun is out of memory: OutOfMemoryError: CUDA out of memory; the state of 0 of 6 steps is kept"},

@@ -146,7 +146,7 @@ var signalled = regexp.MustCompile(`(?m)^ *traceback *: (Signal \d+ \(\w+\)) rec
 // none the signal that ended one. It is "" if there is neither.
 func (t *tail) last() string {
 	if m := signalled.FindSubmatch(t.data); m != nil {
-		return string(m[1])
+		return string(m[1]) + " received by a worker"
 	}
 	lines := bytes.Split(bytes.TrimSpace(t.data), []byte("\n"))
 	for i := len(lines) - 1; i >= 0; i-- {

@@ -162,7 +162,7 @@ func (t *trainer) workerError(e *event, job string) error {
 		}
 	case "memory":
 		return (&fault.Error{Msg: "a worker of torchrun is out of memory: " + e.Message + "; the state of " + t.stepCount() + " is kept"}).
-			WithHint("lower --micro-batch, or give --recompute, --packed, or --parallel fsdp with more processes")
+			WithHint("lower --micro-batch, or give --recompute, --packed, or --fsdp with more processes")
 	}
 	return errors.New("a worker of torchrun failed: " + e.Message + "; the state of " + t.stepCount() + " is kept; all that it printed is in " + log)
 }

@@ -9,7 +9,7 @@ import traceback
 import torch
 
 from . import SCHEMA
-from .errors import Fault, Reporter
+from .errors import Fault, Quiet, Reporter
 from .processes import Processes, Stop, lock
 from .train import Trainer
 
@@ -31,14 +31,12 @@ def train(args, report: Reporter) -> None:
     processes = Processes()
     processes.join()
     try:
-        held = None
-        if processes.rank == 0 and not args.afmq:
-            held = lock(os.path.join(folder, job["lock"]))
-        stop = Stop(watch=args.afmq and processes.rank == 0)
-        if processes.rank > 0:
-            report = Reporter(False)
-            report.event = lambda *_: None
-        Trainer(job, folder, processes, report).run(stop)
+        # afmq may be on another machine than the first process.
+        led = processes.any(args.afmq)
+        held = lock(os.path.join(folder, job["lock"])) if processes.rank == 0 and not led else None
+        reports = args.afmq and processes.first_here if led else processes.rank == 0
+        stop = Stop(watch=led and reports)
+        Trainer(job, folder, processes, report if reports else Quiet()).run(stop)
         if held:
             held.close()
     finally:

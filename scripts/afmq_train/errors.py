@@ -26,3 +26,13 @@ class Reporter:
 
     def fault(self, error: Fault) -> None:
         self.event(error.event, f"afmq_train: {error}")
+
+
+class Quiet(Reporter):
+    """Reports nothing, in the processes beside the one that does."""
+
+    def __init__(self):
+        super().__init__(False)
+
+    def event(self, event: dict, text: str) -> None:
+        pass

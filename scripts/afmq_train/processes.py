@@ -40,6 +40,12 @@ class Processes:
             for t in tensors:
                 dist.all_reduce(t)
 
+    def any(self, value: bool) -> bool:
+        """Whether a value is true in any process."""
+        told = torch.tensor([float(value)], device=self.device)
+        self.sum(told)
+        return told.item() > 0
+
     def wait(self) -> None:
         if self.world > 1:
             dist.barrier()

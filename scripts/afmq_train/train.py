@@ -145,10 +145,8 @@ class Trainer:
         cache = self.cache
         places = [self.order.place(i) for i in numbers] if cache else []
         known = [cache.get(p) for p in places] if cache else [None]
-        missing = torch.tensor([float(any(k is None for k in known))], device=self.device)
-        if self.fsdp:  # a pass of a divided model takes all processes
-            self.processes.sum(missing)
-        if missing.item():
+        missing = any(k is None for k in known)
+        if self.processes.any(missing) if self.fsdp else missing:  # a pass of a divided model takes all processes
             hidden = self.teacher(read)
             if not cache:
                 flat = hidden.flatten(0, 1)
@@ -243,6 +241,6 @@ class Trainer:
             else:
                 made.append(dict(self.made))
             self.state.save()
-            self.report.event({"event": "saved", "step": self.state.step}, "")
         else:
             self.state.saved = self.state.step
+        self.report.event({"event": "saved", "step": self.state.step}, "")
