@@ -131,7 +131,7 @@ initialized.`,
 	o.compute.register(f, "f32")
 	f.StringVar(&o.launcher, "launcher", "", "`LAUNCHER` of what makes the steps: torchrun, or job to prepare them only (default: this process)")
 	f.IntVar(&o.torchrun.Processes, "nproc-per-node", 1, "torchrun: `N` processes on this machine, one for each GPU")
-	f.StringArrayVar(&o.torchrun.Args, "torchrun-arg", nil, "torchrun: a further argument `ARG`, for example --torchrun-arg=--nnodes=2; repeatable")
+	f.StringArrayVar(&o.torchrun.Args, "torchrun-arg", nil, "torchrun: a further argument of it, as --torchrun-arg=`ARG`; repeatable")
 	f.BoolVar(&o.fsdp, "fsdp", false, "torchrun: divide the layers of the models among the processes, instead of whole models in each")
 	f.IntVar(&o.torchrun.MicroBatch, "micro-batch", 0, "torchrun: `N` sequences in a forward pass of a process (default: what 1 GiB of intermediate results allows)")
 	f.BoolVar(&o.torchrun.Packed, "packed", false, "torchrun: keep palettes packed and dequantize them in every product: less memory, more time")
