@@ -78,7 +78,6 @@ type TrainModel struct {
 	Files      []TrainFile   `json:"files"`
 	Tensors    []TrainTensor `json:"tensors"` // of the model, in canonical order, whatever their stored form
 	Layers     int           `json:"layers"`
-	HiddenSize int           `json:"hidden_size"`
 	Heads      int           `json:"heads"`
 	KVHeads    int           `json:"kv_heads"`
 	HeadDim    int           `json:"head_dim"`
@@ -234,7 +233,7 @@ func (in *jobInputs) model(ctx context.Context, name string, m *infer.Model, len
 		return nil, fault.Reading(m.Dir, err)
 	}
 	d := &TrainModel{
-		Path: dir, Layers: c.Layers, HiddenSize: c.HiddenSize, Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.HeadDim,
+		Path: dir, Layers: c.Layers, Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.HeadDim,
 		VocabSize: c.VocabSize, RMSNormEps: c.RMSNormEps, Rope: ropes(c, length),
 	}
 	if d.Files, err = hashWeights(ctx, dir); err != nil {

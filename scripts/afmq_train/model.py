@@ -20,23 +20,23 @@ ATTENTION = KINDS[:4]
 
 
 class Files:
-    """The tensors of several safetensors files, mapped and not copied."""
+    """The tensors of several safetensors files, on a device; on the CPU they are mapped."""
 
-    def __init__(self, paths):
-        self.paths, self.of = {}, {}
+    def __init__(self, paths, device="cpu"):
+        self.of, self.device = {}, device
         for path in paths:
             try:
                 file = safe_open(path, "pt")
             except (OSError, SafetensorError) as e:
                 raise Fault("input", f"cannot be read: {e}", path) from e
             for name in file.keys():
-                self.of[name], self.paths[name] = file, path
+                self.of[name] = file
 
     def __contains__(self, name: str) -> bool:
         return name in self.of
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self.of[name].get_tensor(name)
+        return self.of[name].get_tensor(name).to(self.device)
 
 
 def check_files(files) -> None:
@@ -233,13 +233,14 @@ class Model(nn.Module):
     def __init__(self, described: dict, inputs: Files, name: str, dtype, device, packed=False, recompute=False):
         super().__init__()
         self.path = described["path"]
-        self.files, self.inputs, self.input_prefix = Files(f["path"] for f in described["files"]), inputs, f"weights.{name}."
+        self.files = Files((f["path"] for f in described["files"]), device)
+        self.inputs, self.input_prefix = inputs, f"weights.{name}."
         self.layers, self.heads, self.kv_heads = described["layers"], described["heads"], described["kv_heads"]
         self.head_dim, self.eps, self.windows = described["head_dim"], described["rms_norm_eps"], described["windows"]
         self.group_rows, self.vocab = described["group_rows"], described["vocab_size"]
         self.shapes = {t["name"]: t["shape"] for t in described["tensors"]}
         self.dtype, self.packed, self.recompute, self.rope = dtype, packed, recompute, described["rope"]
-        self.hidden_size, self.device, self.tables = described["hidden_size"], device, {}
+        self.device, self.tables = device, {}
         self.tied = "lm_head.weight" not in self.shapes
         self.embedding = Embedding(self, "model.embed_tokens.weight")
         self.packed = False  # losses need the head dense
@@ -260,7 +261,7 @@ class Model(nn.Module):
         """A tensor that is stored as it is, or that afmq dequantized for the job."""
         given = self.input_prefix + name
         if given in self.inputs:
-            return self.inputs[given]
+            return self.inputs[given].to(self.device)
         stored = self.stored_name(name)
         if stored not in self.files:
             raise Fault("input", f"tensor {name!r} is missing", self.path)
