@@ -23,7 +23,8 @@ class TopK:
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 if os.fstat(fd).st_size != size:
-                    os.posix_fallocate(fd, 0, size)  # now, not by a fault of the mapping
+                    # All of it now, where the system can, not by a fault of the mapping.
+                    getattr(os, "posix_fallocate", lambda fd, _, n: os.truncate(fd, n))(fd, 0, size)
             finally:
                 os.close(fd)
             self.rows = np.memmap(path, row, "r+", shape=(sequences,))
