@@ -230,7 +230,7 @@ func TestTorchrunRefuses(t *testing.T) {
 	undo = edit(filepath.Join(p.Directory, "../recovery.safetensors"), `"kl\":0.`, `"kl\":1.`)
 	says("a changed state", "", nil, "was changed after the run saved it")
 	undo()
-	says("too many processes", "import afmq_train.processes as m\nm.Processes.join = lambda self: setattr(self, 'world', 9)", nil, "WORLD_SIZE is 9, and a step has 3 sequences")
+	says("too many processes", "import afmq_train.processes as m\nm.Processes.join = lambda self: setattr(self, 'world', 9)\nm.Processes.any = lambda self, value: value", nil, "WORLD_SIZE is 9, and a step has 3 sequences")
 	// The limit of a file's size stands for a full disk.
 	says("no space", "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))", nil, "recovery.safetensors: File too large")
 
