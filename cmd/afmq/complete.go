@@ -31,6 +31,7 @@ var flagValues = map[string][]string{
 	"dtype":             {"f16", "f32"},
 	"grid":              {"palette", "gguf"},
 	"init":              {string(recovery.InitSVD), string(recovery.InitPlain), string(recovery.InitZero)},
+	"launcher":          {torchrunLauncher, jobLauncher},
 	"loss":              {string(recovery.LossKL), string(recovery.LossCE), string(recovery.LossMix)},
 	"method":            {string(sensitivity.Fisher), string(sensitivity.KL), string(sensitivity.Hessian), string(sensitivity.Weight)},
 	"protocol":          {string(eval.Chunk), string(eval.LlamaCpp), string(eval.Stride)},

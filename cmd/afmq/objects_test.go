@@ -62,6 +62,8 @@ var described = map[string]any{
 	"stats-v1":       statsObject{},
 	"verify-v1":      verifyObject{},
 	"version-v1":     versionObject{},
+	"recover-job-v1": recoverJobObject{},
+	"train-job-v1":   recovery.TrainJob{},
 }
 
 // sections are the types of the data of a report's sections, each of which has a

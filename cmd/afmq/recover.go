@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 
@@ -20,12 +21,28 @@ type recoverOptions struct {
 	init, loss                                         string
 	patterns                                           []string
 	compute                                            computeFlag
+
+	launcher string
+	fsdp     bool
+	torchrun recovery.Torchrun
 }
+
+// Values of --launcher.
+const (
+	torchrunLauncher = "torchrun"
+	jobLauncher      = "job"
+)
 
 type recoverObject struct {
 	Schema string `json:"schema"`
 	Out    string `json:"out"`
 	*recovery.Result
+}
+
+// recoverJobObject is printed with --launcher job.
+type recoverJobObject struct {
+	Schema string `json:"schema"`
+	*recovery.Prepared
 }
 
 func newRecoverCommand(a *app) *cobra.Command {
@@ -66,12 +83,20 @@ figures.
 --compute bf16 trains in mixed precision: the models' products round their operands to
 bfloat16; sums and the optimizer stay in float32.
 
+--launcher torchrun has PyTorch make the steps, on GPUs where there are any: text, init, test
+and output are the same. AFMQ_PYTHON names the Python interpreter that has PyTorch. --launcher
+job prepares the steps and prints the command that makes them, for other machines; after it,
+the command without --launcher writes the adapters. Each continues what another has saved.
+--teacher-top-k K trains on the K largest logits of the teacher, which runs once over each
+sequence, instead of on all.
+
 --from starts from an existing adapter, for example an application's adapter from the
 recovery adapter. An interrupted command continues when it is given again, and its files
 have the same bytes as without the interruption; nothing is saved before the adapters are
 initialized.`,
 		Example: `  afmq recover my-3.5bit --teacher models/my-model --data train.jsonl --out recovered
   afmq recover my-2bit --teacher models/my-model --data train.jsonl --rank 8,16,32 --tokens 10M --out recovered
+  AFMQ_PYTHON=train/bin/python afmq recover my-2bit --teacher models/my-model --data train.jsonl --tokens 100M --compute bf16 --launcher torchrun --nproc-per-node 8 --out recovered
   afmq recover my-3.5bit --from recovered/rank-16 --loss ce --data summaries.jsonl --rate 2e-4 --out summarizer`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runRecover(cmd, a, args[0], o) },
 	}
@@ -104,6 +129,14 @@ initialized.`,
 	f.BoolVar(&o.AllowUnbound, "allow-unbound", false, "accept a --from adapter that does not name the artifact it was trained on")
 	f.BoolVar(&o.AllowTeacher, "allow-teacher", false, "accept a --teacher other than the model that the artifact was made from; its tokenizer must be the same")
 	o.compute.register(f, "f32")
+	f.StringVar(&o.launcher, "launcher", "", "`LAUNCHER` of what makes the steps: torchrun, or job to prepare them only (default: this process)")
+	f.IntVar(&o.torchrun.Processes, "nproc-per-node", 1, "torchrun: `N` processes on this machine, one for each GPU")
+	f.StringArrayVar(&o.torchrun.Args, "torchrun-arg", nil, "torchrun: a further argument of it, as --torchrun-arg=`ARG`; repeatable")
+	f.BoolVar(&o.fsdp, "fsdp", false, "torchrun: divide the layers of the models among the processes, instead of whole models in each")
+	f.IntVar(&o.torchrun.MicroBatch, "micro-batch", 0, "torchrun: `N` sequences in a forward pass of a process (default: what 1 GiB of intermediate results allows)")
+	f.BoolVar(&o.torchrun.Packed, "packed", false, "torchrun: keep palettes packed and dequantize them in every product: less memory, more time")
+	f.BoolVar(&o.torchrun.Compile, "torch-compile", false, "torchrun: compile the layers with torch.compile, which fuses the dequantization of --packed")
+	f.IntVar(&o.TeacherTopK, "teacher-top-k", 0, "torchrun: train on the `K` largest logits of the teacher and store them; it runs once over each sequence (default: all logits)")
 	f.BoolVar(&o.Restart, "restart", false, "discard the state of an interrupted run")
 	must(cmd.MarkFlagRequired("data"))
 	must(cmd.MarkFlagRequired("out"))
@@ -139,6 +172,14 @@ func (o *recoverOptions) options(cmd *cobra.Command, a *app, artifact string) (r
 			r.Ranks = append(r.Ranks, n)
 		}
 	}
+	if o.launcher != "" {
+		own := o.torchrun
+		own.Python = os.Getenv(recovery.PythonVariable)
+		if o.fsdp {
+			own.Parallel = recovery.FSDP
+		}
+		r.Torchrun = &own
+	}
 	for _, s := range o.patterns {
 		p, err := recovery.ParseRankPattern(s)
 		if err != nil {
@@ -163,8 +204,22 @@ func (o *recoverOptions) checkFlags(cmd *cobra.Command) error {
 			return fault.Usagef("--%s %v: expected a number of at least 0", flag, v)
 		}
 	}
+	for _, flag := range []string{"nproc-per-node", "micro-batch", "teacher-top-k"} {
+		if n, _ := cmd.Flags().GetInt(flag); changed(flag) && n < 1 {
+			return fault.Usagef("--%s %d: expected a positive number", flag, n)
+		}
+	}
+	if o.launcher == "" {
+		for _, flag := range []string{"nproc-per-node", "torchrun-arg", "fsdp", "micro-batch", "packed", "torch-compile", "teacher-top-k"} {
+			if changed(flag) {
+				return fault.Usagef("--%s has no meaning without --launcher", flag)
+			}
+		}
+	}
 	loss := recovery.Loss(o.loss)
 	switch {
+	case o.launcher != "" && o.launcher != torchrunLauncher && o.launcher != jobLauncher:
+		return fault.Usagef("unknown launcher %q; choose %s or %s", o.launcher, torchrunLauncher, jobLauncher)
 	case changed("seq-len") && o.SeqLen < 2:
 		return fault.Usagef("--seq-len %d: a sequence has at least 2 tokens", o.SeqLen)
 	case changed("mix") && loss != recovery.LossMix:
@@ -206,6 +261,9 @@ func runRecover(cmd *cobra.Command, a *app, artifact string, o recoverOptions) e
 	if err != nil {
 		return err
 	}
+	if o.launcher == jobLauncher {
+		return prepareRecovery(cmd, a, opts)
+	}
 	r, err := recovery.Run(cmd.Context(), opts)
 	if err != nil {
 		return err
@@ -213,6 +271,22 @@ func runRecover(cmd *cobra.Command, a *app, artifact string, o recoverOptions) e
 	a.warn(r.Warnings)
 	out := recoverObject{"afmq.recover/v1", opts.Out, r}
 	return a.print(out, func(w io.Writer) error { return printRecovery(w, out) })
+}
+
+// prepareRecovery writes the job and prints how its steps are made.
+func prepareRecovery(cmd *cobra.Command, a *app, opts recovery.Options) error {
+	p, err := recovery.Prepare(cmd.Context(), opts)
+	if err != nil {
+		return err
+	}
+	return a.print(recoverJobObject{"afmq.recover-job/v1", p}, func(w io.Writer) error {
+		return table(w, func(w io.Writer) {
+			fmt.Fprintf(w, "job\t%s\n", whole(p.Job))
+			fmt.Fprintf(w, "steps\t%d of %d are made\n", p.Step, p.Steps)
+			fmt.Fprintf(w, "to make the others\tPYTHONPATH=%s %s\n", shellCommand([]string{p.Directory}), shellCommand(p.Command))
+			fmt.Fprintf(w, "then\tthe same command without --launcher\n")
+		})
+	})
 }
 
 // printRecovery prints a table of the adapters, and one of their figures with a line for the

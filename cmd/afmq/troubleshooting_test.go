@@ -24,7 +24,7 @@ func TestTroubleshootingQuotesMessages(t *testing.T) {
 	if len(quoted) < 40 {
 		t.Fatalf("the document quotes %d messages; is its form another?", len(quoted))
 	}
-	messages := sourceStrings(t, "../../cmd/afmq", "../../pkg", "../../internal")
+	messages := append(sourceStrings(t, "../../cmd/afmq", "../../pkg", "../../internal"), pythonStrings(t, "../../scripts/afmq_train")...)
 	for _, m := range quoted {
 		if !quotes(messages, m[1]) {
 			t.Errorf("no string of the source has the message %q", m[1])
@@ -82,6 +82,23 @@ func sourceStrings(t *testing.T, dirs ...string) []string {
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// pythonStrings returns the strings of the Python files of a directory, with verbs for what their
+// braces insert.
+func pythonStrings(t *testing.T, dir string) (all []string) {
+	t.Helper()
+	files, _ := filepath.Glob(filepath.Join(dir, "*.py"))
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`"([^"\n]*)"`).FindAllStringSubmatch(string(data), -1) {
+			all = append(all, regexp.MustCompile(`\{[^}]*\}`).ReplaceAllString(m[1], "%v"))
 		}
 	}
 	return all

@@ -81,6 +81,16 @@ func (j *Journal) Append(v any) error {
 	return fault.Writing(j.path, j.file.Sync())
 }
 
+// JournalPath returns the path of the journal.
+func (d *Dir) JournalPath() string { return d.sub(journalName) }
+
+// ReleaseJournal closes the journal, so that another program can append to it. The next call of
+// Journal reads what it has then.
+func (d *Dir) ReleaseJournal() {
+	d.closeJournal()
+	d.journal = nil
+}
+
 func (d *Dir) closeJournal() {
 	if d.journal != nil {
 		d.journal.file.Close()

@@ -264,6 +264,13 @@ func (d *Dir) Path(name string) string { return filepath.Join(d.root, outName, n
 // state of an optimizer.
 func (d *Dir) StatePath(name string) string { return filepath.Join(d.root, stateName, name) }
 
+// LockPath returns the path of the file that the run has locked.
+func (d *Dir) LockPath() string { return d.sub(lockName) }
+
+// LockFile returns the open lock. A program that inherits it keeps the state locked until it ends,
+// even where this process ends before.
+func (d *Dir) LockFile() *os.File { return d.lock }
+
 // WriteFile atomically writes the file that is published as target/name. name is a plain
 // file name, without a directory.
 func (d *Dir) WriteFile(name string, data []byte) error {

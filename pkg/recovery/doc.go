@@ -42,11 +42,12 @@
 // # Guarantees
 //
 // The output depends on the artifact, the teacher, the text, the options and the class of the
-// kernels (compute.KernelClass) only, and not on the number of threads or on interruptions. A run that was interrupted continues when it is
-// given again, and ends with the same bytes. A saved state that belongs to another job, or that
-// was changed, is refused. The output directory appears only when it is complete. A run whose
-// loss or gradient becomes NaN or infinite ends with an error and keeps its last state, with
-// the best adapters so far beside it.
+// kernels (compute.KernelClass) only, and not on the number of threads or on interruptions. A run
+// that was interrupted continues when it is given again, and ends with the same bytes. Steps that
+// PyTorch makes ([Torchrun]) depend on its version, processes and device too; Record.Made says what
+// made which. A saved state that belongs to another job, or that was changed, is refused. The output
+// directory appears only when it is complete. A run whose loss or gradient becomes NaN or infinite
+// ends with an error and keeps its last state, with the best adapters so far beside it.
 //
 // Adapters are stored in PEFT's format. Their metadata has the content hash of the artifact,
 // the hashes of the training files and passages of the training text. Reported figures are

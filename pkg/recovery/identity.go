@@ -38,6 +38,7 @@ var jobNames = []stage.Name{
 	{Key: "seed", Words: "--seed"},
 	{Key: "float32", Words: "--f32"},
 	{Key: "compute", Words: "--compute"},
+	{Key: "teacher_top_k", Words: "--teacher-top-k"},
 	{Key: "data", Words: "the text of --data"},
 	{Key: "validation", Words: "--validation-tokens"},
 	{Key: "artifact", Words: "the artifact"},
@@ -58,6 +59,9 @@ func (r *run) identity() ([]byte, error) {
 		"tokens": o.Tokens, "seq_len": o.SeqLen, "batch_tokens": o.BatchTokens, "rate": o.Rate, "warmup": max(o.Warmup, 0),
 		"weight_decay": o.WeightDecay, "clip": max(o.Clip, 0), "seed": o.Seed, "validation": o.Validation, "float32": o.Float32,
 		"init_tokens": o.InitTokens, "compute": o.Compute.String(), "kernels": compute.KernelClass(o.Compute),
+	}
+	if o.TeacherTopK > 0 {
+		job["teacher_top_k"] = o.TeacherTopK
 	}
 	// The content hash covers the artifact's tensors only.
 	files, err := hashFiles(o.Artifact, artifact.ManifestFile, "config.json", "tokenizer.json")

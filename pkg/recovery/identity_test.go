@@ -44,6 +44,7 @@ var unrelated = map[string]string{
 	"Pool":         "results do not depend on the number of threads; its arithmetic is set by Compute",
 	"Threads":      "results do not depend on the number of threads",
 	"Progress":     "only reports",
+	"Torchrun":     "each of the two continues what the other saved; the record says which made which steps",
 }
 
 // Every field of Options changes the identity of a run, or is listed as one that must not.
@@ -100,6 +101,7 @@ func TestIdentityHasEveryOption(t *testing.T) {
 		"Float32":     func(o *Options) { o.Float32 = true },
 		"Compute":     func(o *Options) { o.Compute = compute.BF16 },
 		"ToolVersion": func(o *Options) { o.ToolVersion = "another" },
+		"TeacherTopK": func(o *Options) { o.TeacherTopK, o.Torchrun = 8, &Torchrun{} },
 
 		"Out":          func(o *Options) { o.Out += "2" },
 		"Recompute":    func(o *Options) { o.Recompute = true },
@@ -109,6 +111,9 @@ func TestIdentityHasEveryOption(t *testing.T) {
 		"Pool":         func(o *Options) { o.Pool = nil },
 		"Threads":      func(o *Options) { o.Threads = 3 },
 		"Progress":     func(o *Options) { o.Progress = progress.Silent },
+		"Torchrun": func(o *Options) {
+			o.Torchrun = &Torchrun{Python: "python", Processes: 2, Args: []string{"--nnodes=2"}, Parallel: FSDP, MicroBatch: 1, Packed: true, Compile: true}
+		},
 	}
 	want := identityOf(t, base)
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Options]()) {

@@ -86,6 +86,14 @@ type Options struct {
 	AllowUnbound bool // accept a From that does not name the artifact it was trained on
 	AllowTeacher bool // accept a Teacher other than the model that the artifact was made from
 
+	// Torchrun has PyTorch make the steps; nil for this process. Either continues what the other
+	// saved.
+	Torchrun *Torchrun
+	// TeacherTopK is how many of the teacher's largest logits the divergence takes, with the rest
+	// as one; 0 for all. The worker of Torchrun stores them, so that the teacher runs once over each
+	// sequence, and every epoch has the sequences of the first. Only it can train so.
+	TeacherTopK int
+
 	// Compute is the arithmetic of the models' products; the zero value is float32. The init,
 	// the gradients of the adapters and the optimizer are always in float32.
 	Compute compute.Arithmetic
@@ -163,7 +171,7 @@ func (o *Options) check() error {
 	case !finite(o.Clip):
 		return fault.Usagef("gradient clipping at %v: expected a norm", o.Clip)
 	}
-	return nil
+	return o.checkTorchrun()
 }
 
 // sequence fills in the sizes of a sequence and of a step and checks them against the model,

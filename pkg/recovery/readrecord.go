@@ -68,6 +68,13 @@ func (r *Record) check() error {
 			return fmt.Errorf("rank %d: %w", a.Rank, err)
 		}
 	}
+	at := int64(0)
+	for _, m := range r.Made {
+		if m.From != at || m.To <= m.From || m.To > r.Steps || m.By == "" {
+			return fmt.Errorf("steps %d to %d follow step %d of %d", m.From, m.To, at, r.Steps)
+		}
+		at = m.To
+	}
 	_, err := r.Artifact()
 	return err
 }

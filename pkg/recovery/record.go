@@ -52,10 +52,24 @@ type TestResult struct {
 	PerplexityTeacher *float64 `json:"perplexity_teacher"`
 }
 
-// Record is the content of recovery.json. Equal jobs give equal records.
+// Made says what made the steps after From up to To. The steps of torchrun depend on its processes
+// and their device too.
+type Made struct {
+	From      int64  `json:"from"`
+	To        int64  `json:"to"`
+	By        string `json:"by"`                  // afmq or torchrun
+	Compute   string `json:"compute"`             // arithmetic of the models' products
+	Kernels   string `json:"kernels,omitempty"`   // class of the kernels, of afmq
+	Processes int    `json:"processes,omitempty"` // of torchrun, on all machines together
+	Device    string `json:"device,omitempty"`    // of its processes
+	Torch     string `json:"torch,omitempty"`     // version of PyTorch
+}
+
+// Record is the content of recovery.json. Equal jobs whose steps afmq made give equal records.
 type Record struct {
 	Schema           string          `json:"schema"`
-	Job              json.RawMessage `json:"job"` // everything that the result depends on
+	Job              json.RawMessage `json:"job"`            // everything that the result depends on
+	Made             []Made          `json:"made,omitempty"` // in order; absent in records of former versions
 	Adapters         []AdapterResult `json:"adapters"`
 	Steps            int64           `json:"steps"`
 	StepTokens       int             `json:"step_tokens"`

@@ -29,35 +29,53 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	}
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
+	if opts.Torchrun != nil {
+		if err := checkPython(ctx, opts.Torchrun.Python, opts.Progress); err != nil {
+			return nil, err
+		}
+	}
 	r := &run{pool: pool, opts: &opts}
-	if err := r.open(ctx); err != nil {
-		return nil, err
-	}
-	job, err := r.identity()
+	t, resumed, err := r.start(ctx)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := stage.Open(opts.Out, job, stage.Options{NeedBytes: r.needBytes(), Restart: opts.Restart, Names: jobNames})
-	if err != nil {
-		return nil, err
+	res, err := r.train(ctx, t, resumed)
+	var refused *workerRefused
+	if errors.As(err, &refused) {
+		t.dir.Keep()
+		return nil, refused.error
 	}
-	t := newTrainer(pool.WithContext(ctx), &opts, r.data, r.base, r.teacher, r.students)
-	t.dir = dir
-	resumed, err := t.restore()
-	if err != nil {
-		dir.Keep() // the state may be of use; only --restart discards it
-		return nil, err
-	}
-	if resumed {
-		t.noticeResumed()
-	}
-	res, err := r.train(ctx, t, resumed, job)
-	if err = dir.End(err); err != nil {
+	if err = t.dir.End(err); err != nil {
 		return nil, err
 	}
 	res.Seconds = time.Since(began).Seconds()
 	res.PeakRSSBytes = rss.Peak()
 	return res, nil
+}
+
+// start reads the input, and the state of an interrupted run.
+func (r *run) start(ctx context.Context) (t *trainer, resumed bool, err error) {
+	opts := r.opts
+	if err := r.open(ctx); err != nil {
+		return nil, false, err
+	}
+	if r.job, err = r.identity(); err != nil {
+		return nil, false, err
+	}
+	dir, err := stage.Open(opts.Out, r.job, stage.Options{NeedBytes: r.needBytes(), Restart: opts.Restart, Names: jobNames})
+	if err != nil {
+		return nil, false, err
+	}
+	t = newTrainer(r.pool.WithContext(ctx), opts, r.data, r.base, r.teacher, r.students)
+	t.dir = dir
+	if resumed, err = t.restore(); err != nil {
+		dir.Keep() // the state may be of use; only --restart discards it
+		return nil, false, err
+	}
+	if resumed {
+		t.noticeResumed()
+	}
+	return t, resumed, nil
 }
 
 // run holds what a run has read.
@@ -71,6 +89,7 @@ type run struct {
 	configs       []*adapter.Config
 	data          *corpus
 	students      []*student
+	job           []byte   // the identity
 	passages      []string // of the text that this run trains on
 }
 
@@ -85,6 +104,9 @@ func (r *run) open(ctx context.Context) (err error) {
 		return err
 	}
 	if err := o.sequence(cfg.MaxPositions); err != nil {
+		return err
+	}
+	if err := o.checkShares(cfg.VocabSize); err != nil {
 		return err
 	}
 	if o.From == "" {
@@ -126,27 +148,47 @@ func (r *run) needBytes() int64 {
 	for _, s := range r.students {
 		n += int64(len(s.weights)) * 4 * (2 + 2*4)
 	}
+	if r.opts.Torchrun != nil {
+		n += r.jobBytes()
+	}
 	return n
 }
 
-// train makes the remaining steps and writes the results.
-func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (res *Result, err error) {
+// begin initializes the adapters, or what else than a saved state training needs.
+func (r *run) begin(ctx context.Context, t *trainer, resumed bool) (err error) {
 	defer compute.Recover(&err)
 	if err := t.initialize(ctx, r.from, !resumed); err != nil {
-		return nil, err
+		return err
 	}
 	if !resumed {
 		if err := t.prepare(ctx); err != nil {
-			return nil, err
+			return err
 		}
 		if err := t.save(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	r.passages = adapter.MergePassages(artifact.Passages(t.trainedOn()))
+	return nil
+}
+
+// makeSteps makes the remaining steps, here or in a worker.
+func (r *run) makeSteps(ctx context.Context, t *trainer) error {
+	if r.opts.Torchrun != nil && t.Step < t.steps {
+		return r.torchrun(ctx, t)
+	}
+	return t.run(ctx)
+}
+
+// train makes the remaining steps and writes the results.
+func (r *run) train(ctx context.Context, t *trainer, resumed bool) (res *Result, err error) {
+	defer compute.Recover(&err)
+	if err := r.begin(ctx, t, resumed); err != nil {
+		return nil, err
+	}
 	res = &Result{ResumedSteps: t.Step, Warnings: r.data.warnings}
 	began := time.Now()
-	if err := t.run(ctx); err != nil {
+	if err := r.makeSteps(ctx, t); err != nil {
 		var bad *diverged
 		if errors.As(err, &bad) {
 			return nil, errors.Join(err, r.rescue(t))
@@ -160,7 +202,7 @@ func (r *run) train(ctx context.Context, t *trainer, resumed bool, job []byte) (
 	if err != nil {
 		return nil, err
 	}
-	res.Record = Record{Schema: Schema, Job: job, Steps: t.steps, StepTokens: t.stepTokens(), TrainTokens: r.data.trainTokens(), ValidationTokens: t.Base.Tokens, TestTokens: test[0].Tokens, ExcludedTokens: r.data.excluded}
+	res.Record = Record{Schema: Schema, Job: r.job, Made: t.Made, Steps: t.steps, StepTokens: t.stepTokens(), TrainTokens: r.data.trainTokens(), ValidationTokens: t.Base.Tokens, TestTokens: test[0].Tokens, ExcludedTokens: r.data.excluded}
 	for i := range r.students {
 		a, err := r.write(t, i, test)
 		if err != nil {

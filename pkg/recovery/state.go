@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"afmq/pkg/compute"
 	"afmq/pkg/fault"
 	"afmq/pkg/safetensors"
 )
@@ -56,6 +57,7 @@ func (t *trainer) save() error {
 	if err := journal.Append(journalEntry{t.saved, t.Step, t.metrics[t.kept:]}); err != nil {
 		return err
 	}
+	t.recordMade()
 	state, err := json.Marshal(t.trainingState)
 	if err != nil {
 		return err
@@ -85,6 +87,24 @@ func (t *trainer) save() error {
 	t.saved, t.kept, t.savedAt = t.Step, len(t.metrics), time.Now()
 	t.reportSaved()
 	return nil
+}
+
+// recordMade notes that this process made the steps since the last saved state.
+func (t *trainer) recordMade() {
+	if t.Step == t.saved {
+		return
+	}
+	m := Made{From: t.saved, To: t.Step, By: "afmq", Compute: t.opts.Compute.String(), Kernels: compute.KernelClass(t.opts.Compute)}
+	if n := len(t.Made); n > 0 {
+		last := t.Made[n-1]
+		m.From = last.From
+		if last.To = m.To; last == m {
+			t.Made[n-1] = m
+			return
+		}
+		m.From = t.saved
+	}
+	t.Made = append(t.Made, m)
 }
 
 // restore reads what an interrupted run of the same job saved, and reports whether there was

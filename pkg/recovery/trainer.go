@@ -61,6 +61,7 @@ type trainingState struct {
 	Base    score    `json:"base"` // of the artifact without an adapter, on the validation text
 	Teacher score    `json:"teacher"`
 	Initial []score  `json:"initial"` // of each student before its first step
+	Made    []Made   `json:"made,omitempty"`
 	metrics []Metric // of all steps made
 	kept    int      // metrics that the journal has
 }
