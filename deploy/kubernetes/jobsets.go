@@ -16,7 +16,7 @@ import (
 const rendezvousPort = 29500
 
 // trainDir is where afmq recover --launcher job writes the job of adapters, on the volume.
-const trainDir = ".adapters.afmq/torch"
+const trainDir = ".adapters.afmq/state/torch"
 
 // compress is the three steps as one JobSet, each of which starts when the one before is complete.
 func compress(s settings) *v1alpha2.JobSet {
