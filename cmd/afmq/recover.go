@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,7 @@ type recoverOptions struct {
 	init, loss                                         string
 	patterns                                           []string
 	compute                                            computeFlag
+	dryRun                                             dryRunFlag
 
 	launcher string
 	fsdp     bool
@@ -137,6 +139,7 @@ initialized.`,
 	f.BoolVar(&o.torchrun.Packed, "packed", false, "torchrun: keep palettes packed and dequantize them in every product: less memory, more time")
 	f.BoolVar(&o.torchrun.Compile, "torch-compile", false, "torchrun: compile the layers with torch.compile, which fuses the dequantization of --packed")
 	f.IntVar(&o.TeacherTopK, "teacher-top-k", 0, "torchrun: train on the `K` largest logits of the teacher and store them; it runs once over each sequence (default: all logits)")
+	o.dryRun.register(f)
 	f.BoolVar(&o.Restart, "restart", false, "discard the state of an interrupted run")
 	must(cmd.MarkFlagRequired("data"))
 	must(cmd.MarkFlagRequired("out"))
@@ -263,6 +266,14 @@ func runRecover(cmd *cobra.Command, a *app, artifact string, o recoverOptions) e
 	}
 	if o.launcher == jobLauncher {
 		return prepareRecovery(cmd, a, opts)
+	}
+	if o.dryRun.on {
+		e, err := recovery.Estimate(cmd.Context(), opts)
+		if err != nil {
+			return err
+		}
+		e.SetMachine(a.memoryBytes, filepath.Dir(opts.Out))
+		return o.dryRun.print(a, "recover", opts.Out, "give --recompute, or a smaller --batch-tokens, --seq-len or --rank", e)
 	}
 	r, err := recovery.Run(cmd.Context(), opts)
 	if err != nil {

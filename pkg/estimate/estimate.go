@@ -48,7 +48,7 @@ func (e *Estimate) Check(dir, hint string) error {
 	case e.PeakBytes > e.MemoryBytes:
 		return fault.Infeasiblef("the job takes about %s of memory, and may use %s", units.Size(e.PeakBytes), units.Size(e.MemoryBytes)).WithHint("%s", hint)
 	case e.DiskBytes > 0 && need > e.DiskBytes:
-		return fault.Infeasiblef("the job writes about %s, of which %s are scratch files, and %s has %s free", units.Size(need), units.Size(e.ScratchBytes), dir, units.Size(e.DiskBytes)).
+		return fault.Infeasiblef("the job writes about %s, of which %s are scratch files, and the disk of %s has %s free", units.Size(need), units.Size(e.ScratchBytes), dir, units.Size(e.DiskBytes)).
 			WithHint("give an --out on another disk; more --memory takes less scratch space")
 	}
 	return nil

@@ -240,24 +240,25 @@ func (m *estimator) measureCompensation(ctx context.Context, g grid.Grid, it *it
 
 // peak returns the memory of a job, and adds its hidden states to the scratch files.
 func (m *estimator) peak(j *job, e *estimate.Estimate) int64 {
-	const base, slack = 30 << 20, 1.5
-	working := j.workingBytes()
-	if !j.opts.walks() {
-		working = 0
-		for i := range j.items {
-			working = max(working, maxInFlight*2*j.items[i].sourceBytes())
-		}
-		if j.stats != nil {
-			working += j.workingBytes()
-		}
+	const base, slack = 30 << 20, 2
+	copying := int64(0) // tensors on their way to the file
+	for i := range j.items {
+		copying = max(copying, 3*j.items[i].sourceBytes())
 	}
-	states := int64(0)
+	working := int64(0)
+	if j.opts.Compensate == artifact.GPTQ {
+		working = j.workingBytes()
+	}
 	if j.opts.walks() {
-		states = 2 * 4 * int64(j.text.Tokens()) * int64(m.src.Config.HiddenSize)
+		cfg := m.src.Config
+		q, kv := int64(cfg.Heads*cfg.HeadDim), int64(cfg.KVHeads*cfg.HeadDim)
+		states := 2 * 4 * int64(j.text.Tokens()) * int64(cfg.HiddenSize)
 		onHeap := min(states, j.stateMemory())
 		e.ScratchBytes = max(e.ScratchBytes, states-onHeap)
-		states = 2 * onHeap // the input of o is kept, too
+		batch := int64(min(j.text.Tokens(), infer.BatchTokens))
+		activations := 2 * 4 * batch * 2 * (int64(cfg.HiddenSize) + q + kv + int64(cfg.IntermediateSize))
+		working += 2*onHeap + activations // the input of o is kept, too
 	}
-	heap := int64(slack * float64(working+states))
-	return base + min(heap, max(working+states, int64(0.9*float64(memory.Budget(j.opts.Memory)))))
+	working = max(working, copying)
+	return base + min(slack*working, max(working, int64(0.9*float64(memory.Budget(j.opts.Memory)))))
 }

@@ -3,14 +3,13 @@ package quantize
 import "afmq/internal/memory"
 
 // workingBytes returns about how many bytes error compensation takes beside the hidden states: for
-// the widest input, the Hessian, its two factors, their work space and the change of the input;
-// for the largest layer, the weights of both models; and the largest tensor with its result.
+// the widest input, the Hessian, its two factors, their work space and the change of the input; and
+// for the largest layer, the weights of both models.
 func (j *job) workingBytes() int64 {
-	var widest, largest int64
+	var widest int64
 	layers := map[int]int64{}
 	for i := range j.items {
 		it := &j.items[i]
-		largest = max(largest, it.sourceBytes())
 		if it.Spec.Layer >= 0 && len(it.Spec.Shape) == 2 {
 			layers[it.Spec.Layer] += it.sourceBytes()
 			widest = max(widest, int64(it.Spec.Shape[1]))
@@ -20,7 +19,7 @@ func (j *job) workingBytes() int64 {
 	for _, n := range layers {
 		layer = max(layer, n)
 	}
-	return 5*4*widest*widest + 2*layer + 2*largest
+	return 5*4*widest*widest + 2*layer
 }
 
 // stateMemory returns how many bytes of hidden states stay on the heap.

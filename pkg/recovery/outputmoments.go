@@ -2,8 +2,10 @@ package recovery
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"afmq/pkg/infer"
 )
@@ -12,19 +14,44 @@ import (
 // their diagonals are kept.
 const momentMemory = 1 << 30
 
+// wholeOutputs reports whether the second moments of all outputs are kept as matrices.
+func wholeOutputs(parts []part) bool {
+	bytes, widest := 0, 0
+	for _, p := range parts {
+		bytes += 4 * p.spec.Shape[0] * p.spec.Shape[0]
+		widest = max(widest, p.spec.Shape[0])
+	}
+	return bytes <= momentMemory && widest <= widestWhole
+}
+
+// notes says where the run has diagonals in place of second moments because these would take too much
+// memory, one line each. docs/recovery.md has what that costs.
+func (t *trainer) notes() (notes []string) {
+	parts := t.students[0].parts
+	var wide []string
+	for i := range parts {
+		if p := &parts[i]; p.spec.Shape[1] > widestWhole && !slices.Contains(wide, p.spec.Kind) {
+			wide = append(wide, p.spec.Kind)
+		}
+	}
+	if len(wide) > 0 {
+		notes = append(notes, fmt.Sprintf("the inputs of %s have more than %d values: the diagonal of their second moments stands for the whole, in the init and in the optimizer", strings.Join(wide, ", "), widestWhole))
+	}
+	if t.opts.From == "" && t.opts.Init == InitSVD && !wholeOutputs(parts) {
+		notes = append(notes, fmt.Sprintf("the second moments of gradients at the modules' outputs would take more than %d MiB, or have more than %d rows: the init uses their diagonals", momentMemory>>20, widestWhole))
+	}
+	return notes
+}
+
 // outputMoments returns the second moments of the loss's gradients at the output of every
 // adapted module. The loss is the cross-entropy of tokens sampled from the base itself, whose
 // gradients have the Fisher information as their second moments.
 func (t *trainer) outputMoments(ctx context.Context, text [][]int32) (map[place]*moments, error) {
 	parts := t.students[0].parts
-	bytes, widest := 0, 0
-	for _, part := range parts {
-		bytes += 4 * part.spec.Shape[0] * part.spec.Shape[0]
-		widest = max(widest, part.spec.Shape[0])
-	}
+	whole := wholeOutputs(parts)
 	sums := map[place]*moments{}
 	for _, part := range parts {
-		sums[part.place()] = newMoments(part.spec.Shape[0], bytes <= momentMemory && widest <= widestWhole)
+		sums[part.place()] = newMoments(part.spec.Shape[0], whole)
 	}
 	detach(t.base)
 	p := t.opts.Progress

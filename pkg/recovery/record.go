@@ -77,6 +77,7 @@ type Record struct {
 	ValidationTokens int             `json:"validation_tokens"` // scored after every evaluation
 	TestTokens       int             `json:"test_tokens"`       // scored once, at the end; 0 in records of former versions
 	ExcludedTokens   int             `json:"excluded_tokens"`   // in neither text: near duplicates and partial copies of held-out text, and the gaps beside it
+	Notes            []string        `json:"notes,omitempty"`   // what the run approximates for lack of memory, one line each
 }
 
 // Result is what [Run] returns.

@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"afmq/internal/rss"
@@ -202,7 +203,8 @@ func (r *run) train(ctx context.Context, t *trainer, resumed bool) (res *Result,
 	if err != nil {
 		return nil, err
 	}
-	res.Record = Record{Schema: Schema, Job: r.job, Made: t.Made, Steps: t.steps, StepTokens: t.stepTokens(), TrainTokens: r.data.trainTokens(), ValidationTokens: t.Base.Tokens, TestTokens: test[0].Tokens, ExcludedTokens: r.data.excluded}
+	res.Record = Record{Schema: Schema, Job: r.job, Made: t.Made, Steps: t.steps, StepTokens: t.stepTokens(), TrainTokens: r.data.trainTokens(), ValidationTokens: t.Base.Tokens, TestTokens: test[0].Tokens, ExcludedTokens: r.data.excluded, Notes: t.notes()}
+	res.Warnings = append(slices.Clone(res.Warnings), res.Notes...)
 	for i := range r.students {
 		a, err := r.write(t, i, test)
 		if err != nil {

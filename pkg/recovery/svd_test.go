@@ -3,6 +3,7 @@ package recovery
 import (
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
@@ -250,5 +251,41 @@ func TestFactorOfNothing(t *testing.T) {
 	m.add(pool, []float32{1, float32(math.NaN())}, 1)
 	if _, err := m.factor(pool, false); err == nil {
 		t.Error("NaN has a Cholesky factor")
+	}
+}
+
+// A run says where diagonals stand for second moments.
+func TestNotes(t *testing.T) {
+	shapes := func(list ...[2]int) []part {
+		var parts []part
+		for i, s := range list {
+			p := part{}
+			p.spec.Kind, p.spec.Shape = []string{"q_proj", "down_proj"}[i], s[:]
+			parts = append(parts, p)
+		}
+		return parts
+	}
+	for name, c := range map[string]struct {
+		parts []part
+		opts  Options
+		want  []string // a part of each note
+	}{
+		"small":         {shapes([2]int{64, 64}, [2]int{64, 176}), Options{Init: InitSVD}, nil},
+		"wide inputs":   {shapes([2]int{64, 64}, [2]int{64, 8192}), Options{Init: InitSVD}, []string{"inputs of down_proj"}},
+		"large outputs": {shapes([2]int{8192, 64}, [2]int{64, 64}), Options{Init: InitSVD}, []string{"outputs"}},
+		"no init":       {shapes([2]int{8192, 64}, [2]int{64, 64}), Options{Init: InitZero}, nil},
+		"both":          {shapes([2]int{8192, 4097}, [2]int{64, 4097}), Options{Init: InitSVD}, []string{"inputs of q_proj, down_proj", "outputs"}},
+	} {
+		tr := &trainer{opts: &c.opts, students: []*student{{parts: c.parts}}}
+		got := tr.notes()
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %q", name, got)
+			continue
+		}
+		for i := range got {
+			if !strings.Contains(got[i], c.want[i]) {
+				t.Errorf("%s: %q does not mention %q", name, got[i], c.want[i])
+			}
+		}
 	}
 }

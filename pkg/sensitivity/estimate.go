@@ -238,8 +238,10 @@ func (s *scorer) addMemory(e *estimate.Estimate, stats *statsJob) {
 	}
 	onHeap := min(states, s.states.Limit())
 	e.ScratchBytes = states - onHeap
-	batch := int64(s.batch) * int64(max(s.text.Record.SeqLen, 1))
-	batch = min(batch, s.tokens())
+	batch := int64(0) // tokens of the largest one
+	for _, r := range s.runs {
+		batch = max(batch, int64(r.count)*int64(max(s.text.Record.SeqLen, 1)))
+	}
 	activations := batch * s.model.LayerBackBytes()
 	layer := s.stream.LayerBytes()
 	packed := int64(0)

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"html/template"
+	"slices"
 	"sort"
 
 	"afmq/cmd/afmq/internal/chart"
@@ -21,6 +22,7 @@ type RecoveryRun struct {
 	Held     int                      `json:"validation_tokens"`
 	Steps    int64                    `json:"steps"`
 	Adapters []recovery.AdapterResult `json:"adapters"` // by rank
+	Notes    []string                 `json:"notes"`    // what the run approximated for lack of memory
 	Plot     template.HTML            `json:"-"`        // empty for a single rank
 }
 
@@ -33,7 +35,10 @@ func (s *sources) recovery() (any, error) {
 	}
 	d := &Recovery{}
 	for _, r := range s.runs {
-		run := RecoveryRun{Dir: show(r.dir), Held: r.record.ValidationTokens, Steps: r.record.Steps}
+		run := RecoveryRun{Dir: show(r.dir), Held: r.record.ValidationTokens, Steps: r.record.Steps, Notes: slices.Clone(r.record.Notes)}
+		if run.Notes == nil {
+			run.Notes = []string{}
+		}
 		for _, a := range r.record.Adapters {
 			a.Path, a.Last = show(a.Path), show(a.Last)
 			run.Adapters = append(run.Adapters, a)
