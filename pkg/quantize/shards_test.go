@@ -165,12 +165,11 @@ func TestBounds(t *testing.T) {
 		for _, rows := range []int{1, 16, 64, 500, 1000, 1024, 2048, 3072, 8192, 14336, 14337} {
 			for shards := 1; shards < 9; shards++ {
 				at := bounds(g, rows, shards)
-				per := gptq.ChunkRows(rows, 1)
+				group := 8
 				if p, ok := g.(grid.Palette); ok {
-					per = gptq.ChunkRows(rows, p.GroupRows)
-				} else {
-					per = gptq.ChunkRows(rows, 8)
+					group = p.GroupRows
 				}
+				per := gptq.ChunkRows(rows, group)
 				if at[0] != 0 || at[len(at)-1] != rows || len(at) > shards+1 {
 					t.Fatalf("%v, %d rows in %d: %v", g, rows, shards, at)
 				}
