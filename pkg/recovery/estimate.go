@@ -41,7 +41,14 @@ func Estimate(ctx context.Context, opts Options) (e *estimate.Estimate, err erro
 	if err := t.predict(ctx, e, r.from != nil); err != nil {
 		return nil, err
 	}
-	e.OutputBytes = r.needBytes()
+	for _, s := range r.students { // the best and the last state
+		size := 2
+		if opts.Float32 {
+			size = 4
+		}
+		e.OutputBytes += 2 * int64(len(s.weights)*size)
+	}
+	e.OutputBytes += t.steps * int64(len(r.students)) * 150 // metrics.jsonl
 	const slack = 1.6 // the heap grows before it is collected
 	e.PeakBytes = int64(slack * float64(rss.Peak()+t.factorBytes()))
 	e.SetMachine(0, filepath.Dir(opts.Out))

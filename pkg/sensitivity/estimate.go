@@ -106,6 +106,9 @@ func (j *scoreJob) estimate(ctx context.Context, stats *statsJob) (*estimate.Est
 	if stats != nil {
 		s.runLeaves(stats.from, stats.to)
 	}
+	if e.OutputBytes, err = j.scoresBytes(s); err != nil {
+		return nil, err
+	}
 	if s.stream == nil { // by the weights alone
 		if j.opts.Out != "" || j.opts.Journal != nil {
 			e.Add(artifact.StageHash, 0)
@@ -124,12 +127,28 @@ func (j *scoreJob) estimate(ctx context.Context, stats *statsJob) (*estimate.Est
 	}
 	s.addStages(e, p, quantize, stats)
 	s.addMemory(e, stats)
-	e.OutputBytes = 1 << 20
 	if stats != nil {
 		e.OutputBytes = stats.needBytes()
 	}
 	e.Measured = time.Since(began).Seconds()
 	return e, nil
+}
+
+// scoresBytes returns about the size of the file of scores.
+func (j *scoreJob) scoresBytes(s *scorer) (int64, error) {
+	costs := make([][]float64, len(s.modules))
+	for i := range costs {
+		costs[i] = make([]float64, len(s.widths))
+		for o := range costs[i] {
+			costs[i][o] = 1.0 / 3000 // of as many digits as most have
+		}
+	}
+	scores, err := j.scores(s, costs)
+	if err != nil {
+		return 0, err
+	}
+	data, err := scores.Encode()
+	return int64(len(data)), err
 }
 
 // measureOption returns the seconds to quantize all modules under an option, measured on the modules
