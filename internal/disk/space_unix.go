@@ -28,6 +28,15 @@ func Free(path string) int64 {
 	return int64(min(uint64(st.Bavail)*uint64(st.Bsize), math.MaxInt64))
 }
 
+// Allocated returns the bytes of the blocks that a file has; 0 if that is unknown.
+func Allocated(f *os.File) int64 {
+	var st unix.Stat_t
+	if retry(func() error { return unix.Fstat(int(f.Fd()), &st) }) != nil {
+		return 0
+	}
+	return st.Blocks * 512
+}
+
 // checkGrowth returns an error that is syscall.ENOSPC if f cannot grow to total bytes. The
 // blocks that f has already count as available.
 func checkGrowth(f *os.File, total int64) error {

@@ -36,6 +36,15 @@ func Free(path string) int64 {
 	return int64(min(free, math.MaxInt64))
 }
 
+// Allocated returns the size of a file, whose clusters Windows allocates when it grows.
+func Allocated(f *os.File) int64 {
+	info, err := f.Stat()
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
 // Reserve checks that f can grow to total bytes. A lack of space is syscall.ENOSPC.
 func Reserve(f *os.File, total int64) error {
 	info, err := f.Stat()

@@ -77,7 +77,7 @@ func (s *Store) create(bytes int64) (_ *mapped, err error) {
 	if err := f.Truncate(bytes); err != nil {
 		return nil, fault.Writing(s.dir, err)
 	}
-	if err := disk.Reserve(f, bytes); err != nil { // a full disk later would be a fault of the mapping
+	if err := fill(f, bytes); err != nil {
 		return nil, fault.Writing(s.dir, err)
 	}
 	if m.data, err = mapShared(f, int(bytes)); err != nil {
@@ -87,6 +87,24 @@ func (s *Store) create(bytes int64) (_ *mapped, err error) {
 		m.path = ""
 	}
 	return m, nil
+}
+
+// fill allocates the blocks of a file: a disk that is full when a mapped page is written would end the
+// process. Where the file system cannot allocate ahead, it writes zeros.
+func fill(f *os.File, bytes int64) error {
+	if err := disk.Reserve(f, bytes); err != nil {
+		return err
+	}
+	if disk.Allocated(f) >= bytes {
+		return nil
+	}
+	zeros := make([]byte, 1<<20)
+	for at := int64(0); at < bytes; at += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), bytes-at)], at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Idle says that v, which [Store.Floats] returned, will not be used for a while: its pages need not

@@ -215,7 +215,7 @@ func (j *statsJob) fill(ctx context.Context, dir *stage.Dir) (r *StatsResult, er
 	defer s.closeText()
 	s.runLeaves(j.from, j.to)
 	c := &collector{statsJob: j, estimator: newFisherEstimator(s), dir: dir, journal: journal}
-	c.part = Part{
+	c.part = statsPart{
 		Schema: StatsSchema, ToolVersion: j.opts.ToolVersion, Job: j.identified, Calibration: &j.text.Record, Tokens: s.tokens(),
 		Leaves: j.leaves, FirstLeaf: j.from, EndLeaf: j.to, Samples: j.opts.Samples, Sums: map[string][][]float64{},
 	}
@@ -244,7 +244,7 @@ type collector struct {
 	estimator *fisherEstimator
 	dir       *stage.Dir
 	journal   *stage.Journal
-	part      Part
+	part      statsPart
 	resumed   int // layers
 
 	moments   map[string]*leafMoments // of the layer that runs, by module

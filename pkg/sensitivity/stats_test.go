@@ -327,6 +327,6 @@ func FuzzStatsDescription(f *testing.F) {
 			}
 			return
 		}
-		newStats("dir", []*Part{p})
+		newStats("dir", []*statsPart{p})
 	})
 }

@@ -25,8 +25,8 @@ const StatsSchema = "afmq.statistics/v1"
 // StatsFile is the file that describes statistics, in their directory.
 const StatsFile = "stats.json"
 
-// Part is the content of stats.json: the statistics of a part of the text, or of all of it.
-type Part struct {
+// statsPart is the content of stats.json: the statistics of a part of the text, or of all of it.
+type statsPart struct {
 	Schema      string                      `json:"schema"`
 	ToolVersion string                      `json:"tool_version"`
 	Job         json.RawMessage             `json:"job"` // all that the statistics depend on, but not the shards
@@ -49,13 +49,13 @@ const (
 	gradientSuffix = ".gradient" // Σ g² of each output, F32 [outputs]
 )
 
-func (p *Part) encode() ([]byte, error) {
+func (p *statsPart) encode() ([]byte, error) {
 	slices.SortFunc(p.Files, func(a, b artifact.FileDigest) int { return cmp.Compare(a.Name, b.Name) })
 	return encode(p)
 }
 
 // bytes returns the size of the files.
-func (p *Part) bytes() (n int64) {
+func (p *statsPart) bytes() (n int64) {
 	for _, f := range p.Files {
 		n += f.Bytes
 	}
@@ -102,7 +102,7 @@ func writeStatsFile(path, name string, list []statsTensor) (artifact.FileDigest,
 }
 
 // openPart reads stats.json in dir.
-func openPart(dir string) (*Part, error) {
+func openPart(dir string) (*statsPart, error) {
 	path := filepath.Join(dir, StatsFile)
 	data, err := infile.Read(path, maxFile)
 	if err != nil {
@@ -117,8 +117,8 @@ func openPart(dir string) (*Part, error) {
 }
 
 // parsePart parses stats.json and checks all that it can without the other files.
-func parsePart(path string, data []byte) (*Part, error) {
-	p := &Part{}
+func parsePart(path string, data []byte) (*statsPart, error) {
+	p := &statsPart{}
 	if err := decode(data, p); err != nil {
 		return nil, fault.Inputf(path, "is not a description of statistics: %v", err)
 	}
@@ -132,7 +132,7 @@ func parsePart(path string, data []byte) (*Part, error) {
 	return p, nil
 }
 
-func (p *Part) check(path string) error {
+func (p *statsPart) check(path string) error {
 	switch {
 	case p.Schema != StatsSchema:
 		return fmt.Errorf("has schema %q; this version reads %q", p.Schema, StatsSchema)
@@ -164,7 +164,7 @@ func (p *Part) check(path string) error {
 }
 
 // open opens a file of the part after it has compared it with its digest.
-func (p *Part) open(ctx context.Context, name string) (*safetensors.File, error) {
+func (p *statsPart) open(ctx context.Context, name string) (*safetensors.File, error) {
 	path := filepath.Join(p.dir, name)
 	i := slices.IndexFunc(p.Files, func(f artifact.FileDigest) bool { return f.Name == name })
 	if i < 0 {
@@ -181,7 +181,7 @@ func (p *Part) open(ctx context.Context, name string) (*safetensors.File, error)
 }
 
 // nodes returns the sums of one quantity in an open file, of n values each.
-func (p *Part) nodes(f *safetensors.File, quantity string, n int) ([]treeNode, error) {
+func (p *statsPart) nodes(f *safetensors.File, quantity string, n int) ([]treeNode, error) {
 	var out []treeNode
 	err := safetensors.Guard(f.Path(), func() error {
 		for _, name := range f.Names() {

@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"afmq/internal/infile"
+	"afmq/internal/rss"
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
@@ -33,7 +35,7 @@ type Stats struct {
 	dir   string
 	cfg   *model.Config
 	job   json.RawMessage
-	parts []*Part // in the order of the text
+	parts []*statsPart // in the order of the text
 }
 
 // OpenStats opens the statistics in dir. Of a job in shards all must be complete. Errors are
@@ -44,7 +46,7 @@ func OpenStats(dir string) (*Stats, error) {
 		if err != nil {
 			return nil, err
 		}
-		return newStats(dir, []*Part{p})
+		return newStats(dir, []*statsPart{p})
 	}
 	set, err := shard.Open(dir)
 	if err != nil {
@@ -61,7 +63,7 @@ func OpenStats(dir string) (*Stats, error) {
 }
 
 // openParts opens the shards of a job, which must be complete.
-func openParts(set *shard.Set) (parts []*Part, err error) {
+func openParts(set *shard.Set) (parts []*statsPart, err error) {
 	if err := set.Complete(); err != nil {
 		return nil, err
 	}
@@ -88,8 +90,8 @@ func compactJSON(data []byte) []byte {
 }
 
 // newStats combines parts.
-func newStats(dir string, parts []*Part) (*Stats, error) {
-	slices.SortStableFunc(parts, func(a, b *Part) int { return cmp.Compare(a.FirstLeaf, b.FirstLeaf) })
+func newStats(dir string, parts []*statsPart) (*Stats, error) {
+	slices.SortStableFunc(parts, func(a, b *statsPart) int { return cmp.Compare(a.FirstLeaf, b.FirstLeaf) })
 	first := parts[0]
 	s := &Stats{Calibration: first.Calibration, dir: dir, job: compactJSON(first.Job), parts: parts}
 	at, tokens := 0, int64(0)
@@ -167,7 +169,7 @@ func (s *Stats) Hessian(ctx context.Context, spec model.TensorSpec) ([]float32, 
 }
 
 // read returns the sums of one quantity.
-func (p *Part) read(ctx context.Context, file, quantity string, n int) ([]treeNode, error) {
+func (p *statsPart) read(ctx context.Context, file, quantity string, n int) ([]treeNode, error) {
 	f, err := p.open(ctx, file)
 	if err != nil {
 		return nil, err
@@ -193,6 +195,7 @@ const StageMerge = "merge statistics"
 // Merge writes the statistics of all shards as those of one run, with the same bytes, to the
 // directory out.
 func (s *Stats) Merge(ctx context.Context, out string, p progress.Reporter) (*StatsResult, error) {
+	began := time.Now()
 	p = progress.Begin(p, StageMerge)
 	work := int64(0)
 	for _, part := range s.parts {
@@ -213,7 +216,7 @@ func (s *Stats) Merge(ctx context.Context, out string, p progress.Reporter) (*St
 	if err = dir.End(err); err != nil {
 		return nil, err
 	}
-	r.Path = out
+	r.Path, r.Seconds, r.PeakRSSBytes = out, time.Since(began).Seconds(), rss.Peak()
 	return r, nil
 }
 
@@ -274,7 +277,7 @@ func (s *Stats) mergeFile(ctx context.Context, name string) (list []statsTensor,
 }
 
 // push adds all sums in an open file to the trees of their quantities.
-func (p *Part) push(f *safetensors.File, trees map[string]*treeSum) error {
+func (p *statsPart) push(f *safetensors.File, trees map[string]*treeSum) error {
 	var seen []string
 	for _, name := range f.Names() {
 		at := strings.LastIndexByte(name, '.')
