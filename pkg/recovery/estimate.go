@@ -49,7 +49,7 @@ func Estimate(ctx context.Context, opts Options) (e *estimate.Estimate, err erro
 		e.OutputBytes += 2 * int64(len(s.weights)*size)
 	}
 	e.OutputBytes += t.steps * int64(len(r.students)) * 150 // metrics.jsonl
-	const slack = 1.6 // the heap grows before it is collected
+	const slack = 1.6                                       // the heap grows before it is collected
 	e.PeakBytes = int64(slack * float64(rss.Peak()+t.factorBytes()))
 	e.SetMachine(0, filepath.Dir(opts.Out))
 	e.Measured = time.Since(began).Seconds()
