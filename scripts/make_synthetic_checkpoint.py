@@ -1,11 +1,12 @@
 """Writes a synthetic checkpoint to measure time and memory on, not quality.
 
-    .venv/bin/python scripts/make_synthetic_checkpoint.py DIR [--shape 3b|8b|1b|135m] [--layers N] [--tokenizer FILE]
+    .venv/bin/python scripts/make_synthetic_checkpoint.py DIR [--shape 3b|8b|70b|1b|135m] [--layers N] [--tokenizer FILE]
 
 Shapes: 3b, that of Apple's on-device model (Qwen3 config class: 26 layers, d 3072, 24
 query and 8 key-value heads of 128, feed-forward 8192, vocabulary 49,152, tied embedding,
 about 6 GB of fp16); 8b, that of Llama 3 (32 layers, d 4096, 32 and 8 heads of 128, feed-forward
-14,336, vocabulary 128,256, untied head, about 16 GB); 1b, a Llama (16 layers, d 2048, 32 and 8 heads of 64, feed-forward
+14,336, vocabulary 128,256, untied head, about 16 GB); 70b, that of Llama 3 70B (80
+layers, d 8192, 64 and 8 heads of 128, feed-forward 28,672, the same vocabulary; use it with --layers); 1b, a Llama (16 layers, d 2048, 32 and 8 heads of 64, feed-forward
 8192, the same vocabulary, tied, about 2 GB); 135m, a small Llama (30 layers, d 576, 9 and 3 heads of 64,
 feed-forward 1536, the same vocabulary, tied).
 
@@ -25,6 +26,7 @@ import numpy
 SHAPES = {
     "3b": {"model": "qwen3", "layers": 26, "hidden": 3072, "ffn": 8192, "head": 128, "heads": 24, "kv": 8},
     "8b": {"model": "llama", "layers": 32, "hidden": 4096, "ffn": 14336, "head": 128, "heads": 32, "kv": 8, "vocab": 128256, "tied": False},
+    "70b": {"model": "llama", "layers": 80, "hidden": 8192, "ffn": 28672, "head": 128, "heads": 64, "kv": 8, "vocab": 128256, "tied": False},
     "1b": {"model": "llama", "layers": 16, "hidden": 2048, "ffn": 8192, "head": 64, "heads": 32, "kv": 8},
     "135m": {"model": "llama", "layers": 30, "hidden": 576, "ffn": 1536, "head": 64, "heads": 9, "kv": 3},
 }
