@@ -17,6 +17,7 @@ number of layers, so the difference of the two is that of a layer. It prints
 import argparse
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -62,6 +63,12 @@ def predict(args, name, layers, command):
     return json.loads(run.stdout)["seconds"]
 
 
+def remove(args, name):
+    """Removes the checkpoints of a shape: those of 70b take 14 GB."""
+    for n in (1, 2):
+        shutil.rmtree(args.work / f"{name}-{n}", ignore_errors=True)
+
+
 def steps(args):
     text = ["--calib", "builtin", "--tokens", str(TOKENS)]
     commands = {"stats": ["stats", *text], "quantize": ["quantize", "--bits", "4", *text]}
@@ -81,6 +88,7 @@ def steps(args):
             row += [f"{seconds / 3600:.2f}", f"{per / known:.2f}" if name not in ("1b", "3b") else ""]
         disk = s["layers"] * sum(2 * cols * (cols + 1) for _, cols, first in matrices(s) if first)
         print("| " + " | ".join([*row, f"{disk / 1e9:.0f} GB"]) + " |", flush=True)
+        remove(args, name)
 
 
 def recovery(args):

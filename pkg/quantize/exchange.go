@@ -111,7 +111,7 @@ func (x *exchange) own(it *item, g grid.Grid, src grid.Source, f *gptq.Factor, a
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // a damaged one
 		return fault.Writing(path, err)
 	}
-	w, err := safetensors.Create(path, infos, map[string]string{"job": x.key, "rows": fmt.Sprintf("%d-%d", first, end), "report": string(report), "sha256": partDigest(data)})
+	w, err := safetensors.Create(path, infos, map[string]string{"job": x.key, "tensor": it.Spec.Name, "rows": fmt.Sprintf("%d-%d", first, end), "report": string(report), "sha256": partDigest(data)})
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (x *exchange) wait(ctx context.Context, it *item, g grid.Grid, at []int, i 
 			return data, r, err
 		}
 		if waited := time.Since(began); waited > 10*time.Second {
-			x.progress.Status(fmt.Sprintf("waiting for shard %d/%d: %s", i, x.shard.Count, it.Spec.Name))
+			x.progress.Status(fmt.Sprintf("waiting for shard %d/%d: %s; if it is complete, remove its directory and run it again", i, x.shard.Count, it.Spec.Name))
 		}
 		select {
 		case <-ctx.Done():
@@ -177,20 +177,20 @@ func (x *exchange) read(it *item, g grid.Grid, at []int, i int) (data grid.Data,
 	}
 	f, err := safetensors.Open(path)
 	if err != nil {
-		return nil, r, err
+		return nil, r, x.damaged(path, i, err.Error())
 	}
 	defer f.Close()
 	first, end, cols := at[i], at[i+1], it.Spec.Shape[1]
 	m := f.Metadata()
-	if m["job"] != x.key || m["rows"] != fmt.Sprintf("%d-%d", first, end) {
-		return nil, r, fault.Inputf(path, "is not rows %d to %d of this job", first, end).WithHint("remove %s and run the shard that wrote it again", path)
+	if m["job"] != x.key || m["tensor"] != it.Spec.Name || m["rows"] != fmt.Sprintf("%d-%d", first, end) {
+		return nil, r, x.damaged(path, i, fmt.Sprintf("is not rows %d to %d of %s in this job", first, end, it.Spec.Name))
 	}
 	err = safetensors.Guard(path, func() error {
 		for k, info := range g.Tensors(end-first, cols) {
 			t, ok := f.Tensor(strconv.Itoa(k))
 			want, err := info.Bytes()
 			if err != nil || !ok || int64(len(t.Bytes())) != want {
-				return fault.Inputf(path, "has no tensor %d of %d bytes", k, want)
+				return x.damaged(path, i, fmt.Sprintf("has no tensor %d of %d bytes", k, want))
 			}
 			data = append(data, append([]byte(nil), t.Bytes()...))
 		}
@@ -200,7 +200,14 @@ func (x *exchange) read(it *item, g grid.Grid, at []int, i int) (data grid.Data,
 		return nil, r, err
 	}
 	if partDigest(data) != m["sha256"] || json.Unmarshal([]byte(m["report"]), &r) != nil {
-		return nil, r, fault.Inputf(path, "does not match the digest in its header").WithHint("remove it and run the shard that wrote it again")
+		return nil, r, x.damaged(path, i, "does not match the digest in its header")
 	}
 	return data, r, nil
+}
+
+// damaged is the error of a part that cannot be used. It is of kind fault.Output, after which this
+// shard's state is kept: its input is not at fault.
+func (x *exchange) damaged(path string, i int, what string) error {
+	of := filepath.Join(filepath.Dir(x.dir), shard.Shard{Index: i, Count: x.shard.Count}.Name())
+	return (&fault.Error{Kind: fault.Output, File: path, Msg: what}).WithHint("remove it, and %s if it is there, and run that shard again", of)
 }

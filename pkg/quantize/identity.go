@@ -9,6 +9,7 @@ import (
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
+	"afmq/pkg/fault"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -93,12 +94,16 @@ func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error
 	if opts.family(r.widths) != "" { // there are no palettes
 		id.RowScale = true
 	}
-	if r.widths == nil {
+	if r.widths == nil || r.sharded || r.stats != nil {
 		var err error
 		if id.Source, err = artifact.DigestCheckpoint(ctx, pool, src.Dir, opts.Progress); err != nil {
 			return nil, err
 		}
 		r.digest = id.Source
+		if r.stats != nil && r.stats.Source != id.Source {
+			return nil, fault.Inputf(opts.Stats, "the statistics are of other weights than those of %s", opts.Model).
+				WithHint("give the checkpoint that they were collected from, or collect them again with afmq stats")
+		}
 	}
 	if r.stats != nil {
 		id.Statistics = r.stats.Digest

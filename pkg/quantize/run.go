@@ -93,6 +93,7 @@ type setup struct {
 	digest  string // of the checkpoint, for a request
 
 	exchange *exchange // nil unless shards compensate a matrix together
+	sharded  bool      // the run is a part of a job, whose parts must be of equal weights
 	job      *job      // nil while widths is
 }
 
@@ -245,13 +246,14 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir, fi
 		return nil, err
 	}
 	defer p.Done()
+	var states *memory.Store
 	pl := &pipeline{job: j, pool: pool.WithContext(ctx), progress: p, journal: journal, state: r.state}
 	if r.stats != nil && j.opts.Compensate == artifact.GPTQ {
 		pl.stats = &statistics{pool: pl.pool, stats: r.stats, runs: j.runs()}
 	}
 	if j.opts.walks() {
 		work := j.walkWork()
-		states := memory.NewStore(j.stateMemory(), dir.StatePath(""))
+		states = memory.NewStore(j.stateMemory(), dir.StatePath(""))
 		defer states.Close()
 		pl.text = newCalibrator(pl.pool, j.opts.Compute, j.src.Config, j.text, states, j.runs(), func() { p.Advance(work) })
 	}
@@ -264,6 +266,9 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir, fi
 		res, err = finish(j, dir, pl.records, weights)
 	}
 	finished = true
+	if states != nil {
+		states.Close() // its files are in the directory that End removes
+	}
 	if err = dir.End(err); err != nil {
 		return nil, err
 	}

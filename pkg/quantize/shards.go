@@ -186,7 +186,7 @@ func openSetup(ctx context.Context, pool *compute.Pool, opts Options) (*setup, e
 	if err != nil {
 		return nil, err
 	}
-	r := &setup{opts: opts, src: src}
+	r := &setup{opts: opts, src: src, sharded: true}
 	if err = r.prepare(); err == nil {
 		err = r.identify(ctx, pool)
 	}
@@ -351,7 +351,14 @@ func Merge(ctx context.Context, m MergeOptions) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := stage.Open(m.Out, r.id, stage.Options{NeedBytes: r.job.needBytes(), Restart: true})
+	id := bytes.Replace(r.id, []byte(`"job":"quantize/v2"`), []byte(`"job":"merge/v1"`), 1)
+	open := stage.Options{NeedBytes: r.job.needBytes(), Names: jobNames}
+	dir, err := stage.Open(m.Out, id, open)
+	if err == nil && dir.Resumed() { // of a merge that was killed
+		dir.Keep()
+		open.Restart = true
+		dir, err = stage.Open(m.Out, id, open)
+	}
 	if err != nil {
 		return nil, err
 	}
