@@ -215,6 +215,9 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 		return err
 	}
 	opts.Pool, opts.Memory, opts.Progress = a.workers(), a.memoryBytes, a.progress()
+	if o.dryRun.on && o.shard.text != "" {
+		return fault.Usagef("--dry-run is of the whole job: give it without --shard")
+	}
 	if o.dryRun.on {
 		e, err := quantize.Estimate(cmd.Context(), opts)
 		if err != nil {

@@ -155,6 +155,9 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 		Calibration: calib, Samples: o.samples, Validate: o.validate, Compute: compute,
 		ExportTarget: o.target.name, Pool: a.workers(), Memory: a.memoryBytes, Progress: a.progress(), ToolVersion: version,
 	}
+	if o.dryRun.on && sh.Divided() {
+		return fault.Usagef("--dry-run is of the whole job: give it without --shard")
+	}
 	if o.dryRun.on {
 		e, err := sensitivity.Estimate(cmd.Context(), opts)
 		if err != nil {

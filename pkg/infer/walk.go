@@ -31,6 +31,9 @@ type WalkOptions struct {
 	Pool    *compute.Pool // nil for the shared pool of all cores, in F32
 	Batches []int         // sequences in each batch; nil: as many as have [BatchTokens] tokens
 	Memory  Memory        // keeps the hidden states of all tokens; nil for the heap
+	// Steps says that steps of a layer will be asked for: Memory then keeps the inputs of o, too, which
+	// otherwise are on the heap.
+	Steps bool
 }
 
 // Memory keeps values between the steps of a walk, for example in a file.
@@ -92,6 +95,12 @@ func (m *Model) NewWalk(sequences [][]int32, opts WalkOptions) (*Walk, error) {
 		first = end
 		if err := w.embed(&p); err != nil {
 			return nil, err
+		}
+		if opts.Steps {
+			var err error
+			if p.attn, err = w.memory.Floats(p.tokens * m.Config.Heads * m.Config.HeadDim); err != nil {
+				return nil, err
+			}
 		}
 		w.parts = append(w.parts, p)
 	}
@@ -233,7 +242,8 @@ func (w *Walk) Advance() {
 		r.addFeedForward(w.layer, p.tokens)
 		copy(p.hidden, r.hidden)
 		w.memory.Idle(p.hidden)
-		p.attn, p.at = nil, atStart
+		w.memory.Idle(p.attn)
+		p.at = atStart
 		r.layerDone(p.tokens)
 	}
 	w.layer++

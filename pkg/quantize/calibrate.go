@@ -63,7 +63,7 @@ func (s *side) advance(pool *compute.Pool, text *sensitivity.Calibration, states
 		layer = s.model.Config.Layers
 	}
 	if s.walk == nil {
-		if s.walk, err = s.model.NewWalk(text.Sequences, infer.WalkOptions{Pool: pool.With(s.compute), Memory: states}); err != nil {
+		if s.walk, err = s.model.NewWalk(text.Sequences, infer.WalkOptions{Pool: pool.With(s.compute), Memory: states, Steps: true}); err != nil {
 			return err
 		}
 		s.model.Embedding, s.model.Head = nil, nil

@@ -205,7 +205,7 @@ func (m *estimator) measureCompensation(ctx context.Context, g grid.Grid, it *it
 	}
 	n := min(probeColumns, it.Spec.Shape[1])
 	rows := 112 * max(2, m.pool.Threads())
-	x := estimate.RandomFloats(4 * n * n)
+	x := estimate.RandomFloats(max(4*n, rows) * n)
 	h := make([]float32, n*n)
 	m.pool.AddGram(h, x, 4*n, n)
 	for i := range n {
@@ -252,13 +252,13 @@ func (m *estimator) peak(j *job, e *estimate.Estimate) int64 {
 	if j.opts.walks() {
 		cfg := m.src.Config
 		q, kv := int64(cfg.Heads*cfg.HeadDim), int64(cfg.KVHeads*cfg.HeadDim)
-		states := 2 * 4 * int64(j.text.Tokens()) * int64(cfg.HiddenSize)
+		states := 2 * 4 * int64(j.text.Tokens()) * (int64(cfg.HiddenSize) + q)
 		onHeap := min(states, j.stateMemory())
 		e.ScratchBytes = max(e.ScratchBytes, states-onHeap)
 		batch := int64(min(j.text.Tokens(), infer.BatchTokens))
 		activations := 2 * 4 * batch * 2 * (int64(cfg.HiddenSize) + q + kv + int64(cfg.IntermediateSize))
-		working += 2*onHeap + activations // the input of o is kept, too
+		working += onHeap + activations
 	}
 	working = max(working, copying)
-	return base + min(slack*working, max(working, int64(0.9*float64(memory.Budget(j.opts.Memory)))))
+	return base + min(slack*working, max(working, int64(0.85*float64(memory.Budget(j.opts.Memory)))))
 }

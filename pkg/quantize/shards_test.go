@@ -212,6 +212,25 @@ func TestShardsRefuse(t *testing.T) {
 	if _, err := RunShard(bg, o, second); err != nil {
 		t.Fatal(err)
 	}
+	// A checkpoint with the same config and other weights.
+	tuned := o
+	tuned.Model = filepath.Join(t.TempDir(), "tuned")
+	if err := os.CopyFS(tuned.Model, os.DirFS(tinyModel)); err != nil {
+		t.Fatal(err)
+	}
+	source := readFile(t, filepath.Join(tuned.Model, artifact.WeightsFile))
+	source[len(source)-1] ^= 0x80
+	writeFile(t, filepath.Join(tuned.Model, artifact.WeightsFile), source)
+	_, err = RunShard(bg, tuned, second)
+	wantFault(t, err, fault.Input, "the statistics are of other weights")
+	tuned.Stats, tuned.Request, tuned.Out = "", nil, filepath.Join(t.TempDir(), "plain")
+	plain := tuned
+	plain.Model = tinyModel
+	if _, err := RunShard(bg, plain, first); err != nil {
+		t.Fatal(err)
+	}
+	_, err = RunShard(bg, tuned, second)
+	wantFault(t, err, fault.Input, "the checkpoint has other content")
 	merge := MergeOptions{Dir: o.Out, Out: filepath.Join(t.TempDir(), "merged"), ToolVersion: "other"}
 	_, err = Merge(bg, merge)
 	wantFault(t, err, fault.Input, "tool_version")

@@ -85,14 +85,15 @@ func firstRows(s grid.Source, n int) grid.Source {
 }
 
 // estimate predicts the job; stats is nil for scores.
-func (j *scoreJob) estimate(ctx context.Context, stats *statsJob) (*estimate.Estimate, error) {
+func (j *scoreJob) estimate(ctx context.Context, stats *statsJob) (e *estimate.Estimate, err error) {
+	defer compute.Recover(&err)
 	began := time.Now()
 	s, err := j.newScorer(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.closeText()
-	e := &estimate.Estimate{}
+	e = &estimate.Estimate{}
 	dir := filepath.Dir(j.opts.Out)
 	e.SetMachine(j.opts.Memory, dir)
 	quantize := 0.0 // seconds for all modules under all options
@@ -290,5 +291,5 @@ func (s *scorer) addMemory(e *estimate.Estimate, stats *statsJob) {
 	}
 	ends := 2 * s.stream.EndBytes() // mapped and packed
 	heap := int64(slack * float64(onHeap+max(working, ends)))
-	e.PeakBytes = baseBytes + min(heap, max(onHeap+working, int64(0.9*float64(memory.Budget(s.memory)))))
+	e.PeakBytes = baseBytes + min(heap, max(onHeap+working, int64(0.85*float64(memory.Budget(s.memory)))))
 }

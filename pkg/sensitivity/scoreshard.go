@@ -229,6 +229,9 @@ func MergeScores(dir string) (*Scores, error) {
 		if scores == nil {
 			scores = p.Scores
 		}
+		if scores.Method != p.Scores.Method || !slices.Equal(scores.Bits, p.Scores.Bits) || !slices.Equal(scores.Forms, p.Scores.Forms) || len(scores.Modules) != len(p.Scores.Modules) {
+			return nil, fault.Inputf(set.Path(i), "has scores of other widths or modules than the shards before it")
+		}
 		units = append(units, p.Units...)
 	}
 	slices.SortFunc(units, func(a, b UnitRecord) int { return cmp.Compare(a.Unit, b.Unit) })
@@ -236,11 +239,14 @@ func MergeScores(dir string) (*Scores, error) {
 		return nil, fault.Inputf(dir, "scores %d of %d modules", len(units), len(scores.Modules))
 	}
 	for i, u := range units {
-		for _, c := range u.Costs {
-			if u.Unit != i || c.Module != i || c.Option < 0 || c.Option >= len(scores.Modules[i].Costs) {
-				return nil, fault.Inputf(dir, "scores module %d under option %d in unit %d, where module %d follows", c.Module, c.Option, u.Unit, i)
+		if u.Unit != i || len(u.Costs) != len(scores.Modules[i].Costs) {
+			return nil, fault.Inputf(dir, "has %d scores in unit %d, where %d of module %d follow", len(u.Costs), u.Unit, len(scores.Modules[i].Costs), i)
+		}
+		for o, c := range u.Costs {
+			if c.Module != i || c.Option != o {
+				return nil, fault.Inputf(dir, "scores module %d under option %d, where module %d under option %d follows", c.Module, c.Option, i, o)
 			}
-			scores.Modules[i].Costs[c.Option] += c.Cost
+			scores.Modules[i].Costs[o] = c.Cost
 		}
 	}
 	_, err = scores.check(dir)

@@ -250,6 +250,22 @@ func TestStatsRefuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	description := filepath.Join(path, StatsFile)
+	text, err := os.ReadFile(description)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"../x.safetensors", "head.safetensors"} {
+		changed := strings.Replace(string(text), layerFile(1), name, 1)
+		if err := os.WriteFile(description, []byte(changed), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		_, err := OpenStats(o.Out)
+		wantFault(t, err, fault.Input, "which is not that of a layer, or twice")
+	}
+	if err := os.WriteFile(description, text, 0o666); err != nil {
+		t.Fatal(err)
+	}
 	layer := filepath.Join(path, layerFile(0))
 	data, err := os.ReadFile(layer)
 	if err != nil {

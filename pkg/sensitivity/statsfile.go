@@ -143,7 +143,11 @@ func (p *statsPart) check(path string) error {
 	case p.Samples < 1 || p.Tokens < 1 || int64(p.Calibration.Tokens) < p.Tokens:
 		return fmt.Errorf("has %d tokens of %d and %d samples", p.Tokens, p.Calibration.Tokens, p.Samples)
 	}
-	if _, err := p.Scores.check(path); err != nil {
+	shape, err := p.Scores.check(path)
+	if err != nil {
+		return err
+	}
+	if err := p.checkFiles(shape.Config.Layers); err != nil {
 		return err
 	}
 	for _, m := range p.Scores.Modules {
@@ -159,6 +163,28 @@ func (p *statsPart) check(path string) error {
 	}
 	if len(p.Sums) != len(p.Scores.Modules) {
 		return fmt.Errorf("has the sums of %d modules; the model has %d", len(p.Sums), len(p.Scores.Modules))
+	}
+	return nil
+}
+
+// checkFiles checks that the part has the files of all layers and of the head, or, with scores alone,
+// none.
+func (p *statsPart) checkFiles(layers int) error {
+	if len(p.Files) == 0 {
+		return nil
+	}
+	known := map[string]bool{layerFile(headLayer): true}
+	for layer := range layers {
+		known[layerFile(layer)] = true
+	}
+	for _, f := range p.Files {
+		if !known[f.Name] {
+			return fmt.Errorf("lists the file %q, which is not that of a layer, or twice", f.Name)
+		}
+		delete(known, f.Name)
+	}
+	if len(known) > 0 {
+		return fmt.Errorf("does not list the files of %d layers", len(known))
 	}
 	return nil
 }

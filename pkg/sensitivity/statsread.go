@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -96,7 +97,7 @@ func newStats(dir string, parts []*statsPart) (*Stats, error) {
 	s := &Stats{Calibration: first.Calibration, dir: dir, job: compactJSON(first.Job), parts: parts}
 	at, tokens := 0, int64(0)
 	for _, p := range parts {
-		if p.FirstLeaf != at || p.Leaves != first.Leaves || p.Calibration.Digest != first.Calibration.Digest || p.Samples != first.Samples {
+		if p.FirstLeaf != at || p.Leaves != first.Leaves || p.Calibration.Digest != first.Calibration.Digest || p.Samples != first.Samples || !reflect.DeepEqual(p.Scores, first.Scores) {
 			return nil, fault.Inputf(p.dir, "does not continue the text where %s ends", first.dir)
 		}
 		at, tokens = p.EndLeaf, tokens+p.Tokens

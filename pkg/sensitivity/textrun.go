@@ -106,7 +106,7 @@ func (s *scorer) newWalk(ctx context.Context, pool *compute.Pool) (*infer.Walk, 
 	for _, r := range s.runs {
 		sizes = append(sizes, r.count)
 	}
-	return s.model.NewWalk(s.sequences(), infer.WalkOptions{Pool: pool, Batches: sizes, Memory: s.states})
+	return s.model.NewWalk(s.sequences(), infer.WalkOptions{Pool: pool, Batches: sizes, Memory: s.states, Steps: s.method == Hessian})
 }
 
 // advance moves a walk of the model to the beginning of a layer.
