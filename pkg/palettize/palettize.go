@@ -16,6 +16,19 @@ type Source struct {
 	F32       []float32
 }
 
+// Part returns the elements [from, to) of the source, whose memory it shares.
+func (s Source) Part(from, to int) Source {
+	switch {
+	case s.F16 != nil:
+		s.F16 = s.F16[from:to]
+	case s.BF16 != nil:
+		s.BF16 = s.BF16[from:to]
+	default:
+		s.F32 = s.F32[from:to]
+	}
+	return s
+}
+
 // Float32 writes the elements from start on to dst, row-major.
 func (s Source) Float32(dst []float32, start int) {
 	switch {

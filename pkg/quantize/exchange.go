@@ -92,7 +92,7 @@ func (x *exchange) own(it *item, g grid.Grid, src grid.Source, f *gptq.Factor, a
 	}
 	cols := it.Spec.Shape[1]
 	first, end := at[i], at[i+1]
-	data, r, err := g.Compensate(x.pool, rowsOf(src, first*cols, end*cols), end-first, cols, f)
+	data, r, err := g.Compensate(x.pool, src.Part(first*cols, end*cols), end-first, cols, f)
 	if err != nil {
 		return err
 	}
@@ -122,20 +122,6 @@ func (x *exchange) own(it *item, g grid.Grid, src grid.Source, f *gptq.Factor, a
 		}
 	}
 	return w.Close()
-}
-
-// rowsOf returns the weights [from, to) of a matrix.
-func rowsOf(s grid.Source, from, to int) grid.Source {
-	if s.F16 != nil {
-		s.F16 = s.F16[from:to]
-	}
-	if s.BF16 != nil {
-		s.BF16 = s.BF16[from:to]
-	}
-	if s.F32 != nil {
-		s.F32 = s.F32[from:to]
-	}
-	return s
 }
 
 func partDigest(data grid.Data) string {

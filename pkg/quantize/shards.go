@@ -436,7 +436,7 @@ func (m *MergeOptions) setup(ctx context.Context, set *shard.Set) (*setup, error
 	if err != nil {
 		return nil, err
 	}
-	if job := compactJSON(set.Job); string(job) != string(r.id) {
+	if job := shard.Compact(set.Job); string(job) != string(r.id) {
 		r.src.Close()
 		return nil, fault.Inputf(set.Dir, "the shards are of another job than this checkpoint, these statistics and this version make: %s", stage.Difference(job, r.id, jobNames)).
 			WithHint("give the former ones, with --model and --stats if they have moved")
@@ -519,13 +519,4 @@ func (r *setup) copyShard(ctx context.Context, dir string, w *safetensors.Writer
 		}
 	}
 	return len(part.items), nil
-}
-
-// compactJSON returns JSON without spaces.
-func compactJSON(data []byte) []byte {
-	var b bytes.Buffer
-	if json.Compact(&b, data) != nil {
-		return data
-	}
-	return b.Bytes()
 }

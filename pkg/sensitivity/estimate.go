@@ -59,7 +59,7 @@ func MeasureGrid(ctx context.Context, pool *compute.Pool, g grid.Grid, t *safete
 		if err != nil {
 			return err
 		}
-		src = firstRows(src, some*cols)
+		src = src.Part(0, some*cols)
 		seconds, err = estimate.Time(ctx, func() error {
 			_, _, err := g.Quantize(pool, src, some, cols, nil)
 			return err
@@ -68,20 +68,6 @@ func MeasureGrid(ctx context.Context, pool *compute.Pool, g grid.Grid, t *safete
 	})
 	t.Release()
 	return seconds / float64(max(g.QuantizeWork(some, cols), 1)), err
-}
-
-// firstRows returns the first n weights of a matrix.
-func firstRows(s grid.Source, n int) grid.Source {
-	if s.F16 != nil {
-		s.F16 = s.F16[:n]
-	}
-	if s.BF16 != nil {
-		s.BF16 = s.BF16[:n]
-	}
-	if s.F32 != nil {
-		s.F32 = s.F32[:n]
-	}
-	return s
 }
 
 // estimate predicts the job; stats is nil for scores.

@@ -187,8 +187,8 @@ func openScoresPart(set *shard.Set, index int) (*scoresPart, error) {
 	if p.Schema != scoresPartSchema || p.Scores == nil {
 		return nil, fault.Inputf(path, "has schema %q and scores %v; this version reads %q", p.Schema, p.Scores != nil, scoresPartSchema)
 	}
-	if !bytes.Equal(compactJSON(p.Job), compactJSON(set.Job)) {
-		return nil, fault.Inputf(set.Path(index), "is a shard of another job: %s", stage.Difference(compactJSON(set.Job), compactJSON(p.Job), jobNames))
+	if !bytes.Equal(shard.Compact(p.Job), shard.Compact(set.Job)) {
+		return nil, fault.Inputf(set.Path(index), "is a shard of another job: %s", stage.Difference(shard.Compact(set.Job), shard.Compact(p.Job), jobNames))
 	}
 	_, err = p.Scores.check(path)
 	return p, err

@@ -73,28 +73,19 @@ func openParts(set *shard.Set) (parts []*statsPart, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if !bytes.Equal(compactJSON(p.Job), compactJSON(set.Job)) {
-			return nil, fault.Inputf(set.Path(i), "is a shard of another job: %s", stage.Difference(compactJSON(set.Job), compactJSON(p.Job), jobNames))
+		if !bytes.Equal(shard.Compact(p.Job), shard.Compact(set.Job)) {
+			return nil, fault.Inputf(set.Path(i), "is a shard of another job: %s", stage.Difference(shard.Compact(set.Job), shard.Compact(p.Job), jobNames))
 		}
 		parts = append(parts, p)
 	}
 	return parts, nil
 }
 
-// compactJSON returns JSON without spaces.
-func compactJSON(data []byte) []byte {
-	var b bytes.Buffer
-	if json.Compact(&b, data) != nil {
-		return data
-	}
-	return b.Bytes()
-}
-
 // newStats combines parts.
 func newStats(dir string, parts []*statsPart) (*Stats, error) {
 	slices.SortStableFunc(parts, func(a, b *statsPart) int { return cmp.Compare(a.FirstLeaf, b.FirstLeaf) })
 	first := parts[0]
-	s := &Stats{Calibration: first.Calibration, dir: dir, job: compactJSON(first.Job), parts: parts}
+	s := &Stats{Calibration: first.Calibration, dir: dir, job: shard.Compact(first.Job), parts: parts}
 	at, tokens := 0, int64(0)
 	for _, p := range parts {
 		if p.FirstLeaf != at || p.Leaves != first.Leaves || p.Calibration.Digest != first.Calibration.Digest || p.Samples != first.Samples || !reflect.DeepEqual(p.Scores, first.Scores) {

@@ -67,8 +67,8 @@ func Join(dir, command string, s Shard, job []byte, request any, names []Name) (
 	switch {
 	case old.Command != command:
 		return nil, fault.Inputf(dir, "holds shards of `afmq %s`", old.Command).WithHint("choose another --out")
-	case !bytes.Equal(compact(old.Job), compact(job)):
-		return nil, fault.Inputf(dir, "holds shards of another job: %s", stage.Difference(compact(old.Job), compact(job), stageNames(names))).
+	case !bytes.Equal(Compact(old.Job), Compact(job)):
+		return nil, fault.Inputf(dir, "holds shards of another job: %s", stage.Difference(Compact(old.Job), Compact(job), stageNames(names))).
 			WithHint("give all shards the same options and inputs, or choose another --out")
 	case old.Shards != s.Count:
 		return nil, fault.Inputf(dir, "is divided into %d shards, and this is one of %d", old.Shards, s.Count).
@@ -87,8 +87,8 @@ func stageNames(names []Name) (out []stage.Name) {
 	return out
 }
 
-// compact returns JSON without spaces, or as it is if it is none.
-func compact(data []byte) []byte {
+// Compact returns JSON without spaces, as descriptions of jobs are compared, or as it is if it is none.
+func Compact(data []byte) []byte {
 	var b bytes.Buffer
 	if json.Compact(&b, data) != nil {
 		return data
