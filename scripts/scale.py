@@ -1,6 +1,6 @@
 """Time, memory and cost of large jobs, on paper: from measured parts.
 
-    .venv/bin/python scripts/scale.py [--work DIR] [--afmq FILE] [--threads N] [--price DOLLARS]
+    .venv/bin/python scripts/scale.py [--work DIR] [--afmq FILE] [--threads N] [--repeat N] [--price DOLLARS]
 
 For the shapes 1b, 3b, 8b and 70b of make_synthetic_checkpoint.py it makes checkpoints of one and of two
 layers and asks `afmq stats` and `afmq quantize` with --dry-run what they take. Their stages are linear in the
@@ -25,7 +25,7 @@ from make_synthetic_checkpoint import SHAPES, VOCAB
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOKENS = 16384
-SHOWN = ["1b", "3b", "8b", "70b"]
+SHAPES_SHOWN = ["1b", "3b", "8b", "70b"]
 
 
 def shape(name):
@@ -56,11 +56,9 @@ def predict(args, name, layers, command):
     model = args.work / f"{name}-{layers}"
     if not model.exists():
         subprocess.run([sys.executable, HERE / "make_synthetic_checkpoint.py", model, "--shape", name, "--layers", str(layers)], check=True, stdout=subprocess.DEVNULL)
-    run = subprocess.run(
-        [args.afmq, *command, model, "--out", args.work / "out", "--dry-run", "--json", "--quiet", "--memory", "1000GB", "--threads", str(args.threads)],
-        check=True, stdout=subprocess.PIPE,
-    )
-    return json.loads(run.stdout)["seconds"]
+    command = [args.afmq, *command, model, "--out", args.work / "out", "--dry-run", "--json", "--quiet", "--memory", "1000GB", "--threads", str(args.threads)]
+    runs = [subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout for _ in range(args.repeat)]
+    return min(json.loads(run)["seconds"] for run in runs)
 
 
 def remove(args, name):
@@ -76,7 +74,7 @@ def steps(args):
     print("| shape | `stats` | of the prediction by 1b and 3b | `quantize --bits 4 --calib` | of the prediction | statistics |")
     print("| --- | --- | --- | --- | --- | --- |")
     rate = {}
-    for name in SHOWN:
+    for name in args.shapes.split(","):
         s = shape(name)
         row = [name]
         for step, command in commands.items():
@@ -85,7 +83,7 @@ def steps(args):
             per = (two - one) / work(s, step)
             rate.setdefault(step, []).append(per)
             known = sum(rate[step][:2]) / len(rate[step][:2])
-            row += [f"{seconds / 3600:.2f}", f"{per / known:.2f}" if name not in ("1b", "3b") else ""]
+            row += [f"{seconds / 3600:.2f}", f"{per / known:.2f}" if len(rate[step]) > 2 else ""]
         disk = s["layers"] * sum(2 * cols * (cols + 1) for _, cols, first in matrices(s) if first)
         print("| " + " | ".join([*row, f"{disk / 1e9:.0f} GB"]) + " |", flush=True)
         remove(args, name)
@@ -95,7 +93,7 @@ def recovery(args):
     print(f"\nRecovery on 10 B tokens, at {args.share:.0%} of {args.peak:g} TFLOP/s a GPU and {args.price:g} dollars a GPU hour:\n")
     print("| shape | FLOP | GPU hours | days on 8 | dollars |")
     print("| --- | --- | --- | --- | --- |")
-    for name in SHOWN[1:]:
+    for name in SHAPES_SHOWN[1:]:
         s = shape(name)
         weights = s["layers"] * sum(rows * cols for rows, cols, _ in matrices(s)) + s["vocab"] * s["hidden"]
         flop = 6 * weights * 1e10
@@ -108,6 +106,8 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("scale-work"))
     parser.add_argument("--afmq", default="afmq")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=2, help="measurements of each, of which the fastest counts (default 2): whatever else runs makes them slower")
+    parser.add_argument("--shapes", default=",".join(SHAPES_SHOWN), help="shapes in the table of hours; the first two predict the others (default %(default)s)")
     parser.add_argument("--peak", type=float, default=989, help="TFLOP/s of a GPU in bf16 (default 989, an H100 SXM without sparsity by its data sheet)")
     parser.add_argument("--share", type=float, default=0.4, help="share of the peak that training reaches (default 0.4)")
     parser.add_argument("--price", type=float, default=3, help="dollars for a GPU hour (default 3, to be replaced by yours)")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"afmq/pkg/artifact"
+	"afmq/pkg/estimate"
 	"afmq/pkg/export/gguf"
 	"afmq/pkg/fault"
 	"afmq/pkg/grid"
@@ -215,19 +217,22 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 		return err
 	}
 	opts.Pool, opts.Memory, opts.Progress = a.workers(), a.memoryBytes, a.progress()
-	if o.dryRun.on && o.shard.text != "" {
-		return fault.Usagef("--dry-run is of the whole job: give it without --shard")
+	sh, err := o.shard.choose()
+	if err != nil {
+		return err
 	}
 	if o.dryRun.on {
-		e, err := quantize.Estimate(cmd.Context(), opts)
+		predict := quantize.Estimate
+		if sh.Divided() {
+			predict = func(ctx context.Context, opts quantize.Options) (*estimate.Estimate, error) {
+				return quantize.EstimateShard(ctx, opts, sh)
+			}
+		}
+		e, err := predict(cmd.Context(), opts)
 		if err != nil {
 			return err
 		}
 		return o.dryRun.print(a, "quantize", o.out, "give fewer calibration --tokens, --stats of afmq stats, or more --memory", e)
-	}
-	sh, err := o.shard.choose()
-	if err != nil {
-		return err
 	}
 	if sh.Divided() {
 		return runQuantizeShard(cmd, a, opts, sh)

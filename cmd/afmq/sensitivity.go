@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"afmq/pkg/artifact"
+	"afmq/pkg/estimate"
 	"afmq/pkg/fault"
 	"afmq/pkg/sensitivity"
 	"afmq/pkg/shard"
@@ -155,11 +157,14 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 		Calibration: calib, Samples: o.samples, Validate: o.validate, Compute: compute,
 		ExportTarget: o.target.name, Pool: a.workers(), Memory: a.memoryBytes, Progress: a.progress(), ToolVersion: version,
 	}
-	if o.dryRun.on && sh.Divided() {
-		return fault.Usagef("--dry-run is of the whole job: give it without --shard")
-	}
 	if o.dryRun.on {
-		e, err := sensitivity.Estimate(cmd.Context(), opts)
+		predict := sensitivity.Estimate
+		if sh.Divided() {
+			predict = func(ctx context.Context, opts sensitivity.Options) (*estimate.Estimate, error) {
+				return sensitivity.EstimateShard(ctx, opts, sh)
+			}
+		}
+		e, err := predict(cmd.Context(), opts)
 		if err != nil {
 			return err
 		}

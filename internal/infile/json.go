@@ -75,3 +75,10 @@ func CheckJSON(data []byte) error {
 	}
 	return nil
 }
+
+// DigestJSON returns the SHA-256 of v as JSON. A file that carries the digest of its own content has
+// it of the value whose field for the digest is empty.
+func DigestJSON(v any) (string, error) {
+	data, err := json.Marshal(v)
+	return SHA256(data), err
+}

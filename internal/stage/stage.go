@@ -111,26 +111,34 @@ func Kept(target string) string {
 // checkTarget returns an error unless the target can be created in its parent directory, which
 // it makes if need be.
 func (d *Dir) checkTarget(file bool) error {
-	info, err := os.Lstat(d.target)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return disk.MakeParent(d.target)
-	case err != nil:
+	if _, err := os.Lstat(d.target); err != nil {
 		if err := disk.MakeParent(d.target); err != nil { // a file is in the way
 			return err
 		}
-		return fault.Writing(d.target, err)
-	case file:
-		return disk.Taken(d.target, "already exists")
-	case !info.IsDir():
-		return disk.Taken(d.target, "already exists and is not a directory")
 	}
-	entries, err := os.ReadDir(d.target)
+	return CheckTarget(d.target, file)
+}
+
+// CheckTarget returns the error, of kind fault.Output, of a target that exists and is not an empty
+// directory or, as a file, that exists. It writes nothing.
+func CheckTarget(target string, file bool) error {
+	info, err := os.Lstat(target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fault.Writing(target, err)
+	case file:
+		return disk.Taken(target, "already exists")
+	case !info.IsDir():
+		return disk.Taken(target, "already exists and is not a directory")
+	}
+	entries, err := os.ReadDir(target)
 	if err != nil {
-		return fault.Writing(d.target, err)
+		return fault.Writing(target, err)
 	}
 	if len(entries) > 0 {
-		return disk.Taken(d.target, "is not empty")
+		return disk.Taken(target, "is not empty")
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"afmq/internal/memory"
+	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/estimate"
@@ -13,14 +14,33 @@ import (
 	"afmq/pkg/grid"
 	"afmq/pkg/infer"
 	"afmq/pkg/sensitivity"
+	"afmq/pkg/shard"
 )
 
 // Estimate predicts what [Run] takes, from a few seconds of measurements. It writes nothing. Errors
 // are those of Run before it computes anything. Where Run is to choose widths, the size of the artifact
 // is that of the largest choice, and the time that of a mean one.
 func Estimate(ctx context.Context, opts Options) (*estimate.Estimate, error) {
+	return estimateRun(ctx, opts, shard.Shard{})
+}
+
+// EstimateShard is [Estimate] for [RunShard]: the time, without that of waiting for other shards, and
+// the files of this shard.
+func EstimateShard(ctx context.Context, opts Options, sh shard.Shard) (*estimate.Estimate, error) {
+	if err := checkShard(&opts, sh); err != nil {
+		return nil, err
+	}
+	return estimateRun(ctx, opts, sh)
+}
+
+func estimateRun(ctx context.Context, opts Options, sh shard.Shard) (*estimate.Estimate, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
+	}
+	if !sh.Divided() {
+		if err := stage.CheckTarget(opts.Out, false); err != nil {
+			return nil, err
+		}
 	}
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
@@ -33,12 +53,13 @@ func Estimate(ctx context.Context, opts Options) (*estimate.Estimate, error) {
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
-	return r.estimate(ctx, pool.With(compute.F32))
+	return r.estimate(ctx, pool.With(compute.F32), sh)
 }
 
 // estimator predicts a run.
 type estimator struct {
 	*setup
+	shard shard.Shard
 	pool  *compute.Pool
 	probe *infer.Rates
 	// Seconds for each unit of gptq.FactorWork and gptq.SolveWork.
@@ -47,7 +68,7 @@ type estimator struct {
 	compensate    map[string]float64 // the same of CompensateWork
 }
 
-func (r *setup) estimate(ctx context.Context, pool *compute.Pool) (*estimate.Estimate, error) {
+func (r *setup) estimate(ctx context.Context, pool *compute.Pool, sh shard.Shard) (*estimate.Estimate, error) {
 	began := time.Now()
 	e := &estimate.Estimate{}
 	if r.widths == nil {
@@ -65,13 +86,16 @@ func (r *setup) estimate(ctx context.Context, pool *compute.Pool) (*estimate.Est
 		return nil, err
 	}
 	defer stream.Close()
-	m := &estimator{setup: r, pool: pool, quantize: map[string]float64{}, compensate: map[string]float64{}}
+	m := &estimator{setup: r, shard: sh, pool: pool, quantize: map[string]float64{}, compensate: map[string]float64{}}
 	length := 1
 	if r.text != nil {
 		length = max(r.text.Record.SeqLen, 1)
 	}
 	if m.probe, err = stream.Measure(ctx, pool, pool.With(r.opts.Compute), length); err != nil {
 		return nil, err
+	}
+	if sh.Divided() || r.stats != nil {
+		e.Add(artifact.StageHash, m.probe.Hash*float64(r.src.Checkpoint.Bytes()))
 	}
 	jobs, err := m.jobs()
 	if err != nil {
@@ -98,7 +122,10 @@ func (m *estimator) jobs() (jobs []*job, err error) {
 		if err = m.newJob(); err != nil {
 			return nil, err
 		}
-		return []*job{m.job}, nil
+		if m.shard.Divided() && !m.opts.walks() {
+			err = m.job.share(m.shard)
+		}
+		return []*job{m.job}, err
 	}
 	add := func(widths map[string]sensitivity.Width, err error) error {
 		if err != nil {
@@ -177,6 +204,9 @@ func (m *estimator) item(ctx context.Context, j *job, it *item) (total float64, 
 	total = m.compensate[gridKey(g)] * float64(g.CompensateWork(rows, cols))
 	if j.opts.walks() {
 		total += m.solve * float64(gptq.SolveWork(rows, cols))
+		if m.shard.Divided() { // by rows
+			total /= float64(m.shard.Count)
+		}
 	}
 	if it.firstOfInput() {
 		total += m.factor * float64(gptq.FactorWork(cols))

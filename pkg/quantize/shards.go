@@ -47,6 +47,12 @@ type shardContent struct {
 	Schema  string          `json:"schema"`
 	Job     json.RawMessage `json:"job"`
 	Records []record        `json:"records"`
+	Digest  string          `json:"digest"` // SHA-256 of all this, with an empty digest
+}
+
+func (c shardContent) digest() (string, error) {
+	c.Digest = ""
+	return infile.DigestJSON(c)
 }
 
 // shardRequest is what a merge needs of the options of the shards.
@@ -119,12 +125,8 @@ func (r *shardRequest) options() (Options, error) {
 // [Run]; a directory of another job is fault.Input.
 func RunShard(ctx context.Context, opts Options, sh shard.Shard) (*ShardResult, error) {
 	began := time.Now()
-	if opts.Request != nil && opts.Stats == "" {
-		return nil, fault.Usagef("shards need to know the bits of every module before they begin").
-			WithHint("give --stats of afmq stats, or --plan with scores of afmq sensitivity --shard")
-	}
-	if !sh.Divided() {
-		return nil, fault.Usagef("no shard")
+	if err := checkShard(&opts, sh); err != nil {
+		return nil, err
 	}
 	request, err := newShardRequest(&opts)
 	if err != nil {
@@ -178,6 +180,18 @@ func RunShard(ctx context.Context, opts Options, sh shard.Shard) (*ShardResult, 
 	res.ResumedModules = r.job.matrices(filled.ResumedModules)
 	res.Seconds, res.PeakRSSBytes = time.Since(began).Seconds(), rss.Peak()
 	return res, nil
+}
+
+// checkShard refuses options that shards cannot have.
+func checkShard(opts *Options, sh shard.Shard) error {
+	if opts.Request != nil && opts.Stats == "" {
+		return fault.Usagef("shards need to know the bits of every module before they begin").
+			WithHint("give --stats of afmq stats, or --plan with scores of afmq sensitivity --shard")
+	}
+	if !sh.Divided() {
+		return fault.Usagef("no shard")
+	}
+	return nil
 }
 
 // openSetup opens the checkpoint and plans a run whose widths are known.
@@ -257,7 +271,12 @@ func sameInput(a, b *item) bool {
 
 // finishShard writes the description of a finished shard.
 func (j *job) finishShard(dir *stage.Dir, records []record, _ artifact.FileDigest) (*Result, error) {
-	data, err := json.Marshal(shardContent{shardSchema, json.RawMessage(j.identity), records})
+	c := shardContent{Schema: shardSchema, Job: json.RawMessage(j.identity), Records: records}
+	var err error
+	if c.Digest, err = c.digest(); err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
@@ -285,6 +304,10 @@ func (j *job) readShard(set *shard.Set, index int) ([]record, error) {
 	}
 	if c.Schema != shardSchema {
 		return nil, fault.Inputf(path, "has schema %q; this version reads %q", c.Schema, shardSchema)
+	}
+	if got, err := c.digest(); err != nil || got != c.Digest {
+		return nil, fault.Inputf(path, "does not match the digest that it has of its content: it was changed or is damaged").
+			WithHint("remove %s and run the shard again", set.Path(index))
 	}
 	if string(c.Job) != string(j.identity) {
 		return nil, fault.Inputf(set.Path(index), "is a shard of another job: %s", stage.Difference(j.identity, c.Job, jobNames))

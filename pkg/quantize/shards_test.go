@@ -235,6 +235,12 @@ func TestShardsRefuse(t *testing.T) {
 	_, err = Merge(bg, merge)
 	wantFault(t, err, fault.Input, "tool_version")
 	merge.ToolVersion = "test"
+	description := filepath.Join(r.Path, shardFile)
+	text := readFile(t, description)
+	writeFile(t, description, bytes.Replace(text, []byte(`"squared_error":`), []byte(`"squared_error":1`), 1))
+	_, err = Merge(bg, merge)
+	wantFault(t, err, fault.Input, "does not match the digest")
+	writeFile(t, description, text)
 	weights := filepath.Join(r.Path, artifact.WeightsFile)
 	data := readFile(t, weights)
 	data[len(data)-3] ^= 1

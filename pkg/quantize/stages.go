@@ -19,9 +19,11 @@ const (
 // StageCheck.
 func (o *Options) Stages() []string {
 	var stages []string
+	if o.Request != nil || o.Stats != "" {
+		stages = append(stages, artifact.StageHash)
+	}
 	if o.Request != nil && o.Stats == "" {
 		s := o.scoring()
-		stages = append(stages, artifact.StageHash)
 		stages = append(stages, s.Stages()...)
 	}
 	return append(stages, StageQuantize)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"afmq/internal/rss"
+	"afmq/internal/stage"
 	"afmq/pkg/compute"
 	"afmq/pkg/estimate"
 	"afmq/pkg/fault"
@@ -27,6 +28,9 @@ func Estimate(ctx context.Context, opts Options) (e *estimate.Estimate, err erro
 	}
 	if opts.Torchrun != nil {
 		return nil, fault.Usagef("an estimate is of this program's own steps, not of those of torchrun")
+	}
+	if err := stage.CheckTarget(opts.Out, false); err != nil {
+		return nil, err
 	}
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()

@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"afmq/internal/memory"
+	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/estimate"
 	"afmq/pkg/grid"
 	"afmq/pkg/infer"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/shard"
 )
 
 // Estimate predicts what [Score] takes, from a few seconds of measurements. It writes nothing. Errors
@@ -24,10 +26,34 @@ func Estimate(ctx context.Context, opts Options) (*estimate.Estimate, error) {
 	defer done()
 	j := &scoreJob{opts: opts, pool: pool.With(compute.F32)}
 	defer j.close()
+	if err := stage.CheckTarget(opts.Out, true); err != nil && opts.Out != "" {
+		return nil, err
+	}
 	if err := j.open(); err != nil {
 		return nil, err
 	}
-	return j.estimate(ctx, nil)
+	return j.estimate(ctx, nil, 1)
+}
+
+// EstimateShard is [Estimate] for [ScoreShard].
+func EstimateShard(ctx context.Context, opts Options, sh shard.Shard) (*estimate.Estimate, error) {
+	if err := checkShard(&opts, sh); err != nil {
+		return nil, err
+	}
+	if opts.Method == Fisher || opts.Method == "" {
+		return EstimateStats(ctx, StatsOptions{Options: opts, Shard: sh, command: "sensitivity"})
+	}
+	if err := opts.Check(); err != nil {
+		return nil, err
+	}
+	pool, done := compute.Workers(opts.Pool, opts.Threads)
+	defer done()
+	j := &scoreJob{opts: opts, pool: pool.With(compute.F32)}
+	defer j.close()
+	if err := j.open(); err != nil {
+		return nil, err
+	}
+	return j.estimate(ctx, nil, 1/float64(sh.Count))
 }
 
 // EstimateStats is [Estimate] for [CollectStats].
@@ -37,6 +63,11 @@ func EstimateStats(ctx context.Context, opts StatsOptions) (*estimate.Estimate, 
 	}
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
+	if !opts.Shard.Divided() {
+		if err := stage.CheckTarget(opts.Out, false); err != nil {
+			return nil, err
+		}
+	}
 	j := &statsJob{scoreJob: scoreJob{opts: opts.Options, pool: pool.With(compute.F32)}, shard: opts.Shard, command: opts.command}
 	defer j.close()
 	if err := j.open(); err != nil {
@@ -45,7 +76,7 @@ func EstimateStats(ctx context.Context, opts StatsOptions) (*estimate.Estimate, 
 	if err := j.divide(); err != nil {
 		return nil, err
 	}
-	return j.estimate(ctx, j)
+	return j.estimate(ctx, j, 1)
 }
 
 // MeasureGrid returns the seconds for each unit of grid.Grid.QuantizeWork, measured on some rows of a
@@ -70,8 +101,8 @@ func MeasureGrid(ctx context.Context, pool *compute.Pool, g grid.Grid, t *safete
 	return seconds / float64(max(g.QuantizeWork(some, cols), 1)), err
 }
 
-// estimate predicts the job; stats is nil for scores.
-func (j *scoreJob) estimate(ctx context.Context, stats *statsJob) (e *estimate.Estimate, err error) {
+// estimate predicts a job that quantizes a share of the modules; stats is nil for scores.
+func (j *scoreJob) estimate(ctx context.Context, stats *statsJob, share float64) (e *estimate.Estimate, err error) {
 	defer compute.Recover(&err)
 	began := time.Now()
 	s, err := j.newScorer(ctx)
@@ -88,7 +119,7 @@ func (j *scoreJob) estimate(ctx context.Context, stats *statsJob) (e *estimate.E
 		if err != nil {
 			return nil, err
 		}
-		quantize += seconds
+		quantize += share * seconds
 	}
 	if stats != nil {
 		s.runLeaves(stats.from, stats.to)
@@ -112,7 +143,7 @@ func (j *scoreJob) estimate(ctx context.Context, stats *statsJob) (e *estimate.E
 	if (j.opts.Out != "" || j.opts.Journal != nil) && j.opts.Digest == "" {
 		e.Add(artifact.StageHash, p.Hash*float64(j.ckpt.Bytes()))
 	}
-	s.addStages(e, p, quantize, stats)
+	s.addStages(e, p, quantize, share, stats)
 	s.addMemory(e, stats)
 	if stats != nil {
 		e.OutputBytes = stats.needBytes()
@@ -176,7 +207,7 @@ func (s *scorer) layerWeights() (n int64) {
 }
 
 // addStages adds the stages that compute.
-func (s *scorer) addStages(e *estimate.Estimate, p *infer.Rates, quantize float64, stats *statsJob) {
+func (s *scorer) addStages(e *estimate.Estimate, p *infer.Rates, quantize, share float64, stats *statsJob) {
 	layers, tokens, options := float64(s.cfg.Layers), float64(s.tokens()), float64(len(s.widths))
 	load := layers * p.Load * float64(s.stream.LayerBytes()) // one pass over the weights
 	forward := load + 2*p.Load*float64(s.stream.EndBytes()) + tokens*layers*p.Forward
@@ -201,14 +232,14 @@ func (s *scorer) addStages(e *estimate.Estimate, p *infer.Rates, quantize float6
 		e.Add(StageScore, score)
 	case KL:
 		e.Add(StageReference, forward)
-		e.Add(StageScore, quantize+s.divergenceSeconds(p, load))
+		e.Add(StageScore, quantize+share*s.divergenceSeconds(p, load))
 	case Hessian:
 		work := int64(0)
 		h := &hessianEstimator{scorer: s}
 		for i := range s.modules {
 			work += h.tokenWork(&s.modules[i])
 		}
-		e.Add(StageScore, forward+quantize+tokens*float64(work)*p.Product)
+		e.Add(StageScore, forward+quantize+share*tokens*float64(work)*p.Product)
 	}
 	if s.validated > 0 {
 		e.Add(StageReference, forward)

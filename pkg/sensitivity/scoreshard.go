@@ -40,6 +40,13 @@ type scoresPart struct {
 	Job    json.RawMessage `json:"job"`
 	Scores *Scores         `json:"scores"` // with costs 0
 	Units  []UnitRecord    `json:"units"`
+	Digest string          `json:"digest"` // SHA-256 of all this, with an empty digest
+}
+
+func (p *scoresPart) digest() (string, error) {
+	content := *p
+	content.Digest = ""
+	return infile.DigestJSON(&content)
 }
 
 // ScoreShard computes a shard's share of the scores into its place in opts.Out, the directory of the
@@ -50,13 +57,8 @@ type scoresPart struct {
 // [Score]; a directory of another job is fault.Input.
 func ScoreShard(ctx context.Context, opts Options, sh shard.Shard) (*ShardResult, error) {
 	began := time.Now()
-	switch {
-	case opts.Validate != 0:
-		return nil, fault.Usagef("shards have no validation; validate a whole run")
-	case opts.Out == "":
-		return nil, fault.Usagef("no output directory")
-	case !sh.Divided():
-		return nil, fault.Usagef("no shard")
+	if err := checkShard(&opts, sh); err != nil {
+		return nil, err
 	}
 	if opts.Method == Fisher || opts.Method == "" {
 		r, err := CollectStats(ctx, StatsOptions{Options: opts, Shard: sh, command: "sensitivity"})
@@ -81,6 +83,19 @@ func ScoreShard(ctx context.Context, opts Options, sh shard.Shard) (*ShardResult
 	}
 	r.Seconds, r.PeakRSSBytes = time.Since(began).Seconds(), rss.Peak()
 	return r, nil
+}
+
+// checkShard refuses options that shards cannot have.
+func checkShard(opts *Options, sh shard.Shard) error {
+	switch {
+	case opts.Validate != 0:
+		return fault.Usagef("shards have no validation; validate a whole run")
+	case opts.Out == "":
+		return fault.Usagef("no output directory")
+	case !sh.Divided():
+		return fault.Usagef("no shard")
+	}
+	return nil
 }
 
 // runShard computes the units of a shard and writes them.
@@ -166,6 +181,9 @@ func (j *scoreJob) fillShard(ctx context.Context, sh shard.Shard, dir *stage.Dir
 	if part.Scores, err = j.scores(s, zero); err != nil {
 		return nil, err
 	}
+	if part.Digest, err = part.digest(); err != nil {
+		return nil, err
+	}
 	data, err := encode(part)
 	if err != nil {
 		return nil, err
@@ -186,6 +204,9 @@ func openScoresPart(set *shard.Set, index int) (*scoresPart, error) {
 	}
 	if p.Schema != scoresPartSchema || p.Scores == nil {
 		return nil, fault.Inputf(path, "has schema %q and scores %v; this version reads %q", p.Schema, p.Scores != nil, scoresPartSchema)
+	}
+	if err := checkDigest(p.digest, p.Digest); err != nil {
+		return nil, fault.Inputf(path, "%v", err).WithHint("remove %s and run the shard again", set.Path(index))
 	}
 	if !bytes.Equal(shard.Compact(p.Job), shard.Compact(set.Job)) {
 		return nil, fault.Inputf(set.Path(index), "is a shard of another job: %s", stage.Difference(shard.Compact(set.Job), shard.Compact(p.Job), jobNames))

@@ -263,6 +263,14 @@ func TestStatsRefuse(t *testing.T) {
 		_, err := OpenStats(o.Out)
 		wantFault(t, err, fault.Input, "which is not that of a layer, or twice")
 	}
+	// A sum that someone changed.
+	at := strings.Index(string(text), "e-")
+	changed := string(text[:at]) + "e+" + string(text[at+2:])
+	if err := os.WriteFile(description, []byte(changed), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err = OpenStats(o.Out)
+	wantFault(t, err, fault.Input, "does not match the digest that it has of its content")
 	if err := os.WriteFile(description, text, 0o666); err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,7 @@ type statsPart struct {
 	Sums        map[string][][]float64      `json:"sums"`       // Σ (g·ΔW·x)² by module, [leaf of the part][option]
 	Scores      *Scores                     `json:"scores"`     // without costs, which follow from Sums: they are 0
 	Files       []artifact.FileDigest       `json:"files"`      // one for each layer, and one for the input of the head
+	Digest      string                      `json:"digest"`     // SHA-256 of all this, with an empty digest
 
 	dir string
 }
@@ -51,7 +52,17 @@ const (
 
 func (p *statsPart) encode() ([]byte, error) {
 	slices.SortFunc(p.Files, func(a, b artifact.FileDigest) int { return cmp.Compare(a.Name, b.Name) })
+	var err error
+	if p.Digest, err = p.digest(); err != nil {
+		return nil, err
+	}
 	return encode(p)
+}
+
+func (p *statsPart) digest() (string, error) {
+	content := *p
+	content.Digest = ""
+	return infile.DigestJSON(&content)
 }
 
 // bytes returns the size of the files.
@@ -163,6 +174,14 @@ func (p *statsPart) check(path string) error {
 	}
 	if len(p.Sums) != len(p.Scores.Modules) {
 		return fmt.Errorf("has the sums of %d modules; the model has %d", len(p.Sums), len(p.Scores.Modules))
+	}
+	return checkDigest(p.digest, p.Digest)
+}
+
+// checkDigest compares a digest with the one that a file has of its own content.
+func checkDigest(content func() (string, error), recorded string) error {
+	if got, err := content(); err != nil || got != recorded {
+		return errors.New("does not match the digest that it has of its content: it was changed or is damaged")
 	}
 	return nil
 }

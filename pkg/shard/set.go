@@ -64,17 +64,28 @@ func Join(dir, command string, s Shard, job []byte, request any, names []Name) (
 		}
 		return nil, err
 	}
-	switch {
-	case old.Command != command:
-		return nil, fault.Inputf(dir, "holds shards of `afmq %s`", old.Command).WithHint("choose another --out")
-	case !bytes.Equal(Compact(old.Job), Compact(job)):
-		return nil, fault.Inputf(dir, "holds shards of another job: %s", stage.Difference(Compact(old.Job), Compact(job), stageNames(names))).
-			WithHint("give all shards the same options and inputs, or choose another --out")
-	case old.Shards != s.Count:
-		return nil, fault.Inputf(dir, "is divided into %d shards, and this is one of %d", old.Shards, s.Count).
-			WithHint("give --shard I/%d, or choose another --out", old.Shards)
+	if err := old.differs(command, s, job, names); err != nil {
+		if !old.begun() { // its shards failed on their inputs, or begin right now
+			return nil, err.WithHint("none of its shards has begun: remove %s if none runs, or choose another --out", filepath.Join(dir, JobFile))
+		}
+		return nil, err
 	}
 	return old, nil
+}
+
+// differs returns the error of a shard that is of another job, nil if it is of this one.
+func (s *Set) differs(command string, sh Shard, job []byte, names []Name) *fault.Error {
+	switch {
+	case s.Command != command:
+		return fault.Inputf(s.Dir, "holds shards of `afmq %s`", s.Command).WithHint("choose another --out")
+	case !bytes.Equal(Compact(s.Job), Compact(job)):
+		return fault.Inputf(s.Dir, "holds shards of another job: %s", stage.Difference(Compact(s.Job), Compact(job), stageNames(names))).
+			WithHint("give all shards the same options and inputs, or choose another --out")
+	case s.Shards != sh.Count:
+		return fault.Inputf(s.Dir, "is divided into %d shards, and this is one of %d", s.Shards, sh.Count).
+			WithHint("give --shard I/%d, or choose another --out", s.Shards)
+	}
+	return nil
 }
 
 // Name is what people call a key of a job: the flag that sets it.
@@ -146,10 +157,21 @@ func (s *Set) Path(index int) string {
 	return filepath.Join(s.Dir, Shard{index, s.Shards}.Name())
 }
 
-// Finished reports whether a shard is complete.
+// Finished reports whether a shard is complete: its directory appears with all its files. An empty one
+// is not a shard's.
 func (s *Set) Finished(index int) bool {
-	info, err := os.Stat(s.Path(index))
-	return err == nil && info.IsDir()
+	entries, err := os.ReadDir(s.Path(index))
+	return err == nil && len(entries) > 0
+}
+
+// begun reports whether a shard of the job is complete or has saved state.
+func (s *Set) begun() bool {
+	for i := range s.Shards {
+		if s.Finished(i) || stage.Kept(s.Path(i)) != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // Complete returns an error of kind fault.Input that names the shards that are missing, if any.

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,6 +97,34 @@ func TestJoinAtOnce(t *testing.T) {
 	}
 	if refused != 1 && refused != n-1 {
 		t.Errorf("%d shards were refused", refused)
+	}
+}
+
+// A directory that someone made is not a finished shard, and a job of which no shard has begun can be
+// replaced, as the message says.
+func TestEmptyShard(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "job")
+	set, err := Join(dir, "stats", Shard{0, 2}, []byte(`{"a":1}`), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(set.Path(0), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if set.Finished(0) || set.Status()[0].State != Missing {
+		t.Error("an empty directory is a finished shard")
+	}
+	_, err = Join(dir, "stats", Shard{0, 3}, []byte(`{"a":2}`), nil, nil)
+	var f *fault.Error
+	if !errors.As(err, &f) || !strings.Contains(f.Hint, "none of its shards has begun: remove "+filepath.Join(dir, JobFile)) {
+		t.Errorf("%+v", err)
+	}
+	if err := os.WriteFile(filepath.Join(set.Path(0), "x"), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Join(dir, "stats", Shard{0, 3}, []byte(`{"a":2}`), nil, nil)
+	if !errors.As(err, &f) || strings.Contains(f.Hint, "none of its shards") || !set.Finished(0) {
+		t.Errorf("%+v", err)
 	}
 }
 
