@@ -31,6 +31,11 @@ func (s *Scratch) MulNN(m, n, k int, a []float32, lda int, b []float32, ldb int,
 	s.multiply(smallProduct{m: m, n: n, k: k, a: operand{a, lda, false}, b: operand{b, ldb, false}, c: c, ldc: ldc})
 }
 
+// MulNNAdd computes C += A·B; otherwise it is like [Scratch.MulNN].
+func (s *Scratch) MulNNAdd(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
+	s.multiply(smallProduct{m: m, n: n, k: k, a: operand{a, lda, false}, b: operand{b, ldb, false}, c: c, ldc: ldc, add: true})
+}
+
 // MulTNAdd computes C += Aᵀ·B on the caller's goroutine: A is [k, m] with rows lda
 // apart, B [k, n] with rows ldb apart, C [m, n] with rows ldc apart, all in
 // elements. C must not overlap A or B. Each block of 256 of the summed dimension

@@ -1,5 +1,7 @@
 package gptq
 
+import "afmq/internal/kernel"
+
 // FitSteps is the number of conjugate gradient steps of a fit. It solves a system of four
 // parameters exactly, and that of a larger group approximately.
 const FitSteps = 4
@@ -15,6 +17,7 @@ type fitting struct {
 	change     []float64 // the accumulated step
 	rho        []float64 // per group
 	move, hess []float32 // [rows, n] the change of Ŵ along the direction, and its product with H
+	weighted   []float32 // [rows, n] a product with H, times the weights of the rows
 }
 
 // fit fits the parameters to the present codes. It is one Gauss-Newton step: the normal equations
@@ -30,8 +33,8 @@ func (s *Refiner) fit() {
 	t.rho = grow(t.rho, groups)
 	t.move, t.hess = grow(t.move, s.rows*n), grow(t.hess, s.rows*n)
 	clear(t.change)
-	s.codes.Gather(t.residual, s.grad)
-	s.codes.Curvature(t.scaling, s.f.hDiag)
+	s.codes.Gather(t.residual, s.scaled(s.grad))
+	s.codes.Curvature(t.scaling, s.f.hDiag, s.scale)
 	for i, v := range t.scaling {
 		if v > 0 {
 			t.scaling[i] = 1 / v // 0 for a parameter that no weight uses
@@ -44,7 +47,7 @@ func (s *Refiner) fit() {
 	for step := range FitSteps {
 		s.codes.Spread(t.move, t.direction)
 		s.mul.MulTPart(s.rows, t.move, n, s.f.hessian, 0, n, 0, n, t.hess, n, false)
-		s.codes.Gather(t.product, t.hess)
+		s.codes.Gather(t.product, s.scaled(t.hess))
 		for g := range groups {
 			t.step(g, step == FitSteps-1)
 		}
@@ -53,6 +56,20 @@ func (s *Refiner) fit() {
 		s.codes.Move(g, t.change[g*t.size:(g+1)*t.size])
 	}
 	s.codes.Errors(s.errs, s.weights)
+}
+
+// scaled returns v [rows, n] times the weights of its rows.
+func (s *Refiner) scaled(v []float32) []float32 {
+	if s.scale == nil {
+		return v
+	}
+	t, n := &s.fitting, s.f.n
+	t.weighted = grow(t.weighted, s.rows*n)
+	clear(t.weighted)
+	for r, w := range s.scale {
+		kernel.AddScaled(t.weighted[r*n:(r+1)*n], v[r*n:(r+1)*n], w)
+	}
+	return t.weighted[:s.rows*n]
 }
 
 // step advances the solution of one group along its direction.

@@ -59,15 +59,15 @@ func (s *scaled) Errors(dst, weights []float32) {
 	}
 }
 
-func (s *scaled) Groups() int                       { return s.rows }
-func (s *scaled) GroupRows(g int) (first, end int)  { return g, g + 1 }
-func (s *scaled) Parameters() int                   { return 1 }
-func (s *scaled) Gather(dst []float64, _ []float32) { clear(dst) }
-func (s *scaled) Spread(dst []float32, _ []float64) { clear(dst) }
-func (s *scaled) Curvature(dst, _ []float64)        { clear(dst) }
-func (s *scaled) Move(int, []float64)               {}
-func (s *scaled) Keep(int)                          {}
-func (s *scaled) Restore(int)                       {}
+func (s *scaled) Groups() int                             { return s.rows }
+func (s *scaled) GroupRows(g int) (first, end int)        { return g, g + 1 }
+func (s *scaled) Parameters() int                         { return 1 }
+func (s *scaled) Gather(dst []float64, _ []float32)       { clear(dst) }
+func (s *scaled) Spread(dst []float32, _ []float64)       { clear(dst) }
+func (s *scaled) Curvature(dst, _ []float64, _ []float32) { clear(dst) }
+func (s *scaled) Move(int, []float64)                     {}
+func (s *scaled) Keep(int)                                {}
+func (s *scaled) Restore(int)                             {}
 func (s *scaled) clone() *scaled {
 	c := *s
 	c.codes, c.scales = slices.Clone(s.codes), slices.Clone(s.scales)
@@ -138,7 +138,7 @@ func TestDescendParts(t *testing.T) {
 	f, h, w, start := problem(t, rows, n)
 	end := map[bool]float64{}
 	for _, search := range []bool{false, true} {
-		s, c := NewRefiner(nil, f), start.clone()
+		s, c := NewRefiner(nil, f, nil), start.clone()
 		s.begin(w, rows, c)
 		c.Errors(s.errs, w)
 		s.gradient()
@@ -173,8 +173,8 @@ func TestFeedbackParts(t *testing.T) {
 	const rows, n = 5, 304
 	f, h, w, start := problem(t, rows, n)
 	run := func(c *scaled) float64 {
-		s := NewRefiner(nil, f)
-		r := s.Refine(w, rows, c, 0)
+		s := NewRefiner(nil, f, nil)
+		r := s.Refine(w, 0, rows, c, 0)
 		stored := sum(rowErrors(c, h, w))
 		if math.Abs(r.OutputError-stored) > 1e-3*stored {
 			t.Errorf("reports %v, the codes have %v", r.OutputError, stored)

@@ -23,9 +23,9 @@ type Codes interface {
 	Gather(dst []float64, x []float32)
 	// Spread writes the change of Ŵ along a direction of the parameters to dst [rows, columns].
 	Spread(dst []float32, direction []float64)
-	// Curvature writes Σ diag·(∂Ŵ/∂p)² for each parameter p to dst; diag has an element for each
-	// column.
-	Curvature(dst, diag []float64)
+	// Curvature writes Σ rows·diag·(∂Ŵ/∂p)² for each parameter p to dst; diag has an element for each
+	// column, and rows one for each row, or is nil for 1.
+	Curvature(dst, diag []float64, rows []float32)
 	// Move adds a change to the parameters of a group and rounds them to what can be stored. It
 	// may renumber codes.
 	Move(g int, change []float64)
@@ -82,10 +82,12 @@ const searchRounds = 2
 type Refiner struct {
 	pool *compute.Pool // checked for cancellation between steps; may be nil
 	f    *Factor
+	out  *Output // whose diagonal weighs rows that share parameters; may be nil
 	mul  kernel.Scratch
 
 	codes   Codes
 	rows    int
+	scale   []float32 // [rows] the diagonal of out; nil for 1
 	weights []float32
 	errs    []float32 // W - Ŵ
 	grad    []float32 // errs·H: half the gradient of the error
@@ -96,20 +98,24 @@ type Refiner struct {
 	kept    struct{ errs, grad []float32 }
 }
 
-// NewRefiner returns a Refiner for modules with these inputs.
-func NewRefiner(pool *compute.Pool, f *Factor) *Refiner { return &Refiner{pool: pool, f: f} }
+// NewRefiner returns a Refiner for modules with these inputs and outputs. out may be nil.
+func NewRefiner(pool *compute.Pool, f *Factor, out *Output) *Refiner {
+	return &Refiner{pool: pool, f: f, out: out}
+}
 
-// Refine quantizes the weights [rows, columns], in the order of the factor, into codes, which hold
-// the parameters from which it starts. rounds follow GPTQ; 0 for none.
-func (s *Refiner) Refine(weights []float32, rows int, codes Codes, rounds int) (r Report) {
+// Refine quantizes the weights [rows, columns] of the rows from first on, in the order of the factor,
+// into codes, which hold the parameters from which it starts. rounds follow GPTQ; 0 for none.
+func (s *Refiner) Refine(weights []float32, first, rows int, codes Codes, rounds int) (r Report) {
 	s.begin(weights, rows, codes)
+	s.scale = s.out.weights(first, rows)
 	codes.Errors(s.errs, weights)
-	r.PlainError = s.gradient()
+	s.gradient()
+	r.PlainError = s.outputError()
 	s.keep()
 	s.pool.Check()
 	s.feedback()
 	s.gradient()
-	best := s.better(r.PlainError)
+	best := s.better()
 	for round := range rounds {
 		s.pool.Check()
 		s.fit()
@@ -117,11 +123,11 @@ func (s *Refiner) Refine(weights []float32, rows int, codes Codes, rounds int) (
 		s.gradient()
 		s.descend(round < searchRounds)
 		before := best
-		if best = s.better(best); !(best < before*(1-1e-4)) {
+		if best = s.better(); !(best < before*(1-1e-4)) {
 			break
 		}
 	}
-	r.OutputError = best
+	r.OutputError = s.outputError()
 	for row := range rows {
 		n := s.f.n
 		e, w := s.errs[row*n:(row+1)*n], s.weights[row*n:(row+1)*n]
@@ -146,14 +152,32 @@ func (s *Refiner) begin(weights []float32, rows int, codes Codes) {
 	}
 }
 
-// gradient computes grad from errs and returns tr(E·H·Eᵀ).
-func (s *Refiner) gradient() float64 {
-	n, sum := s.f.n, 0.0
+// gradient computes grad from errs.
+func (s *Refiner) gradient() {
+	n := s.f.n
 	s.mul.MulTPart(s.rows, s.errs, n, s.f.hessian, 0, n, 0, n, s.grad, n, false)
+}
+
+// outputError returns tr(E·H·Eᵀ). grad must match errs.
+func (s *Refiner) outputError() (sum float64) {
 	for r := range s.rows {
-		sum += kernel.Dot(s.errs[r*n:(r+1)*n], s.grad[r*n:(r+1)*n])
+		sum += s.rowError(s.errs, s.grad, r)
 	}
 	return sum
+}
+
+// rowError returns the error of a row.
+func (s *Refiner) rowError(errs, grad []float32, r int) float64 {
+	n := s.f.n
+	return kernel.Dot(errs[r*n:(r+1)*n], grad[r*n:(r+1)*n])
+}
+
+// rowScale returns the weight of a row in the error of its group.
+func (s *Refiner) rowScale(r int) float64 {
+	if s.scale == nil {
+		return 1
+	}
+	return float64(s.scale[r])
 }
 
 // keep remembers the state of the chunk.
@@ -166,15 +190,15 @@ func (s *Refiner) keep() {
 }
 
 // better compares the state with the kept one group by group and leaves the better of the two in
-// both. It returns the error of the result. errs and grad must match the codes.
-func (s *Refiner) better(best float64) float64 {
+// both. It returns the error of the result, with the weights of rows. errs and grad must match the codes.
+func (s *Refiner) better() float64 {
 	n, total := s.f.n, 0.0
 	for g := range s.codes.Groups() {
 		r0, r1 := s.codes.GroupRows(g)
 		now, before := 0.0, 0.0
 		for r := r0; r < r1; r++ {
-			now += kernel.Dot(s.errs[r*n:(r+1)*n], s.grad[r*n:(r+1)*n])
-			before += kernel.Dot(s.kept.errs[r*n:(r+1)*n], s.kept.grad[r*n:(r+1)*n])
+			now += s.rowScale(r) * s.rowError(s.errs, s.grad, r)
+			before += s.rowScale(r) * s.rowError(s.kept.errs, s.kept.grad, r)
 		}
 		errs, grad := s.errs[r0*n:r1*n], s.grad[r0*n:r1*n]
 		keptErrs, keptGrad := s.kept.errs[r0*n:r1*n], s.kept.grad[r0*n:r1*n]

@@ -86,8 +86,8 @@ func (g Affine) Quantize(pool *compute.Pool, src Source, rows, cols int, importa
 }
 
 // Compensate fits groups first and then chooses codes, scales and biases by the Hessian.
-func (g Affine) Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error) {
-	return compensateScaled(pool, g, g.scaled(), src, rows, cols, f, g.put)
+func (g Affine) Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor, out *gptq.Output) (Data, gptq.Report, error) {
+	return compensateScaled(pool, g, g.scaled(), src, rows, cols, f, out, g.put)
 }
 
 // put stores a row.

@@ -52,6 +52,6 @@ func BenchmarkGrid(b *testing.B) {
 			})
 		}
 		run("quantize", func() error { _, _, err := g.Quantize(pool, Source{F32: w}, rows, cols, nil); return err })
-		run("compensate", func() error { _, _, err := g.Compensate(pool, Source{F32: w}, rows, cols, f); return err })
+		run("compensate", func() error { _, _, err := g.Compensate(pool, Source{F32: w}, rows, cols, f, nil); return err })
 	}
 }

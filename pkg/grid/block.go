@@ -61,8 +61,8 @@ func (g Block) Quantize(pool *compute.Pool, src Source, rows, cols int, importan
 
 // Compensate fits blocks first and then chooses codes, integer scales and mins, and the factors of
 // the blocks by the Hessian.
-func (g Block) Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error) {
-	return compensateRows(pool, g, src, rows, cols, f, func() chunk { return newBlockCodes(g.Type, f.Order()) })
+func (g Block) Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor, out *gptq.Output) (Data, gptq.Report, error) {
+	return compensateRows(pool, g, src, rows, cols, f, out, func() chunk { return newBlockCodes(g.Type, f.Order()) })
 }
 
 // Weights has the values of [ggml.Type.Dequantize].

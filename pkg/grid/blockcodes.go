@@ -146,11 +146,14 @@ func (s *blockCodes) Spread(dst []float32, direction []float64) {
 	})
 }
 
-func (s *blockCodes) Curvature(dst, diag []float64) {
+func (s *blockCodes) Curvature(dst, diag []float64, rows []float32) {
 	n := len(s.order)
 	clear(dst)
 	s.eachWeight(func(at, p int, d, dmin float64) {
 		h := diag[at%n]
+		if rows != nil {
+			h = float64(h * float64(rows[at/n]))
+		}
 		dst[p] += d * d * h
 		dst[p+1] += dmin * dmin * h
 	})

@@ -41,7 +41,7 @@ func ExampleGrid() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	packed, _, err := g.Compensate(nil, grid.Source{F32: w}, rows, cols, f)
+	packed, _, err := g.Compensate(nil, grid.Source{F32: w}, rows, cols, f, nil)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -44,9 +44,10 @@ type Grid interface {
 	// squared error in each column; if it is nil, the grid weighs as suits it. A weight that cannot
 	// be stored is an error that says where it is. pool may be nil.
 	Quantize(pool *compute.Pool, src Source, rows, cols int, importance []float32) (Data, gptq.Report, error)
-	// Compensate stores a matrix so that the output of its module on the inputs of f changes least. f
-	// keeps runs together. Errors are those of Quantize. pool may be nil.
-	Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error)
+	// Compensate stores a matrix so that the output of its module on the inputs of f changes least or,
+	// with the gradients of the outputs in out, which may be nil, the model's loss. f keeps runs
+	// together. Errors are those of Quantize. pool may be nil.
+	Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor, out *gptq.Output) (Data, gptq.Report, error)
 	// Weights returns a function that computes rows of a stored matrix. Data of other lengths than
 	// those of Tensors are an error. The values of data are not checked.
 	Weights(data Data, rows, cols int) (Rows, error)
@@ -139,10 +140,10 @@ func checkValues(g Grid, w []float32, row int) error {
 	return nil
 }
 
-// checkFactor returns an error unless f suits a matrix of cols columns on a grid.
-func checkFactor(g Grid, f *gptq.Factor, cols int) error {
-	if cols != f.Columns() {
-		return fmt.Errorf("%d columns with a Hessian of %d", cols, f.Columns())
+// checkFactor returns an error unless f and out suit a matrix [rows, cols] on a grid.
+func checkFactor(g Grid, f *gptq.Factor, out *gptq.Output, rows, cols int) error {
+	if err := f.Check(out, rows, cols); err != nil {
+		return err
 	}
 	if f.Run()%g.Run() != 0 {
 		return fmt.Errorf("%v needs a Hessian with runs of %d columns; they have %d", g, g.Run(), f.Run())

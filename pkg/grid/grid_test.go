@@ -127,7 +127,7 @@ func TestCompensate(t *testing.T) {
 		if e := weightError(t, g, plain, w, rows, cols); math.Abs(report.SquaredError-e) > 1e-6*e {
 			t.Errorf("%v: reports a squared error of %v, the stored weights have %v", g, report.SquaredError, e)
 		}
-		data, report, err := g.Compensate(pool, Source{F32: w}, rows, cols, f)
+		data, report, err := g.Compensate(pool, Source{F32: w}, rows, cols, f, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +139,7 @@ func TestCompensate(t *testing.T) {
 		if math.Abs(report.OutputError-after) > 1e-3*after {
 			t.Errorf("%v: reports %v, the stored weights have %v", g, report.OutputError, after)
 		}
-		again, _, err := g.Compensate(one, Source{F32: w}, rows, cols, f)
+		again, _, err := g.Compensate(one, Source{F32: w}, rows, cols, f, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		var bad *ValueError
-		if _, _, err := g.Compensate(nil, Source{F32: w}, 2, 256, f); !errors.As(err, &bad) || bad.Row != 1 || bad.Col != 44 || !strings.Contains(err.Error(), "too large for the scales") {
+		if _, _, err := g.Compensate(nil, Source{F32: w}, 2, 256, f, nil); !errors.As(err, &bad) || bad.Row != 1 || bad.Col != 44 || !strings.Contains(err.Error(), "too large for the scales") {
 			t.Errorf("%v: a weight beyond fp16: %v", g, err)
 		}
 	}

@@ -99,9 +99,9 @@ func (g Integer) Quantize(pool *compute.Pool, src Source, rows, cols int, import
 }
 
 // Compensate fits groups first and then chooses codes, scales and zero points by the Hessian.
-func (g Integer) Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error) {
+func (g Integer) Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor, out *gptq.Output) (Data, gptq.Report, error) {
 	zeros := g.newZeros(rows, cols)
-	data, r, err := compensateScaled(pool, g, g.scaled(), src, rows, cols, f, zeros.put)
+	data, r, err := compensateScaled(pool, g, g.scaled(), src, rows, cols, f, out, zeros.put)
 	zeros.pack(data)
 	return data, r, err
 }

@@ -63,8 +63,8 @@ func (g Palette) Quantize(pool *compute.Pool, src Source, rows, cols int, import
 }
 
 // Compensate is [palettize.Compensate].
-func (g Palette) Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor) (Data, gptq.Report, error) {
-	m, r, err := palettize.Compensate(pool, src, rows, cols, g.options(), f, palettize.Compensation{})
+func (g Palette) Compensate(pool *compute.Pool, src Source, rows, cols int, f *gptq.Factor, out *gptq.Output) (Data, gptq.Report, error) {
+	m, r, err := palettize.Compensate(pool, src, rows, cols, g.options(), f, out, palettize.Compensation{})
 	return paletteData(m), gptq.Report{SquaredError: r.SquaredError, SquaredNorm: r.SquaredNorm, OutputError: r.OutputError, PlainError: r.PlainError}, err
 }
 

@@ -81,16 +81,24 @@ type chunk interface {
 	store(data Data, first int)
 }
 
+// firstRounds is the number of rounds before all rows are refined together: those that search the
+// settings of parts.
+const firstRounds = 2
+
 // compensateRows stores a matrix whose rows are independent by package gptq. newChunk is called once
-// for each thread.
-func compensateRows(pool *compute.Pool, g Grid, src Source, rows, cols int, f *gptq.Factor, newChunk func() chunk) (Data, gptq.Report, error) {
+// for each thread, or for each chunk if all are refined together.
+func compensateRows(pool *compute.Pool, g Grid, src Source, rows, cols int, f *gptq.Factor, out *gptq.Output, newChunk func() chunk) (Data, gptq.Report, error) {
 	if err := g.Check(cols); err != nil {
 		return nil, gptq.Report{}, err
 	}
-	if err := checkFactor(g, f, cols); err != nil {
+	if err := checkFactor(g, f, out, rows, cols); err != nil {
 		return nil, gptq.Report{}, err
 	}
-	out := allocate(g, rows, cols)
+	data := allocate(g, rows, cols)
+	joint, rounds := out.Full(), gptq.DefaultRounds
+	if joint {
+		rounds = firstRounds
+	}
 	importance := f.Importance()
 	per := gptq.ChunkRows(rows, 1)
 	reports := make([]gptq.Report, (rows+per-1)/per)
@@ -101,11 +109,15 @@ func compensateRows(pool *compute.Pool, g Grid, src Source, rows, cols int, f *g
 		w       []float32 // [per, cols]
 	}
 	workers := make([]*worker, pool.Threads())
+	kept := make([]gptq.Chunk, len(reports))
 	pool.Run(len(reports), func(id, i int) {
 		if workers[id] == nil {
-			workers[id] = &worker{newChunk(), gptq.NewRefiner(pool, f), make([]float32, per*cols)}
+			workers[id] = &worker{newChunk(), gptq.NewRefiner(pool, f, out), make([]float32, per*cols)}
 		}
 		wk := workers[id]
+		if joint {
+			wk.chunk = newChunk()
+		}
 		first := i * per
 		n := min(per, rows-first)
 		w := wk.w[:n*cols]
@@ -116,8 +128,12 @@ func compensateRows(pool *compute.Pool, g Grid, src Source, rows, cols int, f *g
 			}
 		}
 		wk.chunk.load(w, n, importance)
-		reports[i] = wk.refiner.Refine(wk.chunk.ordered(), n, wk.chunk, gptq.DefaultRounds)
-		wk.chunk.store(out, first)
+		reports[i] = wk.refiner.Refine(wk.chunk.ordered(), first, n, wk.chunk, rounds)
+		if joint {
+			kept[i] = gptq.Chunk{Weights: wk.chunk.ordered(), Rows: n, Codes: wk.chunk}
+		} else {
+			wk.chunk.store(data, first)
+		}
 	})
 	var sum gptq.Report
 	for i, r := range reports {
@@ -126,5 +142,12 @@ func compensateRows(pool *compute.Pool, g Grid, src Source, rows, cols int, f *g
 		}
 		sum.Add(r)
 	}
-	return out, sum, nil
+	if joint {
+		clear(workers) // their buffers
+		plain := sum.PlainError
+		sum = gptq.RefineTogether(pool, f, out, kept, gptq.JointRounds)
+		sum.PlainError = plain
+		pool.Run(len(kept), func(_, i int) { kept[i].Codes.(chunk).store(data, i*per) })
+	}
+	return data, sum, nil
 }

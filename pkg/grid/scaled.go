@@ -107,8 +107,8 @@ func quantizeScaled(pool *compute.Pool, g Grid, s scaled, src Source, rows, cols
 }
 
 // compensateScaled is Grid.Compensate.
-func compensateScaled(pool *compute.Pool, g Grid, s scaled, src Source, rows, cols int, f *gptq.Factor, put putRow) (Data, gptq.Report, error) {
-	return compensateRows(pool, g, src, rows, cols, f, func() chunk {
+func compensateScaled(pool *compute.Pool, g Grid, s scaled, src Source, rows, cols int, f *gptq.Factor, out *gptq.Output, put putRow) (Data, gptq.Report, error) {
+	return compensateRows(pool, g, src, rows, cols, f, out, func() chunk {
 		c := newScaledCodes(s, f.Order(), put)
 		if s.group == 0 {
 			return c

@@ -146,11 +146,14 @@ func (s *scaledCodes) Spread(dst []float32, direction []float64) {
 	})
 }
 
-func (s *scaledCodes) Curvature(dst, diag []float64) {
+func (s *scaledCodes) Curvature(dst, diag []float64, rows []float32) {
 	n := len(s.order)
 	clear(dst)
 	s.eachWeight(func(at, p int, level float64) {
 		h := diag[at%n]
+		if rows != nil {
+			h = float64(h * float64(rows[at/n]))
+		}
 		dst[p] += float64(float64(level*level) * h)
 		if s.bias {
 			dst[p+1] += h

@@ -32,7 +32,7 @@ func TestSettingsLowerError(t *testing.T) {
 			data := allocate(g, rows, cols)
 			c, finish := newChunk(g, rows, f.Order())
 			c.load(w, rows, f.Importance())
-			gptq.NewRefiner(nil, f).Refine(c.ordered(), rows, wrap(c), gptq.DefaultRounds)
+			gptq.NewRefiner(nil, f, nil).Refine(c.ordered(), 0, rows, wrap(c), gptq.DefaultRounds)
 			c.store(data, 0)
 			finish(data)
 			return outputError(t, g, data, w, h, rows, cols)
@@ -116,7 +116,7 @@ func TestFactorOfOtherRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := (Block{ggml.Q4_K}).Compensate(nil, Source{F32: make([]float32, 256)}, 1, 256, f); err == nil {
+	if _, _, err := (Block{ggml.Q4_K}).Compensate(nil, Source{F32: make([]float32, 256)}, 1, 256, f, nil); err == nil {
 		t.Error("accepted")
 	}
 }

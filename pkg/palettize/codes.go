@@ -185,7 +185,7 @@ func (s *codes) Spread(dst []float32, direction []float64) {
 	})
 }
 
-func (s *codes) Curvature(dst, diag []float64) {
+func (s *codes) Curvature(dst, diag []float64, rows []float32) {
 	n := len(s.order)
 	clear(dst)
 	s.eachRow(dst, func(r int, entries []float64, rowScale *float64) {
@@ -194,8 +194,12 @@ func (s *codes) Curvature(dst, diag []float64) {
 		if rowScale != nil {
 			scale = f16Value(s.m.RowScale[s.first+r])
 		}
+		weight := 1.0
+		if rows != nil {
+			weight = float64(rows[r])
+		}
 		for i, c := range s.index[r*n : (r+1)*n] {
-			h := diag[i]
+			h := float64(weight * diag[i])
 			entries[c] += scale * scale * h
 			if rowScale != nil {
 				e := f16Value(lut[c])

@@ -1,8 +1,6 @@
 package palettize
 
 import (
-	"fmt"
-
 	"afmq/pkg/compute"
 	"afmq/pkg/gptq"
 )
@@ -31,15 +29,23 @@ type CompensationReport struct {
 //  2. GPTQ, and rounds that fit table entries and row scales to the indices in the norm of the
 //     Hessian and then improve the indices: see package gptq.
 //
+//  3. With the second moment of the gradients of its outputs, out, which may be nil, rows that matter
+//     more to the model's loss weigh more in tables; if out is full, rounds that refine all rows
+//     together follow, so that the loss rises least and not the error of the output.
+//
 // Each group keeps its best state; a step never raises its error. opt.Importance is
 // ignored. pool may be nil. The result does not depend on the number of threads. Errors
-// are those of Palettize; cols that differ from f's are a plain error.
-func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *gptq.Factor, c Compensation) (*Matrix, CompensationReport, error) {
-	if cols != f.Columns() {
-		return nil, CompensationReport{}, fmt.Errorf("%d columns with a Hessian of %d", cols, f.Columns())
+// are those of Palettize; sizes that differ from those of f and out are a plain error.
+func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *gptq.Factor, out *gptq.Output, c Compensation) (*Matrix, CompensationReport, error) {
+	if err := f.Check(out, rows, cols); err != nil {
+		return nil, CompensationReport{}, err
 	}
 	if c.Rounds == 0 {
 		c.Rounds = gptq.DefaultRounds
+	}
+	joint := out.Full() && c.Rounds > 0
+	if joint {
+		c.Rounds = gptq.FirstRounds
 	}
 	opt.Importance = f.Importance()
 	m, _, err := Palettize(pool, src, rows, cols, opt)
@@ -50,24 +56,39 @@ func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *
 	chunks := (rows + per - 1) / per
 	reports := make([]gptq.Report, chunks)
 	workers := make([]*refining, pool.Threads())
+	kept := make([]gptq.Chunk, chunks)
 	pool.Run(chunks, func(id, i int) {
 		if workers[id] == nil {
-			workers[id] = &refining{codes: codes{m: m, order: f.Order()}, refiner: gptq.NewRefiner(pool, f)}
+			workers[id] = &refining{codes: &codes{m: m, order: f.Order()}, refiner: gptq.NewRefiner(pool, f, out)}
 		}
 		w := workers[id]
+		if joint {
+			w.codes = &codes{m: m, order: f.Order()}
+		}
 		w.codes.load(src, i*per, min(per, rows-i*per))
-		reports[i] = w.refiner.Refine(w.codes.weights, w.codes.rows, &w.codes, max(c.Rounds, 0))
-		w.codes.store()
+		reports[i] = w.refiner.Refine(w.codes.weights, i*per, w.codes.rows, w.codes, max(c.Rounds, 0))
+		if joint {
+			kept[i] = gptq.Chunk{Weights: w.codes.weights, Rows: w.codes.rows, Codes: w.codes}
+		} else {
+			w.codes.store()
+		}
 	})
 	var sum gptq.Report
 	for _, r := range reports {
 		sum.Add(r)
+	}
+	if joint {
+		clear(workers) // their buffers
+		plain := sum.PlainError
+		sum = gptq.RefineTogether(pool, f, out, kept, gptq.JointRounds)
+		sum.PlainError = plain
+		pool.Run(chunks, func(_, i int) { kept[i].Codes.(*codes).store() })
 	}
 	return m, CompensationReport{Report{sum.SquaredError, sum.SquaredNorm}, sum.OutputError, sum.PlainError}, nil
 }
 
 // refining is the state of a thread that refines chunks of a matrix.
 type refining struct {
-	codes   codes
+	codes   *codes
 	refiner *gptq.Refiner
 }

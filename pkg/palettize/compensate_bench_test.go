@@ -62,7 +62,7 @@ func BenchmarkCompensate(b *testing.B) {
 		var took [2]time.Duration
 		for i, rounds := range []int{-1, rounds} {
 			start = time.Now()
-			if _, _, err := Compensate(pool, Source{F32: w}, n, n, Options{Bits: 4}, f, Compensation{Rounds: rounds}); err != nil {
+			if _, _, err := Compensate(pool, Source{F32: w}, n, n, Options{Bits: 4}, f, nil, Compensation{Rounds: rounds}); err != nil {
 				b.Fatal(err)
 			}
 			took[i] = time.Since(start)

@@ -56,7 +56,7 @@ func TestCompensate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, report, err := Compensate(pool, Source{F32: w}, c.rows, c.cols, opt, factor(), Compensation{})
+		m, report, err := Compensate(pool, Source{F32: w}, c.rows, c.cols, opt, factor(), nil, Compensation{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,14 +82,14 @@ func TestCompensate(t *testing.T) {
 		if c.scale == (m.RowScale == nil) {
 			t.Errorf("%+v: row scales: %v", c, m.RowScale)
 		}
-		again, _, err := Compensate(one, Source{F32: w}, c.rows, c.cols, opt, factor(), Compensation{})
+		again, _, err := Compensate(one, Source{F32: w}, c.rows, c.cols, opt, factor(), nil, Compensation{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if string(again.Indices) != string(m.Indices) {
 			t.Errorf("%+v: other indices with one thread", c)
 		}
-		first, _, err := Compensate(pool, Source{F32: w}, c.rows, c.cols, opt, factor(), Compensation{Rounds: -1})
+		first, _, err := Compensate(pool, Source{F32: w}, c.rows, c.cols, opt, factor(), nil, Compensation{Rounds: -1})
 		if err != nil {
 			t.Fatal(err)
 		}

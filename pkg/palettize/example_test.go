@@ -59,7 +59,7 @@ func ExampleCompensate() {
 		fmt.Println(err)
 		return
 	}
-	m, report, err := palettize.Compensate(nil, palettize.Source{F32: w}, 4, 2, palettize.Options{Bits: 1}, f, palettize.Compensation{})
+	m, report, err := palettize.Compensate(nil, palettize.Source{F32: w}, 4, 2, palettize.Options{Bits: 1}, f, nil, palettize.Compensation{})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -390,7 +390,7 @@ func TestZeroOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, _, err := Compensate(nil, Source{F32: w}, rows, cols, Options{}, f, Compensation{})
+	m, _, err := Compensate(nil, Source{F32: w}, rows, cols, Options{}, f, nil, Compensation{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -261,7 +261,7 @@ func (m *estimator) measureCompensation(ctx context.Context, g grid.Grid, it *it
 	}
 	m.solve = t / float64(gptq.SolveWork(rows, n))
 	t, err = estimate.Time(ctx, func() error {
-		_, _, err := g.Compensate(m.pool, grid.Source{F32: w}, rows, n, f)
+		_, _, err := g.Compensate(m.pool, grid.Source{F32: w}, rows, n, f, nil)
 		return err
 	})
 	m.compensate[key] = t / float64(g.CompensateWork(rows, n))

@@ -92,7 +92,7 @@ func (x *exchange) own(it *item, g grid.Grid, src grid.Source, f *gptq.Factor, a
 	}
 	cols := it.Spec.Shape[1]
 	first, end := at[i], at[i+1]
-	data, r, err := g.Compensate(x.pool, src.Part(first*cols, end*cols), end-first, cols, f)
+	data, r, err := g.Compensate(x.pool, src.Part(first*cols, end*cols), end-first, cols, f, nil)
 	if err != nil {
 		return err
 	}

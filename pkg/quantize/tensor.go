@@ -52,7 +52,7 @@ func (pl *pipeline) onGrid(ctx context.Context, it *item, g grid.Grid, p *pendin
 	if pl.exchange != nil {
 		data, r, err = pl.exchange.compensate(ctx, it, g, src, f)
 	} else {
-		data, r, err = g.Compensate(pl.pool, src, rows, cols, f)
+		data, r, err = g.Compensate(pl.pool, src, rows, cols, f, nil)
 	}
 	if err != nil {
 		return err
