@@ -87,7 +87,7 @@ func TestCompletion(t *testing.T) {
 		{"quantize m --method ", values, "fisher kl hessian weight"},
 		{"quantize m --grid ", values, "palette gguf"},
 		{"quantize m --types iq", values, "iq4_nl iq4_xs"},
-		{"quantize m --compensate ", values, "gptq none"},
+		{"quantize m --compensate ", values, "loss gptq none"},
 		{"quantize m --bits 2", values, "2 2,4 2,3,4"},
 		{"eval-perplexity m --protocol ", values, "chunk llamacpp stride"},
 		{"plan s --device rasp", files, "raspberry-pi-5"},

@@ -64,7 +64,7 @@ untied head become 8-bit integers with one scale per row. Norms and biases are c
 Without row scales, each table is the exact k-means optimum of its group, rounded to fp16.
 With row scales, the default, scales and table are fitted alternately in a few rounds; the
 result is close to the optimum, not at it (docs/quality.md has the distance). With --calib,
-a heuristic (GPTQ) reduces the error of the module's output instead.
+a heuristic lowers what the errors cost the model's loss instead.
 
 Bits per index:
   --bits 4             the same for every projection
@@ -89,9 +89,10 @@ to choose from; --max-bytes bounds the GGUF file, and otherwise model.safetensor
 writes the artifact for the runtime.
 
 With --calib, text runs through the model while it is quantized, and the weights quantized
-later compensate the error of those quantized before (--compensate none turns this off).
-It halves the divergence or better, and takes about as long as evaluating the text twenty
-times. Use text that resembles the model's future input. If you have none, --calib builtin
+later compensate the error of those quantized before. --compensate loss, the default, first
+runs the text backward through the 16-bit model and weighs every error by what it costs the
+loss. --compensate gptq weighs it by the module's output, takes half the time, and diverges
+20 % more; none compensates nothing, and diverges two to three times as much. Use text that resembles the model's future input. If you have none, --calib builtin
 reads the text in this program: English prose, dialogue, code and a little French, German and
 Spanish (docs/quality.md compares them). ./builtin names a file.
 
@@ -129,7 +130,7 @@ Give an interrupted command again to resume it.`,
 	o.calib.register(f)
 	f.StringVar(&o.stats, "stats", "", "`DIR` of statistics from afmq stats, in place of --calib")
 	o.shard.register(f)
-	f.StringVar(&o.compensate, "compensate", "", "`METHOD` of error compensation: gptq or none (default: gptq with --calib, none without)")
+	f.StringVar(&o.compensate, "compensate", "", "`METHOD` of error compensation: loss, gptq or none (default: loss with --calib or --stats, else none)")
 	o.compute.register(f, "f32")
 	o.dryRun.register(f)
 	f.BoolVar(&o.restart, "restart", false, "discard the saved state of an interrupted run")

@@ -17,6 +17,7 @@ const KeepBits = 16
 
 // Methods of error compensation.
 const (
-	GPTQ           = "gptq"
+	LossNorm       = "loss" // of what the model's loss says, to second order
+	GPTQ           = "gptq" // of the error of each module's output
 	NoCompensation = "none"
 )

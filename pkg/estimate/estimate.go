@@ -40,6 +40,15 @@ func (e *Estimate) Add(name string, seconds float64) {
 	e.Seconds += seconds
 }
 
+// Join adds the stages of a job that follows in the same process, with scratch files of its own.
+func (e *Estimate) Join(o *Estimate) {
+	for _, s := range o.Stages {
+		e.Add(s.Name, s.Seconds)
+	}
+	e.OutputBytes += o.OutputBytes
+	e.PeakBytes, e.ScratchBytes = max(e.PeakBytes, o.PeakBytes), e.ScratchBytes+o.ScratchBytes
+}
+
 // Check returns an error of kind fault.Infeasible if the job does not fit into the memory or on the
 // disk; hint is what makes it take less memory. dir is where it writes.
 func (e *Estimate) Check(dir, hint string) error {

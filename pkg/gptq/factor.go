@@ -14,6 +14,17 @@ import (
 // Hessian. On a model of 11 M parameters, 0.03 to 0.3 give about the same result.
 const DefaultDamping = 0.1
 
+// scarceInputs times the ratio of columns to tokens is added to DefaultDamping by Damping. On a model of
+// 11 M parameters, 1 and 4 give about the same result, and at 1,024 tokens 0.6 of the divergence that 0
+// gives.
+const scarceInputs = 2
+
+// Damping returns the damping for the second moment of an input of so many columns over so many tokens:
+// the fewer tokens, the more of its correlations is chance, and an error that seems to cost nothing does.
+func Damping(columns, tokens int) float64 {
+	return DefaultDamping + scarceInputs*float64(columns)/float64(max(tokens, 1))
+}
+
 // floorShare times the damping is the fraction of the diagonal's mean that is also added.
 const floorShare = 0.01
 
@@ -48,7 +59,7 @@ type Factor struct {
 }
 
 // NewFactor damps and factors h, a symmetric matrix [n, n], which it overwrites. pool
-// may be nil; damping is usually [DefaultDamping]. Columns are quantized in the order of
+// may be nil; damping is usually that of [Damping]. Columns are quantized in the order of
 // descending diagonal (activation order, Frantar et al., "GPTQ", 2022). A run above 1 keeps runs of
 // that many columns together, for a grid on which consecutive columns share parameters: runs are
 // in the order of their mean diagonal, and columns within a run keep theirs. If the matrix is not

@@ -16,7 +16,8 @@ const (
 	// JointRounds is the number of rounds of RefineTogether; on models of 5 and 11 M parameters, more
 	// lower its error, but not the divergence of the model.
 	JointRounds = 5
-	// FirstRounds is the number of rounds of [Refiner.Refine] before RefineTogether.
+	// FirstRounds is the number of rounds for each chunk for itself, before those together; with parts,
+	// SearchRounds takes its place.
 	FirstRounds = 1
 	// jointFitSteps is the number of conjugate gradient steps of a joint fit. More do not pay.
 	jointFitSteps = 2
@@ -54,12 +55,14 @@ type jointWorker struct {
 }
 
 // RefineTogether lowers the error tr(G·E·H·Eᵀ) of a matrix whose rows act together on the loss. The
-// chunks are all its rows in their order, with codes that [Refiner.Refine] has made. A round fits the
-// parameters of all groups by conjugate gradients, and then sets every code in turn to the best one given
-// all others. The state is that of the best round. OutputError of the report is still that without G.
+// chunks are all its rows in their order, with codes that hold the parameters from which it starts. First
+// [Refiner.Refine] refines each for itself, with so many rounds. Then a round of all fits the parameters of
+// all groups by conjugate gradients, and sets every code in turn to the best one given all others. The
+// state is that of the best round.
 //
-// The result does not depend on the number of threads. pool may be nil.
-func RefineTogether(pool *compute.Pool, f *Factor, out *Output, chunks []Chunk, rounds int) Report {
+// The errors of outputs in the report are tr(G·E·H·Eᵀ). The result does not depend on the number of
+// threads. pool may be nil.
+func RefineTogether(pool *compute.Pool, f *Factor, out *Output, chunks []Chunk, first, rounds int) Report {
 	j := &together{pool: pool, f: f, out: out, chunks: chunks, n: f.n, size: []int{0}}
 	for _, c := range chunks {
 		j.first = append(j.first, j.m)
@@ -75,6 +78,11 @@ func RefineTogether(pool *compute.Pool, f *Factor, out *Output, chunks []Chunk, 
 	}
 	j.workers = make([]jointWorker, pool.Threads())
 	j.errors()
+	plain := j.slope()
+	if first >= 0 {
+		j.refine(first)
+		j.errors()
+	}
 	best := j.slope()
 	j.keep()
 	for range rounds {
@@ -86,12 +94,27 @@ func RefineTogether(pool *compute.Pool, f *Factor, out *Output, chunks []Chunk, 
 			break
 		}
 		j.keep()
-		if best-now < jointGain*best {
+		gain := best - now
+		best = now
+		if gain < jointGain*best {
 			break
 		}
-		best = now
 	}
-	return j.report()
+	r := j.report()
+	r.PlainError, r.OutputError = plain, best
+	return r
+}
+
+// refine refines every chunk for itself.
+func (j *together) refine(rounds int) {
+	refiners := make([]*Refiner, j.pool.Threads())
+	j.pool.Run(len(j.chunks), func(id, i int) {
+		if refiners[id] == nil {
+			refiners[id] = NewRefiner(j.pool, j.f, j.out)
+		}
+		c := &j.chunks[i]
+		refiners[id].Refine(c.Weights, j.first[i], c.Rows, c.Codes, rounds)
+	})
 }
 
 // each calls do for every chunk, on all threads.
@@ -335,12 +358,12 @@ func (j *together) restore() {
 	j.errors()
 }
 
-// report gives the error of the codes.
+// report gives the squared error of the weights.
 func (j *together) report() (sum Report) {
 	reports := make([]Report, len(j.chunks))
 	j.each(func(_ *jointWorker, i int) {
 		e, w := j.of(j.errs, i), j.chunks[i].Weights[:j.chunks[i].Rows*j.n]
-		reports[i] = Report{SquaredError: kernel.Dot(e, e), SquaredNorm: kernel.Dot(w, w), OutputError: kernel.Dot(e, j.of(j.grad, i))}
+		reports[i] = Report{SquaredError: kernel.Dot(e, e), SquaredNorm: kernel.Dot(w, w)}
 	})
 	for _, r := range reports {
 		sum.Add(r)

@@ -17,7 +17,7 @@ import (
 func jointProblem(t *testing.T, pool *compute.Pool, rows, n, per int) (f *Factor, out *Output, chunks []Chunk, loss func() float64) {
 	f, h, w, start := problem(t, rows, n)
 	moment := correlated.Moment(pool, rand.New(rand.NewPCG(3, 4)), 2*rows, rows)
-	out, err := NewOutput(moment, rows)
+	out, err := NewOutput(moment, rows, 2*rows)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,11 +56,11 @@ func TestRefineTogether(t *testing.T) {
 	for _, c := range []struct{ rows, n, per int }{{40, 160, 16}, {7, 288, 3}, {33, 32, 64}} {
 		f, out, chunks, loss := jointProblem(t, pool, c.rows, c.n, c.per)
 		before := loss()
-		RefineTogether(pool, f, out, chunks, 1)
+		RefineTogether(pool, f, out, chunks, -1, 1)
 		first := loss()
 		settle := func(pool *compute.Pool, chunks []Chunk) { // a call ends where a round gains little
 			for range 30 {
-				RefineTogether(pool, f, out, chunks, 20)
+				RefineTogether(pool, f, out, chunks, -1, 20)
 			}
 		}
 		settle(pool, chunks)
@@ -88,7 +88,7 @@ func TestRefineTogether(t *testing.T) {
 			t.Errorf("%v: %d single changes lower the error", c, worse)
 		}
 		_, _, again, _ := jointProblem(t, pool, c.rows, c.n, c.per)
-		RefineTogether(one, f, out, again, 1)
+		RefineTogether(one, f, out, again, -1, 1)
 		settle(nil, again)
 		for i := range again {
 			if !slices.Equal(again[i].Codes.(*scaled).codes, chunks[i].Codes.(*scaled).codes) {
@@ -101,14 +101,14 @@ func TestRefineTogether(t *testing.T) {
 func TestOutputRefuses(t *testing.T) {
 	nan := float32(math.NaN())
 	for _, m := range [][]float32{{1, 0, 0}, {0, 0, 0, 0}, {1, nan, nan, 1}, {nan, 0, 0, 1}, {2, 0, 0, -1}, {float32(math.Inf(1)), 0, 0, 1}} {
-		if _, err := NewOutput(m, 2); err == nil {
+		if _, err := NewOutput(m, 2, 100); err == nil {
 			t.Errorf("took %v", m)
 		}
 	}
 	if _, err := NewOutputDiagonal([]float32{0, 0}); err == nil {
 		t.Error("took squares of 0")
 	}
-	o, err := NewOutput([]float32{3, 1, 1, 1}, 2)
+	o, err := NewOutput([]float32{3, 1, 1, 1}, 2, 1<<40)
 	if err != nil || o.moment[1] != 0.5 || math.Abs(float64(o.moment[0])-1.5*1.1-0.001) > 1e-6 || o.diag[0] != o.moment[0] {
 		t.Errorf("%+v, %v", o, err)
 	}

@@ -9,9 +9,13 @@ import (
 // of the gradients of outputs. On a model of 11 M parameters, 0.05 to 0.3 give about the same result.
 const OutputDamping = 0.1
 
+// scarceOutputs times the ratio of outputs to tokens is added to OutputDamping, as [Damping] does for
+// inputs.
+const scarceOutputs = 4
+
 // MaxOutputRows is the number of rows up to which it pays to know how the outputs of gate and up act
 // together: above, their squares alone take a hundredth of the memory.
-const MaxOutputRows = 4096
+const MaxOutputRows = 2048
 
 // Output is the output side of the norm: the damped second moment G = Σ g·gᵀ of the gradients g of the
 // model's loss with respect to a module's outputs. To second order, an error E of its weights raises the
@@ -24,9 +28,10 @@ type Output struct {
 	moment []float32 // [rows, rows], or nil if only the diagonal is known
 }
 
-// NewOutput damps a second moment [rows, rows], symmetric, which it overwrites. One that is not finite,
-// or whose diagonal has a negative element or mean zero, is an error: the gradients say nothing.
-func NewOutput(moment []float32, rows int) (*Output, error) {
+// NewOutput damps a second moment [rows, rows] of the gradients of so many tokens, symmetric, which it
+// overwrites. One that is not finite, or whose diagonal has a negative element or mean zero, is an error:
+// the gradients say nothing.
+func NewOutput(moment []float32, rows, tokens int) (*Output, error) {
 	if rows < 1 || len(moment) != rows*rows {
 		return nil, fmt.Errorf("a second moment of %d elements for %d outputs", len(moment), rows)
 	}
@@ -34,7 +39,7 @@ func NewOutput(moment []float32, rows int) (*Output, error) {
 	for i := range diag {
 		diag[i] = moment[i*rows+i]
 	}
-	o, scale, err := newOutput(diag)
+	o, scale, err := newOutput(diag, OutputDamping+scarceOutputs*float64(rows)/float64(max(tokens, 1)))
 	if err != nil {
 		return nil, err
 	}
@@ -52,13 +57,13 @@ func NewOutput(moment []float32, rows int) (*Output, error) {
 
 // NewOutputDiagonal is NewOutput for the squares of the gradients alone, [rows], which it does not keep.
 func NewOutputDiagonal(squares []float32) (*Output, error) {
-	o, _, err := newOutput(squares)
+	o, _, err := newOutput(squares, OutputDamping)
 	return o, err
 }
 
 // newOutput damps the diagonal of a second moment, and returns the factor that the moment is to be
 // multiplied by.
-func newOutput(diag []float32) (o *Output, scale float32, err error) {
+func newOutput(diag []float32, damping float64) (o *Output, scale float32, err error) {
 	mean := 0.0
 	for _, v := range diag {
 		if !(v >= 0) {
@@ -72,7 +77,7 @@ func newOutput(diag []float32) (o *Output, scale float32, err error) {
 	scale = float32(1 / mean)
 	o = &Output{rows: len(diag), diag: make([]float32, len(diag))}
 	for i, v := range diag {
-		o.diag[i] = v*scale*(1+OutputDamping) + OutputDamping*floorShare
+		o.diag[i] = v*scale*float32(1+damping) + float32(damping*floorShare)
 	}
 	return o, scale, nil
 }
@@ -80,6 +85,18 @@ func newOutput(diag []float32) (o *Output, scale float32, err error) {
 // Full reports whether more than the diagonal is known, and how outputs act together: then the rows of
 // the module are to be refined together. It is false for nil.
 func (o *Output) Full() bool { return o != nil && o.moment != nil }
+
+// Part returns the statistics of the outputs [first, end), which are weighed as before; nil for nil. If o
+// is full, they must be all.
+func (o *Output) Part(first, end int) *Output {
+	if o == nil || first == 0 && end == o.rows {
+		return o
+	}
+	if o.Full() {
+		panic("gptq: a part of outputs that act together")
+	}
+	return &Output{rows: end - first, diag: o.diag[first:end]}
+}
 
 // weights returns the diagonal for some rows, or nil for 1 everywhere.
 func (o *Output) weights(first, rows int) []float32 {

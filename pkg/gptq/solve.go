@@ -76,6 +76,13 @@ func FactorWork(n int) int64 { return int64(n) * int64(n) * int64(n) * 3 / 2 }
 // SolveWork is the time of [Factor.Solve] for a matrix [rows, cols], like FactorWork.
 func SolveWork(rows, cols int) int64 { return 6 * int64(rows) * int64(cols) * int64(cols) }
 
-// RefineWork is the time of [Refiner.Refine] for a matrix [rows, cols], like FactorWork: the number of
-// products with the Hessian that it amounts to, without the work of the grid itself.
-func RefineWork(rows, cols int) int64 { return 42 * int64(rows) * int64(cols) * int64(cols) }
+// RefineWork is the time of [Refiner.Refine] for a matrix [rows, cols] and, with a full [Output], of
+// [RefineTogether], like FactorWork: the number of products with the Hessian, and with the moment of the
+// outputs, that it amounts to, without the work of the grid itself.
+func RefineWork(rows, cols int, full bool) int64 {
+	weights, n := int64(rows)*int64(cols), int64(cols)
+	if full {
+		return weights * (14*n + 32*(n+int64(rows)))
+	}
+	return weights * 42 * n
+}

@@ -135,6 +135,6 @@ func (g Affine) Weights(data Data, rows, cols int) (Rows, error) {
 func (g Affine) QuantizeWork(rows, cols int) int64 { return affineFitWork * int64(rows) * int64(cols) }
 
 // CompensateWork is the work of the fit, of the codes and of package gptq.
-func (g Affine) CompensateWork(rows, cols int) int64 {
-	return g.QuantizeWork(rows, cols) + codesWork*int64(rows)*int64(cols) + gptq.RefineWork(rows, cols)
+func (g Affine) CompensateWork(rows, cols int, full bool) int64 {
+	return g.QuantizeWork(rows, cols) + codesWork*int64(rows)*int64(cols) + gptq.RefineWork(rows, cols, full)
 }

@@ -52,10 +52,11 @@ type Grid interface {
 	// those of Tensors are an error. The values of data are not checked.
 	Weights(data Data, rows, cols int) (Rows, error)
 
-	// QuantizeWork and CompensateWork are the time of the two methods, in multiplications of a
+	// QuantizeWork and CompensateWork are the time of the two methods, full with a gptq.Output that is
+	// full, in multiplications of a
 	// matrix product that take as long.
 	QuantizeWork(rows, cols int) int64
-	CompensateWork(rows, cols int) int64
+	CompensateWork(rows, cols int, full bool) int64
 }
 
 // Parse returns the grid with a name that String returns, except for palettes, whose name does not

@@ -235,6 +235,6 @@ func (g Integer) QuantizeWork(rows, cols int) int64 {
 }
 
 // CompensateWork is the work of the fit, of the codes and of package gptq.
-func (g Integer) CompensateWork(rows, cols int) int64 {
-	return g.QuantizeWork(rows, cols) + codesWork*int64(rows)*int64(cols) + gptq.RefineWork(rows, cols)
+func (g Integer) CompensateWork(rows, cols int, full bool) int64 {
+	return g.QuantizeWork(rows, cols) + codesWork*int64(rows)*int64(cols) + gptq.RefineWork(rows, cols, full)
 }

@@ -104,8 +104,8 @@ func (g Palette) Weights(data Data, rows, cols int) (Rows, error) {
 func (g Palette) QuantizeWork(rows, cols int) int64 { return palettize.Work(rows*cols, g.options()) }
 
 // CompensateWork is [palettize.CompensateWork].
-func (g Palette) CompensateWork(rows, cols int) int64 {
-	return palettize.CompensateWork(rows, cols, g.options())
+func (g Palette) CompensateWork(rows, cols int, full bool) int64 {
+	return palettize.CompensateWork(rows, cols, g.options(), full)
 }
 
 // putHalves returns the little-endian bytes of 16-bit values.

@@ -81,10 +81,6 @@ type chunk interface {
 	store(data Data, first int)
 }
 
-// firstRounds is the number of rounds before all rows are refined together: those that search the
-// settings of parts.
-const firstRounds = 2
-
 // compensateRows stores a matrix whose rows are independent by package gptq. newChunk is called once
 // for each thread, or for each chunk if all are refined together.
 func compensateRows(pool *compute.Pool, g Grid, src Source, rows, cols int, f *gptq.Factor, out *gptq.Output, newChunk func() chunk) (Data, gptq.Report, error) {
@@ -95,10 +91,7 @@ func compensateRows(pool *compute.Pool, g Grid, src Source, rows, cols int, f *g
 		return nil, gptq.Report{}, err
 	}
 	data := allocate(g, rows, cols)
-	joint, rounds := out.Full(), gptq.DefaultRounds
-	if joint {
-		rounds = firstRounds
-	}
+	joint := out.Full()
 	importance := f.Importance()
 	per := gptq.ChunkRows(rows, 1)
 	reports := make([]gptq.Report, (rows+per-1)/per)
@@ -128,12 +121,12 @@ func compensateRows(pool *compute.Pool, g Grid, src Source, rows, cols int, f *g
 			}
 		}
 		wk.chunk.load(w, n, importance)
-		reports[i] = wk.refiner.Refine(wk.chunk.ordered(), first, n, wk.chunk, rounds)
 		if joint {
 			kept[i] = gptq.Chunk{Weights: wk.chunk.ordered(), Rows: n, Codes: wk.chunk}
-		} else {
-			wk.chunk.store(data, first)
+			return
 		}
+		reports[i] = wk.refiner.Refine(wk.chunk.ordered(), first, n, wk.chunk, gptq.DefaultRounds)
+		wk.chunk.store(data, first)
 	})
 	var sum gptq.Report
 	for i, r := range reports {
@@ -143,10 +136,7 @@ func compensateRows(pool *compute.Pool, g Grid, src Source, rows, cols int, f *g
 		sum.Add(r)
 	}
 	if joint {
-		clear(workers) // their buffers
-		plain := sum.PlainError
-		sum = gptq.RefineTogether(pool, f, out, kept, gptq.JointRounds)
-		sum.PlainError = plain
+		sum = gptq.RefineTogether(pool, f, out, kept, gptq.SearchRounds, gptq.JointRounds)
 		pool.Run(len(kept), func(_, i int) { kept[i].Codes.(chunk).store(data, i*per) })
 	}
 	return data, sum, nil

@@ -14,10 +14,10 @@ type Compensation struct {
 }
 
 // CompensationReport adds the squared error of the module's output to a [Report], summed
-// over the calibration tokens, with the damping of H.
+// over the calibration tokens, with the damping of H, or what it costs with the outputs' own moment.
 type CompensationReport struct {
 	Report
-	OutputError float64 // tr(E·H·Eᵀ) with E = W - Ŵ
+	OutputError float64 // tr(E·H·Eᵀ) with E = W - Ŵ; with an Output G, tr(G·E·H·Eᵀ)
 	PlainError  float64 // the same before compensation
 }
 
@@ -26,6 +26,7 @@ type CompensationReport struct {
 // weights. cols is the number of columns of f. The steps are:
 //
 //  1. Palettize, with the squared diagonal of the Cholesky factor as the importance.
+//
 //  2. GPTQ, and rounds that fit table entries and row scales to the indices in the norm of the
 //     Hessian and then improve the indices: see package gptq.
 //
@@ -44,9 +45,6 @@ func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *
 		c.Rounds = gptq.DefaultRounds
 	}
 	joint := out.Full() && c.Rounds > 0
-	if joint {
-		c.Rounds = gptq.FirstRounds
-	}
 	opt.Importance = f.Importance()
 	m, _, err := Palettize(pool, src, rows, cols, opt)
 	if err != nil {
@@ -66,22 +64,19 @@ func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *
 			w.codes = &codes{m: m, order: f.Order()}
 		}
 		w.codes.load(src, i*per, min(per, rows-i*per))
-		reports[i] = w.refiner.Refine(w.codes.weights, i*per, w.codes.rows, w.codes, max(c.Rounds, 0))
 		if joint {
 			kept[i] = gptq.Chunk{Weights: w.codes.weights, Rows: w.codes.rows, Codes: w.codes}
-		} else {
-			w.codes.store()
+			return
 		}
+		reports[i] = w.refiner.Refine(w.codes.weights, i*per, w.codes.rows, w.codes, max(c.Rounds, 0))
+		w.codes.store()
 	})
 	var sum gptq.Report
 	for _, r := range reports {
 		sum.Add(r)
 	}
 	if joint {
-		clear(workers) // their buffers
-		plain := sum.PlainError
-		sum = gptq.RefineTogether(pool, f, out, kept, gptq.JointRounds)
-		sum.PlainError = plain
+		sum = gptq.RefineTogether(pool, f, out, kept, gptq.FirstRounds, gptq.JointRounds)
 		pool.Run(chunks, func(_, i int) { kept[i].Codes.(*codes).store() })
 	}
 	return m, CompensationReport{Report{sum.SquaredError, sum.SquaredNorm}, sum.OutputError, sum.PlainError}, nil

@@ -21,7 +21,7 @@ var (
 	unscaledWork = [MaxBits + 1]int{0, 1250, 1580, 1740, 1850, 2170, 2790, 3860, 4500}
 )
 
-// CompensateWork is [Work] of [Compensate] for a matrix [rows, cols].
-func CompensateWork(rows, cols int, opt Options) int64 {
-	return Work(rows*cols, opt) + gptq.RefineWork(rows, cols)
+// CompensateWork is [Work] of [Compensate] for a matrix [rows, cols], full with a gptq.Output that is full.
+func CompensateWork(rows, cols int, opt Options, full bool) int64 {
+	return Work(rows*cols, opt) + gptq.RefineWork(rows, cols, full)
 }

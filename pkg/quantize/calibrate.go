@@ -130,7 +130,7 @@ func (c *calibrator) accumulate(ctx context.Context, spec model.TensorSpec) erro
 	}
 	kernel.Symmetrize(h, n)
 	c.moments.shift = c.pool.PackF32(n, n, shift)
-	c.moments.factor, c.moments.reason = gptq.NewFactor(c.pool, h, n, gptq.DefaultDamping, max(c.runs[input], 1))
+	c.moments.factor, c.moments.reason = gptq.NewFactor(c.pool, h, n, gptq.Damping(n, c.text.Tokens()), max(c.runs[input], 1))
 	c.input = input
 	return nil
 }

@@ -88,7 +88,7 @@ func TestCompensation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Plan.Compensation != artifact.GPTQ || m.Calibration == nil || m.Calibration.Tokens != 3072 || len(m.Calibration.Passages) != 48*2 {
+	if m.Plan.Compensation != artifact.LossNorm || m.Calibration == nil || m.Calibration.Tokens != 3072 || len(m.Calibration.Passages) != 48*2 {
 		t.Errorf("plan %+v, calibration %+v", m.Plan.Compensation, m.Calibration)
 	}
 	for _, l := range res.Layers {

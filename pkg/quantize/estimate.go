@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"afmq/internal/kernel"
 	"afmq/internal/memory"
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
@@ -71,14 +72,24 @@ type estimator struct {
 func (r *setup) estimate(ctx context.Context, pool *compute.Pool, sh shard.Shard) (*estimate.Estimate, error) {
 	began := time.Now()
 	e := &estimate.Estimate{}
-	if r.widths == nil {
-		scoring := r.opts.scoring()
-		scoring.Out, scoring.Pool, scoring.Source, scoring.Text = r.opts.Out, pool, r.src, r.text
+	scoring := r.opts.scoring()
+	scoring.Out, scoring.Pool, scoring.Source, scoring.Text = r.opts.Out, pool, r.src, r.text
+	var err error
+	if r.opts.backward() {
+		outputs := scoring
+		outputs.Method = sensitivity.Fisher
+		if e, err = sensitivity.EstimateOutputs(ctx, outputs, !r.opts.scoresOutputs()); err != nil {
+			return nil, err
+		}
+		e.ScratchBytes += e.OutputBytes
+		e.OutputBytes = 0
+	}
+	if r.widths == nil && !r.opts.scoresOutputs() {
 		scored, err := sensitivity.Estimate(ctx, scoring)
 		if err != nil {
 			return nil, err
 		}
-		e = scored
+		e.Join(scored)
 	}
 	e.SetMachine(r.opts.Memory, filepath.Dir(r.opts.Out))
 	stream, err := infer.OpenStream(r.opts.Model, infer.OpenOptions{Pool: pool})
@@ -94,7 +105,7 @@ func (r *setup) estimate(ctx context.Context, pool *compute.Pool, sh shard.Shard
 	if m.probe, err = stream.Measure(ctx, pool, pool.With(r.opts.Compute), length); err != nil {
 		return nil, err
 	}
-	if sh.Divided() || r.stats != nil {
+	if (sh.Divided() || r.stats != nil) && !r.opts.backward() {
 		e.Add(artifact.StageHash, m.probe.Hash*float64(r.src.Checkpoint.Bytes()))
 	}
 	jobs, err := m.jobs()
@@ -188,7 +199,7 @@ func (m *estimator) item(ctx context.Context, j *job, it *item) (total float64, 
 	if !ok {
 		return weights * denseWork * m.probe.Product, nil
 	}
-	if j.opts.Compensate != artifact.GPTQ || it.Spec.Layer < 0 && !j.src.Config.TieEmbeddings {
+	if !j.opts.compensates() || it.Spec.Layer < 0 && !j.src.Config.TieEmbeddings {
 		rate, ok := m.quantize[gridKey(g)]
 		if !ok {
 			if rate, err = sensitivity.MeasureGrid(ctx, m.pool, g, it.Tensor); err != nil {
@@ -198,13 +209,15 @@ func (m *estimator) item(ctx context.Context, j *job, it *item) (total float64, 
 		}
 		return rate * float64(g.QuantizeWork(rows, cols)), nil
 	}
-	if err := m.measureCompensation(ctx, g, it); err != nil {
+	full := j.joint(it)
+	rate, err := m.measureCompensation(ctx, g, it, full)
+	if err != nil {
 		return 0, err
 	}
-	total = m.compensate[gridKey(g)] * float64(g.CompensateWork(rows, cols))
+	total = rate * float64(g.CompensateWork(rows, cols, full))
 	if j.opts.walks() {
 		total += m.solve * float64(gptq.SolveWork(rows, cols))
-		if m.shard.Divided() { // by rows
+		if m.shard.Divided() { // by rows, or by modules of a layer
 			total /= float64(m.shard.Count)
 		}
 	}
@@ -227,29 +240,38 @@ func gridKey(g grid.Grid) string { return g.String() + string(rune('0'+g.CodeBit
 // probeColumns is the number of columns of the matrices that compensation is measured on.
 const probeColumns = 1024
 
-// measureCompensation measures the compensation of errors on a grid, once for each.
-func (m *estimator) measureCompensation(ctx context.Context, g grid.Grid, it *item) error {
+// measureCompensation returns the seconds for each unit of the work of compensating errors on a grid,
+// which it measures once for each.
+func (m *estimator) measureCompensation(ctx context.Context, g grid.Grid, it *item, full bool) (float64, error) {
 	key := gridKey(g)
-	if _, ok := m.compensate[key]; ok {
-		return nil
+	if full {
+		key += "full"
+	}
+	if rate, ok := m.compensate[key]; ok {
+		return rate, nil
 	}
 	n := min(probeColumns, it.Spec.Shape[1])
 	rows := 112 * max(2, m.pool.Threads())
-	x := estimate.RandomFloats(max(4*n, rows) * n)
+	x := estimate.RandomFloats(max(4*n*n, rows*n, 2*rows*rows))
 	h := make([]float32, n*n)
-	m.pool.AddGram(h, x, 4*n, n)
-	for i := range n {
-		for k := range i {
-			h[i*n+k] = h[k*n+i]
-		}
-	}
+	m.pool.AddGram(h, x[:4*n*n], 4*n, n)
+	kernel.Symmetrize(h, n)
 	var f *gptq.Factor
 	t, err := estimate.Time(ctx, func() (err error) {
 		f, err = gptq.NewFactor(m.pool, append([]float32(nil), h...), n, gptq.DefaultDamping, max(g.Run(), 1))
 		return err
 	})
 	if err != nil {
-		return err
+		return 0, err
+	}
+	var out *gptq.Output
+	if full {
+		moment := make([]float32, rows*rows)
+		m.pool.AddGram(moment, x[:2*rows*rows], 2*rows, rows)
+		kernel.Symmetrize(moment, rows)
+		if out, err = gptq.NewOutput(moment, rows, 2*rows); err != nil {
+			return 0, err
+		}
 	}
 	m.factor = t / float64(gptq.FactorWork(n))
 	w := x[:rows*n]
@@ -257,15 +279,15 @@ func (m *estimator) measureCompensation(ctx context.Context, g grid.Grid, it *it
 		f.Solve(m.pool, append([]float32(nil), w...), rows)
 		return nil
 	}); err != nil {
-		return err
+		return 0, err
 	}
 	m.solve = t / float64(gptq.SolveWork(rows, n))
 	t, err = estimate.Time(ctx, func() error {
-		_, _, err := g.Compensate(m.pool, grid.Source{F32: w}, rows, n, f, nil)
+		_, _, err := g.Compensate(m.pool, grid.Source{F32: w}, rows, n, f, out)
 		return err
 	})
-	m.compensate[key] = t / float64(g.CompensateWork(rows, n))
-	return err
+	m.compensate[key] = t / float64(g.CompensateWork(rows, n, full))
+	return m.compensate[key], err
 }
 
 // peak returns the memory of a job, and adds its hidden states to the scratch files.
@@ -276,7 +298,7 @@ func (m *estimator) peak(j *job, e *estimate.Estimate) int64 {
 		copying = max(copying, 3*j.items[i].sourceBytes())
 	}
 	working := int64(0)
-	if j.opts.Compensate == artifact.GPTQ {
+	if j.opts.compensates() {
 		working = j.workingBytes()
 	}
 	if j.opts.walks() {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"afmq/pkg/fault"
 	"afmq/pkg/gptq"
 	"afmq/pkg/grid"
+	"afmq/pkg/model"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/shard"
@@ -40,8 +42,11 @@ const partsName = "parts"
 const partRows = 1024
 
 // bounds returns where the parts of a matrix [rows, cols] begin, and at last rows. There are as many
-// parts as shards, or fewer for a matrix of few rows.
-func bounds(g grid.Grid, rows, shards int) []int {
+// parts as shards, or fewer for a matrix of few rows; one if its rows are refined together.
+func bounds(g grid.Grid, rows, shards int, joint bool) []int {
+	if joint {
+		return []int{0, rows}
+	}
 	group := 8 // rows of integers share words with zero points
 	if p, ok := g.(grid.Palette); ok {
 		group = p.GroupRows
@@ -61,12 +66,15 @@ func bounds(g grid.Grid, rows, shards int) []int {
 }
 
 // compensate is grid.Grid.Compensate of a matrix, of which this shard computes its part.
-func (x *exchange) compensate(ctx context.Context, it *item, g grid.Grid, src grid.Source, f *gptq.Factor) (grid.Data, gptq.Report, error) {
+func (x *exchange) compensate(ctx context.Context, it *item, g grid.Grid, src grid.Source, f *gptq.Factor, out *gptq.Output) (grid.Data, gptq.Report, error) {
 	rows, cols := it.Spec.Shape[0], it.Spec.Shape[1]
-	at := bounds(g, rows, x.shard.Count)
+	at := bounds(g, rows, x.shard.Count, out.Full())
 	parts := len(at) - 1
-	if x.shard.Index < parts {
-		if err := x.own(it, g, src, f, at, x.shard.Index); err != nil {
+	for i := range parts {
+		if x.owner(it, parts, i) != x.shard.Index {
+			continue
+		}
+		if err := x.own(it, g, src, f, out, at, i); err != nil {
 			return nil, gptq.Report{}, err
 		}
 	}
@@ -85,14 +93,22 @@ func (x *exchange) compensate(ctx context.Context, it *item, g grid.Grid, src gr
 	return data, sum, nil
 }
 
-// own computes this shard's part and writes it, unless an earlier run did.
-func (x *exchange) own(it *item, g grid.Grid, src grid.Source, f *gptq.Factor, at []int, i int) error {
+// owner returns the shard that computes a part: matrices that are not divided take turns.
+func (x *exchange) owner(it *item, parts, i int) int {
+	if parts > 1 {
+		return i
+	}
+	return max(0, slices.Index(model.Projections(), it.Spec.Kind)) % x.shard.Count
+}
+
+// own computes a part of this shard and writes it, unless an earlier run did.
+func (x *exchange) own(it *item, g grid.Grid, src grid.Source, f *gptq.Factor, out *gptq.Output, at []int, i int) error {
 	if _, _, err := x.read(it, g, at, i); err == nil {
 		return nil
 	}
 	cols := it.Spec.Shape[1]
 	first, end := at[i], at[i+1]
-	data, r, err := g.Compensate(x.pool, src.Part(first*cols, end*cols), end-first, cols, f, nil)
+	data, r, err := g.Compensate(x.pool, src.Part(first*cols, end*cols), end-first, cols, f, out.Part(first, end))
 	if err != nil {
 		return err
 	}

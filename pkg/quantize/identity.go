@@ -94,7 +94,7 @@ func (r *setup) identity(ctx context.Context, pool *compute.Pool) ([]byte, error
 	if opts.family(r.widths) != "" { // there are no palettes
 		id.RowScale = true
 	}
-	if r.widths == nil || r.sharded || r.stats != nil {
+	if r.widths == nil || r.sharded || r.stats != nil || opts.backward() {
 		var err error
 		if id.Source, err = artifact.DigestCheckpoint(ctx, pool, src.Dir, opts.Progress); err != nil {
 			return nil, err

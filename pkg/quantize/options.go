@@ -44,8 +44,11 @@ type Options struct {
 	NoRowScale bool // omit the fp16 scale of each palettized row (16 bits a row); a plan's own with Plan
 
 	Calibration sensitivity.CalibrationOptions // calibration text; no files: none
-	Compensate  string                         // artifact.GPTQ or artifact.NoCompensation; empty: GPTQ if there is calibration text
-	Compute     compute.Arithmetic             // of the models' matrix products; statistics are always float32 and float64
+	// Compensate is artifact.LossNorm, artifact.GPTQ or artifact.NoCompensation; empty for LossNorm if
+	// there is calibration text. LossNorm also runs the text backward through the original model, for
+	// the gradients at the outputs of its modules.
+	Compensate string
+	Compute    compute.Arithmetic // of the models' matrix products; statistics are always float32 and float64
 
 	// Stats is a directory of statistics that sensitivity.CollectStats wrote, for error compensation and
 	// for the scores of a Request, in place of Calibration. The inputs of modules are then those of the
@@ -106,13 +109,13 @@ func (o *Options) check() error {
 	case o.Stats != "" && len(o.Calibration.Files) > 0:
 		return fault.Usagef("statistics and calibration text exclude each other: the statistics are of a text")
 	case o.Compensate == "" && (o.Stats != "" || len(o.Calibration.Files) > 0):
-		o.Compensate = artifact.GPTQ
+		o.Compensate = artifact.LossNorm
 	case o.Compensate == "":
 		o.Compensate = artifact.NoCompensation
-	case o.Compensate != artifact.GPTQ && o.Compensate != artifact.NoCompensation:
-		return fault.Usagef("compensation %q is unknown; the methods are %s and %s", o.Compensate, artifact.GPTQ, artifact.NoCompensation)
-	case o.Compensate == artifact.GPTQ && len(o.Calibration.Files) == 0 && o.Stats == "":
-		return fault.Usagef("compensation %q needs calibration text", artifact.GPTQ).
+	case !slices.Contains([]string{artifact.LossNorm, artifact.GPTQ, artifact.NoCompensation}, o.Compensate):
+		return fault.Usagef("compensation %q is unknown; the methods are %s, %s and %s", o.Compensate, artifact.LossNorm, artifact.GPTQ, artifact.NoCompensation)
+	case o.compensates() && len(o.Calibration.Files) == 0 && o.Stats == "":
+		return fault.Usagef("compensation %q needs calibration text", o.Compensate).
 			WithHint("give --calib FILE or --calib builtin")
 	}
 	for _, ov := range o.Overrides {
@@ -169,15 +172,30 @@ func (o *Options) checkWidths() error {
 	return nil
 }
 
+// compensates reports whether errors are compensated.
+func (o *Options) compensates() bool { return o.Compensate != artifact.NoCompensation }
+
 // walks reports whether the text runs through the model while it is quantized.
-func (o *Options) walks() bool { return o.Compensate == artifact.GPTQ && o.Stats == "" }
+func (o *Options) walks() bool { return o.compensates() && o.Stats == "" }
+
+// backward reports whether the text runs backward through the original model before that.
+func (o *Options) backward() bool { return o.walks() && o.Compensate == artifact.LossNorm }
+
+// scoresOutputs reports whether that run scores the modules for a request.
+func (o *Options) scoresOutputs() bool {
+	return o.backward() && o.Request != nil && o.Method == sensitivity.Fisher
+}
 
 // scoring returns the options by which the modules are scored for a request.
 func (o *Options) scoring() sensitivity.Options {
-	return sensitivity.Options{
-		Model: o.Model, Method: o.Method, Bits: o.Request.Bits, Forms: o.Request.Forms, GroupRows: o.GroupRows, NoRowScale: o.NoRowScale,
+	s := sensitivity.Options{
+		Model: o.Model, Method: o.Method, GroupRows: o.GroupRows, NoRowScale: o.NoRowScale,
 		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion, Compute: o.Compute, Memory: o.Memory,
 	}
+	if o.Request != nil {
+		s.Bits, s.Forms = o.Request.Bits, o.Request.Forms
+	}
+	return s
 }
 
 // choice records what chooses the widths.

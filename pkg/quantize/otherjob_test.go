@@ -33,7 +33,7 @@ func TestOtherOptionsAreNamed(t *testing.T) {
 		"--tokens was 320 and is now 640":       {base, func(o *Options) { o.Calibration.Tokens = 640 }},
 		"--seq-len was 32 and is now 16":        {base, func(o *Options) { o.Calibration.SeqLen = 16 }},
 		"--seed was 0 and is now 1":             {base, func(o *Options) { o.Calibration.Seed = 1 }},
-		"--compensate was gptq and is now none": {base, func(o *Options) { o.Compensate = artifact.NoCompensation }},
+		"--compensate was loss and is now none": {base, func(o *Options) { o.Compensate = artifact.NoCompensation }},
 		"the text of --calib has other content": {base, func(o *Options) {
 			o.Calibration.Files = []string{textFile(t, "calib.txt", strings.Repeat(story, 60)+"\n")}
 		}},

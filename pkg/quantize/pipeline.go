@@ -16,6 +16,7 @@ import (
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 )
 
 // maxInFlight is the number of tensors that may be computed, hashed or written at the same
@@ -40,9 +41,10 @@ type pipeline struct {
 	resumed  int       // number of them from an interrupted run
 	unsynced int64
 	hashers  sync.WaitGroup
-	text     *calibrator // nil unless the text runs through the model
-	stats    *statistics // nil without statistics
-	exchange *exchange   // nil unless shards compensate a matrix together
+	text     *calibrator        // nil unless the text runs through the model
+	stats    *statistics        // nil without statistics
+	exchange *exchange          // nil unless shards compensate a matrix together
+	outputs  *sensitivity.Stats // of the gradients at outputs; nil without
 }
 
 // pending is an item that is being computed, hashed or written.

@@ -90,7 +90,9 @@ type setup struct {
 	state  string                       // path of the saved state, for messages
 	// scratch is the directory for hidden states that do not fit in memory.
 	scratch string
-	digest  string // of the checkpoint, for a request
+	digest  string // of the checkpoint, where the identity has it
+
+	outputs *sensitivity.Stats // of the gradients at outputs; nil without
 
 	exchange *exchange // nil unless shards compensate a matrix together
 	sharded  bool      // the run is a part of a job, whose parts must be of equal weights
@@ -189,16 +191,11 @@ func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Jou
 	if r.widths != nil {
 		return cmp.Or(r.made, r.opts.Plan), nil
 	}
-	opts := r.opts.scoring()
-	if err := opts.Check(); err != nil {
-		return nil, err
-	}
-	opts.Pool, opts.Source, opts.Text, opts.Journal, opts.State, opts.Scratch, opts.Digest = pool, r.src, r.text, journal, r.state, r.scratch, r.digest
-	scored, err := sensitivity.Score(ctx, opts)
+	scores, err := r.score(ctx, pool, journal)
 	if err != nil {
 		return nil, err
 	}
-	p, err := sensitivity.MakePlan(scored.Scores, *r.opts.Request)
+	p, err := sensitivity.MakePlan(scores, *r.opts.Request)
 	if err != nil {
 		return nil, err
 	}
@@ -208,6 +205,41 @@ func (r *setup) plan(ctx context.Context, pool *compute.Pool, journal *stage.Jou
 	r.warn = append(r.warn, p.Notes...)
 	return p, r.newJob()
 }
+
+// score scores the modules for a request.
+func (r *setup) score(ctx context.Context, pool *compute.Pool, journal *stage.Journal) (*sensitivity.Scores, error) {
+	if r.opts.scoresOutputs() {
+		return r.outputs.Scores, nil
+	}
+	opts := r.opts.scoring()
+	if err := opts.Check(); err != nil {
+		return nil, err
+	}
+	opts.Pool, opts.Source, opts.Text, opts.Journal, opts.State, opts.Scratch, opts.Digest = pool, r.src, r.text, journal, r.state, r.scratch, r.digest
+	scored, err := sensitivity.Score(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	return scored.Scores, nil
+}
+
+// runBackward sets the statistics of outputs, which it collects in the saved state if need be.
+func (r *setup) runBackward(ctx context.Context, pool *compute.Pool, dir *stage.Dir) (err error) {
+	if r.opts.Compensate == artifact.LossNorm {
+		r.outputs = r.stats
+	}
+	if !r.opts.backward() {
+		return nil
+	}
+	opts := r.opts.scoring()
+	opts.Method, opts.Out, opts.Restart = sensitivity.Fisher, dir.StatePath(outputsName), false
+	opts.Pool, opts.Source, opts.Text, opts.Digest = pool, r.src, r.text, r.digest
+	r.outputs, _, err = sensitivity.CollectOutputs(ctx, opts, !r.opts.scoresOutputs())
+	return err
+}
+
+// outputsName is the directory of the statistics of outputs in the saved state.
+const outputsName = "outputs"
 
 // newJob plans the run with the widths.
 func (r *setup) newJob() (err error) {
@@ -231,6 +263,9 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir, fi
 	var plan *sensitivity.Plan
 	journal, err := dir.Journal()
 	if err == nil {
+		err = r.runBackward(ctx, pool, dir)
+	}
+	if err == nil {
 		plan, err = r.plan(ctx, pool, journal)
 	}
 	if err != nil {
@@ -248,7 +283,8 @@ func (r *setup) fill(ctx context.Context, pool *compute.Pool, dir *stage.Dir, fi
 	defer p.Done()
 	var states *memory.Store
 	pl := &pipeline{job: j, pool: pool.WithContext(ctx), progress: p, journal: journal, state: r.state}
-	if r.stats != nil && j.opts.Compensate == artifact.GPTQ {
+	pl.outputs = r.outputs
+	if r.stats != nil && j.opts.compensates() {
 		pl.stats = &statistics{pool: pl.pool, stats: r.stats, runs: j.runs()}
 	}
 	if j.opts.walks() {

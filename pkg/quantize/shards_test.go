@@ -164,7 +164,7 @@ func TestBounds(t *testing.T) {
 	for _, g := range []grid.Grid{grid.Palette{Bits: 4, GroupRows: 16}, grid.Palette{Bits: 2, GroupRows: 48}, grid.Affine{Bits: 4, Group: 64}} {
 		for _, rows := range []int{1, 16, 64, 500, 1000, 1024, 2048, 3072, 8192, 14336, 14337} {
 			for shards := 1; shards < 9; shards++ {
-				at := bounds(g, rows, shards)
+				at := bounds(g, rows, shards, false)
 				group := 8
 				if p, ok := g.(grid.Palette); ok {
 					group = p.GroupRows

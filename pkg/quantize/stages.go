@@ -6,6 +6,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/gptq"
 	"afmq/pkg/model"
+	"afmq/pkg/sensitivity"
 )
 
 // Stages that functions of this package report beside those of package sensitivity.
@@ -19,11 +20,15 @@ const (
 // StageCheck.
 func (o *Options) Stages() []string {
 	var stages []string
-	if o.Request != nil || o.Stats != "" {
+	if o.Request != nil || o.Stats != "" || o.backward() {
 		stages = append(stages, artifact.StageHash)
 	}
-	if o.Request != nil && o.Stats == "" {
+	if o.backward() {
+		stages = append(stages, sensitivity.StageReference, sensitivity.OutputStage(!o.scoresOutputs()))
+	}
+	if o.Request != nil && o.Stats == "" && !o.scoresOutputs() {
 		s := o.scoring()
+		s.Digest = "known"
 		stages = append(stages, s.Stages()...)
 	}
 	return append(stages, StageQuantize)
@@ -43,18 +48,18 @@ func (j *job) work(it *item) int64 {
 	}
 	embedding := it.Spec.Role == model.Embedding
 	switch {
-	case j.opts.Compensate != artifact.GPTQ || embedding && !j.src.Config.TieEmbeddings:
+	case !j.opts.compensates() || embedding && !j.src.Config.TieEmbeddings:
 		return hash + g.QuantizeWork(rows, cols)
 	case j.stats != nil:
-		n := hash + g.CompensateWork(rows, cols)
+		n := hash + g.CompensateWork(rows, cols, j.joint(it))
 		if it.firstOfInput() {
 			n += gptq.FactorWork(cols)
 		}
 		return n
 	case embedding: // after the text ran through the original model
-		return hash + g.CompensateWork(rows, cols) + gptq.FactorWork(cols) + int64(j.src.Config.Layers)*j.walkWork()/2
+		return hash + g.CompensateWork(rows, cols, false) + gptq.FactorWork(cols) + int64(j.src.Config.Layers)*j.walkWork()/2
 	}
-	n := hash + gptq.SolveWork(rows, cols) + g.CompensateWork(rows, cols)
+	n := hash + gptq.SolveWork(rows, cols) + g.CompensateWork(rows, cols, j.joint(it))
 	if it.firstOfInput() {
 		tokens := int64(j.text.Tokens())
 		n += gptq.FactorWork(cols) + tokens*int64(cols)*int64(cols)*3/2 // Gram and cross products
@@ -63,6 +68,11 @@ func (j *job) work(it *item) int64 {
 		}
 	}
 	return n
+}
+
+// joint reports whether all rows of a matrix are refined together.
+func (j *job) joint(it *item) bool {
+	return j.opts.Compensate == artifact.LossNorm && it.Spec.Role == model.Projection && sensitivity.FullOutput(it.Spec)
 }
 
 // The work for each weight in the multiplications of palettize.Work: of int8 rows, and of the

@@ -45,7 +45,7 @@ func (s *statistics) factor(ctx context.Context, it *item, g grid.Grid) (f *gptq
 		addTied(h, n)
 		run = g.Run()
 	}
-	s.whole, s.reason = gptq.NewFactor(s.pool, h, n, gptq.DefaultDamping, run)
+	s.whole, s.reason = gptq.NewFactor(s.pool, h, n, gptq.Damping(n, s.stats.Calibration.Tokens), run)
 	s.input = input
 	return s.whole, s.reason, ctx.Err()
 }
@@ -56,7 +56,7 @@ func (r *setup) openStats() (err error) {
 	if r.stats, err = sensitivity.OpenStats(o.Stats); err != nil {
 		return err
 	}
-	if o.Compensate == artifact.NoCompensation && o.Request == nil {
+	if !o.compensates() && o.Request == nil {
 		return fault.Usagef("without error compensation and a budget, statistics have no use").WithHint("omit them")
 	}
 	s := r.stats.Scores

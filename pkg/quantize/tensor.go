@@ -47,12 +47,16 @@ func (pl *pipeline) onGrid(ctx context.Context, it *item, g grid.Grid, p *pendin
 		p.data, p.sqErr, p.sqNorm = data, r.SquaredError, r.SquaredNorm
 		return err
 	}
+	out, err := pl.output(ctx, it, p)
+	if err != nil {
+		return err
+	}
 	var data grid.Data
 	var r gptq.Report
 	if pl.exchange != nil {
-		data, r, err = pl.exchange.compensate(ctx, it, g, src, f)
+		data, r, err = pl.exchange.compensate(ctx, it, g, src, f, out)
 	} else {
-		data, r, err = g.Compensate(pl.pool, src, rows, cols, f, nil)
+		data, r, err = g.Compensate(pl.pool, src, rows, cols, f, out)
 	}
 	if err != nil {
 		return err
@@ -105,6 +109,28 @@ func (pl *pipeline) aim(ctx context.Context, it *item, g grid.Grid, p *pending) 
 		src.F32, err = pl.text.target(it)
 	}
 	return src, f, err
+}
+
+// output returns the statistics of the gradients at the outputs of a projection; nil if there are none,
+// or if the loss does not depend on the module: p.note then says so.
+func (pl *pipeline) output(ctx context.Context, it *item, p *pending) (*gptq.Output, error) {
+	if pl.outputs == nil || it.Spec.Role != model.Projection {
+		return nil, nil
+	}
+	moment, squares, err := pl.outputs.Output(ctx, it.Spec)
+	if err != nil {
+		return nil, err
+	}
+	var out *gptq.Output
+	if moment != nil {
+		out, err = gptq.NewOutput(moment, it.Spec.Shape[0], pl.outputs.Draws())
+	} else {
+		out, err = gptq.NewOutputDiagonal(squares)
+	}
+	if err != nil {
+		p.note = "compensated without the gradients of its outputs: " + err.Error()
+	}
+	return out, nil
 }
 
 // measure sets the error of a quantized matrix relative to the source weights.

@@ -56,7 +56,7 @@ func (pl *pipeline) tiedFactor(ctx context.Context, run int) (f *gptq.Factor, re
 	}
 	kernel.Symmetrize(h, n)
 	addTied(h, n)
-	f, reason = gptq.NewFactor(pl.pool, h, n, gptq.DefaultDamping, run)
+	f, reason = gptq.NewFactor(pl.pool, h, n, gptq.Damping(n, j.text.Tokens()), run)
 	return f, reason, nil
 }
 

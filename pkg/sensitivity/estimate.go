@@ -41,7 +41,7 @@ func EstimateShard(ctx context.Context, opts Options, sh shard.Shard) (*estimate
 		return nil, err
 	}
 	if opts.Method == Fisher || opts.Method == "" {
-		return EstimateStats(ctx, StatsOptions{Options: opts, Shard: sh, command: "sensitivity"})
+		return EstimateStats(ctx, StatsOptions{Options: opts, Shard: sh, command: commandScores})
 	}
 	if err := opts.Check(); err != nil {
 		return nil, err
@@ -58,6 +58,10 @@ func EstimateShard(ctx context.Context, opts Options, sh shard.Shard) (*estimate
 
 // EstimateStats is [Estimate] for [CollectStats].
 func EstimateStats(ctx context.Context, opts StatsOptions) (*estimate.Estimate, error) {
+	return estimateStats(ctx, opts)
+}
+
+func estimateStats(ctx context.Context, opts StatsOptions) (*estimate.Estimate, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
@@ -68,7 +72,7 @@ func EstimateStats(ctx context.Context, opts StatsOptions) (*estimate.Estimate, 
 			return nil, err
 		}
 	}
-	j := &statsJob{scoreJob: scoreJob{opts: opts.Options, pool: pool.With(compute.F32)}, shard: opts.Shard, command: opts.command}
+	j := &statsJob{scoreJob: scoreJob{opts: opts.Options, pool: pool.With(compute.F32)}, shard: opts.Shard, command: opts.command, unscored: opts.unscored}
 	defer j.close()
 	if err := j.open(); err != nil {
 		return nil, err
@@ -77,6 +81,12 @@ func EstimateStats(ctx context.Context, opts StatsOptions) (*estimate.Estimate, 
 		return nil, err
 	}
 	return j.estimate(ctx, j, 1)
+}
+
+// EstimateOutputs is [Estimate] for [CollectOutputs].
+func EstimateOutputs(ctx context.Context, opts Options, unscored bool) (*estimate.Estimate, error) {
+	o := StatsOptions{Options: opts, command: commandOutputs, unscored: unscored}
+	return estimateStats(ctx, o)
 }
 
 // MeasureGrid returns the seconds for each unit of grid.Grid.QuantizeWork, measured on some rows of a
@@ -115,6 +125,9 @@ func (j *scoreJob) estimate(ctx context.Context, stats *statsJob, share float64)
 	e.SetMachine(j.opts.Memory, dir)
 	quantize := 0.0 // seconds for all modules under all options
 	for o := range s.widths {
+		if stats != nil && stats.unscored {
+			break
+		}
 		seconds, err := s.measureOption(ctx, o)
 		if err != nil {
 			return nil, err
@@ -217,19 +230,26 @@ func (s *scorer) addStages(e *estimate.Estimate, p *infer.Rates, quantize, share
 		e.Add(StageReference, forward+tokens*samples*p.Sample)
 		groups := float64(len((&fisherEstimator{scorer: s}).optionGroups((&fisherEstimator{scorer: s}).layerModules(0))))
 		products := options
+		if stats != nil && stats.unscored {
+			groups, products = 1, 0
+		}
 		if s.models.Arithmetic() != s.pool.Arithmetic() {
 			products++
 		}
 		pass := groups*p.Back + products*p.Product*float64(s.layerWeights())
 		score := quantize + groups*load + tokens*samples*layers*pass
-		if stats != nil {
+		if stats != nil && !stats.scoresOnly() {
 			for _, i := range (&fisherEstimator{scorer: s}).layerModules(0) {
-				if spec := s.modules[i].spec; firstOfGroup(spec.Kind) {
+				spec := s.modules[i].spec
+				if firstOfGroup(spec.Kind) && stats.inputs() {
 					score += layers * tokens * p.Gram * float64(spec.Shape[1]) * float64(spec.Shape[1])
+				}
+				if FullOutput(spec) {
+					score += layers * tokens * samples * p.Gram * float64(spec.Shape[0]) * float64(spec.Shape[0])
 				}
 			}
 		}
-		e.Add(StageScore, score)
+		e.Add(OutputStage(stats != nil && stats.unscored), score)
 	case KL:
 		e.Add(StageReference, forward)
 		e.Add(StageScore, quantize+share*s.divergenceSeconds(p, load))
@@ -300,9 +320,12 @@ func (s *scorer) addMemory(e *estimate.Estimate, stats *statsJob) {
 			depth++
 		}
 		for _, i := range modules {
-			if spec := s.modules[i].spec; firstOfGroup(spec.Kind) {
-				n := int64(spec.Shape[1])
+			spec := s.modules[i].spec
+			if n := int64(spec.Shape[1]); firstOfGroup(spec.Kind) && stats.inputs() {
 				working += 4*n*n + depth*2*n*n
+			}
+			if m := int64(spec.Shape[0]); FullOutput(spec) {
+				working += 4*m*m + depth*2*m*m
 			}
 		}
 	}

@@ -25,6 +25,8 @@ type fisherEstimator struct {
 	product  []float32     // output of its quantized form, [tokens, out]
 	terms    []float64     // [tokens]
 
+	// unscored leaves all sums 0.
+	unscored bool
 	// observe, which may be nil, sees every projection of every batch once for each draw.
 	observe func(leaf, sample int, p infer.Projected)
 	// headInput, which may be nil, sees the input of the head, [tokens, hidden], of every batch.
@@ -53,6 +55,12 @@ func (f *fisherEstimator) layerModules(layer int) (list []int) {
 func (f *fisherEstimator) work(unit int) (n int64) {
 	modules := f.layerModules(f.layer(unit))
 	passes := int64(0) // for one token
+	if f.unscored {
+		for _, i := range modules {
+			passes += f.moduleWork(&f.modules[i], 0)
+		}
+		return f.tokens() * int64(f.samples) * passes
+	}
 	for _, options := range f.optionGroups(modules) {
 		for _, i := range modules {
 			passes += f.moduleWork(&f.modules[i], len(options))
@@ -212,6 +220,9 @@ func (f *fisherEstimator) layerSums(ctx context.Context) (map[int][][]float64, e
 		}
 	}
 	groups := f.optionGroups(modules)
+	if f.unscored {
+		groups = [][]int{nil}
+	}
 	for k, options := range groups {
 		quantized := map[int][]*compute.Matrix{}
 		for _, i := range modules {

@@ -61,7 +61,7 @@ func ScoreShard(ctx context.Context, opts Options, sh shard.Shard) (*ShardResult
 		return nil, err
 	}
 	if opts.Method == Fisher || opts.Method == "" {
-		r, err := CollectStats(ctx, StatsOptions{Options: opts, Shard: sh, command: "sensitivity"})
+		r, err := CollectStats(ctx, StatsOptions{Options: opts, Shard: sh, command: commandScores})
 		if err != nil {
 			return nil, err
 		}

@@ -12,7 +12,16 @@ const (
 	StageReference = "run the model"
 	StageScore     = "score modules"
 	StageValidate  = "measure divergences"
+	StageBackward  = "run the model backward" // of [CollectOutputs], if it does not score
 )
+
+// OutputStage returns the stage in which [CollectOutputs] runs the model backward.
+func OutputStage(unscored bool) string {
+	if unscored {
+		return StageBackward
+	}
+	return StageScore
+}
 
 // Stages returns the stages of Score, for the job that it is part of.
 func (o *Options) Stages() []string {
@@ -35,6 +44,7 @@ func (o *Options) Stages() []string {
 type unitBar struct {
 	progress      progress.Reporter
 	e             estimator
+	name          string // of the stage; empty for StageScore
 	state         string // where they are saved, for messages; empty for nowhere
 	all, done     int    // units
 	total, before int64  // work of all and of those that an earlier run did
@@ -42,7 +52,10 @@ type unitBar struct {
 
 // start starts the stage of the scores, or of their validation.
 func (b *unitBar) start(validation bool) {
-	name := StageScore
+	name := b.name
+	if name == "" {
+		name = StageScore
+	}
 	if validation {
 		name = StageValidate
 	}

@@ -16,6 +16,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/gptq"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 	"afmq/pkg/shard"
@@ -28,8 +29,16 @@ type StatsOptions struct {
 	Options
 	Shard shard.Shard // the share of the text to run; the zero value is all of it
 
-	command string // "sensitivity" for scores without moments; else "stats"
+	command  string // commandStats if empty
+	unscored bool   // of commandOutputs: all scores are 0
 }
+
+// What a job collects, by the name in its identity.
+const (
+	commandStats   = "stats"
+	commandScores  = "sensitivity" // scores alone
+	commandOutputs = "outputs"     // scores and the moments of gradients
+)
 
 // StatsResult describes what [CollectStats] wrote.
 type StatsResult struct {
@@ -49,7 +58,8 @@ type StatsResult struct {
 //
 //   - the second moment Σ x·xᵀ of the input of every module and of the head;
 //   - for every module, output and option, Σ (g·ΔW·x)², from which [Fisher] follows;
-//   - the second moments Σ g² of the gradients g at the outputs of the modules.
+//   - the second moments Σ g·gᵀ of the gradients g at the outputs of every module; of gate and up with
+//     more than gptq.MaxOutputRows outputs, their squares Σ g² alone.
 //
 // With a shard, it runs a part of the text. The sums are added in the order of a tree over the text,
 // so that any division gives the same bytes once it is merged. A run that was interrupted continues;
@@ -63,7 +73,7 @@ func CollectStats(ctx context.Context, opts StatsOptions) (*StatsResult, error) 
 	}
 	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	j := &statsJob{scoreJob: scoreJob{opts: opts.Options, pool: pool.With(compute.F32)}, shard: opts.Shard, command: opts.command}
+	j := &statsJob{scoreJob: scoreJob{opts: opts.Options, pool: pool.With(compute.F32)}, shard: opts.Shard, command: opts.command, unscored: opts.unscored}
 	defer j.close()
 	if err := j.open(); err != nil {
 		return nil, err
@@ -90,7 +100,7 @@ func (o *StatsOptions) check() error {
 	}
 	o.Method = Fisher
 	if o.command == "" {
-		o.command = "stats"
+		o.command = commandStats
 	}
 	return o.Options.Check()
 }
@@ -99,9 +109,10 @@ func (o *StatsOptions) check() error {
 type statsJob struct {
 	scoreJob
 	shard      shard.Shard
-	command    string // "stats", or "sensitivity" for scores without moments
-	leaves     int    // of the whole text
-	from, to   int    // leaves that run
+	command    string
+	unscored   bool
+	leaves     int // of the whole text
+	from, to   int // leaves that run
 	identified []byte
 }
 
@@ -183,16 +194,35 @@ func (j *statsJob) needBytes() int64 {
 	for _, spec := range j.cfg.Tensors() {
 		if spec.Role == model.Projection {
 			n += 8 * nodes * int64(spec.Shape[0])
-			if firstOfGroup(spec.Kind) {
+			if FullOutput(spec) {
+				n += 2 * nodes * int64(spec.Shape[0]) * int64(spec.Shape[0]+1)
+			}
+			if firstOfGroup(spec.Kind) && j.inputs() {
 				n += 2 * nodes * int64(spec.Shape[1]) * int64(spec.Shape[1]+1)
 			}
 		}
 	}
-	return n + 2*nodes*int64(j.cfg.HiddenSize)*int64(j.cfg.HiddenSize+1) + 1<<20
+	if j.inputs() {
+		n += 2 * nodes * int64(j.cfg.HiddenSize) * int64(j.cfg.HiddenSize+1)
+	}
+	return n + 1<<20
 }
 
 // scoresOnly reports whether no moments are wanted.
-func (j *statsJob) scoresOnly() bool { return j.command == "sensitivity" }
+func (j *statsJob) scoresOnly() bool { return j.command == commandScores }
+
+// inputs reports whether the moments of inputs are wanted.
+func (j *statsJob) inputs() bool { return j.command == commandStats }
+
+// FullOutput reports whether statistics have the whole second moment of the gradients at the outputs of a
+// projection, or their squares alone.
+func FullOutput(spec model.TensorSpec) bool {
+	switch spec.Kind {
+	case "gate_proj", "up_proj":
+		return spec.Shape[0] <= gptq.MaxOutputRows
+	}
+	return true
+}
 
 // firstOfGroup reports whether a projection is the first of those that share its input.
 func firstOfGroup(kind string) bool { return model.InputGroup(kind)[0] == kind }
@@ -215,6 +245,7 @@ func (j *statsJob) fill(ctx context.Context, dir *stage.Dir) (r *StatsResult, er
 	defer s.closeText()
 	s.runLeaves(j.from, j.to)
 	c := &collector{statsJob: j, estimator: newFisherEstimator(s), dir: dir, journal: journal}
+	c.estimator.unscored = j.unscored
 	c.part = statsPart{
 		Schema: StatsSchema, ToolVersion: j.opts.ToolVersion, Job: j.identified, Calibration: &j.text.Record, Tokens: s.tokens(),
 		Leaves: j.leaves, FirstLeaf: j.from, EndLeaf: j.to, Samples: j.opts.Samples, Sums: map[string][][]float64{},
@@ -247,8 +278,10 @@ type collector struct {
 	part      statsPart
 	resumed   int // layers
 
-	moments   map[string]*leafMoments // of the layer that runs, by module
-	gradients map[string]*leafMoments
+	// Of the layer that runs, by module.
+	moments   map[string]*leafMoments // of inputs
+	outputs   map[string]*leafMoments // of gradients
+	gradients map[string]*leafMoments // the squares of gradients, where outputs has none
 }
 
 // leafMoments accumulates second moments, leaf by leaf.
@@ -343,7 +376,7 @@ func (c *collector) run(ctx context.Context) error {
 		return err
 	}
 	e := c.estimator
-	b := unitBar{progress: c.opts.Progress, e: e, state: c.dir.State(), all: e.units()}
+	b := unitBar{progress: c.opts.Progress, e: e, name: OutputStage(c.unscored), state: c.dir.State(), all: e.units()}
 	for u := range e.units() {
 		b.total += e.work(u)
 		if r, ok := done[e.layer(u)]; ok {
@@ -354,7 +387,7 @@ func (c *collector) run(ctx context.Context) error {
 	}
 	c.resumed = b.done
 	switch headDone := has(done, headLayer); {
-	case b.done < b.all || !headDone && !c.scoresOnly():
+	case b.done < b.all || !headDone && c.inputs():
 		if err := c.prepare(ctx, done); err != nil {
 			return err
 		}
@@ -398,7 +431,7 @@ func (c *collector) prepare(ctx context.Context, done map[int]layerRecord) error
 		c.keep(r)
 		return e.prepare(ctx)
 	}
-	if c.scoresOnly() {
+	if !c.inputs() {
 		return e.prepare(ctx)
 	}
 	d := c.cfg.HiddenSize
@@ -407,19 +440,24 @@ func (c *collector) prepare(ctx context.Context, done map[int]layerRecord) error
 	if err := e.prepare(ctx); err != nil {
 		return err
 	}
-	return c.write(headLayer, map[string]*leafMoments{headName: head}, nil, nil)
+	c.moments, c.outputs, c.gradients = map[string]*leafMoments{headName: head}, nil, nil
+	return c.write(headLayer, nil)
 }
 
 // layer computes one layer.
 func (c *collector) layer(ctx context.Context, layer int) error {
 	e := c.estimator
-	c.moments, c.gradients = map[string]*leafMoments{}, map[string]*leafMoments{}
+	c.moments, c.outputs, c.gradients = map[string]*leafMoments{}, map[string]*leafMoments{}, map[string]*leafMoments{}
 	names := map[string]string{}
 	for _, i := range e.layerModules(layer) {
 		spec := e.modules[i].spec
 		names[spec.Kind] = spec.Module()
-		c.gradients[spec.Module()] = &leafMoments{n: spec.Shape[0]}
-		if firstOfGroup(spec.Kind) {
+		if FullOutput(spec) {
+			c.outputs[spec.Module()] = &leafMoments{n: spec.Shape[0], whole: true}
+		} else {
+			c.gradients[spec.Module()] = &leafMoments{n: spec.Shape[0]}
+		}
+		if firstOfGroup(spec.Kind) && c.inputs() {
 			c.moments[spec.Module()] = &leafMoments{n: spec.Shape[1], whole: true}
 		}
 	}
@@ -428,7 +466,11 @@ func (c *collector) layer(ctx context.Context, layer int) error {
 			return
 		}
 		name := names[p.Kind]
-		addSquares(c.gradients[name].at(leaf), p.G)
+		if m := c.outputs[name]; m != nil {
+			c.pool.AddGram(m.at(leaf), p.G, p.N, m.n)
+		} else {
+			addSquares(c.gradients[name].at(leaf), p.G)
+		}
 		if m := c.moments[name]; m != nil && sample == 0 {
 			c.pool.AddGram(m.at(leaf), p.X, p.N, m.n)
 		}
@@ -448,7 +490,7 @@ func (c *collector) layer(ctx context.Context, layer int) error {
 			}
 		}
 	}
-	return c.write(layer, c.moments, c.gradients, byName)
+	return c.write(layer, byName)
 }
 
 // addSquares adds the squares of the rows of g to sums.
@@ -462,7 +504,7 @@ func addSquares(sums, g []float32) {
 }
 
 // write writes the file of a layer and records it.
-func (c *collector) write(layer int, moments, gradients map[string]*leafMoments, sums map[string][][]float64) error {
+func (c *collector) write(layer int, sums map[string][][]float64) error {
 	if c.scoresOnly() {
 		r, err := c.sign(layerRecord{Layer: layer, Sums: sums})
 		if err != nil {
@@ -476,7 +518,7 @@ func (c *collector) write(layer int, moments, gradients map[string]*leafMoments,
 	for _, m := range []struct {
 		what string
 		by   map[string]*leafMoments
-	}{{hessianSuffix, moments}, {gradientSuffix, gradients}} {
+	}{{hessianSuffix, c.moments}, {outputSuffix, c.outputs}, {gradientSuffix, c.gradients}} {
 		for module, v := range m.by {
 			v.flush()
 			for _, node := range v.tree.nodes {

@@ -47,6 +47,7 @@ type statsPart struct {
 // Suffixes of the names of tensors, which the range of leaves follows: "…q_proj.hessian.0-8".
 const (
 	hessianSuffix  = ".hessian"  // upper triangle of Σ x·xᵀ, row by row, F32 [n(n+1)/2]
+	outputSuffix   = ".output"   // upper triangle of Σ g·gᵀ, F32 [m(m+1)/2]; or, for gate and up with many outputs,
 	gradientSuffix = ".gradient" // Σ g² of each output, F32 [outputs]
 )
 
@@ -186,13 +187,16 @@ func checkDigest(content func() (string, error), recorded string) error {
 	return nil
 }
 
-// checkFiles checks that the part has the files of all layers and of the head, or, with scores alone,
-// none.
+// checkFiles checks that the part has the files of all layers and, with inputs, of the head, or, with
+// scores alone, none.
 func (p *statsPart) checkFiles(layers int) error {
 	if len(p.Files) == 0 {
 		return nil
 	}
-	known := map[string]bool{layerFile(headLayer): true}
+	known := map[string]bool{}
+	if slices.ContainsFunc(p.Files, func(f artifact.FileDigest) bool { return f.Name == layerFile(headLayer) }) {
+		known[layerFile(headLayer)] = true
+	}
 	for layer := range layers {
 		known[layerFile(layer)] = true
 	}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -147,9 +148,33 @@ func (s *Stats) Hessian(ctx context.Context, spec model.TensorSpec) ([]float32, 
 			return nil, fault.Inputf(s.dir, "has no statistics of the input of %s", spec.Module())
 		}
 	}
+	sum, err := s.total(ctx, layer, name+hessianSuffix, n*(n+1)/2)
+	if err != nil {
+		return nil, err
+	}
+	return unpackTriangle(sum, n), nil
+}
+
+// Output returns the second moment Σ g·gᵀ of the gradients at the outputs of a projection, whole, [m, m],
+// or its diagonal, [m]. The file is compared with its digest.
+func (s *Stats) Output(ctx context.Context, spec model.TensorSpec) (moment, squares []float32, err error) {
+	m := spec.Shape[0]
+	if !FullOutput(spec) {
+		squares, err = s.total(ctx, spec.Layer, spec.Module()+gradientSuffix, m)
+		return nil, squares, err
+	}
+	sum, err := s.total(ctx, spec.Layer, spec.Module()+outputSuffix, m*(m+1)/2)
+	if err != nil {
+		return nil, nil, err
+	}
+	return unpackTriangle(sum, m), nil, nil
+}
+
+// total returns a quantity of a layer, of n elements, over the whole text.
+func (s *Stats) total(ctx context.Context, layer int, quantity string, n int) ([]float32, error) {
 	var tree treeSum
 	for _, p := range s.parts {
-		nodes, err := p.read(ctx, layerFile(layer), name+hessianSuffix, n*(n+1)/2)
+		nodes, err := p.read(ctx, layerFile(layer), quantity, n)
 		if err != nil {
 			return nil, err
 		}
@@ -157,7 +182,23 @@ func (s *Stats) Hessian(ctx context.Context, spec model.TensorSpec) ([]float32, 
 			tree.push(node)
 		}
 	}
-	return unpackTriangle(tree.total(), n), nil
+	return tree.total(), nil
+}
+
+// CollectOutputs is [CollectStats] for the moments of gradients and the scores, without inputs, in
+// opts.Out, where it continues what was interrupted and takes what is complete. unscored leaves out the
+// scores, which are 0 then. The warnings are for people, one line each.
+func CollectOutputs(ctx context.Context, opts Options, unscored bool) (s *Stats, warnings []string, err error) {
+	o := StatsOptions{Options: opts, command: commandOutputs, unscored: unscored}
+	if _, err := os.Stat(filepath.Join(opts.Out, StatsFile)); err != nil {
+		r, err := CollectStats(ctx, o)
+		if err != nil {
+			return nil, nil, err
+		}
+		warnings = r.Warnings
+	}
+	s, err = OpenStats(opts.Out)
+	return s, warnings, err
 }
 
 // read returns the sums of one quantity.
@@ -295,3 +336,7 @@ func (p *statsPart) push(f *safetensors.File, trees map[string]*treeSum) error {
 
 // TiesEmbedding reports whether the embedding of the model is also its head.
 func (s *Stats) TiesEmbedding() bool { return s.cfg.TieEmbeddings }
+
+// Draws returns the number of gradients that the moments of outputs are sums of: one for each token and
+// draw.
+func (s *Stats) Draws() int { return s.Calibration.Tokens * s.parts[0].Samples }

@@ -17,7 +17,7 @@ type Bits struct {
 	Group  int          `json:"group_rows"`
 	Scale  bool         `json:"row_scale"`
 	Grid   string       `json:"grid,omitempty"` // family of the grids, such as gguf; empty for palettes
-	// Compensation is "gptq" or "none".
+	// Compensation is "loss", "gptq" or "none".
 	Compensation string `json:"compensation"`
 	Heat         Heat   `json:"-"`
 }

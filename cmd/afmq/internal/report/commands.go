@@ -305,7 +305,7 @@ func (c *commander) quantize() {
 	}
 	c.calibration(l, m.Calibration)
 	if m.Calibration != nil {
-		l.flagIf("compensate", m.Plan.Compensation, artifact.GPTQ)
+		l.flagIf("compensate", m.Plan.Compensation, artifact.LossNorm)
 	}
 	c.step("manifest.json", l.flagIf("compute", m.Arithmetic, "f32"))
 }
