@@ -162,7 +162,7 @@ const demoText = "train.jsonl"
 func demoJobs(a *app, source, dir string) []quantize.Options {
 	jobs := []quantize.Options{
 		{Out: "afm-tiny-4bit", Bits: 4},
-		{Out: "afm-tiny-3.5bit", Request: &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 3.5}, Bits: []int{2, 4}}},
+		{Out: "afm-tiny-3.5bit", Request: &sensitivity.PlanOptions{Target: sensitivity.Target{BPW: 3.5}}},
 		{Out: "afm-tiny-2bit", Bits: 2},
 	}
 	for i := range jobs {

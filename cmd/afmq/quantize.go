@@ -70,7 +70,7 @@ Bits per index:
   --bits 4             the same for every projection
   --plan plan.json     those of a plan from ` + "`afmq plan`" + `, edited or not
   --bpw 3.5            scores the modules, makes a plan for this budget and applies it;
-  --max-bytes 400MB    --bits then lists the candidate widths (default 2,4)
+  --max-bytes 400MB    --bits then lists the candidate widths (default 2,3,4)
 --override 'REGEX=BITS' sets the bits of the modules whose names match; the last match
 decides. 16 keeps a module unquantized; 'lm_head=4' palettizes an untied head.
 
@@ -122,7 +122,7 @@ Give an interrupted command again to resume it.`,
 	}
 	f := cmd.Flags()
 	registerOut(f, &o.out, outDir, "`DIR` to create; must not exist, or be empty")
-	o.grid.register(f, "`BITS` of an index or a code (default 4); with a budget, those to choose from (default 2,4 for palette, 2,3,4,5,6 for affine, 4,8 for symmetric)")
+	o.grid.register(f, "`BITS` of an index or a code (default 4); with a budget, those to choose from (default 2,3,4 for palette, 2,3,4,5,6 for affine, 4,8 for symmetric)")
 	f.StringVar(&o.plan, "plan", "", "`FILE` with the bits of every module, from afmq plan")
 	o.budget.register(f)
 	o.target.register(f)

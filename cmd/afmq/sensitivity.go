@@ -116,7 +116,7 @@ writes the scores.`,
 	registerOut(f, &o.out, outState, "output `FILE`; must not exist")
 	o.calib.register(f)
 	f.StringVar(&o.method, "method", o.method, "scoring `METHOD`: fisher, kl, hessian or weight")
-	o.grid.register(f, "`WIDTHS` to score (default 2,4 for palette, 2,3,4,5,6 for affine, 4,8 for symmetric)")
+	o.grid.register(f, "`WIDTHS` to score (default 2,3,4 for palette, 2,3,4,5,6 for affine, 4,8 for symmetric)")
 	o.target.register(f)
 	f.IntVar(&o.samples, "samples", 1, "fisher: number `N` of labels drawn per token, one backward pass each")
 	f.IntVar(&o.validate, "validate", 0, "also measure the KL divergence of `N` modules")

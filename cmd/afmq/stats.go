@@ -55,7 +55,7 @@ parameters, 12 GB for one of 8 B.`,
 	f := cmd.Flags()
 	registerOut(f, &o.out, outDir, "`DIR` to create; with --shard, the directory of the job")
 	o.calib.register(f)
-	o.grid.register(f, "`WIDTHS` to score (default 2,4 for palette, 2,3,4,5,6 for affine, 4,8 for symmetric)")
+	o.grid.register(f, "`WIDTHS` to score (default 2,3,4 for palette, 2,3,4,5,6 for affine, 4,8 for symmetric)")
 	f.IntVar(&o.samples, "samples", 1, "number `N` of labels drawn per token, one backward pass each")
 	o.shard.register(f)
 	o.compute.register(f, "f32")

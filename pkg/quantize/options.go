@@ -153,7 +153,7 @@ func (o *Options) checkWidths() error {
 		o.GroupRows, o.NoRowScale = o.Plan.GroupRows, !o.Plan.RowScale || o.Plan.Formed()
 	case o.Request != nil:
 		r := *o.Request
-		if r.Overrides = o.Overrides; len(r.Bits) == 0 && len(r.Forms) == 0 {
+		if r.Overrides = o.Overrides; len(r.Bits) == 0 && len(r.Forms) == 0 && o.Stats == "" { // with statistics, those that they score
 			r.Bits = sensitivity.DefaultBits()
 		}
 		if len(r.Forms) > 0 {

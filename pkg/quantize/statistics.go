@@ -2,6 +2,7 @@ package quantize
 
 import (
 	"context"
+	"slices"
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
@@ -76,6 +77,9 @@ func (r *setup) planFromStats() (err error) {
 			WithHint("give afmq stats the same --group-rows and --row-scale")
 	}
 	o.Method = s.Method
+	if r := o.Request; len(r.Bits) == 0 && len(r.Forms) == 0 {
+		r.Bits, r.Forms = slices.Clone(s.Bits), slices.Clone(s.Forms)
+	}
 	if r.made, err = sensitivity.MakePlan(s, *o.Request); err != nil {
 		return err
 	}

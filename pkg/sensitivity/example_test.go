@@ -41,6 +41,6 @@ func Example() {
 	fmt.Printf("%d modules at %v bits, scores in %s\n", len(r.Scores.Modules), r.Scores.Bits, r.Scores.Unit)
 	fmt.Printf("%.1f bits per weight, proven optimal: %v\n", plan.BPW.Projections, plan.Optimal)
 	// Output:
-	// 28 modules at [2 4] bits, scores in nats per token
+	// 28 modules at [2 3 4] bits, scores in nats per token
 	// 3.5 bits per weight, proven optimal: true
 }
