@@ -52,6 +52,16 @@ def work(s, step):
     return total
 
 
+def statistics(s):
+    """Bytes of the statistics: triangles of the inputs' second moments and of those of the gradients at
+    the outputs, but for gate and up with many."""
+    layer = 0
+    for rows, cols, first in matrices(s):
+        layer += 2 * cols * (cols + 1) if first else 0
+        layer += 2 * rows * (rows + 1) if rows != s["ffn"] or rows <= 2048 else 4 * rows
+    return s["layers"] * layer
+
+
 def predict(args, name, layers, command):
     model = args.work / f"{name}-{layers}"
     if not model.exists():
@@ -84,7 +94,7 @@ def steps(args):
             rate.setdefault(step, []).append(per)
             known = sum(rate[step][:2]) / len(rate[step][:2])
             row += [f"{seconds / 3600:.2f}", f"{per / known:.2f}" if len(rate[step]) > 2 else ""]
-        disk = s["layers"] * sum(2 * cols * (cols + 1) for _, cols, first in matrices(s) if first)
+        disk = statistics(s)
         print("| " + " | ".join([*row, f"{disk / 1e9:.0f} GB"]) + " |", flush=True)
         remove(args, name)
 

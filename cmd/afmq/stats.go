@@ -35,9 +35,9 @@ func newStatsCommand(a *app) *cobra.Command {
 		Use:   "stats MODEL --calib FILE --out DIR",
 		Short: "Collect the statistics of calibration text, whole or in shards",
 		Long: `Runs calibration text once through the 16-bit checkpoint MODEL, forward and backward, and
-writes what quantization needs of it to DIR: the second moments of every module's input, the
-sensitivity scores of method fisher at the widths of --bits, and the squared gradients. Then
-` + "`afmq quantize --stats DIR`" + ` needs no text, and its modules do not depend on one another, so
+writes what quantization needs of it to DIR: the second moments of every module's input, those of
+the gradients at its output, and the sensitivity scores of method fisher at the widths of --bits.
+Then ` + "`afmq quantize --stats DIR`" + ` needs no text, and its modules do not depend on one another, so
 that they can be quantized in any order and on several machines.
 
 ` + shardHelp + `
@@ -45,8 +45,8 @@ A shard runs a part of the text. Their sums are added in a fixed order: any numb
 gives the same bytes. ` + "`afmq quantize --stats`" + ` reads the shards as they are, once all are
 complete; ` + "`afmq merge DIR --out DIR2`" + ` makes one directory of them.
 
-A layer of width d takes 2·d² bytes for each of its four inputs: 5 GB for a model of 3 B
-parameters, 12 GB for one of 8 B.`,
+An input or output of width d takes 2·d² bytes: in all 7 GB for a model of 3 B parameters, 20 GB
+for one of 8 B.`,
 		Example: `  afmq stats models/my-model --calib calib.jsonl --out stats
   afmq stats models/my-model --calib calib.jsonl --out stats --shard 0/4
   srun -n 4 afmq stats models/my-model --calib calib.jsonl --out stats --shard auto`,

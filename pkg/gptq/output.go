@@ -13,10 +13,6 @@ const OutputDamping = 0.1
 // inputs.
 const scarceOutputs = 4
 
-// MaxOutputRows is the number of rows up to which it pays to know how the outputs of gate and up act
-// together: above, their squares alone take a hundredth of the memory.
-const MaxOutputRows = 2048
-
 // Output is the output side of the norm: the damped second moment G = Σ g·gᵀ of the gradients g of the
 // model's loss with respect to a module's outputs. To second order, an error E of its weights raises the
 // loss by tr(G·E·H·Eᵀ) up to a factor, where outputs and inputs are taken as independent of each other

@@ -41,6 +41,11 @@
 // module whose Hessian cannot be factored is palettized without compensation; manifest and
 // Result carry a warning.
 //
+// With artifact.LossNorm, the default, the text runs backward through the original model before,
+// for the second moments of the gradients of its loss at the outputs of every module
+// (sensitivity.CollectOutputs); weights and tables are then chosen by what their errors cost the
+// loss (gptq.Output). They are in the saved state until the run ends.
+//
 // # Stored forms
 //
 // A projection becomes a palette (artifact.Palette), or is kept with an override to 16 bits.

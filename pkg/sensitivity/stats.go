@@ -16,7 +16,6 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
-	"afmq/pkg/gptq"
 	"afmq/pkg/infer"
 	"afmq/pkg/model"
 	"afmq/pkg/shard"
@@ -59,7 +58,7 @@ type StatsResult struct {
 //   - the second moment Σ x·xᵀ of the input of every module and of the head;
 //   - for every module, output and option, Σ (g·ΔW·x)², from which [Fisher] follows;
 //   - the second moments Σ g·gᵀ of the gradients g at the outputs of every module; of gate and up with
-//     more than gptq.MaxOutputRows outputs, their squares Σ g² alone.
+//     more than MaxOutputRows outputs, their squares Σ g² alone.
 //
 // With a shard, it runs a part of the text. The sums are added in the order of a tree over the text,
 // so that any division gives the same bytes once it is merged. A run that was interrupted continues;
@@ -214,12 +213,16 @@ func (j *statsJob) scoresOnly() bool { return j.command == commandScores }
 // inputs reports whether the moments of inputs are wanted.
 func (j *statsJob) inputs() bool { return j.command == commandStats }
 
+// MaxOutputRows is the number of outputs of gate and up to which statistics have their whole second
+// moment. Above, it would be the largest of a layer; its diagonal says most of what it does.
+const MaxOutputRows = 2048
+
 // FullOutput reports whether statistics have the whole second moment of the gradients at the outputs of a
 // projection, or their squares alone.
 func FullOutput(spec model.TensorSpec) bool {
 	switch spec.Kind {
 	case "gate_proj", "up_proj":
-		return spec.Shape[0] <= gptq.MaxOutputRows
+		return spec.Shape[0] <= MaxOutputRows
 	}
 	return true
 }
