@@ -17,6 +17,7 @@ import (
 //	gptq/flops    factor and feedback, over n³ for the updates and 4/3·n³ for the
 //	              factorization, as GPTQ is usually counted
 //	round/flops   one round, over the 2·n³ of each of its products
+//	loss/gptq     all of it with the moment of the outputs, over all of it without
 //
 //	go test -run '^$' -bench Compensate -benchtime 5x ./pkg/palettize
 func BenchmarkCompensate(b *testing.B) {
@@ -44,7 +45,11 @@ func BenchmarkCompensate(b *testing.B) {
 		}
 	}
 	measure()
-	factor, tables, feedback, round := time.Hour, time.Hour, time.Hour, time.Hour
+	factor, tables, feedback, round, whole, loss := time.Hour, time.Hour, time.Hour, time.Hour, time.Hour, time.Hour
+	out, err := gptq.NewOutput(append([]float32(nil), h...), n, 4*n)
+	if err != nil {
+		b.Fatal(err)
+	}
 	for b.Loop() {
 		again := append([]float32(nil), h...)
 		start := time.Now()
@@ -69,11 +74,18 @@ func BenchmarkCompensate(b *testing.B) {
 		}
 		feedback = min(feedback, took[0]-tables)
 		round = min(round, (took[1]-took[0])/rounds)
+		whole = min(whole, took[1])
+		start = time.Now()
+		if _, _, err := Compensate(pool, Source{F32: w}, n, n, Options{Bits: 4}, f, out, Compensation{}); err != nil {
+			b.Fatal(err)
+		}
+		loss = min(loss, time.Since(start))
 	}
 	measure()
 	flop := float64(product) / (2 * n * n * n)
 	b.ReportMetric(float64(factor+feedback)/(flop*(1+4./3)*n*n*n), "gptq/flops")
 	b.ReportMetric(float64(round)/(flop*2*n*n*n*(3+gptq.FitSteps)), "round/flops")
+	b.ReportMetric(float64(loss)/float64(whole), "loss/gptq")
 	b.ReportMetric(factor.Seconds(), "factor-s")
 	b.ReportMetric(tables.Seconds(), "tables-s")
 	b.ReportMetric(feedback.Seconds(), "feedback-s")

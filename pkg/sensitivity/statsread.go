@@ -189,16 +189,20 @@ func (s *Stats) total(ctx context.Context, layer int, quantity string, n int) ([
 // opts.Out, where it continues what was interrupted and takes what is complete. unscored leaves out the
 // scores, which are 0 then. The warnings are for people, one line each.
 func CollectOutputs(ctx context.Context, opts Options, unscored bool) (s *Stats, warnings []string, err error) {
-	o := StatsOptions{Options: opts, command: commandOutputs, unscored: unscored}
-	if _, err := os.Stat(filepath.Join(opts.Out, StatsFile)); err != nil {
-		r, err := CollectStats(ctx, o)
-		if err != nil {
-			return nil, nil, err
+	if _, err := os.Stat(filepath.Join(opts.Out, StatsFile)); err == nil {
+		if s, err = OpenStats(opts.Out); err == nil {
+			return s, nil, nil
 		}
-		warnings = r.Warnings
+		if err := os.RemoveAll(opts.Out); err != nil { // damaged
+			return nil, nil, fault.Writing(opts.Out, err)
+		}
+	}
+	r, err := CollectStats(ctx, StatsOptions{Options: opts, command: commandOutputs, unscored: unscored})
+	if err != nil {
+		return nil, nil, err
 	}
 	s, err = OpenStats(opts.Out)
-	return s, warnings, err
+	return s, r.Warnings, err
 }
 
 // read returns the sums of one quantity.
