@@ -100,7 +100,7 @@ func TestRefineTogether(t *testing.T) {
 
 func TestOutputRefuses(t *testing.T) {
 	nan := float32(math.NaN())
-	for _, m := range [][]float32{{1, 0, 0}, {0, 0, 0, 0}, {1, nan, nan, 1}, {nan, 0, 0, 1}, {2, 0, 0, -1}, {float32(math.Inf(1)), 0, 0, 1}} {
+	for _, m := range [][]float32{{1, 0, 0}, {0, 0, 0, 0}, {1, nan, nan, 1}, {nan, 0, 0, 1}, {2, 0, 0, -1}, {1e-40, 0, 0, 0}, {float32(math.Inf(1)), 0, 0, 1}} {
 		if _, err := NewOutput(m, 2, 100); err == nil {
 			t.Errorf("took %v", m)
 		}

@@ -71,6 +71,9 @@ func newOutput(diag []float32, damping float64) (o *Output, scale float32, err e
 		return nil, 0, fmt.Errorf("the second moment of the outputs has a diagonal of mean %v", mean)
 	}
 	scale = float32(1 / mean)
+	if math.IsInf(float64(scale), 0) {
+		return nil, 0, fmt.Errorf("the second moment of the outputs has a diagonal of mean %v", mean)
+	}
 	o = &Output{rows: len(diag), diag: make([]float32, len(diag))}
 	for i, v := range diag {
 		o.diag[i] = v*scale*float32(1+damping) + float32(damping*floorShare)

@@ -34,7 +34,7 @@ type CompensationReport struct {
 //     more to the model's loss weigh more in tables; if out is full, rounds that refine all rows
 //     together follow, so that the loss rises least and not the error of the output.
 //
-// Each group keeps its best state; a step never raises its error. opt.Importance is
+// In steps 1 and 2 each group keeps its best state, and in step 3 the matrix. opt.Importance is
 // ignored. pool may be nil. The result does not depend on the number of threads. Errors
 // are those of Palettize; sizes that differ from those of f and out are a plain error.
 func Compensate(pool *compute.Pool, src Source, rows, cols int, opt Options, f *gptq.Factor, out *gptq.Output, c Compensation) (*Matrix, CompensationReport, error) {

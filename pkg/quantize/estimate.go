@@ -73,7 +73,8 @@ func (r *setup) estimate(ctx context.Context, pool *compute.Pool, sh shard.Shard
 	began := time.Now()
 	e := &estimate.Estimate{}
 	scoring := r.opts.scoring()
-	scoring.Out, scoring.Pool, scoring.Source, scoring.Text = r.opts.Out, pool, r.src, r.text
+	// The artifact's directory may exist, or be that of a job in shards.
+	scoring.Out, scoring.Pool, scoring.Source, scoring.Text = filepath.Join(r.opts.Out, "scores"), pool, r.src, r.text
 	var err error
 	if r.opts.backward() {
 		outputs := scoring
@@ -217,7 +218,7 @@ func (m *estimator) item(ctx context.Context, j *job, it *item) (total float64, 
 	total = rate * float64(g.CompensateWork(rows, cols, full))
 	if j.opts.walks() {
 		total += m.solve * float64(gptq.SolveWork(rows, cols))
-		if m.shard.Divided() { // by rows, or by modules of a layer
+		if m.shard.Divided() && !full { // by rows
 			total /= float64(m.shard.Count)
 		}
 	}
@@ -237,8 +238,13 @@ func (m *estimator) item(ctx context.Context, j *job, it *item) (total float64, 
 // gridKey names a grid and the width of its codes.
 func gridKey(g grid.Grid) string { return g.String() + string(rune('0'+g.CodeBits())) }
 
-// probeColumns is the number of columns of the matrices that compensation is measured on.
-const probeColumns = 1024
+// Compensation is measured on matrices of probeColumns columns, and at most mostProbeRows rows, whose
+// outputs have a moment of rank probeMoment beside its diagonal.
+const (
+	probeColumns  = 1024
+	mostProbeRows = 1792
+	probeMoment   = 64
+)
 
 // measureCompensation returns the seconds for each unit of the work of compensating errors on a grid,
 // which it measures once for each.
@@ -251,8 +257,8 @@ func (m *estimator) measureCompensation(ctx context.Context, g grid.Grid, it *it
 		return rate, nil
 	}
 	n := min(probeColumns, it.Spec.Shape[1])
-	rows := 112 * max(2, m.pool.Threads())
-	x := estimate.RandomFloats(max(4*n*n, rows*n, 2*rows*rows))
+	rows := min(112*max(2, m.pool.Threads()), mostProbeRows)
+	x := estimate.RandomFloats(max(4*n*n, rows*n, probeMoment*rows))
 	h := make([]float32, n*n)
 	m.pool.AddGram(h, x[:4*n*n], 4*n, n)
 	kernel.Symmetrize(h, n)
@@ -267,8 +273,11 @@ func (m *estimator) measureCompensation(ctx context.Context, g grid.Grid, it *it
 	var out *gptq.Output
 	if full {
 		moment := make([]float32, rows*rows)
-		m.pool.AddGram(moment, x[:2*rows*rows], 2*rows, rows)
+		m.pool.AddGram(moment, x[:probeMoment*rows], probeMoment, rows)
 		kernel.Symmetrize(moment, rows)
+		for i := range rows {
+			moment[i*rows+i] += probeMoment
+		}
 		if out, err = gptq.NewOutput(moment, rows, 2*rows); err != nil {
 			return 0, err
 		}

@@ -161,7 +161,7 @@ func (x *exchange) wait(ctx context.Context, it *item, g grid.Grid, at []int, i 
 			return data, r, err
 		}
 		if waited := time.Since(began); waited > 10*time.Second {
-			x.progress.Status(fmt.Sprintf("waiting for shard %d/%d: %s; if it is complete, remove its directory and run it again", i, x.shard.Count, it.Spec.Name))
+			x.progress.Status(fmt.Sprintf("waiting for shard %d/%d: %s; if it is complete, remove its directory and run it again", x.owner(it, len(at)-1, i), x.shard.Count, it.Spec.Name))
 		}
 		select {
 		case <-ctx.Done():
@@ -173,26 +173,26 @@ func (x *exchange) wait(ctx context.Context, it *item, g grid.Grid, at []int, i 
 
 // read reads a part. The error is fs.ErrNotExist if it is not there.
 func (x *exchange) read(it *item, g grid.Grid, at []int, i int) (data grid.Data, r gptq.Report, err error) {
-	path := x.path(it, i)
+	path, owner := x.path(it, i), x.owner(it, len(at)-1, i)
 	if _, err := os.Stat(path); err != nil {
 		return nil, r, err
 	}
 	f, err := safetensors.Open(path)
 	if err != nil {
-		return nil, r, x.damaged(path, i, err.Error())
+		return nil, r, x.damaged(path, owner, err.Error())
 	}
 	defer f.Close()
 	first, end, cols := at[i], at[i+1], it.Spec.Shape[1]
 	m := f.Metadata()
 	if m["job"] != x.key || m["tensor"] != it.Spec.Name || m["rows"] != fmt.Sprintf("%d-%d", first, end) {
-		return nil, r, x.damaged(path, i, fmt.Sprintf("is not rows %d to %d of %s in this job", first, end, it.Spec.Name))
+		return nil, r, x.damaged(path, owner, fmt.Sprintf("is not rows %d to %d of %s in this job", first, end, it.Spec.Name))
 	}
 	err = safetensors.Guard(path, func() error {
 		for k, info := range g.Tensors(end-first, cols) {
 			t, ok := f.Tensor(strconv.Itoa(k))
 			want, err := info.Bytes()
 			if err != nil || !ok || int64(len(t.Bytes())) != want {
-				return x.damaged(path, i, fmt.Sprintf("has no tensor %d of %d bytes", k, want))
+				return x.damaged(path, owner, fmt.Sprintf("has no tensor %d of %d bytes", k, want))
 			}
 			data = append(data, append([]byte(nil), t.Bytes()...))
 		}
@@ -202,14 +202,14 @@ func (x *exchange) read(it *item, g grid.Grid, at []int, i int) (data grid.Data,
 		return nil, r, err
 	}
 	if partDigest(data) != m["sha256"] || json.Unmarshal([]byte(m["report"]), &r) != nil {
-		return nil, r, x.damaged(path, i, "does not match the digest in its header")
+		return nil, r, x.damaged(path, owner, "does not match the digest in its header")
 	}
 	return data, r, nil
 }
 
 // damaged is the error of a part that cannot be used. It is of kind fault.Output, after which this
 // shard's state is kept: its input is not at fault.
-func (x *exchange) damaged(path string, i int, what string) error {
-	of := filepath.Join(filepath.Dir(x.dir), shard.Shard{Index: i, Count: x.shard.Count}.Name())
+func (x *exchange) damaged(path string, owner int, what string) error {
+	of := filepath.Join(filepath.Dir(x.dir), shard.Shard{Index: owner, Count: x.shard.Count}.Name())
 	return (&fault.Error{Kind: fault.Output, File: path, Msg: what}).WithHint("remove it, and %s if it is there, and run that shard again", of)
 }

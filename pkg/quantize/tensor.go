@@ -3,6 +3,7 @@ package quantize
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
@@ -119,6 +120,12 @@ func (pl *pipeline) output(ctx context.Context, it *item, p *pending) (*gptq.Out
 	}
 	moment, squares, err := pl.outputs.Output(ctx, it.Spec)
 	if err != nil {
+		var f *fault.Error
+		if pl.stats == nil && errors.As(err, &f) { // in the saved state: the input is not at fault
+			kept := *f
+			kept.Kind, kept.Hint = fault.Output, "give the command again"
+			err = &kept
+		}
 		return nil, err
 	}
 	var out *gptq.Output

@@ -70,15 +70,21 @@ func TestCollectOutputs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, before[:len(before)/2], 0o666); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := CollectOutputs(bg, opts, unscored); err != nil {
-			t.Fatal(err)
-		}
-		after, err := os.ReadFile(path)
-		if err != nil || !bytes.Equal(before, after) {
-			t.Errorf("damaged statistics were not collected again: %v", err)
+		for what, damage := range map[string]func() error{
+			"description": func() error { return os.WriteFile(path, before[:len(before)/2], 0o666) },
+			"removed":     func() error { return os.Remove(path) },
+			"layer":       func() error { return os.Truncate(filepath.Join(opts.Out, layerFile(1)), 100) },
+		} {
+			if err := damage(); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := CollectOutputs(bg, opts, unscored); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			after, err := os.ReadFile(path)
+			if err != nil || !bytes.Equal(before, after) {
+				t.Errorf("%s: damaged statistics were not collected again: %v", what, err)
+			}
 		}
 	}
 }

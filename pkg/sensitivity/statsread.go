@@ -189,13 +189,16 @@ func (s *Stats) total(ctx context.Context, layer int, quantity string, n int) ([
 // opts.Out, where it continues what was interrupted and takes what is complete. unscored leaves out the
 // scores, which are 0 then. The warnings are for people, one line each.
 func CollectOutputs(ctx context.Context, opts Options, unscored bool) (s *Stats, warnings []string, err error) {
-	if _, err := os.Stat(filepath.Join(opts.Out, StatsFile)); err == nil {
-		if s, err = OpenStats(opts.Out); err == nil {
+	if s, err = OpenStats(opts.Out); err == nil {
+		if err = s.verify(ctx); err == nil {
 			return s, nil, nil
 		}
-		if err := os.RemoveAll(opts.Out); err != nil { // damaged
-			return nil, nil, fault.Writing(opts.Out, err)
-		}
+	}
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	if err := os.RemoveAll(opts.Out); err != nil { // missing, damaged, or a part of what was removed before
+		return nil, nil, fault.Writing(opts.Out, err)
 	}
 	r, err := CollectStats(ctx, StatsOptions{Options: opts, command: commandOutputs, unscored: unscored})
 	if err != nil {
@@ -340,6 +343,20 @@ func (p *statsPart) push(f *safetensors.File, trees map[string]*treeSum) error {
 
 // TiesEmbedding reports whether the embedding of the model is also its head.
 func (s *Stats) TiesEmbedding() bool { return s.cfg.TieEmbeddings }
+
+// verify compares all files with their digests.
+func (s *Stats) verify(ctx context.Context) error {
+	for _, p := range s.parts {
+		for _, file := range p.Files {
+			f, err := p.open(ctx, file.Name)
+			if err != nil {
+				return err
+			}
+			f.Close()
+		}
+	}
+	return nil
+}
 
 // Draws returns the number of gradients that the moments of outputs are sums of: one for each token and
 // draw.
