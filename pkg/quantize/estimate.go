@@ -301,7 +301,8 @@ func (m *estimator) measureCompensation(ctx context.Context, g grid.Grid, it *it
 
 // peak returns the memory of a job, and adds its hidden states to the scratch files.
 func (m *estimator) peak(j *job, e *estimate.Estimate) int64 {
-	const base, slack = 30 << 20, 2
+	// The heap grows before it is collected: by as much as is in use, up to slack.
+	const base, slack = 30 << 20, 512 << 20
 	copying := int64(0) // tensors on their way to the file
 	for i := range j.items {
 		copying = max(copying, 3*j.items[i].sourceBytes())
@@ -321,5 +322,5 @@ func (m *estimator) peak(j *job, e *estimate.Estimate) int64 {
 		working += onHeap + activations
 	}
 	working = max(working, copying)
-	return base + min(slack*working, max(working, int64(0.85*float64(memory.Budget(j.opts.Memory)))))
+	return base + min(working+min(working, slack), max(working, int64(0.85*float64(memory.Budget(j.opts.Memory)))))
 }
