@@ -280,7 +280,7 @@ func TestArtifactOfNoPlan(t *testing.T) {
 	out := filepath.Join(dir, "kept")
 	_, err := quantize.Run(bg, quantize.Options{
 		Pool:  pool,
-		Model: in("model"), Out: out, Bits: 3, ToolVersion: "test", Overrides: []sensitivity.Override{{Pattern: `layers\.0\.mlp\.down_proj`, Bits: 16}}, NoRowScale: true,
+		Model: in("model"), Out: out, Bits: 5, ToolVersion: "test", Overrides: []sensitivity.Override{{Pattern: `layers\.0\.mlp\.down_proj`, Bits: 16}}, NoRowScale: true,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -106,7 +106,7 @@ func TestBudgetOfTheManifest(t *testing.T) {
 		t.Error(line) // 700,000 bytes
 	}
 	c := section[*Commands](t, r, "commands")
-	if want := " --max-bytes 700000 --bits 2,4 --method weight"; !strings.HasSuffix(c.Steps[0].Command, want) {
+	if want := " --max-bytes 700000 --bits 2,3,4 --method weight"; !strings.HasSuffix(c.Steps[0].Command, want) {
 		t.Errorf("%s, expected%s", c.Steps[0].Command, want)
 	}
 }
