@@ -17,7 +17,8 @@ const scarceOutputs = 4
 // model's loss with respect to a module's outputs. To second order, an error E of its weights raises the
 // loss by tr(G·E·H·Eᵀ) up to a factor, where outputs and inputs are taken as independent of each other
 // (Martens and Grosse, "K-FAC", 2015, arXiv:1503.05671; for rounding, Tseng et al., "YAQA", 2025,
-// arXiv:2505.22988). Its mean diagonal is 1. It is read-only and safe for concurrent use.
+// arXiv:2505.22988). Its diagonal has mean 1 before it is damped. It is read-only and safe for
+// concurrent use.
 type Output struct {
 	rows   int
 	diag   []float32 // [rows]
