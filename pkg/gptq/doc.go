@@ -20,6 +20,7 @@
 // Its diagonal weighs rows that share parameters; the whole of it makes rows act together, and
 // [RefineTogether] has rounds of all rows after one round of the above.
 //
-// In a Refiner, each group of rows that shares parameters keeps its best state; a step never raises its error.
+// In a Refiner, each group of rows that shares parameters keeps its best state; a step never raises its
+// error.
 // Results do not depend on the number of threads.
 package gptq

@@ -55,11 +55,13 @@ type jointWorker struct {
 }
 
 // RefineTogether lowers the error tr(G·E·H·Eᵀ) of a matrix whose rows act together on the loss. The
-// chunks are all its rows in their order, with codes that hold the parameters from which it starts. First
-// [Refiner.Refine] refines each for itself, with so many rounds; negative for not at all. Then a round of all fits the parameters of
-// all groups by conjugate gradients, and sets every code in turn to the best one given all others. The
-// state is that of the best of these rounds. Where outputs depend on one another strongly, refining each
-// chunk for itself may raise the error, and the rounds not lower it as far as it was.
+// chunks are all its rows in their order, with codes that hold the parameters from which it starts.
+//
+// First [Refiner.Refine] refines each chunk for itself, with so many rounds; negative for not at all.
+// Then rounds of all chunks follow: a round fits the parameters of all groups by conjugate gradients,
+// and sets every code in turn to the best one given all others. The state is that of the best of these
+// rounds. Where outputs depend on one another strongly, refining each chunk for itself may raise the
+// error, and the rounds not lower it as far as it was.
 //
 // The errors of outputs in the report are tr(G·E·H·Eᵀ). The result does not depend on the number of
 // threads. pool may be nil.
