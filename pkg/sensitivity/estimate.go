@@ -22,16 +22,14 @@ func Estimate(ctx context.Context, opts Options) (*estimate.Estimate, error) {
 	if err := opts.Check(); err != nil {
 		return nil, err
 	}
-	pool, done := compute.Workers(opts.Pool, opts.Threads)
-	defer done()
-	j := &scoreJob{opts: opts, pool: pool.With(compute.F32)}
-	defer j.close()
 	if err := stage.CheckTarget(opts.Out, true); err != nil && opts.Out != "" {
 		return nil, err
 	}
-	if err := j.open(); err != nil {
+	j, done, err := openJob(opts)
+	if err != nil {
 		return nil, err
 	}
+	defer done()
 	return j.estimate(ctx, nil, 1)
 }
 
@@ -43,25 +41,16 @@ func EstimateShard(ctx context.Context, opts Options, sh shard.Shard) (*estimate
 	if opts.Method == Fisher || opts.Method == "" {
 		return EstimateStats(ctx, StatsOptions{Options: opts, Shard: sh, command: commandScores})
 	}
-	if err := opts.Check(); err != nil {
+	j, done, err := openJob(opts)
+	if err != nil {
 		return nil, err
 	}
-	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	j := &scoreJob{opts: opts, pool: pool.With(compute.F32)}
-	defer j.close()
-	if err := j.open(); err != nil {
-		return nil, err
-	}
 	return j.estimate(ctx, nil, 1/float64(sh.Count))
 }
 
 // EstimateStats is [Estimate] for [CollectStats].
 func EstimateStats(ctx context.Context, opts StatsOptions) (*estimate.Estimate, error) {
-	return estimateStats(ctx, opts)
-}
-
-func estimateStats(ctx context.Context, opts StatsOptions) (*estimate.Estimate, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
@@ -85,8 +74,7 @@ func estimateStats(ctx context.Context, opts StatsOptions) (*estimate.Estimate, 
 
 // EstimateOutputs is [Estimate] for [CollectOutputs].
 func EstimateOutputs(ctx context.Context, opts Options, unscored bool) (*estimate.Estimate, error) {
-	o := StatsOptions{Options: opts, command: commandOutputs, unscored: unscored}
-	return estimateStats(ctx, o)
+	return EstimateStats(ctx, StatsOptions{Options: opts, command: commandOutputs, unscored: unscored})
 }
 
 // MeasureGrid returns the seconds for each unit of grid.Grid.QuantizeWork, measured on some rows of a

@@ -43,22 +43,16 @@ type Timing struct {
 // exists or cannot be written). Those of the first three kinds leave no state behind, except that the state of another job
 // is kept.
 func Score(ctx context.Context, opts Options) (*Result, error) {
-	if err := opts.Check(); err != nil {
+	j, done, err := openJob(opts)
+	if err != nil {
 		return nil, err
 	}
-	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	j := &scoreJob{opts: opts, pool: pool.With(compute.F32)}
-	defer j.close()
-	if err := j.open(); err != nil {
-		return nil, err
-	}
 	if opts.Out != "" {
 		return j.runInStage(ctx)
 	}
 	log := &unitLog{journal: opts.Journal, state: opts.State}
 	if log.journal != nil {
-		var err error
 		if log.identity, err = j.identity(ctx); err != nil {
 			return nil, err
 		}
@@ -114,6 +108,24 @@ type scoreJob struct {
 	tokenizer string // SHA-256 of tokenizer.json
 	text      *Calibration
 	opened    bool // ckpt is this job's own
+}
+
+// openJob checks the options and opens the job. done ends what it began.
+func openJob(opts Options) (j *scoreJob, done func(), err error) {
+	if err := opts.Check(); err != nil {
+		return nil, nil, err
+	}
+	pool, release := compute.Workers(opts.Pool, opts.Threads)
+	j = &scoreJob{opts: opts, pool: pool.With(compute.F32)}
+	done = func() {
+		j.close()
+		release()
+	}
+	if err := j.open(); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return j, done, nil
 }
 
 // open opens the checkpoint and the text, or takes those of the caller.

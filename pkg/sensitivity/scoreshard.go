@@ -67,16 +67,11 @@ func ScoreShard(ctx context.Context, opts Options, sh shard.Shard) (*ShardResult
 		}
 		return &ShardResult{r.Path, r.Layers, r.ResumedLayers, r.Already, r.Seconds, r.PeakRSSBytes, r.Warnings}, nil
 	}
-	if err := opts.Check(); err != nil {
+	j, done, err := openJob(opts)
+	if err != nil {
 		return nil, err
 	}
-	pool, done := compute.Workers(opts.Pool, opts.Threads)
 	defer done()
-	j := &scoreJob{opts: opts, pool: pool.With(compute.F32)}
-	defer j.close()
-	if err := j.open(); err != nil {
-		return nil, err
-	}
 	r, err := j.runShard(ctx, sh)
 	if err != nil {
 		return nil, err
