@@ -111,7 +111,7 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 		id       string
 		commands []*cobra.Command
 	}{
-		{compressGroup, []*cobra.Command{newQuantizeCommand(a), newSensitivityCommand(a), newPlanCommand(a), newStatsCommand(a), newMergeCommand(a), newRecoverCommand(a)}},
+		{compressGroup, []*cobra.Command{newQuantizeCommand(a), newSensitivityCommand(a), newPlanCommand(a), newStatsCommand(a), newMergeCommand(a), newTuneCommand(a), newRecoverCommand(a)}},
 		{evaluateGroup, []*cobra.Command{newInspectCommand(a), newVerifyCommand(a), newEvalCommand(a), newCompareCommand(a), newGateCommand(a), newDiffCommand(a), newReportCommand(a), newDevicesCommand(a)}},
 		{useGroup, []*cobra.Command{newGenerateCommand(a), newChatCommand(a), newServeCommand(a), newDequantizeCommand(a), newExportCommand(a)}},
 		{programGroup, []*cobra.Command{newDemoCommand(a), newVersionCommand(a), newCompletionCommand(a)}},

@@ -105,6 +105,11 @@ func longJobs(t *testing.T) []longJob {
 				Tokens: 2048, SeqLen: 32, BatchTokens: 128, InitTokens: 256, Pool: pool, Progress: p})
 			return err
 		}, `resuming from .*` + state + `: \d+ of 16 steps are done`, `\d+ of 16 steps in .*` + state},
+		{"tune", func(ctx context.Context, out string, p progress.Reporter) error {
+			_, err := recovery.Tune(ctx, recovery.TuneOptions{Artifact: artB, Teacher: model, Data: []string{text}, Out: out,
+				Tokens: 2048, SeqLen: 32, BatchTokens: 128, Pool: pool, Progress: p})
+			return err
+		}, `resuming from .*` + state + `: \d+ of 16 steps are done`, `\d+ of 16 steps in .*` + state},
 		{"eval", func(ctx context.Context, _ string, p progress.Reporter) error {
 			_, err := eval.Run(ctx, eval.Options{Model: art, Reference: model, Data: text, Pool: pool, Progress: p})
 			return err

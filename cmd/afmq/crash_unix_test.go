@@ -164,7 +164,7 @@ func TestKilled(t *testing.T) {
 	for i, j := range jobs {
 		t.Run(j.name, func(t *testing.T) {
 			u := reference(t, dir, j)
-			n, r := rounds(t, []int{4, 2, 3, 2, 2, 2, 2, 2, 2, 2, 2}[i])
+			n, r := rounds(t, []int{4, 2, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2}[i])
 			parent, killed := t.TempDir(), 0
 			for range n {
 				res := disturbed(t, dir, j.to(filepath.Join(parent, "t")), parent, r, u, syscall.SIGKILL)

@@ -103,7 +103,7 @@ func testFullDisk(t *testing.T) {
 			disks = append(disks, fmt.Sprintf("size=%dk,nr_inodes=1000", 4+(bytes>>10)*n/4))
 		}
 		if os.Getenv(crashRounds) == "" { // one of them, another for each job, too small for it
-			disks = disks[[]int{2, 21, 0, 22, 1, 2, 2, 22, 3, 22, 0}[k]:][:1]
+			disks = disks[[]int{2, 21, 0, 21, 22, 1, 2, 2, 22, 3, 22, 0}[k]:][:1]
 		}
 		failed := 0
 		for _, options := range disks {

@@ -74,6 +74,7 @@ func readings(adapter string) []reading {
 		{"artifact", artifact, []string{"export", "INPUT", "--to", "compressed-tensors", "--as", "f16", "--out", "OUT"}},
 		{"artifact", artifact[2:], []string{"generate", "INPUT", "--prompt", "x", "--max-tokens", "1"}},
 		{"artifact", artifact, []string{"recover", "INPUT", "--teacher", "model", "--data", "text.jsonl", "--out", "OUT", "--tokens", "128", "--seq-len", "16"}},
+		{"artifact", artifact, []string{"tune", "INPUT", "--teacher", "model", "--data", "text.jsonl", "--out", "OUT", "--tokens", "128", "--seq-len", "16"}},
 		{"model", model[:2], []string{"recover", "artifact", "--teacher", "INPUT", "--data", "text.jsonl", "--out", "OUT", "--tokens", "128", "--seq-len", "16"}},
 		{adapter, []string{"adapter_config.json", "adapter_model.safetensors"}, []string{"generate", "artifact", "--adapter", "INPUT", "--prompt", "x"}},
 		{adapter, []string{"adapter_config.json", "adapter_model.safetensors"}, []string{"dequantize", "artifact", "--adapter", "INPUT", "--out", "OUT"}},
@@ -280,7 +281,7 @@ func TestFileChanges(t *testing.T) {
 	}
 	names := []string{"cut to nothing", "cut in half", "cut by a byte", "written to"}
 	for _, j := range jobs {
-		input := map[string]string{"quantize": "model", "compensated": "model", "sensitivity": "model", "recover": "artifact", "dequantize": "artifact"}[j.name]
+		input := map[string]string{"quantize": "model", "compensated": "model", "sensitivity": "model", "recover": "artifact", "tune": "artifact", "dequantize": "artifact"}[j.name]
 		if input == "" {
 			continue // reads one small file at once
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -80,6 +81,9 @@ func printManifest(w io.Writer, m *artifact.Manifest) error {
 		fmt.Fprintf(w, "content hash\t%s\n", m.ContentHash)
 		fmt.Fprintf(w, "made from\t%s\n", m.Source.Digest)
 		fmt.Fprintf(w, "made by\tafmq %s (%s)\n", m.ToolVersion, m.Arithmetic)
+		for _, t := range m.Tuning {
+			fmt.Fprintf(w, "tuned\ton %s tokens: %s\n", thousands(t.Tokens), strings.Join(t.Numbers, ", "))
+		}
 		fmt.Fprintf(w, "\t\n")
 	})
 	if err != nil {

@@ -64,6 +64,8 @@ var described = map[string]any{
 	"version-v1":     versionObject{},
 	"recover-job-v1": recoverJobObject{},
 	"train-job-v1":   recovery.TrainJob{},
+	"tune-v1":        tuneObject{},
+	"tuning-v1":      recovery.TuneRecord{},
 }
 
 // sections are the types of the data of a report's sections, each of which has a

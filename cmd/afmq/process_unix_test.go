@@ -127,6 +127,8 @@ var jobs = []job{
 	{"compensated", []string{"quantize", "model", "--out", "TARGET", "--bpw", "3.3", "--calib", "text.jsonl", "--seq-len", "32", "--tokens", "64"}},
 	{"recover", []string{"recover", "artifact", "--teacher", "model", "--data", "text.jsonl", "--out", "TARGET", "--rank", "2,4", "--tokens", "512",
 		"--seq-len", "16", "--batch-tokens", "64", "--validation-tokens", "100", "--init-tokens", "64"}},
+	{"tune", []string{"tune", "artifact", "--teacher", "model", "--data", "text.jsonl", "--out", "TARGET", "--tokens", "256",
+		"--what", "tables,scales,norms", "--seq-len", "16", "--batch-tokens", "64", "--validation-tokens", "100"}},
 	{"sensitivity", []string{"sensitivity", "model", "--method", "kl", "--calib", "text.jsonl", "--seq-len", "32", "--tokens", "64", "--out", "TARGET"}},
 	{"dequantize", []string{"dequantize", "artifact", "--out", "TARGET"}},
 	{"export", []string{"export", "artifact", "--to", "coreml", "--out", "TARGET"}},

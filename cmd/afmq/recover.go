@@ -18,11 +18,12 @@ import (
 // recovery.Options, into which the others are read.
 type recoverOptions struct {
 	recovery.Options
-	ranks, tokens, batchTokens, validation, initTokens string
-	init, loss                                         string
-	patterns                                           []string
-	compute                                            computeFlag
-	dryRun                                             dryRunFlag
+	trainingFlags
+	ranks, initTokens string
+	init              string
+	patterns          []string
+	compute           computeFlag
+	dryRun            dryRunFlag
 
 	launcher string
 	fsdp     bool
@@ -103,30 +104,23 @@ initialized.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runRecover(cmd, a, args[0], o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Teacher, "teacher", "", "the 16-bit checkpoint `MODEL` that the artifact was made from")
-	f.StringArrayVar(&o.Data, "data", nil, "`FILE` of text to train on (.jsonl, text, or token ids as .safetensors); repeatable")
+	o.register(f, trainingTargets{
+		teacher: &o.Teacher, data: &o.Data, mix: &o.Mix, temperature: &o.Temperature,
+		rate: &o.Rate, warmup: &o.Warmup, clip: &o.Clip, seqLen: &o.SeqLen, seed: &o.Seed, recompute: &o.Recompute, restart: &o.Restart,
+		defaultRate: recovery.DefaultRate, rateHelp: "peak learning `RATE`", tokensHelp: "`N` tokens to train each adapter on, for example 500k or 10M",
+		batchHelp: "`N` tokens in a step (default: 1024, or --seq-len where that is more)",
+		seedHelp:  "`SEED` of the order of the text, what is held out, and the random numbers of an init",
+	})
 	registerOut(f, &o.Out, outDir, "`DIR` to write; must not exist, or be empty")
 	f.StringVar(&o.ranks, "rank", "", "`RANK` of the adapter, or several as 8,16,32 (default 16)")
-	f.StringVar(&o.tokens, "tokens", "2M", "`N` tokens to train each adapter on, for example 500k or 10M")
 	f.StringVar(&o.init, "init", "", "`INIT`: svd, plain or zero (default svd)")
 	f.StringVar(&o.From, "from", "", "`DIR` of the adapter to start from; its rank, alpha and modules are kept")
-	f.StringVar(&o.loss, "loss", string(recovery.LossKL), "`LOSS`: kl, ce or mix")
-	f.Float64Var(&o.Mix, "mix", recovery.DefaultMix, "`SHARE` of the divergence in --loss mix, above 0 and at most 1")
-	f.Float64Var(&o.Temperature, "temperature", 1, "temperature `T`: divides the logits of both models in the divergence")
 	f.Float64Var(&o.Alpha, "alpha", 0, "`ALPHA`, PEFT's lora_alpha (default: the rank, which makes the scale 1)")
 	f.BoolVar(&o.RSLoRA, "rslora", false, "scale by alpha/√rank instead of alpha/rank")
 	f.StringArrayVar(&o.Targets, "targets", nil, "adapt only the modules that match `REGEX`, for example 'mlp' or 'q_proj|v_proj'; repeatable")
 	f.StringArrayVar(&o.patterns, "rank-pattern", nil, "another rank for the modules that match: `REGEX=RANK`; repeatable, the last match wins")
-	f.Float64Var(&o.Rate, "rate", recovery.DefaultRate, "peak learning `RATE`")
-	f.Float64Var(&o.Warmup, "warmup", recovery.DefaultWarmup, "`SHARE` of the steps over which the rate rises linearly; 0 for none")
 	f.Float64Var(&o.WeightDecay, "weight-decay", 0, "AdamW's weight `DECAY`")
-	f.Float64Var(&o.Clip, "clip", recovery.DefaultClip, "largest `NORM` of the gradient; 0 for no clipping")
-	f.StringVar(&o.batchTokens, "batch-tokens", "", "`N` tokens in a step (default: 1024, or --seq-len where that is more)")
-	f.IntVar(&o.SeqLen, "seq-len", 0, "`N` tokens in a sequence (default: min(512, max_position_embeddings))")
-	f.StringVar(&o.validation, "validation-tokens", "", "`N` tokens to hold out for validation, and as many for test (default: a tenth of the text, at most 32768)")
 	f.StringVar(&o.initTokens, "init-tokens", strconv.Itoa(recovery.DefaultInitTokens), "`N` training tokens from which --init svd computes its weights")
-	f.Int64Var(&o.Seed, "seed", 0, "`SEED` of the order of the text, what is held out, and the random numbers of an init")
-	f.BoolVar(&o.Recompute, "recompute", false, "recompute each layer in the backward pass: less memory, more time, the same bytes")
 	f.BoolVar(&o.Float32, "f32", false, "store the adapters in F32 instead of F16")
 	f.BoolVar(&o.AllowUnbound, "allow-unbound", false, "accept a --from adapter that does not name the artifact it was trained on")
 	f.BoolVar(&o.AllowTeacher, "allow-teacher", false, "accept a --teacher other than the model that the artifact was made from; its tokenizer must be the same")
@@ -140,7 +134,6 @@ initialized.`,
 	f.BoolVar(&o.torchrun.Compile, "torch-compile", false, "torchrun: compile the layers with torch.compile, which fuses the dequantization of --packed")
 	f.IntVar(&o.TeacherTopK, "teacher-top-k", 0, "torchrun: train on the `K` largest logits of the teacher and store them; it runs once over each sequence (default: all logits)")
 	o.dryRun.register(f)
-	f.BoolVar(&o.Restart, "restart", false, "discard the state of an interrupted run")
 	must(cmd.MarkFlagRequired("data"))
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
@@ -158,14 +151,16 @@ func (o *recoverOptions) options(cmd *cobra.Command, a *app, artifact string) (r
 	if err := o.checkFlags(cmd); err != nil {
 		return r, err
 	}
-	if err := o.counts(&r); err != nil {
+	err = setCounts([]count{
+		{"tokens", o.tokens, func(n int64) { r.Tokens = n }},
+		{"batch-tokens", o.batchTokens, func(n int64) { r.BatchTokens = int(n) }},
+		{"validation-tokens", o.validation, func(n int64) { r.Validation = int(n) }},
+		{"init-tokens", o.initTokens, func(n int64) { r.InitTokens = int(n) }},
+	})
+	if err != nil {
 		return r, err
 	}
-	for _, v := range []*float64{&r.Warmup, &r.Clip} {
-		if *v == 0 { // the library's value for none is negative
-			*v = -1
-		}
-	}
+	noneFor(&r.Warmup, &r.Clip)
 	if cmd.Flags().Changed("rank") {
 		for part := range strings.SplitSeq(o.ranks, ",") {
 			n, err := strconv.Atoi(strings.TrimSpace(part))
@@ -197,15 +192,8 @@ func (o *recoverOptions) options(cmd *cobra.Command, a *app, artifact string) (r
 // effect.
 func (o *recoverOptions) checkFlags(cmd *cobra.Command) error {
 	changed := cmd.Flags().Changed
-	for _, flag := range []string{"rate", "mix", "temperature", "alpha"} {
-		if v, _ := cmd.Flags().GetFloat64(flag); changed(flag) && v == 0 {
-			return fault.Usagef("--%s 0: expected a positive number", flag)
-		}
-	}
-	for _, flag := range []string{"warmup", "clip"} {
-		if v, _ := cmd.Flags().GetFloat64(flag); v < 0 {
-			return fault.Usagef("--%s %v: expected a number of at least 0", flag, v)
-		}
+	if err := o.check(cmd.Flags(), "alpha"); err != nil {
+		return err
 	}
 	for _, flag := range []string{"nproc-per-node", "micro-batch", "teacher-top-k"} {
 		if n, _ := cmd.Flags().GetInt(flag); changed(flag) && n < 1 {
@@ -219,42 +207,8 @@ func (o *recoverOptions) checkFlags(cmd *cobra.Command) error {
 			}
 		}
 	}
-	loss := recovery.Loss(o.loss)
-	switch {
-	case o.launcher != "" && o.launcher != torchrunLauncher && o.launcher != jobLauncher:
+	if o.launcher != "" && o.launcher != torchrunLauncher && o.launcher != jobLauncher {
 		return fault.Usagef("unknown launcher %q; choose %s or %s", o.launcher, torchrunLauncher, jobLauncher)
-	case changed("seq-len") && o.SeqLen < 2:
-		return fault.Usagef("--seq-len %d: a sequence has at least 2 tokens", o.SeqLen)
-	case changed("mix") && loss != recovery.LossMix:
-		return fault.Usagef("--mix has no meaning with --loss %s", loss)
-	case changed("temperature") && loss == recovery.LossCE:
-		return fault.Usagef("--temperature has no meaning with --loss ce")
-	}
-	return nil
-}
-
-// counts reads the numbers of tokens; an empty one leaves the library's default.
-func (o *recoverOptions) counts(r *recovery.Options) error {
-	for _, c := range []struct {
-		flag, text string
-		set        func(int64)
-	}{
-		{"tokens", o.tokens, func(n int64) { r.Tokens = n }},
-		{"batch-tokens", o.batchTokens, func(n int64) { r.BatchTokens = int(n) }},
-		{"validation-tokens", o.validation, func(n int64) { r.Validation = int(n) }},
-		{"init-tokens", o.initTokens, func(n int64) { r.InitTokens = int(n) }},
-	} {
-		if c.text == "" {
-			continue
-		}
-		n, err := parseCount(c.flag, c.text)
-		if err != nil {
-			return err
-		}
-		if n > 1<<40 || c.flag != "tokens" && n > 1<<30 {
-			return fault.Usagef("--%s %s is out of range", c.flag, c.text)
-		}
-		c.set(n)
 	}
 	return nil
 }

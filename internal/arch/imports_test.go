@@ -59,7 +59,7 @@ var allowed = map[string][]string{
 	"pkg/sensitivity":                {"pkg/estimate", "pkg/shard", "internal/memory", "pkg/ggml", "pkg/grid", "pkg/export/target", "internal/calibration", "pkg/eval", "pkg/infer", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
 	"pkg/grid":                       {"pkg/ggml", "pkg/gptq", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel"},
 	"pkg/quantize":                   {"pkg/estimate", "pkg/shard", "internal/memory", "pkg/ggml", "pkg/grid", "pkg/export/target", "pkg/gptq", "pkg/sensitivity", "pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/palettize", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
-	"pkg/recovery":                   {"scripts/afmq_train", "pkg/estimate", "pkg/eval", "pkg/infer", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
+	"pkg/recovery":                   {"scripts/afmq_train", "pkg/estimate", "pkg/eval", "pkg/infer", "pkg/grid", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/tokenizer", "pkg/safetensors", "pkg/compute", "internal/kernel", "internal/stage"},
 	"pkg/export/internal/exporttest": {"pkg/quantize", "pkg/adapter", "pkg/artifact", "pkg/model", "pkg/safetensors"},
 	"pkg/export/internal/directory":  {"pkg/export/internal/source", "pkg/adapter", "pkg/artifact", "pkg/safetensors", "internal/kernel", "internal/stage"},
 	"pkg/export/mlx":                 {"pkg/export/internal/directory", "pkg/export/internal/source", "pkg/artifact", "pkg/grid", "pkg/model", "pkg/safetensors", "pkg/compute"},

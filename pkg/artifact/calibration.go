@@ -2,7 +2,6 @@ package artifact
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"hash/fnv"
 	"slices"
@@ -63,9 +62,12 @@ func passageHash(ids []int32) uint64 {
 
 // Overlap returns how many of the calibration's passages occur in a text, given its token ids of
 // the same tokenizer.
-func (c *CalibrationRecord) Overlap(ids []int32) int {
-	known := make(map[uint64]bool, len(c.Passages))
-	for _, p := range c.Passages {
+func (c *CalibrationRecord) Overlap(ids []int32) int { return countPassages(c.Passages, ids) }
+
+// countPassages returns how many of the passages occur in a text.
+func countPassages(passages []string, ids []int32) int {
+	known := make(map[uint64]bool, len(passages))
+	for _, p := range passages {
 		if h, err := strconv.ParseUint(p, 16, 64); err == nil {
 			known[h] = true
 		}
@@ -97,10 +99,8 @@ func (c *CalibrationRecord) check() error {
 	if c.Builtin != "" && !slices.Contains(c.Files, c.Builtin) {
 		return fmt.Errorf("calibration.builtin %q is not one of calibration.files", c.Builtin)
 	}
-	for _, p := range c.Passages {
-		if b, err := hex.DecodeString(p); err != nil || len(b) != 8 {
-			return fmt.Errorf("calibration.passages has %q; expected 16 hexadecimal digits", p)
-		}
+	if err := checkPassages("calibration.passages", c.Passages); err != nil {
+		return err
 	}
 	if c.Tokens < 1 || c.SeqLen < 1 || len(c.Files) == 0 {
 		return fmt.Errorf("calibration is of %d tokens in sequences of %d from %d files", c.Tokens, c.SeqLen, len(c.Files))

@@ -28,14 +28,15 @@ const (
 // Manifest describes the origin and the content of an artifact. It has no time and no path, so
 // that equal jobs give equal bytes.
 type Manifest struct {
-	Schema      string             `json:"schema"`       // ManifestSchema
-	ToolVersion string             `json:"tool_version"` // of the program that wrote the artifact
-	Arithmetic  string             `json:"arithmetic"`   // of the models' products in the computation that chose the values: "f32"
-	Seed        int64              `json:"seed"`         // of every random choice; 0 where there was none
-	Source      SourceDigest       `json:"source"`       // the 16-bit checkpoint
-	Calibration *CalibrationRecord `json:"calibration"`  // what text was looked at; null without any
-	Tokenizer   string             `json:"tokenizer"`    // hex SHA-256 of tokenizer.json
-	Plan        QuantizationRecord `json:"plan"`         // what was done to each matrix
+	Schema      string             `json:"schema"`           // ManifestSchema
+	ToolVersion string             `json:"tool_version"`     // of the program that wrote the artifact
+	Arithmetic  string             `json:"arithmetic"`       // of the models' products in the computation that chose the values: "f32"
+	Seed        int64              `json:"seed"`             // of every random choice; 0 where there was none
+	Source      SourceDigest       `json:"source"`           // the 16-bit checkpoint
+	Calibration *CalibrationRecord `json:"calibration"`      // what text was looked at; null without any
+	Tokenizer   string             `json:"tokenizer"`        // hex SHA-256 of tokenizer.json
+	Plan        QuantizationRecord `json:"plan"`             // what was done to each matrix
+	Tuning      []TuningRecord     `json:"tuning,omitempty"` // how its numbers were trained since, in order
 	BPW         BitsPerWeight      `json:"bpw"`
 	Ledger      Ledger             `json:"ledger"`
 	ContentHash string             `json:"content_hash"` // ContentHash(Tensors); what an adapter is bound to

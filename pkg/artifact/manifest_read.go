@@ -115,6 +115,11 @@ func (m *Manifest) check() error {
 			return err
 		}
 	}
+	for i := range m.Tuning {
+		if err := m.Tuning[i].check(); err != nil {
+			return err
+		}
+	}
 	if c := m.Plan.Choice; c != nil && c.By != ByPlan && c.By != ByTarget && c.By != ByBits {
 		return fmt.Errorf("plan.choice.by is %.40q; expected %s, %s or %s", c.By, ByPlan, ByTarget, ByBits)
 	}

@@ -7,20 +7,23 @@ import (
 	"afmq/pkg/fault"
 )
 
-// Overlap is what a text shares with the text that an artifact was calibrated on.
+// Overlap is what a text shares with the text that an artifact was calibrated or tuned on.
 type Overlap struct {
-	SameFile bool `json:"same_file"` // it is one of the calibration files
-	Passages int  `json:"passages"`  // known passages of the calibration text that occur in it
+	SameFile bool `json:"same_file"` // it is one of the files of that text
+	Passages int  `json:"passages"`  // known passages of that text that occur in it
 	Of       int  `json:"of"`        // passages that the manifest knows, of artifact.PassageTokens tokens each
 }
 
-// FindOverlap compares a corpus with the calibration text that a manifest records. It
+// FindOverlap compares a corpus with the text of calibration and tuning that a manifest records. It
 // returns nil if m is nil, as that of a checkpoint, or records none.
 func FindOverlap(m *artifact.Manifest, corpus *Corpus) *Overlap {
-	if m == nil || m.Calibration == nil {
+	if m == nil {
 		return nil
 	}
-	c := m.Calibration
+	c := m.FittedText()
+	if c == nil {
+		return nil
+	}
 	return &Overlap{c.UsedFile(corpus.SHA256), c.Overlap(corpus.IDs), len(c.Passages)}
 }
 
@@ -31,11 +34,15 @@ func (in *Inputs) checkOverlap(allow bool) error {
 	file, path := in.Corpus.File, in.Model.Dir
 	const hint = "score another text, or give --allow-overlap"
 	if o := in.Overlap; o != nil {
+		fitted := "calibrated on"
+		if len(in.Model.Manifest.Tuning) > 0 {
+			fitted = "calibrated or tuned on"
+		}
 		if o.SameFile && !allow {
-			return fault.Inputf(file, "is text that %s was calibrated on; a score on it does not apply to other text", path).WithHint(hint)
+			return fault.Inputf(file, "is text that %s was %s; a score on it does not apply to other text", path, fitted).WithHint(hint)
 		}
 		if o.Passages > 0 {
-			in.Warnings = append(in.Warnings, fmt.Sprintf("%s shares %d of %d passages with the text that %s was calibrated on", file, o.Passages, o.Of, path))
+			in.Warnings = append(in.Warnings, fmt.Sprintf("%s shares %d of %d passages with the text that %s was %s", file, o.Passages, o.Of, path, fitted))
 		}
 	}
 	for _, v := range in.Variants {

@@ -112,23 +112,29 @@ func (g Affine) Weights(data Data, rows, cols int) (Rows, error) {
 	if err := checkData(g, data, rows, cols); err != nil {
 		return nil, err
 	}
-	n, groups := cols*g.Bits/8, cols/g.Group
-	return func(dst []float32, r0, r1 int) error {
-		codes := make([]uint8, cols)
-		scales, biases := widen(g.Scales, data[1], r0*groups, r1*groups), widen(g.Scales, data[2], r0*groups, r1*groups)
-		for r := r0; r < r1; r++ {
-			palettize.UnpackRow(codes, data[0][r*n:(r+1)*n], g.Bits)
-			out := dst[(r-r0)*cols : (r-r0+1)*cols]
-			for k := range groups {
-				at := (r-r0)*groups + k
-				x := group{scale: scales[at], bias: biases[at]}
-				for j := k * g.Group; j < (k+1)*g.Group; j++ {
-					out[j] = x.value(codes[j])
-				}
-			}
-		}
-		return nil
-	}, nil
+	return scaledRows(cols, cols/g.Group, func(row int, r *scaledRow) { g.get(data, row, r) }), nil
+}
+
+// get reads a row.
+func (g Affine) get(data Data, row int, r *scaledRow) {
+	n, k := len(r.codes)*g.Bits/8, len(r.groups)
+	palettize.UnpackRow(r.codes, data[0][row*n:(row+1)*n], g.Bits)
+	getGroups(r.groups, g.Scales, data[1], row*k)
+	for i, v := range widen(g.Scales, data[2], row*k, (row+1)*k) {
+		r.groups[i].bias = v
+	}
+	packed := halves(data[2][2*row*k : 2*(row+1)*k])
+	for i := range r.groups {
+		r.groups[i].biasBits = packed[i]
+	}
+}
+
+// getGroups reads the scales of groups, the first of which is element at of all.
+func getGroups(groups []group, t safetensors.DType, scales []byte, at int) {
+	values, packed := widen(t, scales, at, at+len(groups)), halves(scales[2*at:2*(at+len(groups))])
+	for i := range groups {
+		groups[i].scale, groups[i].scaleBits = values[i], packed[i]
+	}
 }
 
 // QuantizeWork is the work of the fit.

@@ -51,6 +51,8 @@ type Grid interface {
 	// Weights returns a function that computes rows of a stored matrix. Data of other lengths than
 	// those of Tensors are an error. The values of data are not checked.
 	Weights(data Data, rows, cols int) (Rows, error)
+	// Train returns a stored matrix in training. It has a copy of data, which must be as for Weights.
+	Train(data Data, rows, cols int) (Trainable, error)
 
 	// QuantizeWork and CompensateWork are the time of the two methods, full with a gptq.Output that is
 	// full, in multiplications of a

@@ -27,6 +27,9 @@ const (
 	maxBfloat = 0x1.fep127
 )
 
+// smallestHalf is the smallest positive fp16 value.
+const smallestHalf = 0x1p-24
+
 // widen returns the values of elements first to end-1 of packed 16-bit floats.
 func widen(t safetensors.DType, packed []byte, first, end int) []float32 {
 	bits, out := halves(packed[2*first:2*end]), make([]float32, end-first)

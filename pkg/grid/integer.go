@@ -170,26 +170,20 @@ func (g Integer) Weights(data Data, rows, cols int) (Rows, error) {
 	if err := checkData(g, data, rows, cols); err != nil {
 		return nil, err
 	}
-	groups, words := g.groups(cols), g.words(cols)
-	size := cols / groups
-	return func(dst []float32, r0, r1 int) error {
-		codes := make([]uint8, cols)
-		scales := widen(g.Scales, data[1], r0*groups, r1*groups)
-		for r := r0; r < r1; r++ {
-			palettize.UnpackRow(codes, data[0][4*r*words:][:g.bytes(cols)], g.Bits)
-			out := dst[(r-r0)*cols : (r-r0+1)*cols]
-			for k := range groups {
-				x := group{scale: scales[(r-r0)*groups+k], zero: float32(int(1) << (g.Bits - 1))}
-				if g.ZeroPoint {
-					x.zero = g.zeroPoint(data[2], groups, r, k)
-				}
-				for j := k * size; j < (k+1)*size; j++ {
-					out[j] = x.value(codes[j])
-				}
-			}
+	return scaledRows(cols, g.groups(cols), func(row int, r *scaledRow) { g.get(data, row, r) }), nil
+}
+
+// get reads a row.
+func (g Integer) get(data Data, row int, r *scaledRow) {
+	palettize.UnpackRow(r.codes, data[0][4*row*g.words(len(r.codes)):][:g.bytes(len(r.codes))], g.Bits)
+	k := len(r.groups)
+	getGroups(r.groups, g.Scales, data[1], row*k)
+	for i := range r.groups {
+		r.groups[i].zero = float32(int(1) << (g.Bits - 1))
+		if g.ZeroPoint {
+			r.groups[i].zero = g.zeroPoint(data[2], k, row, i)
 		}
-		return nil
-	}, nil
+	}
 }
 
 // CheckPadding returns an error for set bits after the last code of a row, or after the last zero

@@ -76,6 +76,25 @@ type scaledRow struct {
 	groups []group
 }
 
+// scaledRows is Grid.Weights for rows of cols columns in so many groups that get reads.
+func scaledRows(cols, groups int, get func(row int, r *scaledRow)) Rows {
+	return func(dst []float32, r0, r1 int) error {
+		x := scaledRow{make([]uint8, cols), make([]group, groups)}
+		size := cols / groups
+		for r := r0; r < r1; r++ {
+			get(r, &x)
+			out := dst[(r-r0)*cols : (r-r0+1)*cols]
+			for k := range x.groups {
+				g := &x.groups[k]
+				for j := k * size; j < (k+1)*size; j++ {
+					out[j] = g.value(x.codes[j])
+				}
+			}
+		}
+		return nil
+	}
+}
+
 // putRow stores a row.
 type putRow func(data Data, row int, r *scaledRow)
 

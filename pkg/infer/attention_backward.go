@@ -7,10 +7,9 @@ import (
 )
 
 // attentionBack propagates grad from the hidden states after attention to the layer's input.
-func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n int, grad []float32, visit Visitor) {
+func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n int, grad []float32, visit Visitors) {
 	c, bw := r.model.Config, r.back
-	hd := c.HeadDim
-	r.projectBack(bw.attn, false, projO, l, Projected{layer, "o_proj", &b.O, n, l.attn, l.o, grad, nil, nil}, visit)
+	r.projectBack(bw.attn, false, projO, l, Projected{layer, "o_proj", &b.O, n, l.attn, l.o, grad, nil, nil}, visit.Projections)
 
 	first := make([]int, len(batch))
 	for s := 1; s < len(batch); s++ {
@@ -20,33 +19,42 @@ func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n
 		s := i / c.KVHeads
 		r.headBack(&bw.workers[worker], l, c.Window(layer), first[s], len(batch[s].Tokens), i%c.KVHeads)
 	})
-	r.rows(n, func(i int) {
-		for h := range c.Heads {
-			at := (i*c.Heads + h) * hd
-			r.headNormBack(bw.q[at:at+hd], l.q, at, b.QNorm, i)
-		}
-		for h := range c.KVHeads {
-			at := (i*c.KVHeads + h) * hd
-			r.headNormBack(bw.k[at:at+hd], l.k, at, b.KNorm, i)
-		}
+	r.headsBack(bw.q, l.q, b.QNorm, n, c.Heads, func(x, g []float32) {
+		visit.Norms.call(Normed{layer, "q_norm", n * c.Heads, x, g})
 	})
-	r.projectBack(bw.normed, false, projQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit)
-	r.projectBack(bw.normed, true, projK, l, Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k, nil, nil}, visit)
-	r.projectBack(bw.normed, true, projV, l, Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v, nil, nil}, visit)
+	r.headsBack(bw.k, l.k, b.KNorm, n, c.KVHeads, func(x, g []float32) {
+		visit.Norms.call(Normed{layer, "k_norm", n * c.KVHeads, x, g})
+	})
+	r.projectBack(bw.normed, false, projQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit.Projections)
+	r.projectBack(bw.normed, true, projK, l, Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k, nil, nil}, visit.Projections)
+	r.projectBack(bw.normed, true, projV, l, Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v, nil, nil}, visit.Projections)
+	visit.Norms.call(Normed{layer, "input_layernorm", n, l.in[:n*c.HiddenSize], bw.normed})
 	r.normBack(grad[:n*c.HiddenSize], bw.normed, l.in, b.InputNorm, float32(c.RMSNormEps), n)
 }
 
-// headNormBack propagates the gradient of a head of token i through the rotary embedding and, if
-// there are weights norm, the QK-norm, whose input is projected[at:at+head_dim].
-func (r *Runner) headNormBack(grad, projected []float32, at int, norm []float32, i int) {
-	kernel.RopeBack(grad, r.cos[i], r.sin[i])
+// headsBack propagates the gradient of all heads of q or k of n tokens, [n, heads·head_dim], through
+// the rotary embedding and, if there are weights norm, the QK-norm, whose input is projected.
+func (r *Runner) headsBack(grad, projected, norm []float32, n, heads int, visit func(x, g []float32)) {
+	hd := r.model.Config.HeadDim
+	grad = grad[:n*heads*hd]
+	r.rows(n, func(i int) {
+		for at := i * heads * hd; at < (i+1)*heads*hd; at += hd {
+			kernel.RopeBack(grad[at:at+hd], r.cos[i], r.sin[i])
+		}
+	})
 	if norm == nil {
 		return
 	}
-	var buffer [256]float32
-	rotated := append(buffer[:0], grad...)
-	clear(grad)
-	kernel.RMSNormBack(grad, rotated, projected[at:at+len(grad)], norm, float32(r.model.Config.RMSNormEps))
+	visit(projected[:len(grad)], grad)
+	r.rows(n, func(i int) {
+		var buffer [256]float32
+		for at := i * heads * hd; at < (i+1)*heads*hd; at += hd {
+			g := grad[at : at+hd]
+			rotated := append(buffer[:0], g...)
+			clear(g)
+			kernel.RMSNormBack(g, rotated, projected[at:at+hd], norm, float32(r.model.Config.RMSNormEps))
+		}
+	})
 }
 
 type attentionBackScratch struct {

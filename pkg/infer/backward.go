@@ -22,15 +22,40 @@ type Projected struct {
 // Visitor receives every projection during the backward pass.
 type Visitor func(p Projected)
 
+// Normed is one norm in the backward pass. Its slices are valid during the visit.
+type Normed struct {
+	Layer int       // -1 for the final norm
+	Kind  string    // "input_layernorm", "post_attention_layernorm", "q_norm", "k_norm" or "norm"
+	N     int       // vectors: tokens, or tokens times heads
+	X     []float32 // input [N, size]
+	G     []float32 // gradient of the loss with respect to the output [N, size]
+}
+
+// NormVisitor receives every norm during the backward pass.
+type NormVisitor func(n Normed)
+
+// Visitors receive what has weights during the backward pass; see [Runner.BackwardAll].
+type Visitors struct {
+	Projections Visitor     // nil for none
+	Norms       NormVisitor // nil for none
+}
+
 // Backward propagates grad, the gradient of a loss with respect to the hidden states after the
 // final norm, [n, hidden], through the batch of the tape. It calls visit for every projection,
 // from the last layer to the first and, within a layer, down, gate, up, o, q, k, v. It computes
 // the gradients of activations only; that of a projection's weights is Gᵀ·X. At the end grad is
 // the gradient with respect to the embeddings.
 func (r *Runner) Backward(batch []Segment, t *Tape, grad []float32, visit Visitor) {
+	r.BackwardAll(batch, t, grad, Visitors{Projections: visit})
+}
+
+// BackwardAll is [Runner.Backward] that calls Norms for every norm, too: the final one first, and
+// within a layer the one after attention before o, and then q_norm, k_norm and, at the end, that of
+// the layer's input.
+func (r *Runner) BackwardAll(batch []Segment, t *Tape, grad []float32, visit Visitors) {
 	n := t.n
 	r.backward().grow(r.model.Config, n)
-	r.finalBack(grad, t.final, n)
+	r.finalBack(grad, t.final, n, visit.Norms)
 	for layer := len(r.model.Blocks) - 1; layer >= 0; layer-- {
 		l := &t.layers[layer]
 		if t.opts.Recompute {
@@ -43,12 +68,19 @@ func (r *Runner) Backward(batch []Segment, t *Tape, grad []float32, visit Visito
 }
 
 // finalBack propagates grad through the final norm, in place. final is the norm's input.
-func (r *Runner) finalBack(grad, final []float32, n int) {
+func (r *Runner) finalBack(grad, final []float32, n int, visit NormVisitor) {
 	c, bw := r.model.Config, r.backward()
 	bw.grow(c, n)
 	copy(bw.normed, grad[:n*c.HiddenSize])
 	clear(grad[:n*c.HiddenSize])
+	visit.call(Normed{-1, "norm", n, final[:n*c.HiddenSize], bw.normed})
 	r.normBack(grad, bw.normed, final, r.model.FinalNorm, float32(c.RMSNormEps), n)
+}
+
+func (v NormVisitor) call(n Normed) {
+	if v != nil {
+		v(n)
+	}
 }
 
 // rerun runs a layer on its input l.in and keeps its results in l.
@@ -59,7 +91,7 @@ func (r *Runner) rerun(batch []Segment, layer int, l *layerTape, n int, outputs 
 }
 
 // layerBack propagates grad from a layer's output to its input, in place.
-func (r *Runner) layerBack(batch []Segment, layer int, l *layerTape, grad []float32, n int, visit Visitor) {
+func (r *Runner) layerBack(batch []Segment, layer int, l *layerTape, grad []float32, n int, visit Visitors) {
 	b := &r.model.Blocks[layer]
 	r.feedForwardBack(b, l, layer, n, grad, visit)
 	r.attentionBack(b, l, batch, layer, n, grad, visit)
@@ -104,17 +136,18 @@ func (r *Runner) normBack(dst, grad, x, w []float32, eps float32, n int) {
 }
 
 // feedForwardBack propagates grad from the layer's output to the hidden states after attention.
-func (r *Runner) feedForwardBack(b *Block, l *layerTape, layer, n int, grad []float32, visit Visitor) {
+func (r *Runner) feedForwardBack(b *Block, l *layerTape, layer, n int, grad []float32, visit Visitors) {
 	c, bw := r.model.Config, r.back
 	d, f := c.HiddenSize, c.IntermediateSize
-	r.projectBack(bw.wide, false, projDown, l, Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, grad, nil, nil}, visit)
+	r.projectBack(bw.wide, false, projDown, l, Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, grad, nil, nil}, visit.Projections)
 	copy(bw.gate, l.gate)
 	copy(bw.up, l.up)
 	r.rows(n, func(i int) {
 		kernel.SiLUMulBack(bw.gate[i*f:(i+1)*f], bw.up[i*f:(i+1)*f], bw.wide[i*f:(i+1)*f])
 	})
-	r.projectBack(bw.normed, false, projGate, l, Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate, nil, nil}, visit)
-	r.projectBack(bw.normed, true, projUp, l, Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up, nil, nil}, visit)
+	r.projectBack(bw.normed, false, projGate, l, Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate, nil, nil}, visit.Projections)
+	r.projectBack(bw.normed, true, projUp, l, Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up, nil, nil}, visit.Projections)
+	visit.Norms.call(Normed{layer, "post_attention_layernorm", n, l.middle[:n*d], bw.normed})
 	r.normBack(grad[:n*d], bw.normed, l.middle, b.PostAttentionNorm, float32(c.RMSNormEps), n)
 }
 
@@ -125,7 +158,9 @@ func (r *Runner) projectBack(dx []float32, add bool, at projection, l *layerTape
 	if p.Linear.Adapter != nil {
 		p.LowX, p.LowG = l.low[at], r.back.low
 	}
-	visit(p)
+	if visit != nil {
+		visit(p)
+	}
 }
 
 // HiddenGradient computes the gradient [n, hidden] of a loss with respect to the

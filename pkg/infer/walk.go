@@ -301,7 +301,7 @@ func (w *Walk) FinalBack(batch int, grad []float32) {
 		panic("infer: Walk: FinalBack before the end")
 	}
 	p := w.load(batch, atStart)
-	w.runner.finalBack(grad, w.runner.hidden, p.tokens)
+	w.runner.finalBack(grad, w.runner.hidden, p.tokens, nil)
 }
 
 // LayerBack propagates grad, the gradient of a loss with respect to the output of a layer for a
@@ -313,5 +313,5 @@ func (w *Walk) LayerBack(layer, batch int, in, grad []float32, visit Visitor) {
 	w.tape.in = in
 	w.runner.rerun(p.segments, layer, &w.tape, p.tokens, true)
 	w.runner.backward().grow(w.model.Config, p.tokens)
-	w.runner.layerBack(p.segments, layer, &w.tape, grad, p.tokens, visit)
+	w.runner.layerBack(p.segments, layer, &w.tape, grad, p.tokens, Visitors{Projections: visit})
 }

@@ -20,7 +20,7 @@ const optimizerChunk = 1 << 14
 // adamW makes update number t, counted from 1, with the gradients times gradScale. Every
 // product is rounded to float32 separately, which the explicit conversions demand, so that
 // all machines produce the same bits.
-func (s *student) adamW(pool *compute.Pool, t int64, rate, decay, gradScale float64) {
+func (s *trained) adamW(pool *compute.Pool, t int64, rate, decay, gradScale float64) {
 	stepSize := float32(rate / (1 - math.Pow(beta1, float64(t))))
 	secondScale := float32(1 / math.Sqrt(1-math.Pow(beta2, float64(t))))
 	keep := float32(1 - rate*decay)

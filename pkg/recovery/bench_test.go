@@ -89,8 +89,38 @@ func BenchmarkStep(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, s := range t.students {
-		s.pack(pool, s.weights, o.stored())
+		s.pack(pool, s.state().weights, o.stored())
 	}
+	for b.Loop() {
+		if err := t.step(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(t.stepTokens())*float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
+}
+
+// BenchmarkTuneStep trains all numbers of afm-mini in 2 bits for one step of 2,048 tokens in sequences
+// of 256, teacher included.
+func BenchmarkTuneStep(b *testing.B) {
+	model, data := shared(b, "models", "afm-mini"), shared(b, "corpora", "calib.jsonl")
+	pool := compute.NewPool(0)
+	defer pool.Close()
+	dir := filepath.Join(b.TempDir(), "artifact")
+	if _, err := quantize.Run(context.Background(), quantize.Options{Pool: pool, Model: model, Out: dir, Bits: 2}); err != nil {
+		b.Fatal(err)
+	}
+	opts := TuneOptions{Artifact: dir, Teacher: model, Data: []string{data}, Out: filepath.Join(b.TempDir(), "out"), SeqLen: 256}
+	o, err := opts.options()
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := &tuneRun{run: run{pool: pool, opts: &o, tunes: true}, numbers: opts.Numbers}
+	if err := r.openTuned(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	defer r.artifact.Close()
+	t := newTrainerOf(pool, &o, r.data, r.base, r.teacher, []learner{r.stored})
+	r.stored.pack(pool, r.stored.weights, 0)
 	for b.Loop() {
 		if err := t.step(); err != nil {
 			b.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"afmq/pkg/adapter"
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
@@ -43,9 +42,8 @@ func (c *corpus) trainTokens() (n int) {
 
 // readData reads the files, encodes every document separately and divides them into training,
 // validation and test text. It sets o.Validation to the number of tokens asked of the latter
-// two. from is the adapter that training starts from, or nil: no document with a passage that
-// it was trained on is held out.
-func readData(ctx context.Context, pool *compute.Pool, o *Options, t *tokenizer.Tokenizer, cfg *model.Config, from *adapter.Adapter) (*corpus, error) {
+// two. No document with a passage that known counts is held out; nil for none.
+func readData(ctx context.Context, pool *compute.Pool, o *Options, t *tokenizer.Tokenizer, cfg *model.Config, known func(ids []int32) int) (*corpus, error) {
 	c := &corpus{seqLen: o.SeqLen, separator: cfg.Separator(), seed: o.Seed, epoch: -1}
 	bytes := int64(0)
 	for _, file := range o.Data {
@@ -71,8 +69,8 @@ func readData(ctx context.Context, pool *compute.Pool, o *Options, t *tokenizer.
 		return nil, fault.Inputf(o.Data[0], "documents are separated by an end-of-sequence token, and the model's config.json names none")
 	}
 	so := splitOptions{file: o.Data[0], seed: o.Seed, tokens: o.Validation, seqLen: o.SeqLen}
-	if from != nil {
-		so.known = func(ids []int32) bool { return from.Overlap("", ids).Passages > 0 }
+	if known != nil {
+		so.known = func(ids []int32) bool { return known(ids) > 0 }
 	}
 	parts, heldOut, err := splitDocuments(documents, so)
 	if err != nil {

@@ -60,6 +60,40 @@ func Estimate(ctx context.Context, opts Options) (e *estimate.Estimate, err erro
 	return e, nil
 }
 
+// EstimateTune predicts what [Tune] takes, as [Estimate] does for Run.
+func EstimateTune(ctx context.Context, opts TuneOptions) (e *estimate.Estimate, err error) {
+	defer compute.Recover(&err)
+	began := time.Now()
+	opts.Progress = progress.Silent
+	o, err := opts.options()
+	if err != nil {
+		return nil, err
+	}
+	if err := stage.CheckTarget(o.Out, false); err != nil {
+		return nil, err
+	}
+	pool, done := compute.Workers(o.Pool, o.Threads)
+	defer done()
+	r := &tuneRun{run: run{pool: pool, opts: &o, tunes: true}, numbers: opts.Numbers}
+	if err := r.openTuned(ctx); err != nil {
+		return nil, err
+	}
+	defer r.artifact.Close()
+	e = &estimate.Estimate{}
+	e.Add(infer.StageLoad, time.Since(began).Seconds())
+	t := newTrainerOf(pool.WithContext(ctx), &o, r.data, r.base, r.teacher, []learner{r.stored})
+	r.stored.pack(pool, r.stored.weights, safetensors.F32)
+	if err := t.predictSteps(ctx, e, 0); err != nil {
+		return nil, err
+	}
+	e.OutputBytes = r.artifact.File.Bytes() + t.steps*150 // with metrics.jsonl
+	const slack = 1.6                                     // as in Estimate
+	e.PeakBytes = int64(slack * float64(rss.Peak()))
+	e.SetMachine(0, filepath.Dir(o.Out))
+	e.Measured = time.Since(began).Seconds()
+	return e, nil
+}
+
 // predict adds the stages of a run that starts from a copied adapter or from an init.
 func (t *trainer) predict(ctx context.Context, e *estimate.Estimate, copied bool) error {
 	product, err := t.productSeconds(ctx)
@@ -78,7 +112,7 @@ func (t *trainer) predict(ctx context.Context, e *estimate.Estimate, copied bool
 		}
 		e.Add(StageGradients, one*float64(len(text)))
 	}
-	z := &initializer{pool: t.pool, base: t.base, opts: t.opts, students: t.students}
+	z := &initializer{pool: t.pool, base: t.base, opts: t.opts, students: t.adapters}
 	if copied {
 		z.opts = &Options{Init: InitZero}
 	}
@@ -88,12 +122,18 @@ func (t *trainer) predict(ctx context.Context, e *estimate.Estimate, copied bool
 	}
 	z.walkWork = tokens * t.base.LayerWork()
 	e.Add(StageInit, product*float64(z.totalWork(tokens, true)))
-	for _, s := range t.students {
+	for _, s := range t.adapters {
 		for i := range s.parts {
 			s.zeroInit(i, t.opts.Seed)
 		}
 		s.pack(t.pool, s.weights, safetensors.F32)
 	}
+	return t.predictSteps(ctx, e, product)
+}
+
+// predictSteps adds the stages from the first evaluation on, with students that are packed. product is
+// the time of a multiplication where students have factors.
+func (t *trainer) predictSteps(ctx context.Context, e *estimate.Estimate, product float64) error {
 	evaluation, err := t.evaluationSeconds(ctx)
 	if err != nil {
 		return err
@@ -130,7 +170,7 @@ const measuredTokens = 1024
 func (t *trainer) evaluationSeconds(ctx context.Context) (float64, error) {
 	some := t.data.validation[:max(1, min(len(t.data.validation), measuredTokens/t.opts.SeqLen))]
 	s, err := estimate.Time(ctx, func() error {
-		_, err := t.measure(ctx, some, func() { detach(t.base) })
+		_, err := t.measure(ctx, some, t.detach)
 		return err
 	})
 	return s / float64(targets(some)), err
@@ -157,7 +197,7 @@ func (t *trainer) stepSeconds(ctx context.Context, product float64) (float64, er
 		return 0, err
 	}
 	whiten := 0.0
-	for _, st := range t.students {
+	for _, st := range t.adapters {
 		for i := range st.parts {
 			if in := st.parts[i].spec.Shape[1]; in <= widestWhole {
 				whiten += product * 2 * float64(st.parts[i].rank) * float64(in) * float64(in)
@@ -172,8 +212,8 @@ func (t *trainer) stepSeconds(ctx context.Context, product float64) (float64, er
 func (t *trainer) factorBytes() (n int64) {
 	seen := map[string]bool{}
 	widest := int64(0)
-	for i := range t.students[0].parts {
-		p := &t.students[0].parts[i]
+	for i := range t.adapters[0].parts {
+		p := &t.adapters[0].parts[i]
 		in, out := int64(p.spec.Shape[1]), int64(p.spec.Shape[0])
 		widest = max(widest, in*in, out*out, in*out)
 		key := model.InputGroup(p.spec.Kind)[0] + strconv.Itoa(p.spec.Layer)

@@ -13,7 +13,7 @@ import (
 func (t *trainer) prepare(ctx context.Context) error {
 	t.stage(StageBefore, targets(t.data.validation)*(t.passWork(1)+t.passWork(len(t.students))))
 	defer t.opts.Progress.Done()
-	detach(t.base)
+	t.detach()
 	scores, err := t.validate(ctx, func() {})
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func (t *trainer) evaluate(ctx context.Context) error {
 	var attach []func()
 	for _, s := range t.students {
 		attach = append(attach, func() { s.attach(t.base) })
-		s.pack(t.pool, s.weights, t.opts.stored())
+		s.pack(t.pool, s.state().weights, t.opts.stored())
 	}
 	scores, err := t.validate(ctx, attach...)
 	if err != nil {
@@ -75,12 +75,12 @@ func (t *trainer) evaluate(ctx context.Context) error {
 		return err
 	}
 	for k, s := range t.students {
-		s.pack(t.pool, s.weights, safetensors.F32)
+		s.pack(t.pool, s.state().weights, safetensors.F32)
 		sc := scores[k]
 		if !finite(t.value(sc)) {
 			return t.divergence(t.Step, s, fmt.Sprintf("the loss on the validation text is %v", t.value(sc)))
 		}
-		m := Metric{Step: t.Step, Tokens: t.tokens(t.Step), Rank: s.config.Rank, Perplexity: perplexity(sc)}
+		m := Metric{Step: t.Step, Tokens: t.tokens(t.Step), Rank: s.state().rank, Perplexity: perplexity(sc)}
 		if t.teacher != nil {
 			m.KL = &sc.KL
 		}
@@ -90,7 +90,7 @@ func (t *trainer) evaluate(ctx context.Context) error {
 			t.Initial = append(t.Initial, sc)
 		}
 		if b := &t.Best[k]; b.weights == nil || t.value(sc) < t.value(b.Score) {
-			*b = best{t.Step, sc, slices.Clone(s.weights)}
+			*b = best{t.Step, sc, slices.Clone(s.state().weights)}
 		}
 	}
 	return nil
@@ -99,10 +99,10 @@ func (t *trainer) evaluate(ctx context.Context) error {
 // test scores the base, the best state of every student and, last, the teacher on the test
 // text.
 func (t *trainer) test(ctx context.Context) ([]score, error) {
-	attach := []func(){func() { detach(t.base) }}
+	attach := []func(){t.detach}
 	for k, s := range t.students {
 		s.pack(t.pool, t.Best[k].weights, t.opts.stored())
-		attach = append(attach, func() { detach(t.base); s.attach(t.base) })
+		attach = append(attach, func() { t.detach(); s.attach(t.base) })
 	}
 	t.stage(StageTest, targets(t.data.test)*t.passWork(len(attach)))
 	defer t.opts.Progress.Done()

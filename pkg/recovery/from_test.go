@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"afmq/pkg/adapter"
+	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
@@ -98,7 +99,7 @@ func TestFromHoldsOutUnknownText(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, from := range []*adapter.Adapter{nil, parent} {
-			d, err := readData(bg, pool, &o, m.Tokenizer, m.Config, from)
+			d, err := readData(bg, pool, &o, m.Tokenizer, m.Config, (&run{manifest: &artifact.Manifest{}, from: from}).known())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -65,7 +65,7 @@ func FuzzState(f *testing.F) {
 	f.Cleanup(pool.Close)
 	fresh := func() *trainer {
 		config := &adapter.Config{Rank: 1, Alpha: 1, Modules: []string{"model.layers.0.mlp.up_proj"}}
-		return &trainer{students: []*student{newStudent(pool, cfg, config)}, trainingState: trainingState{Best: make([]best, 1)}, steps: 5}
+		return &trainer{students: []learner{newStudent(pool, cfg, config)}, trainingState: trainingState{Best: make([]best, 1)}, steps: 5}
 	}
 	infos, values := fresh().stateTensors()
 	path := filepath.Join(f.TempDir(), "s.safetensors")
@@ -86,7 +86,7 @@ func FuzzState(f *testing.F) {
 		if _, _, err := tr.readState(path); err != nil {
 			return err
 		}
-		if tr.Step < 0 || tr.Step > 5 || len(tr.Best) != 1 || len(tr.Best[0].weights) != 8 || len(tr.students[0].weights) != 8 {
+		if tr.Step < 0 || tr.Step > 5 || len(tr.Best) != 1 || len(tr.Best[0].weights) != 8 || len(tr.students[0].state().weights) != 8 {
 			t.Fatalf("%+v", tr.trainingState)
 		}
 		return nil

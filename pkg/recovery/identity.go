@@ -51,34 +51,45 @@ var jobNames = []stage.Name{
 // its job.
 func (r *run) identity() ([]byte, error) {
 	o := r.opts
-	job := map[string]any{
-		"job": jobVersion, "tool_version": o.ToolVersion,
-		"artifact": r.manifest.ContentHash, "teacher": r.teacherDigest,
-		"data": r.data.files, "data_formats": r.data.formats,
-		"ranks": o.Ranks, "loss": o.Loss, "mix": o.Mix, "temperature": o.Temperature,
-		"tokens": o.Tokens, "seq_len": o.SeqLen, "batch_tokens": o.BatchTokens, "rate": o.Rate, "warmup": max(o.Warmup, 0),
-		"weight_decay": o.WeightDecay, "clip": max(o.Clip, 0), "seed": o.Seed, "validation": o.Validation, "float32": o.Float32,
-		"init_tokens": o.InitTokens, "compute": o.Compute.String(), "kernels": compute.KernelClass(o.Compute),
-	}
-	if o.TeacherTopK > 0 {
-		job["teacher_top_k"] = o.TeacherTopK
-	}
-	// The content hash covers the artifact's tensors only.
-	files, err := hashFiles(o.Artifact, artifact.ManifestFile, "config.json", "tokenizer.json")
+	job, err := r.commonIdentity(jobVersion)
 	if err != nil {
 		return nil, err
 	}
-	job["artifact_manifest"], job["artifact_config"], job["artifact_tokenizer"] = files[artifact.ManifestFile], files["config.json"], files["tokenizer.json"]
+	job["ranks"], job["weight_decay"], job["float32"], job["init_tokens"] = o.Ranks, o.WeightDecay, o.Float32, o.InitTokens
+	if o.TeacherTopK > 0 {
+		job["teacher_top_k"] = o.TeacherTopK
+	}
 	if o.From == "" {
 		job["init"] = o.Init
 		job["alpha"], job["rslora"], job["targets"], job["rank_pattern"] = o.Alpha, o.RSLoRA, o.Targets, o.Pattern
 		return json.Marshal(job)
 	}
-	if files, err = hashFiles(o.From, adapter.WeightsFile, adapter.ConfigFile); err != nil {
+	files, err := hashFiles(o.From, adapter.WeightsFile, adapter.ConfigFile)
+	if err != nil {
 		return nil, err
 	}
 	job["from"], job["from_config"] = files[adapter.WeightsFile], files[adapter.ConfigFile]
 	return json.Marshal(job)
+}
+
+// commonIdentity returns what runs of adapters and of artifacts depend on.
+func (r *run) commonIdentity(version string) (map[string]any, error) {
+	o := r.opts
+	// The content hash covers the artifact's tensors only.
+	files, err := hashFiles(o.Artifact, artifact.ManifestFile, artifact.ConfigFile, artifact.TokenizerFile)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{
+		"job": version, "tool_version": o.ToolVersion,
+		"artifact": r.manifest.ContentHash, "artifact_manifest": files[artifact.ManifestFile],
+		"artifact_config": files[artifact.ConfigFile], "artifact_tokenizer": files[artifact.TokenizerFile],
+		"teacher": r.teacherDigest, "data": r.data.files, "data_formats": r.data.formats,
+		"loss": o.Loss, "mix": o.Mix, "temperature": o.Temperature,
+		"tokens": o.Tokens, "seq_len": o.SeqLen, "batch_tokens": o.BatchTokens, "rate": o.Rate, "warmup": max(o.Warmup, 0),
+		"clip": max(o.Clip, 0), "seed": o.Seed, "validation": o.Validation,
+		"compute": o.Compute.String(), "kernels": compute.KernelClass(o.Compute),
+	}, nil
 }
 
 // hashFiles returns the hex SHA-256 of files in dir by their names.

@@ -89,8 +89,9 @@ func newHead(pool *compute.Pool, student, teacher *infer.Runner) *head {
 }
 
 // gradient returns the loss summed over tokens, given the hidden states of the student and of
-// the teacher, [tokens, hidden] each, and writes its gradient with respect to the former.
-func (h *head) gradient(o objective, grad, hidden, teacher []float32, targets []int32) float64 {
+// the teacher, [tokens, hidden] each, and writes its gradient with respect to the former. visit, which may be nil, receives the
+// hidden states and the gradient with respect to the logits, a block of rows at a time.
+func (h *head) gradient(o objective, grad, hidden, teacher []float32, targets []int32, visit func(hidden, grad []float32, n int)) float64 {
 	total := 0.0
 	h.each(hidden, teacher, len(targets), o.kl > 0, func(worker, at, i int, q, p []float32) {
 		h.results[i].loss = o.row(q, p, targets[at+i], h.bufs[worker])
@@ -98,6 +99,9 @@ func (h *head) gradient(o objective, grad, hidden, teacher []float32, targets []
 		d := h.student.Model().Config.HiddenSize
 		for _, r := range h.results[:n] {
 			total += r.loss
+		}
+		if visit != nil {
+			visit(hidden[at*d:(at+n)*d], h.q[:n*h.student.Model().Config.VocabSize], n)
 		}
 		h.student.HiddenGradient(grad[at*d:(at+n)*d], h.q, n)
 	})

@@ -14,8 +14,8 @@ import (
 // text after it. Equal jobs give equal metrics.
 type Metric struct {
 	Step         int64    `json:"step"`
-	Tokens       int64    `json:"tokens"` // trained on so far
-	Rank         int      `json:"rank"`
+	Tokens       int64    `json:"tokens"`                  // trained on so far
+	Rank         int      `json:"rank,omitempty"`          // of the adapter; 0 for a tuned artifact
 	Loss         *float64 `json:"loss,omitempty"`          // mean of the step's tokens
 	Rate         float64  `json:"rate,omitempty"`          // learning rate
 	GradientNorm float64  `json:"gradient_norm,omitempty"` // before clipping
@@ -58,7 +58,7 @@ func ParseMetrics(file string, data []byte) ([]Metric, error) {
 }
 
 func (m *Metric) check(last Metric) error {
-	if m.Rank < 1 || m.Step < last.Step || m.Tokens < last.Tokens {
+	if m.Rank < 0 || m.Step < last.Step || m.Tokens < last.Tokens {
 		return fmt.Errorf("rank %d, step %d after %d, token %d after %d", m.Rank, m.Step, last.Step, m.Tokens, last.Tokens)
 	}
 	for _, v := range []*float64{m.Loss, m.KL, m.Perplexity, &m.Rate, &m.GradientNorm} {

@@ -119,7 +119,6 @@ func (o *Options) setDefaults() {
 	setDefault(&o.Rate, DefaultRate)
 	setDefault(&o.Warmup, DefaultWarmup)
 	setDefault(&o.Clip, DefaultClip)
-	o.Progress = progress.Begin(o.Progress, o.Stages()...)
 }
 
 func setDefault[T comparable](v *T, d T) {
@@ -132,9 +131,24 @@ func setDefault[T comparable](v *T, d T) {
 // check fills in the defaults that need no model and checks the options. Errors are
 // fault.Usage.
 func (o *Options) check() error {
+	if err := o.checkFrom(); err != nil {
+		return err
+	}
+	setDefault(&o.Init, InitSVD)
+	o.Progress = progress.Begin(o.Progress, o.Stages()...)
+	return o.checkAll()
+}
+
+// checkFrom refuses what an adapter to start from has of its own.
+func (o *Options) checkFrom() error {
 	if o.From != "" && (len(o.Ranks) > 0 || o.Alpha != 0 || o.RSLoRA || len(o.Targets) > 0 || len(o.Pattern) > 0 || o.Init != "") {
 		return fault.Usagef("an adapter to start from has a rank, alpha and modules of its own; give no rank, alpha, targets or init")
 	}
+	return nil
+}
+
+// checkAll is check of everything else, with a progress that has begun.
+func (o *Options) checkAll() error {
 	o.setDefaults()
 	for i, r := range o.Ranks {
 		if r < 1 || slices.Contains(o.Ranks[:i], r) {

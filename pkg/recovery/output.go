@@ -106,14 +106,7 @@ func (r *run) writeRecord(t *trainer, record *Record) error {
 	if err := dir.WriteFile(RecordFile, append(text, '\n')); err != nil {
 		return err
 	}
-	var lines bytes.Buffer
-	e := json.NewEncoder(&lines)
-	for _, m := range t.metrics {
-		if err := e.Encode(m); err != nil {
-			return err
-		}
-	}
-	if err := dir.WriteFile(MetricsFile, lines.Bytes()); err != nil {
+	if err := writeMetrics(t.metrics, dir.WriteFile); err != nil {
 		return err
 	}
 	plot, err := lossPlot(t.metrics)
@@ -130,6 +123,18 @@ func (r *run) writeRecord(t *trainer, record *Record) error {
 		return err
 	}
 	return dir.WriteFile(CurvePlot, plot)
+}
+
+// writeMetrics stores the metrics.
+func writeMetrics(metrics []Metric, write func(name string, data []byte) error) error {
+	var lines bytes.Buffer
+	e := json.NewEncoder(&lines)
+	for _, m := range metrics {
+		if err := e.Encode(m); err != nil {
+			return err
+		}
+	}
+	return write(MetricsFile, lines.Bytes())
 }
 
 // adapterDir returns the names of the directories of the best and the last state of a rank.

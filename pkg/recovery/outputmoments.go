@@ -27,7 +27,7 @@ func wholeOutputs(parts []part) bool {
 // notes says where the run has diagonals in place of second moments because these would take too much
 // memory, one line each. docs/recovery.md has what that costs.
 func (t *trainer) notes() (notes []string) {
-	parts := t.students[0].parts
+	parts := t.adapters[0].parts
 	var wide []string
 	for i := range parts {
 		if p := &parts[i]; p.spec.Shape[1] > widestWhole && !slices.Contains(wide, p.spec.Kind) {
@@ -47,13 +47,13 @@ func (t *trainer) notes() (notes []string) {
 // adapted module. The loss is the cross-entropy of tokens sampled from the base itself, whose
 // gradients have the Fisher information as their second moments.
 func (t *trainer) outputMoments(ctx context.Context, text [][]int32) (map[place]*moments, error) {
-	parts := t.students[0].parts
+	parts := t.adapters[0].parts
 	whole := wholeOutputs(parts)
 	sums := map[place]*moments{}
 	for _, part := range parts {
 		sums[part.place()] = newMoments(part.spec.Shape[0], whole)
 	}
-	detach(t.base)
+	t.detach()
 	p := t.opts.Progress
 	back := int64(0) // products with the weights and those of the moments
 	for _, part := range parts {

@@ -90,8 +90,10 @@ type run struct {
 	configs       []*adapter.Config
 	data          *corpus
 	students      []*student
-	job           []byte   // the identity
-	passages      []string // of the text that this run trains on
+	tunes         bool         // the artifact itself, not adapters
+	read          func() error // reads what else is read of the artifact, before it is hashed; nil for nothing
+	job           []byte       // the identity
+	passages      []string     // of the text that this run trains on
 }
 
 // open reads and checks all input of the run.
@@ -110,7 +112,7 @@ func (r *run) open(ctx context.Context) (err error) {
 	if err := o.checkShares(cfg.VocabSize); err != nil {
 		return err
 	}
-	if o.From == "" {
+	if o.From == "" && !r.tunes {
 		if r.configs, err = o.configs(cfg); err != nil {
 			return err
 		}
@@ -121,6 +123,11 @@ func (r *run) open(ctx context.Context) (err error) {
 	// CheckTensors hashes the tensors below.
 	if r.base, err = infer.Open(ctx, o.Artifact, infer.OpenOptions{SkipVerify: true, Share: r.teacher, Pool: r.pool, Progress: o.Progress}); err != nil {
 		return err
+	}
+	if r.read != nil {
+		if err := r.read(); err != nil {
+			return err
+		}
 	}
 	// The adapter names its base by the content hash of the manifest, which must be true.
 	if err := artifact.CheckTensors(ctx, r.pool, o.Artifact, artifact.ManifestFile, r.manifest.Tensors, o.Progress); err != nil {
@@ -133,13 +140,30 @@ func (r *run) open(ctx context.Context) (err error) {
 		r.configs = []*adapter.Config{&r.from.Config}
 		o.Ranks = []int{r.from.Config.Rank}
 	}
-	if r.data, err = readData(ctx, r.pool, o, r.base.Tokenizer, r.base.Config, r.from); err != nil {
+	if r.data, err = readData(ctx, r.pool, o, r.base.Tokenizer, r.base.Config, r.known()); err != nil {
 		return err
 	}
 	for _, c := range r.configs {
 		r.students = append(r.students, newStudent(r.pool, r.base.Config, c))
 	}
 	return nil
+}
+
+// known returns a function that counts the passages of a text that the artifact was tuned on or the
+// adapter to start from was trained on; nil without either.
+func (r *run) known() func(ids []int32) int {
+	var passages []string
+	for _, t := range r.manifest.Tuning {
+		passages = append(passages, t.Passages...)
+	}
+	if r.from != nil {
+		passages = append(passages, r.from.Passages...)
+	}
+	if passages == nil {
+		return nil
+	}
+	text := artifact.FittedText{Passages: passages}
+	return text.Overlap
 }
 
 // needBytes returns the disk space that the adapters and the saved state take.

@@ -32,6 +32,11 @@ func (o *Options) Stages() []string {
 	return append(stages, StageInit, StageBefore, StageTrain, StageTest)
 }
 
+// tuneStages returns the stages of Tune.
+func (o *Options) tuneStages() []string {
+	return []string{infer.StageLoad, artifact.StageHash, infer.StageLoad, artifact.StageHash, StageText, StageBefore, StageTrain, StageTest}
+}
+
 // The work of the stages is counted in multiplications; see infer.Model.LayerWork.
 
 // passWork returns the work of the forward passes and logits of the teacher and of n models of the

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -35,9 +34,10 @@ type journalEntry struct {
 
 // stateTensors lists what the state holds of each student, in order.
 func (t *trainer) stateTensors() (infos []safetensors.Info, values []*[]float32) {
-	for i, s := range t.students {
+	for i, l := range t.students {
+		s := l.state()
 		add := func(what string, v *[]float32) {
-			infos = append(infos, safetensors.Info{Name: fmt.Sprintf("rank-%d.%s", s.config.Rank, what), DType: safetensors.F32, Shape: []int{len(s.weights)}})
+			infos = append(infos, safetensors.Info{Name: s.name + "." + what, DType: safetensors.F32, Shape: []int{len(s.weights)}})
 			values = append(values, v)
 		}
 		add("weights", &s.weights)
@@ -50,6 +50,7 @@ func (t *trainer) stateTensors() (infos []safetensors.Info, values []*[]float32)
 
 // save writes the state to disk and returns once it would survive a crash.
 func (t *trainer) save() error {
+	began := time.Now()
 	journal, err := t.dir.Journal()
 	if err != nil {
 		return err
@@ -85,6 +86,7 @@ func (t *trainer) save() error {
 		return err
 	}
 	t.saved, t.kept, t.savedAt = t.Step, len(t.metrics), time.Now()
+	t.saveTime = t.savedAt.Sub(began)
 	t.reportSaved()
 	return nil
 }

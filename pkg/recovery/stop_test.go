@@ -49,16 +49,16 @@ func TestDivergedStepIsNotSaved(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, s := range tr.students {
-		s.pack(pool, s.weights, o.stored())
-		tr.Best[i].weights = s.weights
+		s.pack(pool, s.state().weights, o.stored())
+		tr.Best[i].weights = s.state().weights
 	}
 	count := &afterAdvances{Reporter: progress.Silent}
 	o.Progress = count
 	if err := tr.step(); err != nil { // how many advances a step has
 		t.Fatal(err)
 	}
-	for i := range tr.students[1].weights {
-		tr.students[1].weights[i] = float32(math.NaN())
+	for i := range tr.students[1].state().weights {
+		tr.students[1].state().weights[i] = float32(math.NaN())
 	}
 	o.Progress = &afterAdvances{Reporter: progress.Silent, n: count.made, f: cancel}
 	var bad *diverged

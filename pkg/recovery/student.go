@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 
@@ -15,11 +16,9 @@ import (
 // student is one adapter in training. Its weights, gradients and moments are one slice each,
 // of which the matrices of every [part] are views.
 type student struct {
+	trained
 	config *adapter.Config
 	parts  []part // in canonical order
-
-	weights, grads []float32
-	m, v           []float32 // AdamW's moments
 
 	packed  []*infer.LowRank // of parts
 	visitor infer.Visitor    // accumulates into grads
@@ -44,7 +43,7 @@ type part struct {
 }
 
 func newStudent(pool *compute.Pool, cfg *model.Config, config *adapter.Config) *student {
-	s := &student{config: config}
+	s := &student{config: config, trained: trained{name: fmt.Sprintf("rank-%d", config.Rank), rank: config.Rank}}
 	adapted := map[string]bool{}
 	for _, m := range config.Modules {
 		adapted[m] = true
@@ -58,9 +57,7 @@ func newStudent(pool *compute.Pool, cfg *model.Config, config *adapter.Config) *
 			total += p.rank * (spec.Shape[0] + spec.Shape[1])
 		}
 	}
-	for _, v := range []*[]float32{&s.weights, &s.grads, &s.m, &s.v} {
-		*v = make([]float32, total)
-	}
+	s.allocate(total)
 	at := 0
 	take := func(n int) (w, g []float32) {
 		w, g = s.weights[at:at+n:at+n], s.grads[at:at+n:at+n]
@@ -136,8 +133,12 @@ func onColumns(pool *compute.Pool, v []float32, rows, cols int, apply func(pool 
 	copy(v, transposed(y, cols, rows))
 }
 
-// whiten converts the gradients with respect to A into those with respect to A·L.
-func (s *student) whiten(pool *compute.Pool) {
+func (s *student) visitors() visitors {
+	return visitors{Visitors: infer.Visitors{Projections: s.visitor}}
+}
+
+// precondition converts the gradients with respect to A into those with respect to A·L.
+func (s *student) precondition(pool *compute.Pool) {
 	for i := range s.parts {
 		if p := &s.parts[i]; p.factor != nil {
 			onColumns(pool, p.gradA, p.spec.Shape[1], p.rank, p.factor.timesInverseT)
@@ -169,15 +170,6 @@ func (s *student) pack(pool *compute.Pool, weights []float32, stored safetensors
 func (s *student) attach(m *infer.Model) {
 	for i := range s.parts {
 		m.Blocks[s.parts[i].spec.Layer].Linear(s.parts[i].spec.Kind).Adapter = s.packed[i]
-	}
-}
-
-// detach removes all adapters from the model.
-func detach(m *infer.Model) {
-	for i := range m.Blocks {
-		for _, kind := range model.Projections() {
-			m.Blocks[i].Linear(kind).Adapter = nil
-		}
 	}
 }
 

@@ -276,7 +276,7 @@ func TestNotes(t *testing.T) {
 		"no init":       {shapes([2]int{8192, 64}, [2]int{64, 64}), Options{Init: InitZero}, nil},
 		"both":          {shapes([2]int{8192, 4097}, [2]int{64, 4097}), Options{Init: InitSVD}, []string{"inputs of q_proj, down_proj", "outputs"}},
 	} {
-		tr := &trainer{opts: &c.opts, students: []*student{{parts: c.parts}}}
+		tr := &trainer{opts: &c.opts, adapters: []*student{{parts: c.parts}}}
 		got := tr.notes()
 		if len(got) != len(c.want) {
 			t.Errorf("%s: %q", name, got)

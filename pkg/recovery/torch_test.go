@@ -102,7 +102,7 @@ func TestGradientsAgainstTorch(t *testing.T) {
 				tape := infer.NewTape(infer.TapeOptions{Recompute: recompute})
 				hidden := runner.ForwardTape(batch, tape)
 				grad := make([]float32, len(hidden))
-				loss := h.gradient(o, grad, hidden, ofTeacher, targets) / n
+				loss := h.gradient(o, grad, hidden, ofTeacher, targets, nil) / n
 				if d := math.Abs(loss - float64(want)); !(d <= 2e-6*math.Abs(float64(want))+2e-8) {
 					t.Errorf("%s: the loss is %v, want %v", kind, loss, want)
 				}
@@ -142,7 +142,7 @@ func TestAdamWAgainstTorch(t *testing.T) {
 	f := openFile(t, "testdata/adamw.safetensors")
 	pool := newPool(t, 3)
 	start := floats(t, f, "start")
-	s := &student{weights: start, m: make([]float32, len(start)), v: make([]float32, len(start))}
+	s := &trained{weights: start, m: make([]float32, len(start)), v: make([]float32, len(start))}
 	const clip, decay = 20, 0.1
 	if f.Metadata()["clip"] != "20.0" || f.Metadata()["weight_decay"] != "0.1" {
 		t.Fatal("the fixture is of other constants")

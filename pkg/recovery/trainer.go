@@ -22,6 +22,9 @@ const (
 	// comes first.
 	saveShare = 0.02
 	saveEvery = 30 * time.Second
+	// After a save that took longer than slowSave, it first trains for saveCost times as long.
+	slowSave = 500 * time.Millisecond
+	saveCost = 20
 )
 
 // trainer trains the adapters of all ranks side by side: in each step they see the same
@@ -31,8 +34,10 @@ type trainer struct {
 	whole    *compute.Pool // the same workers, without a context
 	opts     *Options
 	data     *corpus
-	base     *infer.Model // the trainer's own view, to which the adapters are attached in turn
-	students []*student
+	base     *infer.Model // the trainer's own view, to which the students are attached in turn
+	original *infer.Model // what base is a view of
+	students []learner
+	adapters []*student // the students, where they are adapters
 	loss     objective
 
 	runner  *infer.Runner
@@ -51,6 +56,7 @@ type trainer struct {
 	validation    float64 // the last value on the validation text, for the progress line
 	saved         int64   // the step of the last saved state
 	savedAt       time.Time
+	saveTime      time.Duration // that the last save took
 	dir           *stage.Dir
 }
 
@@ -73,10 +79,21 @@ type best struct {
 	weights []float32
 }
 
-func newTrainer(pool *compute.Pool, o *Options, data *corpus, base, teacher *infer.Model, students []*student) *trainer {
+// newTrainer returns a trainer of adapters.
+func newTrainer(pool *compute.Pool, o *Options, data *corpus, base, teacher *infer.Model, adapters []*student) *trainer {
+	var students []learner
+	for _, s := range adapters {
+		students = append(students, s)
+	}
+	t := newTrainerOf(pool, o, data, base, teacher, students)
+	t.adapters = adapters
+	return t
+}
+
+func newTrainerOf(pool *compute.Pool, o *Options, data *corpus, base, teacher *infer.Model, students []learner) *trainer {
 	own := *base
 	own.Blocks = slices.Clone(base.Blocks)
-	t := &trainer{pool: pool, whole: pool.WithContext(context.Background()), opts: o, data: data, base: &own, students: students, loss: o.objective()}
+	t := &trainer{pool: pool, whole: pool.WithContext(context.Background()), opts: o, data: data, base: &own, original: base, students: students, loss: o.objective()}
 	t.runner = own.NewRunner(pool.With(o.Compute))
 	if teacher != nil {
 		t.teacher = teacher.NewRunner(pool.With(o.Compute))
@@ -99,6 +116,12 @@ func newTrainer(pool *compute.Pool, o *Options, data *corpus, base, teacher *inf
 	return t
 }
 
+// detach makes the base the model as it was opened.
+func (t *trainer) detach() {
+	copy(t.base.Blocks, t.original.Blocks)
+	t.base.Embedding, t.base.Head, t.base.FinalNorm = t.original.Embedding, t.original.Head, t.original.FinalNorm
+}
+
 func (t *trainer) stepTokens() int { return t.sequences * t.opts.SeqLen }
 
 // tokens returns how many tokens each student was trained on after some steps.
@@ -107,7 +130,7 @@ func (t *trainer) tokens(steps int64) int64 { return steps * int64(t.stepTokens(
 // initialize computes the Cholesky factors of the inputs and, with fill, the initial values
 // of all adapters.
 func (t *trainer) initialize(ctx context.Context, from *adapter.Adapter, fill bool) error {
-	z := &initializer{pool: t.pool, base: t.base, opts: t.opts, from: from, students: t.students}
+	z := &initializer{pool: t.pool, base: t.base, opts: t.opts, from: from, students: t.adapters}
 	if fill && from == nil && t.opts.Init != InitZero {
 		z.teacher = t.teacher.Model()
 	}

@@ -160,7 +160,7 @@ func (r *run) writeJob(ctx context.Context, t *trainer) (string, error) {
 			return "", err
 		}
 	}
-	for _, s := range t.students {
+	for _, s := range t.adapters {
 		job.Students = append(job.Students, in.student(s))
 	}
 	in.text(r.data)

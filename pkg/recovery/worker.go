@@ -156,7 +156,7 @@ func (t *trainer) workerError(e *event, job string) error {
 		return &fault.Error{Kind: fault.Output, File: e.File, Msg: e.Message}
 	case "diverged":
 		for _, s := range t.students {
-			if s.config.Rank == e.Rank {
+			if s.state().rank == e.Rank {
 				return t.divergence(e.Step, s, e.Message)
 			}
 		}
