@@ -14,6 +14,7 @@ import (
 	"afmq/pkg/fault"
 	"afmq/pkg/grid"
 	"afmq/pkg/quantize"
+	"afmq/pkg/recovery"
 	"afmq/pkg/sensitivity"
 	"afmq/pkg/shard"
 )
@@ -31,6 +32,7 @@ type quantizeOptions struct {
 	compensate string
 	restart    bool
 	dryRun     dryRunFlag
+	tune       tuneFlags
 	compute    computeFlag
 }
 
@@ -48,6 +50,7 @@ type quantizeObject struct {
 	Model  string `json:"model"`
 	Out    string `json:"out"`
 	*quantize.Result
+	Tuning *recovery.TuneResult `json:"tuning,omitempty"`
 }
 
 func newQuantizeCommand(a *app) *cobra.Command {
@@ -113,6 +116,9 @@ the artifact of the shares.
 --target checks widths, overrides, plan and --group-rows against the rules of a runtime before
 any text is read. docs/targets.md lists them.
 
+--tune 2M then trains the stored numbers on so many tokens, as afmq tune does; until that ends,
+the artifact before is a directory beside DIR, whose name begins with a dot.
+
 Give an interrupted command again to resume it.`,
 		Example: `  afmq quantize models/my-model --out my-4bit --calib calib.jsonl
   afmq quantize models/my-model --out my-mixed --bpw 3.5 --calib calib.jsonl
@@ -135,6 +141,7 @@ Give an interrupted command again to resume it.`,
 	o.shard.register(f)
 	f.StringVar(&o.compensate, "compensate", "", "`METHOD` of error compensation: loss, gptq or none (default: loss with --calib or --stats, else none)")
 	o.compute.register(f, "f32")
+	o.tune.register(f)
 	o.dryRun.register(f)
 	f.BoolVar(&o.restart, "restart", false, "discard the saved state of an interrupted run")
 	must(cmd.MarkFlagRequired("out"))
@@ -225,6 +232,10 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 	if err != nil {
 		return err
 	}
+	tune, err := o.tune.options(cmd.Flags(), &opts, o.calib.files)
+	if err != nil {
+		return err
+	}
 	if o.dryRun.on {
 		predict := quantize.Estimate
 		if sh.Divided() {
@@ -241,12 +252,12 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 	if sh.Divided() {
 		return runQuantizeShard(cmd, a, opts, sh)
 	}
-	r, err := quantize.Run(cmd.Context(), opts)
+	r, tuned, err := runAndTune(cmd.Context(), opts, tune)
 	if err != nil {
 		return err
 	}
 	a.warn(r.Warnings)
-	object := quantizeObject{"afmq.quantize/v1", model, o.out, r}
+	object := quantizeObject{"afmq.quantize/v1", model, o.out, r, tuned}
 	err = a.print(object, func(w io.Writer) error {
 		if r.Plan != nil && opts.Request != nil {
 			if err := printPlan(w, r.Plan); err != nil {
@@ -255,6 +266,9 @@ func runQuantize(cmd *cobra.Command, a *app, model string, o quantizeOptions) er
 			fmt.Fprintln(w)
 		}
 		if err := printResult(w, r); err != nil {
+			return err
+		}
+		if err := printTuned(w, tuned); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintf(w, "\nwrote %s\n", o.out)

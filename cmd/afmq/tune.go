@@ -134,15 +134,7 @@ func runTune(cmd *cobra.Command, a *app, artifact string, o tuneOptions) error {
 // printTuning prints the figures before and after, on the validation text, which chose the step, and
 // on the test text.
 func printTuning(w io.Writer, o tuneObject) error {
-	err := table(w, func(w io.Writer) {
-		fmt.Fprint(w, "\tvalidation\t\ttest\t\n")
-		fmt.Fprint(w, "\tperplexity\tKL\tperplexity\tKL\n")
-		v, t := o.Validation, o.Test
-		fmt.Fprintf(w, "before\t%.4f\t%.6f\t%.4f\t%.6f\n", v.PerplexityBefore, v.KLBefore, t.PerplexityBefore, t.KLBefore)
-		fmt.Fprintf(w, "tuned\t%.4f\t%.6f\t%.4f\t%.6f\n", v.PerplexityAfter, v.KLAfter, t.PerplexityAfter, t.KLAfter)
-		fmt.Fprintf(w, "teacher\t%.4f\t\t%.4f\t\n", v.PerplexityTeacher, t.PerplexityTeacher)
-	})
-	if err != nil {
+	if err := printTuneFigures(w, o.TuneResult); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
@@ -155,5 +147,17 @@ func printTuning(w io.Writer, o tuneObject) error {
 		fmt.Fprintf(w, "content hash\t%s, before %s\n", o.ContentHash, o.Parent)
 		fmt.Fprintf(w, "speed\t%.0f tokens/s, %.1f s in all\n", o.TokensPerSecond, o.Seconds)
 		fmt.Fprintf(w, "wrote\t%s\n", whole(o.Out))
+	})
+}
+
+// printTuneFigures prints a table.
+func printTuneFigures(w io.Writer, o *recovery.TuneResult) error {
+	return table(w, func(w io.Writer) {
+		fmt.Fprint(w, "\tvalidation\t\ttest\t\n")
+		fmt.Fprint(w, "\tperplexity\tKL\tperplexity\tKL\n")
+		v, t := o.Validation, o.Test
+		fmt.Fprintf(w, "before\t%.4f\t%.6f\t%.4f\t%.6f\n", v.PerplexityBefore, v.KLBefore, t.PerplexityBefore, t.KLBefore)
+		fmt.Fprintf(w, "tuned\t%.4f\t%.6f\t%.4f\t%.6f\n", v.PerplexityAfter, v.KLAfter, t.PerplexityAfter, t.KLAfter)
+		fmt.Fprintf(w, "teacher\t%.4f\t\t%.4f\t\n", v.PerplexityTeacher, t.PerplexityTeacher)
 	})
 }

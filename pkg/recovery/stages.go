@@ -32,8 +32,8 @@ func (o *Options) Stages() []string {
 	return append(stages, StageInit, StageBefore, StageTrain, StageTest)
 }
 
-// tuneStages returns the stages of Tune.
-func (o *Options) tuneStages() []string {
+// Stages returns the stages of Tune, for the job that it is part of.
+func (o *TuneOptions) Stages() []string {
 	return []string{infer.StageLoad, artifact.StageHash, infer.StageLoad, artifact.StageHash, StageText, StageBefore, StageTrain, StageTest}
 }
 

@@ -103,7 +103,7 @@ func (o *TuneOptions) options() (Options, error) {
 	if t.BatchTokens == 0 {
 		t.BatchTokens = max(DefaultTuneBatchTokens, t.SeqLen)
 	}
-	t.Progress = progress.Begin(o.Progress, t.tuneStages()...)
+	t.Progress = progress.Begin(o.Progress, o.Stages()...)
 	err := t.checkAll()
 	return t, err
 }
