@@ -56,8 +56,8 @@ DIR also receives tuning.json and metrics.jsonl, and its manifest names the arti
 --compute bf16 trains in mixed precision: the models' products round their operands to
 bfloat16; sums and the optimizer stay in float32.
 
-Training takes 16 bytes of memory for each number. With indices and embedding that is for
-each weight of the model; without them for about 1 in 100.
+Training takes about 24 bytes of memory for each number. With indices, which are not among the
+default, that is for each weight of the model; with embedding, for each of embedding and head.
 
 An interrupted command continues when it is given again, and its files have the same bytes
 as without the interruption.`,
@@ -75,7 +75,7 @@ as without the interruption.`,
 		seedHelp:   "`SEED` of the order of the text and of what is held out",
 	})
 	registerOut(f, &o.Out, outDir, "`DIR` to write; must not exist, or be empty")
-	f.StringVar(&o.what, "what", "", "`NUMBERS` to train, separated by commas: tables, scales, norms, embedding, indices (default: all)")
+	f.StringVar(&o.what, "what", "", "`NUMBERS` to train, separated by commas (default: tables,scales,norms,embedding)")
 	o.compute.register(f, "f32")
 	o.dryRun.register(f)
 	must(cmd.MarkFlagRequired("teacher"))

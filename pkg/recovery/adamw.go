@@ -8,9 +8,8 @@ import (
 
 // AdamW's constants, except the rate (Loshchilov and Hutter 2019, arXiv:1711.05101).
 const (
-	beta1   = 0.9
-	beta2   = 0.999
-	epsilon = 1e-8
+	beta1 = 0.9
+	beta2 = 0.999
 )
 
 // optimizerChunk is the number of weights that one job of the optimizer updates. It is a
@@ -26,6 +25,7 @@ func (s *trained) adamW(pool *compute.Pool, t int64, rate, decay, gradScale floa
 	keep := float32(1 - rate*decay)
 	scale := float32(gradScale)
 	const b1, b2 = float32(beta1), float32(beta2)
+	epsilon := float32(s.epsilon)
 	n := len(s.weights)
 	pool.Run((n+optimizerChunk-1)/optimizerChunk, func(_, c int) {
 		for i := c * optimizerChunk; i < min((c+1)*optimizerChunk, n); i++ {

@@ -28,6 +28,7 @@ type trained struct {
 	rank           int    // of an adapter, else 0
 	weights, grads []float32
 	m, v           []float32 // AdamW's moments
+	epsilon        float64   // AdamW's, beside the root mean square of a gradient
 }
 
 func (t *trained) state() *trained { return t }

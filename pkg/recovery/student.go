@@ -42,8 +42,11 @@ type part struct {
 	factor   *choleskyFactor
 }
 
+// adapterEpsilon is AdamW's usual epsilon.
+const adapterEpsilon = 1e-8
+
 func newStudent(pool *compute.Pool, cfg *model.Config, config *adapter.Config) *student {
-	s := &student{config: config, trained: trained{name: fmt.Sprintf("rank-%d", config.Rank), rank: config.Rank}}
+	s := &student{config: config, trained: trained{name: fmt.Sprintf("rank-%d", config.Rank), rank: config.Rank, epsilon: adapterEpsilon}}
 	adapted := map[string]bool{}
 	for _, m := range config.Modules {
 		adapted[m] = true

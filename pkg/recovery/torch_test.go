@@ -142,7 +142,7 @@ func TestAdamWAgainstTorch(t *testing.T) {
 	f := openFile(t, "testdata/adamw.safetensors")
 	pool := newPool(t, 3)
 	start := floats(t, f, "start")
-	s := &trained{weights: start, m: make([]float32, len(start)), v: make([]float32, len(start))}
+	s := &trained{epsilon: adapterEpsilon, weights: start, m: make([]float32, len(start)), v: make([]float32, len(start))}
 	const clip, decay = 20, 0.1
 	if f.Metadata()["clip"] != "20.0" || f.Metadata()["weight_decay"] != "0.1" {
 		t.Fatal("the fixture is of other constants")

@@ -31,6 +31,11 @@ const (
 // AllNumbers returns all kinds, in the order in which they are recorded.
 func AllNumbers() []Numbers { return []Numbers{Tables, Scales, Norms, Embedding, Indices} }
 
+// DefaultNumbers returns what [Tune] trains by default: all but Indices. The text that it has to itself
+// is enough for few choices of an index, which need as much memory as the rest ten times
+// (docs/tune.md).
+func DefaultNumbers() []Numbers { return []Numbers{Tables, Scales, Norms, Embedding} }
+
 func has(what []Numbers, n Numbers) bool { return slices.Contains(what, n) }
 
 // Defaults of [TuneOptions].
@@ -47,7 +52,7 @@ type TuneOptions struct {
 	Out      string // directory of the tuned artifact; it must not exist, or be empty
 	Data     []string
 
-	Numbers []Numbers // to train; nil for all
+	Numbers []Numbers // to train; nil for DefaultNumbers
 
 	Loss        Loss
 	Mix         float64
@@ -82,7 +87,7 @@ func (o *TuneOptions) options() (Options, error) {
 		Pool: o.Pool, Threads: o.Threads, ToolVersion: o.ToolVersion,
 	}
 	if o.Numbers == nil {
-		o.Numbers = AllNumbers()
+		o.Numbers = DefaultNumbers()
 	}
 	for i, n := range o.Numbers {
 		if !slices.Contains(AllNumbers(), n) || slices.Contains(o.Numbers[:i], n) {

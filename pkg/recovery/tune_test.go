@@ -30,7 +30,7 @@ import (
 func (b bench) tuneOptions(t testing.TB, pool *compute.Pool) TuneOptions {
 	return TuneOptions{
 		Artifact: b.artifact, Teacher: b.model, Data: []string{b.text}, Out: filepath.Join(t.TempDir(), "out"),
-		Tokens: 6 * 64, SeqLen: 16, BatchTokens: 64, Validation: 200, Warmup: 0.2, ToolVersion: "test", Pool: pool,
+		Numbers: AllNumbers(), Tokens: 6 * 64, SeqLen: 16, BatchTokens: 64, Validation: 200, Warmup: 0.2, ToolVersion: "test", Pool: pool,
 	}
 }
 
