@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"afmq/internal/infile"
 	"afmq/pkg/compute"
@@ -208,6 +209,14 @@ func compareManifests(a, b *Manifest) []KeyDifference {
 	add("source.digest", a.Source.Digest, b.Source.Digest)
 	add("calibration.digest", calibration(a), calibration(b))
 	add("tokenizer", a.Tokenizer, b.Tokenizer)
+	tuning := func(m *Manifest) string {
+		var parents []string
+		for _, t := range m.Tuning {
+			parents = append(parents, t.Parent)
+		}
+		return strings.Join(parents, ", ")
+	}
+	add("tuning.parent", tuning(a), tuning(b))
 	add("plan.bits", a.Plan.Bits, b.Plan.Bits)
 	add("plan.grid", a.Plan.Grid, b.Plan.Grid)
 	add("plan.group_rows", a.Plan.GroupRows, b.Plan.GroupRows)

@@ -12,12 +12,21 @@ type TuningRecord struct {
 	Parent      string   `json:"parent"`       // ContentHash of the artifact before
 	Numbers     []string `json:"numbers"`      // kinds of numbers that were trained, as recovery.Numbers names them
 	Loss        string   `json:"loss"`         // "kl", "ce" or "mix"
+	Mix         float64  `json:"mix"`          // share of the divergence in "mix"
+	Temperature float64  `json:"temperature"`  // of both models in the divergence
+	Rate        float64  `json:"rate"`         // highest learning rate
+	Warmup      float64  `json:"warmup"`       // share of the steps
+	Clip        float64  `json:"clip"`         // largest norm of the gradient; 0 for no limit
+	SeqLen      int      `json:"seq_len"`      // tokens in a sequence
+	BatchTokens int      `json:"batch_tokens"` // in a step, as asked for
+	Validation  int      `json:"validation"`   // tokens held out for validation, and as many for test
 	Tokens      int64    `json:"tokens"`       // trained on
 	Step        int64    `json:"step"`         // whose numbers are stored; 0 is before the first
 	Seed        int64    `json:"seed"`         // of the order of the text and of what was held out
 	Arithmetic  string   `json:"arithmetic"`   // of the models' products
 	ToolVersion string   `json:"tool_version"` // of the program
 	Files       []string `json:"files"`        // hex SHA-256 of the files of text
+	Formats     []string `json:"formats"`      // how each was read: "text", "jsonl" or "tokens"
 	// Passages are hashes of the training text, as in [CalibrationRecord].
 	Passages []string `json:"passages"`
 }
@@ -34,7 +43,7 @@ func (t *TuningRecord) check() error {
 	if err := checkPassages("tuning.passages", t.Passages); err != nil {
 		return err
 	}
-	if len(t.Numbers) == 0 || t.Loss == "" || t.Tokens < 1 || t.Step < 0 || t.ToolVersion == "" || t.Arithmetic == "" || len(t.Files) == 0 {
+	if len(t.Numbers) == 0 || t.Loss == "" || t.Tokens < 1 || t.Step < 0 || t.SeqLen < 1 || len(t.Formats) != len(t.Files) || t.ToolVersion == "" || t.Arithmetic == "" || len(t.Files) == 0 {
 		return fmt.Errorf("tuning is of %d kinds of numbers by loss %q on %d tokens of %d files, up to step %d", len(t.Numbers), t.Loss, t.Tokens, len(t.Files), t.Step)
 	}
 	return nil

@@ -70,17 +70,20 @@ type TuneResult struct {
 
 // writeTuned writes the artifact of the best step.
 func (r *tuneRun) writeTuned(ctx context.Context, t *trainer, res *TuneResult) error {
-	parent := r.manifest
+	parent, o := r.manifest, r.opts
 	m := *parent
-	m.ToolVersion = r.opts.ToolVersion
+	m.ToolVersion = o.ToolVersion
 	m.Plan.Modules = slices.Clone(parent.Plan.Modules)
 	weights, err := r.writeTensors(ctx, t, &m)
 	if err != nil {
 		return err
 	}
 	m.Tuning = append(slices.Clone(parent.Tuning), artifact.TuningRecord{
-		Parent: parent.ContentHash, Loss: string(r.opts.Loss), Tokens: res.Tokens, Step: res.Step, Seed: r.opts.Seed,
-		Arithmetic: r.opts.Compute.String(), ToolVersion: r.opts.ToolVersion, Files: r.data.files, Passages: r.passages,
+		Parent: parent.ContentHash, Loss: string(o.Loss), Mix: o.Mix, Temperature: o.Temperature,
+		Rate: o.Rate, Warmup: max(o.Warmup, 0), Clip: max(o.Clip, 0),
+		SeqLen: o.SeqLen, BatchTokens: o.BatchTokens, Validation: o.Validation,
+		Tokens: res.Tokens, Step: res.Step, Seed: o.Seed, Arithmetic: o.Compute.String(), ToolVersion: o.ToolVersion,
+		Files: r.data.files, Formats: r.data.formats, Passages: r.passages,
 	})
 	last := &m.Tuning[len(m.Tuning)-1]
 	for _, n := range r.numbers {

@@ -58,6 +58,7 @@ func (s *sources) commands() (any, error) {
 	c.sensitivity()
 	c.makePlan()
 	c.quantize()
+	c.tune()
 	for _, r := range s.runs {
 		if err := c.recover(r); err != nil {
 			return nil, err
@@ -268,7 +269,11 @@ func choice(l *commandLine, ties, overrides []string) {
 
 func (c *commander) quantize() {
 	m := c.art.manifest
-	l := newCommand("quantize", c.model()).path("out", c.opts.Artifact)
+	out := c.opts.Artifact
+	if len(m.Tuning) > 0 {
+		out = c.untuned(0)
+	}
+	l := newCommand("quantize", c.model()).path("out", out)
 	by := m.Plan.Choice
 	if by == nil { // a manifest of a former version
 		by = &artifact.ChoiceRecord{By: artifact.ByPlan}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"strings"
 
 	"afmq/pkg/eval"
 	"afmq/pkg/fault"
@@ -43,6 +44,44 @@ type recoverJob struct {
 
 // recover writes the command of a recovery. A job without data is of a former version, and has no
 // command.
+// untuned returns the path of the artifact before a tuning of the manifest.
+func (c *commander) untuned(i int) string {
+	return c.file("UNTUNED", "", "the artifact before it was tuned; the digest is its content hash", c.art.manifest.Tuning[i].Parent)
+}
+
+// tune writes the commands that trained the artifact's numbers.
+func (c *commander) tune() {
+	tunings := c.art.manifest.Tuning
+	for i := range tunings {
+		t := &tunings[i]
+		l := newCommand("tune", c.untuned(i)).path("teacher", c.model())
+		c.trainingData(l, t.Files, t.Formats)
+		l.flag("what", strings.Join(t.Numbers, ",")).flag("loss", t.Loss)
+		if t.Loss == string(recovery.LossMix) {
+			l.flag("mix", t.Mix)
+		}
+		l.flagIf("temperature", t.Temperature, 1.0).flag("tokens", t.Tokens).flag("seq-len", t.SeqLen).flag("batch-tokens", t.BatchTokens)
+		l.flag("rate", t.Rate).flagIf("warmup", t.Warmup, recovery.DefaultWarmup).flagIf("clip", t.Clip, recovery.DefaultClip)
+		l.flagIf("validation-tokens", t.Validation, 0).flagIf("seed", t.Seed, int64(0)).flagIf("compute", t.Arithmetic, "f32")
+		out := c.opts.Artifact
+		if i+1 < len(tunings) {
+			out = c.untuned(i + 1)
+		}
+		c.step("manifest.json", l.path("out", out))
+	}
+}
+
+// trainingData adds the files of text with these digests that were read in these formats.
+func (c *commander) trainingData(l *commandLine, digests, formats []string) {
+	for i, d := range digests {
+		extension := "" // which decides how a file is read
+		if i < len(formats) {
+			extension = map[string]string{"jsonl": ".jsonl", "tokens": ".safetensors", "text": ".txt"}[formats[i]]
+		}
+		l.path("data", c.file("TRAIN", extension, "training text", d))
+	}
+}
+
 func (c *commander) recover(r recoveryRun) error {
 	var j recoverJob
 	if err := json.Unmarshal(r.record.Job, &j); err != nil {
@@ -56,13 +95,7 @@ func (c *commander) recover(r recoveryRun) error {
 		l.path("teacher", c.file("TEACHER", "", "the teacher", j.Teacher))
 		l.on("allow-teacher", j.Teacher != c.art.manifest.Source.Digest)
 	}
-	for i, d := range j.Data {
-		extension := "" // which decides how a file is read
-		if i < len(j.Formats) {
-			extension = map[string]string{"jsonl": ".jsonl", "tokens": ".safetensors", "text": ".txt"}[j.Formats[i]]
-		}
-		l.path("data", c.file("TRAIN", extension, "training text", d))
-	}
+	c.trainingData(l, j.Data, j.Formats)
 	if j.From != "" {
 		l.path("from", c.file("ADAPTER", "", "the adapter that training started from; the digest is that of adapter_model.safetensors", j.From))
 	} else {

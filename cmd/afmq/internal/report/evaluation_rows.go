@@ -124,8 +124,8 @@ func (a *opened) owns(e *evalFile) error {
 	case id.Reference != nil && *id.Reference != source:
 		return fault.Inputf(e.file, "compares %.200q with another reference than the checkpoint that %s was made from: its digest is %.16s…, not %.16s…", e.Model, this, *id.Reference, source).
 			WithHint("evaluate with that checkpoint as --reference")
-	case id.Model.Digest == a.manifest.ContentHash && a.manifest.Calibration != nil && e.Overlap == nil:
-		return fault.Inputf(e.file, "does not say how its text overlaps with the calibration text of %s", this)
+	case id.Model.Digest == a.manifest.ContentHash && a.manifest.FittedText() != nil && e.Overlap == nil:
+		return fault.Inputf(e.file, "does not say how its text overlaps with the text that %s was fitted to", this)
 	}
 	return nil
 }
@@ -177,10 +177,14 @@ func (a *opened) overlap(stated *eval.Overlap, data string) string {
 	if stated != nil {
 		o = *stated
 	}
-	if c := a.manifest.Calibration; c != nil && c.UsedFile(data) {
+	if c := a.manifest.FittedText(); c != nil && c.UsedFile(data) {
 		o.SameFile = true
 	}
-	if text := describeOverlap(&o, "calibration", nameOf(a.dir)); text != "" {
+	use := "calibration"
+	if len(a.manifest.Tuning) > 0 {
+		use = "calibration or tuning"
+	}
+	if text := describeOverlap(&o, use, nameOf(a.dir)); text != "" {
 		return text
 	}
 	if c := a.scored; c != nil && c.UsedFile(data) {

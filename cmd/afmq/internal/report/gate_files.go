@@ -63,8 +63,8 @@ func (a *opened) judged(g *gateFile) error {
 	if r := g.Setting.Reference; r != nil && *r != source {
 		return fault.Inputf(g.file, "measures the divergence from another reference than the checkpoint that %s was made from: its digest is %.16s…, not %.16s…", show(a.dir), *r, source)
 	}
-	if a.manifest.Calibration != nil && g.Overlap == nil {
-		return fault.Inputf(g.file, "does not say how its text overlaps with the calibration text of %s", show(a.dir))
+	if a.manifest.FittedText() != nil && g.Overlap == nil {
+		return fault.Inputf(g.file, "does not say how its text overlaps with the text that %s was fitted to", show(a.dir))
 	}
 	return nil
 }

@@ -51,6 +51,11 @@ func (s *sources) provenance() (any, error) {
 	} else {
 		d.Facts = append(d.Facts, Fact{"Calibration", "none", "no text was used", false})
 	}
+	for _, t := range m.Tuning {
+		d.Facts = append(d.Facts,
+			Fact{"Tuned", t.Parent, fmt.Sprintf("content hash of the artifact before; then %s were trained on %s tokens, up to step %s", show(strings.Join(t.Numbers, ", ")), units.Thousands(t.Tokens), units.Thousands(t.Step)), true},
+			Fact{"Tuning files", strings.Join(t.Files, "\n"), "SHA-256 of each", true})
+	}
 	for _, f := range m.Files {
 		d.Facts = append(d.Facts, Fact{show(f.Name), f.SHA256, fmt.Sprintf("SHA-256 of %s bytes", units.Thousands(f.Bytes)), true})
 	}
