@@ -72,7 +72,8 @@ Bits per index:
   --bpw 3.5            scores the modules, makes a plan for this budget and applies it;
   --max-bytes 400MB    --bits then lists the candidate widths (default 2,3,4)
 --override 'REGEX=BITS' sets the bits of the modules whose names match; the last match
-decides. 16 keeps a module unquantized; 'lm_head=4' palettizes an untied head.
+decides. 16 keeps a module unquantized; 'embed_tokens=4' palettizes the embedding, and with it a
+head that is tied to it, 'lm_head=4' a head of its own.
 
 --grid stores weights as other runtimes have them, instead of palettes:
   gguf       blocks of llama.cpp: --types q4_k; one of q2_k to q6_k, iq4_nl, iq4_xs, q4_0 to

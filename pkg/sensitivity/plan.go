@@ -204,8 +204,7 @@ func (p *Plan) Widths(file string, shape *Shape) (map[string]Width, error) {
 	}
 	given := map[string]bool{}
 	for _, l := range p.Layers {
-		w, ok := widths[l.Name]
-		if !ok || (w.Form == artifact.RowInt8 && l.Name != "lm_head") {
+		if _, ok := widths[l.Name]; !ok {
 			return nil, fault.Inputf(file, "layer %q is not a projection of the model; the nearest names are %s", l.Name, strings.Join(nearest(l.Name, projections(shape.Config), 3), ", ")).
 				WithHint("a plan is for the model whose scores it was made from; after an edit, check the spelling")
 		}
