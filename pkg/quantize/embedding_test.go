@@ -124,3 +124,44 @@ func TestDamagedEmbedding(t *testing.T) {
 		wantFault(t, err, fault.Input, fmt.Sprintf("%q", name))
 	}
 }
+
+// A budget of the model gives the bytes of scoring, planning and quantizing in steps, with text and from
+// statistics; the manifest records it.
+func TestRequestOfModel(t *testing.T) {
+	target := sensitivity.Target{BPW: 4.2, Of: sensitivity.OfModel}
+	opts := Options{Model: tinyModel, Calibration: calibration(t), Request: &sensitivity.PlanOptions{Target: target}}
+	got, res := run(t, newPool(t, 2), opts)
+	if res.BPW.Model > 4.2 || res.BPW.Model < 4.1 || res.BPW != res.Plan.BPW || res.Bytes != res.Plan.Bytes || !res.Plan.Optimal {
+		t.Fatalf("%+v", res)
+	}
+	if l := res.Layers[0]; l.Name != "model.embed_tokens" || l.Form != artifact.Palette {
+		t.Errorf("%+v: the budget leaves no room for rows of int8", l)
+	}
+	s, err := sensitivity.Score(bg, sensitivity.Options{Model: tinyModel, Calibration: opts.Calibration, Ends: true, ToolVersion: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := sensitivity.MakePlan(s.Scores, sensitivity.PlanOptions{Target: target})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byPlan, _ := run(t, newPool(t, 2), Options{Model: tinyModel, Plan: plan, PlanFile: "plan.json", Calibration: opts.Calibration})
+	wantChoice(t, got, artifact.ChoiceRecord{By: artifact.ByTarget, Method: string(sensitivity.DefaultMethod), BPW: 4.2, Of: artifact.OfModel, Widths: sensitivity.DefaultBits()})
+	wantChoice(t, byPlan, artifact.ChoiceRecord{By: artifact.ByPlan})
+	sameContents(t, byPlan, got)
+
+	stats := func(ends bool) string {
+		out := filepath.Join(t.TempDir(), "stats")
+		o := sensitivity.StatsOptions{Options: sensitivity.Options{Model: tinyModel, Out: out, Calibration: opts.Calibration, Ends: ends, ToolVersion: "test"}}
+		if _, err := sensitivity.CollectStats(bg, o); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	_, res = run(t, newPool(t, 2), Options{Model: tinyModel, Stats: stats(true), Request: &sensitivity.PlanOptions{Target: target}})
+	if res.BPW != plan.BPW || res.Plan.Cost != plan.Cost {
+		t.Errorf("from statistics: %v, cost %v; from scores %v, %v", res.BPW, res.Plan.Cost, plan.BPW, plan.Cost)
+	}
+	_, err = runOn(bg, newPool(t, 2), Options{Model: tinyModel, Out: filepath.Join(t.TempDir(), "q"), ToolVersion: "test", Stats: stats(false), Request: &sensitivity.PlanOptions{Target: target}})
+	wantFault(t, err, fault.Usage, "the embedding was not scored")
+}

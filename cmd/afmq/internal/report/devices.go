@@ -55,7 +55,7 @@ func (s *sources) neighbours() (*sensitivity.Scores, sensitivity.PlanOptions, fl
 				return nil, r, 0, fault.Inputf(s.opts.Plan, "chooses from %v bits; %s has scores for %v", r.Bits, show(s.opts.Scores), scores.Bits)
 			}
 		}
-		if t := s.plan.Target; t != nil && t.BPW > 0 {
+		if t := s.plan.Target; t != nil && t.BPW > 0 && t.Of == "" {
 			center = t.BPW
 		}
 	}
