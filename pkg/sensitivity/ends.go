@@ -55,16 +55,6 @@ func isEnd(spec model.TensorSpec) bool {
 	return spec.Role == model.Embedding || spec.Role == model.Head
 }
 
-// endNames returns the names of the embedding and of a head of its own.
-func endNames(cfg *model.Config) (out []string) {
-	for _, spec := range cfg.Tensors() {
-		if isEnd(spec) {
-			out = append(out, spec.Module())
-		}
-	}
-	return out
-}
-
 // checkEnds checks the scores of embedding and head, if there are any.
 func (s *Scores) checkEnds(file string, cfg *model.Config) error {
 	if len(s.Ends) == 0 {
