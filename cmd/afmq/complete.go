@@ -25,6 +25,7 @@ import (
 var flagValues = map[string][]string{
 	"as":                gguf.Types,
 	"bits":              {"2", "3", "4", "2,4", "2,3,4"},
+	"bpw-of":            {"projections", string(sensitivity.OfModel)},
 	"compensate":        {artifact.LossNorm, artifact.GPTQ, artifact.NoCompensation},
 	"compute":           append(compute.Names(), "auto"),
 	"format":            {textFormat, markdownFormat},

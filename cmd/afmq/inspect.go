@@ -125,7 +125,9 @@ func printLedger(w io.Writer, l artifact.Ledger) error {
 			if l.RowScale > 0 {
 				row("row scales", l.RowScale)
 			}
-			row("embedding (8 bit)", l.Embedding)
+			if l.Embedding > 0 {
+				row("embedding (8 bit)", l.Embedding)
+			}
 		}
 		row("other tensors", l.Other)
 		row("container", l.Container)

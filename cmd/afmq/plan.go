@@ -18,13 +18,15 @@ import (
 // budgetFlags are the flags of every command that makes a plan.
 type budgetFlags struct {
 	bpw       float64
+	of        string
 	maxBytes  string
 	tie       string
 	overrides []string
 }
 
 func (t *budgetFlags) register(f *pflag.FlagSet) {
-	f.Float64Var(&t.bpw, "bpw", 0, "upper bound of the average `BITS` per weight of the projections, such as 3.5")
+	f.Float64Var(&t.bpw, "bpw", 0, "upper bound of the average `BITS` per weight of the projections, such as 3.5, or with --bpw-of model of all parameters")
+	f.StringVar(&t.of, "bpw-of", "projections", "`WHAT` a budget chooses the bits of, and --bpw is of: projections, or model, embedding and head included")
 	f.StringVar(&t.maxBytes, "max-bytes", "", "upper bound of the `SIZE` of model.safetensors, such as 400MB or 1.5GiB; quantize --grid gguf: of the GGUF file")
 	f.StringVar(&t.tie, "tie", "", "`MODULES` of a layer that must have equal bits: qkv, gate_up or qkv,gate_up")
 	f.StringArrayVar(&t.overrides, "override", nil, "fix the bits of the modules whose name matches `REGEX=BITS`; 16 keeps them unquantized; repeatable, the last match decides")
@@ -48,6 +50,9 @@ func (t *budgetFlags) options(f *pflag.FlagSet) (o sensitivity.PlanOptions, err 
 		if o.Target.MaxBytes, err = parseSize("max-bytes", t.maxBytes); err != nil {
 			return o, err
 		}
+	}
+	if o.Target.Of, err = sensitivity.ParseScope(t.of); err != nil {
+		return o, fault.Usagef("--bpw-of %q: expected projections or model", t.of)
 	}
 	if o.Ties, err = sensitivity.ParseTies(t.tie); err != nil {
 		return o, err
@@ -94,6 +99,11 @@ func newPlanCommand(a *app) *cobra.Command {
 the projections (default 3.5), --max-bytes the size of model.safetensors, header included.
 The limit is never exceeded.
 
+With --bpw-of model, the embedding and an untied head take part, too: as palettes of the same
+widths and of 4 to 6 bits, or as rows of 8 bits, which they have otherwise. --bpw is then the
+bits of all stored tensors over all parameters. The scores must have them: afmq sensitivity
+--embedding.
+
 The command proves that the plan is optimal, or, if the search is too large, prints a lower
 bound of the optimum. It also prints the scores of simpler allocations under the same limit.
 
@@ -105,10 +115,12 @@ group and, with --ctx, the length of the context. Without --bits, scored widths 
 not have are left out. The plan records the target and keeps its rules after an edit.
 
 --device estimates memory, time to first token and tokens per second of the plan on a
-device, and of the optimal plans with a quarter and half a bit per weight more and less.
+device, and of the optimal plans with a quarter and half a bit per weight of the projections
+more and less.
 With --target, the device must have the runtime, and a plan must fit its memory.
 ` + "`afmq devices`" + ` lists the device profiles.`,
 		Example: `  afmq plan scores.json --bpw 3.5 --out plan.json
+  afmq plan scores.json --bpw 4 --bpw-of model --out plan.json
   afmq plan scores.json --target coreai-ios --device iphone-15-pro --ctx 2048 --out plan.json
   afmq plan scores.json --max-bytes 1.2GB --tie qkv,gate_up --override 'layers\.0\.=4' --out plan.json`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runPlan(cmd, a, args[0], o) },
@@ -232,10 +244,17 @@ func (d *deviceFlags) guide(profiles []*device.Profile, p *sensitivity.Plan, s *
 		return nil, err
 	}
 	center := p.BPW.Projections
-	if p.Target.BPW > 0 {
+	if p.Target.BPW > 0 && p.Target.Of == "" {
 		center = p.Target.BPW
 	}
-	variants, notes, err := device.Neighbours(device.Variant{Name: planRow, BPW: p.BPW.Projections, Cost: &p.Cost, Work: w}, center, s, opts)
+	cost := p.Cost
+	if p.Target.Of != "" { // the neighbours keep embedding and head, and their costs are without them
+		opts.Overrides = device.Repeat(p).Overrides
+		for _, l := range p.Layers[len(s.Modules):] {
+			cost -= l.Cost
+		}
+	}
+	variants, notes, err := device.Neighbours(device.Variant{Name: planRow, BPW: p.BPW.Projections, Cost: &cost, Work: w}, center, s, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +274,7 @@ func printPlan(w io.Writer, p *sensitivity.Plan) error {
 				note = "\tpinned"
 			}
 			stored := strconv.Itoa(l.Bits)
-			if l.Form != "" {
+			if len(p.Forms) > 0 && l.Form != "" {
 				stored = string(l.Form)
 			}
 			fmt.Fprintf(w, "%s\t%s\t%.4g%s\n", l.Name, stored, l.Cost, note)
@@ -265,7 +284,7 @@ func printPlan(w io.Writer, p *sensitivity.Plan) error {
 			proof = fmt.Sprintf("not proven optimal: the optimum is at least %.6g", p.LowerBound)
 		}
 		fmt.Fprintf(w, "\nchoice\tbits/weight\tcost (%s)\n", p.Method)
-		fmt.Fprintf(w, "this plan\t%.4f\t%.6g\t%s\n", p.BPW.Projections, p.Cost, proof)
+		fmt.Fprintf(w, "this plan\t%.4f\t%.6g\t%s\n", p.Target.Figure(p.BPW), p.Cost, proof)
 		for _, b := range p.Baselines {
 			fmt.Fprintf(w, "%s\t%.4f\t%.6g\t%s\n", b.Name, b.BPW, b.Cost, b.Note)
 		}

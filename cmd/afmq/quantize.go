@@ -74,8 +74,11 @@ Bits per index:
   --plan plan.json     those of a plan from ` + "`afmq plan`" + `, edited or not
   --bpw 3.5            scores the modules, makes a plan for this budget and applies it;
   --max-bytes 400MB    --bits then lists the candidate widths (default 2,3,4)
+  --bpw-of model       with a budget: --bpw is of all parameters, and the embedding and an
+                       untied head are chosen, too: palettes, or rows of 8 bits
 --override 'REGEX=BITS' sets the bits of the modules whose names match; the last match
-decides. 16 keeps a module unquantized; 'lm_head=4' palettizes an untied head.
+decides. 16 keeps a module unquantized; 'embed_tokens=4' palettizes the embedding, and with it a
+head that is tied to it, 'lm_head=4' a head of its own.
 
 --grid stores weights as other runtimes have them, instead of palettes:
   gguf       blocks of llama.cpp: --types q4_k; one of q2_k to q6_k, iq4_nl, iq4_xs, q4_0 to
@@ -122,6 +125,7 @@ the artifact before is a directory beside DIR, whose name begins with a dot.
 Give an interrupted command again to resume it.`,
 		Example: `  afmq quantize models/my-model --out my-4bit --calib calib.jsonl
   afmq quantize models/my-model --out my-mixed --bpw 3.5 --calib calib.jsonl
+  afmq quantize models/my-model --out my-small --bpw 4 --bpw-of model --calib calib.jsonl
   afmq quantize models/my-model --out my-first --bpw 3.5 --calib builtin
   afmq quantize models/my-model --out my-plain --bits 2 --row-scale=false
   afmq quantize models/my-model --out my-q4k --grid gguf --types q4_k --calib calib.jsonl
@@ -174,7 +178,7 @@ func (o *quantizeOptions) options(f *pflag.FlagSet, model string) (opts quantize
 	}
 	switch {
 	case o.plan != "":
-		for _, flag := range append([]string{"bpw", "max-bytes", "tie", "override"}, gridNames...) {
+		for _, flag := range append([]string{"bpw", "max-bytes", "bpw-of", "tie", "override"}, gridNames...) {
 			if f.Changed(flag) {
 				return opts, fault.Usagef("--%s and --plan exclude each other: the plan sets it", flag)
 			}
@@ -187,6 +191,8 @@ func (o *quantizeOptions) options(f *pflag.FlagSet, model string) (opts quantize
 		return opts, err
 	case f.Changed("tie"):
 		return opts, fault.Usagef("--tie needs a budget: --bpw or --max-bytes")
+	case f.Changed("bpw-of"):
+		return opts, fault.Usagef("--bpw-of needs a budget: --bpw or --max-bytes")
 	case f.Changed("method") && len(forms) > 0:
 		return opts, fault.Usagef("--method needs a budget: --bpw or --max-bytes")
 	case len(forms) == 1:

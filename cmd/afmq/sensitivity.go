@@ -44,17 +44,18 @@ func (c *calibrationFlags) options() (sensitivity.CalibrationOptions, error) {
 }
 
 type sensitivityOptions struct {
-	out      string
-	calib    calibrationFlags
-	method   string
-	grid     gridFlags
-	samples  int
-	validate int
-	restart  bool
-	dryRun   dryRunFlag
-	compute  computeFlag
-	target   targetFlag
-	shard    shardFlag
+	out       string
+	calib     calibrationFlags
+	method    string
+	grid      gridFlags
+	embedding bool
+	samples   int
+	validate  int
+	restart   bool
+	dryRun    dryRunFlag
+	compute   computeFlag
+	target    targetFlag
+	shard     shardFlag
 }
 
 // sensitivityShardObject is the result of one shard.
@@ -77,6 +78,7 @@ type sensitivityObject struct {
 	Forms      []artifact.Form           `json:"forms,omitempty"`
 	Tokens     int                       `json:"tokens"`
 	Modules    []sensitivity.ModuleScore `json:"modules"`
+	Ends       []sensitivity.EndScore    `json:"ends,omitempty"`
 	Validation *sensitivity.Validation   `json:"validation"`
 }
 
@@ -88,6 +90,10 @@ func newSensitivityCommand(a *app) *cobra.Command {
 		Long: `Scores every projection of the checkpoint MODEL at each width of --bits: the loss of the
 model if that module alone is quantized to that width. ` + "`afmq plan`" + ` chooses the bits of
 every module from the scores, under any size limit.
+
+--embedding also scores the embedding and an untied head, as palettes of the same widths and
+of 4 to 6 bits, and as rows of 8 bits: plan --bpw-of model chooses their bits, too. An embedding
+that is also the head has one score for both uses.
 
 Methods:
   fisher   predicts the KL divergence to the original model from one backward pass (default)
@@ -117,6 +123,7 @@ writes the scores.`,
 	o.calib.register(f)
 	f.StringVar(&o.method, "method", o.method, "scoring `METHOD`: fisher, kl, hessian or weight")
 	o.grid.register(f, "`WIDTHS` to score (default 2,3,4 for palette, 2,3,4,5,6 for affine, 4,8 for symmetric)")
+	f.BoolVar(&o.embedding, "embedding", false, "also score the embedding and an untied head, for plan --bpw-of model")
 	o.target.register(f)
 	f.IntVar(&o.samples, "samples", 1, "fisher: number `N` of labels drawn per token, one backward pass each")
 	f.IntVar(&o.validate, "validate", 0, "also measure the KL divergence of `N` modules")
@@ -153,7 +160,7 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 		return err
 	}
 	opts := sensitivity.Options{
-		Model: model, Out: o.out, Restart: o.restart, Method: method, Bits: bits, Forms: forms, GroupRows: o.grid.groupRows, NoRowScale: !o.grid.rowScale,
+		Model: model, Out: o.out, Restart: o.restart, Method: method, Bits: bits, Forms: forms, Ends: o.embedding, GroupRows: o.grid.groupRows, NoRowScale: !o.grid.rowScale,
 		Calibration: calib, Samples: o.samples, Validate: o.validate, Compute: compute,
 		ExportTarget: o.target.name, Pool: a.workers(), Memory: a.memoryBytes, Progress: a.progress(), ToolVersion: version,
 	}
@@ -181,7 +188,7 @@ func runSensitivity(cmd *cobra.Command, a *app, model string, o sensitivityOptio
 	s := r.Scores
 	object := sensitivityObject{
 		Schema: "afmq.sensitivity/v1", Model: model, Out: o.out, Timing: r.Timing, Method: s.Method, Unit: s.Unit,
-		Bits: s.Bits, Forms: s.Forms, Modules: s.Modules, Validation: s.Validation,
+		Bits: s.Bits, Forms: s.Forms, Modules: s.Modules, Ends: s.Ends, Validation: s.Validation,
 	}
 	if s.Calibration != nil {
 		object.Tokens = s.Calibration.Tokens
@@ -213,6 +220,9 @@ func printScores(w io.Writer, o sensitivityObject) error {
 	if err := printCosts(w, o); err != nil {
 		return err
 	}
+	if err := printEnds(w, o); err != nil {
+		return err
+	}
 	return table(w, func(w io.Writer) {
 		fmt.Fprintf(w, "\nscores\tby %s, in %s\n", o.Method, o.Unit)
 		if o.Tokens > 0 {
@@ -233,6 +243,33 @@ func printScores(w io.Writer, o sensitivityObject) error {
 		}
 		fmt.Fprintf(w, "time\t%.1f s\n", o.Seconds)
 		fmt.Fprintf(w, "wrote\t%s\n", whole(o.Out))
+	})
+}
+
+// printEnds prints the scores of embedding and head, with the measured divergence if there is one.
+func printEnds(w io.Writer, o sensitivityObject) error {
+	if len(o.Ends) == 0 {
+		return nil
+	}
+	return table(w, func(w io.Writer) {
+		fmt.Fprintf(w, "\nmodule\tstored\tscore")
+		if o.Validation != nil {
+			fmt.Fprintf(w, "\tmeasured KL")
+		}
+		fmt.Fprintln(w)
+		for i, e := range o.Ends {
+			for k, bits := range e.Bits {
+				stored := fmt.Sprintf("%d bits", bits)
+				if bits == 8 {
+					stored = string(artifact.RowInt8)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%.4g", e.Name, stored, e.Costs[k])
+				if o.Validation != nil {
+					fmt.Fprintf(w, "\t%.4g", o.Validation.Ends[i].Measured[k])
+				}
+				fmt.Fprintln(w)
+			}
+		}
 	})
 }
 

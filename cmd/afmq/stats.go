@@ -11,14 +11,15 @@ import (
 )
 
 type statsOptions struct {
-	out     string
-	calib   calibrationFlags
-	grid    gridFlags
-	samples int
-	shard   shardFlag
-	restart bool
-	dryRun  dryRunFlag
-	compute computeFlag
+	out       string
+	calib     calibrationFlags
+	grid      gridFlags
+	embedding bool
+	samples   int
+	shard     shardFlag
+	restart   bool
+	dryRun    dryRunFlag
+	compute   computeFlag
 }
 
 type statsObject struct {
@@ -56,6 +57,7 @@ for one of 8 B.`,
 	registerOut(f, &o.out, outDir, "`DIR` to create; with --shard, the directory of the job")
 	o.calib.register(f)
 	o.grid.register(f, "`WIDTHS` to score (default 2,3,4 for palette, 2,3,4,5,6 for affine, 4,8 for symmetric)")
+	f.BoolVar(&o.embedding, "embedding", false, "also score the embedding and an untied head, for quantize --bpw-of model")
 	f.IntVar(&o.samples, "samples", 1, "number `N` of labels drawn per token, one backward pass each")
 	o.shard.register(f)
 	o.compute.register(f, "f32")
@@ -68,7 +70,7 @@ for one of 8 B.`,
 
 func runStats(cmd *cobra.Command, a *app, model string, o statsOptions) error {
 	opts := sensitivity.StatsOptions{Options: sensitivity.Options{
-		Model: model, Out: o.out, Restart: o.restart, GroupRows: o.grid.groupRows, NoRowScale: !o.grid.rowScale, Samples: o.samples,
+		Model: model, Out: o.out, Restart: o.restart, Ends: o.embedding, GroupRows: o.grid.groupRows, NoRowScale: !o.grid.rowScale, Samples: o.samples,
 		Pool: a.workers(), Memory: a.memoryBytes, Progress: a.progress(), ToolVersion: version,
 	}}
 	if o.samples < 1 {

@@ -15,8 +15,8 @@ import (
 type BitsPerWeight struct {
 	// Projections: stored bits of the projection matrices (indices, look-up
 	// tables, row scales, or the plain values of one that was kept) over their
-	// weights. A head in palettes or on another grid counts here; embedding and int8
-	// head do not.
+	// weights. A head in palettes or on another grid counts here; the embedding and an
+	// int8 head do not.
 	Projections float64 `json:"projections"`
 	// Model: bits of all stored tensors over all parameters of the model.
 	Model float64 `json:"model"`
@@ -132,7 +132,7 @@ func (l *layouter) find(spec model.TensorSpec) (StoredTensor, error) {
 	_, int8 := l.left[spec.Name+SuffixInt8]
 	var err error
 	switch {
-	case quantizable && palette && (spec.Role == model.Projection || spec.Role == model.Head):
+	case quantizable && palette:
 		st.Form = Palette
 		lut := l.left[spec.Name+SuffixLUT]
 		if len(lut.Shape) != 2 || bits.OnesCount(uint(lut.Shape[1])) != 1 || lut.Shape[1] < 2 || lut.Shape[1] > 256 {

@@ -82,13 +82,17 @@ type QuantizationRecord struct {
 type ChoiceRecord struct {
 	By        ChoiceSource `json:"by"`
 	Method    string       `json:"method,omitempty"`    // that scored the modules for a target
-	BPW       float64      `json:"bpw,omitempty"`       // target: bits per weight of the projections
+	BPW       float64      `json:"bpw,omitempty"`       // target: bits per weight of what Of says
 	MaxBytes  int64        `json:"max_bytes,omitempty"` // target: bytes of model.safetensors, or with blocks of ggml of the GGUF file
+	Of        string       `json:"of,omitempty"`        // target: OfModel if embedding and head take part and BPW is BitsPerWeight.Model; else of the projections
 	Widths    []int        `json:"widths,omitempty"`    // candidates for a target
 	Forms     []Form       `json:"forms,omitempty"`     // of projections that are not palettes: candidates for a target, or the one form of all
 	Tie       []string     `json:"tie,omitempty"`       // modules of a layer that a target gives equal bits
 	Overrides []string     `json:"overrides,omitempty"` // REGEX=BITS; the last match decides
 }
+
+// OfModel in ChoiceRecord.Of says that a target is of all parameters.
+const OfModel = "model"
 
 // ChoiceSource says what chose the widths.
 type ChoiceSource string

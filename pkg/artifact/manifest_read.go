@@ -123,6 +123,9 @@ func (m *Manifest) check() error {
 	if c := m.Plan.Choice; c != nil && c.By != ByPlan && c.By != ByTarget && c.By != ByBits {
 		return fmt.Errorf("plan.choice.by is %.40q; expected %s, %s or %s", c.By, ByPlan, ByTarget, ByBits)
 	}
+	if c := m.Plan.Choice; c != nil && c.Of != "" && c.Of != OfModel {
+		return fmt.Errorf("plan.choice.of is %.40q; expected %q or none", c.Of, OfModel)
+	}
 	if m.ToolVersion == "" || m.Arithmetic == "" {
 		return errors.New("tool_version or arithmetic is missing")
 	}

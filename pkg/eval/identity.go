@@ -153,15 +153,19 @@ func hashModel(ctx context.Context, opts *Options, path string) (string, error) 
 func NewRecipe(m *artifact.Manifest) *Recipe {
 	r := &Recipe{BPW: m.BPW, GroupRows: m.Plan.GroupRows, RowScale: m.Plan.RowScale, Grid: m.Plan.Grid, Compensation: m.Plan.Compensation, Widths: []int{}}
 	for _, module := range m.Plan.Modules {
+		// Embedding and head have a type of their own and do not count, like int8 rows, but for a head
+		// in palettes.
+		kind := module.Name[strings.LastIndexByte(module.Name, '.')+1:]
+		projection := model.InputGroup(kind) != nil
 		switch module.Form {
 		case artifact.Palette:
-			r.Widths = append(r.Widths, module.Bits)
+			if projection || kind == "lm_head" {
+				r.Widths = append(r.Widths, module.Bits)
+			}
 		case artifact.Plain:
 			r.Widths = append(r.Widths, artifact.KeepBits)
 		default:
-			// Embedding and head have a type of their own and do not count, like int8 rows.
-			kind := module.Name[strings.LastIndexByte(module.Name, '.')+1:]
-			if module.Form.OnGrid() && model.InputGroup(kind) != nil {
+			if module.Form.OnGrid() && projection {
 				r.Widths, r.Forms = append(r.Widths, module.Bits), append(r.Forms, module.Form)
 			}
 		}

@@ -36,15 +36,15 @@ func FuzzOpenWeights(f *testing.F) {
 	}
 	cfg := loadConfig(f, dir)
 	path := filepath.Join(dir, "model.safetensors")
-	for _, packed := range []bool{false, true} {
+	for _, form := range []artifact.Form{artifact.Plain, artifact.RowInt8, artifact.Palette} { // of the embedding
 		var infos []safetensors.Info
 		for _, spec := range cfg.Tensors() {
-			if !packed || len(spec.Shape) == 1 {
+			if form == artifact.Plain || len(spec.Shape) == 1 {
 				infos = append(infos, safetensors.Info{Name: spec.Name, DType: safetensors.BF16, Shape: spec.Shape})
 				continue
 			}
 			rows, cols := spec.Shape[0], spec.Shape[1]
-			if spec.Role == model.Embedding {
+			if spec.Role == model.Embedding && form == artifact.RowInt8 {
 				infos = append(infos, safetensors.Info{Name: spec.Name + artifact.SuffixInt8, DType: safetensors.I8, Shape: spec.Shape},
 					safetensors.Info{Name: spec.Name + artifact.SuffixScale, DType: safetensors.F32, Shape: []int{rows}})
 				continue

@@ -49,8 +49,9 @@
 // # Stored forms
 //
 // A projection becomes a palette (artifact.Palette), or is kept with an override to 16 bits.
-// The embedding and an untied head become int8 rows (artifact.RowInt8). An override turns
-// the head into a palette, which then counts as a projection. Norms and biases are copied in
+// The embedding and an untied head become int8 rows (artifact.RowInt8), or palettes by an override
+// or a plan; a palettized head counts as a projection in bits per weight, the embedding does not.
+// Errors of a palettized embedding are compensated if it is also the head. Norms and biases are copied in
 // their own type. A tied checkpoint may store the shared weight under either name or under
 // both; the artifact stores it once, as the embedding.
 //
@@ -66,8 +67,8 @@
 //	  "modules": {"model.layers.0.mlp.down_proj": {"bits": 8}, ...}
 //	}
 //
-// where modules lists every projection of another width, every palettized head and, with 16
-// bits, every matrix that was kept. manifest.json is an artifact.Manifest. Tokenizer files,
+// where modules lists every projection of another width, a palettized embedding or head and, with
+// 16 bits, every matrix that was kept. manifest.json is an artifact.Manifest. Tokenizer files,
 // generation_config.json and chat templates are copied unchanged; other files of the
 // checkpoint are not copied.
 package quantize

@@ -148,7 +148,13 @@ func (m *estimator) jobs() (jobs []*job, err error) {
 		return err
 	}
 	for _, bits := range m.opts.Request.Bits {
-		if err := add(sensitivity.Widths(m.src.Config, bits, m.opts.Overrides)); err != nil {
+		widths, err := sensitivity.Widths(m.src.Config, bits, m.opts.Overrides)
+		for name, w := range widths {
+			if w.Form == artifact.RowInt8 && m.opts.Request.Target.Of == sensitivity.OfModel {
+				widths[name] = sensitivity.Width{Form: artifact.Palette, Bits: max(bits, 4)} // which takes longer
+			}
+		}
+		if err := add(widths, err); err != nil {
 			return nil, err
 		}
 	}

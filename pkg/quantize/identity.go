@@ -43,6 +43,7 @@ var jobNames = []stage.Name{
 	{Key: "request", Words: "the budget (--bpw or --max-bytes)"},
 	{Key: "request.Target.bpw", Words: "--bpw"},
 	{Key: "request.Target.max_bytes", Words: "--max-bytes"},
+	{Key: "request.Target.of", Words: "--bpw-of"},
 	{Key: "request.Bits", Words: "--bits"},
 	{Key: "request.Forms", Words: "the forms to choose from (--grid, and --types or --bits)"},
 	{Key: "request.Container.overhead", Words: "what the GGUF file has beside the matrices"},

@@ -97,6 +97,7 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 		"Plan.Layers":             {plan, func(o *Options) { o.Plan.Layers[3].Bits = 2 }},
 		"Request.Target.BPW":      {target, func(o *Options) { o.Request.Target.BPW = 3.9 }},
 		"Request.Target.MaxBytes": {target, func(o *Options) { o.Request.Target = sensitivity.Target{MaxBytes: 1 << 20} }},
+		"Request.Target.Of":       {target, func(o *Options) { o.Request.Target.Of = sensitivity.OfModel }},
 		"Request.Bits":            {target, func(o *Options) { o.Request.Bits = []int{2, 3} }},
 		"Request.Forms": {target, func(o *Options) {
 			o.Request.Bits, o.Request.Forms, o.Request.Target.BPW = nil, []artifact.Form{"q2_k", "q8_0"}, 8
@@ -148,7 +149,7 @@ func TestEveryOptionIsInTheIdentity(t *testing.T) {
 		"Memory":               "the result does not depend on where hidden states are",
 		"Progress":             "reports only",
 	}
-	for _, name := range []string{"Schema", "ToolVersion", "Method", "Target.BPW", "Target.MaxBytes", "ExportTarget", "Bits", "Tie", "BPW.Projections", "BPW.Model",
+	for _, name := range []string{"Schema", "ToolVersion", "Method", "Target.BPW", "Target.MaxBytes", "Target.Of", "ExportTarget", "Bits", "EndBits", "Tie", "BPW.Projections", "BPW.Model",
 		"BPW.WithAdapter", "Bytes", "Cost", "LowerBound", "Optimal", "Baselines", "Overrides", "Seed", "Forms", "Container.Name", "Container.Overhead", "Container.Align", "Notes"} {
 		exempt["Plan."+name] = provenance
 	}

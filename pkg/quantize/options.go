@@ -193,7 +193,7 @@ func (o *Options) scoring() sensitivity.Options {
 		Calibration: o.Calibration, Progress: o.Progress, ToolVersion: o.ToolVersion, Compute: o.Compute, Memory: o.Memory,
 	}
 	if o.Request != nil {
-		s.Bits, s.Forms = o.Request.Bits, o.Request.Forms
+		s.Bits, s.Forms, s.Ends = o.Request.Bits, o.Request.Forms, o.Request.Target.Of == sensitivity.OfModel
 	}
 	return s
 }
@@ -208,7 +208,7 @@ func (o *Options) choice() *artifact.ChoiceRecord {
 	case o.Plan != nil:
 		c.By = artifact.ByPlan
 	case r != nil:
-		c.By, c.Method, c.BPW, c.MaxBytes, c.Widths, c.Forms = artifact.ByTarget, string(o.Method), r.Target.BPW, r.Target.MaxBytes, r.Bits, r.Forms
+		c.By, c.Method, c.BPW, c.MaxBytes, c.Of, c.Widths, c.Forms = artifact.ByTarget, string(o.Method), r.Target.BPW, r.Target.MaxBytes, string(r.Target.Of), r.Bits, r.Forms
 		for _, t := range r.Ties {
 			c.Tie = append(c.Tie, string(t))
 		}

@@ -111,10 +111,10 @@ func TestShards(t *testing.T) {
 	}
 }
 
-// Shards that compensate every module together have the weights of one run, also where one was
+// Shards that compensate every module together, a palettized embedding too, have the weights of one run, also where one was
 // interrupted meanwhile.
 func TestShardsTogether(t *testing.T) {
-	o := Options{Model: tinyModel, Calibration: calibration(t), ToolVersion: "test", Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 2}}}
+	o := Options{Model: tinyModel, Calibration: calibration(t), ToolVersion: "test", Overrides: []sensitivity.Override{{Pattern: "down_proj", Bits: 2}, {Pattern: "embed_tokens", Bits: 3}}}
 	whole, _ := run(t, newPool(t, 2), o)
 	const n = 3
 	o.Out = filepath.Join(t.TempDir(), "job")

@@ -19,7 +19,7 @@ func (pl *pipeline) compute(ctx context.Context, it *item, p *pending) (err erro
 	defer compute.Recover(&err)
 	err = safetensors.Guard(it.Tensor.Path(), func() error {
 		if it.Form == artifact.RowInt8 {
-			q, scale, sqErr, sqNorm, err := quantizeRows(pl.pool, it.Tensor)
+			q, scale, sqErr, sqNorm, err := artifact.QuantizeRows(pl.pool, it.Tensor)
 			p.data = [][]byte{q, float32Bytes(scale)}
 			p.sqErr, p.sqNorm = sqErr, sqNorm
 			return err

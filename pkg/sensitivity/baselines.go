@@ -30,7 +30,7 @@ func (p *planner) baselines(choices []Choice, budget int64) ([]Baseline, error) 
 		name, note string
 		plans      [][]int
 	}{
-		{"uniform", widest + " everywhere", [][]int{uniform}},
+		{"uniform", widest, [][]int{uniform}},
 		{"random", fmt.Sprintf("mean of %d: modules in random order get the most bits that still fit", randomPlans), random},
 		{"ends kept high", "layers from both ends inwards get the most bits that still fit", [][]int{ends}},
 	} {
@@ -44,7 +44,7 @@ func (p *planner) baselines(choices []Choice, budget int64) ([]Baseline, error) 
 			for i, k := range picks {
 				cost += choices[i].Options[k].Cost
 			}
-			b.BPW += size.BPW.Projections / float64(len(way.plans))
+			b.BPW += p.opts.Target.Figure(size.BPW) / float64(len(way.plans))
 			b.Cost += cost / float64(len(way.plans))
 		}
 		out = append(out, b)
@@ -52,19 +52,49 @@ func (p *planner) baselines(choices []Choice, budget int64) ([]Baseline, error) 
 	return out, nil
 }
 
-// widestUniform returns the widest uniform allocation that keeps the target.
-func (p *planner) widestUniform(budget int64) (picks []int, name string, err error) {
-	for o := len(p.list) - 1; o > 0; o-- {
-		picks := p.uniform(o)
-		size, err := p.measure(picks)
-		if err != nil {
-			return nil, "", err
-		}
-		if p.size(picks) <= budget && p.keeps(size) {
-			return picks, optionName(p.list[o]), nil
+// widestUniform returns the widest uniform allocation that keeps the target, and what it is. Where embedding and head
+// take part, they have the most bits that fit beside it.
+func (p *planner) widestUniform(budget int64) (picks []int, note string, err error) {
+	for o := len(p.list) - 1; o >= 0; o-- {
+		for _, bits := range p.endChoices() {
+			picks := p.uniform(o)
+			note := optionName(p.list[o]) + " everywhere"
+			if bits > 0 {
+				p.setEnds(picks, bits)
+				note += fmt.Sprintf(", embedding and head %d", bits)
+			}
+			size, err := p.measure(picks)
+			if err != nil {
+				return nil, "", err
+			}
+			if p.size(picks) <= budget && p.keeps(size) {
+				return picks, note, nil
+			}
 		}
 	}
-	return p.uniform(0), optionName(p.list[0]), nil
+	return p.least(), optionName(p.list[0]) + " everywhere", nil
+}
+
+// endChoices returns the widths that embedding and head can have in a uniform allocation, widest first;
+// 0 alone if they take no part.
+func (p *planner) endChoices() []int {
+	out := p.allEndBits()
+	slices.Reverse(out)
+	if len(out) == 0 {
+		return []int{0}
+	}
+	return out
+}
+
+// setEnds gives embedding and head these bits where they have them.
+func (p *planner) setEnds(picks []int, bits int) {
+	for i, g := range p.groups {
+		if own, ok := p.ends[p.names[g.modules[0]]]; ok && !g.pinned {
+			if o := slices.Index(own, bits); o >= 0 {
+				picks[i] = o
+			}
+		}
+	}
 }
 
 // optionName names what modules choose: "4 bits" or "q4_k".
@@ -147,7 +177,10 @@ func HeuristicPlans(s *Scores, opts PlanOptions) (endsKeptHigh *Plan, random []*
 			out.Layers = append(out.Layers, l)
 			out.Cost += c
 		}
-		out.Layers = append(out.Layers, p.ends(widths)...)
+		for _, l := range p.endLayers(s, widths) {
+			out.Layers = append(out.Layers, l)
+			out.Cost += l.Cost
+		}
 		return out
 	}
 	ends, err := p.endsKeptHigh(budget)

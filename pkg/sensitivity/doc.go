@@ -13,6 +13,10 @@
 // modules of a plan predicts the divergence of the quantized model without error
 // compensation: for small changes the divergences of single modules nearly add up.
 //
+// The bits of a target are of the projections, which alone are chosen then, or of the whole model
+// ([OfModel]): embedding and head, which are rows of int8 otherwise, take part as palettes or as these
+// rows. [Options].Ends scores them.
+//
 // The widths are those of palettes or, with [Options].Forms, forms of another grid ([FormWidths]).
 //
 // [Allocate] solves the underlying problem, a multiple-choice knapsack, to proven optimality.

@@ -122,6 +122,11 @@ func (j *scoreJob) estimate(ctx context.Context, stats *statsJob, share float64)
 		}
 		quantize += share * seconds
 	}
+	ends, err := s.measureEnds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	quantize += share * ends
 	if stats != nil {
 		s.runLeaves(stats.from, stats.to)
 	}
@@ -155,9 +160,8 @@ func (j *scoreJob) estimate(ctx context.Context, stats *statsJob, share float64)
 
 // scoresBytes returns about the size of the file of scores.
 func (j *scoreJob) scoresBytes(s *scorer) (int64, error) {
-	costs := make([][]float64, len(s.modules))
+	costs := s.noCosts()
 	for i := range costs {
-		costs[i] = make([]float64, len(s.widths))
 		for o := range costs[i] {
 			costs[i][o] = 1.0 / 3000 // of as many digits as most have
 		}
@@ -176,6 +180,9 @@ func (s *scorer) measureOption(ctx context.Context, option int) (total float64, 
 	rates := map[string]float64{}
 	for i := range s.modules {
 		m := &s.modules[i]
+		if m.end {
+			continue
+		}
 		g, ok := s.grid(m, s.width(m, option))
 		if !ok {
 			continue
@@ -188,6 +195,28 @@ func (s *scorer) measureOption(ctx context.Context, option int) (total float64, 
 			rates[m.spec.Kind] = rate
 		}
 		total += rate * float64(s.widthWork(m, option))
+	}
+	return total, nil
+}
+
+// measureEnds returns the seconds to quantize embedding and head under all options.
+func (s *scorer) measureEnds(ctx context.Context) (total float64, err error) {
+	for i := range s.modules {
+		m := &s.modules[i]
+		if !m.end {
+			continue
+		}
+		for o := range s.ends {
+			g, ok := s.grid(m, s.width(m, o))
+			if !ok {
+				continue
+			}
+			rate, err := MeasureGrid(ctx, s.pool, g, m.src)
+			if err != nil {
+				return 0, err
+			}
+			total += rate * float64(s.widthWork(m, o))
+		}
 	}
 	return total, nil
 }
@@ -226,6 +255,11 @@ func (s *scorer) addStages(e *estimate.Estimate, p *infer.Rates, quantize, share
 		}
 		pass := groups*p.Back + products*p.Product*float64(s.layerWeights())
 		score := quantize + groups*load + tokens*samples*layers*pass
+		for i := range s.modules {
+			if m := &s.modules[i]; m.end {
+				score += tokens * p.Product * float64(s.endWork(m, len(s.ends)))
+			}
+		}
 		if stats != nil && !stats.scoresOnly() {
 			for _, i := range (&fisherEstimator{scorer: s}).layerModules(0) {
 				spec := s.modules[i].spec
@@ -260,8 +294,12 @@ func (s *scorer) addStages(e *estimate.Estimate, p *infer.Rates, quantize, share
 func (s *scorer) divergenceSeconds(p *infer.Rates, load float64) (total float64) {
 	layers, tokens := s.cfg.Layers, float64(s.tokens())
 	for i := range s.modules {
-		rest := float64(layers - s.modules[i].spec.Layer)
-		total += float64(len(s.widths)) * (rest*(tokens*p.Forward+load/float64(layers)) + 2*tokens*p.Logits)
+		m := &s.modules[i]
+		rest := float64(layers - max(m.spec.Layer, 0))
+		if m.end && !looksUp(m) {
+			rest = 0
+		}
+		total += float64(len(s.options(m))) * (rest*(tokens*p.Forward+load/float64(layers)) + 2*tokens*p.Logits)
 	}
 	return total
 }

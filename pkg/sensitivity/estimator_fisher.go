@@ -13,7 +13,8 @@ import (
 // fisherEstimator computes [Fisher]. The text runs forward through all layers; the hidden states at
 // the beginning of each are kept. Then it runs backward. A unit of work is a layer, the last one
 // first: its weights are read again, its modules are quantized, and every batch runs through it
-// forward, from the hidden states that were kept, and backward.
+// forward, from the hidden states that were kept, and backward. Embedding and head, if they are scored,
+// are one more unit, the last.
 type fisherEstimator struct {
 	*scorer
 	walk     *infer.Walk
@@ -35,11 +36,21 @@ type fisherEstimator struct {
 
 func newFisherEstimator(s *scorer) *fisherEstimator { return &fisherEstimator{scorer: s} }
 
-func (f *fisherEstimator) units() int { return f.cfg.Layers }
+func (f *fisherEstimator) units() int {
+	if len(f.ends) > 0 {
+		return f.cfg.Layers + 1
+	}
+	return f.cfg.Layers
+}
 
-func (f *fisherEstimator) unitName() string { return "layers" }
+func (f *fisherEstimator) unitName() string {
+	if len(f.ends) > 0 {
+		return "parts" // the layers, and embedding and head together
+	}
+	return "layers"
+}
 
-// layer returns the layer of a unit.
+// layer returns the layer of a unit, or endLayer.
 func (f *fisherEstimator) layer(unit int) int { return f.cfg.Layers - 1 - unit }
 
 // layerModules returns the indices of the modules of a layer.
@@ -61,13 +72,21 @@ func (f *fisherEstimator) work(unit int) (n int64) {
 		}
 		return f.tokens() * int64(f.samples) * passes
 	}
+	for _, i := range modules {
+		n += f.quantizeWork(&f.modules[i])
+	}
+	if f.layer(unit) == endLayer {
+		for _, i := range modules {
+			for _, options := range f.optionGroups([]int{i}) {
+				n += f.tokens() * f.endWork(&f.modules[i], len(options))
+			}
+		}
+		return n
+	}
 	for _, options := range f.optionGroups(modules) {
 		for _, i := range modules {
 			passes += f.moduleWork(&f.modules[i], len(options))
 		}
-	}
-	for _, i := range modules {
-		n += f.quantizeWork(&f.modules[i])
 	}
 	return n + f.tokens()*int64(f.samples)*passes
 }
@@ -82,11 +101,11 @@ func (f *fisherEstimator) moduleWork(m *module, options int) int64 {
 	return int64(times) * m.weights()
 }
 
-// optionGroups divides the options into groups whose quantized forms of a layer fit in memory
-// together.
+// optionGroups divides the options of modules, which all have the same, into groups whose quantized
+// forms of a layer fit in memory together.
 func (f *fisherEstimator) optionGroups(modules []int) (groups [][]int) {
 	used := int64(0)
-	for o := range f.widths {
+	for o := range f.options(&f.modules[modules[0]]) {
 		need := int64(0)
 		for _, i := range modules {
 			need += f.packedBytes(&f.modules[i], o)
@@ -186,7 +205,7 @@ func (f *fisherEstimator) run(ctx context.Context, unit int) (out []Contribution
 	}
 	scale := 0.5 / float64(f.samples) / float64(f.text.Tokens())
 	for _, i := range f.layerModules(layer) {
-		for o := range f.widths {
+		for o := range f.options(&f.modules[i]) {
 			cost := 0.0
 			for _, sum := range sums[i] {
 				cost += sum[o] * scale
@@ -204,6 +223,9 @@ func (f *fisherEstimator) sumsOf(ctx context.Context, layer int) (map[int][][]fl
 		if err := f.layerBack(ctx, false, nil); err != nil {
 			return nil, err
 		}
+	}
+	if layer == endLayer {
+		return f.endSums(ctx)
 	}
 	return f.layerSums(ctx)
 }

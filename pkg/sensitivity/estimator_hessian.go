@@ -28,6 +28,9 @@ func (e *hessianEstimator) work(unit int) int64 {
 }
 
 func (e *hessianEstimator) tokenWork(m *module) int64 {
+	if m.end {
+		return e.endWork(m, len(e.ends))
+	}
 	n := int64(1+len(e.widths)) * m.weights()
 	switch m.spec.Kind {
 	case "q_proj": // the rest of the layer before
@@ -58,6 +61,10 @@ func (e *hessianEstimator) enter(ctx context.Context, layer int) (err error) {
 
 func (e *hessianEstimator) run(ctx context.Context, unit int) ([]Contribution, error) {
 	m := &e.modules[unit]
+	if m.end {
+		sums, err := e.runEnd(ctx, m)
+		return e.contributions(unit, sums), err
+	}
 	if err := e.enter(ctx, m.spec.Layer); err != nil {
 		return nil, err
 	}
@@ -87,9 +94,13 @@ func (e *hessianEstimator) run(ctx context.Context, unit int) ([]Contribution, e
 		}
 		e.progress.Advance(int64(n) * e.tokenWork(m))
 	}
-	var out []Contribution
+	return e.contributions(unit, sums), nil
+}
+
+// contributions are the sums of a unit, by option, divided by the number of tokens.
+func (e *hessianEstimator) contributions(unit int, sums []float64) (out []Contribution) {
 	for o, sum := range sums {
 		out = append(out, Contribution{unit, o, sum / float64(e.text.Tokens())})
 	}
-	return out, nil
+	return out
 }

@@ -19,7 +19,7 @@ type klEstimator struct {
 	*scorer
 	models *compute.Pool // the workers, in the arithmetic of the measurement
 	walk   *infer.Walk
-	head   *infer.Runner // for logits, which both models compute alike from hidden states
+	head   *infer.Runner // for logits, which both models compute alike from hidden states unless the head is changed
 	final  [][]float32   // hidden states of the original model after the final norm, by batch, [tokens, hidden]
 
 	changed *infer.Model // the model with one module replaced
@@ -71,44 +71,60 @@ func (k *klEstimator) layerDone(tokens int) {
 // work counts, for each width, the palettes and the layers and logits that run again.
 func (k *klEstimator) work(unit int) int64 {
 	m := &k.modules[unit]
-	layers := int64(k.model.Config.Layers - m.spec.Layer)
-	return k.quantizeWork(m) + int64(len(k.widths))*int64(k.text.Tokens())*(layers*k.model.LayerWork()+2*k.model.HeadWork())
+	layers := int64(k.model.Config.Layers - max(m.spec.Layer, 0))
+	if m.end && !looksUp(m) {
+		layers = 0
+	}
+	return k.quantizeWork(m) + int64(len(k.options(m)))*int64(k.text.Tokens())*(layers*k.model.LayerWork()+2*k.model.HeadWork())
 }
 
 func (k *klEstimator) run(ctx context.Context, unit int) (out []Contribution, err error) {
 	m := &k.modules[unit]
-	if m.spec.Layer < k.walk.Layer() {
+	layer := max(m.spec.Layer, 0) // whose beginning both models share
+	if layer < k.walk.Layer() {
 		if k.walk, err = k.newWalk(ctx, k.models); err != nil {
 			return nil, err
 		}
 	}
-	if err := k.advance(ctx, k.walk, m.spec.Layer); err != nil {
+	if err := k.advance(ctx, k.walk, layer); err != nil {
 		return nil, err
 	}
-	for o := range k.widths {
+	for o := range k.options(m) {
 		p, _, err := k.quantize(m, o)
 		if err != nil {
 			return nil, err
 		}
 		k.progress.Advance(k.widthWork(m, o))
-		if err := k.runFrom(ctx, m, p); err != nil {
-			return nil, err
+		run := k.runModule
+		if m.end {
+			run = k.runEnd
 		}
-		sum := 0.0
-		for b := range k.fork.Batches() {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			sum += k.divergence(b)
+		sum, err := run(ctx, m, p)
+		if err != nil {
+			return nil, err
 		}
 		out = append(out, Contribution{unit, o, sum / float64(k.text.Tokens())})
 	}
 	return out, nil
 }
 
-// runFrom runs the layers from that of a module on, with the module replaced.
-func (k *klEstimator) runFrom(ctx context.Context, m *module, p *compute.Matrix) error {
+// runModule measures the divergence with a projection replaced: p.
+func (k *klEstimator) runModule(ctx context.Context, m *module, p *compute.Matrix) (sum float64, err error) {
 	k.fork.Join(k.walk)
+	if err := k.forward(ctx, m, p); err != nil {
+		return 0, err
+	}
+	for b := range k.fork.Batches() {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		sum += k.divergence(b, k.fork.Final(b), k.head)
+	}
+	return sum, nil
+}
+
+// forward runs the changed model from where it is to the end, with a projection replaced.
+func (k *klEstimator) forward(ctx context.Context, m *module, p *compute.Matrix) error {
 	for k.fork.Layer() < k.cfg.Layers {
 		layer := k.fork.Layer()
 		if err := k.stream.LoadLayer(ctx, layer); err != nil {
@@ -126,10 +142,9 @@ func (k *klEstimator) runFrom(ctx context.Context, m *module, p *compute.Matrix)
 }
 
 // divergence returns the divergence of the changed model, summed over the tokens of a batch, in
-// nats.
-func (k *klEstimator) divergence(batch int) float64 {
+// nats: hidden are its states after the final norm, and head has its head.
+func (k *klEstimator) divergence(batch int, hidden []float32, head *infer.Runner) float64 {
 	vocab, d, n := k.cfg.VocabSize, k.cfg.HiddenSize, k.fork.Tokens(batch)
-	hidden := k.fork.Final(batch)
 	rows := min(infer.LogitRows(vocab), n)
 	p, q := make([]float32, rows*vocab), make([]float32, rows*vocab)
 	kls := make([]float64, rows)
@@ -137,7 +152,7 @@ func (k *klEstimator) divergence(batch int) float64 {
 	for at := 0; at < n; at += rows {
 		m := min(rows, n-at)
 		k.head.Logits(p, k.final[batch][at*d:(at+m)*d], m)
-		k.head.Logits(q, hidden[at*d:(at+m)*d], m)
+		head.Logits(q, hidden[at*d:(at+m)*d], m)
 		k.progress.Advance(2 * int64(m) * k.model.HeadWork())
 		k.pool.Run(m, func(_, i int) {
 			a, b := p[i*vocab:(i+1)*vocab], q[i*vocab:(i+1)*vocab]

@@ -14,7 +14,7 @@ func (e *weightEstimator) prepare(context.Context) error { return nil }
 func (e *weightEstimator) work(unit int) int64 { return e.quantizeWork(&e.modules[unit]) }
 
 func (e *weightEstimator) run(ctx context.Context, unit int) (out []Contribution, err error) {
-	for o := range e.widths {
+	for o := range e.options(&e.modules[unit]) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}

@@ -41,6 +41,7 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		Method      Method            `json:"method"`
 		Bits        []int             `json:"bits"`
 		Forms       []artifact.Form   `json:"forms,omitempty"`
+		Ends        bool              `json:"embedding,omitempty"`
 		GroupRows   int               `json:"group_rows"`
 		RowScale    bool              `json:"row_scale"`
 		Samples     int               `json:"samples"`
@@ -57,7 +58,7 @@ func (j *scoreJob) identity(ctx context.Context) ([]byte, error) {
 		Tensors     map[string]string `json:"tensors"`
 		Compute     string            `json:"compute"`
 		Kernels     string            `json:"kernels"`
-	}{"sensitivity/v3", o.ToolVersion, o.Method, o.Bits, o.Forms, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files, builtin, seqLen, tokens,
+	}{"sensitivity/v3", o.ToolVersion, o.Method, o.Bits, o.Forms, o.Ends, o.GroupRows, !o.NoRowScale, o.Samples, o.Validate, text, files, builtin, seqLen, tokens,
 		j.seed(), j.tokenizer, string(j.rawConfig), source, tensors, o.Compute.String(), kernels})
 }
 
@@ -66,6 +67,7 @@ var jobNames = []stage.Name{
 	{Key: "method", Words: "--method"},
 	{Key: "bits", Words: "--bits"},
 	{Key: "forms", Words: "the forms (--grid, and --types or --bits)"},
+	{Key: "embedding", Words: "--embedding"},
 	{Key: "group_rows", Words: "--group-rows"},
 	{Key: "row_scale", Words: "--row-scale"},
 	{Key: "samples", Words: "--samples"},

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"afmq/pkg/safetensors"
 )
 
 // fileBound is a bound on the size of a safetensors file, header included. The header is
@@ -25,7 +27,7 @@ type fileSegment struct {
 // fileItem is a tensor in the file.
 type fileItem struct {
 	size int64 // bytes of data
-	text int64 // bytes of its header entry that an option affects, data offsets excluded
+	text int64 // bytes of its header entry, data offsets excluded
 }
 
 // fileState is a partial allocation: the segments so far.
@@ -137,8 +139,8 @@ func (f *fileBound) smallest(p *problem, segment int) int {
 	return 0
 }
 
-// shorter returns by how much the header text of another option is less than that of one: names of
-// forms have different lengths.
+// shorter returns an upper bound of how much the header text of another option is less than that of
+// one: names of forms have different lengths, and rows of int8 are fewer tensors than a palette.
 func (s *fileSegment) shorter(option int) (most int64) {
 	text := func(items []fileItem) (n int64) {
 		for _, it := range items {
@@ -146,8 +148,10 @@ func (s *fileSegment) shorter(option int) (most int64) {
 		}
 		return n
 	}
+	const offsets = 2 * 19 // digits of an int64
 	for _, items := range s.options {
-		most = max(most, text(s.options[option])-text(items))
+		fewer := int64(max(len(s.options[option])-len(items), 0))
+		most = max(most, text(s.options[option])-text(items)+fewer*offsets)
 	}
 	return most
 }
@@ -192,7 +196,7 @@ func (f *fileBound) extend(layer []fileState, seg fileSegment, options []pricedO
 func (p *planner) fileBound() (*fileBound, error) {
 	f := &fileBound{limit: p.opts.Target.MaxBytes, segments: []fileSegment{{choice: -1, options: make([][]fileItem, 1)}}}
 	group := map[string]int{}
-	names := projections(p.shape.Config)
+	names := p.names
 	for i, g := range p.groups {
 		for _, m := range g.modules {
 			group[names[m]] = i
@@ -220,15 +224,11 @@ func (p *planner) fileBound() (*fileBound, error) {
 				if err != nil {
 					return nil, err
 				}
-				it := fileItem{size: n, text: int64(len(info.Name))}
-				for _, extent := range info.Shape {
-					it.text += digits(int64(extent))
-				}
-				seg.options[o] = append(seg.options[o], it)
+				seg.options[o] = append(seg.options[o], fileItem{size: n, text: headerText(info)})
 			}
 		}
 	}
-	header, err := p.shape.headerBytes(p.storage, p.widths(p.uniform(0)))
+	header, err := p.shape.headerBytes(p.storage, p.widths(make([]int, len(p.groups))))
 	if err != nil {
 		return nil, err
 	}
@@ -238,4 +238,15 @@ func (p *planner) fileBound() (*fileBound, error) {
 	}
 	f.front = header - least.text
 	return f, nil
+}
+
+// headerText returns the bytes of the entry of a tensor in the header of a safetensors file, with the
+// comma before or after it, but without the digits of its data offsets.
+func headerText(info safetensors.Info) int64 {
+	const rest = `"":{"dtype":"","shape":[],"data_offsets":[,]},`
+	n := len(info.Name) + len(info.DType.String()) + len(rest) + max(len(info.Shape)-1, 0)
+	for _, extent := range info.Shape {
+		n += int(digits(int64(extent)))
+	}
+	return int64(n)
 }

@@ -21,7 +21,7 @@ func Feasible(shape *Shape, st Storage, opts PlanOptions) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	widest := p.uniform(len(p.list) - 1)
+	widest := p.most()
 	most, err := p.measure(widest)
 	if err != nil {
 		return 0, err
@@ -51,7 +51,7 @@ func MakePlan(s *Scores, opts PlanOptions) (*Plan, error) {
 	}
 	plan := &Plan{
 		Schema: PlanSchema, ToolVersion: s.ToolVersion, Method: s.Method, GroupRows: s.GroupRows, RowScale: s.RowScale,
-		Target: &p.opts.Target, Container: p.opts.Container, ExportTarget: p.opts.ExportTarget, Bits: p.opts.Bits, Forms: p.opts.Forms, Notes: p.notesOf(a.Picks), Tie: p.opts.Ties, Overrides: OverrideTexts(p.opts.Overrides), Seed: p.opts.Seed,
+		Target: &p.opts.Target, Container: p.opts.Container, ExportTarget: p.opts.ExportTarget, Bits: p.opts.Bits, EndBits: p.allEndBits(), Forms: p.opts.Forms, Notes: p.notesOf(a.Picks), Tie: p.opts.Ties, Overrides: OverrideTexts(p.opts.Overrides), Seed: p.opts.Seed,
 		BPW: size.BPW, Bytes: size.FileBytes, Cost: a.Cost, LowerBound: a.LowerBound, Optimal: a.Optimal,
 	}
 	widths := p.widths(a.Picks)
@@ -61,7 +61,7 @@ func MakePlan(s *Scores, opts PlanOptions) (*Plan, error) {
 		l.Cost, l.Pinned = p.cost(s, i, widths[name]), pinned
 		plan.Layers = append(plan.Layers, l)
 	}
-	plan.Layers = append(plan.Layers, p.ends(widths)...)
+	plan.Layers = append(plan.Layers, p.endLayers(s, widths)...)
 	scored := p.allowed(s.Bits)
 	if plan.Baselines, err = p.baselines(choices, budget); err != nil || len(p.opts.Bits) == len(scored) && len(p.opts.Forms) == len(s.Forms) {
 		return plan, err
@@ -79,7 +79,7 @@ func MakePlan(s *Scores, opts PlanOptions) (*Plan, error) {
 		found = "the best plan found"
 	}
 	plan.Baselines = append(plan.Baselines, Baseline{
-		Name: "more widths", BPW: all.BPW.Projections, Cost: all.Cost, Note: found + " with " + choiceText(scored, s.Forms) + " to choose from",
+		Name: "more widths", BPW: p.opts.Target.Figure(all.BPW), Cost: all.Cost, Note: found + " with " + choiceText(scored, s.Forms) + " to choose from",
 	})
 	return plan, nil
 }
@@ -102,7 +102,11 @@ func plannerOf(s *Scores, opts PlanOptions) (*planner, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPlanner(shape, s.storage(), opts)
+	if opts.Target.Of == OfModel && len(opts.Forms) == 0 && len(s.Ends) == 0 {
+		return nil, fault.Usagef("the embedding was not scored, which bits per weight of the model need").
+			WithHint("score it with `afmq sensitivity --embedding` or `afmq stats --embedding`, or bound the bits of the projections with --bpw-of projections")
+	}
+	p, err := newPlannerOf(shape, s.storage(), opts, s)
 	if err == nil {
 		p.scored = s.Bits
 	}
@@ -134,26 +138,35 @@ func newPlanLayer(name string, w Width) PlanLayer {
 		return PlanLayer{Name: name, Bits: w.Bits}
 	case w.Form.OnGrid():
 		return PlanLayer{Name: name, Bits: w.Bits, Form: w.Form}
+	case w.Form == artifact.RowInt8:
+		return PlanLayer{Name: name, Bits: int8Bits, Form: w.Form}
 	}
 	return PlanLayer{Name: name, Bits: artifact.KeepBits}
 }
 
-// ends returns the layers of embedding and head: with palettes a head that an override palettizes,
-// on other grids all, since a plan says how each is stored.
-func (p *planner) ends(widths map[string]Width) (out []PlanLayer) {
+// endLayers returns the layers of embedding and head: those that an override changes, and all if they
+// take part in the allocation and on other grids, since a plan says how each is stored.
+func (p *planner) endLayers(s *Scores, widths map[string]Width) (out []PlanLayer) {
 	for _, spec := range p.shape.Config.Tensors() {
 		w, ok := widths[spec.Module()]
-		if _, pinned := p.pinned[spec.Module()]; ok && spec.Role != model.Projection && (pinned || len(p.opts.Forms) > 0) {
+		if _, pinned := p.pinned[spec.Module()]; ok && spec.Role != model.Projection && (pinned || len(p.opts.Forms) > 0 || p.takesEnds()) {
 			l := newPlanLayer(spec.Module(), w)
 			l.Pinned = pinned
+			if p.takesEnds() {
+				l.Cost, _ = s.EndCost(l.Name, w)
+			}
 			out = append(out, l)
 		}
 	}
 	return out
 }
 
-// cost returns the score of a projection at a width; 0 where it was not scored.
+// cost returns the score of a module, an index into p.names, at a width; 0 where it was not scored.
 func (p *planner) cost(s *Scores, module int, w Width) float64 {
+	if module >= len(s.Modules) {
+		c, _ := s.EndCost(p.names[module], w)
+		return c
+	}
 	c, _ := s.Cost(module, w)
 	return c
 }
@@ -174,7 +187,7 @@ func (s *Scores) Cost(module int, w Width) (float64, bool) {
 // options.
 func (p *planner) choices(s *Scores) []Choice {
 	out := make([]Choice, len(p.groups))
-	names := projections(p.shape.Config)
+	names := p.names
 	for i, g := range p.groups {
 		out[i].Name = g.name
 		for o, size := range g.sizes {

@@ -23,6 +23,7 @@ type Options struct {
 	Method      Method             // empty for DefaultMethod
 	Bits        []int              // widths of palettes to score, 1 to 8; empty for DefaultBits
 	Forms       []artifact.Form    // forms on another grid to score instead, all of one family
+	Ends        bool               // score embedding and head, too, for budgets of the whole model; with Bits only
 	GroupRows   int                // output rows that share a look-up table; 0 for palettize.DefaultGroupRows
 	NoRowScale  bool               // omit the fp16 scale of each palettized row
 	Calibration CalibrationOptions // text; Files may be empty for Weight without Validate
@@ -118,6 +119,8 @@ func (o *Options) checkForms() (err error) {
 		if err := checkBits(o.Bits); err != nil {
 			return fault.Usagef("%v", err)
 		}
+	case o.Ends:
+		return refuseEnds(o.Forms[0])
 	case len(o.Bits) > 0:
 		return fault.Usagef("widths of palettes and forms of another grid exclude each other")
 	case o.ExportTarget != "":

@@ -17,7 +17,8 @@ import (
 // layers 10 to 19.
 //
 // Bits is 1 to 8, or 16, which keeps the matrix unquantized in the type of the checkpoint.
-// Only an override palettizes an untied head; without one it is stored as int8.
+// Without an override, the embedding and an untied head are stored as int8 rows, unless a plan for a
+// budget of the whole model chooses otherwise.
 //
 // On a grid that is no palette, Form may name the form of the matrix instead, and Bits is 0 then. On
 // affine and integer grids, Bits alone are those of the same grid.
@@ -103,7 +104,7 @@ func (w Width) String() string {
 func Widths(cfg *model.Config, bits int, overrides []Override) (map[string]Width, error) {
 	widths := map[string]Width{}
 	var modules []string // that an override can match, in canonical order
-	embedding, head := "", false
+	head := false
 	for _, spec := range cfg.Tensors() {
 		name := spec.Module()
 		switch spec.Role {
@@ -116,7 +117,7 @@ func Widths(cfg *model.Config, bits int, overrides []Override) (map[string]Width
 			head = true
 		case model.Embedding:
 			widths[name] = Width{Form: artifact.RowInt8}
-			embedding = name
+			modules = append(modules, name)
 		}
 	}
 	for _, o := range overrides {
@@ -127,10 +128,6 @@ func Widths(cfg *model.Config, bits int, overrides []Override) (map[string]Width
 		if o.Form != "" {
 			return nil, fault.Usagef("override %q: a palette has a number of bits", o).
 				WithHint("a type such as q6_k belongs to --grid gguf")
-		}
-		if re.MatchString(embedding) {
-			return nil, fault.Usagef("override %q matches %s, but the embedding is always stored as int8 rows", o, embedding).
-				WithHint("use a pattern that does not match it, for example '_proj$=%d'", o.Bits)
 		}
 		hit := false
 		for _, name := range modules {
@@ -156,7 +153,8 @@ func Widths(cfg *model.Config, bits int, overrides []Override) (map[string]Width
 // has a head of its own.
 func noMatch(o Override, re *regexp.Regexp, modules []string, head bool) error {
 	if !head && re.MatchString("lm_head") {
-		return fault.Usagef("override %q: the head of this model shares the embedding's weights", o)
+		return fault.Usagef("override %q: the head of this model shares the embedding's weights", o).
+			WithHint("override model.embed_tokens instead, which is both")
 	}
 	return fault.Usagef("override %q matches no module; the nearest names are %s", o,
 		strings.Join(nearest(o.Pattern, modules, 3), ", "))

@@ -50,6 +50,17 @@ func TestWidths(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, w[name], want)
 		}
 	}
+	for _, bits := range []int{1, 2, 8} {
+		for _, cfg := range []*model.Config{tied, untied} {
+			w, err := Widths(cfg, 3, []Override{{Pattern: "embed_tokens", Bits: bits}})
+			if err != nil || w["model.embed_tokens"] != (Width{artifact.Palette, bits}) || w["model.layers.0.mlp.up_proj"] != (Width{artifact.Palette, 3}) {
+				t.Errorf("embedding of %d bits: %v, %v", bits, w, err)
+			}
+		}
+	}
+	if w, err := Widths(untied, 3, []Override{{Pattern: ".*", Bits: 16}}); err != nil || w["model.embed_tokens"] != (Width{Form: artifact.Plain}) || w["lm_head"] != (Width{Form: artifact.Plain}) {
+		t.Errorf("all at 16 bits: %v, %v", w, err)
+	}
 	if w, err := Widths(untied, 3, nil); err != nil || w["lm_head"] != (Width{artifact.RowInt8, 0}) {
 		t.Errorf("head without an override: %v, %v", w["lm_head"], err)
 	}
@@ -58,8 +69,6 @@ func TestWidths(t *testing.T) {
 		o     Override
 		parts []string
 	}{
-		{untied, Override{Pattern: "embed", Bits: 4}, []string{`"embed=4"`, "model.embed_tokens", "always stored as int8"}},
-		{untied, Override{Pattern: ".*", Bits: 4}, []string{"model.embed_tokens"}},
 		{untied, Override{Pattern: "qproj", Bits: 4}, []string{"matches no module", "nearest names are", "model.layers.0.self_attn.q_proj"}},
 		{untied, Override{Pattern: `layers\.7\.mlp\.up_proj`, Bits: 4}, []string{"model.layers.0.mlp.up_proj, model.layers.1.mlp.up_proj"}},
 		{tied, Override{Pattern: "lm_head", Bits: 4}, []string{"shares the embedding"}},

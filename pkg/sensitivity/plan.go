@@ -3,6 +3,7 @@ package sensitivity
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"afmq/internal/disk"
@@ -32,6 +33,9 @@ type Plan struct {
 	// edit; empty for none.
 	ExportTarget string `json:"export_target,omitempty"`
 	Bits         []int  `json:"bits,omitempty"` // widths of palettes to choose from
+	// EndBits are the widths that embedding and head choose from, if they take part: 8 is rows of int8,
+	// the others are palettes.
+	EndBits []int `json:"end_bits,omitempty"`
 	// Forms are those of another grid that were to choose from.
 	Forms     []artifact.Form `json:"forms,omitempty"`
 	Container *Container      `json:"container,omitempty"` // the file that a target in bytes bounds; null for model.safetensors
@@ -51,29 +55,63 @@ type Plan struct {
 	// Notes say which modules cannot have the form that was chosen for them, and what they have.
 	Notes []string `json:"notes,omitempty"`
 
-	// Layers are the projections in canonical order, then a head that an override palettizes or,
-	// with forms, embedding and head.
+	// Layers are the projections in canonical order, then embedding and head where an override changes
+	// them, where they take part in the allocation, and with forms.
 	Layers []PlanLayer `json:"layers"`
 }
 
-// Target is an upper bound of the size of a model. One of the two fields is set.
+// Target is an upper bound of the size of a model. BPW or MaxBytes is set.
 type Target struct {
-	BPW      float64 `json:"bpw,omitempty"`       // bits per weight of the projections
+	BPW      float64 `json:"bpw,omitempty"`       // bits per weight, of what Of says
 	MaxBytes int64   `json:"max_bytes,omitempty"` // bytes of model.safetensors, header included, or of a Container
+	// Of is empty for the projections, which alone are chosen then, or OfModel.
+	Of Scope `json:"of,omitempty"`
+}
+
+// Scope says which matrices take part in an allocation, and which weights a bound of bits per weight is
+// of.
+type Scope string
+
+// OfModel is the scope of all parameters: BPW bounds artifact.BitsPerWeight.Model, and embedding and
+// head take part.
+const OfModel Scope = artifact.OfModel
+
+// ParseScope reads "projections" or "model". Errors are fault.Usage.
+func ParseScope(s string) (Scope, error) {
+	switch s {
+	case "projections":
+		return "", nil
+	case string(OfModel):
+		return OfModel, nil
+	}
+	return "", fault.Usagef("%q: bits per weight are of projections or of model", s)
 }
 
 func (t Target) String() string {
-	if t.MaxBytes > 0 {
+	switch {
+	case t.MaxBytes > 0:
 		return units.Thousands(t.MaxBytes) + " bytes"
+	case t.Of == OfModel:
+		return fmt.Sprintf("%g bits per weight of the model", t.BPW)
 	}
 	return fmt.Sprintf("%g bits per weight", t.BPW)
 }
 
+// Figure returns the bits per weight that a bound of this scope is of.
+func (t Target) Figure(b artifact.BitsPerWeight) float64 {
+	if t.Of == OfModel {
+		return b.Model
+	}
+	return b.Projections
+}
+
 // PlanLayer is one module of a plan.
 type PlanLayer struct {
-	Name   string        `json:"name"`
-	Bits   int           `json:"bits"`             // 1 to 8, or 16 for an unquantized module
-	Form   artifact.Form `json:"form,omitempty"`   // on a grid that is no palette; Bits are then those of its codes
+	Name string `json:"name"`
+	Bits int    `json:"bits"` // 1 to 8, or 16 for an unquantized module
+	// Form is the form on a grid that is no palette, and Bits are then those of its codes; or
+	// artifact.RowInt8, for embedding and head, with 8 bits.
+	Form   artifact.Form `json:"form,omitempty"`
 	Cost   float64       `json:"cost,omitempty"`   // its score at these bits; 0 without a score
 	Pinned bool          `json:"pinned,omitempty"` // by an override
 }
@@ -81,7 +119,7 @@ type PlanLayer struct {
 // Baseline is the cost of a simpler allocation under the same target.
 type Baseline struct {
 	Name string  `json:"name"`
-	BPW  float64 `json:"bpw"`  // bits per weight of the projections
+	BPW  float64 `json:"bpw"`  // bits per weight of what the target's are of
 	Cost float64 `json:"cost"` // summed score, in the unit of the method
 	Note string  `json:"note"` // description, for people
 }
@@ -180,6 +218,8 @@ func (t Target) check() error {
 		return fmt.Errorf("max_bytes is %d; it must be positive", t.MaxBytes)
 	case t.BPW < 0 || math.IsNaN(t.BPW) || math.IsInf(t.BPW, 0):
 		return fmt.Errorf("bpw is %v; it must be positive and finite", t.BPW)
+	case t.Of != "" && t.Of != OfModel:
+		return fmt.Errorf("of is %.40q; it may be %q", t.Of, OfModel)
 	}
 	return nil
 }
@@ -204,15 +244,21 @@ func (p *Plan) Widths(file string, shape *Shape) (map[string]Width, error) {
 	}
 	given := map[string]bool{}
 	for _, l := range p.Layers {
-		w, ok := widths[l.Name]
-		if !ok || (w.Form == artifact.RowInt8 && l.Name != "lm_head") {
+		if _, ok := widths[l.Name]; !ok {
 			return nil, fault.Inputf(file, "layer %q is not a projection of the model; the nearest names are %s", l.Name, strings.Join(nearest(l.Name, projections(shape.Config), 3), ", ")).
 				WithHint("a plan is for the model whose scores it was made from; after an edit, check the spelling")
 		}
 		given[l.Name] = true
-		widths[l.Name] = Width{artifact.Palette, l.Bits}
-		if l.Bits == artifact.KeepBits {
+		switch {
+		case l.Form == artifact.RowInt8 && slices.Contains(projections(shape.Config), l.Name):
+			return nil, fault.Inputf(file, "layer %q has form %s, which only embedding and head have", l.Name, l.Form).
+				WithHint("remove its \"form\" for a palette")
+		case l.Form == artifact.RowInt8:
+			widths[l.Name] = Width{Form: artifact.RowInt8}
+		case l.Bits == artifact.KeepBits:
 			widths[l.Name] = Width{Form: artifact.Plain}
+		default:
+			widths[l.Name] = Width{artifact.Palette, l.Bits}
 		}
 	}
 	for _, name := range projections(shape.Config) {
@@ -247,8 +293,8 @@ func (p *Plan) checkTarget(file string, shape *Shape, widths map[string]Width) e
 	if err != nil {
 		return err
 	}
-	if p.Target.BPW > 0 && size.BPW.Projections > p.Target.BPW || p.Target.MaxBytes > 0 && size.FileBytes > p.Target.MaxBytes {
-		return fault.Inputf(file, "its layers have %.4f bits per weight and %d bytes, which exceeds its budget of %v", size.BPW.Projections, size.FileBytes, *p.Target).
+	if !p.Target.keptBy(size) {
+		return fault.Inputf(file, "its layers have %.4f bits per weight and %d bytes, which exceeds its budget of %v", p.Target.Figure(size.BPW), size.FileBytes, *p.Target).
 			WithHint("reduce the bits of a layer, or change or remove its budget, \"target\"")
 	}
 	return nil

@@ -282,6 +282,7 @@ func FuzzParsePlan(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add([]byte(`{"schema":"afmq.plan/v1","group_rows":1,"layers":[{"name":"lm_head","bits":4}]}`))
+	f.Add([]byte(`{"schema":"afmq.plan/v1","group_rows":1,"target":{"bpw":4,"of":"model"},"layers":[{"name":"model.embed_tokens","bits":8,"form":"int8_row"}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := ParsePlan("plan.json", data)
 		if err == nil {

@@ -19,6 +19,8 @@ func (p *planner) chooseForms(opts *PlanOptions) (err error) {
 	switch {
 	case len(opts.Bits) > 0:
 		return fault.Usagef("widths of palettes and forms of another grid exclude each other")
+	case opts.Target.Of == OfModel:
+		return refuseEnds(opts.Forms[0])
 	case p.target != nil:
 		return fault.Usagef("target %s runs palettes, not %s", p.target.Name, opts.Forms[0])
 	}
@@ -106,6 +108,10 @@ func (l *PlanLayer) checkForm() error {
 	}
 	g, ok := l.Form.Grid(safetensors.F16)
 	switch {
+	case l.Form == artifact.RowInt8 && l.Bits == int8Bits:
+		return nil
+	case l.Form == artifact.RowInt8:
+		return fmt.Errorf("form %s has %d bits, but bits is %d", l.Form, int8Bits, l.Bits)
 	case !ok:
 		return fmt.Errorf("form is %.40q, which is no grid such as q4_k or affine4_g64", l.Form)
 	case g.CodeBits() != l.Bits:
@@ -116,7 +122,7 @@ func (l *PlanLayer) checkForm() error {
 
 // Formed reports whether the plan is for a grid that is no palette.
 func (p *Plan) Formed() bool {
-	return len(p.Forms) > 0 || slices.ContainsFunc(p.Layers, func(l PlanLayer) bool { return l.Form != "" })
+	return len(p.Forms) > 0 || slices.ContainsFunc(p.Layers, func(l PlanLayer) bool { return l.Form != "" && l.Form != artifact.RowInt8 })
 }
 
 // formWidths is Widths of a plan for a grid that is no palette. A layer whose columns its form does
@@ -138,6 +144,9 @@ func (p *Plan) formWidths(file string, shape *Shape) (map[string]Width, error) {
 			return nil, fault.Inputf(file, "layer %q of the model is not in the plan", name)
 		}
 		delete(left, name)
+		if l.Form == artifact.RowInt8 {
+			return nil, fault.Inputf(file, "layer %q has form %s, which belongs to palettes, but others have forms of a grid", name, l.Form)
+		}
 		if l.Form == "" && l.Bits != artifact.KeepBits {
 			return nil, fault.Inputf(file, "layer %q has %d bits and no form, but others have forms", name, l.Bits)
 		}

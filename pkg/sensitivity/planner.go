@@ -10,7 +10,7 @@ import (
 	"afmq/pkg/model"
 )
 
-// DefaultBPW is the target of a plan that sets none, in bits per weight of the projections.
+// DefaultBPW is the target of a plan that sets none, in bits per weight.
 const DefaultBPW = 3.5
 
 // PlanOptions say which plan to make. The zero value asks for DefaultBPW from all widths that
@@ -36,7 +36,9 @@ type planner struct {
 	shape   *Shape
 	storage Storage
 	opts    PlanOptions
-	list    []Width          // to choose from, by size; of a module see width
+	list    []Width          // that projections choose from, by size; of a module see width
+	names   []string         // of the modules that are chosen: projections in canonical order, then ends
+	ends    map[string][]int // the widths that embedding and head choose from, if they take part; see widthOfEnd
 	cols    map[string]int   // columns of every projection
 	scored  []int            // widths of palettes that were scored; empty before any are
 	target  *target.Target   // nil for none
@@ -50,7 +52,7 @@ type planner struct {
 type tieGroup struct {
 	name    string
 	layer   int
-	modules []int   // indices into the projections in canonical order
+	modules []int   // indices into planner.names
 	sizes   []int64 // bytes by option: of the data, and of the names in the header of a file that is bounded
 	pinned  bool
 }
@@ -58,7 +60,13 @@ type tieGroup struct {
 // newPlanner checks the options against a model. Errors are fault.Usage, and fault.Infeasible for
 // what the export target does not have.
 func newPlanner(shape *Shape, st Storage, opts PlanOptions) (*planner, error) {
-	if opts.Target == (Target{}) {
+	return newPlannerOf(shape, st, opts, nil)
+}
+
+// newPlannerOf is newPlanner where embedding and head have only the widths of these scores to choose
+// from; nil for all.
+func newPlannerOf(shape *Shape, st Storage, opts PlanOptions, scores *Scores) (*planner, error) {
+	if opts.Target == (Target{Of: opts.Target.Of}) {
 		opts.Target.BPW = DefaultBPW
 	}
 	if err := opts.Target.check(); err != nil {
@@ -86,7 +94,67 @@ func newPlanner(shape *Shape, st Storage, opts PlanOptions) (*planner, error) {
 		return nil, err
 	}
 	p.opts, p.list = opts, optionWidths(opts.Bits, opts.Forms)
+	p.names = projections(shape.Config)
+	if opts.Target.Of == OfModel {
+		if err := p.chooseEnds(scores); err != nil {
+			return nil, err
+		}
+	}
 	return p, p.group()
+}
+
+// takesEnds reports whether embedding and head take part in the allocation.
+func (p *planner) takesEnds() bool { return p.opts.Target.Of == OfModel }
+
+// chooseEnds sets the widths that embedding and head choose from: those of [endBits] that the scores
+// and the export target have.
+func (p *planner) chooseEnds(scores *Scores) error {
+	p.ends = map[string][]int{}
+	for _, spec := range p.shape.Config.Tensors() {
+		if !isEnd(spec) {
+			continue
+		}
+		name := spec.Module()
+		for _, b := range endBits(p.opts.Bits) {
+			if scores != nil {
+				if _, ok := scores.EndCost(name, widthOfEnd(b)); !ok {
+					continue
+				}
+			}
+			if p.target != nil && b != int8Bits && (len(p.target.Allowed([]int{b})) == 0 || !p.dividesRows(spec)) {
+				continue
+			}
+			p.ends[name] = append(p.ends[name], b)
+		}
+		if len(p.ends[name]) == 0 {
+			return fault.Usagef("%s was scored at none of the widths %v", name, endBits(p.opts.Bits))
+		}
+		p.names = append(p.names, name)
+	}
+	return nil
+}
+
+// dividesRows reports whether a palette of a matrix has no last group of fewer rows, which runtimes
+// do not have.
+func (p *planner) dividesRows(spec model.TensorSpec) bool {
+	return spec.Shape[0] <= p.storage.GroupRows || spec.Shape[0]%p.storage.GroupRows == 0
+}
+
+// allEndBits returns the widths that embedding and head choose from; nil if they take no part.
+func (p *planner) allEndBits() (out []int) {
+	for _, bits := range p.ends {
+		out = append(out, bits...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// options returns the number of options of a module.
+func (p *planner) options(name string) int {
+	if bits, ok := p.ends[name]; ok {
+		return len(bits)
+	}
+	return len(p.list)
 }
 
 // chooseBits sets the widths of all matrices for palettes, projections at the fewest bits, and
@@ -123,27 +191,26 @@ func (p *planner) chooseBits(opts *PlanOptions) error {
 	return CheckTarget(p.target, "", p.shape, p.storage, p.base)
 }
 
-// width returns how a projection is stored under an option.
+// width returns how a module is stored under an option.
 func (p *planner) width(name string, option int) Width {
+	if bits, ok := p.ends[name]; ok {
+		return widthOfEnd(bits[option])
+	}
 	return fitColumns(p.list[option], p.cols[name])
 }
 
 // group forms the tie groups.
 func (p *planner) group() error {
 	at := map[string]int{}
-	names := projections(p.shape.Config)
-	i := 0
-	for _, spec := range p.shape.Config.Tensors() {
-		if spec.Role != model.Projection {
-			continue
-		}
+	names := p.names
+	for i, spec := range p.specs() {
 		pin, pinned := p.pinned[spec.Module()]
 		name := tieName(p.opts.Ties, spec)
 		k, ok := at[name]
 		if !ok {
 			k = len(p.groups)
 			at[name] = k
-			options := len(p.list)
+			options := p.options(spec.Module())
 			if pinned {
 				options = 1
 			}
@@ -172,9 +239,23 @@ func (p *planner) group() error {
 			}
 			g.sizes[o] += n
 		}
-		i++
 	}
 	return nil
+}
+
+// specs returns the tensors of the modules that are chosen, in the order of p.names.
+func (p *planner) specs() []model.TensorSpec {
+	at := make(map[string]int, len(p.names))
+	for i, name := range p.names {
+		at[name] = i
+	}
+	out := make([]model.TensorSpec, len(p.names))
+	for _, spec := range p.shape.Config.Tensors() {
+		if i, ok := at[spec.Module()]; ok && len(spec.Shape) == 2 {
+			out[i] = spec
+		}
+	}
+	return out
 }
 
 // bounded reports whether the target bounds a container.
@@ -186,7 +267,7 @@ func (p *planner) widths(picks []int) map[string]Width {
 	for name, w := range p.base {
 		out[name] = w
 	}
-	names := projections(p.shape.Config)
+	names := p.names
 	for i, g := range p.groups {
 		for _, m := range g.modules {
 			if !g.pinned {
@@ -198,11 +279,27 @@ func (p *planner) widths(picks []int) map[string]Width {
 }
 
 // uniform returns the picks that give every group the same option, counted from the
-// narrowest. A pinned group has one option.
+// narrowest; embedding and head the same bits, or the fewest if they do not have them. A pinned group
+// has one option.
 func (p *planner) uniform(option int) []int {
 	picks := make([]int, len(p.groups))
 	for i, g := range p.groups {
+		if bits, ok := p.ends[p.names[g.modules[0]]]; ok {
+			picks[i] = min(max(slices.Index(bits, p.list[option].Bits), 0), len(g.sizes)-1)
+			continue
+		}
 		picks[i] = min(option, len(g.sizes)-1)
+	}
+	return picks
+}
+
+// most returns the picks of the last options, and of the largest for embedding and head.
+func (p *planner) most() []int {
+	picks := p.uniform(len(p.list) - 1)
+	for i, g := range p.groups {
+		if _, ok := p.ends[p.names[g.modules[0]]]; ok {
+			picks[i] = slices.Index(g.sizes, slices.Max(g.sizes))
+		}
 	}
 	return picks
 }
@@ -239,10 +336,16 @@ func (p *planner) least() []int {
 	return picks
 }
 
-// nameBytes returns the length of the names of the tensors that store a matrix.
+// nameBytes returns the length of the names of the tensors that store a matrix; of embedding and head,
+// whose forms differ in the number of tensors, that of all their text in the header but for the data
+// offsets.
 func (p *planner) nameBytes(spec model.TensorSpec, w Width) (n int64) {
 	for _, info := range p.shape.storedInfos(spec, p.storage, w, true) {
-		n += int64(len(info.Name))
+		if isEnd(spec) {
+			n += headerText(info)
+		} else {
+			n += int64(len(info.Name))
+		}
 	}
 	return n
 }
@@ -260,12 +363,16 @@ func (p *planner) budget() (int64, error) {
 	}
 	groups := p.size(p.least())
 	limit := int64(0)
-	if t := p.opts.Target; t.BPW > 0 {
+	if t := p.opts.Target; t.BPW > 0 && t.Of == OfModel {
+		limit = bytesFor(t.BPW, least.Weights) - (least.Bytes - groups)
+	} else if t.BPW > 0 {
 		limit = bytesFor(t.BPW, least.Projections) - (least.ProjectionBits/8 - groups)
 	} else {
 		limit = t.MaxBytes - (least.FileBytes - groups)
-		if len(p.opts.Forms) > 0 && !p.bounded() {
+		if (len(p.opts.Forms) > 0 || p.takesEnds()) && !p.bounded() {
 			limit += headerPadding // which longer names may fill
+			// Rows of int8 are one tensor less than a palette with row scales, and two data offsets.
+			limit += int64(len(p.ends)) * 2 * digits(t.MaxBytes)
 		}
 	}
 	if !p.keeps(least) {

@@ -32,7 +32,7 @@ func (p *planner) rangeOf(bits []int, rowScale bool) (*sizeRange, error) {
 	if r.least, err = q.measure(q.least()); err != nil {
 		return nil, err
 	}
-	r.most, err = q.measure(q.uniform(len(q.list) - 1))
+	r.most, err = q.measure(q.most())
 	return r, err
 }
 
@@ -74,7 +74,7 @@ func (t Target) of(s Size) string {
 	if t.MaxBytes > 0 {
 		return fmt.Sprintf("%s (%s bytes)", units.Size(s.FileBytes), units.Thousands(s.FileBytes))
 	}
-	return fmt.Sprintf("%.4f", s.BPW.Projections)
+	return fmt.Sprintf("%.4f", t.Figure(s.BPW))
 }
 
 // keptBy reports whether an artifact of this size keeps the target.
@@ -82,7 +82,7 @@ func (t Target) keptBy(s Size) bool {
 	if t.MaxBytes > 0 {
 		return s.FileBytes <= t.MaxBytes
 	}
-	return s.BPW.Projections <= t.BPW
+	return t.Figure(s.BPW) <= t.BPW
 }
 
 // unreachable returns the error for a target below the least size, with the range of the
@@ -127,10 +127,14 @@ func (p *planner) unreachable() error {
 func (p *planner) excess() (string, error) {
 	t := p.opts.Target
 	here, err := p.rangeOf(p.opts.Bits, p.storage.RowScale)
-	if err != nil || !t.keptBy(here.most) || t.BPW > 0 && here.most.BPW.Projections == t.BPW || here.most.FileBytes == t.MaxBytes {
+	if err != nil || !t.keptBy(here.most) || t.BPW > 0 && t.Figure(here.most.BPW) == t.BPW || here.most.FileBytes == t.MaxBytes {
 		return "", err
 	}
-	s := fmt.Sprintf("the budget of %v is above %s, the most that %s reaches: all modules get %s", t, t.of(here.most), here.flags(), optionName(p.list[len(p.list)-1]))
+	widestName := optionName(p.list[len(p.list)-1])
+	if t.Of == OfModel {
+		widestName += ", embedding and head 8"
+	}
+	s := fmt.Sprintf("the budget of %v is above %s, the most that %s reaches: all modules get %s", t, t.of(here.most), here.flags(), widestName)
 	if len(p.opts.Forms) > 0 {
 		return s, nil
 	}

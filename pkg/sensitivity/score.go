@@ -233,6 +233,9 @@ func (j *scoreJob) newScorer(ctx context.Context) (*scorer, error) {
 		widths: optionWidths(o.Bits, o.Forms), group: o.GroupRows, scaled: !o.NoRowScale, seed: j.seed(), samples: o.Samples,
 		method: o.Method, memory: o.Memory, validated: o.Validate,
 	}
+	if o.Ends {
+		s.ends = endWidths(endBits(o.Bits))
+	}
 	if err := s.findModules(j.cfg, o.Model); err != nil {
 		return nil, err
 	}
@@ -274,10 +277,7 @@ func (j *scoreJob) runEach(ctx context.Context, s *scorer, e estimator, log *uni
 	}
 	b.start(validation)
 	defer j.opts.Progress.Done()
-	costs := make([][]float64, len(s.modules))
-	for i := range costs {
-		costs[i] = make([]float64, len(s.widths))
-	}
+	costs := s.noCosts()
 	for _, u := range which {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -310,10 +310,19 @@ func (j *scoreJob) runEach(ctx context.Context, s *scorer, e estimator, log *uni
 	return costs, nil
 }
 
+// noCosts returns costs of 0 for every module and option.
+func (s *scorer) noCosts() [][]float64 {
+	costs := make([][]float64, len(s.modules))
+	for i := range costs {
+		costs[i] = make([]float64, len(s.options(&s.modules[i])))
+	}
+	return costs
+}
+
 // fits reports whether there are contributions, and all are to modules and widths of this job.
 func (s *scorer) fits(c []Contribution) bool {
 	return len(c) > 0 && !slices.ContainsFunc(c, func(c Contribution) bool {
-		return c.Module < 0 || c.Module >= len(s.modules) || c.Option < 0 || c.Option >= len(s.widths)
+		return c.Module < 0 || c.Module >= len(s.modules) || c.Option < 0 || c.Option >= len(s.options(&s.modules[c.Module]))
 	})
 }
 
@@ -336,6 +345,10 @@ func (j *scoreJob) scores(s *scorer, costs [][]float64) (*Scores, error) {
 	out.Config = string(j.rawConfig)
 	for i := range s.modules {
 		m := &s.modules[i]
+		if m.end {
+			out.Ends = append(out.Ends, EndScore{m.name(), m.spec.Shape, endBits(j.opts.Bits), costs[i]})
+			continue
+		}
 		out.Modules = append(out.Modules, ModuleScore{m.name(), m.spec.Shape, costs[i]})
 	}
 	for _, spec := range j.cfg.Tensors() {

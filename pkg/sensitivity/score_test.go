@@ -270,6 +270,10 @@ func FuzzParseScores(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(data)
+	if data, err = score(f, 2, withEnds(f, Weight, 2)).Encode(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
 	f.Add([]byte(`{}`))
 	f.Add([]byte(`{"schema":"afmq.scores/v1","config":"{}"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -280,8 +284,10 @@ func FuzzParseScores(f *testing.F) {
 			}
 			return
 		}
-		if _, err := MakePlan(s, PlanOptions{Target: Target{BPW: 3}}); err != nil && fault.KindOf(err) == fault.Unexpected {
-			t.Fatal(err)
+		for _, of := range []Scope{"", OfModel} {
+			if _, err := MakePlan(s, PlanOptions{Target: Target{BPW: 3, Of: of}}); err != nil && fault.KindOf(err) == fault.Unexpected {
+				t.Fatal(err)
+			}
 		}
 	})
 }

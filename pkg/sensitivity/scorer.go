@@ -21,7 +21,8 @@ type scorer struct {
 	ckpt    *safetensors.Checkpoint
 	cfg     *model.Config
 	text    *Calibration // nil if none is needed
-	widths  []Width      // to score; of a module see width
+	widths  []Width      // of projections, to score; of a module see width
+	ends    []Width      // of embedding and head; nil if they are not scored
 	group   int          // rows that share a look-up table
 	scaled  bool         // palettes have row scales
 	seed    int64
@@ -38,11 +39,15 @@ type scorer struct {
 	textRun // only if text is needed
 }
 
-// module is one projection of the model.
+// module is one projection of the model, its embedding or its head.
 type module struct {
 	spec model.TensorSpec
 	src  *safetensors.Tensor
+	end  bool // embedding or head
 }
+
+// endLayer is the layer of embedding and head.
+const endLayer = -1
 
 type layerKind struct {
 	layer int
@@ -54,10 +59,18 @@ func (m *module) name() string { return m.spec.Module() }
 // weights returns the number of weights of the module.
 func (m *module) weights() int64 { return int64(m.spec.Shape[0]) * int64(m.spec.Shape[1]) }
 
+// options returns the widths of a module that are scored.
+func (s *scorer) options(m *module) []Width {
+	if m.end {
+		return s.ends
+	}
+	return s.widths
+}
+
 // width returns how a module is stored under an option: as the option says where its columns allow
 // that.
 func (s *scorer) width(m *module, option int) Width {
-	return fitColumns(s.widths[option], m.spec.Shape[1])
+	return fitColumns(s.options(m)[option], m.spec.Shape[1])
 }
 
 // grid returns the grid of a width of a module; false if it stays unquantized.
@@ -79,13 +92,14 @@ func (s *scorer) widthWork(m *module, option int) int64 {
 
 // quantizeWork returns the work of quantizing a module under all options.
 func (s *scorer) quantizeWork(m *module) (n int64) {
-	for o := range s.widths {
+	for o := range s.options(m) {
 		n += s.widthWork(m, o)
 	}
 	return n
 }
 
-// findModules lists the projections of the model, in canonical order, with their tensors.
+// findModules lists the projections of the model, in canonical order, with their tensors, and after
+// them embedding and head if they are scored.
 func (s *scorer) findModules(cfg *model.Config, dir string) error {
 	s.index = map[layerKind]int{}
 	for _, spec := range cfg.Tensors() {
@@ -97,7 +111,22 @@ func (s *scorer) findModules(cfg *model.Config, dir string) error {
 			return fault.Inputf(dir, "tensor %q is missing", spec.Name)
 		}
 		s.index[layerKind{spec.Layer, spec.Kind}] = len(s.modules)
-		s.modules = append(s.modules, module{spec, t})
+		s.modules = append(s.modules, module{spec: spec, src: t})
+	}
+	for _, spec := range cfg.Tensors() {
+		if len(s.ends) == 0 || !isEnd(spec) {
+			continue
+		}
+		t, ok := s.ckpt.Tensor(spec.Name)
+		for _, alias := range cfg.Aliases(spec.Name) {
+			if !ok {
+				t, ok = s.ckpt.Tensor(alias)
+			}
+		}
+		if !ok {
+			return fault.Inputf(dir, "tensor %q is missing", spec.Name)
+		}
+		s.modules = append(s.modules, module{spec: spec, src: t, end: true})
 	}
 	return nil
 }
@@ -107,6 +136,10 @@ func (s *scorer) findModules(cfg *model.Config, dir string) error {
 func (s *scorer) quantize(m *module, option int) (packed *compute.Matrix, squaredError float64, err error) {
 	rows, cols := m.spec.Shape[0], m.spec.Shape[1]
 	err = safetensors.Guard(m.src.Path(), func() error {
+		if s.width(m, option).Form == artifact.RowInt8 {
+			packed, squaredError, err = s.int8Rows(m)
+			return err
+		}
 		g, ok := s.grid(m, s.width(m, option))
 		if !ok {
 			packed, err = infer.PackFloats(m.src)
@@ -131,6 +164,19 @@ func (s *scorer) quantize(m *module, option int) (packed *compute.Matrix, square
 	return packed, squaredError, err
 }
 
+// int8Rows returns a matrix as rows of int8, and its squared error.
+func (s *scorer) int8Rows(m *module) (*compute.Matrix, float64, error) {
+	q, scale, squaredError, _, err := artifact.QuantizeRows(s.pool, m.src)
+	if err != nil {
+		return nil, 0, err
+	}
+	values := make([]int8, len(q))
+	for i, v := range q {
+		values[i] = int8(v)
+	}
+	return compute.PackInt8(m.spec.Shape[0], m.spec.Shape[1], values, scale), squaredError, nil
+}
+
 // quantizeAll quantizes a module under some options.
 func (s *scorer) quantizeAll(ctx context.Context, m *module, options []int) (out []*compute.Matrix, err error) {
 	for k, o := range options {
@@ -153,6 +199,9 @@ func (s *scorer) quantizeAll(ctx context.Context, m *module, options []int) (out
 func (s *scorer) packedBytes(m *module, option int) int64 {
 	if w := s.width(m, option); w.Form == artifact.Palette {
 		return m.weights()*int64(w.Bits)/8 + 64*m.weights()/int64(s.group)/int64(m.spec.Shape[1])<<max(w.Bits-4, 0)
+	}
+	if s.width(m, option).Form == artifact.RowInt8 {
+		return m.weights()
 	}
 	return 4 * m.weights() // in float32
 }

@@ -37,9 +37,11 @@ type Scores struct {
 	Samples     int                         `json:"samples,omitempty"` // labels drawn per token; fisher only
 	Calibration *artifact.CalibrationRecord `json:"calibration"`       // null for a method without text
 	Modules     []ModuleScore               `json:"modules"`           // all projections, in canonical order
-	Validation  *Validation                 `json:"validation"`        // null unless requested
-	Config      string                      `json:"config"`            // content of the model's config.json
-	Tensors     []TensorInfo                `json:"tensors"`           // of the checkpoint, in canonical order
+	// Ends are embedding and head, where they were scored, for budgets of the whole model.
+	Ends       []EndScore   `json:"ends,omitempty"`
+	Validation *Validation  `json:"validation"` // null unless requested
+	Config     string       `json:"config"`     // content of the model's config.json
+	Tensors    []TensorInfo `json:"tensors"`    // of the checkpoint, in canonical order
 }
 
 // ModuleScore holds the scores of one module.
@@ -60,6 +62,8 @@ type TensorInfo struct {
 type Validation struct {
 	Modules []ValidatedModule `json:"modules"`
 	ByBits  []ValidatedBits   `json:"by_bits"`
+	// Ends are embedding and head, where they were scored; Measured is in the order of their Bits.
+	Ends []ValidatedModule `json:"ends,omitempty"`
 }
 
 // ValidatedModule is the measured divergence of one module.
@@ -189,16 +193,24 @@ func (s *Scores) check(file string) (*Shape, error) {
 		if m.Name != spec.Module() || !slices.Equal(m.Shape, spec.Shape) {
 			return bad("module %d is %q %v; its config has %q %v", i+1, m.Name, m.Shape, spec.Module(), spec.Shape)
 		}
-		if n := len(s.Widths()); len(m.Costs) != n {
-			return bad("module %q has %d costs for %d widths", m.Name, len(m.Costs), n)
-		}
-		for _, c := range m.Costs {
-			if math.IsNaN(c) || math.IsInf(c, 0) {
-				return bad("module %q has a cost of %v", m.Name, c)
-			}
+		if err := checkCosts(file, m.Name, m.Costs, len(s.Widths())); err != nil {
+			return nil, err
 		}
 	}
-	return shape, nil
+	return shape, s.checkEnds(file, cfg)
+}
+
+// checkCosts checks the costs of a module.
+func checkCosts(file, name string, costs []float64, widths int) error {
+	if len(costs) != widths {
+		return fault.Inputf(file, "module %q has %d costs for %d widths", name, len(costs), widths)
+	}
+	for _, c := range costs {
+		if math.IsNaN(c) || math.IsInf(c, 0) {
+			return fault.Inputf(file, "module %q has a cost of %v", name, c)
+		}
+	}
+	return nil
 }
 
 // Widths returns the scored widths, in the order of the costs.

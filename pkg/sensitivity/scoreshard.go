@@ -97,7 +97,7 @@ func checkShard(opts *Options, sh shard.Shard) error {
 func (j *scoreJob) runShard(ctx context.Context, sh shard.Shard) (*ShardResult, error) {
 	modules := 0
 	for _, spec := range j.cfg.Tensors() {
-		if spec.Role == model.Projection {
+		if spec.Role == model.Projection || j.opts.Ends && isEnd(spec) {
 			modules++
 		}
 	}
@@ -169,11 +169,7 @@ func (j *scoreJob) fillShard(ctx context.Context, sh shard.Shard, dir *stage.Dir
 	if _, err := j.runEach(ctx, s, e, &unitLog{journal, identity, dir.State()}, false, mine, &r.ResumedUnits, keep); err != nil {
 		return nil, err
 	}
-	zero := make([][]float64, len(s.modules))
-	for i := range zero {
-		zero[i] = make([]float64, len(s.widths))
-	}
-	if part.Scores, err = j.scores(s, zero); err != nil {
+	if part.Scores, err = j.scores(s, s.noCosts()); err != nil {
 		return nil, err
 	}
 	if part.Digest, err = part.digest(); err != nil {
@@ -245,24 +241,24 @@ func MergeScores(dir string) (*Scores, error) {
 		if scores == nil {
 			scores = p.Scores
 		}
-		if scores.Method != p.Scores.Method || !slices.Equal(scores.Bits, p.Scores.Bits) || !slices.Equal(scores.Forms, p.Scores.Forms) || len(scores.Modules) != len(p.Scores.Modules) {
+		if scores.Method != p.Scores.Method || !slices.Equal(scores.Bits, p.Scores.Bits) || !slices.Equal(scores.Forms, p.Scores.Forms) || scores.units() != p.Scores.units() {
 			return nil, fault.Inputf(set.Path(i), "has scores of other widths or modules than the shards before it")
 		}
 		units = append(units, p.Units...)
 	}
 	slices.SortFunc(units, func(a, b UnitRecord) int { return cmp.Compare(a.Unit, b.Unit) })
-	if len(units) != len(scores.Modules) {
-		return nil, fault.Inputf(dir, "scores %d of %d modules", len(units), len(scores.Modules))
+	if len(units) != scores.units() {
+		return nil, fault.Inputf(dir, "scores %d of %d modules", len(units), scores.units())
 	}
 	for i, u := range units {
-		if u.Unit != i || len(u.Costs) != len(scores.Modules[i].Costs) {
-			return nil, fault.Inputf(dir, "has %d scores in unit %d, where %d of module %d follow", len(u.Costs), u.Unit, len(scores.Modules[i].Costs), i)
+		if u.Unit != i || len(u.Costs) != len(scores.costs(i)) {
+			return nil, fault.Inputf(dir, "has %d scores in unit %d, where %d of module %d follow", len(u.Costs), u.Unit, len(scores.costs(i)), i)
 		}
 		for o, c := range u.Costs {
 			if c.Module != i || c.Option != o {
 				return nil, fault.Inputf(dir, "scores module %d under option %d, where module %d under option %d follows", c.Module, c.Option, i, o)
 			}
-			scores.Modules[i].Costs[o] = c.Cost
+			scores.costs(i)[o] = c.Cost
 		}
 	}
 	_, err = scores.check(dir)

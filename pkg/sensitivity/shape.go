@@ -91,6 +91,8 @@ type Size struct {
 	FileBytes      int64 // of model.safetensors, header included
 	ProjectionBits int64 // of the projections, tables and scales included
 	Projections    int64 // weights of the projections
+	Bytes          int64 // of all stored tensors, without the header
+	Weights        int64 // parameters of the model
 	BPW            artifact.BitsPerWeight
 }
 
@@ -107,7 +109,10 @@ func (s *Shape) Measure(st Storage, widths map[string]Width) (Size, error) {
 	}
 	size := Size{FileBytes: total, BPW: artifact.MeasureBits(layout)}
 	for i := range layout {
-		if l := &layout[i]; l.Counted() {
+		l := &layout[i]
+		size.Bytes += l.Bytes
+		size.Weights += l.Weights()
+		if l.Counted() {
 			size.ProjectionBits += 8 * l.Bytes
 			size.Projections += l.Weights()
 		}

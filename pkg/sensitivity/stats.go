@@ -97,6 +97,9 @@ func (o *StatsOptions) check() error {
 	case o.Out == "":
 		return fault.Usagef("no output directory")
 	}
+	if o.unscored {
+		o.Ends = false
+	}
 	o.Method = Fisher
 	if o.command == "" {
 		o.command = commandStats
@@ -237,7 +240,11 @@ func (j *statsJob) fill(ctx context.Context, dir *stage.Dir) (r *StatsResult, er
 	if err != nil {
 		return nil, err
 	}
-	if err := shard.SetPieces(dir.StatePath(""), j.cfg.Layers+1); err != nil {
+	pieces := j.cfg.Layers + 1
+	if j.opts.Ends {
+		pieces++
+	}
+	if err := shard.SetPieces(dir.StatePath(""), pieces); err != nil {
 		return nil, err
 	}
 	j.opts.Scratch = dir.StatePath("")
@@ -265,11 +272,7 @@ func (j *statsJob) fill(ctx context.Context, dir *stage.Dir) (r *StatsResult, er
 
 // emptyScores returns the scores of the job with all costs 0.
 func (j *statsJob) emptyScores(s *scorer) (*Scores, error) {
-	costs := make([][]float64, len(s.modules))
-	for i := range costs {
-		costs[i] = make([]float64, len(s.widths))
-	}
-	return j.scores(s, costs)
+	return j.scores(s, s.noCosts())
 }
 
 // collector computes the statistics of a job.
@@ -327,7 +330,8 @@ func (m *leafMoments) flush() {
 	m.tree.push(treeNode{m.leaf, 1, sum})
 }
 
-// layerRecord is the journal's entry of a finished layer; the head is the layer -1.
+// layerRecord is the journal's entry of a finished layer; the input of the head is the layer headLayer,
+// and the scores of embedding and head endsRecord.
 type layerRecord struct {
 	Layer  int                    `json:"layer"`
 	Sums   map[string][][]float64 `json:"sums"` // by module, [leaf][option]
@@ -351,14 +355,14 @@ func (c *collector) saved(ctx context.Context) (map[int]layerRecord, error) {
 	out := map[int]layerRecord{}
 	for _, line := range c.journal.Records() {
 		var r layerRecord
-		if json.Unmarshal(line, &r) != nil || !c.scoresOnly() && r.File.Name != layerFile(r.Layer) {
+		if json.Unmarshal(line, &r) != nil || c.hasFile(r.Layer) && r.File.Name != layerFile(r.Layer) {
 			continue
 		}
 		want, err := c.sign(r)
 		if err != nil || want.Digest != r.Digest {
 			continue
 		}
-		if !c.scoresOnly() {
+		if c.hasFile(r.Layer) {
 			got, err := artifact.HashFile(ctx, c.dir.Path(r.File.Name), r.File.Name, nil)
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
@@ -382,13 +386,13 @@ func (c *collector) run(ctx context.Context) error {
 	b := unitBar{progress: c.opts.Progress, e: e, name: OutputStage(c.unscored), state: c.dir.State(), all: e.units()}
 	for u := range e.units() {
 		b.total += e.work(u)
-		if r, ok := done[e.layer(u)]; ok {
+		if r, ok := done[recordOf(e.layer(u))]; ok {
 			b.before += e.work(u)
 			b.done++
 			c.keep(r)
 		}
 	}
-	c.resumed = b.done
+	c.resumed = min(b.done, c.cfg.Layers)
 	switch headDone := has(done, headLayer); {
 	case b.done < b.all || !headDone && c.inputs():
 		if err := c.prepare(ctx, done); err != nil {
@@ -401,7 +405,7 @@ func (c *collector) run(ctx context.Context) error {
 	defer c.opts.Progress.Done()
 	for u := range e.units() {
 		layer := e.layer(u)
-		if has(done, layer) {
+		if has(done, recordOf(layer)) {
 			continue
 		}
 		if err := c.layer(ctx, layer); err != nil {
@@ -419,7 +423,7 @@ func has(m map[int]layerRecord, layer int) bool {
 
 // keep adds a finished layer to the part.
 func (c *collector) keep(r layerRecord) {
-	if !c.scoresOnly() {
+	if c.hasFile(r.Layer) {
 		c.part.Files = append(c.part.Files, r.File)
 	}
 	for name, sums := range r.Sums {
@@ -447,13 +451,16 @@ func (c *collector) prepare(ctx context.Context, done map[int]layerRecord) error
 	return c.write(headLayer, nil)
 }
 
-// layer computes one layer.
+// layer computes one layer, or embedding and head.
 func (c *collector) layer(ctx context.Context, layer int) error {
 	e := c.estimator
 	c.moments, c.outputs, c.gradients = map[string]*leafMoments{}, map[string]*leafMoments{}, map[string]*leafMoments{}
 	names := map[string]string{}
 	for _, i := range e.layerModules(layer) {
 		spec := e.modules[i].spec
+		if e.modules[i].end { // no moments of it
+			continue
+		}
 		names[spec.Kind] = spec.Module()
 		if FullOutput(spec) {
 			c.outputs[spec.Module()] = &leafMoments{n: spec.Shape[0], whole: true}
@@ -493,7 +500,7 @@ func (c *collector) layer(ctx context.Context, layer int) error {
 			}
 		}
 	}
-	return c.write(layer, byName)
+	return c.write(recordOf(layer), byName)
 }
 
 // addSquares adds the squares of the rows of g to sums.
@@ -508,7 +515,7 @@ func addSquares(sums, g []float32) {
 
 // write writes the file of a layer and records it.
 func (c *collector) write(layer int, sums map[string][][]float64) error {
-	if c.scoresOnly() {
+	if !c.hasFile(layer) {
 		r, err := c.sign(layerRecord{Layer: layer, Sums: sums})
 		if err != nil {
 			return err
@@ -554,7 +561,22 @@ func (c *collector) finish() error {
 	return disk.SyncDir(filepath.Dir(c.dir.Path(StatsFile)))
 }
 
-const headLayer = -1
+// Records that are not of a layer.
+const (
+	headLayer  = -1 // of the input of the head
+	endsRecord = -2 // of the scores of embedding and head
+)
+
+// recordOf returns the number of the record of a unit of the estimator, which has this layer.
+func recordOf(layer int) int {
+	if layer == endLayer {
+		return endsRecord
+	}
+	return layer
+}
+
+// hasFile reports whether what a record is of has a file.
+func (c *collector) hasFile(record int) bool { return !c.scoresOnly() && record != endsRecord }
 
 // headName stands for the head in the names of statistics, also where it is the embedding.
 const headName = "lm_head"

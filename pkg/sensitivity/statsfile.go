@@ -162,19 +162,20 @@ func (p *statsPart) check(path string) error {
 	if err := p.checkFiles(shape.Config.Layers); err != nil {
 		return err
 	}
-	for _, m := range p.Scores.Modules {
-		sums := p.Sums[m.Name]
+	for i := range p.Scores.units() {
+		name, costs := p.Scores.unitName(i), p.Scores.costs(i)
+		sums := p.Sums[name]
 		if len(sums) != p.EndLeaf-p.FirstLeaf {
-			return fmt.Errorf("has the sums of %d leaves of module %q; it has %d leaves", len(sums), m.Name, p.EndLeaf-p.FirstLeaf)
+			return fmt.Errorf("has the sums of %d leaves of module %q; it has %d leaves", len(sums), name, p.EndLeaf-p.FirstLeaf)
 		}
 		for _, sum := range sums {
-			if len(sum) != len(m.Costs) || slices.ContainsFunc(sum, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) || v < 0 }) {
-				return fmt.Errorf("module %q has sums that are no squares, or not one for each option", m.Name)
+			if len(sum) != len(costs) || slices.ContainsFunc(sum, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) || v < 0 }) {
+				return fmt.Errorf("module %q has sums that are no squares, or not one for each option", name)
 			}
 		}
 	}
-	if len(p.Sums) != len(p.Scores.Modules) {
-		return fmt.Errorf("has the sums of %d modules; the model has %d", len(p.Sums), len(p.Scores.Modules))
+	if len(p.Sums) != p.Scores.units() {
+		return fmt.Errorf("has the sums of %d modules; the model has %d", len(p.Sums), p.Scores.units())
 	}
 	return checkDigest(p.digest, p.Digest)
 }

@@ -97,19 +97,17 @@ func newStats(dir string, parts []*statsPart) (*Stats, error) {
 	if at != first.Leaves || tokens != int64(first.Calibration.Tokens) {
 		return nil, fault.Inputf(dir, "has statistics of %d of %d tokens", tokens, first.Calibration.Tokens)
 	}
-	scores := *first.Scores
-	scores.Modules = slices.Clone(scores.Modules)
+	scores := first.Scores.clone()
 	scale := 0.5 / float64(first.Samples) / float64(tokens)
-	for i := range scores.Modules {
-		m := &scores.Modules[i]
-		m.Costs = make([]float64, len(m.Costs))
-		for _, sum := range s.sums(m.Name) {
+	for i := range scores.units() {
+		costs := scores.costs(i)
+		for _, sum := range s.sums(scores.unitName(i)) {
 			for o, v := range sum {
-				m.Costs[o] += v * scale
+				costs[o] += v * scale
 			}
 		}
 	}
-	s.Scores = &scores
+	s.Scores = scores
 	shape, err := scores.check(filepath.Join(dir, StatsFile))
 	if err != nil {
 		return nil, err
@@ -123,6 +121,11 @@ func newStats(dir string, parts []*statsPart) (*Stats, error) {
 	}
 	s.Source = job.Source
 	data, err := json.Marshal(scores.Modules)
+	if err == nil && len(scores.Ends) > 0 {
+		var ends []byte
+		ends, err = json.Marshal(scores.Ends)
+		data = append(data, ends...)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -267,8 +270,9 @@ func (s *Stats) merge(ctx context.Context, dir *stage.Dir, p progress.Reporter, 
 	whole := *first
 	whole.FirstLeaf, whole.EndLeaf, whole.Tokens = 0, first.Leaves, int64(s.Calibration.Tokens)
 	whole.Sums, whole.Files = map[string][][]float64{}, nil
-	for _, m := range s.Scores.Modules {
-		whole.Sums[m.Name] = s.sums(m.Name)
+	for i := range s.Scores.units() {
+		name := s.Scores.unitName(i)
+		whole.Sums[name] = s.sums(name)
 	}
 	for _, file := range first.Files {
 		if err := ctx.Err(); err != nil {

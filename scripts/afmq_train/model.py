@@ -128,14 +128,32 @@ class Embedding(nn.Module):
 
     def __init__(self, model, name: str):
         super().__init__()
-        stored = model.stored_name(name)
-        int8 = stored + ".q" in model.files
-        self.weight = frozen(model.files[stored + ".q"] if int8 else model.tensor(name))
-        self.scale = frozen(model.files[stored + ".scale"]) if int8 else None
+        files, stored = model.files, model.stored_name(name)
+        self.group, self.columns = model.group_rows, model.shapes[name][1]
+        values, lut, scale = next(
+            (parts for parts in ((".q", None, ".scale"), (".indices", ".lut", ".row_scale")) if stored + parts[0] in files),
+            (None, None, None),
+        )
+
+        def part(suffix):
+            return frozen(files[stored + suffix]) if suffix and stored + suffix in files else None
+
+        self.weight = part(values) if values else frozen(model.tensor(name))
+        self.lut, self.scale = part(lut), part(scale)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        if self.lut is not None:
+            return self.palettized(ids.flatten()).unflatten(0, ids.shape)
         x = self.weight[ids].float()
         return x if self.scale is None else x * self.scale[ids].unsqueeze(-1)
+
+    def palettized(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows of a palette. Products of table and scale are exact in float32."""
+        table = self.lut[rows // self.group].float()
+        if self.scale is not None:
+            table = table * self.scale[rows].float().unsqueeze(1)
+        bits = self.lut.shape[1].bit_length() - 1
+        return table.gather(1, unpack(self.weight[rows], bits, self.columns).long())
 
 
 class Linear(nn.Module):

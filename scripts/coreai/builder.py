@@ -238,7 +238,7 @@ class Builder:
     def embedded(self, name: str, rows: Tensor, exponent: int) -> Tensor:
         """The rows [n, 1] of an embedding matrix; its int8 scales are multiplied by 2^exponent."""
         if name + ".q" not in self.constants:
-            return self.gather(self.stored(name), rows)
+            return self.gather(self.matrix(name), rows)
         scale = self.stored(name + ".scale", (self.constants.shape(name + ".q")[0], 1))
         q = self.cast(self.gather(self.stored(name + ".q"), rows), self.dtype)
         return self.scaled(self.mul(q, self.gather(scale, rows)), 2.0**-exponent)

@@ -87,7 +87,10 @@ class Embeddings(Builder):
     def load(self) -> None:
         f = Function("load_embeddings", {}, {})
         with f.body():
-            table = self.stored(self.name + (".q" if self.quantized else ""), self.table()[0])
+            if self.quantized:
+                table = self.stored(self.name + ".q", self.table()[0])
+            else:
+                table = self.reshape(self.matrix(self.name), *self.table()[0])
         f.finish({"embedding_table": table}, {})
 
     def gather_tokens(self, q: int) -> str:

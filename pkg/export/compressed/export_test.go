@@ -217,12 +217,18 @@ func decompress(t *testing.T, f *safetensors.File, module string, shape []int, b
 	return out
 }
 
+// palettizedEmbedding returns an artifact whose only palette is the embedding.
+func palettizedEmbedding(t *testing.T) string {
+	return exporttest.Quantize(t, quantize.Options{Model: "../../../internal/demo/model", Overrides: []sensitivity.Override{{Pattern: "_proj$", Bits: 16}, {Pattern: "embed_tokens", Bits: 3}}})
+}
+
 // Forms that compressed-tensors does not have are refused with the command that makes the right ones.
 func TestNeedsGrid(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	for _, test := range []struct{ artifact, message, hint string }{
 		{exporttest.Demo(t, 3), "no palettes: model.layers.0.self_attn.q_proj", "--grid symmetric --bits 3 "},
 		{exporttest.Demo(t, 1), "no palettes", "--grid symmetric --bits 4 "},
+		{palettizedEmbedding(t), "no palettes: model.embed_tokens", "--grid symmetric --bits 4 "},
 		{exporttest.Quantize(t, quantize.Options{Model: demoModel, Form: "affine5_g64"}), "no form affine5_g64", "--grid symmetric --bits 5 "},
 	} {
 		_, err := Export(bg, Options{Artifact: test.artifact, Out: out})

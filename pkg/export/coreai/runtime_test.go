@@ -94,6 +94,30 @@ func TestPalettizedHead(t *testing.T) {
 	}
 }
 
+// An embedding may be a palette, tied to the head or not, with and without row scales.
+func TestPalettizedEmbedding(t *testing.T) {
+	python := python(t)
+	for _, c := range []struct {
+		model      string
+		bits       int
+		noRowScale bool
+	}{{"qwen3-tied-f16", 4, false}, {"llama2-f32", 3, true}} {
+		q := exporttest.Quantize(t, quantize.Options{
+			Model: exporttest.Copy(t, c.model), GroupRows: 4, Bits: 4, NoRowScale: c.noRowScale,
+			Overrides: []sensitivity.Override{{Pattern: "embed_tokens", Bits: c.bits}},
+		})
+		for _, shape := range []Shape{Dynamic, Static} {
+			r, err := Export(bg, Options{Artifact: q, Out: filepath.Join(t.TempDir(), "m"), Python: python, Shape: shape, Context: 64})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Palettes%7 != 1 || r.Check[0].MaxLogit > 1e-4 {
+				t.Errorf("%s, %s: %+v", c.model, shape, r)
+			}
+		}
+	}
+}
+
 // An adapter is a function, or the inputs of one, and equal exports are equal.
 func TestAdapters(t *testing.T) {
 	python := python(t)

@@ -15,6 +15,7 @@ import (
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 )
 
 func readFile(t *testing.T, path string) []byte {
@@ -167,6 +168,37 @@ func TestSmallEmbedding(t *testing.T) {
 	want := engineLogits(t, q, ids)
 	if d := worst(t, packageLogits(t, out, "", 5, ids, false), want); !(d <= 0.06) {
 		t.Errorf("largest difference relative to the logits: %.3g", d)
+	}
+}
+
+// An embedding may be a palette, tied to the head or not: the program looks rows up in it, and
+// multiplies with it.
+func TestPalettizedEmbedding(t *testing.T) {
+	for _, c := range []struct {
+		model      string
+		bits       int
+		noRowScale bool
+	}{{"qwen3-tied-f16", 4, false}, {"llama2-f32", 3, true}} {
+		dir := t.TempDir()
+		q, out := filepath.Join(dir, "q"), filepath.Join(dir, "m.mlpackage")
+		if _, err := quantize.Run(bg, quantize.Options{
+			Model: exporttest.Copy(t, c.model), Out: q, GroupRows: 4, NoRowScale: c.noRowScale,
+			Overrides: []sensitivity.Override{{Pattern: "embed_tokens", Bits: c.bits}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Export(bg, Options{Artifact: q, Out: out, Chunk: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Palettes%7 != 1 {
+			t.Errorf("%s: %d palettes", c.model, r.Palettes)
+		}
+		ids := fixtureIDs(t, c.model)[:12]
+		want := engineLogits(t, q, ids)
+		if d := worst(t, packageLogits(t, out, "", 5, ids, false), want); !(d <= 0.06) {
+			t.Errorf("%s: largest difference relative to the logits: %.3g", c.model, d)
+		}
 	}
 }
 

@@ -96,7 +96,8 @@ func TestTypes(t *testing.T) {
 func TestNeedsType(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "m.gguf")
 	for q, want := range map[string]string{
-		exporttest.Demo(t, 4):                     "no palettes: model.layers.0.self_attn.q_proj",
+		exporttest.Demo(t, 4): "no palettes: model.layers.0.self_attn.q_proj",
+		exporttest.Quantize(t, quantize.Options{Model: "../../../internal/demo/model", Overrides: []sensitivity.Override{{Pattern: "_proj$", Bits: 16}, {Pattern: "embed_tokens", Bits: 3}}}): "no palettes: model.embed_tokens",
 		kept(t, exporttest.Copy(t, "qwen2-bf16")): "no rows of 8 bits with one scale: model.embed_tokens",
 	} {
 		_, err := Export(bg, Options{Artifact: q, Out: out})

@@ -242,12 +242,18 @@ func TestTypes(t *testing.T) {
 	}
 }
 
+// palettizedEmbedding returns an artifact whose only palette is the embedding.
+func palettizedEmbedding(t *testing.T) string {
+	return exporttest.Quantize(t, quantize.Options{Model: "../../../internal/demo/model", Overrides: []sensitivity.Override{{Pattern: "_proj$", Bits: 16}, {Pattern: "embed_tokens", Bits: 3}}})
+}
+
 // Forms that MLX does not have are refused with the command that makes the right ones.
 func TestNeedsGrid(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	for _, test := range []struct{ artifact, message, hint string }{
 		{exporttest.Demo(t, 3), "no palettes: model.layers.0.self_attn.q_proj", "--grid affine --bits 3 "},
 		{exporttest.Demo(t, 7), "no palettes", "--grid affine --bits 4 "},
+		{palettizedEmbedding(t), "no palettes: model.embed_tokens", "--grid affine --bits 4 "},
 		{exporttest.Quantize(t, quantize.Options{Model: demoModel, Form: "symmetric5_row"}), "no form symmetric5_row: model.layers.0.self_attn.q_proj", "--grid affine --bits 5 "},
 		{exporttest.Quantize(t, quantize.Options{Model: demoModel, Form: "q8_0"}), "no form q8_0", "--grid affine --bits 8 "},
 	} {

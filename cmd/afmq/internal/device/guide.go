@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
+	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/model"
 	"afmq/pkg/sensitivity"
@@ -87,11 +89,13 @@ func PlanWork(p *sensitivity.Plan, shape *sensitivity.Shape) (Work, error) {
 }
 
 // Repeat returns the options that a plan was made with, except its target and seed: its
-// widths, its ties, and the modules that an override pinned.
+// widths, its ties, and the modules that an override pinned. Embedding and head are pinned as the plan
+// has them, rows of int8 aside, which need no override.
 func Repeat(p *sensitivity.Plan) sensitivity.PlanOptions {
 	r := sensitivity.PlanOptions{Bits: p.Bits, Forms: p.Forms, Ties: p.Tie}
 	for _, l := range p.Layers {
-		if l.Pinned {
+		end := len(p.EndBits) > 0 && model.InputGroup(l.Name[strings.LastIndexByte(l.Name, '.')+1:]) == nil
+		if l.Form != artifact.RowInt8 && (l.Pinned || end) {
 			o := Pin(l.Name, l.Bits)
 			if l.Form != "" {
 				o.Bits, o.Form = 0, l.Form

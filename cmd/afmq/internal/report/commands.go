@@ -164,6 +164,7 @@ func (c *commander) sensitivity() {
 	} else {
 		l.flag("bits", joinInts(s.Bits)).flagIf("group-rows", s.GroupRows, palettize.DefaultGroupRows).on("row-scale=false", !s.RowScale)
 	}
+	l.on("embedding", len(s.Ends) > 0)
 	if s.Samples > 1 {
 		l.flag("samples", s.Samples)
 	}
@@ -213,7 +214,7 @@ func (c *commander) makePlan() {
 	}
 	l := newCommand("plan", scores)
 	if p.Target != nil {
-		budget(l, p.Target.BPW, p.Target.MaxBytes)
+		budget(l, p.Target.BPW, p.Target.MaxBytes, string(p.Target.Of))
 	}
 	if len(p.Bits) > 0 {
 		l.flag("bits", joinInts(p.Bits))
@@ -234,27 +235,34 @@ func planned(p *sensitivity.Plan, s *sensitivity.Scores) bool {
 	for _, m := range s.Modules {
 		costs[m.Name] = m.Costs
 	}
-	for _, l := range p.Layers {
-		if l.Form != "" {
+	for _, e := range s.Ends {
+		costs[e.Name] = e.Costs
+	}
+	ends := len(s.Modules)
+	for i, l := range p.Layers {
+		if l.Form != "" || i >= ends {
 			if l.Cost != 0 && !slices.Contains(costs[l.Name], l.Cost) {
 				return false
 			}
 			continue
 		}
-		i := slices.Index(s.Bits, l.Bits)
-		if i >= 0 && l.Cost != 0 && (i >= len(costs[l.Name]) || costs[l.Name][i] != l.Cost) {
+		k := slices.Index(s.Bits, l.Bits)
+		if k >= 0 && l.Cost != 0 && (k >= len(costs[l.Name]) || costs[l.Name][k] != l.Cost) {
 			return false
 		}
 	}
 	return p.Method == s.Method
 }
 
-func budget(l *commandLine, bpw float64, maxBytes int64) {
+func budget(l *commandLine, bpw float64, maxBytes int64, of string) {
 	if bpw > 0 {
 		l.flag("bpw", bpw)
 	}
 	if maxBytes > 0 {
 		l.flag("max-bytes", maxBytes)
+	}
+	if of != "" {
+		l.flag("bpw-of", of)
 	}
 }
 
@@ -283,7 +291,7 @@ func (c *commander) quantize() {
 	}
 	switch by.By {
 	case artifact.ByTarget:
-		budget(l, by.BPW, by.MaxBytes)
+		budget(l, by.BPW, by.MaxBytes, by.Of)
 		if len(by.Forms) > 0 {
 			formFlags(l, by.Forms)
 		} else {

@@ -42,7 +42,7 @@ func (s *sources) devices() (any, error) {
 
 // neighbours returns the inputs of the plans near the artifact: the scores with the storage of
 // the artifact; the request of the plan, if there is one, with overrides for the matrices that the
-// artifact does not quantize and for its head; and the bits per weight to center on.
+// artifact does not quantize, for its embedding and its head; and the bits per weight to center on.
 func (s *sources) neighbours() (*sensitivity.Scores, sensitivity.PlanOptions, float64, error) {
 	scores, m := *s.scores, s.art.manifest
 	scores.GroupRows, scores.RowScale = m.Plan.GroupRows, m.Plan.RowScale
@@ -55,16 +55,18 @@ func (s *sources) neighbours() (*sensitivity.Scores, sensitivity.PlanOptions, fl
 				return nil, r, 0, fault.Inputf(s.opts.Plan, "chooses from %v bits; %s has scores for %v", r.Bits, show(s.opts.Scores), scores.Bits)
 			}
 		}
-		if t := s.plan.Target; t != nil && t.BPW > 0 {
+		if t := s.plan.Target; t != nil && t.BPW > 0 && t.Of == "" {
 			center = t.BPW
 		}
 	}
 	for i := range s.art.layout {
 		st := &s.art.layout[i]
-		keep := st.Form == artifact.Plain && (st.Spec.Role == model.Projection || st.Spec.Role == model.Head)
-		if keep {
+		if len(st.Spec.Shape) != 2 {
+			continue
+		}
+		if st.Form == artifact.Plain {
 			r.Overrides = append(r.Overrides, device.Pin(st.Spec.Module(), artifact.KeepBits))
-		} else if st.Spec.Role == model.Head && st.Form == artifact.Palette {
+		} else if st.Spec.Role != model.Projection && st.Form == artifact.Palette {
 			r.Overrides = append(r.Overrides, device.Pin(st.Spec.Module(), st.Bits))
 		}
 	}

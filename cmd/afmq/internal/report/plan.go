@@ -7,6 +7,7 @@ type Choice struct {
 	Method    string                 `json:"method"`
 	Target    string                 `json:"target,omitempty"`
 	BPW       float64                `json:"bpw_projections"`
+	BPWModel  float64                `json:"bpw_model,omitempty"` // where the target and the baselines are of the model
 	Cost      float64                `json:"cost"`
 	Bound     float64                `json:"lower_bound"`
 	Optimal   bool                   `json:"optimal"`
@@ -26,6 +27,9 @@ func (s *sources) choice() (any, error) {
 	}
 	if p.Target != nil {
 		d.Target = p.Target.String()
+		if p.Target.Of == sensitivity.OfModel {
+			d.BPWModel = s.art.manifest.BPW.Model
+		}
 	}
 	for _, b := range p.Baselines {
 		d.Baselines = append(d.Baselines, sensitivity.Baseline{Name: show(b.Name), BPW: b.BPW, Cost: b.Cost, Note: show(b.Note)})

@@ -20,7 +20,7 @@ type Verdict struct {
 
 // Budget is a limit of the size: the target that the bits were chosen for.
 type Budget struct {
-	Name  string  `json:"name"` // "bpw" or "bytes"
+	Name  string  `json:"name"` // "bpw" (of the projections), "model_bpw" or "bytes"
 	Value float64 `json:"value"`
 	Limit float64 `json:"limit"`
 	Met   bool    `json:"met"`
@@ -51,7 +51,11 @@ func (s *sources) verdict() Verdict {
 	v := Verdict{Budgets: []Budget{}, Gates: []Judgment{}, Unjudged: []string{}}
 	m := s.art.manifest
 	if t := s.target(); t.BPW > 0 {
-		v.Budgets = append(v.Budgets, Budget{"bpw", m.BPW.Projections, t.BPW, m.BPW.Projections <= t.BPW})
+		name, bpw := "bpw", t.Figure(m.BPW)
+		if t.Of == sensitivity.OfModel {
+			name = "model_bpw"
+		}
+		v.Budgets = append(v.Budgets, Budget{name, bpw, t.BPW, bpw <= t.BPW})
 	} else if t.MaxBytes > 0 {
 		v.Budgets = append(v.Budgets, Budget{"bytes", float64(m.Ledger.Total), float64(t.MaxBytes), m.Ledger.Total <= t.MaxBytes})
 	}
@@ -103,7 +107,7 @@ func (s *sources) target() sensitivity.Target {
 		return *p.Target
 	}
 	if c := s.art.manifest.Plan.Choice; c != nil {
-		return sensitivity.Target{BPW: c.BPW, MaxBytes: c.MaxBytes}
+		return sensitivity.Target{BPW: c.BPW, MaxBytes: c.MaxBytes, Of: sensitivity.Scope(c.Of)}
 	}
 	return sensitivity.Target{}
 }
@@ -139,7 +143,11 @@ func (b Budget) String() string {
 	if b.Name == "bytes" {
 		return fmt.Sprintf("%s: %s of at most %s", word, units.Size(int64(b.Value)), units.Size(int64(b.Limit)))
 	}
-	return fmt.Sprintf("%s: %.4f of at most %g bits per weight in projections", word, b.Value, b.Limit)
+	where := "in projections"
+	if b.Name == "model_bpw" {
+		where = "in the model"
+	}
+	return fmt.Sprintf("%s: %.4f of at most %g bits per weight %s", word, b.Value, b.Limit, where)
 }
 
 // outcomeWords name the outcomes for people.

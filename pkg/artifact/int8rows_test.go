@@ -1,12 +1,14 @@
-package quantize
+package artifact
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
 
+	"afmq/internal/kernel"
 	"afmq/pkg/compute"
 	"afmq/pkg/safetensors"
 )
@@ -15,7 +17,16 @@ import (
 func openMatrix(t testing.TB, dtype safetensors.DType, rows, cols int, v []float32) *safetensors.Tensor {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "m.safetensors")
-	writeTensors(t, path, []tensor{{"w", dtype, []int{rows, cols}, floatBytes(dtype, v)}})
+	w, err := safetensors.Create(path, []safetensors.Info{{Name: "w", DType: dtype, Shape: []int{rows, cols}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Write("w", floatBytes(dtype, v)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 	f, err := safetensors.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -23,6 +34,29 @@ func openMatrix(t testing.TB, dtype safetensors.DType, rows, cols int, v []float
 	t.Cleanup(func() { f.Close() })
 	x, _ := f.Tensor("w")
 	return x
+}
+
+func pool(t testing.TB, threads int) *compute.Pool {
+	p := compute.NewPool(threads)
+	t.Cleanup(p.Close)
+	return p
+}
+
+// floatBytes returns values in a type of safetensors.
+func floatBytes(dtype safetensors.DType, v []float32) (out []byte) {
+	for _, x := range v {
+		switch dtype {
+		case safetensors.F32:
+			out = binary.LittleEndian.AppendUint32(out, math.Float32bits(x))
+		case safetensors.BF16:
+			out = binary.LittleEndian.AppendUint16(out, uint16(math.Float32bits(x)>>16))
+		default:
+			half := make([]uint16, 1)
+			kernel.F32ToF16(half, []float32{x})
+			out = binary.LittleEndian.AppendUint16(out, half[0])
+		}
+	}
+	return out
 }
 
 // The definition in float64: every value is within scale/2 of q·scale, the largest value of a
@@ -40,7 +74,7 @@ func TestQuantizeRows(t *testing.T) {
 		if err := x.Float32(w, 0); err != nil {
 			t.Fatal(err)
 		}
-		q, scale, sqErr, sqNorm, err := quantizeRows(newPool(t, 1), x)
+		q, scale, sqErr, sqNorm, err := QuantizeRows(pool(t, 1), x)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,8 +105,8 @@ func TestQuantizeRows(t *testing.T) {
 		if math.Abs(sqErr/wantErr-1) > 1e-12 || math.Abs(sqNorm/wantNorm-1) > 1e-12 {
 			t.Errorf("%v: errors %v and %v, want %v and %v", dtype, sqErr, sqNorm, wantErr, wantNorm)
 		}
-		q3, scale3, sqErr3, sqNorm3, err := quantizeRows(newPool(t, 3), x)
-		if err != nil || !bytes.Equal(q3, q) || !bytes.Equal(float32Bytes(scale3), float32Bytes(scale)) || sqErr3 != sqErr || sqNorm3 != sqNorm {
+		q3, scale3, sqErr3, sqNorm3, err := QuantizeRows(pool(t, 3), x)
+		if err != nil || !bytes.Equal(q3, q) || !bytes.Equal(floatBytes(safetensors.F32, scale3), floatBytes(safetensors.F32, scale)) || sqErr3 != sqErr || sqNorm3 != sqNorm {
 			t.Errorf("%v: three threads give something else than one (%v)", dtype, err)
 		}
 	}
@@ -125,7 +159,7 @@ func BenchmarkQuantizeRows(b *testing.B) {
 	defer pool.Close()
 	b.SetBytes(2 * rows * cols)
 	for b.Loop() {
-		if _, _, _, _, err := quantizeRows(pool, x); err != nil {
+		if _, _, _, _, err := QuantizeRows(pool, x); err != nil {
 			b.Fatal(err)
 		}
 	}

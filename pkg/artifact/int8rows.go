@@ -1,4 +1,4 @@
-package quantize
+package artifact
 
 import (
 	"fmt"
@@ -8,16 +8,16 @@ import (
 	"afmq/pkg/safetensors"
 )
 
-// rowBlock is the number of rows of a task of quantizeRows: large enough to make scheduling
+// rowBlock is the number of rows of a task of QuantizeRows: large enough to make scheduling
 // cheap, small enough to balance the load at the end.
 const rowBlock = 64
 
-// quantizeRows quantizes the matrix t [rows, cols], an embedding or an untied head, to
-// symmetric int8 rows. The scale of a row is its largest magnitude divided by 127, in
+// QuantizeRows quantizes the matrix t [rows, cols], an embedding or an untied head, to
+// symmetric int8 rows ([RowInt8]). The scale of a row is its largest magnitude divided by 127, in
 // float32, and a value is x/scale rounded to nearest, ties to even, −127 to 127. A row of
 // zeros has scale 0 and values 0, as does a row whose scale underflows. q holds the bytes of
 // the int8 values. squaredErr is Σ(x − q·scale)² and squaredNorm Σx², summed row by row.
-func quantizeRows(pool *compute.Pool, t *safetensors.Tensor) (q []byte, scale []float32, squaredErr, squaredNorm float64, err error) {
+func QuantizeRows(pool *compute.Pool, t *safetensors.Tensor) (q []byte, scale []float32, squaredErr, squaredNorm float64, err error) {
 	rows, cols := t.Shape[0], t.Shape[1]
 	q = make([]byte, rows*cols)
 	scale = make([]float32, rows)
@@ -38,7 +38,7 @@ func quantizeRows(pool *compute.Pool, t *safetensors.Tensor) (q []byte, scale []
 				}
 				s, e, n, bad := quantizeRow(q[r*cols:(r+1)*cols], row)
 				if bad >= 0 {
-					return notFinite(row[bad], r*cols+bad)
+					return fmt.Errorf("holds %v at index %d", row[bad], r*cols+bad)
 				}
 				scale[r], sums[r] = s, rowSums{e, n}
 			}
@@ -93,9 +93,4 @@ func quantizeRow(q []byte, row []float32) (scale float32, squaredErr, squaredNor
 		squaredNorm += float64(x) * float64(x)
 	}
 	return scale, squaredErr, squaredNorm, -1
-}
-
-// notFinite is the error for a value that is not finite at a flat index.
-func notFinite(x float32, index int) error {
-	return fmt.Errorf("holds %v at index %d", x, index)
 }
