@@ -119,8 +119,7 @@ the artifact of the shares.
 --target checks widths, overrides, plan and --group-rows against the rules of a runtime before
 any text is read. docs/targets.md lists them.
 
---tune 2M then trains the stored numbers on so many tokens, as afmq tune does; until that ends,
-the artifact before is a directory beside DIR, whose name begins with a dot.
+--tune 2M then trains the stored numbers on so many tokens, as afmq tune does.
 
 Give an interrupted command again to resume it.`,
 		Example: `  afmq quantize models/my-model --out my-4bit --calib calib.jsonl

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -10,13 +11,13 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"afmq/internal/disk"
 	"afmq/internal/stage"
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/progress"
 	"afmq/pkg/quantize"
 	"afmq/pkg/recovery"
-	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
 
@@ -43,6 +44,10 @@ func (t *tuneFlags) options(f *pflag.FlagSet, q *quantize.Options, calib []strin
 		Teacher: q.Model, Out: q.Out, Data: t.data, Compute: q.Compute, Restart: q.Restart,
 		SeqLen: q.Calibration.SeqLen, Seed: q.Calibration.Seed, Pool: q.Pool, ToolVersion: q.ToolVersion,
 	}
+	var err error
+	if o.Tokens, err = parseCount("tune", t.tokens); err != nil {
+		return nil, err
+	}
 	if o.Data == nil {
 		o.Data = calib
 	}
@@ -54,71 +59,107 @@ func (t *tuneFlags) options(f *pflag.FlagSet, q *quantize.Options, calib []strin
 			return nil, fault.Usagef("--tune and --%s exclude each other", flag).WithHint("give afmq tune the artifact afterwards")
 		}
 	}
-	return o, setCounts([]count{{"tokens", t.tokens, func(n int64) { o.Tokens = n }}})
+	return o, nil
 }
 
-// quantizeAndTune quantizes to a directory beside opts.Out, whose name has the digest of the job, tunes
-// what is there, and removes it. An interrupted command finds it again. The result of the quantization
-// has what the manifest of the tuned artifact says; it is nil in an error.
-func quantizeAndTune(ctx context.Context, opts quantize.Options, tune *recovery.TuneOptions) (*quantize.Result, *recovery.TuneResult, error) {
-	if err := stage.CheckTarget(opts.Out, false); err != nil {
+// untunedJob are the keys of the job whose state holds the artifact before it is tuned.
+var untunedJob = []stage.Name{{Key: "quantize", Words: "what is quantized (the checkpoint, the text of --calib or a flag)"}}
+
+// quantized is the result of the quantization, which is kept with the artifact.
+type quantized struct {
+	Result   *quantize.Result `json:"result"`
+	Warnings []string         `json:"warnings"`
+}
+
+// quantizeAndTune quantizes to a staging directory of OUT.untuned, which is locked, and tunes the
+// artifact there. An interrupted command finds it again. The result of the quantization has what the
+// manifest of the tuned artifact says.
+func quantizeAndTune(ctx context.Context, opts quantize.Options, tune *recovery.TuneOptions) (r *quantize.Result, tuned *recovery.TuneResult, err error) {
+	out := filepath.Clean(opts.Out)
+	if err := recovery.CheckTune(ctx, *tune); err != nil {
 		return nil, nil, err
 	}
 	digest, err := quantize.JobDigest(ctx, opts)
 	if err != nil {
 		return nil, nil, err
 	}
-	out := filepath.Clean(opts.Out)
-	tune.Artifact = filepath.Join(filepath.Dir(out), fmt.Sprintf(".%s.untuned-%s", filepath.Base(out), digest[:12]))
-	if opts.Restart {
-		if err := os.RemoveAll(tune.Artifact); err != nil {
-			return nil, nil, fault.Writing(tune.Artifact, err)
-		}
-	}
-	p := progress.Begin(opts.Progress, append(opts.Stages(), tune.Stages()...)...)
-	opts.Out, opts.Progress, tune.Progress = tune.Artifact, p, p
-	r := &quantize.Result{}
-	if artifact.IsArtifact(opts.Out) {
-		p.Notice(fmt.Sprintf("%s was quantized before, in %s", out, opts.Out))
-	} else if r, err = quantize.Run(ctx, opts); err != nil {
-		return nil, nil, err
-	}
-	tuned, err := recovery.Tune(ctx, *tune)
+	job, err := json.Marshal(map[string]string{"job": "quantize and tune", "quantize": digest})
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := os.RemoveAll(tune.Artifact); err != nil {
-		return nil, nil, fault.Writing(tune.Artifact, err)
+	taken := stage.CheckTarget(opts.Out, false)
+	if taken != nil && stage.Kept(out+".untuned") == "" {
+		return nil, nil, taken
+	}
+	dir, err := stage.Open(out+".untuned", job, stage.Options{Restart: opts.Restart, Names: untunedJob})
+	if err != nil {
+		return nil, nil, err
+	}
+	if taken != nil { // a run that was killed after it had written the output
+		dir.Discard()
+		return nil, nil, taken
+	}
+	defer func() {
+		if err != nil {
+			dir.Keep()
+		}
+	}()
+	p := progress.Begin(opts.Progress, append(opts.Stages(), tune.Stages()...)...)
+	tune.Artifact = dir.StatePath("artifact")
+	opts.Out, opts.Progress, tune.Progress = tune.Artifact, p, p
+	if r, err = quantizeOnce(ctx, opts, out, dir.StatePath("result.json"), p); err != nil {
+		return nil, nil, err
+	}
+	if tuned, err = recovery.Tune(ctx, *tune); err != nil {
+		return nil, nil, err
+	}
+	if err := dir.Discard(); err != nil {
+		r.Warnings = append(r.Warnings, err.Error())
 	}
 	m, err := artifact.ReadManifest(tune.Out)
 	if err != nil {
 		return nil, nil, err
 	}
 	r.BPW, r.Bytes, r.Ledger, r.ContentHash, r.Layers = m.BPW, tuned.Bytes, m.Ledger, m.ContentHash, m.Plan.Modules
-	r.DirectoryBytes = 0
 	entries, err := os.ReadDir(tune.Out)
 	if err != nil {
 		return nil, nil, fault.Reading(tune.Out, err)
 	}
+	r.DirectoryBytes = 0
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil {
 			r.DirectoryBytes += info.Size()
 		}
 	}
-	if r.SourceBytes == 0 { // it was quantized before
-		source, err := safetensors.OpenCheckpoint(tune.Teacher)
-		if err != nil {
-			return nil, nil, err
-		}
-		r.SourceBytes = source.Bytes()
-		source.Close()
-	}
-	if m.Calibration != nil {
-		r.CalibrationTokens = m.Calibration.Tokens
-	}
+	r.Warnings = append(r.Warnings, tuned.Warnings...)
 	r.Seconds += tuned.Seconds
 	r.PeakRSSBytes = max(r.PeakRSSBytes, tuned.PeakRSSBytes)
 	return r, tuned, nil
+}
+
+// quantizeOnce quantizes and saves the result, or returns that of an earlier run.
+func quantizeOnce(ctx context.Context, opts quantize.Options, out, saved string, p progress.Reporter) (*quantize.Result, error) {
+	var q quantized
+	if data, err := os.ReadFile(saved); err == nil && json.Unmarshal(data, &q) == nil && q.Result != nil {
+		p.Notice(out + " was quantized before; the artifact is in " + opts.Out)
+		q.Result.Warnings = q.Warnings
+		return q.Result, nil
+	}
+	if artifact.IsArtifact(opts.Out) { // of a run that was killed before it saved the result
+		if err := os.RemoveAll(opts.Out); err != nil {
+			return nil, fault.Writing(opts.Out, err)
+		}
+	}
+	opts.Restart = false // the state was discarded as a whole
+	r, err := quantize.Run(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(quantized{r, r.Warnings})
+	if err != nil {
+		return nil, err
+	}
+	return r, disk.WriteFile(saved, data)
 }
 
 // runAndTune quantizes and, with tune, tunes.

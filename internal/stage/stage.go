@@ -67,13 +67,10 @@ type Dir struct {
 // fault.Input that names the first difference. An error leaves nothing on
 // disk but a parent directory.
 func Open(target string, job []byte, opts Options) (*Dir, error) {
-	clean := filepath.Clean(target)
-	switch base := filepath.Base(clean); {
-	case target == "":
-		return nil, fault.Usagef("the name of the output is empty")
-	case base == "." || base == ".." || base == string(filepath.Separator):
-		return nil, fault.Usagef("%s cannot be an output; name a new file or directory", target)
+	if err := checkName(target); err != nil {
+		return nil, err
 	}
+	clean := filepath.Clean(target)
 	d := &Dir{target: clean, root: rootOf(clean)}
 	if err := d.checkTarget(opts.File); err != nil {
 		d.tidy()
@@ -119,9 +116,23 @@ func (d *Dir) checkTarget(file bool) error {
 	return CheckTarget(d.target, file)
 }
 
-// CheckTarget returns the error, of kind fault.Output, of a target that exists and is not an empty
+// checkName returns an error of kind fault.Usage for the name of no new file or directory.
+func checkName(target string) error {
+	switch base := filepath.Base(filepath.Clean(target)); {
+	case target == "":
+		return fault.Usagef("the name of the output is empty")
+	case base == "." || base == ".." || base == string(filepath.Separator):
+		return fault.Usagef("%s cannot be an output; name a new file or directory", target)
+	}
+	return nil
+}
+
+// CheckTarget returns the error that Open has for the name of a target and, of kind fault.Output, for one that exists and is not an empty
 // directory or, as a file, that exists. It writes nothing.
 func CheckTarget(target string, file bool) error {
+	if err := checkName(target); err != nil {
+		return err
+	}
 	info, err := os.Lstat(target)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

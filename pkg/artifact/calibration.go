@@ -62,24 +62,26 @@ func passageHash(ids []int32) uint64 {
 
 // Overlap returns how many of the calibration's passages occur in a text, given its token ids of
 // the same tokenizer.
-func (c *CalibrationRecord) Overlap(ids []int32) int { return countPassages(c.Passages, ids) }
+func (c *CalibrationRecord) Overlap(ids []int32) int { return PassageCounter(c.Passages)(ids) }
 
-// countPassages returns how many of the passages occur in a text.
-func countPassages(passages []string, ids []int32) int {
+// PassageCounter returns a function that counts how many of the passages occur in a text, given its
+// token ids.
+func PassageCounter(passages []string) func(ids []int32) int {
 	known := make(map[uint64]bool, len(passages))
 	for _, p := range passages {
 		if h, err := strconv.ParseUint(p, 16, 64); err == nil {
 			known[h] = true
 		}
 	}
-	found := 0
-	for i := 0; i+PassageTokens <= len(ids); i++ {
-		if h := passageHash(ids[i:]); known[h] {
-			delete(known, h)
-			found++
+	return func(ids []int32) int {
+		found := map[uint64]bool{}
+		for i := 0; i+PassageTokens <= len(ids); i++ {
+			if h := passageHash(ids[i:]); known[h] {
+				found[h] = true
+			}
 		}
+		return len(found)
 	}
-	return found
 }
 
 // UsedFile reports whether the file with this hex SHA-256 was calibrated on.

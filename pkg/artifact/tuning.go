@@ -20,7 +20,7 @@ type TuningRecord struct {
 	SeqLen      int      `json:"seq_len"`      // tokens in a sequence
 	BatchTokens int      `json:"batch_tokens"` // in a step, as asked for
 	Validation  int      `json:"validation"`   // tokens held out for validation, and as many for test
-	Tokens      int64    `json:"tokens"`       // trained on
+	Tokens      int64    `json:"tokens"`       // to train on, as asked for
 	Step        int64    `json:"step"`         // whose numbers are stored; 0 is before the first
 	Seed        int64    `json:"seed"`         // of the order of the text and of what was held out
 	Arithmetic  string   `json:"arithmetic"`   // of the models' products
@@ -58,6 +58,16 @@ func checkPassages(what string, passages []string) error {
 	return nil
 }
 
+// Files of a tuned artifact beside those of every artifact: what the tuning was and found, and a line for
+// each step.
+const (
+	TuningFile  = "tuning.json"
+	MetricsFile = "metrics.jsonl"
+)
+
+// IsTuningFile reports whether a file of an artifact is of its tuning. Other formats do not have it.
+func IsTuningFile(name string) bool { return name == TuningFile || name == MetricsFile }
+
 // FittedText returns what the manifest says of the text that the artifact was fitted to, by
 // calibration and by tuning: its files and passages. It is nil if there is none.
 func (m *Manifest) FittedText() *FittedText {
@@ -86,4 +96,4 @@ type FittedText struct {
 func (t *FittedText) UsedFile(sha256 string) bool { return slices.Contains(t.Files, sha256) }
 
 // Overlap returns how many of the passages occur in a text, given its token ids of the same tokenizer.
-func (t *FittedText) Overlap(ids []int32) int { return countPassages(t.Passages, ids) }
+func (t *FittedText) Overlap(ids []int32) int { return PassageCounter(t.Passages)(ids) }

@@ -47,7 +47,8 @@ type Recipe struct {
 	GroupRows    int                    `json:"group_rows"`
 	RowScale     bool                   `json:"row_scale"`
 	Compensation string                 `json:"compensation"`
-	Calibration  *string                `json:"calibration"` // digest of the calibration tokens; nil without any
+	Calibration  *string                `json:"calibration"`     // digest of the calibration tokens; nil without any
+	Tuned        bool                   `json:"tuned,omitempty"` // its numbers were trained since
 }
 
 // AdapterIdentity is the identity of an adapter.
@@ -151,7 +152,7 @@ func hashModel(ctx context.Context, opts *Options, path string) (string, error) 
 
 // NewRecipe returns the recipe that a manifest records.
 func NewRecipe(m *artifact.Manifest) *Recipe {
-	r := &Recipe{BPW: m.BPW, GroupRows: m.Plan.GroupRows, RowScale: m.Plan.RowScale, Grid: m.Plan.Grid, Compensation: m.Plan.Compensation, Widths: []int{}}
+	r := &Recipe{Tuned: len(m.Tuning) > 0, BPW: m.BPW, GroupRows: m.Plan.GroupRows, RowScale: m.Plan.RowScale, Grid: m.Plan.Grid, Compensation: m.Plan.Compensation, Widths: []int{}}
 	for _, module := range m.Plan.Modules {
 		// Embedding and head have a type of their own and do not count, like int8 rows, but for a head
 		// in palettes.

@@ -16,6 +16,9 @@ func trainedGrids() []Grid {
 		Palette{Bits: 4, GroupRows: 32}, Palette{Bits: 6, GroupRows: 16, RowScale: true}, Palette{Bits: 1, GroupRows: 7, RowScale: true})
 }
 
+// zeroRow is a row of zeros in the matrix of inTraining.
+const zeroRow = 5
+
 // inTraining quantizes a random matrix and returns it in training.
 func inTraining(t *testing.T, g Grid, rows, cols int) (Trainable, Data) {
 	t.Helper()
@@ -24,6 +27,7 @@ func inTraining(t *testing.T, g Grid, rows, cols int) (Trainable, Data) {
 	for i := range w {
 		w[i] = float32(r.NormFloat64() * (1 + float64(i/cols%5)))
 	}
+	clear(w[zeroRow*cols : (zeroRow+1)*cols])
 	data, _, err := g.Quantize(nil, Source{F32: w}, rows, cols, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -176,6 +180,9 @@ func TestTrainNearest(t *testing.T) {
 		m.Read(now)
 		p, palette := g.(Palette)
 		for i, x := range now.Codes {
+			if i/cols == zeroRow {
+				continue // all levels stand for 0
+			}
 			all := levels
 			if palette {
 				at := i / cols / p.GroupRows << p.Bits
@@ -247,4 +254,57 @@ func TestTrainKeepsFinite(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A row of zeros has a scale of 0 on grids with scales. It has units like the others, no gradient, and
+// stays 0.
+func TestTrainZeroRow(t *testing.T) {
+	const rows, cols = 20, 256
+	for _, g := range trainedGrids() {
+		m, data := inTraining(t, g, rows, cols)
+		if slices.ContainsFunc(allWeights(t, g, data, rows, cols)[zeroRow*cols:(zeroRow+1)*cols], func(w float32) bool { return w != 0 }) {
+			continue // without row scales, zero may be no entry of the table
+		}
+		v, units, grad := newValues(m), newValues(m), newValues(m)
+		m.Read(v)
+		m.Units(units)
+		c := make([]float32, rows*cols)
+		for i := range c {
+			c[i] = float32(i%7) - 3
+		}
+		m.AddGradient(nil, grad, c)
+		for i := range v.Scales { // a step against the gradient
+			v.Scales[i] -= 0.01 * units.Scales[i] * sign(grad.Scales[i])
+		}
+		m.Store(nil, Values{Scales: v.Scales})
+		for i, w := range allWeights(t, g, m.Data(), rows, cols)[zeroRow*cols : (zeroRow+1)*cols] {
+			if w != 0 {
+				t.Fatalf("%v: column %d became %v", g, i, w)
+			}
+		}
+		scales := units.Scales
+		if _, affine := g.(Affine); affine {
+			scales = scales[:len(scales)/2] // without the biases
+		}
+		if _, block := g.(Block); block { // D only: DMin has no meaning in some types
+			var d []float32
+			for i := 0; i < len(scales); i += 2 {
+				d = append(d, scales[i])
+			}
+			scales = d
+		}
+		if _, palette := g.(Palette); !palette && slices.Max(scales) > 100*scales[0] {
+			t.Errorf("%v: units from %v to %v", g, scales[0], slices.Max(scales))
+		}
+	}
+}
+
+func sign(x float32) float32 {
+	switch {
+	case x > 0:
+		return 1
+	case x < 0:
+		return -1
+	}
+	return 0
 }

@@ -1,6 +1,8 @@
 package grid
 
 import (
+	"math"
+
 	"afmq/pkg/compute"
 	"afmq/pkg/ggml"
 )
@@ -16,7 +18,7 @@ type trainedBlocks struct {
 }
 
 // Train returns a stored matrix in training: the factors of its blocks and its codes. Integer scales
-// and mins do not change.
+// and mins do not change, nor does a block whose D is 0.
 func (g Block) Train(data Data, rows, cols int) (Trainable, error) {
 	if err := checkData(g, data, rows, cols); err != nil {
 		return nil, err
@@ -51,18 +53,22 @@ func (t *trainedBlocks) Read(v Values) {
 	}
 }
 
-// Units of a block's DMin, or of D where it is 0, are those of the other one.
+// Units of factors that are 0 are those of the other blocks.
 func (t *trainedBlocks) Units(v Values) {
 	if len(v.Scales) > 0 {
+		var sums [2]float64
 		for i := range t.blocks {
 			d, dmin := t.blocks[i].Factors()
-			if d == 0 {
-				d = dmin
+			sums[0], sums[1] = sums[0]+d*d, sums[1]+dmin*dmin
+		}
+		typical := [2]float32{rootMean(sums[0], len(t.blocks)), rootMean(sums[1], len(t.blocks))}
+		for i := range t.blocks {
+			d, dmin := t.blocks[i].Factors()
+			for k, f := range []float64{d, dmin} {
+				if v.Scales[2*i+k] = float32(math.Abs(f)); f == 0 {
+					v.Scales[2*i+k] = typical[k]
+				}
 			}
-			if dmin == 0 {
-				dmin = d
-			}
-			v.Scales[2*i], v.Scales[2*i+1] = positive(float32(d)), positive(float32(dmin))
 		}
 	}
 	codes := t.t.Codes()
@@ -74,6 +80,9 @@ func (t *trainedBlocks) AddGradient(pool *compute.Pool, g Values, weights []floa
 	pool.Run(t.rows, func(_, r int) {
 		for i := r * t.perRow; i < (r+1)*t.perRow; i++ {
 			b := &t.blocks[i]
+			if d, _ := b.Factors(); d == 0 { // it stays as it is
+				continue
+			}
 			sum, sumMin := 0.0, 0.0
 			for p := range n / part {
 				step := b.Step(p)

@@ -72,7 +72,9 @@ func (t *trainedPalette) Units(v Values) {
 	fill(v.Tables, math.Sqrt(sum/float64(len(t.table))))
 	fill(v.Codes, spread/float64(t.m.Groups()*(k-1)))
 	for i := range v.Scales {
-		v.Scales[i] = t.scale[i]
+		if v.Scales[i] = t.scale[i]; t.scale[i] == 0 {
+			v.Scales[i] = 1 // it stays 0
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ type trainedScaled struct {
 }
 
 // Train returns a stored matrix in training: its scales, biases and codes. A scale keeps its sign,
-// or stays 0.
+// or stays 0 and its bias as it is.
 func (g Affine) Train(data Data, rows, cols int) (Trainable, error) {
 	if err := checkData(g, data, rows, cols); err != nil {
 		return nil, err
@@ -88,8 +88,12 @@ func (t *trainedScaled) Read(v Values) {
 
 func (t *trainedScaled) Units(v Values) {
 	if len(v.Scales) > 0 {
+		typical := t.typical()
 		for i, x := range t.groups {
-			size := positive(x.scale)
+			size := float32(math.Abs(float64(x.scale)))
+			if size == 0 {
+				size = typical
+			}
 			v.Scales[i] = size
 			if t.bias {
 				v.Scales[len(t.groups)+i] = size * float32(t.levels-1) / 2
@@ -99,12 +103,21 @@ func (t *trainedScaled) Units(v Values) {
 	fill(v.Codes, 1)
 }
 
-// positive returns the absolute value of x, or 1 for 0.
-func positive(x float32) float32 {
-	if x == 0 {
-		return 1
+// typical returns the root mean square of the scales, or 1 if all are 0.
+func (t *trainedScaled) typical() float32 {
+	sum := 0.0
+	for _, x := range t.groups {
+		sum += float64(x.scale) * float64(x.scale)
 	}
-	return float32(math.Abs(float64(x)))
+	return rootMean(sum, len(t.groups))
+}
+
+// rootMean returns √(sum/n), or 1 where that is 0.
+func rootMean(sum float64, n int) float32 {
+	if r := float32(math.Sqrt(sum / float64(n))); r > 0 {
+		return r
+	}
+	return 1
 }
 
 func (t *trainedScaled) AddGradient(pool *compute.Pool, g Values, weights []float32) {
@@ -113,6 +126,9 @@ func (t *trainedScaled) AddGradient(pool *compute.Pool, g Values, weights []floa
 		for k := range t.perRow {
 			at := r*t.perRow + k
 			x := &t.groups[at]
+			if x.scale == 0 { // it stays as it is
+				continue
+			}
 			first := r*t.cols + k*n
 			row, codes := weights[first:first+n], t.codes[first:first+n]
 			if len(g.Codes) > 0 {

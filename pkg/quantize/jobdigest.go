@@ -9,9 +9,8 @@ import (
 	"afmq/pkg/progress"
 )
 
-// JobDigest returns the hex SHA-256 of what the result of [Run] depends on, except for the weights of
-// a checkpoint: options, calibration text, and the checkpoint's files and shapes; with a Request its
-// weights, too. Errors are those of Run before it computes anything. It writes nothing.
+// JobDigest returns the hex SHA-256 of what the result of [Run] depends on: options, calibration text,
+// and the checkpoint, whose weights it reads. Errors are those of Run before it computes anything. It writes nothing.
 func JobDigest(ctx context.Context, opts Options) (string, error) {
 	opts.Progress = progress.Silent
 	if err := opts.check(); err != nil {
@@ -29,5 +28,9 @@ func JobDigest(ctx context.Context, opts Options) (string, error) {
 		return "", err
 	}
 	id, err := r.identity(ctx, pool)
-	return infile.SHA256(id), err
+	if err != nil {
+		return "", err
+	}
+	source, err := artifact.DigestCheckpoint(ctx, pool, src.Dir, nil)
+	return infile.SHA256(append(id, source...)), err
 }

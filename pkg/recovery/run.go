@@ -150,11 +150,15 @@ func (r *run) open(ctx context.Context) (err error) {
 }
 
 // known returns a function that counts the passages of a text that the artifact was tuned on or the
-// adapter to start from was trained on; nil without either.
+// adapter to start from was trained on, and, if the artifact itself is tuned, that it was calibrated
+// on; nil without any.
 func (r *run) known() func(ids []int32) int {
 	var passages []string
 	for _, t := range r.manifest.Tuning {
 		passages = append(passages, t.Passages...)
+	}
+	if c := r.manifest.Calibration; r.tunes && c != nil {
+		passages = append(passages, c.Passages...)
 	}
 	if r.from != nil {
 		passages = append(passages, r.from.Passages...)
@@ -162,8 +166,7 @@ func (r *run) known() func(ids []int32) int {
 	if passages == nil {
 		return nil
 	}
-	text := artifact.FittedText{Passages: passages}
-	return text.Overlap
+	return artifact.PassageCounter(passages)
 }
 
 // needBytes returns the disk space that the adapters and the saved state take.

@@ -98,6 +98,9 @@ func (t *trainedInt8) Data() grid.Data {
 	return grid.Data{q, scale}
 }
 
+// maxHalf is the largest fp16 value.
+const maxHalf = 65504
+
 // trainedVector is a norm or a bias in training. Its values count as scales.
 type trainedVector struct {
 	dtype  safetensors.DType
@@ -108,11 +111,12 @@ func (t *trainedVector) Lengths() (tables, scales, codes int) { return 0, len(t.
 
 func (t *trainedVector) Read(v grid.Values) { copy(v.Scales, t.values) }
 
-// Units are the root mean square of the vector.
+// Units are about the root mean square of the vector: a power of two, so that a value of F32 that does
+// not change is the same when it is divided by the unit and multiplied again.
 func (t *trainedVector) Units(v grid.Values) {
-	unit := float32(math.Sqrt(kernel.Dot(t.values, t.values) / float64(len(t.values))))
-	if unit == 0 {
-		unit = 1
+	unit := float32(1)
+	if square := kernel.Dot(t.values, t.values) / float64(len(t.values)); square > 0 {
+		unit = float32(math.Exp2(math.Round(math.Log2(square) / 2)))
 	}
 	for i := range v.Scales {
 		v.Scales[i] = unit
@@ -125,6 +129,11 @@ func (t *trainedVector) AddGradient(_ *compute.Pool, g grid.Values, weights []fl
 
 func (t *trainedVector) Store(_ *compute.Pool, v grid.Values) {
 	next := slices.Clone(v.Scales)
+	if t.dtype == safetensors.F16 {
+		for i, x := range next {
+			next[i] = min(max(x, -maxHalf), maxHalf)
+		}
+	}
 	bits := make([]uint16, len(next))
 	switch t.dtype {
 	case safetensors.F16:

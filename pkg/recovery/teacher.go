@@ -34,14 +34,18 @@ func (r *run) openTeacher(ctx context.Context, cfg *model.Config) error {
 	}
 	r.teacher = teacher
 	if !o.AllowTeacher {
+		hint := "give %s; --allow-teacher trains against another model with the same tokenizer"
+		if r.tunes {
+			hint = "give %s"
+		}
 		if t.Quantization != nil {
 			return fault.Inputf(o.Teacher, "is an afmq artifact, not the checkpoint that %s was made from", o.Artifact).
-				WithHint("give the checkpoint; --allow-teacher trains against another model with the same tokenizer")
+				WithHint(hint, "the checkpoint")
 		}
 		if err := r.manifest.IsSource(ctx, r.pool, o.Teacher, o.Progress); err != nil {
 			var fe *fault.Error
 			if errors.As(err, &fe) {
-				return fe.WithHint("give that checkpoint; --allow-teacher trains against another model with the same tokenizer")
+				return fe.WithHint(hint, "that checkpoint")
 			}
 			return err
 		}

@@ -9,10 +9,10 @@ import (
 
 	"afmq/internal/rss"
 	"afmq/internal/stage"
-	"afmq/pkg/adapter"
 	"afmq/pkg/artifact"
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/progress"
 	"afmq/pkg/safetensors"
 )
@@ -31,9 +31,8 @@ const (
 // AllNumbers returns all kinds, in the order in which they are recorded.
 func AllNumbers() []Numbers { return []Numbers{Tables, Scales, Norms, Embedding, Indices} }
 
-// DefaultNumbers returns what [Tune] trains by default: all but Indices. The text that it has to itself
-// is enough for few choices of an index, which need as much memory as the rest ten times
-// (docs/tune.md).
+// DefaultNumbers returns what [Tune] trains by default: all but Indices, which take memory for every
+// weight of the model and did not lower the divergence where that was tried (docs/tune.md).
 func DefaultNumbers() []Numbers { return []Numbers{Tables, Scales, Norms, Embedding} }
 
 func has(what []Numbers, n Numbers) bool { return slices.Contains(what, n) }
@@ -80,7 +79,7 @@ type TuneOptions struct {
 // options checks the options and returns those of the trainer, with all defaults that need no model.
 func (o *TuneOptions) options() (Options, error) {
 	t := Options{
-		Artifact: o.Artifact, Teacher: o.Teacher, Out: o.Out, Data: o.Data, Init: InitZero,
+		Artifact: o.Artifact, Teacher: o.Teacher, Out: o.Out, Data: o.Data, Init: InitZero, InitTokens: 1, // none: its own text is all that it reads
 		Loss: o.Loss, Mix: o.Mix, Temperature: o.Temperature,
 		Tokens: o.Tokens, SeqLen: o.SeqLen, BatchTokens: o.BatchTokens, Rate: o.Rate, Warmup: o.Warmup, Clip: o.Clip,
 		Seed: o.Seed, Validation: o.Validation, Recompute: o.Recompute, Compute: o.Compute, Restart: o.Restart,
@@ -155,11 +154,40 @@ func Tune(ctx context.Context, opts TuneOptions) (*TuneResult, error) {
 		t.noticeResumed()
 	}
 	res, err := r.tune(ctx, t, resumed)
+	if err != nil && t.saved > 0 {
+		dir.Keep() // whatever the error is, hours of training are not lost
+		return nil, err
+	}
 	if err = dir.End(err); err != nil {
 		return nil, err
 	}
 	res.Seconds, res.PeakRSSBytes = time.Since(began).Seconds(), rss.Peak()
 	return res, nil
+}
+
+// CheckTune checks everything that [Tune] checks of its options and text, for an artifact that is yet
+// to be made of opts.Teacher; opts.Artifact is ignored. It writes nothing.
+func CheckTune(ctx context.Context, opts TuneOptions) error {
+	opts.Artifact, opts.Progress = opts.Teacher, progress.Silent
+	o, err := opts.options()
+	if err != nil {
+		return err
+	}
+	cfg, err := model.LoadConfig(o.Teacher)
+	if err != nil {
+		return err
+	}
+	if err := o.sequence(cfg.MaxPositions); err != nil {
+		return err
+	}
+	t, err := model.OpenTokenizer(o.Teacher, cfg)
+	if err != nil {
+		return err
+	}
+	pool, done := compute.Workers(o.Pool, o.Threads)
+	defer done()
+	_, err = readData(ctx, pool, &o, t, cfg, nil)
+	return err
 }
 
 // tuneRun is a run that trains the artifact.
@@ -168,6 +196,14 @@ type tuneRun struct {
 	numbers  []Numbers
 	artifact *artifact.Reader
 	stored   *stored
+	// companions are the files of the artifact beside its weights, read before training so that a
+	// change meanwhile costs nothing.
+	companions []companion
+}
+
+type companion struct {
+	name string
+	data []byte
 }
 
 // openTuned reads and checks all input.
@@ -182,12 +218,32 @@ func (r *tuneRun) openTuned(ctx context.Context) (err error) {
 		})
 	}
 	if err = r.open(ctx); err == nil {
+		err = r.readCompanions()
+	}
+	if err == nil {
 		r.job, err = r.tuneIdentity()
 	}
 	if err != nil && r.artifact != nil {
 		r.artifact.Close()
 	}
 	return err
+}
+
+// readCompanions reads the files that go into the tuned artifact unchanged.
+func (r *tuneRun) readCompanions() error {
+	for _, f := range r.manifest.Files {
+		if f.Name == artifact.WeightsFile || artifact.IsTuningFile(f.Name) {
+			continue
+		}
+		err := artifact.CopyFile(r.artifact.Dir, f, func(name string, data []byte) error {
+			r.companions = append(r.companions, companion{name, data})
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // needBytes returns the disk space of the artifact and the saved state.
@@ -209,7 +265,7 @@ func (r *tuneRun) tune(ctx context.Context, t *trainer, resumed bool) (res *Tune
 			return nil, err
 		}
 	}
-	r.passages = adapter.MergePassages(artifact.Passages(t.trainedOn()))
+	r.passages = artifact.Passages(t.trainedOn())
 	res = &TuneResult{ResumedSteps: t.Step, Warnings: r.data.warnings}
 	began := time.Now()
 	if err := t.run(ctx); err != nil {

@@ -335,7 +335,7 @@ func TestTuneNumbers(t *testing.T) {
 	}
 }
 
-// Artifacts on every family of grids, and with an untied head that is palettized, can be tuned.
+// Artifacts on every family of grids can be tuned.
 func TestTuneGrids(t *testing.T) {
 	b, pool := newBench(t), newPool(t, 2)
 	for _, g := range []grid.Grid{grid.Affine{Bits: 3, Group: 32}, grid.Integer{Bits: 3, Group: 32, ZeroPoint: true}, grid.Integer{Bits: 3}, grid.Block{Type: ggml.IQ4_NL}, grid.Block{Type: ggml.Q4_0}} {
@@ -349,6 +349,21 @@ func TestTuneGrids(t *testing.T) {
 		if _, err := artifact.Verify(bg, o.Out, artifact.VerifyOptions{Pool: pool}); err != nil {
 			t.Errorf("%v: %v", g, err)
 		}
+	}
+}
+
+// An embedding in palettes is tuned like the projections.
+func TestTuneEmbeddingPalette(t *testing.T) {
+	b, pool := newBench(t), newPool(t, 2)
+	o := b.tuneOptions(t, pool)
+	o.Artifact = b.quantized(t, quantize.Options{Bits: 4, Overrides: []sensitivity.Override{{Pattern: "embed_tokens", Bits: 3}}})
+	o.Numbers, o.Tokens = []Numbers{Embedding}, 30*64
+	r := mustTune(t, o)
+	if !(r.Test.KLAfter < 0.97*r.Test.KLBefore) {
+		t.Errorf("KL %v, tuned %v", r.Test.KLBefore, r.Test.KLAfter)
+	}
+	if _, err := artifact.Verify(bg, o.Out, artifact.VerifyOptions{Pool: pool}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -484,5 +499,84 @@ func TestTuneRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		wantNothing(t, o.Out)
+	}
+}
+
+// What is stored when no step is better is the artifact before, byte for byte: also norms and biases in
+// F32, which rounding to 16 bits does not protect.
+func TestTuneKeepsWhatIsBest(t *testing.T) {
+	b, pool := newBench(t), newPool(t, 2)
+	o := b.tuneOptions(t, pool)
+	f32 := &trainedVector{dtype: 0, values: []float32{1.1, -0.37, 0.003, 2.7e-5, 0}}
+	units, v := grid.Values{Scales: make([]float32, 5)}, grid.Values{Scales: make([]float32, 5)}
+	f32.Units(units)
+	f32.Read(v)
+	for i := range v.Scales {
+		v.Scales[i] = v.Scales[i] / units.Scales[i] * units.Scales[i]
+	}
+	if !slices.Equal(v.Scales, f32.values) {
+		t.Errorf("%v, want %v", v.Scales, f32.values)
+	}
+	bad := o
+	bad.Rate = 0.5
+	res := mustTune(t, bad)
+	if res.Step != 0 || res.ContentHash != res.Parent || len(res.Warnings) == 0 {
+		t.Errorf("step %d, content hash %s of %s, warnings %q", res.Step, res.ContentHash, res.Parent, res.Warnings)
+	}
+	m, err := artifact.ReadManifest(bad.Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, err := artifact.ReadManifest(b.artifact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(m.Plan.Modules, parent.Plan.Modules) {
+		t.Error("the manifest describes other modules")
+	}
+}
+
+// Text that the artifact was calibrated on is not held out, and the passages of the manifest are of text
+// that was trained on.
+func TestTuneHeldOut(t *testing.T) {
+	b, pool := newBench(t), newPool(t, 2)
+	o := b.tuneOptions(t, pool)
+	o.Artifact = b.quantized(t, quantize.Options{Bits: 2, Calibration: sensitivity.CalibrationOptions{Files: []string{b.text}, Tokens: 512, SeqLen: 32}})
+	o.Tokens, o.BatchTokens = 64, 64
+	tr, r := openTrainer(t, o)
+	calibration := artifact.PassageCounter(r.manifest.Calibration.Passages)
+	if len(r.manifest.Calibration.Passages) == 0 {
+		t.Fatal("no passages of the calibration text")
+	}
+	for _, part := range [][][]int32{r.data.validation, r.data.test} {
+		var stream []int32
+		for _, s := range part {
+			stream = append(stream, s[:len(s)-1]...)
+		}
+		if n := calibration(stream); n > 0 {
+			t.Errorf("%d passages of the calibration text are held out", n)
+		}
+	}
+	if n := len(tr.trainedOn()); tr.opts.SeqLen >= artifact.PassageTokens && n != int(tr.steps)*tr.sequences {
+		t.Errorf("%d sequences count as trained on", n)
+	}
+}
+
+// A file of the artifact that changes during training costs nothing: it was read before.
+func TestTuneFileChanges(t *testing.T) {
+	b, pool := newBench(t), newPool(t, 2)
+	o := b.tuneOptions(t, pool)
+	o.Artifact = filepath.Join(t.TempDir(), "artifact")
+	if err := os.CopyFS(o.Artifact, os.DirFS(b.artifact)); err != nil {
+		t.Fatal(err)
+	}
+	o.Progress = &stopAt{Reporter: progress.Silent, steps: 2, cancel: func() {
+		if err := os.WriteFile(filepath.Join(o.Artifact, artifact.TokenizerFile), []byte("{}"), 0o666); err != nil {
+			t.Error(err)
+		}
+	}}
+	mustTune(t, o)
+	if _, err := artifact.Verify(bg, o.Out, artifact.VerifyOptions{Pool: pool}); err != nil {
+		t.Error(err)
 	}
 }

@@ -19,7 +19,7 @@ import (
 const TuneSchema = "afmq.tuning/v1"
 
 // TuneRecordFile is the record in the directory that [Tune] makes, beside [MetricsFile].
-const TuneRecordFile = "tuning.json"
+const TuneRecordFile = artifact.TuningFile
 
 // TuneRecord is the content of tuning.json. Equal jobs give equal records.
 type TuneRecord struct {
@@ -74,6 +74,11 @@ func (r *tuneRun) writeTuned(ctx context.Context, t *trainer, res *TuneResult) e
 	m := *parent
 	m.ToolVersion = o.ToolVersion
 	m.Plan.Modules = slices.Clone(parent.Plan.Modules)
+	if res.Step > 0 { // the errors of outputs are those of the values and of the inputs before
+		for i := range m.Plan.Modules {
+			m.Plan.Modules[i].OutputError = 0
+		}
+	}
 	weights, err := r.writeTensors(ctx, t, &m)
 	if err != nil {
 		return err
@@ -82,7 +87,7 @@ func (r *tuneRun) writeTuned(ctx context.Context, t *trainer, res *TuneResult) e
 		Parent: parent.ContentHash, Loss: string(o.Loss), Mix: o.Mix, Temperature: o.Temperature,
 		Rate: o.Rate, Warmup: max(o.Warmup, 0), Clip: max(o.Clip, 0),
 		SeqLen: o.SeqLen, BatchTokens: o.BatchTokens, Validation: o.Validation,
-		Tokens: res.Tokens, Step: res.Step, Seed: o.Seed, Arithmetic: o.Compute.String(), ToolVersion: o.ToolVersion,
+		Tokens: o.Tokens, Step: res.Step, Seed: o.Seed, Arithmetic: o.Compute.String(), ToolVersion: o.ToolVersion,
 		Files: r.data.files, Formats: r.data.formats, Passages: r.passages,
 	})
 	last := &m.Tuning[len(m.Tuning)-1]
@@ -94,11 +99,9 @@ func (r *tuneRun) writeTuned(ctx context.Context, t *trainer, res *TuneResult) e
 		m.Files = append(m.Files, artifact.FileDigest{Name: name, Bytes: int64(len(data)), SHA256: infile.SHA256(data)})
 		return t.dir.WriteFile(name, data)
 	}
-	for _, f := range parent.Files {
-		if !slices.Contains([]string{artifact.WeightsFile, TuneRecordFile, MetricsFile}, f.Name) {
-			if err := artifact.CopyFile(r.artifact.Dir, f, write); err != nil {
-				return err
-			}
+	for _, f := range r.companions {
+		if err := write(f.name, f.data); err != nil {
+			return err
 		}
 	}
 	record, err := json.MarshalIndent(res.TuneRecord, "", "  ")
@@ -129,7 +132,9 @@ func (r *tuneRun) writeTensors(ctx context.Context, t *trainer, m *artifact.Mani
 		for i, d := range st.Data() {
 			data[st.Names[i]] = d
 		}
-		r.describe(t.pool, st, m)
+		if t.Best[0].Step > 0 {
+			r.describe(t.pool, st, m)
+		}
 	}
 	source := r.artifact.File
 	var infos []safetensors.Info
@@ -172,14 +177,12 @@ func (r *tuneRun) writeTensors(ctx context.Context, t *trainer, m *artifact.Mani
 	return artifact.HashFile(ctx, path, artifact.WeightsFile, nil)
 }
 
-// describe sets the relative error of a matrix against the teacher, and removes the error of its
-// module's output, which is that of the values before.
+// describe sets the relative error of a matrix against the teacher.
 func (r *tuneRun) describe(pool *compute.Pool, st *storedTensor, m *artifact.Manifest) {
 	at := slices.IndexFunc(m.Plan.Modules, func(x artifact.ModuleRecord) bool { return x.Name == st.Spec.Module() })
 	if at < 0 {
 		return
 	}
-	m.Plan.Modules[at].OutputError = 0
 	m.Plan.Modules[at].RelError = relativeError(pool, st.matrix, matrixOf(r.teacher, st.Spec))
 }
 

@@ -221,6 +221,9 @@ func describeRecipe(r *eval.Recipe) string {
 	case !r.RowScale:
 		out += ", no row scales"
 	}
+	if r.Tuned {
+		out += ", tuned"
+	}
 	return out
 }
 

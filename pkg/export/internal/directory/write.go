@@ -176,7 +176,7 @@ func (j *Job) writeOthers(sd *stage.Dir, infos []safetensors.Info) error {
 		return err
 	}
 	for _, f := range j.Source.Manifest.Files {
-		if !copied(f.Name) {
+		if !copied(f.Name) || artifact.IsTuningFile(f.Name) {
 			continue
 		}
 		if err := artifact.CopyFile(j.Source.Dir, f, sd.WriteFile); err != nil {
