@@ -210,7 +210,7 @@ func (d *dequantizer) run(ctx context.Context, sd *stage.Dir) error {
 		return err
 	}
 	for _, f := range d.a.Manifest.Files {
-		if f.Name == artifact.WeightsFile || f.Name == artifact.ConfigFile {
+		if f.Name == artifact.WeightsFile || f.Name == artifact.ConfigFile || artifact.IsTuningFile(f.Name) {
 			continue
 		}
 		if err := d.copyOne(f.Name, sd.WriteFile); err != nil {

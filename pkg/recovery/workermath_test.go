@@ -17,8 +17,8 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/infer"
 	"afmq/pkg/quantize"
-	"afmq/pkg/sensitivity"
 	"afmq/pkg/safetensors"
+	"afmq/pkg/sensitivity"
 )
 
 // trainPython names an interpreter with the packages of afmq_train; scripts/test-train sets it.
@@ -131,7 +131,7 @@ func TestWorkerForward(t *testing.T) {
 	for name, o := range map[string]quantize.Options{
 		"2 bits": {Bits: 2}, "3 bits": {Bits: 3}, "5 bits, no row scale": {Bits: 5, NoRowScale: true}, "8 bits": {Bits: 8},
 		"embedding in 3 bits": {Bits: 4, Overrides: []sensitivity.Override{{Pattern: "embed_tokens", Bits: 3}}},
-		"q4_0": {Form: "q4_0"}, "affine": {Form: "affine4_g32"}, "symmetric": {Form: "symmetric4_g32"},
+		"q4_0":                {Form: "q4_0"}, "affine": {Form: "affine4_g32"}, "symmetric": {Form: "symmetric4_g32"},
 	} {
 		o.Pool, o.Model, o.Out = pool, b.model, filepath.Join(t.TempDir(), "artifact")
 		if _, err := quantize.Run(bg, o); err != nil {
