@@ -59,7 +59,7 @@ func checkPassages(what string, passages []string) error {
 }
 
 // Files of a tuned artifact beside those of every artifact: what the tuning was and found, and a line for
-// each step.
+// each step, as beside trained adapters.
 const (
 	TuningFile  = "tuning.json"
 	MetricsFile = "metrics.jsonl"

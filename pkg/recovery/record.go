@@ -1,6 +1,10 @@
 package recovery
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"afmq/pkg/artifact"
+)
 
 // Schema is the version of recovery.json.
 const Schema = "afmq.recovery/v1"
@@ -8,7 +12,7 @@ const Schema = "afmq.recovery/v1"
 // Files in the directory that [Run] makes, beside those of the adapters.
 const (
 	RecordFile  = "recovery.json"
-	MetricsFile = "metrics.jsonl"
+	MetricsFile = artifact.MetricsFile
 	LossPlot    = "loss.svg"
 	CurvePlot   = "curve.svg" // with more than one rank
 )
