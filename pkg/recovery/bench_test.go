@@ -114,12 +114,12 @@ func BenchmarkTuneStep(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	r := &tuneRun{run: run{pool: pool, opts: &o, tunes: true}, numbers: opts.Numbers}
-	if err := r.openTuned(context.Background()); err != nil {
+	r, err := openTuneRun(context.Background(), pool, &o, opts.Numbers)
+	if err != nil {
 		b.Fatal(err)
 	}
 	defer r.artifact.Close()
-	t := newTrainerOf(pool, &o, r.data, r.base, r.teacher, []learner{r.stored})
+	t := r.trainer(context.Background())
 	r.stored.pack(pool, r.stored.weights, 0)
 	for b.Loop() {
 		if err := t.step(); err != nil {

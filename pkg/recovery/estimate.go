@@ -74,14 +74,14 @@ func EstimateTune(ctx context.Context, opts TuneOptions) (e *estimate.Estimate, 
 	}
 	pool, done := compute.Workers(o.Pool, o.Threads)
 	defer done()
-	r := &tuneRun{run: run{pool: pool, opts: &o, tunes: true}, numbers: opts.Numbers}
-	if err := r.openTuned(ctx); err != nil {
+	r, err := openTuneRun(ctx, pool, &o, opts.Numbers)
+	if err != nil {
 		return nil, err
 	}
 	defer r.artifact.Close()
 	e = &estimate.Estimate{}
 	e.Add(infer.StageLoad, time.Since(began).Seconds())
-	t := newTrainerOf(pool.WithContext(ctx), &o, r.data, r.base, r.teacher, []learner{r.stored})
+	t := r.trainer(ctx)
 	r.stored.pack(pool, r.stored.weights, safetensors.F32)
 	if err := t.predictSteps(ctx, e, 0); err != nil {
 		return nil, err

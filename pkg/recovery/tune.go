@@ -134,8 +134,8 @@ func Tune(ctx context.Context, opts TuneOptions) (*TuneResult, error) {
 	}
 	pool, done := compute.Workers(o.Pool, o.Threads)
 	defer done()
-	r := &tuneRun{run: run{pool: pool, opts: &o, tunes: true}, numbers: opts.Numbers}
-	if err := r.openTuned(ctx); err != nil {
+	r, err := openTuneRun(ctx, pool, &o, opts.Numbers)
+	if err != nil {
 		return nil, err
 	}
 	defer r.artifact.Close()
@@ -143,7 +143,7 @@ func Tune(ctx context.Context, opts TuneOptions) (*TuneResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := newTrainerOf(pool.WithContext(ctx), &o, r.data, r.base, r.teacher, []learner{r.stored})
+	t := r.trainer(ctx)
 	t.dir = dir
 	resumed, err := t.restore()
 	if err != nil {
@@ -206,7 +206,17 @@ type companion struct {
 	data []byte
 }
 
-// openTuned reads and checks all input.
+// openTuneRun reads and checks all input.
+func openTuneRun(ctx context.Context, pool *compute.Pool, o *Options, numbers []Numbers) (*tuneRun, error) {
+	r := &tuneRun{run: run{pool: pool, opts: o, tunes: true}, numbers: numbers}
+	return r, r.openTuned(ctx)
+}
+
+// trainer returns the trainer of the artifact's numbers.
+func (r *tuneRun) trainer(ctx context.Context) *trainer {
+	return newTrainerOf(r.pool.WithContext(ctx), r.opts, r.data, r.base, r.teacher, []learner{r.stored})
+}
+
 func (r *tuneRun) openTuned(ctx context.Context) (err error) {
 	r.read = func() (err error) {
 		if r.artifact, err = artifact.Open(r.opts.Artifact); err != nil {

@@ -60,12 +60,12 @@ func openTrainer(t testing.TB, o TuneOptions) (*trainer, *tuneRun) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &tuneRun{run: run{pool: o.Pool, opts: &opts, tunes: true}, numbers: o.Numbers}
-	if err := r.openTuned(bg); err != nil {
+	r, err := openTuneRun(bg, o.Pool, &opts, o.Numbers)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.artifact.Close)
-	tr := newTrainerOf(o.Pool, &opts, r.data, r.base, r.teacher, []learner{r.stored})
+	tr := r.trainer(bg)
 	r.stored.pack(o.Pool, r.stored.weights, 0)
 	return tr, r
 }
@@ -408,8 +408,8 @@ func TestTuneIdentity(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := &tuneRun{run: run{pool: pool, opts: &opts, tunes: true}, numbers: o.Numbers}
-		if err := r.openTuned(bg); err != nil {
+		r, err := openTuneRun(bg, pool, &opts, o.Numbers)
+		if err != nil {
 			t.Fatal(err)
 		}
 		r.artifact.Close()
