@@ -2,7 +2,9 @@
 variation with their logits in transformers in float32, and the rotary frequencies of
 transformers for every kind of scaling.
 
-    scripts/setup-python && .venv/bin/python scripts/make_model_fixtures.py
+    scripts/setup-python && .venv/bin/python scripts/make_model_fixtures.py [NAME]...
+
+With names, it makes these checkpoints and leaves all else as it is.
 
 Weights are random but far from the usual initialization, so that norms, biases and
 attention scores all have a visible effect on the logits. The same
@@ -12,6 +14,7 @@ seed gives the same files.
 import json
 import pathlib
 import shutil
+import sys
 import zlib
 
 import numpy
@@ -35,11 +38,16 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-CLASSES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+CLASSES = {
+    "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+}
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 SHORT, LONG = [1.0, 1.05, 1.1, 1.3], [1.1, 1.9, 3.2, 7.5]
+
+PAD = {"pad_token_id": 0}  # the default is beyond the small vocabulary
 
 F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
 
@@ -75,6 +83,8 @@ MODELS = {
     "qwen3-shards-bf16": ("qwen3", BF16, {"rope_theta": 1000000.0, "head_dim": 10, "vocab_size": 71, "intermediate_size": 37}, "shards"),
     "qwen3-biases": ("qwen3", F32, {"rope_theta": 1000000.0, "head_dim": 8, "attention_bias": True, "tie_word_embeddings": True}, ""),
     "qwen3-yarn-mscale": ("qwen3", F16, {"head_dim": 16, "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 0.5, "beta_fast": 16, "beta_slow": 2, "truncate": False, "original_max_position_embeddings": 16}}, ""),
+    "smollm3-tied-bf16": ("smollm3", BF16, {**PAD, "rope_theta": 5000000.0, "num_hidden_layers": 3, "no_rope_layer_interval": 2}, ""),
+    "smollm3-window": ("smollm3", F16, {**PAD, "tie_word_embeddings": False, "no_rope_layers": [0, 1, 0, 1], "attention_bias": True, "mlp_bias": True, "use_sliding_window": True, "sliding_window": 6}, "shards"),
 }
 
 
@@ -111,10 +121,10 @@ def make_model(name, model_type, dtype, extra, storage):
     folder = OUT / "models" / name
     folder.mkdir(parents=True)
     config = config_of(model_type, extra)
-    tied = config.get("tie_word_embeddings", False)
     config["torch_dtype"] = str(dtype).removeprefix("torch.")
     write_json(folder / "config.json", config)
     loaded = transformers.AutoConfig.from_pretrained(folder)
+    tied = loaded.tie_word_embeddings
     model = transformers.AutoModelForCausalLM.from_config(loaded)
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     weights = {k: v.to(dtype) for k, v in random_weights(model, generator).items()}
@@ -210,11 +220,12 @@ def make_rope():
 def main():
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    shutil.rmtree(OUT / "models", ignore_errors=True)
-    OUT.mkdir(parents=True, exist_ok=True)
-    for name, spec in MODELS.items():
-        make_model(name, *spec)
-    make_rope()
+    names = sys.argv[1:]
+    for name in names or MODELS:
+        shutil.rmtree(OUT / "models" / name, ignore_errors=True)
+        make_model(name, *MODELS[name])
+    if not names:
+        make_rope()
 
 
 if __name__ == "__main__":

@@ -19,10 +19,11 @@ func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n
 		s := i / c.KVHeads
 		r.headBack(&bw.workers[worker], l, c.Window(layer), first[s], len(batch[s].Tokens), i%c.KVHeads)
 	})
-	r.headsBack(bw.q, l.q, b.QNorm, n, c.Heads, func(x, g []float32) {
+	rotation := r.rotation(layer)
+	r.headsBack(bw.q, l.q, b.QNorm, rotation, n, c.Heads, func(x, g []float32) {
 		visit.Norms.call(Normed{layer, "q_norm", n * c.Heads, x, g})
 	})
-	r.headsBack(bw.k, l.k, b.KNorm, n, c.KVHeads, func(x, g []float32) {
+	r.headsBack(bw.k, l.k, b.KNorm, rotation, n, c.KVHeads, func(x, g []float32) {
 		visit.Norms.call(Normed{layer, "k_norm", n * c.KVHeads, x, g})
 	})
 	r.projectBack(bw.normed, false, projQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit.Projections)
@@ -33,15 +34,11 @@ func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n
 }
 
 // headsBack propagates the gradient of all heads of q or k of n tokens, [n, heads·head_dim], through
-// the rotary embedding and, if there are weights norm, the QK-norm, whose input is projected.
-func (r *Runner) headsBack(grad, projected, norm []float32, n, heads int, visit func(x, g []float32)) {
+// the rotary embedding, if the layer has one, and, if there are weights norm, the QK-norm, whose input is projected.
+func (r *Runner) headsBack(grad, projected, norm []float32, rotation *rotation, n, heads int, visit func(x, g []float32)) {
 	hd := r.model.Config.HeadDim
 	grad = grad[:n*heads*hd]
-	r.rows(n, func(i int) {
-		for at := i * heads * hd; at < (i+1)*heads*hd; at += hd {
-			kernel.RopeBack(grad[at:at+hd], r.cos[i], r.sin[i])
-		}
-	})
+	r.rows(n, func(i int) { rotation.rotateBack(grad[i*heads*hd:(i+1)*heads*hd], hd, i) })
 	if norm == nil {
 		return
 	}

@@ -3,6 +3,7 @@ package infer
 import (
 	"math"
 
+	"afmq/internal/kernel"
 	"afmq/pkg/model"
 )
 
@@ -63,4 +64,47 @@ func (t *ropeRows) at(base, n int) (cos, sin [][]float32) {
 		t.cos, t.sin = append(t.cos, c), append(t.sin, s)
 	}
 	return t.cos[base : base+n], t.sin[base : base+n]
+}
+
+// rotation has the rotary embedding of the tokens of a batch.
+type rotation struct {
+	table    *ropeTable
+	cos, sin [][]float32 // per token, [head_dim/2]
+}
+
+// clear begins a batch.
+func (t *rotation) clear() { t.cos, t.sin = t.cos[:0], t.sin[:0] }
+
+// append adds the n tokens from position base on of a sequence of that length.
+func (t *rotation) append(base, n, length int) {
+	cos, sin := t.table.at(base, n, length)
+	t.cos, t.sin = append(t.cos, cos...), append(t.sin, sin...)
+}
+
+// rotation returns the rotary embedding of a layer; nil if it has none.
+func (r *Runner) rotation(layer int) *rotation {
+	if !r.model.Config.HasRope(layer) {
+		return nil
+	}
+	return &r.rope
+}
+
+// rotate rotates the heads x of token i of the batch. A nil t leaves them as they are.
+func (t *rotation) rotate(x []float32, headDim, i int) {
+	if t == nil {
+		return
+	}
+	for at := 0; at < len(x); at += headDim {
+		kernel.Rope(x[at:at+headDim], t.cos[i], t.sin[i])
+	}
+}
+
+// rotateBack is rotate for gradients.
+func (t *rotation) rotateBack(x []float32, headDim, i int) {
+	if t == nil {
+		return
+	}
+	for at := 0; at < len(x); at += headDim {
+		kernel.RopeBack(x[at:at+headDim], t.cos[i], t.sin[i])
+	}
 }

@@ -26,7 +26,7 @@ type Segment struct {
 type Runner struct {
 	model *Model
 	pool  *compute.Pool
-	rope  *ropeTable
+	rope  rotation
 
 	hidden, normed   []float32 // [n, hidden]
 	q, attn          []float32 // [n, heads·head_dim]
@@ -37,8 +37,7 @@ type Runner struct {
 	adapt            adaptation
 	workers          []attentionScratch
 	tasks            []attentionTask
-	cos, sin         [][]float32 // per token, [head_dim/2]
-	segmentOf, posOf []int       // per token
+	segmentOf, posOf []int // per token
 	back             *backwardBuffers
 
 	// The arguments of the current loop over rows, and the functions that read them: a closure
@@ -69,7 +68,7 @@ func (m *Model) NewRunner(pool *compute.Pool) *Runner {
 	r := &Runner{
 		model:   m,
 		pool:    pool,
-		rope:    newRopeTable(m.Config),
+		rope:    rotation{table: newRopeTable(m.Config)},
 		workers: make([]attentionScratch, pool.Threads()),
 	}
 	r.chunkLoop = func(_, c int) { r.chunk(c) }
@@ -100,7 +99,7 @@ func (r *Runner) begin(batch []Segment) int {
 	c := r.model.Config
 	r.divide(batch)
 	r.segmentOf, r.posOf = r.segmentOf[:0], r.posOf[:0]
-	r.cos, r.sin = r.cos[:0], r.sin[:0]
+	r.rope.clear()
 	for s, seg := range batch {
 		base, n := seg.Cache.Len, len(seg.Tokens)
 		if base+n > seg.Cache.capacity {
@@ -110,8 +109,7 @@ func (r *Runner) begin(batch []Segment) int {
 		if length == 0 {
 			length = base + n
 		}
-		cos, sin := r.rope.at(base, n, length)
-		r.cos, r.sin = append(r.cos, cos...), append(r.sin, sin...)
+		r.rope.append(base, n, length)
 		for t := range n {
 			r.segmentOf = append(r.segmentOf, s)
 			r.posOf = append(r.posOf, base+t)

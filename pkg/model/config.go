@@ -6,15 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"afmq/internal/infile"
-	"afmq/pkg/fault"
 )
 
 // Config is the content of a config.json, with the defaults of the model family.
 type Config struct {
-	ModelType        string // llama, mistral, qwen2, qwen3
+	ModelType        string // one of [Families]
 	HiddenSize       int    // d
 	IntermediateSize int    // of the feed-forward network
 	Layers           int
@@ -30,6 +28,7 @@ type Config struct {
 	OBias            bool
 	MLPBias          bool
 	Rope             Rope
+	NoRope           []bool // [layers] without rotary embedding; nil if all layers have it
 	// SlidingWindow is how many positions a token attends to in the layers that Sliding
 	// marks, including its own: position i attends to j if i - SlidingWindow < j <= i. It is
 	// 0 if no layer has a window.
@@ -108,7 +107,7 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 	}
 	fam, ok := families[c.ModelType]
 	if !ok {
-		return nil, fault.Inputf(file, "model_type %q is not supported; supported are %s", c.ModelType, strings.Join(Families(), ", "))
+		return nil, unknownFamily(file, c.ModelType)
 	}
 	if err := c.readSizes(f, fam); err != nil {
 		return nil, err
@@ -116,12 +115,15 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 	bias := f.bool("attention_bias", false) && fam.attnBias
 	c.QKNorm, c.QKVBias, c.OBias = fam.qkNorm, fam.qkvBias || bias, bias
 	c.MLPBias = fam.mlpBias && f.bool("mlp_bias", false)
-	c.TieEmbeddings = f.bool("tie_word_embeddings", false)
+	c.TieEmbeddings = f.bool("tie_word_embeddings", fam.tied)
 	c.BOS, c.EOS = f.ids("bos_token_id", c.VocabSize), f.ids("eos_token_id", c.VocabSize)
 	if len(c.BOS) > 1 {
 		f.fail("bos_token_id", "names %d tokens; expected one", len(c.BOS))
 	}
 	c.Rope = readRope(f, fam, c)
+	if fam.noRope {
+		c.readNoRope(f)
+	}
 	c.readWindow(f, fam)
 	refuseUnsupported(f, fam, c)
 	c.Quantization = readQuantization(f)

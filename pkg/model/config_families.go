@@ -1,6 +1,11 @@
 package model
 
-import "sort"
+import (
+	"sort"
+	"strings"
+
+	"afmq/pkg/fault"
+)
 
 // family has the differences between the supported model families. They share pre-norm RMSNorm,
 // rotary embedding, SwiGLU and grouped-query attention. The defaults, for keys that are missing
@@ -11,7 +16,10 @@ type family struct {
 	attnBias  bool   // attention_bias gives q, k, v and o a bias
 	mlpBias   bool   // mlp_bias gives gate, up and down a bias
 	qkNorm    bool   // RMSNorm over each head of q and k
+	noRope    bool   // no_rope_layers and no_rope_layer_interval
+	tied      bool   // default of tie_word_embeddings
 	window    windowRule
+	length    int // default of sliding_window; 0: null
 	kvHeads   int // default of num_key_value_heads; 0: as many as there are heads
 	headDim   int // default of head_dim; 0: hidden_size / num_attention_heads
 	positions int // default of max_position_embeddings
@@ -29,13 +37,15 @@ const (
 	noWindow      windowRule = iota // no layer
 	mistralWindow                   // layer_types, or all layers; none if sliding_window is null
 	qwenWindow                      // layer_types, or those from max_window_layers on; none without use_sliding_window
+	smolWindow                      // layer_types, or those without rotary embedding; none without use_sliding_window
 )
 
 var families = map[string]family{
 	"llama":   {class: "LlamaForCausalLM", attnBias: true, mlpBias: true, positions: 2048, theta: 10_000},
-	"mistral": {class: "MistralForCausalLM", window: mistralWindow, kvHeads: 8, positions: 131_072, theta: 10_000},
-	"qwen2":   {class: "Qwen2ForCausalLM", qkvBias: true, window: qwenWindow, kvHeads: 32, positions: 32_768},
-	"qwen3":   {class: "Qwen3ForCausalLM", attnBias: true, qkNorm: true, window: qwenWindow, kvHeads: 32, headDim: 128, positions: 32_768},
+	"mistral": {class: "MistralForCausalLM", window: mistralWindow, length: 4096, kvHeads: 8, positions: 131_072, theta: 10_000},
+	"qwen2":   {class: "Qwen2ForCausalLM", qkvBias: true, window: qwenWindow, length: 4096, kvHeads: 32, positions: 32_768},
+	"qwen3":   {class: "Qwen3ForCausalLM", attnBias: true, qkNorm: true, window: qwenWindow, length: 4096, kvHeads: 32, headDim: 128, positions: 32_768},
+	"smollm3": {class: "SmolLM3ForCausalLM", attnBias: true, mlpBias: true, noRope: true, tied: true, window: smolWindow, kvHeads: 4, positions: 32_768, theta: 2_000_000},
 }
 
 // Families returns the supported values of model_type, sorted.
@@ -46,4 +56,24 @@ func Families() []string {
 	}
 	sort.Strings(names)
 	return names
+}
+
+// unknownFamily returns the error for a model_type that is not supported. Its hint is the family whose
+// name has the longest beginning in common, if that is more than chance.
+func unknownFamily(file, modelType string) error {
+	err := fault.Inputf(file, "model_type %q is not supported; supported are %s", modelType, strings.Join(Families(), ", "))
+	nearest, most := "", 2
+	for _, name := range Families() {
+		n := 0
+		for n < min(len(name), len(modelType)) && name[n] == modelType[n] {
+			n++
+		}
+		if n > most {
+			nearest, most = name, n
+		}
+	}
+	if nearest == "" {
+		return err
+	}
+	return err.WithHint("the nearest supported family is %s", nearest)
 }

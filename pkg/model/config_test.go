@@ -62,6 +62,7 @@ type object = map[string]any
 // What the engine does not do is refused by name, with the file and the key.
 func TestConfigRefuses(t *testing.T) {
 	llama, mistral, qwen2, qwen3 := base("llama"), base("mistral"), base("qwen2"), base("qwen3")
+	smollm3 := base("smollm3")
 	long := object{"rope_type": "longrope", "short_factor": make([]float64, 8), "long_factor": []float64{1}}
 	for name, tc := range map[string]struct {
 		config map[string]any
@@ -130,6 +131,12 @@ func TestConfigRefuses(t *testing.T) {
 		"dynamic, tiny head":   {with(llama, "head_dim", 2, "rope_scaling", object{"type": "dynamic", "factor": 2}), "head_dim"},
 		"bad original length":  {with(llama, "rope_scaling", object{"type": "yarn", "factor": 4, "original_max_position_embeddings": 0}), "original_max_position_embeddings"},
 		"bad length outside":   {with(llama, "original_max_position_embeddings", 1.5, "rope_scaling", object{"type": "yarn", "factor": 4}), "original_max_position_embeddings"},
+		"rope of few layers":   {with(smollm3, "no_rope_layers", []int{1, 0}), "has 2 entries; expected num_hidden_layers, 3"},
+		"rope of no layers":    {with(smollm3, "no_rope_layers", []int{}), "has 0 entries"},
+		"rope layers, text":    {with(smollm3, "no_rope_layers", "1"), "a list of integers"},
+		"rope layers, floats":  {with(smollm3, "no_rope_layers", []float64{0.5, 1, 1}), "a list of integers"},
+		"rope every 0 layers":  {with(smollm3, "no_rope_layer_interval", 0), `"no_rope_layer_interval" is 0`},
+		"smollm3, no window":   {with(smollm3, "use_sliding_window", true, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "give no window"},
 		"partial in the scale": {with(llama, "rope_parameters", object{"partial_rotary_factor": 0.25}), "partial_rotary_factor"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -172,6 +179,10 @@ func TestConfigWindows(t *testing.T) {
 		"qwen, no key":           {without(with(qwen, "max_window_layers", 0), "sliding_window"), []int{4096, 4096, 4096}},
 		"qwen, layer types":      {with(qwen, "max_window_layers", 0, "layer_types", []string{f, s, "attention"}), []int{0, 16, 0}},
 		"qwen, full layers":      {with(base("qwen3"), "sliding_window", 16, "layer_types", []string{f, f, f}), []int{0, 0, 0}},
+		"smollm3":                {with(base("smollm3"), "sliding_window", 16), []int{0, 0, 0}},
+		"smollm3, no rope":       {with(base("smollm3"), "sliding_window", 16, "use_sliding_window", true, "no_rope_layer_interval", 2), []int{0, 16, 0}},
+		"smollm3, no key":        {without(with(base("smollm3"), "use_sliding_window", true, "no_rope_layers", []int{0, 1, 0}), "sliding_window"), []int{0, 0, 0}},
+		"smollm3, layer types":   {with(base("smollm3"), "sliding_window", 16, "use_sliding_window", true, "layer_types", []string{s, f, f}), []int{16, 0, 0}},
 		"llama has no windows":   {with(base("llama"), "sliding_window", 16), []int{0, 0, 0}},
 		"llama, full layers":     {with(base("llama"), "sliding_window", 16, "layer_types", []string{f, f, f}), []int{0, 0, 0}},
 	} {
@@ -205,6 +216,10 @@ func TestConfigDefaults(t *testing.T) {
 	c = mustParse(t, with(without(base("qwen3"), "head_dim"), "attention_bias", true))
 	if !c.QKVBias || !c.OBias || !c.QKNorm || c.HeadDim != 128 {
 		t.Errorf("qwen3: %+v", c)
+	}
+	c = mustParse(t, with(base("smollm3"), "num_hidden_layers", 8))
+	if !c.TieEmbeddings || c.HasRope(3) || !c.HasRope(2) || c.HasRope(7) {
+		t.Errorf("smollm3: %+v", c)
 	}
 	c = mustParse(t, with(base("qwen3"), "num_key_value_heads", nil))
 	if c.KVHeads != c.Heads {
@@ -304,6 +319,7 @@ func FuzzParseConfig(f *testing.F) {
 		with(base("llama"), "rope_scaling", object{"type": "yarn", "factor": 4, "mscale": 1, "mscale_all_dim": 0.5}),
 		with(base("mistral"), "sliding_window", 8, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}),
 		with(base("qwen2"), "sliding_window", 8, "use_sliding_window", true, "max_window_layers", 1),
+		with(base("smollm3"), "sliding_window", 8, "use_sliding_window", true, "no_rope_layers", []int{0, 1, 1}),
 		with(base("mistral"), "rope_parameters", object{"rope_type": "dynamic", "factor": 2, "rope_theta": 1e6}),
 	} {
 		data, err := json.Marshal(m)
