@@ -40,7 +40,7 @@ SIZES = {
 }
 CLASSES = {
     "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
-    "smollm3": "SmolLM3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM", "granite": "GraniteForCausalLM",
 }
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
@@ -85,6 +85,8 @@ MODELS = {
     "qwen3-yarn-mscale": ("qwen3", F16, {"head_dim": 16, "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 0.5, "beta_fast": 16, "beta_slow": 2, "truncate": False, "original_max_position_embeddings": 16}}, ""),
     "smollm3-tied-bf16": ("smollm3", BF16, {**PAD, "rope_theta": 5000000.0, "num_hidden_layers": 3, "no_rope_layer_interval": 2}, ""),
     "smollm3-window": ("smollm3", F16, {**PAD, "tie_word_embeddings": False, "no_rope_layers": [0, 1, 0, 1], "attention_bias": True, "mlp_bias": True, "use_sliding_window": True, "sliding_window": 6}, "shards"),
+    "granite-tied-bf16": ("granite", BF16, {"tie_word_embeddings": True, "embedding_multiplier": 3, "attention_multiplier": 0.21, "residual_multiplier": 0.6, "logits_scaling": 2.5}, ""),
+    "granite-biases": ("granite", F16, {"attention_bias": True, "mlp_bias": True, "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}, "embedding_multiplier": 1.7, "attention_multiplier": 0.5, "residual_multiplier": 1.3, "logits_scaling": 0.8}, ""),
 }
 
 

@@ -131,7 +131,7 @@ func (r *Runner) attend(w *attentionScratch, t attentionTask) {
 	keys, values := cache.head(t.layer, t.kv, first)
 	visible := base + t.length - first // keys up to the last token's
 	rows := t.length * group           // one per token and query head, token by token
-	scale := float32(1 / math.Sqrt(float64(hd)))
+	scale := scoreScale(c)
 	width := group * hd
 
 	w.q, w.scores, w.out = grow(w.q, rows*hd), grow(w.scores, rows*visible), grow(w.out, rows*hd)

@@ -1,15 +1,11 @@
 package infer
 
-import (
-	"math"
-
-	"afmq/internal/kernel"
-)
+import "afmq/internal/kernel"
 
 // attentionBack propagates grad from the hidden states after attention to the layer's input.
 func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n int, grad []float32, visit Visitors) {
 	c, bw := r.model.Config, r.back
-	r.projectBack(bw.attn, false, projO, l, Projected{layer, "o_proj", &b.O, n, l.attn, l.o, grad, nil, nil}, visit.Projections)
+	r.projectBack(bw.attn, false, projO, l, Projected{layer, "o_proj", &b.O, n, l.attn, l.o, r.branchBack(grad, n), nil, nil}, visit.Projections)
 
 	first := make([]int, len(batch))
 	for s := 1; s < len(batch); s++ {
@@ -68,7 +64,7 @@ func (r *Runner) headBack(w *attentionBackScratch, l *layerTape, window, first, 
 	c, bw := r.model.Config, r.back
 	hd, group := c.HeadDim, c.Heads/c.KVHeads
 	width, kvWidth := group*hd, c.KVHeads*hd
-	scale := float32(1 / math.Sqrt(float64(hd)))
+	scale := scoreScale(c)
 	w.dk, w.dv = grow(w.dk, n*hd), grow(w.dv, n*hd)
 	clear(w.dk)
 	clear(w.dv)

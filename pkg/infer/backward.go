@@ -44,7 +44,7 @@ type Visitors struct {
 // final norm, [n, hidden], through the batch of the tape. It calls visit for every projection,
 // from the last layer to the first and, within a layer, down, gate, up, o, q, k, v. It computes
 // the gradients of activations only; that of a projection's weights is Gᵀ·X. At the end grad is
-// the gradient with respect to the embeddings.
+// the gradient with respect to the input of the first layer; see [EmbedRow].
 func (r *Runner) Backward(batch []Segment, t *Tape, grad []float32, visit Visitor) {
 	r.BackwardAll(batch, t, grad, Visitors{Projections: visit})
 }
@@ -107,6 +107,7 @@ func (r *Runner) backward() *backwardBuffers {
 
 type backwardBuffers struct {
 	normed         []float32 // [n, hidden]
+	branch         []float32 // [n, hidden], where branchBack needs it
 	q, attn        []float32 // [n, heads·head_dim]
 	k, v           []float32 // [n, kv_heads·head_dim]
 	gate, up, wide []float32 // [n, intermediate]
@@ -139,7 +140,7 @@ func (r *Runner) normBack(dst, grad, x, w []float32, eps float32, n int) {
 func (r *Runner) feedForwardBack(b *Block, l *layerTape, layer, n int, grad []float32, visit Visitors) {
 	c, bw := r.model.Config, r.back
 	d, f := c.HiddenSize, c.IntermediateSize
-	r.projectBack(bw.wide, false, projDown, l, Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, grad, nil, nil}, visit.Projections)
+	r.projectBack(bw.wide, false, projDown, l, Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, r.branchBack(grad, n), nil, nil}, visit.Projections)
 	copy(bw.gate, l.gate)
 	copy(bw.up, l.up)
 	r.rows(n, func(i int) {
@@ -165,7 +166,8 @@ func (r *Runner) projectBack(dx []float32, add bool, at projection, l *layerTape
 
 // HiddenGradient computes the gradient [n, hidden] of a loss with respect to the
 // hidden states after the final norm from that with respect to the logits, [n,
-// vocab].
+// vocab], which becomes that with respect to the products with the head.
 func (r *Runner) HiddenGradient(grad, logitsGrad []float32, n int) {
+	FinishLogits(r.model.Config, logitsGrad[:n*r.model.Config.VocabSize]) // a scale is its own derivative
 	r.pool.Mul(grad, logitsGrad, n, r.model.Head)
 }

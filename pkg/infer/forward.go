@@ -81,13 +81,19 @@ func (r *Runner) addFeedForward(layer, n int) {
 func (r *Runner) addNormed(n int) { r.each(n, rowLoop{f: (*Runner).addRow}) }
 
 func (r *Runner) addRow(i int) {
-	d := r.model.Config.HiddenSize
-	kernel.Add(r.hidden[i*d:(i+1)*d], r.normed[i*d:(i+1)*d])
+	c := r.model.Config
+	hidden, added := r.hidden[i*c.HiddenSize:(i+1)*c.HiddenSize], r.normed[i*c.HiddenSize:(i+1)*c.HiddenSize]
+	if s := residualScale(c); s != 1 {
+		kernel.AddScaled(hidden, added, s)
+		return
+	}
+	kernel.Add(hidden, added)
 }
 
 // Logits computes the logits [n, vocab] of n hidden states [n, hidden].
 func (r *Runner) Logits(logits, hidden []float32, n int) {
 	r.pool.MulT(logits, hidden, n, r.model.Head)
+	FinishLogits(r.model.Config, logits[:n*r.model.Config.VocabSize])
 }
 
 func (r *Runner) norm(dst, x, w []float32, n int) {

@@ -128,12 +128,12 @@ func (r *Runner) begin(batch []Segment) int {
 	return n
 }
 
-// embed copies the tokens' embeddings to r.hidden.
+// embed sets r.hidden to the input of the first layer.
 func (r *Runner) embed(batch []Segment) {
 	d, i := r.model.Config.HiddenSize, 0
 	for _, seg := range batch {
 		for _, id := range seg.Tokens {
-			r.model.Embedding.Row(r.hidden[i*d:(i+1)*d], int(id))
+			EmbedRow(r.model.Config, r.hidden[i*d:(i+1)*d], r.model.Embedding, int(id))
 			i++
 		}
 	}

@@ -117,7 +117,7 @@ func (m *Model) NewWalk(sequences [][]int32, opts WalkOptions) (*Walk, error) {
 	return w, nil
 }
 
-// embed sets the hidden states of a batch to its tokens' embeddings.
+// embed sets the hidden states of a batch to the input of the first layer.
 func (w *Walk) embed(p *walkPart) (err error) {
 	d, i := w.model.Config.HiddenSize, 0
 	if p.hidden, err = w.memory.Floats(p.tokens * d); err != nil {
@@ -125,7 +125,7 @@ func (w *Walk) embed(p *walkPart) (err error) {
 	}
 	for _, s := range p.segments {
 		for _, id := range s.Tokens {
-			w.model.Embedding.Row(p.hidden[i*d:(i+1)*d], int(id))
+			EmbedRow(w.model.Config, p.hidden[i*d:(i+1)*d], w.model.Embedding, int(id))
 			i++
 		}
 	}

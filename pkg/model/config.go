@@ -28,6 +28,7 @@ type Config struct {
 	OBias            bool
 	MLPBias          bool
 	Rope             Rope
+	Scales           Scales
 	NoRope           []bool // [layers] without rotary embedding; nil if all layers have it
 	// SlidingWindow is how many positions a token attends to in the layers that Sliding
 	// marks, including its own: position i attends to j if i - SlidingWindow < j <= i. It is
@@ -120,6 +121,7 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 	if len(c.BOS) > 1 {
 		f.fail("bos_token_id", "names %d tokens; expected one", len(c.BOS))
 	}
+	c.Scales = readScales(f, fam)
 	c.Rope = readRope(f, fam, c)
 	if fam.noRope {
 		c.readNoRope(f)

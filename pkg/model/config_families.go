@@ -18,6 +18,7 @@ type family struct {
 	qkNorm    bool   // RMSNorm over each head of q and k
 	noRope    bool   // no_rope_layers and no_rope_layer_interval
 	tied      bool   // default of tie_word_embeddings
+	scales    scaleRule
 	window    windowRule
 	length    int // default of sliding_window; 0: null
 	kvHeads   int // default of num_key_value_heads; 0: as many as there are heads
@@ -45,6 +46,7 @@ var families = map[string]family{
 	"mistral": {class: "MistralForCausalLM", window: mistralWindow, length: 4096, kvHeads: 8, positions: 131_072, theta: 10_000},
 	"qwen2":   {class: "Qwen2ForCausalLM", qkvBias: true, window: qwenWindow, length: 4096, kvHeads: 32, positions: 32_768},
 	"qwen3":   {class: "Qwen3ForCausalLM", attnBias: true, qkNorm: true, window: qwenWindow, length: 4096, kvHeads: 32, headDim: 128, positions: 32_768},
+	"granite": {class: "GraniteForCausalLM", attnBias: true, mlpBias: true, scales: graniteScales, positions: 2048, theta: 10_000},
 	"smollm3": {class: "SmolLM3ForCausalLM", attnBias: true, mlpBias: true, noRope: true, tied: true, window: smolWindow, kvHeads: 4, positions: 32_768, theta: 2_000_000},
 }
 

@@ -62,7 +62,7 @@ type object = map[string]any
 // What the engine does not do is refused by name, with the file and the key.
 func TestConfigRefuses(t *testing.T) {
 	llama, mistral, qwen2, qwen3 := base("llama"), base("mistral"), base("qwen2"), base("qwen3")
-	smollm3 := base("smollm3")
+	smollm3, granite := base("smollm3"), base("granite")
 	long := object{"rope_type": "longrope", "short_factor": make([]float64, 8), "long_factor": []float64{1}}
 	for name, tc := range map[string]struct {
 		config map[string]any
@@ -137,6 +137,11 @@ func TestConfigRefuses(t *testing.T) {
 		"rope layers, floats":  {with(smollm3, "no_rope_layers", []float64{0.5, 1, 1}), "a list of integers"},
 		"rope every 0 layers":  {with(smollm3, "no_rope_layer_interval", 0), `"no_rope_layer_interval" is 0`},
 		"smollm3, no window":   {with(smollm3, "use_sliding_window", true, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "give no window"},
+		"multiplier of 0":      {with(granite, "residual_multiplier", 0), `"residual_multiplier" is 0; expected more than 0`},
+		"negative multiplier":  {with(granite, "logits_scaling", -8), `"logits_scaling" is -8`},
+		"multiplier, text":     {with(granite, "attention_multiplier", "1"), `"attention_multiplier" is "1"; expected a number`},
+		"multiplier, infinite": {with(granite, "embedding_multiplier", json.RawMessage("1e999")), "embedding_multiplier"},
+		"granite with experts": {with(granite, "model_type", "granitemoe", "num_local_experts", 40), "mixture of experts"},
 		"partial in the scale": {with(llama, "rope_parameters", object{"partial_rotary_factor": 0.25}), "partial_rotary_factor"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -216,6 +221,10 @@ func TestConfigDefaults(t *testing.T) {
 	c = mustParse(t, with(without(base("qwen3"), "head_dim"), "attention_bias", true))
 	if !c.QKVBias || !c.OBias || !c.QKNorm || c.HeadDim != 128 {
 		t.Errorf("qwen3: %+v", c)
+	}
+	c = mustParse(t, base("granite"))
+	if c.Scales != (Scales{1, 1, 1, 1}) {
+		t.Errorf("granite: %+v", c)
 	}
 	c = mustParse(t, with(base("smollm3"), "num_hidden_layers", 8))
 	if !c.TieEmbeddings || c.HasRope(3) || !c.HasRope(2) || c.HasRope(7) {
@@ -319,6 +328,7 @@ func FuzzParseConfig(f *testing.F) {
 		with(base("llama"), "rope_scaling", object{"type": "yarn", "factor": 4, "mscale": 1, "mscale_all_dim": 0.5}),
 		with(base("mistral"), "sliding_window", 8, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}),
 		with(base("qwen2"), "sliding_window", 8, "use_sliding_window", true, "max_window_layers", 1),
+		with(base("granite"), "embedding_multiplier", 12, "attention_multiplier", 0.0078125, "residual_multiplier", 0.22, "logits_scaling", 16.0),
 		with(base("smollm3"), "sliding_window", 8, "use_sliding_window", true, "no_rope_layers", []int{0, 1, 1}),
 		with(base("mistral"), "rope_parameters", object{"rope_type": "dynamic", "factor": 2, "rope_theta": 1e6}),
 	} {

@@ -6,6 +6,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/grid"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -109,7 +110,7 @@ func (it *item) firstOfInput() bool {
 }
 
 // residual reports whether a projection writes to the residual stream.
-func (it *item) residual() bool { return it.Spec.Kind == "o_proj" || it.Spec.Kind == "down_proj" }
+func residual(spec model.TensorSpec) bool { return spec.Kind == "o_proj" || spec.Kind == "down_proj" }
 
 // sourceBytes returns the size of the item in the checkpoint, without its copies under other
 // names.

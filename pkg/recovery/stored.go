@@ -195,9 +195,12 @@ func (s *stored) visitors() visitors {
 	}
 	if t := s.embed; t != nil {
 		v.embeddings = func(tokens []int32, grad []float32) {
-			d := t.Spec.Shape[1]
+			d, scale := t.Spec.Shape[1], float32(1)
+			if e := s.base.Config.Scales.Embedding; e != 0 {
+				scale = float32(e)
+			}
 			for i, id := range tokens {
-				kernel.Add(t.dense[int(id)*d:(int(id)+1)*d], grad[i*d:(i+1)*d])
+				kernel.AddScaled(t.dense[int(id)*d:(int(id)+1)*d], grad[i*d:(i+1)*d], scale)
 			}
 		}
 	}
