@@ -40,7 +40,7 @@ SIZES = {
 }
 CLASSES = {
     "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
-    "smollm3": "SmolLM3ForCausalLM", "granite": "GraniteForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM", "granite": "GraniteForCausalLM", "olmo2": "Olmo2ForCausalLM", "olmo3": "Olmo3ForCausalLM",
 }
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
@@ -87,6 +87,11 @@ MODELS = {
     "smollm3-window": ("smollm3", F16, {**PAD, "tie_word_embeddings": False, "no_rope_layers": [0, 1, 0, 1], "attention_bias": True, "mlp_bias": True, "use_sliding_window": True, "sliding_window": 6}, "shards"),
     "granite-tied-bf16": ("granite", BF16, {"tie_word_embeddings": True, "embedding_multiplier": 3, "attention_multiplier": 0.21, "residual_multiplier": 0.6, "logits_scaling": 2.5}, ""),
     "granite-biases": ("granite", F16, {"attention_bias": True, "mlp_bias": True, "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}, "embedding_multiplier": 1.7, "attention_multiplier": 0.5, "residual_multiplier": 1.3, "logits_scaling": 0.8}, ""),
+    "olmo2-bf16": ("olmo2", BF16, {**PAD, "rope_theta": 500000.0, "attention_bias": True, "num_key_value_heads": None}, "shards"),
+    "olmo2-tied-f16": ("olmo2", F16, {**PAD, "rope_theta": 10000.0, "tie_word_embeddings": True, "drop": ["rms_norm_eps"]}, ""),
+    "olmo3-yarn": ("olmo3", F16, {**PAD, "rope_theta": 500000.0, "sliding_window": 7, "num_hidden_layers": 4, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 32, "beta_slow": 1, "attention_factor": 1.2}}, ""),
+    "olmo3-rope-parameters": ("olmo3", BF16, {**PAD, "sliding_window": 5, "layer_types": ["full_attention", "sliding_attention"], "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 300.0}, "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 20000.0}}}, ""),
 }
 
 

@@ -5,7 +5,8 @@ import "afmq/internal/kernel"
 // attentionBack propagates grad from the hidden states after attention to the layer's input.
 func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n int, grad []float32, visit Visitors) {
 	c, bw := r.model.Config, r.back
-	r.projectBack(bw.attn, false, projO, l, Projected{layer, "o_proj", &b.O, n, l.attn, l.o, r.branchBack(grad, n), nil, nil}, visit.Projections)
+	out := r.outputBack(grad, branch{layer, b.AttentionNorm, "post_attention_layernorm", l.o}, n, visit.Norms)
+	r.projectBack(bw.attn, false, projO, l, Projected{layer, "o_proj", &b.O, n, l.attn, l.o, out, nil, nil}, visit.Projections)
 
 	first := make([]int, len(batch))
 	for s := 1; s < len(batch); s++ {
@@ -17,16 +18,15 @@ func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n
 	})
 	rotation := r.rotation(layer)
 	r.headsBack(bw.q, l.q, b.QNorm, rotation, n, c.Heads, func(x, g []float32) {
-		visit.Norms.call(Normed{layer, "q_norm", n * c.Heads, x, g})
+		visit.Norms.call(Normed{layer, "q_norm", len(x) / len(b.QNorm), x, g})
 	})
 	r.headsBack(bw.k, l.k, b.KNorm, rotation, n, c.KVHeads, func(x, g []float32) {
-		visit.Norms.call(Normed{layer, "k_norm", n * c.KVHeads, x, g})
+		visit.Norms.call(Normed{layer, "k_norm", len(x) / len(b.KNorm), x, g})
 	})
 	r.projectBack(bw.normed, false, projQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit.Projections)
 	r.projectBack(bw.normed, true, projK, l, Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k, nil, nil}, visit.Projections)
 	r.projectBack(bw.normed, true, projV, l, Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v, nil, nil}, visit.Projections)
-	visit.Norms.call(Normed{layer, "input_layernorm", n, l.in[:n*c.HiddenSize], bw.normed})
-	r.normBack(grad[:n*c.HiddenSize], bw.normed, l.in, b.InputNorm, float32(c.RMSNormEps), n)
+	r.inputBack(grad, bw.normed, l.in, b.InputNorm, layer, "input_layernorm", n, visit.Norms)
 }
 
 // headsBack propagates the gradient of all heads of q or k of n tokens, [n, heads·head_dim], through
@@ -41,11 +41,11 @@ func (r *Runner) headsBack(grad, projected, norm []float32, rotation *rotation, 
 	visit(projected[:len(grad)], grad)
 	r.rows(n, func(i int) {
 		var buffer [256]float32
-		for at := i * heads * hd; at < (i+1)*heads*hd; at += hd {
-			g := grad[at : at+hd]
+		for at := i * heads * hd; at < (i+1)*heads*hd; at += len(norm) {
+			g := grad[at : at+len(norm)]
 			rotated := append(buffer[:0], g...)
 			clear(g)
-			kernel.RMSNormBack(g, rotated, projected[at:at+hd], norm, float32(r.model.Config.RMSNormEps))
+			kernel.RMSNormBack(g, rotated, projected[at:at+len(norm)], norm, float32(r.model.Config.RMSNormEps))
 		}
 	})
 }

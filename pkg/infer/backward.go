@@ -25,7 +25,7 @@ type Visitor func(p Projected)
 // Normed is one norm in the backward pass. Its slices are valid during the visit.
 type Normed struct {
 	Layer int       // -1 for the final norm
-	Kind  string    // "input_layernorm", "post_attention_layernorm", "q_norm", "k_norm" or "norm"
+	Kind  string    // [model.TensorSpec].Kind: "input_layernorm", "q_norm" … or "norm"
 	N     int       // vectors: tokens, or tokens times heads
 	X     []float32 // input [N, size]
 	G     []float32 // gradient of the loss with respect to the output [N, size]
@@ -50,8 +50,7 @@ func (r *Runner) Backward(batch []Segment, t *Tape, grad []float32, visit Visito
 }
 
 // BackwardAll is [Runner.Backward] that calls Norms for every norm, too: the final one first, and
-// within a layer the one after attention before o, and then q_norm, k_norm and, at the end, that of
-// the layer's input.
+// within a layer each after the projections that read it.
 func (r *Runner) BackwardAll(batch []Segment, t *Tape, grad []float32, visit Visitors) {
 	n := t.n
 	r.backward().grow(r.model.Config, n)
@@ -107,7 +106,7 @@ func (r *Runner) backward() *backwardBuffers {
 
 type backwardBuffers struct {
 	normed         []float32 // [n, hidden]
-	branch         []float32 // [n, hidden], where branchBack needs it
+	added, output  []float32 // [n, hidden], where outputBack needs them
 	q, attn        []float32 // [n, heads·head_dim]
 	k, v           []float32 // [n, kv_heads·head_dim]
 	gate, up, wide []float32 // [n, intermediate]
@@ -138,9 +137,9 @@ func (r *Runner) normBack(dst, grad, x, w []float32, eps float32, n int) {
 
 // feedForwardBack propagates grad from the layer's output to the hidden states after attention.
 func (r *Runner) feedForwardBack(b *Block, l *layerTape, layer, n int, grad []float32, visit Visitors) {
-	c, bw := r.model.Config, r.back
-	d, f := c.HiddenSize, c.IntermediateSize
-	r.projectBack(bw.wide, false, projDown, l, Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, r.branchBack(grad, n), nil, nil}, visit.Projections)
+	bw, f := r.back, r.model.Config.IntermediateSize
+	out := r.outputBack(grad, branch{layer, b.FeedForwardOutNorm, "post_feedforward_layernorm", l.down}, n, visit.Norms)
+	r.projectBack(bw.wide, false, projDown, l, Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, out, nil, nil}, visit.Projections)
 	copy(bw.gate, l.gate)
 	copy(bw.up, l.up)
 	r.rows(n, func(i int) {
@@ -148,8 +147,11 @@ func (r *Runner) feedForwardBack(b *Block, l *layerTape, layer, n int, grad []fl
 	})
 	r.projectBack(bw.normed, false, projGate, l, Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate, nil, nil}, visit.Projections)
 	r.projectBack(bw.normed, true, projUp, l, Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up, nil, nil}, visit.Projections)
-	visit.Norms.call(Normed{layer, "post_attention_layernorm", n, l.middle[:n*d], bw.normed})
-	r.normBack(grad[:n*d], bw.normed, l.middle, b.PostAttentionNorm, float32(c.RMSNormEps), n)
+	kind := "pre_feedforward_layernorm"
+	if r.model.Config.Norms == model.PreNorm {
+		kind = "post_attention_layernorm"
+	}
+	r.inputBack(grad, bw.normed, l.middle, b.FeedForwardNorm, layer, kind, n, visit.Norms)
 }
 
 // projectBack propagates the gradient p.G of a projection's output to its input dx [n, in], to

@@ -50,12 +50,12 @@ func (r *Runner) attentionOut(batch []Segment, layer, n int) {
 // addAttention adds the attention's result to r.hidden.
 func (r *Runner) addAttention(layer, n int) {
 	r.project(layer, projO, r.normed, r.attn, n)
-	r.addNormed(n)
+	r.addOutput(r.model.Blocks[layer].AttentionNorm, n)
 }
 
 // feedForwardIn computes the input of gate and up into r.normed.
 func (r *Runner) feedForwardIn(layer, n int) {
-	r.norm(r.normed, r.hidden, r.model.Blocks[layer].PostAttentionNorm, n)
+	r.norm(r.normed, r.hidden, r.model.Blocks[layer].FeedForwardNorm, n)
 }
 
 // feedForwardOut computes the input of down into r.gate.
@@ -74,11 +74,17 @@ func (r *Runner) siluRow(i int) {
 // addFeedForward adds the feed-forward's result to r.hidden.
 func (r *Runner) addFeedForward(layer, n int) {
 	r.project(layer, projDown, r.normed, r.gate, n)
-	r.addNormed(n)
+	r.addOutput(r.model.Blocks[layer].FeedForwardOutNorm, n)
 }
 
-// addNormed adds r.normed to r.hidden.
-func (r *Runner) addNormed(n int) { r.each(n, rowLoop{f: (*Runner).addRow}) }
+// addOutput adds r.normed, what attention or feed-forward computed, to r.hidden, normed first if
+// there are weights norm.
+func (r *Runner) addOutput(norm []float32, n int) {
+	if norm != nil {
+		r.norm(r.normed, r.normed, norm, n)
+	}
+	r.each(n, rowLoop{f: (*Runner).addRow})
+}
 
 func (r *Runner) addRow(i int) {
 	c := r.model.Config
@@ -96,7 +102,12 @@ func (r *Runner) Logits(logits, hidden []float32, n int) {
 	FinishLogits(r.model.Config, logits[:n*r.model.Config.VocabSize])
 }
 
+// norm computes the RMSNorm of n rows, or copies them where there are no weights w.
 func (r *Runner) norm(dst, x, w []float32, n int) {
+	if w == nil {
+		copy(dst, x[:n*r.model.Config.HiddenSize])
+		return
+	}
 	r.each(n, rowLoop{f: (*Runner).normRow, dst: dst, x: x, w: w})
 }
 

@@ -9,11 +9,13 @@ import (
 
 // Block holds the weights of one transformer layer.
 type Block struct {
-	InputNorm         []float32 // [hidden]
-	Q, K, V, O        Linear    // [heads·head_dim, hidden], 2 × [kv_heads·head_dim, hidden], [hidden, heads·head_dim]
-	QNorm, KNorm      []float32 // [head_dim], nil where the family has no QK-norm
-	PostAttentionNorm []float32 // [hidden]
-	Gate, Up, Down    Linear    // 2 × [intermediate, hidden], [hidden, intermediate]
+	InputNorm          []float32 // of the input of q, k and v, [hidden]; nil where there is none
+	Q, K, V, O         Linear    // [heads·head_dim, hidden], 2 × [kv_heads·head_dim, hidden], [hidden, heads·head_dim]
+	QNorm, KNorm       []float32 // [head_dim], or of all heads at once; nil where there is no QK-norm
+	AttentionNorm      []float32 // of the output of o, [hidden]; nil where there is none
+	FeedForwardNorm    []float32 // of the input of gate and up, [hidden]; nil where there is none
+	Gate, Up, Down     Linear    // 2 × [intermediate, hidden], [hidden, intermediate]
+	FeedForwardOutNorm []float32 // of the output of down, [hidden]; nil where there is none
 }
 
 // Model is a checkpoint, an artifact or a GGUF file in memory: its weights, packed for the matrix
@@ -94,7 +96,14 @@ func (m *Model) norm(b *Block, kind string) *[]float32 {
 	case "input_layernorm":
 		return &b.InputNorm
 	case "post_attention_layernorm":
-		return &b.PostAttentionNorm
+		if m.Config.Norms == model.PreNorm { // it is named after where it is
+			return &b.FeedForwardNorm
+		}
+		return &b.AttentionNorm
+	case "pre_feedforward_layernorm":
+		return &b.FeedForwardNorm
+	case "post_feedforward_layernorm":
+		return &b.FeedForwardOutNorm
 	case "q_norm":
 		return &b.QNorm
 	case "k_norm":

@@ -31,8 +31,8 @@ type ropeRows struct {
 // beyond the trained one.
 const maxRegimes = 2
 
-func newRopeTable(c *model.Config) *ropeTable {
-	return &ropeTable{rope: c.Rope, headDim: c.HeadDim, regimes: map[int]*ropeRows{}}
+func newRopeTable(rope model.Rope, headDim int) *ropeTable {
+	return &ropeTable{rope: rope, headDim: headDim, regimes: map[int]*ropeRows{}}
 }
 
 // at returns the rows of the positions [base, base+n) of a sequence of that length.
@@ -72,6 +72,15 @@ type rotation struct {
 	cos, sin [][]float32 // per token, [head_dim/2]
 }
 
+// newRotations returns the rotary embeddings of the layers of a model.
+func newRotations(c *model.Config) []rotation {
+	all := []rotation{{table: newRopeTable(c.Rope, c.HeadDim)}}
+	if c.SlidingRope != nil {
+		all = append(all, rotation{table: newRopeTable(*c.SlidingRope, c.HeadDim)})
+	}
+	return all
+}
+
 // clear begins a batch.
 func (t *rotation) clear() { t.cos, t.sin = t.cos[:0], t.sin[:0] }
 
@@ -83,10 +92,13 @@ func (t *rotation) append(base, n, length int) {
 
 // rotation returns the rotary embedding of a layer; nil if it has none.
 func (r *Runner) rotation(layer int) *rotation {
-	if !r.model.Config.HasRope(layer) {
+	switch c := r.model.Config; c.LayerRope(layer) {
+	case nil:
 		return nil
+	case &c.Rope:
+		return &r.ropes[0]
 	}
-	return &r.rope
+	return &r.ropes[1]
 }
 
 // rotate rotates the heads x of token i of the batch. A nil t leaves them as they are.

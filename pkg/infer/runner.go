@@ -26,7 +26,7 @@ type Segment struct {
 type Runner struct {
 	model *Model
 	pool  *compute.Pool
-	rope  rotation
+	ropes []rotation // of [model.Config].Rope and, if there is one, of SlidingRope
 
 	hidden, normed   []float32 // [n, hidden]
 	q, attn          []float32 // [n, heads·head_dim]
@@ -68,7 +68,7 @@ func (m *Model) NewRunner(pool *compute.Pool) *Runner {
 	r := &Runner{
 		model:   m,
 		pool:    pool,
-		rope:    rotation{table: newRopeTable(m.Config)},
+		ropes:   newRotations(m.Config),
 		workers: make([]attentionScratch, pool.Threads()),
 	}
 	r.chunkLoop = func(_, c int) { r.chunk(c) }
@@ -99,7 +99,9 @@ func (r *Runner) begin(batch []Segment) int {
 	c := r.model.Config
 	r.divide(batch)
 	r.segmentOf, r.posOf = r.segmentOf[:0], r.posOf[:0]
-	r.rope.clear()
+	for k := range r.ropes {
+		r.ropes[k].clear()
+	}
 	for s, seg := range batch {
 		base, n := seg.Cache.Len, len(seg.Tokens)
 		if base+n > seg.Cache.capacity {
@@ -109,7 +111,9 @@ func (r *Runner) begin(batch []Segment) int {
 		if length == 0 {
 			length = base + n
 		}
-		r.rope.append(base, n, length)
+		for k := range r.ropes {
+			r.ropes[k].append(base, n, length)
+		}
 		for t := range n {
 			r.segmentOf = append(r.segmentOf, s)
 			r.posOf = append(r.posOf, base+t)

@@ -39,18 +39,3 @@ func residualScale(c *model.Config) float32 {
 	}
 	return 1
 }
-
-// branchBack returns the gradient with respect to what attention or feed-forward computed, from grad,
-// that with respect to the hidden states to which it was added: grad itself where no scale is between.
-func (r *Runner) branchBack(grad []float32, n int) []float32 {
-	c := r.model.Config
-	s := residualScale(c)
-	if s == 1 {
-		return grad
-	}
-	g := grow(r.back.branch, n*c.HiddenSize)
-	r.back.branch = g
-	copy(g, grad)
-	kernel.Scale(g, s)
-	return g
-}

@@ -89,10 +89,10 @@ func (r *Runner) ForwardTape(batch []Segment, t *Tape) []float32 {
 	return r.normed[:n*d]
 }
 
-// runLayer runs one layer and keeps its results in l, those of o and down only with outputs. A
-// nil l keeps nothing.
+// runLayer runs one layer and keeps its results in l, those of o and down only with outputs or for
+// a norm. A nil l keeps nothing.
 func (r *Runner) runLayer(batch []Segment, layer, n int, l *layerTape, outputs bool) {
-	c := r.model.Config
+	c, b := r.model.Config, &r.model.Blocks[layer]
 	r.attentionIn(layer, n)
 	if l == nil {
 		r.attentionOut(batch, layer, n)
@@ -106,7 +106,7 @@ func (r *Runner) runLayer(batch []Segment, layer, n int, l *layerTape, outputs b
 	r.keepProjected(l, layer, projQ, r.q, l.attentionIn, n)
 	r.keepProjected(l, layer, projK, r.k, l.attentionIn, n)
 	r.keepProjected(l, layer, projV, r.v, l.attentionIn, n)
-	if outputs || r.model.Blocks[layer].QNorm != nil {
+	if outputs || b.QNorm != nil {
 		keep(&l.q, r.q)
 		keep(&l.k, r.k)
 	}
@@ -116,10 +116,10 @@ func (r *Runner) runLayer(batch []Segment, layer, n int, l *layerTape, outputs b
 	swap(&l.v, &r.v)
 	swap(&l.attn, &r.attn)
 	r.keepProjected(l, layer, projO, r.normed, l.attn, n)
-	if outputs {
+	if outputs || b.AttentionNorm != nil {
 		keep(&l.o, r.normed)
 	}
-	r.addNormed(n)
+	r.addOutput(b.AttentionNorm, n)
 	keep(&l.middle, r.hidden)
 	r.feedForwardIn(layer, n)
 	swap(&l.feedForwardIn, &r.normed)
@@ -133,10 +133,10 @@ func (r *Runner) runLayer(batch []Segment, layer, n int, l *layerTape, outputs b
 		kernel.SiLUMul(l.feedForwardOut[i*f:(i+1)*f], l.gate[i*f:(i+1)*f], l.up[i*f:(i+1)*f])
 	})
 	r.keepProjected(l, layer, projDown, r.normed, l.feedForwardOut, n)
-	if outputs {
+	if outputs || b.FeedForwardOutNorm != nil {
 		keep(&l.down, r.normed)
 	}
-	r.addNormed(n)
+	r.addOutput(b.FeedForwardOutNorm, n)
 }
 
 // swap moves a result from the runner's buffer to the tape, and gives the runner the tape's old

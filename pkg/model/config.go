@@ -23,11 +23,14 @@ type Config struct {
 	MaxPositions     int
 	RMSNormEps       float64
 	TieEmbeddings    bool // the head is the embedding
+	Norms            NormPlacement
 	QKNorm           bool // RMSNorm over each head of q and k, before the rotation
+	QKNormAll        bool // QKNorm is over all heads of q at once, and over all of k
 	QKVBias          bool
 	OBias            bool
 	MLPBias          bool
 	Rope             Rope
+	SlidingRope      *Rope // of the layers that Sliding marks; nil if they have Rope
 	Scales           Scales
 	NoRope           []bool // [layers] without rotary embedding; nil if all layers have it
 	// SlidingWindow is how many positions a token attends to in the layers that Sliding
@@ -39,6 +42,15 @@ type Config struct {
 	EOS           []int32 // of config.json, then further ones of generation_config.json
 	Quantization  *Quantization
 }
+
+// NormPlacement says where the norms of a layer are.
+type NormPlacement uint8
+
+const (
+	PreNorm      NormPlacement = iota // before attention and before feed-forward
+	PostNorm                          // after attention and after feed-forward, before their sum with the hidden states
+	SandwichNorm                      // before and after
+)
 
 // Quantization is the quantization_config of an artifact.
 type Quantization struct {
@@ -114,7 +126,8 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 		return nil, err
 	}
 	bias := f.bool("attention_bias", false) && fam.attnBias
-	c.QKNorm, c.QKVBias, c.OBias = fam.qkNorm, fam.qkvBias || bias, bias
+	c.QKVBias, c.OBias = fam.qkvBias || bias, bias
+	c.Norms, c.QKNorm, c.QKNormAll = fam.norms, fam.qkNorm, fam.qkNormAll
 	c.MLPBias = fam.mlpBias && f.bool("mlp_bias", false)
 	c.TieEmbeddings = f.bool("tie_word_embeddings", fam.tied)
 	c.BOS, c.EOS = f.ids("bos_token_id", c.VocabSize), f.ids("eos_token_id", c.VocabSize)
@@ -122,11 +135,11 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 		f.fail("bos_token_id", "names %d tokens; expected one", len(c.BOS))
 	}
 	c.Scales = readScales(f, fam)
-	c.Rope = readRope(f, fam, c)
 	if fam.noRope {
 		c.readNoRope(f)
 	}
 	c.readWindow(f, fam)
+	c.readRopes(f, fam)
 	refuseUnsupported(f, fam, c)
 	c.Quantization = readQuantization(f)
 	if f.err != nil {
@@ -143,7 +156,7 @@ func (c *Config) readSizes(f *fields, fam family) error {
 	c.Heads = f.int("num_attention_heads", need, 1, maxHeads)
 	c.VocabSize = f.int("vocab_size", need, 1, maxExtent)
 	c.MaxPositions = f.int("max_position_embeddings", fam.positions, 1, maxLength)
-	c.RMSNormEps = f.float("rms_norm_eps", 1e-6)
+	c.RMSNormEps = f.float("rms_norm_eps", fam.epsilon())
 	if f.err != nil {
 		return f.err
 	}

@@ -7,19 +7,23 @@ import (
 	"afmq/pkg/fault"
 )
 
-// family has the differences between the supported model families. They share pre-norm RMSNorm,
-// rotary embedding, SwiGLU and grouped-query attention. The defaults, for keys that are missing
+// family has the differences between the supported model families. They share RMSNorm, rotary
+// embedding, a gated feed-forward network and grouped-query attention. The defaults, for keys that are missing
 // in config.json, are those of the family's config class in Hugging Face transformers 5.
 type family struct {
 	class     string // the architecture's name in config.json
 	qkvBias   bool   // q, k and v always have a bias
 	attnBias  bool   // attention_bias gives q, k, v and o a bias
 	mlpBias   bool   // mlp_bias gives gate, up and down a bias
-	qkNorm    bool   // RMSNorm over each head of q and k
-	noRope    bool   // no_rope_layers and no_rope_layer_interval
-	tied      bool   // default of tie_word_embeddings
+	norms     NormPlacement
+	qkNorm    bool    // RMSNorm over each head of q and k
+	qkNormAll bool    // over all heads of q at once, and over all of k
+	eps       float64 // default of rms_norm_eps; 0: 1e-6
+	noRope    bool    // no_rope_layers and no_rope_layer_interval
+	tied      bool    // default of tie_word_embeddings
 	scales    scaleRule
 	window    windowRule
+	pattern   int // of patternWindow
 	length    int // default of sliding_window; 0: null
 	kvHeads   int // default of num_key_value_heads; 0: as many as there are heads
 	headDim   int // default of head_dim; 0: hidden_size / num_attention_heads
@@ -28,6 +32,17 @@ type family struct {
 	// to 10,000, but every published Qwen checkpoint states its base, and none has that one: a
 	// file without it is damaged.
 	theta float64
+	// ropes says that layers with a sliding window have a rotary embedding of their own, whose base
+	// is slidingTheta by default.
+	ropes        bool
+	slidingTheta float64
+}
+
+func (fam family) epsilon() float64 {
+	if fam.eps == 0 {
+		return 1e-6
+	}
+	return fam.eps
 }
 
 // windowRule says which layers of a family have a sliding window, as in the config classes and
@@ -38,6 +53,7 @@ const (
 	noWindow      windowRule = iota // no layer
 	mistralWindow                   // layer_types, or all layers; none if sliding_window is null
 	qwenWindow                      // layer_types, or those from max_window_layers on; none without use_sliding_window
+	patternWindow                   // layer_types, or all but every layer at a multiple of pattern
 	smolWindow                      // layer_types, or those without rotary embedding; none without use_sliding_window
 )
 
@@ -47,6 +63,9 @@ var families = map[string]family{
 	"qwen2":   {class: "Qwen2ForCausalLM", qkvBias: true, window: qwenWindow, length: 4096, kvHeads: 32, positions: 32_768},
 	"qwen3":   {class: "Qwen3ForCausalLM", attnBias: true, qkNorm: true, window: qwenWindow, length: 4096, kvHeads: 32, headDim: 128, positions: 32_768},
 	"granite": {class: "GraniteForCausalLM", attnBias: true, mlpBias: true, scales: graniteScales, positions: 2048, theta: 10_000},
+	"olmo2":   {class: "Olmo2ForCausalLM", attnBias: true, norms: PostNorm, qkNorm: true, qkNormAll: true, eps: 1e-5, positions: 2048, theta: 10_000},
+	"olmo3": {class: "Olmo3ForCausalLM", attnBias: true, norms: PostNorm, qkNorm: true, qkNormAll: true, eps: 1e-5,
+		window: patternWindow, pattern: 4, length: 4096, ropes: true, slidingTheta: 500_000, positions: 2048, theta: 500_000},
 	"smollm3": {class: "SmolLM3ForCausalLM", attnBias: true, mlpBias: true, noRope: true, tied: true, window: smolWindow, kvHeads: 4, positions: 32_768, theta: 2_000_000},
 }
 

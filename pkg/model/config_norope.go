@@ -25,6 +25,3 @@ func (c *Config) readNoRope(f *fields) {
 		c.NoRope = bare
 	}
 }
-
-// HasRope reports whether a layer has a rotary embedding.
-func (c *Config) HasRope(layer int) bool { return c.NoRope == nil || !c.NoRope[layer] }

@@ -21,7 +21,7 @@ func (c *Config) readWindow(f *fields, fam family) {
 		given = f.bool("use_sliding_window", false) && given
 	}
 	sliding := c.readLayerTypes(f)
-	if sliding == nil && given {
+	if sliding == nil && (given || fam.window == patternWindow) {
 		sliding = c.defaultWindows(f, fam)
 	}
 	layer := slices.Index(sliding, true)
@@ -49,6 +49,11 @@ func (c *Config) defaultWindows(f *fields, fam family) []bool {
 		first = f.int("max_window_layers", 28, 0, maxLength)
 	case smolWindow:
 		copy(sliding, c.NoRope)
+		return sliding
+	case patternWindow:
+		for i := range sliding {
+			sliding[i] = (i+1)%fam.pattern != 0
+		}
 		return sliding
 	}
 	for i := min(first, c.Layers); i < c.Layers; i++ {

@@ -112,10 +112,9 @@ func (r Rope) yarnRange(dim float64) (low, high float64) {
 	return low, high
 }
 
-// readRope reads the rotary embedding from rope_theta and rope_scaling, or from rope_parameters in
+// readRopes reads the rotary embeddings from rope_theta and rope_scaling, or from rope_parameters in
 // newer files.
-func readRope(f *fields, fam family, c *Config) Rope {
-	r := Rope{Type: "default", Factor: 1, AttentionFactor: 1, MaxPositions: c.MaxPositions, OriginalPositions: c.MaxPositions}
+func (c *Config) readRopes(f *fields, fam family) {
 	if p := f.float("partial_rotary_factor", 1); p != 1 {
 		f.fail("partial_rotary_factor", "is %v; a rotation of only a part of each head is not supported", p)
 	}
@@ -126,7 +125,22 @@ func readRope(f *fields, fam family, c *Config) Rope {
 	if o == nil {
 		o = &fields{file: f.file, path: "rope_parameters."}
 	}
-	r.Theta = o.float("rope_theta", f.float("rope_theta", fam.theta))
+	if fam.ropes {
+		c.readLayerRopes(f, fam)
+		return
+	}
+	for _, key := range []string{fullAttention, slidingAttention} {
+		if o.has(key) {
+			o.fail(key, "is present, which is not supported")
+		}
+	}
+	c.Rope = readRope(f, o, c, f.float("rope_theta", fam.theta))
+}
+
+// readRope reads a rotary embedding from its parameters o, with the base theta where they have none.
+func readRope(f, o *fields, c *Config, theta float64) Rope {
+	r := Rope{Type: "default", Factor: 1, AttentionFactor: 1, MaxPositions: c.MaxPositions, OriginalPositions: c.MaxPositions}
+	r.Theta = o.float("rope_theta", theta)
 	switch {
 	case r.Theta == 0:
 		f.fail("", "keys \"rope_theta\" and \"rope_parameters\" are missing; %s has no default", c.ModelType)
@@ -142,10 +156,8 @@ func readRope(f *fields, fam family, c *Config) Rope {
 
 // readScaling reads the parameters of the type of scaling.
 func (r *Rope) readScaling(f, o *fields, c *Config) {
-	for _, key := range []string{"full_attention", "sliding_attention", "mrope_section"} {
-		if o.has(key) {
-			o.fail(key, "is present, which is not supported")
-		}
+	if o.has("mrope_section") {
+		o.fail("mrope_section", "is present, which is not supported")
 	}
 	if p := o.float("partial_rotary_factor", 1); p != 1 {
 		o.fail("partial_rotary_factor", "is %v; a rotation of only a part of each head is not supported", p)

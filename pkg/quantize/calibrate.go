@@ -109,7 +109,7 @@ func (c *calibrator) accumulate(ctx context.Context, spec model.TensorSpec) erro
 	c.input, c.moments, c.drift = "", moments{}, nil
 	out, n := spec.Shape[0], spec.Shape[1]
 	h, shift := make([]float32, n*n), make([]float32, n*n)
-	if residual(spec) {
+	if residual(c.quantized.model.Config, spec) {
 		c.drift = make([]float32, out*n)
 	}
 	if err := c.enter(spec.Layer); err != nil {
