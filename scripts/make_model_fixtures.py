@@ -41,6 +41,7 @@ SIZES = {
 CLASSES = {
     "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
     "smollm3": "SmolLM3ForCausalLM", "granite": "GraniteForCausalLM", "olmo2": "Olmo2ForCausalLM", "olmo3": "Olmo3ForCausalLM",
+    "gemma2": "Gemma2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM",
 }
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
@@ -48,6 +49,8 @@ YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 SHORT, LONG = [1.0, 1.05, 1.1, 1.3], [1.1, 1.9, 3.2, 7.5]
 
 PAD = {"pad_token_id": 0}  # the default is beyond the small vocabulary
+
+GEMMA = {**PAD, "hidden_size": 40, "hidden_activation": "gelu_pytorch_tanh", "drop": ["hidden_act"]}
 
 F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
 
@@ -87,6 +90,14 @@ MODELS = {
     "smollm3-window": ("smollm3", F16, {**PAD, "tie_word_embeddings": False, "no_rope_layers": [0, 1, 0, 1], "attention_bias": True, "mlp_bias": True, "use_sliding_window": True, "sliding_window": 6}, "shards"),
     "granite-tied-bf16": ("granite", BF16, {"tie_word_embeddings": True, "embedding_multiplier": 3, "attention_multiplier": 0.21, "residual_multiplier": 0.6, "logits_scaling": 2.5}, ""),
     "granite-biases": ("granite", F16, {"attention_bias": True, "mlp_bias": True, "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}, "embedding_multiplier": 1.7, "attention_multiplier": 0.5, "residual_multiplier": 1.3, "logits_scaling": 0.8}, ""),
+    # √hidden_size differs among the types of weights; soft caps are low enough to bend what they cap.
+    "gemma2-bf16": ("gemma2", BF16, {**GEMMA, "head_dim": 8, "num_hidden_layers": 3, "query_pre_attn_scalar": 11, "sliding_window": 6, "attn_logit_softcapping": 4.0, "final_logit_softcapping": 3.0}, ""),
+    "gemma2-untied-f16": ("gemma2", F16, {**GEMMA, "head_dim": 12, "tie_word_embeddings": False, "attention_bias": True, "sliding_window": 5, "layer_types": ["full_attention", "sliding_attention"], "attn_logit_softcapping": None, "final_logit_softcapping": None,
+                                          "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}, ""),
+    "gemma3-bf16": ("gemma3_text", BF16, {**GEMMA, "head_dim": 8, "num_hidden_layers": 4, "query_pre_attn_scalar": 13, "sliding_window": 7, "sliding_window_pattern": 3, "rope_theta": 100000.0, "rope_local_base_freq": 300.0, "rope_scaling": {"rope_type": "linear", "factor": 4.0}}, "shards"),
+    "gemma3-rope-parameters": ("gemma3_text", F16, {**GEMMA, "head_dim": 8, "sliding_window": 4, "layer_types": ["full_attention", "sliding_attention"], "final_logit_softcapping": 2.5, "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}, "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 50000.0}}}, ""),
+    "gemma3-untied-f32": ("gemma3_text", F32, {**GEMMA, "head_dim": 8, "tie_word_embeddings": False, "sliding_window": 4, "sliding_window_pattern": 2}, ""),
     "olmo2-bf16": ("olmo2", BF16, {**PAD, "rope_theta": 500000.0, "attention_bias": True, "num_key_value_heads": None}, "shards"),
     "olmo2-tied-f16": ("olmo2", F16, {**PAD, "rope_theta": 10000.0, "tie_word_embeddings": True, "drop": ["rms_norm_eps"]}, ""),
     "olmo3-yarn": ("olmo3", F16, {**PAD, "rope_theta": 500000.0, "sliding_window": 7, "num_hidden_layers": 4, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 32, "beta_slow": 1, "attention_factor": 1.2}}, ""),
@@ -109,11 +120,12 @@ def write_json(path, value):
 
 def random_weights(model, generator):
     """Random values for every parameter of the model, by its name."""
+    offset = model.config.model_type.startswith("gemma")  # norms multiply by one plus their weight
     weights = {}
     for name, p in model.state_dict().items():
         x = torch.randn(p.shape, generator=generator)
         if name.endswith("norm.weight"):
-            x = 1 + 0.25 * x
+            x = (0 if offset else 1) + 0.25 * x
         elif name.endswith(".bias"):
             x = 0.4 * x
         elif "embed_tokens" in name or "lm_head" in name:
@@ -150,9 +162,9 @@ def make_model(name, model_type, dtype, extra, storage):
     for file, members in files.items():
         save_file({n: weights[n].contiguous() for n in members}, folder / file, metadata={"format": "pt"})
 
-    model, report = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
-    )
+    # In the checkpoint's type first, to which Gemma rounds the scale of its embeddings.
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager", output_loading_info=True)
+    model = model.float()
     missing = set(report["missing_keys"]) - ({"lm_head.weight"} if tied else set())
     assert not missing and not report["unexpected_keys"] and not report["mismatched_keys"], (name, report)
     ids = torch.randint(0, config["vocab_size"], (extra.get("tokens", TOKENS),), generator=generator)

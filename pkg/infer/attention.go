@@ -113,14 +113,6 @@ func (r *Runner) attention(batch []Segment, layer int, part tokenRange) {
 	r.pool.Run(len(r.tasks), r.taskLoop)
 }
 
-// attentionWeights replaces a token's scores by the weights of the values. The token sees the
-// keys [from, to); the other weights are 0.
-func attentionWeights(scores []float32, from, to int, scale float32) {
-	kernel.Softmax(scores[from:to], scale)
-	clear(scores[:from])
-	clear(scores[to:])
-}
-
 // attend runs one task.
 func (r *Runner) attend(w *attentionScratch, t attentionTask) {
 	c, cache := r.model.Config, t.cache
@@ -131,7 +123,7 @@ func (r *Runner) attend(w *attentionScratch, t attentionTask) {
 	keys, values := cache.head(t.layer, t.kv, first)
 	visible := base + t.length - first // keys up to the last token's
 	rows := t.length * group           // one per token and query head, token by token
-	scale := scoreScale(c)
+	scoring := newScoring(c)
 	width := group * hd
 
 	w.q, w.scores, w.out = grow(w.q, rows*hd), grow(w.scores, rows*visible), grow(w.out, rows*hd)
@@ -142,7 +134,7 @@ func (r *Runner) attend(w *attentionScratch, t attentionTask) {
 	w.mul.MulNT(rows, visible, hd, w.q, hd, keys, hd, w.scores, visible)
 	for row := range rows {
 		from, to := visibleKeys(window, base+row/group)
-		attentionWeights(w.scores[row*visible:(row+1)*visible], from-first, to-first, scale)
+		scoring.weights(w.scores[row*visible:(row+1)*visible], from-first, to-first)
 	}
 	w.mul.MulNN(rows, hd, visible, w.scores, visible, values, hd, w.out, hd)
 	for i := range t.length {

@@ -53,7 +53,7 @@ func (r *Runner) headsBack(grad, projected, norm []float32, rotation *rotation, 
 type attentionBackScratch struct {
 	mul                   kernel.Scratch
 	q, out, scores, grads []float32
-	dq, dk, dv            []float32
+	dq, dk, dv, capped    []float32
 }
 
 // headBack computes the gradients of q, k and v for one KV head and the query heads that share
@@ -64,7 +64,7 @@ func (r *Runner) headBack(w *attentionBackScratch, l *layerTape, window, first, 
 	c, bw := r.model.Config, r.back
 	hd, group := c.HeadDim, c.Heads/c.KVHeads
 	width, kvWidth := group*hd, c.KVHeads*hd
-	scale := scoreScale(c)
+	scoring := newScoring(c)
 	w.dk, w.dv = grow(w.dk, n*hd), grow(w.dv, n*hd)
 	clear(w.dk)
 	clear(w.dv)
@@ -87,10 +87,7 @@ func (r *Runner) headBack(w *attentionBackScratch, l *layerTape, window, first, 
 			from, to := visibleKeys(window, start+row/group)
 			from, to = from-low, to-low
 			p, g := w.scores[row*visible:(row+1)*visible], w.grads[row*visible:(row+1)*visible]
-			attentionWeights(p, from, to, scale)
-			kernel.SoftmaxBack(g[from:to], p[from:to], scale)
-			clear(g[:from])
-			clear(g[to:])
+			scoring.weightsBack(p, g, from, to, &w.capped)
 		}
 		w.mul.MulNN(rows, hd, visible, w.grads, visible, keys, kvWidth, w.dq, hd)
 		w.mul.MulTNAdd(visible, hd, rows, w.grads, visible, w.q, hd, w.dk[low*hd:], hd)

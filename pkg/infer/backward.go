@@ -111,6 +111,7 @@ type backwardBuffers struct {
 	k, v           []float32 // [n, kv_heads·head_dim]
 	gate, up, wide []float32 // [n, intermediate]
 	low            []float32 // [n, rank]
+	logits         []float32 // [n, vocab], where logitsBack needs them
 	workers        []attentionBackScratch
 }
 
@@ -143,7 +144,7 @@ func (r *Runner) feedForwardBack(b *Block, l *layerTape, layer, n int, grad []fl
 	copy(bw.gate, l.gate)
 	copy(bw.up, l.up)
 	r.rows(n, func(i int) {
-		kernel.SiLUMulBack(bw.gate[i*f:(i+1)*f], bw.up[i*f:(i+1)*f], bw.wide[i*f:(i+1)*f])
+		gateMulBack(r.model.Config, bw.gate[i*f:(i+1)*f], bw.up[i*f:(i+1)*f], bw.wide[i*f:(i+1)*f])
 	})
 	r.projectBack(bw.normed, false, projGate, l, Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate, nil, nil}, visit.Projections)
 	r.projectBack(bw.normed, true, projUp, l, Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up, nil, nil}, visit.Projections)
@@ -168,8 +169,9 @@ func (r *Runner) projectBack(dx []float32, add bool, at projection, l *layerTape
 
 // HiddenGradient computes the gradient [n, hidden] of a loss with respect to the
 // hidden states after the final norm from that with respect to the logits, [n,
-// vocab], which becomes that with respect to the products with the head.
-func (r *Runner) HiddenGradient(grad, logitsGrad []float32, n int) {
-	FinishLogits(r.model.Config, logitsGrad[:n*r.model.Config.VocabSize]) // a scale is its own derivative
+// vocab], which becomes that with respect to the products with the head. hidden are those hidden
+// states: a soft cap needs their logits again.
+func (r *Runner) HiddenGradient(grad, logitsGrad, hidden []float32, n int) {
+	r.logitsBack(logitsGrad[:n*r.model.Config.VocabSize], hidden, n)
 	r.pool.Mul(grad, logitsGrad, n, r.model.Head)
 }

@@ -33,7 +33,7 @@ func lossOf(r *Runner, batch []Segment, hidden, grad []float32) float64 {
 				logits[s.Tokens[i+1]]--
 			}
 			if grad != nil {
-				r.HiddenGradient(grad[row*d:(row+1)*d], logits, 1)
+				r.HiddenGradient(grad[row*d:(row+1)*d], logits, hidden[row*d:(row+1)*d], 1)
 			}
 			row++
 		}

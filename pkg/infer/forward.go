@@ -62,13 +62,13 @@ func (r *Runner) feedForwardIn(layer, n int) {
 func (r *Runner) feedForwardOut(layer, n int) {
 	r.project(layer, projGate, r.gate, r.normed, n)
 	r.project(layer, projUp, r.up, r.normed, n)
-	r.each(n, rowLoop{f: (*Runner).siluRow})
+	r.each(n, rowLoop{f: (*Runner).gateRow})
 }
 
-func (r *Runner) siluRow(i int) {
+func (r *Runner) gateRow(i int) {
 	f := r.model.Config.IntermediateSize
 	gate := r.gate[i*f : (i+1)*f]
-	kernel.SiLUMul(gate, gate, r.up[i*f:(i+1)*f])
+	gateMul(r.model.Config, gate, gate, r.up[i*f:(i+1)*f])
 }
 
 // addFeedForward adds the feed-forward's result to r.hidden.
@@ -99,7 +99,7 @@ func (r *Runner) addRow(i int) {
 // Logits computes the logits [n, vocab] of n hidden states [n, hidden].
 func (r *Runner) Logits(logits, hidden []float32, n int) {
 	r.pool.MulT(logits, hidden, n, r.model.Head)
-	FinishLogits(r.model.Config, logits[:n*r.model.Config.VocabSize])
+	FinishLogits(r.pool, r.model.Config, logits[:n*r.model.Config.VocabSize])
 }
 
 // norm computes the RMSNorm of n rows, or copies them where there are no weights w.

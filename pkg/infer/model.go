@@ -52,7 +52,7 @@ func (m *Model) SetMatrix(spec model.TensorSpec, w *compute.Matrix) {
 	}
 }
 
-// SetVector sets the weight of a norm, or a bias. It panics if spec is neither.
+// SetVector sets the weight of a norm, as it is stored, or a bias. It panics if spec is neither.
 func (m *Model) SetVector(spec model.TensorSpec, v []float32) {
 	var b *Block
 	if spec.Layer >= 0 {
@@ -60,7 +60,7 @@ func (m *Model) SetVector(spec model.TensorSpec, v []float32) {
 	}
 	switch spec.Role {
 	case model.Norm:
-		*m.norm(b, spec.Kind) = v
+		*m.norm(b, spec.Kind) = m.gains(v)
 	case model.Bias:
 		b.Linear(spec.Kind).Bias = v
 	default:
@@ -88,6 +88,19 @@ func (b *Block) Linear(kind string) *Linear {
 		return &b.Down
 	}
 	panic("infer: unknown projection " + kind)
+}
+
+// gains returns what a norm multiplies by, of its stored weights.
+func (m *Model) gains(stored []float32) []float32 {
+	offset := float32(m.Config.NormOffset)
+	if offset == 0 {
+		return stored
+	}
+	v := make([]float32, len(stored))
+	for i, w := range stored {
+		v[i] = w + offset
+	}
+	return v
 }
 
 // norm returns the norm of this kind: of the layer b, or the final one.

@@ -1,7 +1,5 @@
 package infer
 
-import "afmq/internal/kernel"
-
 // Tape holds the intermediate results of a forward pass that the backward pass of the same
 // batch needs: those of every layer, or only each layer's input if they are recomputed.
 type Tape struct {
@@ -130,7 +128,7 @@ func (r *Runner) runLayer(batch []Segment, layer, n int, l *layerTape, outputs b
 	f := c.IntermediateSize
 	l.feedForwardOut = grow(l.feedForwardOut, n*f)
 	r.rows(n, func(i int) {
-		kernel.SiLUMul(l.feedForwardOut[i*f:(i+1)*f], l.gate[i*f:(i+1)*f], l.up[i*f:(i+1)*f])
+		gateMul(c, l.feedForwardOut[i*f:(i+1)*f], l.gate[i*f:(i+1)*f], l.up[i*f:(i+1)*f])
 	})
 	r.keepProjected(l, layer, projDown, r.normed, l.feedForwardOut, n)
 	if outputs || b.FeedForwardOutNorm != nil {

@@ -30,7 +30,9 @@ type Config struct {
 	OBias            bool
 	MLPBias          bool
 	Rope             Rope
-	SlidingRope      *Rope // of the layers that Sliding marks; nil if they have Rope
+	SlidingRope      *Rope   // of the layers that Sliding marks; nil if they have Rope
+	NormOffset       float64 // added to the stored weights of norms
+	GELU             bool    // the gate is GELU in its tanh form, not SiLU
 	Scales           Scales
 	NoRope           []bool // [layers] without rotary embedding; nil if all layers have it
 	// SlidingWindow is how many positions a token attends to in the layers that Sliding
@@ -101,7 +103,7 @@ const (
 
 // ParseConfig parses a config.json. It refuses what the engine does not compute: an unsupported
 // model_type, a mixture of experts, an unknown type of rotary embedding, a layer type other than
-// full and sliding attention, another activation than SiLU, and weights that another tool
+// full and sliding attention, another activation than the family's, and weights that another tool
 // quantized. Errors are of kind [fault.Input]; they name file and the key.
 func ParseConfig(file string, data []byte) (*Config, error) {
 	f, err := parseFields(file, "", data)
@@ -134,7 +136,8 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 	if len(c.BOS) > 1 {
 		f.fail("bos_token_id", "names %d tokens; expected one", len(c.BOS))
 	}
-	c.Scales = readScales(f, fam)
+	c.NormOffset, c.GELU = fam.normOffset, fam.gelu
+	c.Scales = readScales(f, fam, c)
 	if fam.noRope {
 		c.readNoRope(f)
 	}

@@ -63,6 +63,7 @@ type object = map[string]any
 func TestConfigRefuses(t *testing.T) {
 	llama, mistral, qwen2, qwen3 := base("llama"), base("mistral"), base("qwen2"), base("qwen3")
 	smollm3, granite, olmo3 := base("smollm3"), base("granite"), with(base("olmo3"), "sliding_window", 8)
+	gemma2, gemma3 := with(base("gemma2"), "dtype", "bfloat16", "sliding_window", 8), with(base("gemma3_text"), "dtype", "bfloat16", "sliding_window", 8)
 	long := object{"rope_type": "longrope", "short_factor": make([]float64, 8), "long_factor": []float64{1}}
 	for name, tc := range map[string]struct {
 		config map[string]any
@@ -150,6 +151,21 @@ func TestConfigRefuses(t *testing.T) {
 		"olmo3, sliding theta":  {with(olmo3, "rope_parameters", object{"sliding_attention": object{"rope_theta": -1}}), "rope_theta"},
 		"olmo3, sliding factor": {with(olmo3, "rope_parameters", object{"sliding_attention": object{"rope_type": "linear"}}), `"rope_parameters.sliding_attention.factor" is missing`},
 		"olmo":                  {with(olmo3, "model_type", "olmo"), `"olmo" is not supported`},
+		"gemma, no type":        {without(gemma3, "dtype"), `"dtype" is missing`},
+		"gemma, 8-bit type":     {with(gemma3, "dtype", "float8_e4m3fn"), `"dtype" is "float8_e4m3fn"`},
+		"gemma, older type":     {with(without(gemma3, "dtype"), "torch_dtype", 16), `"torch_dtype" is 16; expected a string`},
+		"gemma, plain GELU":     {with(gemma3, "hidden_activation", "gelu"), `"hidden_activation" is "gelu"; only gelu_pytorch_tanh`},
+		"gemma, bidirectional":  {with(gemma3, "use_bidirectional_attention", true), "only causal attention"},
+		"gemma, scalar of 0":    {with(gemma2, "query_pre_attn_scalar", 0), `"query_pre_attn_scalar" is 0`},
+		"gemma, negative cap":   {with(gemma2, "final_logit_softcapping", -30), "final_logit_softcapping"},
+		"gemma, cap of 0":       {with(gemma2, "attn_logit_softcapping", 0), `"attn_logit_softcapping" is 0`},
+		"gemma3, scores capped": {with(gemma3, "attn_logit_softcapping", 50), `"attn_logit_softcapping" is 50, which a gemma3_text`},
+		"gemma3, pattern of 0":  {with(gemma3, "sliding_window_pattern", 0), `"sliding_window_pattern" is 0`},
+		"gemma3, local base":    {with(gemma3, "rope_local_base_freq", 1), "expected more than 1"},
+		"gemma3, local text":    {with(gemma3, "rope_local_base_freq", "x"), `"rope_local_base_freq" is "x"`},
+		"gemma3 with images":    {object{"model_type": "gemma3", "text_config": gemma3}, `"gemma3" is not supported`},
+		"gemma2, null window":   {with(gemma2, "sliding_window", nil), `has "sliding_attention" for layer 0, but sliding_window is null`},
+		"gemma2, two ropes":     {with(gemma2, "rope_parameters", object{"full_attention": object{}}), `"rope_parameters.full_attention" is present`},
 		"partial in the scale":  {with(llama, "rope_parameters", object{"partial_rotary_factor": 0.25}), "partial_rotary_factor"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -196,6 +212,10 @@ func TestConfigWindows(t *testing.T) {
 		"olmo3, layer types":     {with(base("olmo3"), "sliding_window", 16, "layer_types", []string{s, f, s}), []int{16, 0, 16}},
 		"olmo3, no key":          {without(base("olmo3"), "sliding_window"), []int{4096, 4096, 4096}},
 		"olmo2 has no windows":   {with(base("olmo2"), "sliding_window", 16), []int{0, 0, 0}},
+		"gemma2":                 {with(base("gemma2"), "dtype", "float16", "sliding_window", 16), []int{16, 0, 16}},
+		"gemma3":                 {with(base("gemma3_text"), "dtype", "float16", "sliding_window", 16, "num_hidden_layers", 3), []int{16, 16, 16}},
+		"gemma3, pattern":        {with(base("gemma3_text"), "dtype", "float16", "sliding_window", 16, "sliding_window_pattern", 3), []int{16, 16, 0}},
+		"gemma3, layer types":    {with(base("gemma3_text"), "dtype", "float16", "sliding_window", 16, "sliding_window_pattern", 3, "layer_types", []string{f, s, f}), []int{0, 16, 0}},
 		"smollm3":                {with(base("smollm3"), "sliding_window", 16), []int{0, 0, 0}},
 		"smollm3, no rope":       {with(base("smollm3"), "sliding_window", 16, "use_sliding_window", true, "no_rope_layer_interval", 2), []int{0, 16, 0}},
 		"smollm3, no key":        {without(with(base("smollm3"), "use_sliding_window", true, "no_rope_layers", []int{0, 1, 0}), "sliding_window"), []int{0, 0, 0}},
@@ -234,6 +254,14 @@ func TestConfigDefaults(t *testing.T) {
 	if !c.QKVBias || !c.OBias || !c.QKNorm || c.HeadDim != 128 {
 		t.Errorf("qwen3: %+v", c)
 	}
+	c = mustParse(t, with(without(base("gemma2"), "head_dim", "rope_theta", "sliding_window"), "torch_dtype", "bfloat16", "hidden_size", 2000))
+	if s := c.Scales; c.HeadDim != 256 || !c.TieEmbeddings || !c.GELU || c.NormOffset != 1 || s.Embedding != 44.75 || s.Scores != 1./16 || s.ScoreCap != 50 || s.LogitCap != 30 || c.Rope.Theta != 10_000 {
+		t.Errorf("gemma2: %+v", c)
+	}
+	c = mustParse(t, with(without(base("gemma3_text"), "rope_theta", "sliding_window"), "dtype", "float16", "hidden_size", 1152, "num_hidden_layers", 6))
+	if s := c.Scales; s.Embedding != 33.9375 || s.ScoreCap != 0 || s.LogitCap != 0 || c.LayerRope(5).Theta != 1_000_000 || c.LayerRope(4).Theta != 10_000 {
+		t.Errorf("gemma3: %+v", c)
+	}
 	c = mustParse(t, without(base("olmo2"), "rms_norm_eps"))
 	if c.RMSNormEps != 1e-5 || c.Norms != PostNorm || !c.QKNormAll || c.SlidingRope != nil {
 		t.Errorf("olmo2: %+v", c)
@@ -243,7 +271,7 @@ func TestConfigDefaults(t *testing.T) {
 		t.Errorf("olmo3: %+v", c)
 	}
 	c = mustParse(t, base("granite"))
-	if c.Scales != (Scales{1, 1, 1, 1}) {
+	if c.Scales != (Scales{Embedding: 1, Scores: 1, Residual: 1, Logits: 1}) {
 		t.Errorf("granite: %+v", c)
 	}
 	c = mustParse(t, with(base("smollm3"), "num_hidden_layers", 8))
@@ -348,6 +376,8 @@ func FuzzParseConfig(f *testing.F) {
 		with(base("llama"), "rope_scaling", object{"type": "yarn", "factor": 4, "mscale": 1, "mscale_all_dim": 0.5}),
 		with(base("mistral"), "sliding_window", 8, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}),
 		with(base("qwen2"), "sliding_window", 8, "use_sliding_window", true, "max_window_layers", 1),
+		with(base("gemma2"), "dtype", "bfloat16", "sliding_window", 8),
+		with(base("gemma3_text"), "torch_dtype", "float16", "sliding_window", 8, "rope_local_base_freq", 100, "rope_scaling", object{"rope_type": "linear", "factor": 8}),
 		base("olmo2"), with(base("olmo3"), "sliding_window", 8, "rope_parameters", object{"full_attention": object{"rope_type": "linear", "factor": 2}, "sliding_attention": nil}),
 		with(base("granite"), "embedding_multiplier", 12, "attention_multiplier", 0.0078125, "residual_multiplier", 0.22, "logits_scaling", 16.0),
 		with(base("smollm3"), "sliding_window", 8, "use_sliding_window", true, "no_rope_layers", []int{0, 1, 1}),

@@ -51,8 +51,12 @@ func (c *Config) defaultWindows(f *fields, fam family) []bool {
 		copy(sliding, c.NoRope)
 		return sliding
 	case patternWindow:
+		pattern := fam.pattern
+		if fam.localKeys {
+			pattern = f.int("sliding_window_pattern", pattern, 1, maxLength)
+		}
 		for i := range sliding {
-			sliding[i] = (i+1)%fam.pattern != 0
+			sliding[i] = (i+1)%pattern != 0
 		}
 		return sliding
 	}

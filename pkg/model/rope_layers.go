@@ -33,7 +33,11 @@ func (c *Config) readLayerRopes(f *fields, fam family) {
 		return
 	}
 	c.Rope = c.readLayerRope(f, full, f.float("rope_theta", fam.theta))
-	own := c.readLayerRope(f, sliding, f.float("rope_local_base_freq", fam.slidingTheta))
+	local := fam.slidingTheta
+	if fam.localKeys {
+		local = f.float("rope_local_base_freq", local)
+	}
+	own := c.readLayerRope(f, sliding, local)
 	if c.Sliding != nil {
 		c.SlidingRope = &own
 	}

@@ -13,7 +13,7 @@ const (
 	Embedding  Role = iota // [vocab, hidden]
 	Head                   // [vocab, hidden], unless it is tied to the embedding
 	Projection             // a linear layer of attention or feed-forward
-	Norm                   // the weight of an RMSNorm
+	Norm                   // the weight of an RMSNorm, less [Config.NormOffset]
 	Bias                   // the bias of a projection
 )
 

@@ -100,7 +100,7 @@ func (h *head) gradient(o objective, grad, hidden, teacher []float32, targets []
 		for _, r := range h.results[:n] {
 			total += r.loss
 		}
-		h.student.HiddenGradient(grad[at*d:(at+n)*d], h.q, n)
+		h.student.HiddenGradient(grad[at*d:(at+n)*d], h.q, hidden[at*d:(at+n)*d], n)
 		if visit != nil {
 			visit(hidden[at*d:(at+n)*d], h.q[:n*h.student.Model().Config.VocabSize], n)
 		}

@@ -106,7 +106,11 @@ func (t *storedTensor) open(a *artifact.Reader) (err error) {
 	case t.Form == artifact.Plain && len(shape) == 1:
 		f, _ := a.File.Tensor(t.Names[0])
 		v := make([]float32, shape[0])
-		t.Trainable = &trainedVector{f.DType, v}
+		trained := &trainedVector{dtype: f.DType, values: v}
+		if t.Spec.Role == model.Norm {
+			trained.offset = float32(a.Config.NormOffset)
+		}
+		t.Trainable = trained
 		return f.Float32(v, 0)
 	case t.Form == artifact.Plain:
 		return nil

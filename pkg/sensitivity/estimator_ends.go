@@ -126,12 +126,12 @@ func (f *fisherEstimator) addHead(sums []float64, batch int, original *compute.M
 	for at := 0; at < n; at += rows {
 		k := min(rows, n-at)
 		f.pool.MulT(y, x[at*d:(at+k)*d], k, original)
-		infer.FinishLogits(f.cfg, y[:k*vocab])
+		infer.FinishLogits(f.pool, f.cfg, y[:k*vocab])
 		copy(p, y)
 		f.pool.Run(k, func(_, i int) { kernel.Softmax(p[i*vocab:(i+1)*vocab], 1) })
 		for o, w := range quantized {
 			f.pool.MulT(q, x[at*d:(at+k)*d], k, w)
-			infer.FinishLogits(f.cfg, q[:k*vocab])
+			infer.FinishLogits(f.pool, f.cfg, q[:k*vocab])
 			f.pool.Run(k, func(_, i int) {
 				terms[i] = changeVariance(p[i*vocab:(i+1)*vocab], y[i*vocab:(i+1)*vocab], q[i*vocab:(i+1)*vocab])
 			})
@@ -270,8 +270,8 @@ func (e *hessianEstimator) logitError(batch int, original, p *compute.Matrix) (s
 		k := min(rows, n-at)
 		e.pool.MulT(y, x[at*d:(at+k)*d], k, original)
 		e.pool.MulT(q, x[at*d:(at+k)*d], k, p)
-		infer.FinishLogits(e.cfg, y[:k*vocab])
-		infer.FinishLogits(e.cfg, q[:k*vocab])
+		infer.FinishLogits(e.pool, e.cfg, y[:k*vocab])
+		infer.FinishLogits(e.pool, e.cfg, q[:k*vocab])
 		kernel.AddScaled(q[:k*vocab], y[:k*vocab], -1)
 		sum += kernel.Dot(q[:k*vocab], q[:k*vocab])
 	}
