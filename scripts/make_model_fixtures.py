@@ -41,7 +41,7 @@ SIZES = {
 CLASSES = {
     "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
     "smollm3": "SmolLM3ForCausalLM", "granite": "GraniteForCausalLM", "olmo2": "Olmo2ForCausalLM", "olmo3": "Olmo3ForCausalLM",
-    "gemma2": "Gemma2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM",
+    "phi3": "Phi3ForCausalLM", "gemma2": "Gemma2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM",
 }
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
@@ -86,6 +86,11 @@ MODELS = {
     "qwen3-shards-bf16": ("qwen3", BF16, {"rope_theta": 1000000.0, "head_dim": 10, "vocab_size": 71, "intermediate_size": 37}, "shards"),
     "qwen3-biases": ("qwen3", F32, {"rope_theta": 1000000.0, "head_dim": 8, "attention_bias": True, "tie_word_embeddings": True}, ""),
     "qwen3-yarn-mscale": ("qwen3", F16, {"head_dim": 16, "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 0.5, "beta_fast": 16, "beta_slow": 2, "truncate": False, "original_max_position_embeddings": 16}}, ""),
+    "phi3-bf16": ("phi3", BF16, {**PAD, "num_attention_heads": 2, "rope_theta": 10000.0, "sliding_window": 9, "intermediate_size": 36}, "shards"),
+    "phi3-longrope-f16": ("phi3", F16, {**PAD, "num_key_value_heads": None, "rope_theta": 10000.0, "sliding_window": None, "original_max_position_embeddings": 16, "rope_scaling": {"type": "longrope", "short_factor": SHORT, "long_factor": LONG}}, ""),
+    # Phi-4-mini: three quarters of each head are rotated.
+    "phi4-mini-tied": ("phi3", F16, {**PAD, "tie_word_embeddings": True, "partial_rotary_factor": 0.75, "rope_theta": 10000.0, "sliding_window": 262144, "original_max_position_embeddings": 48,
+                                     "rope_scaling": {"type": "longrope", "short_factor": SHORT[1:], "long_factor": LONG[1:]}}, ""),
     "smollm3-tied-bf16": ("smollm3", BF16, {**PAD, "rope_theta": 5000000.0, "num_hidden_layers": 3, "no_rope_layer_interval": 2}, ""),
     "smollm3-window": ("smollm3", F16, {**PAD, "tie_word_embeddings": False, "no_rope_layers": [0, 1, 0, 1], "attention_bias": True, "mlp_bias": True, "use_sliding_window": True, "sliding_window": 6}, "shards"),
     "granite-tied-bf16": ("granite", BF16, {"tie_word_embeddings": True, "embedding_multiplier": 3, "attention_multiplier": 0.21, "residual_multiplier": 0.6, "logits_scaling": 2.5}, ""),

@@ -23,9 +23,14 @@ func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n
 	r.headsBack(bw.k, l.k, b.KNorm, rotation, n, c.KVHeads, func(x, g []float32) {
 		visit.Norms.call(Normed{layer, "k_norm", len(x) / len(b.KNorm), x, g})
 	})
-	r.projectBack(bw.normed, false, projQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit.Projections)
-	r.projectBack(bw.normed, true, projK, l, Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k, nil, nil}, visit.Projections)
-	r.projectBack(bw.normed, true, projV, l, Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v, nil, nil}, visit.Projections)
+	if c.Fused {
+		g := bw.fuse(n, bw.q[:n*c.Heads*c.HeadDim], bw.k[:n*c.KVHeads*c.HeadDim], bw.v[:n*c.KVHeads*c.HeadDim])
+		r.projectBack(bw.normed, false, projQKV, l, Projected{layer, "qkv_proj", &b.QKV, n, l.attentionIn, l.qkv, g, nil, nil}, visit.Projections)
+	} else {
+		r.projectBack(bw.normed, false, projQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit.Projections)
+		r.projectBack(bw.normed, true, projK, l, Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k, nil, nil}, visit.Projections)
+		r.projectBack(bw.normed, true, projV, l, Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v, nil, nil}, visit.Projections)
+	}
 	r.inputBack(grad, bw.normed, l.in, b.InputNorm, layer, "input_layernorm", n, visit.Norms)
 }
 

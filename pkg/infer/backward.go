@@ -8,7 +8,7 @@ import (
 // Projected is one projection in the backward pass. Its slices are valid during the visit.
 type Projected struct {
 	Layer  int
-	Kind   string // "q_proj" to "down_proj"
+	Kind   string // [model.TensorSpec].Kind
 	Linear *Linear
 	N      int       // tokens
 	X      []float32 // input [N, in]
@@ -42,7 +42,7 @@ type Visitors struct {
 
 // Backward propagates grad, the gradient of a loss with respect to the hidden states after the
 // final norm, [n, hidden], through the batch of the tape. It calls visit for every projection,
-// from the last layer to the first and, within a layer, down, gate, up, o, q, k, v. It computes
+// from the last layer to the first and, within a layer, down, gate, up, o, q, k, v, or down, the fused gate and up, o, the fused q, k and v. It computes
 // the gradients of activations only; that of a projection's weights is Gᵀ·X. At the end grad is
 // the gradient with respect to the input of the first layer; see [EmbedRow].
 func (r *Runner) Backward(batch []Segment, t *Tape, grad []float32, visit Visitor) {
@@ -107,6 +107,7 @@ func (r *Runner) backward() *backwardBuffers {
 type backwardBuffers struct {
 	normed         []float32 // [n, hidden]
 	added, output  []float32 // [n, hidden], where outputBack needs them
+	fused          []float32 // [n, outputs], of a fused projection
 	q, attn        []float32 // [n, heads·head_dim]
 	k, v           []float32 // [n, kv_heads·head_dim]
 	gate, up, wide []float32 // [n, intermediate]
@@ -146,8 +147,13 @@ func (r *Runner) feedForwardBack(b *Block, l *layerTape, layer, n int, grad []fl
 	r.rows(n, func(i int) {
 		gateMulBack(r.model.Config, bw.gate[i*f:(i+1)*f], bw.up[i*f:(i+1)*f], bw.wide[i*f:(i+1)*f])
 	})
-	r.projectBack(bw.normed, false, projGate, l, Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate, nil, nil}, visit.Projections)
-	r.projectBack(bw.normed, true, projUp, l, Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up, nil, nil}, visit.Projections)
+	if r.model.Config.Fused {
+		g := bw.fuse(n, bw.gate[:n*f], bw.up[:n*f])
+		r.projectBack(bw.normed, false, projGateUp, l, Projected{layer, "gate_up_proj", &b.GateUp, n, l.feedForwardIn, l.gateUp, g, nil, nil}, visit.Projections)
+	} else {
+		r.projectBack(bw.normed, false, projGate, l, Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate, nil, nil}, visit.Projections)
+		r.projectBack(bw.normed, true, projUp, l, Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up, nil, nil}, visit.Projections)
+	}
 	kind := "pre_feedforward_layernorm"
 	if r.model.Config.Norms == model.PreNorm {
 		kind = "post_attention_layernorm"

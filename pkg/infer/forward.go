@@ -41,9 +41,7 @@ func (r *Runner) attentionIn(layer, n int) {
 
 // attentionOut computes the input of o into r.attn.
 func (r *Runner) attentionOut(batch []Segment, layer, n int) {
-	r.project(layer, projQ, r.q, r.normed, n)
-	r.project(layer, projK, r.k, r.normed, n)
-	r.project(layer, projV, r.v, r.normed, n)
+	r.projectQKV(nil, layer, r.normed, n)
 	r.attendAll(batch, layer, n)
 }
 
@@ -60,8 +58,7 @@ func (r *Runner) feedForwardIn(layer, n int) {
 
 // feedForwardOut computes the input of down into r.gate.
 func (r *Runner) feedForwardOut(layer, n int) {
-	r.project(layer, projGate, r.gate, r.normed, n)
-	r.project(layer, projUp, r.up, r.normed, n)
+	r.projectGateUp(nil, layer, r.normed, n)
 	r.each(n, rowLoop{f: (*Runner).gateRow})
 }
 

@@ -15,6 +15,7 @@ type Block struct {
 	AttentionNorm      []float32 // of the output of o, [hidden]; nil where there is none
 	FeedForwardNorm    []float32 // of the input of gate and up, [hidden]; nil where there is none
 	Gate, Up, Down     Linear    // 2 × [intermediate, hidden], [hidden, intermediate]
+	QKV, GateUp        Linear    // Q, K and V as one matrix, and Gate and Up, where the family is [model.Config].Fused
 	FeedForwardOutNorm []float32 // of the output of down, [hidden]; nil where there is none
 }
 
@@ -68,8 +69,8 @@ func (m *Model) SetVector(spec model.TensorSpec, v []float32) {
 	}
 }
 
-// Linear returns the projection of this kind, "q_proj" to "down_proj". It panics if there is
-// none.
+// Linear returns the projection of this kind, "q_proj" to "down_proj", "qkv_proj" or "gate_up_proj".
+// It panics if there is none.
 func (b *Block) Linear(kind string) *Linear {
 	switch kind {
 	case "q_proj":
@@ -86,6 +87,10 @@ func (b *Block) Linear(kind string) *Linear {
 		return &b.Up
 	case "down_proj":
 		return &b.Down
+	case "qkv_proj":
+		return &b.QKV
+	case "gate_up_proj":
+		return &b.GateUp
 	}
 	panic("infer: unknown projection " + kind)
 }

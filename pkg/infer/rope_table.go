@@ -8,7 +8,7 @@ import (
 )
 
 // ropeTable caches the cosines and sines of the rotary embedding (Su et al. 2021,
-// arXiv:2104.09864), [head_dim/2] for each position.
+// arXiv:2104.09864), of half the rotated dimensions of a head, for each position.
 //
 // The frequencies of two scaling types, dynamic and longrope, depend on the length of the
 // sequence: its length at the end of the forward call, as in Hugging Face transformers, or
@@ -69,7 +69,7 @@ func (t *ropeRows) at(base, n int) (cos, sin [][]float32) {
 // rotation has the rotary embedding of the tokens of a batch.
 type rotation struct {
 	table    *ropeTable
-	cos, sin [][]float32 // per token, [head_dim/2]
+	cos, sin [][]float32 // per token, of the pairs of a head that are rotated
 }
 
 // newRotations returns the rotary embeddings of the layers of a model.
@@ -107,7 +107,7 @@ func (t *rotation) rotate(x []float32, headDim, i int) {
 		return
 	}
 	for at := 0; at < len(x); at += headDim {
-		kernel.Rope(x[at:at+headDim], t.cos[i], t.sin[i])
+		kernel.Rope(x[at:at+2*len(t.cos[i])], t.cos[i], t.sin[i])
 	}
 }
 
@@ -117,6 +117,6 @@ func (t *rotation) rotateBack(x []float32, headDim, i int) {
 		return
 	}
 	for at := 0; at < len(x); at += headDim {
-		kernel.RopeBack(x[at:at+headDim], t.cos[i], t.sin[i])
+		kernel.RopeBack(x[at:at+2*len(t.cos[i])], t.cos[i], t.sin[i])
 	}
 }

@@ -32,6 +32,7 @@ type Runner struct {
 	q, attn          []float32 // [n, heads·head_dim]
 	k, v             []float32 // [n, kv_heads·head_dim]
 	gate, up         []float32 // [n, intermediate]
+	fused            []float32 // [n, outputs], of a fused projection
 	low              []float32 // [n, rank], of the projection applied last
 	variants         []variant // the models of the rows; empty if r.model is that of all
 	adapt            adaptation

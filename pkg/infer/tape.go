@@ -24,6 +24,7 @@ type layerTape struct {
 	gate, up       []float32              // [n, intermediate]
 	feedForwardOut []float32              // input of down, [n, intermediate]
 	down           []float32              // output of down, [n, hidden]
+	qkv, gateUp    []float32              // outputs of fused projections; only with Outputs
 	low            [projections][]float32 // the adapters' Scale·X·Aᵀ, [n, rank]
 }
 
@@ -47,10 +48,11 @@ func (m *Model) TapeBytes() int64 {
 	return 4 * int64(c.Layers) * (6*int64(c.HiddenSize) + 3*q + 3*kv + 3*int64(c.IntermediateSize))
 }
 
-// keepProjected applies a projection and keeps the adapter's intermediate result as l.low[p].
+// keepProjected applies a projection and keeps the adapter's intermediate result as l.low[p], unless l
+// is nil.
 func (r *Runner) keepProjected(l *layerTape, layer int, p projection, y, x []float32, n int) {
 	r.project(layer, p, y, x, n)
-	if r.model.Blocks[layer].projection(p).Adapter != nil {
+	if l != nil && r.model.Blocks[layer].projection(p).Adapter != nil {
 		keep(&l.low[p], r.low)
 	}
 }
@@ -101,9 +103,10 @@ func (r *Runner) runLayer(batch []Segment, layer, n int, l *layerTape, outputs b
 		return
 	}
 	swap(&l.attentionIn, &r.normed)
-	r.keepProjected(l, layer, projQ, r.q, l.attentionIn, n)
-	r.keepProjected(l, layer, projK, r.k, l.attentionIn, n)
-	r.keepProjected(l, layer, projV, r.v, l.attentionIn, n)
+	r.projectQKV(l, layer, l.attentionIn, n)
+	if outputs && c.Fused {
+		keep(&l.qkv, r.fused)
+	}
 	if outputs || b.QNorm != nil {
 		keep(&l.q, r.q)
 		keep(&l.k, r.k)
@@ -121,8 +124,10 @@ func (r *Runner) runLayer(batch []Segment, layer, n int, l *layerTape, outputs b
 	keep(&l.middle, r.hidden)
 	r.feedForwardIn(layer, n)
 	swap(&l.feedForwardIn, &r.normed)
-	r.keepProjected(l, layer, projGate, r.gate, l.feedForwardIn, n)
-	r.keepProjected(l, layer, projUp, r.up, l.feedForwardIn, n)
+	r.projectGateUp(l, layer, l.feedForwardIn, n)
+	if outputs && c.Fused {
+		keep(&l.gateUp, r.fused)
+	}
 	swap(&l.gate, &r.gate)
 	swap(&l.up, &r.up)
 	f := c.IntermediateSize

@@ -23,6 +23,7 @@ type Config struct {
 	MaxPositions     int
 	RMSNormEps       float64
 	TieEmbeddings    bool // the head is the embedding
+	Fused            bool // q, k and v are one matrix, and so are gate and up
 	Norms            NormPlacement
 	QKNorm           bool // RMSNorm over each head of q and k, before the rotation
 	QKNormAll        bool // QKNorm is over all heads of q at once, and over all of k
@@ -129,6 +130,7 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 	}
 	bias := f.bool("attention_bias", false) && fam.attnBias
 	c.QKVBias, c.OBias = fam.qkvBias || bias, bias
+	c.Fused = fam.fused
 	c.Norms, c.QKNorm, c.QKNormAll = fam.norms, fam.qkNorm, fam.qkNormAll
 	c.MLPBias = fam.mlpBias && f.bool("mlp_bias", false)
 	c.TieEmbeddings = f.bool("tie_word_embeddings", fam.tied)

@@ -15,6 +15,7 @@ type family struct {
 	qkvBias    bool   // q, k and v always have a bias
 	attnBias   bool   // attention_bias gives q, k, v and o a bias
 	mlpBias    bool   // mlp_bias gives gate, up and down a bias
+	fused      bool   // q, k and v are one matrix, and so are gate and up
 	norms      NormPlacement
 	qkNorm     bool    // RMSNorm over each head of q and k
 	qkNormAll  bool    // over all heads of q at once, and over all of k
@@ -34,6 +35,9 @@ type family struct {
 	// to 10,000, but every published Qwen checkpoint states its base, and none has that one: a
 	// file without it is damaged.
 	theta float64
+	// original says that a part of each head may be rotated (partial_rotary_factor), that the only
+	// scaling is longrope, and what the length of the original training is by default; 0: not so.
+	original int
 	// ropes says that layers with a sliding window have a rotary embedding of their own, whose base
 	// is slidingTheta by default.
 	ropes        bool
@@ -57,6 +61,7 @@ type windowRule uint8
 const (
 	noWindow      windowRule = iota // no layer
 	mistralWindow                   // layer_types, or all layers; none if sliding_window is null
+	phiWindow                       // all layers; none if sliding_window is null
 	qwenWindow                      // layer_types, or those from max_window_layers on; none without use_sliding_window
 	patternWindow                   // layer_types, or all but every layer at a multiple of pattern
 	smolWindow                      // layer_types, or those without rotary embedding; none without use_sliding_window
@@ -76,6 +81,7 @@ var families = map[string]family{
 	"olmo2": {class: "Olmo2ForCausalLM", attnBias: true, norms: PostNorm, qkNorm: true, qkNormAll: true, eps: 1e-5, positions: 2048, theta: 10_000},
 	"olmo3": {class: "Olmo3ForCausalLM", attnBias: true, norms: PostNorm, qkNorm: true, qkNormAll: true, eps: 1e-5,
 		window: patternWindow, pattern: 4, length: 4096, ropes: true, slidingTheta: 500_000, positions: 2048, theta: 500_000},
+	"phi3":    {class: "Phi3ForCausalLM", fused: true, eps: 1e-5, window: phiWindow, positions: 4096, original: 4096, theta: 10_000},
 	"smollm3": {class: "SmolLM3ForCausalLM", attnBias: true, mlpBias: true, noRope: true, tied: true, window: smolWindow, kvHeads: 4, positions: 32_768, theta: 2_000_000},
 }
 

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -64,6 +65,7 @@ func TestConfigRefuses(t *testing.T) {
 	llama, mistral, qwen2, qwen3 := base("llama"), base("mistral"), base("qwen2"), base("qwen3")
 	smollm3, granite, olmo3 := base("smollm3"), base("granite"), with(base("olmo3"), "sliding_window", 8)
 	gemma2, gemma3 := with(base("gemma2"), "dtype", "bfloat16", "sliding_window", 8), with(base("gemma3_text"), "dtype", "bfloat16", "sliding_window", 8)
+	phi3 := base("phi3")
 	long := object{"rope_type": "longrope", "short_factor": make([]float64, 8), "long_factor": []float64{1}}
 	for name, tc := range map[string]struct {
 		config map[string]any
@@ -166,6 +168,16 @@ func TestConfigRefuses(t *testing.T) {
 		"gemma3 with images":    {object{"model_type": "gemma3", "text_config": gemma3}, `"gemma3" is not supported`},
 		"gemma2, null window":   {with(gemma2, "sliding_window", nil), `has "sliding_attention" for layer 0, but sliding_window is null`},
 		"gemma2, two ropes":     {with(gemma2, "rope_parameters", object{"full_attention": object{}}), `"rope_parameters.full_attention" is present`},
+		"phi3, yarn":            {with(phi3, "rope_scaling", object{"type": "yarn", "factor": 4}), `"rope_scaling.rope_type" is "yarn"; a phi3 model has default and longrope`},
+		"phi3, older name":      {with(phi3, "rope_scaling", object{"type": "su"}), `is "su"; a phi3`},
+		"phi3, odd part":        {with(phi3, "partial_rotary_factor", 0.7), "rotates 11.2 of the 16 dimensions"},
+		"phi3, no part":         {with(phi3, "partial_rotary_factor", 0), "partial_rotary_factor"},
+		"phi3, negative part":   {with(phi3, "rope_parameters", object{"partial_rotary_factor": -0.5}), `"rope_parameters.partial_rotary_factor" is -0.5`},
+		"phi3, too large part":  {with(phi3, "partial_rotary_factor", 1e300), "partial_rotary_factor"},
+		"phi3, part, text":      {with(phi3, "partial_rotary_factor", "all"), `"partial_rotary_factor" is "all"`},
+		"phi3, factors":         {with(phi3, "partial_rotary_factor", 0.75, "rope_scaling", with(long, "short_factor", []float64{1, 2, 3, 4, 5, 6, 7, 8})), "has 8 numbers; expected 6, half of the dimensions that are rotated"},
+		"phi3, layer types":     {with(phi3, "layer_types", []string{"full_attention", "full_attention", "full_attention"}), "layer_types"},
+		"phi3, original of 1":   {with(phi3, "original_max_position_embeddings", 1), "original_max_position_embeddings"},
 		"partial in the scale":  {with(llama, "rope_parameters", object{"partial_rotary_factor": 0.25}), "partial_rotary_factor"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -216,6 +228,9 @@ func TestConfigWindows(t *testing.T) {
 		"gemma3":                 {with(base("gemma3_text"), "dtype", "float16", "sliding_window", 16, "num_hidden_layers", 3), []int{16, 16, 16}},
 		"gemma3, pattern":        {with(base("gemma3_text"), "dtype", "float16", "sliding_window", 16, "sliding_window_pattern", 3), []int{16, 16, 0}},
 		"gemma3, layer types":    {with(base("gemma3_text"), "dtype", "float16", "sliding_window", 16, "sliding_window_pattern", 3, "layer_types", []string{f, s, f}), []int{0, 16, 0}},
+		"phi3":                   {with(base("phi3"), "sliding_window", 16), []int{16, 16, 16}},
+		"phi3, null":             {base("phi3"), []int{0, 0, 0}},
+		"phi3, no key":           {without(base("phi3"), "sliding_window"), []int{0, 0, 0}},
 		"smollm3":                {with(base("smollm3"), "sliding_window", 16), []int{0, 0, 0}},
 		"smollm3, no rope":       {with(base("smollm3"), "sliding_window", 16, "use_sliding_window", true, "no_rope_layer_interval", 2), []int{0, 16, 0}},
 		"smollm3, no key":        {without(with(base("smollm3"), "use_sliding_window", true, "no_rope_layers", []int{0, 1, 0}), "sliding_window"), []int{0, 0, 0}},
@@ -261,6 +276,10 @@ func TestConfigDefaults(t *testing.T) {
 	c = mustParse(t, with(without(base("gemma3_text"), "rope_theta", "sliding_window"), "dtype", "float16", "hidden_size", 1152, "num_hidden_layers", 6))
 	if s := c.Scales; s.Embedding != 33.9375 || s.ScoreCap != 0 || s.LogitCap != 0 || c.LayerRope(5).Theta != 1_000_000 || c.LayerRope(4).Theta != 10_000 {
 		t.Errorf("gemma3: %+v", c)
+	}
+	c = mustParse(t, with(without(base("phi3"), "rms_norm_eps", "rope_theta"), "partial_rotary_factor", 0.75))
+	if inv, _ := c.Rope.Frequencies(16, 1); !c.Fused || c.RMSNormEps != 1e-5 || c.Rope.Dims != 12 || len(inv) != 6 {
+		t.Errorf("phi3: %+v", c)
 	}
 	c = mustParse(t, without(base("olmo2"), "rms_norm_eps"))
 	if c.RMSNormEps != 1e-5 || c.Norms != PostNorm || !c.QKNormAll || c.SlidingRope != nil {
@@ -378,6 +397,7 @@ func FuzzParseConfig(f *testing.F) {
 		with(base("qwen2"), "sliding_window", 8, "use_sliding_window", true, "max_window_layers", 1),
 		with(base("gemma2"), "dtype", "bfloat16", "sliding_window", 8),
 		with(base("gemma3_text"), "torch_dtype", "float16", "sliding_window", 8, "rope_local_base_freq", 100, "rope_scaling", object{"rope_type": "linear", "factor": 8}),
+		with(base("phi3"), "partial_rotary_factor", 0.75, "original_max_position_embeddings", 16, "rope_scaling", object{"type": "longrope", "short_factor": []int{1, 1, 1, 1, 1, 1}, "long_factor": []int{1, 2, 3, 4, 5, 6}}),
 		base("olmo2"), with(base("olmo3"), "sliding_window", 8, "rope_parameters", object{"full_attention": object{"rope_type": "linear", "factor": 2}, "sliding_attention": nil}),
 		with(base("granite"), "embedding_multiplier", 12, "attention_multiplier", 0.0078125, "residual_multiplier", 0.22, "logits_scaling", 16.0),
 		with(base("smollm3"), "sliding_window", 8, "use_sliding_window", true, "no_rope_layers", []int{0, 1, 1}),
@@ -419,7 +439,7 @@ func FuzzParseConfig(f *testing.F) {
 					continue
 				}
 				inv, factor := r.Frequencies(c.HeadDim, length)
-				if len(inv) != c.HeadDim/2 || !(factor > 0) {
+				if n := cmp.Or(r.Dims, c.HeadDim); len(inv) != n/2 || n > c.HeadDim || !(factor > 0) {
 					t.Fatalf("%d frequencies, factor %v: %+v", len(inv), factor, r)
 				}
 				for _, x := range inv {

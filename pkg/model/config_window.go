@@ -20,6 +20,9 @@ func (c *Config) readWindow(f *fields, fam family) {
 	if switched {
 		given = f.bool("use_sliding_window", false) && given
 	}
+	if fam.window == phiWindow && f.has("layer_types") {
+		f.fail("layer_types", "is present, which a %s model does not support", c.ModelType)
+	}
 	sliding := c.readLayerTypes(f)
 	if sliding == nil && (given || fam.window == patternWindow) {
 		sliding = c.defaultWindows(f, fam)

@@ -55,9 +55,13 @@ func (c *Config) Tensors() []TensorSpec {
 		if c.Norms != PostNorm {
 			norm("", "input_layernorm", c.HiddenSize)
 		}
-		linear("self_attn", "q_proj", q, c.HiddenSize, c.QKVBias)
-		linear("self_attn", "k_proj", kv, c.HiddenSize, c.QKVBias)
-		linear("self_attn", "v_proj", kv, c.HiddenSize, c.QKVBias)
+		if c.Fused {
+			linear("self_attn", "qkv_proj", q+2*kv, c.HiddenSize, c.QKVBias)
+		} else {
+			linear("self_attn", "q_proj", q, c.HiddenSize, c.QKVBias)
+			linear("self_attn", "k_proj", kv, c.HiddenSize, c.QKVBias)
+			linear("self_attn", "v_proj", kv, c.HiddenSize, c.QKVBias)
+		}
 		if c.QKNorm {
 			qn, kn := c.HeadDim, c.HeadDim
 			if c.QKNormAll {
@@ -71,8 +75,12 @@ func (c *Config) Tensors() []TensorSpec {
 		if c.Norms == SandwichNorm {
 			norm("", "pre_feedforward_layernorm", c.HiddenSize)
 		}
-		linear("mlp", "gate_proj", c.IntermediateSize, c.HiddenSize, c.MLPBias)
-		linear("mlp", "up_proj", c.IntermediateSize, c.HiddenSize, c.MLPBias)
+		if c.Fused {
+			linear("mlp", "gate_up_proj", 2*c.IntermediateSize, c.HiddenSize, c.MLPBias)
+		} else {
+			linear("mlp", "gate_proj", c.IntermediateSize, c.HiddenSize, c.MLPBias)
+			linear("mlp", "up_proj", c.IntermediateSize, c.HiddenSize, c.MLPBias)
+		}
 		linear("mlp", "down_proj", c.HiddenSize, c.IntermediateSize, c.MLPBias)
 		if c.Norms != PreNorm {
 			norm("", "post_feedforward_layernorm", c.HiddenSize)
