@@ -35,7 +35,7 @@ from compressed_tensors.quantization import QuantizationConfig, apply_quantizati
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from parity_tools import TOKENIZER, Tools, random_adapter, shapes, ROOT
+from parity_tools import TOKENIZER, Tools, checkpoints, random_adapter, shapes
 
 LIMIT = 0.01  # of the difference of two logits
 FORMS = [("4", "32"), ("3", "32"), ("8", "0"), ("5", "32"), ("2", "0"), ("7", "32"), ("6", "32")]  # --bits, --group
@@ -161,7 +161,7 @@ def check_families(tools):
     rng = np.random.default_rng(1)
     data = tools.temp / "text.txt"
     data.write_text("".join(rng.choice(list("abcdefghij "), 60)))
-    for i, source in enumerate(sorted((ROOT / "pkg" / "infer" / "testdata" / "models").iterdir())):
+    for i, source in enumerate(checkpoints()):
         model, artifact, adapter = (tools.temp / (kind + source.name) for kind in ("model-", "artifact-", "adapter-"))
         shutil.copytree(source, model)
         (model / "expected.safetensors").unlink()

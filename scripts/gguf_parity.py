@@ -68,6 +68,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from bench import FEATURES, call, llama_source
+from parity_tools import checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIMIT = 0.002  # of the ratio of two perplexities
@@ -396,7 +397,7 @@ def check_families(tool, llama, temp):
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    sources = sorted((ROOT / "pkg" / "infer" / "testdata" / "models").iterdir())
+    sources = checkpoints()
     for source, variant in [(s, None) for s in sources] + [(s, VARIANTS[s.name]) for s in sources if s.name in VARIANTS]:
         name = source.name + (" with yarn" if variant else "")
         dir = temp / name

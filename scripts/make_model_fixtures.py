@@ -2,7 +2,9 @@
 variation with their logits in transformers in float32, and the rotary frequencies of
 transformers for every kind of scaling.
 
-    scripts/setup-python && .venv/bin/python scripts/make_model_fixtures.py
+    scripts/setup-python && .venv/bin/python scripts/make_model_fixtures.py [NAME]...
+
+With names, it makes these checkpoints and leaves all else as it is.
 
 Weights are random but far from the usual initialization, so that norms, biases and
 attention scores all have a visible effect on the logits. The same
@@ -12,6 +14,7 @@ seed gives the same files.
 import json
 import pathlib
 import shutil
+import sys
 import zlib
 
 import numpy
@@ -35,11 +38,19 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-CLASSES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+CLASSES = {
+    "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM", "granite": "GraniteForCausalLM", "olmo2": "Olmo2ForCausalLM", "olmo3": "Olmo3ForCausalLM",
+    "phi3": "Phi3ForCausalLM", "gemma2": "Gemma2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM",
+}
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 SHORT, LONG = [1.0, 1.05, 1.1, 1.3], [1.1, 1.9, 3.2, 7.5]
+
+PAD = {"pad_token_id": 0}  # the default is beyond the small vocabulary
+
+GEMMA = {**PAD, "hidden_size": 40, "hidden_activation": "gelu_pytorch_tanh", "drop": ["hidden_act"]}
 
 F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
 
@@ -75,6 +86,28 @@ MODELS = {
     "qwen3-shards-bf16": ("qwen3", BF16, {"rope_theta": 1000000.0, "head_dim": 10, "vocab_size": 71, "intermediate_size": 37}, "shards"),
     "qwen3-biases": ("qwen3", F32, {"rope_theta": 1000000.0, "head_dim": 8, "attention_bias": True, "tie_word_embeddings": True}, ""),
     "qwen3-yarn-mscale": ("qwen3", F16, {"head_dim": 16, "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 0.5, "beta_fast": 16, "beta_slow": 2, "truncate": False, "original_max_position_embeddings": 16}}, ""),
+    "phi3-bf16": ("phi3", BF16, {**PAD, "num_attention_heads": 2, "rope_theta": 10000.0, "sliding_window": 9, "intermediate_size": 36}, "shards"),
+    "phi3-longrope-f16": ("phi3", F16, {**PAD, "num_key_value_heads": None, "rope_theta": 10000.0, "sliding_window": None, "original_max_position_embeddings": 16, "rope_scaling": {"type": "longrope", "short_factor": SHORT, "long_factor": LONG}}, ""),
+    # Phi-4-mini: three quarters of each head are rotated.
+    "phi4-mini-tied": ("phi3", F16, {**PAD, "tie_word_embeddings": True, "partial_rotary_factor": 0.75, "rope_theta": 10000.0, "sliding_window": 262144, "original_max_position_embeddings": 48,
+                                     "rope_scaling": {"type": "longrope", "short_factor": SHORT[1:], "long_factor": LONG[1:]}}, ""),
+    "smollm3-tied-bf16": ("smollm3", BF16, {**PAD, "rope_theta": 5000000.0, "num_hidden_layers": 3, "no_rope_layer_interval": 2}, ""),
+    "smollm3-window": ("smollm3", F16, {**PAD, "tie_word_embeddings": False, "no_rope_layers": [0, 1, 0, 1], "attention_bias": True, "mlp_bias": True, "use_sliding_window": True, "sliding_window": 6}, "shards"),
+    "granite-tied-bf16": ("granite", BF16, {"tie_word_embeddings": True, "embedding_multiplier": 3, "attention_multiplier": 0.21, "residual_multiplier": 0.6, "logits_scaling": 2.5}, ""),
+    "granite-biases": ("granite", F16, {"attention_bias": True, "mlp_bias": True, "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}, "embedding_multiplier": 1.7, "attention_multiplier": 0.5, "residual_multiplier": 1.3, "logits_scaling": 0.8}, ""),
+    # √hidden_size differs among the types of weights; soft caps are low enough to bend what they cap.
+    "gemma2-bf16": ("gemma2", BF16, {**GEMMA, "head_dim": 8, "num_hidden_layers": 3, "query_pre_attn_scalar": 11, "sliding_window": 6, "attn_logit_softcapping": 4.0, "final_logit_softcapping": 3.0}, ""),
+    "gemma2-untied-f16": ("gemma2", F16, {**GEMMA, "head_dim": 12, "tie_word_embeddings": False, "attention_bias": True, "sliding_window": 5, "layer_types": ["full_attention", "sliding_attention"], "attn_logit_softcapping": None, "final_logit_softcapping": None,
+                                          "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}, ""),
+    "gemma3-bf16": ("gemma3_text", BF16, {**GEMMA, "head_dim": 8, "num_hidden_layers": 4, "query_pre_attn_scalar": 13, "sliding_window": 7, "sliding_window_pattern": 3, "rope_theta": 100000.0, "rope_local_base_freq": 300.0, "rope_scaling": {"rope_type": "linear", "factor": 4.0}}, "shards"),
+    "gemma3-rope-parameters": ("gemma3_text", F16, {**GEMMA, "head_dim": 8, "sliding_window": 4, "layer_types": ["full_attention", "sliding_attention"], "final_logit_softcapping": 2.5, "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}, "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 50000.0}}}, ""),
+    "gemma3-untied-f32": ("gemma3_text", F32, {**GEMMA, "head_dim": 8, "tie_word_embeddings": False, "sliding_window": 4, "sliding_window_pattern": 2}, ""),
+    "olmo2-bf16": ("olmo2", BF16, {**PAD, "rope_theta": 500000.0, "attention_bias": True, "num_key_value_heads": None}, "shards"),
+    "olmo2-tied-f16": ("olmo2", F16, {**PAD, "rope_theta": 10000.0, "tie_word_embeddings": True, "drop": ["rms_norm_eps"]}, ""),
+    "olmo3-yarn": ("olmo3", F16, {**PAD, "rope_theta": 500000.0, "sliding_window": 7, "num_hidden_layers": 4, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 32, "beta_slow": 1, "attention_factor": 1.2}}, ""),
+    "olmo3-rope-parameters": ("olmo3", BF16, {**PAD, "sliding_window": 5, "layer_types": ["full_attention", "sliding_attention"], "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 300.0}, "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 20000.0}}}, ""),
 }
 
 
@@ -92,11 +125,12 @@ def write_json(path, value):
 
 def random_weights(model, generator):
     """Random values for every parameter of the model, by its name."""
+    offset = model.config.model_type.startswith("gemma")  # norms multiply by one plus their weight
     weights = {}
     for name, p in model.state_dict().items():
         x = torch.randn(p.shape, generator=generator)
         if name.endswith("norm.weight"):
-            x = 1 + 0.25 * x
+            x = (0 if offset else 1) + 0.25 * x
         elif name.endswith(".bias"):
             x = 0.4 * x
         elif "embed_tokens" in name or "lm_head" in name:
@@ -111,10 +145,10 @@ def make_model(name, model_type, dtype, extra, storage):
     folder = OUT / "models" / name
     folder.mkdir(parents=True)
     config = config_of(model_type, extra)
-    tied = config.get("tie_word_embeddings", False)
     config["torch_dtype"] = str(dtype).removeprefix("torch.")
     write_json(folder / "config.json", config)
     loaded = transformers.AutoConfig.from_pretrained(folder)
+    tied = loaded.tie_word_embeddings
     model = transformers.AutoModelForCausalLM.from_config(loaded)
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     weights = {k: v.to(dtype) for k, v in random_weights(model, generator).items()}
@@ -133,9 +167,9 @@ def make_model(name, model_type, dtype, extra, storage):
     for file, members in files.items():
         save_file({n: weights[n].contiguous() for n in members}, folder / file, metadata={"format": "pt"})
 
-    model, report = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
-    )
+    # In the checkpoint's type first, to which Gemma rounds the scale of its embeddings.
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager", output_loading_info=True)
+    model = model.float()
     missing = set(report["missing_keys"]) - ({"lm_head.weight"} if tied else set())
     assert not missing and not report["unexpected_keys"] and not report["mismatched_keys"], (name, report)
     ids = torch.randint(0, config["vocab_size"], (extra.get("tokens", TOKENS),), generator=generator)
@@ -210,11 +244,12 @@ def make_rope():
 def main():
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    shutil.rmtree(OUT / "models", ignore_errors=True)
-    OUT.mkdir(parents=True, exist_ok=True)
-    for name, spec in MODELS.items():
-        make_model(name, *spec)
-    make_rope()
+    names = sys.argv[1:]
+    for name in names or MODELS:
+        shutil.rmtree(OUT / "models" / name, ignore_errors=True)
+        make_model(name, *MODELS[name])
+    if not names:
+        make_rope()
 
 
 if __name__ == "__main__":

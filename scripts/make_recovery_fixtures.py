@@ -2,7 +2,9 @@
 checkpoints in pkg/infer/testdata, with the losses, gradients and logits that PyTorch
 computes for them in float64, and steps of its AdamW.
 
-    scripts/setup-python && .venv/bin/python scripts/make_recovery_fixtures.py
+    scripts/setup-python && .venv/bin/python scripts/make_recovery_fixtures.py [NAME]...
+
+With names, it makes these and leaves all else as it is.
 
 The teacher of each is the same checkpoint without the adapter. The same seed gives the
 same files.
@@ -11,6 +13,7 @@ same files.
 import json
 import pathlib
 import shutil
+import sys
 
 import torch
 import transformers
@@ -43,6 +46,12 @@ CASES = {
     "mistral-window": ("mistral-window", {"r": 2, "lora_alpha": 4, "target_modules": ALL}),
     "mistral-window-long": ("mistral-window-long", {"r": 1, "lora_alpha": 2, "target_modules": ["q_proj", "k_proj", "v_proj"]}, 700),
     "qwen2-window": ("qwen2-window", {"r": 2, "lora_alpha": 4, "target_modules": ALL}),
+    "smollm3": ("smollm3-tied-bf16", {"r": 1, "lora_alpha": 2, "target_modules": ALL}),
+    "granite": ("granite-biases", {"r": 1, "lora_alpha": 2, "target_modules": ALL}),
+    "olmo3": ("olmo3-rope-parameters", {"r": 1, "lora_alpha": 2, "target_modules": ALL}),
+    "gemma2": ("gemma2-bf16", {"r": 1, "lora_alpha": 2, "target_modules": ["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]}),
+    "gemma3": ("gemma3-rope-parameters", {"r": 1, "lora_alpha": 2, "target_modules": ALL}),
+    "phi4-mini": ("phi4-mini-tied", {"r": 2, "lora_alpha": 4, "target_modules": ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]}),
     "qwen3-window": ("qwen3-layer-types", {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "k_proj", "v_proj"]}),
 }
 
@@ -60,7 +69,8 @@ def losses(student, teacher, targets):
 
 def make(name, checkpoint, options, length=LENGTH):
     torch.manual_seed(len(name) * 1000 + sum(map(ord, name)))
-    base = transformers.AutoModelForCausalLM.from_pretrained(MODELS / checkpoint, dtype=torch.float64, attn_implementation="eager")
+    # In the checkpoint's type first, to which Gemma rounds the scale of its embeddings.
+    base = transformers.AutoModelForCausalLM.from_pretrained(MODELS / checkpoint, dtype="auto", attn_implementation="eager").double()
     ids = torch.randint(3, base.config.vocab_size, (SEQUENCES, length + 1))
     with torch.no_grad():
         teacher = base(ids[:, :-1]).logits
@@ -119,9 +129,11 @@ def adamw():
 
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    for name, case in CASES.items():
-        make(name, *case)
-    adamw()
+    names = sys.argv[1:]
+    for name in names or CASES:
+        make(name, *CASES[name])
+    if not names:
+        adamw()
 
 
 if __name__ == "__main__":

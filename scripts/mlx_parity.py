@@ -33,7 +33,7 @@ import mlx.core as mx
 import mlx_lm
 import numpy as np
 
-from parity_tools import ROOT, TOKENIZER, Tools, random_adapter, shapes
+from parity_tools import TOKENIZER, Tools, checkpoints, random_adapter, shapes
 
 LIMIT = 0.01  # of the difference of two logits
 
@@ -102,7 +102,7 @@ def check_families(tools):
     rng = np.random.default_rng(1)
     data = tools.temp / "text.txt"
     data.write_text("".join(rng.choice(list("abcdefghij "), 60)))
-    for source in sorted((ROOT / "pkg" / "infer" / "testdata" / "models").iterdir()):
+    for source in checkpoints():
         model, artifact, adapter = (tools.temp / (kind + source.name) for kind in ("model-", "artifact-", "adapter-"))
         shutil.copytree(source, model)
         (model / "expected.safetensors").unlink()

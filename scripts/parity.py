@@ -49,15 +49,16 @@ def build():
 
 
 def load(path):
+    # In the checkpoint's type first, to which Gemma rounds the scale of its embeddings.
     model, report = transformers.AutoModelForCausalLM.from_pretrained(
-        path, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        path, dtype="auto", attn_implementation="eager", output_loading_info=True
     )
     missing = set(report["missing_keys"])
     if model.config.tie_word_embeddings:
         missing -= {"lm_head.weight", "model.embed_tokens.weight"}
     if missing or report["unexpected_keys"] or report["mismatched_keys"]:
         sys.exit(f"{path}: transformers does not load all of it: {report}")
-    return model.eval()
+    return model.float().eval()
 
 
 def encode(path, text):

@@ -1,4 +1,4 @@
-"""What mlx_parity.py and compressed_parity.py share: running afmq and its engine, small models."""
+"""What mlx_parity.py, compressed_parity.py and gguf_parity.py share: running afmq and its engine, small models."""
 
 import json
 import subprocess
@@ -16,6 +16,16 @@ TOKENIZER = {
     "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
     "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}, "model": {"type": "BPE", "vocab": {chr(97 + i): i for i in range(10)} | {"Ġ": 10}, "merges": []},
 }
+
+
+# The families that exports write; the others are refused.
+EXPORTED = ("llama", "mistral", "qwen2", "qwen3")
+
+
+def checkpoints():
+    """The checkpoints of pkg/infer/testdata/models whose families are exported."""
+    every = sorted((ROOT / "pkg" / "infer" / "testdata" / "models").iterdir())
+    return [d for d in every if json.loads((d / "config.json").read_text())["model_type"] in EXPORTED]
 
 
 class Tools:

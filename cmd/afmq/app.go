@@ -52,9 +52,9 @@ exact k-means optimum, rounded to fp16; with them, the default, they are close t
 The built-in inference engine then measures what was lost.
 
 MODEL is a Hugging Face directory (config.json, model.safetensors or shards,
-tokenizer.json) of the Llama, Mistral, Qwen2 or Qwen3 family in F16, BF16 or F32, or
-the name of one on the Hugging Face Hub, owner/name or owner/name@revision, that
-` + "`hf download`" + ` has put into the local cache.
+tokenizer.json) of the Llama, Mistral, Qwen, SmolLM3, Granite, OLMo, Gemma or Phi
+family in F16, BF16 or F32, or the name of one on the Hugging Face Hub, owner/name or
+owner/name@revision, that ` + "`hf download`" + ` has put into the local cache.
 ARTIFACT is the directory that ` + "`afmq quantize`" + ` makes from it. PATH is either.
 A complete run, with one text to calibrate on and another to evaluate on:
 

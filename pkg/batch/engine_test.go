@@ -498,7 +498,7 @@ func TestFailures(t *testing.T) {
 // Prompts around the length at which a scaled rotary embedding changes its frequencies, and those
 // of models with windows, have the scores of one pass over the whole, whatever runs beside them.
 func TestScaledPositions(t *testing.T) {
-	for _, name := range []string{"llama-longrope-long", "llama-dynamic", "mistral-window-long", "qwen2-window"} {
+	for _, name := range []string{"llama-longrope-long", "llama-dynamic", "mistral-window-long", "qwen2-window", "gemma3-bf16", "phi4-mini-tied"} {
 		t.Run(name, func(t *testing.T) {
 			m, err := infer.OpenWeights(bg, filepath.Join("../infer/testdata/models", name), infer.OpenOptions{Threads: 2})
 			if err != nil {

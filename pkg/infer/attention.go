@@ -38,28 +38,26 @@ func (r *Runner) rotateRow(i int) {
 	if t := pos - cache.Len; t < part.from || t >= part.to {
 		return
 	}
-	b := &r.model.Blocks[layer]
+	b, rotation := &r.model.Blocks[layer], r.rotation(layer)
 	hd := c.HeadDim
-	q := r.q[i*c.Heads*hd : (i+1)*c.Heads*hd]
-	for h := range c.Heads {
-		r.normAndRotate(q[h*hd:(h+1)*hd], b.QNorm, i)
-	}
+	q, k := r.q[i*c.Heads*hd:(i+1)*c.Heads*hd], r.k[i*c.KVHeads*hd:(i+1)*c.KVHeads*hd]
+	r.normHeads(q, b.QNorm)
+	r.normHeads(k, b.KNorm)
+	rotation.rotate(q, hd, i)
+	rotation.rotate(k, hd, i)
 	for kv := range c.KVHeads {
-		at := (i*c.KVHeads + kv) * hd
-		r.normAndRotate(r.k[at:at+hd], b.KNorm, i)
 		keys, values := cache.head(layer, kv, pos)
-		copy(keys, r.k[at:at+hd])
-		copy(values, r.v[at:at+hd])
+		copy(keys, k[kv*hd:(kv+1)*hd])
+		copy(values, r.v[(i*c.KVHeads+kv)*hd:][:hd])
 	}
 }
 
-// normAndRotate applies the QK-norm, if the model has one, and the rotary embedding to a head of
-// token i.
-func (r *Runner) normAndRotate(x, norm []float32, i int) {
-	if norm != nil {
-		kernel.RMSNorm(x, x, norm, float32(r.model.Config.RMSNormEps))
+// normHeads applies the QK-norm to the heads of a token, if the model has one.
+func (r *Runner) normHeads(x, norm []float32) {
+	for at := 0; norm != nil && at < len(x); at += len(norm) {
+		head := x[at : at+len(norm)]
+		kernel.RMSNorm(head, head, norm, float32(r.model.Config.RMSNormEps))
 	}
-	kernel.Rope(x, r.cos[i], r.sin[i])
 }
 
 // attentionTask is the attention of some tokens of a segment over one KV head
@@ -115,14 +113,6 @@ func (r *Runner) attention(batch []Segment, layer int, part tokenRange) {
 	r.pool.Run(len(r.tasks), r.taskLoop)
 }
 
-// attentionWeights replaces a token's scores by the weights of the values. The token sees the
-// keys [from, to); the other weights are 0.
-func attentionWeights(scores []float32, from, to int, scale float32) {
-	kernel.Softmax(scores[from:to], scale)
-	clear(scores[:from])
-	clear(scores[to:])
-}
-
 // attend runs one task.
 func (r *Runner) attend(w *attentionScratch, t attentionTask) {
 	c, cache := r.model.Config, t.cache
@@ -133,7 +123,7 @@ func (r *Runner) attend(w *attentionScratch, t attentionTask) {
 	keys, values := cache.head(t.layer, t.kv, first)
 	visible := base + t.length - first // keys up to the last token's
 	rows := t.length * group           // one per token and query head, token by token
-	scale := float32(1 / math.Sqrt(float64(hd)))
+	scoring := newScoring(c)
 	width := group * hd
 
 	w.q, w.scores, w.out = grow(w.q, rows*hd), grow(w.scores, rows*visible), grow(w.out, rows*hd)
@@ -144,7 +134,7 @@ func (r *Runner) attend(w *attentionScratch, t attentionTask) {
 	w.mul.MulNT(rows, visible, hd, w.q, hd, keys, hd, w.scores, visible)
 	for row := range rows {
 		from, to := visibleKeys(window, base+row/group)
-		attentionWeights(w.scores[row*visible:(row+1)*visible], from-first, to-first, scale)
+		scoring.weights(w.scores[row*visible:(row+1)*visible], from-first, to-first)
 	}
 	w.mul.MulNN(rows, hd, visible, w.scores, visible, values, hd, w.out, hd)
 	for i := range t.length {

@@ -1,15 +1,12 @@
 package infer
 
-import (
-	"math"
-
-	"afmq/internal/kernel"
-)
+import "afmq/internal/kernel"
 
 // attentionBack propagates grad from the hidden states after attention to the layer's input.
 func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n int, grad []float32, visit Visitors) {
 	c, bw := r.model.Config, r.back
-	r.projectBack(bw.attn, false, projO, l, Projected{layer, "o_proj", &b.O, n, l.attn, l.o, grad, nil, nil}, visit.Projections)
+	out := r.outputBack(grad, branch{layer, b.AttentionNorm, "post_attention_layernorm", l.o}, n, visit.Norms)
+	r.projectBack(bw.attn, false, projO, l, Projected{layer, "o_proj", &b.O, n, l.attn, l.o, out, nil, nil}, visit.Projections)
 
 	first := make([]int, len(batch))
 	for s := 1; s < len(batch); s++ {
@@ -19,40 +16,41 @@ func (r *Runner) attentionBack(b *Block, l *layerTape, batch []Segment, layer, n
 		s := i / c.KVHeads
 		r.headBack(&bw.workers[worker], l, c.Window(layer), first[s], len(batch[s].Tokens), i%c.KVHeads)
 	})
-	r.headsBack(bw.q, l.q, b.QNorm, n, c.Heads, func(x, g []float32) {
-		visit.Norms.call(Normed{layer, "q_norm", n * c.Heads, x, g})
+	rotation := r.rotation(layer)
+	r.headsBack(bw.q, l.q, b.QNorm, rotation, n, c.Heads, func(x, g []float32) {
+		visit.Norms.call(Normed{layer, "q_norm", len(x) / len(b.QNorm), x, g})
 	})
-	r.headsBack(bw.k, l.k, b.KNorm, n, c.KVHeads, func(x, g []float32) {
-		visit.Norms.call(Normed{layer, "k_norm", n * c.KVHeads, x, g})
+	r.headsBack(bw.k, l.k, b.KNorm, rotation, n, c.KVHeads, func(x, g []float32) {
+		visit.Norms.call(Normed{layer, "k_norm", len(x) / len(b.KNorm), x, g})
 	})
-	r.projectBack(bw.normed, false, projQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit.Projections)
-	r.projectBack(bw.normed, true, projK, l, Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k, nil, nil}, visit.Projections)
-	r.projectBack(bw.normed, true, projV, l, Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v, nil, nil}, visit.Projections)
-	visit.Norms.call(Normed{layer, "input_layernorm", n, l.in[:n*c.HiddenSize], bw.normed})
-	r.normBack(grad[:n*c.HiddenSize], bw.normed, l.in, b.InputNorm, float32(c.RMSNormEps), n)
+	if c.Fused {
+		g := bw.fuse(n, bw.q[:n*c.Heads*c.HeadDim], bw.k[:n*c.KVHeads*c.HeadDim], bw.v[:n*c.KVHeads*c.HeadDim])
+		r.projectBack(bw.normed, false, projQKV, l, Projected{layer, "qkv_proj", &b.QKV, n, l.attentionIn, l.qkv, g, nil, nil}, visit.Projections)
+	} else {
+		r.projectBack(bw.normed, false, projQ, l, Projected{layer, "q_proj", &b.Q, n, l.attentionIn, l.q, bw.q, nil, nil}, visit.Projections)
+		r.projectBack(bw.normed, true, projK, l, Projected{layer, "k_proj", &b.K, n, l.attentionIn, l.k, bw.k, nil, nil}, visit.Projections)
+		r.projectBack(bw.normed, true, projV, l, Projected{layer, "v_proj", &b.V, n, l.attentionIn, l.v, bw.v, nil, nil}, visit.Projections)
+	}
+	r.inputBack(grad, bw.normed, l.in, b.InputNorm, layer, "input_layernorm", n, visit.Norms)
 }
 
 // headsBack propagates the gradient of all heads of q or k of n tokens, [n, heads·head_dim], through
-// the rotary embedding and, if there are weights norm, the QK-norm, whose input is projected.
-func (r *Runner) headsBack(grad, projected, norm []float32, n, heads int, visit func(x, g []float32)) {
+// the rotary embedding, if the layer has one, and, if there are weights norm, the QK-norm, whose input is projected.
+func (r *Runner) headsBack(grad, projected, norm []float32, rotation *rotation, n, heads int, visit func(x, g []float32)) {
 	hd := r.model.Config.HeadDim
 	grad = grad[:n*heads*hd]
-	r.rows(n, func(i int) {
-		for at := i * heads * hd; at < (i+1)*heads*hd; at += hd {
-			kernel.RopeBack(grad[at:at+hd], r.cos[i], r.sin[i])
-		}
-	})
+	r.rows(n, func(i int) { rotation.rotateBack(grad[i*heads*hd:(i+1)*heads*hd], hd, i) })
 	if norm == nil {
 		return
 	}
 	visit(projected[:len(grad)], grad)
 	r.rows(n, func(i int) {
 		var buffer [256]float32
-		for at := i * heads * hd; at < (i+1)*heads*hd; at += hd {
-			g := grad[at : at+hd]
+		for at := i * heads * hd; at < (i+1)*heads*hd; at += len(norm) {
+			g := grad[at : at+len(norm)]
 			rotated := append(buffer[:0], g...)
 			clear(g)
-			kernel.RMSNormBack(g, rotated, projected[at:at+hd], norm, float32(r.model.Config.RMSNormEps))
+			kernel.RMSNormBack(g, rotated, projected[at:at+len(norm)], norm, float32(r.model.Config.RMSNormEps))
 		}
 	})
 }
@@ -60,7 +58,7 @@ func (r *Runner) headsBack(grad, projected, norm []float32, n, heads int, visit 
 type attentionBackScratch struct {
 	mul                   kernel.Scratch
 	q, out, scores, grads []float32
-	dq, dk, dv            []float32
+	dq, dk, dv, capped    []float32
 }
 
 // headBack computes the gradients of q, k and v for one KV head and the query heads that share
@@ -71,7 +69,7 @@ func (r *Runner) headBack(w *attentionBackScratch, l *layerTape, window, first, 
 	c, bw := r.model.Config, r.back
 	hd, group := c.HeadDim, c.Heads/c.KVHeads
 	width, kvWidth := group*hd, c.KVHeads*hd
-	scale := float32(1 / math.Sqrt(float64(hd)))
+	scoring := newScoring(c)
 	w.dk, w.dv = grow(w.dk, n*hd), grow(w.dv, n*hd)
 	clear(w.dk)
 	clear(w.dv)
@@ -94,10 +92,7 @@ func (r *Runner) headBack(w *attentionBackScratch, l *layerTape, window, first, 
 			from, to := visibleKeys(window, start+row/group)
 			from, to = from-low, to-low
 			p, g := w.scores[row*visible:(row+1)*visible], w.grads[row*visible:(row+1)*visible]
-			attentionWeights(p, from, to, scale)
-			kernel.SoftmaxBack(g[from:to], p[from:to], scale)
-			clear(g[:from])
-			clear(g[to:])
+			scoring.weightsBack(p, g, from, to, &w.capped)
 		}
 		w.mul.MulNN(rows, hd, visible, w.grads, visible, keys, kvWidth, w.dq, hd)
 		w.mul.MulTNAdd(visible, hd, rows, w.grads, visible, w.q, hd, w.dk[low*hd:], hd)

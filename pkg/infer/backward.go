@@ -8,7 +8,7 @@ import (
 // Projected is one projection in the backward pass. Its slices are valid during the visit.
 type Projected struct {
 	Layer  int
-	Kind   string // "q_proj" to "down_proj"
+	Kind   string // [model.TensorSpec].Kind
 	Linear *Linear
 	N      int       // tokens
 	X      []float32 // input [N, in]
@@ -25,7 +25,7 @@ type Visitor func(p Projected)
 // Normed is one norm in the backward pass. Its slices are valid during the visit.
 type Normed struct {
 	Layer int       // -1 for the final norm
-	Kind  string    // "input_layernorm", "post_attention_layernorm", "q_norm", "k_norm" or "norm"
+	Kind  string    // [model.TensorSpec].Kind: "input_layernorm", "q_norm" … or "norm"
 	N     int       // vectors: tokens, or tokens times heads
 	X     []float32 // input [N, size]
 	G     []float32 // gradient of the loss with respect to the output [N, size]
@@ -42,16 +42,15 @@ type Visitors struct {
 
 // Backward propagates grad, the gradient of a loss with respect to the hidden states after the
 // final norm, [n, hidden], through the batch of the tape. It calls visit for every projection,
-// from the last layer to the first and, within a layer, down, gate, up, o, q, k, v. It computes
+// from the last layer to the first and, within a layer, down, gate, up, o, q, k, v, or down, the fused gate and up, o, the fused q, k and v. It computes
 // the gradients of activations only; that of a projection's weights is Gᵀ·X. At the end grad is
-// the gradient with respect to the embeddings.
+// the gradient with respect to the input of the first layer; see [EmbedRow].
 func (r *Runner) Backward(batch []Segment, t *Tape, grad []float32, visit Visitor) {
 	r.BackwardAll(batch, t, grad, Visitors{Projections: visit})
 }
 
 // BackwardAll is [Runner.Backward] that calls Norms for every norm, too: the final one first, and
-// within a layer the one after attention before o, and then q_norm, k_norm and, at the end, that of
-// the layer's input.
+// within a layer each after the projections that read it.
 func (r *Runner) BackwardAll(batch []Segment, t *Tape, grad []float32, visit Visitors) {
 	n := t.n
 	r.backward().grow(r.model.Config, n)
@@ -107,10 +106,13 @@ func (r *Runner) backward() *backwardBuffers {
 
 type backwardBuffers struct {
 	normed         []float32 // [n, hidden]
+	added, output  []float32 // [n, hidden], where outputBack needs them
+	fused          []float32 // [n, outputs], of a fused projection
 	q, attn        []float32 // [n, heads·head_dim]
 	k, v           []float32 // [n, kv_heads·head_dim]
 	gate, up, wide []float32 // [n, intermediate]
 	low            []float32 // [n, rank]
+	logits         []float32 // [n, vocab], where logitsBack needs them
 	workers        []attentionBackScratch
 }
 
@@ -137,18 +139,26 @@ func (r *Runner) normBack(dst, grad, x, w []float32, eps float32, n int) {
 
 // feedForwardBack propagates grad from the layer's output to the hidden states after attention.
 func (r *Runner) feedForwardBack(b *Block, l *layerTape, layer, n int, grad []float32, visit Visitors) {
-	c, bw := r.model.Config, r.back
-	d, f := c.HiddenSize, c.IntermediateSize
-	r.projectBack(bw.wide, false, projDown, l, Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, grad, nil, nil}, visit.Projections)
+	bw, f := r.back, r.model.Config.IntermediateSize
+	out := r.outputBack(grad, branch{layer, b.FeedForwardOutNorm, "post_feedforward_layernorm", l.down}, n, visit.Norms)
+	r.projectBack(bw.wide, false, projDown, l, Projected{layer, "down_proj", &b.Down, n, l.feedForwardOut, l.down, out, nil, nil}, visit.Projections)
 	copy(bw.gate, l.gate)
 	copy(bw.up, l.up)
 	r.rows(n, func(i int) {
-		kernel.SiLUMulBack(bw.gate[i*f:(i+1)*f], bw.up[i*f:(i+1)*f], bw.wide[i*f:(i+1)*f])
+		gateMulBack(r.model.Config, bw.gate[i*f:(i+1)*f], bw.up[i*f:(i+1)*f], bw.wide[i*f:(i+1)*f])
 	})
-	r.projectBack(bw.normed, false, projGate, l, Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate, nil, nil}, visit.Projections)
-	r.projectBack(bw.normed, true, projUp, l, Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up, nil, nil}, visit.Projections)
-	visit.Norms.call(Normed{layer, "post_attention_layernorm", n, l.middle[:n*d], bw.normed})
-	r.normBack(grad[:n*d], bw.normed, l.middle, b.PostAttentionNorm, float32(c.RMSNormEps), n)
+	if r.model.Config.Fused {
+		g := bw.fuse(n, bw.gate[:n*f], bw.up[:n*f])
+		r.projectBack(bw.normed, false, projGateUp, l, Projected{layer, "gate_up_proj", &b.GateUp, n, l.feedForwardIn, l.gateUp, g, nil, nil}, visit.Projections)
+	} else {
+		r.projectBack(bw.normed, false, projGate, l, Projected{layer, "gate_proj", &b.Gate, n, l.feedForwardIn, l.gate, bw.gate, nil, nil}, visit.Projections)
+		r.projectBack(bw.normed, true, projUp, l, Projected{layer, "up_proj", &b.Up, n, l.feedForwardIn, l.up, bw.up, nil, nil}, visit.Projections)
+	}
+	kind := "pre_feedforward_layernorm"
+	if r.model.Config.Norms == model.PreNorm {
+		kind = "post_attention_layernorm"
+	}
+	r.inputBack(grad, bw.normed, l.middle, b.FeedForwardNorm, layer, kind, n, visit.Norms)
 }
 
 // projectBack propagates the gradient p.G of a projection's output to its input dx [n, in], to
@@ -165,7 +175,9 @@ func (r *Runner) projectBack(dx []float32, add bool, at projection, l *layerTape
 
 // HiddenGradient computes the gradient [n, hidden] of a loss with respect to the
 // hidden states after the final norm from that with respect to the logits, [n,
-// vocab].
-func (r *Runner) HiddenGradient(grad, logitsGrad []float32, n int) {
+// vocab], which becomes that with respect to the products with the head. hidden are those hidden
+// states: a soft cap needs their logits again.
+func (r *Runner) HiddenGradient(grad, logitsGrad, hidden []float32, n int) {
+	r.logitsBack(logitsGrad[:n*r.model.Config.VocabSize], hidden, n)
 	r.pool.Mul(grad, logitsGrad, n, r.model.Head)
 }

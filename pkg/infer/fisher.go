@@ -28,7 +28,7 @@ func (r *Runner) SampledGradient(grad, hidden []float32, n int, rng *rand.Rand) 
 			kernel.Softmax(p, 1)
 			p[pick(p, uniform[i])]--
 		})
-		r.HiddenGradient(grad[at*d:(at+k)*d], l, k)
+		r.HiddenGradient(grad[at*d:(at+k)*d], l, hidden[at*d:(at+k)*d], k)
 	}
 }
 

@@ -41,56 +41,70 @@ func (r *Runner) attentionIn(layer, n int) {
 
 // attentionOut computes the input of o into r.attn.
 func (r *Runner) attentionOut(batch []Segment, layer, n int) {
-	r.project(layer, projQ, r.q, r.normed, n)
-	r.project(layer, projK, r.k, r.normed, n)
-	r.project(layer, projV, r.v, r.normed, n)
+	r.projectQKV(nil, layer, r.normed, n)
 	r.attendAll(batch, layer, n)
 }
 
 // addAttention adds the attention's result to r.hidden.
 func (r *Runner) addAttention(layer, n int) {
 	r.project(layer, projO, r.normed, r.attn, n)
-	r.addNormed(n)
+	r.addOutput(r.model.Blocks[layer].AttentionNorm, n)
 }
 
 // feedForwardIn computes the input of gate and up into r.normed.
 func (r *Runner) feedForwardIn(layer, n int) {
-	r.norm(r.normed, r.hidden, r.model.Blocks[layer].PostAttentionNorm, n)
+	r.norm(r.normed, r.hidden, r.model.Blocks[layer].FeedForwardNorm, n)
 }
 
 // feedForwardOut computes the input of down into r.gate.
 func (r *Runner) feedForwardOut(layer, n int) {
-	r.project(layer, projGate, r.gate, r.normed, n)
-	r.project(layer, projUp, r.up, r.normed, n)
-	r.each(n, rowLoop{f: (*Runner).siluRow})
+	r.projectGateUp(nil, layer, r.normed, n)
+	r.each(n, rowLoop{f: (*Runner).gateRow})
 }
 
-func (r *Runner) siluRow(i int) {
+func (r *Runner) gateRow(i int) {
 	f := r.model.Config.IntermediateSize
 	gate := r.gate[i*f : (i+1)*f]
-	kernel.SiLUMul(gate, gate, r.up[i*f:(i+1)*f])
+	gateMul(r.model.Config, gate, gate, r.up[i*f:(i+1)*f])
 }
 
 // addFeedForward adds the feed-forward's result to r.hidden.
 func (r *Runner) addFeedForward(layer, n int) {
 	r.project(layer, projDown, r.normed, r.gate, n)
-	r.addNormed(n)
+	r.addOutput(r.model.Blocks[layer].FeedForwardOutNorm, n)
 }
 
-// addNormed adds r.normed to r.hidden.
-func (r *Runner) addNormed(n int) { r.each(n, rowLoop{f: (*Runner).addRow}) }
+// addOutput adds r.normed, what attention or feed-forward computed, to r.hidden, normed first if
+// there are weights norm.
+func (r *Runner) addOutput(norm []float32, n int) {
+	if norm != nil {
+		r.norm(r.normed, r.normed, norm, n)
+	}
+	r.each(n, rowLoop{f: (*Runner).addRow})
+}
 
 func (r *Runner) addRow(i int) {
-	d := r.model.Config.HiddenSize
-	kernel.Add(r.hidden[i*d:(i+1)*d], r.normed[i*d:(i+1)*d])
+	c := r.model.Config
+	hidden, added := r.hidden[i*c.HiddenSize:(i+1)*c.HiddenSize], r.normed[i*c.HiddenSize:(i+1)*c.HiddenSize]
+	if s := residualScale(c); s != 1 {
+		kernel.AddScaled(hidden, added, s)
+		return
+	}
+	kernel.Add(hidden, added)
 }
 
 // Logits computes the logits [n, vocab] of n hidden states [n, hidden].
 func (r *Runner) Logits(logits, hidden []float32, n int) {
 	r.pool.MulT(logits, hidden, n, r.model.Head)
+	FinishLogits(r.pool, r.model.Config, logits[:n*r.model.Config.VocabSize])
 }
 
+// norm computes the RMSNorm of n rows, or copies them where there are no weights w.
 func (r *Runner) norm(dst, x, w []float32, n int) {
+	if w == nil {
+		copy(dst, x[:n*r.model.Config.HiddenSize])
+		return
+	}
 	r.each(n, rowLoop{f: (*Runner).normRow, dst: dst, x: x, w: w})
 }
 

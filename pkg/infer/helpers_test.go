@@ -29,6 +29,16 @@ func openTiny(t testing.TB, pool *compute.Pool) *Model {
 	return m
 }
 
+// projectionKinds returns the kinds of the projections of a layer.
+func projectionKinds(m *Model) (kinds []string) {
+	for _, s := range m.Config.Tensors() {
+		if s.Role == model.Projection && s.Layer == 0 {
+			kinds = append(kinds, s.Kind)
+		}
+	}
+	return kinds
+}
+
 func loadConfig(t testing.TB, dir string) *model.Config {
 	t.Helper()
 	cfg, err := model.LoadConfig(dir)

@@ -9,11 +9,14 @@ import (
 
 // Block holds the weights of one transformer layer.
 type Block struct {
-	InputNorm         []float32 // [hidden]
-	Q, K, V, O        Linear    // [heads·head_dim, hidden], 2 × [kv_heads·head_dim, hidden], [hidden, heads·head_dim]
-	QNorm, KNorm      []float32 // [head_dim], nil where the family has no QK-norm
-	PostAttentionNorm []float32 // [hidden]
-	Gate, Up, Down    Linear    // 2 × [intermediate, hidden], [hidden, intermediate]
+	InputNorm          []float32 // of the input of q, k and v, [hidden]; nil where there is none
+	Q, K, V, O         Linear    // [heads·head_dim, hidden], 2 × [kv_heads·head_dim, hidden], [hidden, heads·head_dim]
+	QNorm, KNorm       []float32 // [head_dim], or of all heads at once; nil where there is no QK-norm
+	AttentionNorm      []float32 // of the output of o, [hidden]; nil where there is none
+	FeedForwardNorm    []float32 // of the input of gate and up, [hidden]; nil where there is none
+	Gate, Up, Down     Linear    // 2 × [intermediate, hidden], [hidden, intermediate]
+	QKV, GateUp        Linear    // Q, K and V as one matrix, and Gate and Up, where the family is [model.Config].Fused
+	FeedForwardOutNorm []float32 // of the output of down, [hidden]; nil where there is none
 }
 
 // Model is a checkpoint, an artifact or a GGUF file in memory: its weights, packed for the matrix
@@ -50,7 +53,7 @@ func (m *Model) SetMatrix(spec model.TensorSpec, w *compute.Matrix) {
 	}
 }
 
-// SetVector sets the weight of a norm, or a bias. It panics if spec is neither.
+// SetVector sets the weight of a norm, as it is stored, or a bias. It panics if spec is neither.
 func (m *Model) SetVector(spec model.TensorSpec, v []float32) {
 	var b *Block
 	if spec.Layer >= 0 {
@@ -58,7 +61,7 @@ func (m *Model) SetVector(spec model.TensorSpec, v []float32) {
 	}
 	switch spec.Role {
 	case model.Norm:
-		*m.norm(b, spec.Kind) = v
+		*m.norm(b, spec.Kind) = m.gains(v)
 	case model.Bias:
 		b.Linear(spec.Kind).Bias = v
 	default:
@@ -66,8 +69,8 @@ func (m *Model) SetVector(spec model.TensorSpec, v []float32) {
 	}
 }
 
-// Linear returns the projection of this kind, "q_proj" to "down_proj". It panics if there is
-// none.
+// Linear returns the projection of this kind, "q_proj" to "down_proj", "qkv_proj" or "gate_up_proj".
+// It panics if there is none.
 func (b *Block) Linear(kind string) *Linear {
 	switch kind {
 	case "q_proj":
@@ -84,8 +87,25 @@ func (b *Block) Linear(kind string) *Linear {
 		return &b.Up
 	case "down_proj":
 		return &b.Down
+	case "qkv_proj":
+		return &b.QKV
+	case "gate_up_proj":
+		return &b.GateUp
 	}
 	panic("infer: unknown projection " + kind)
+}
+
+// gains returns what a norm multiplies by, of its stored weights.
+func (m *Model) gains(stored []float32) []float32 {
+	offset := float32(m.Config.NormOffset)
+	if offset == 0 {
+		return stored
+	}
+	v := make([]float32, len(stored))
+	for i, w := range stored {
+		v[i] = w + offset
+	}
+	return v
 }
 
 // norm returns the norm of this kind: of the layer b, or the final one.
@@ -94,7 +114,14 @@ func (m *Model) norm(b *Block, kind string) *[]float32 {
 	case "input_layernorm":
 		return &b.InputNorm
 	case "post_attention_layernorm":
-		return &b.PostAttentionNorm
+		if m.Config.Norms == model.PreNorm { // it is named after where it is
+			return &b.FeedForwardNorm
+		}
+		return &b.AttentionNorm
+	case "pre_feedforward_layernorm":
+		return &b.FeedForwardNorm
+	case "post_feedforward_layernorm":
+		return &b.FeedForwardOutNorm
 	case "q_norm":
 		return &b.QNorm
 	case "k_norm":

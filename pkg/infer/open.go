@@ -196,8 +196,6 @@ func (m *Model) weight(w *weightReader, spec model.TensorSpec) (weightLoad, erro
 		return w.matrix(spec, &m.Head)
 	case model.Projection:
 		return w.matrix(spec, &b.Linear(spec.Kind).Weight)
-	case model.Bias:
-		return w.vector(spec, &b.Linear(spec.Kind).Bias)
 	}
-	return w.vector(spec, m.norm(b, spec.Kind))
+	return w.vector(spec, func(v []float32) { m.SetVector(spec, v) })
 }

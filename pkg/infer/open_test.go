@@ -270,12 +270,12 @@ func TestOpenShares(t *testing.T) {
 		}
 		changed := *a
 		changed.Blocks = slices.Clone(a.Blocks)
-		other := make([]float32, a.Blocks[0].Q.Weight.Rows()*a.Blocks[0].Q.Weight.Cols())
-		changed.Blocks[0].Q.Weight = compute.PackF32(a.Blocks[0].Q.Weight.Rows(), a.Blocks[0].Q.Weight.Cols(), other)
+		other := make([]float32, a.Blocks[0].O.Weight.Rows()*a.Blocks[0].O.Weight.Cols())
+		changed.Blocks[0].O.Weight = compute.PackF32(a.Blocks[0].O.Weight.Rows(), a.Blocks[0].O.Weight.Cols(), other)
 		if b, err = OpenWeights(bg, dir, OpenOptions{Share: &changed}); err != nil {
 			t.Fatal(err)
 		}
-		if b.Blocks[0].Q.Weight == changed.Blocks[0].Q.Weight || !b.Blocks[0].Q.Weight.Equal(a.Blocks[0].Q.Weight) {
+		if b.Blocks[0].O.Weight == changed.Blocks[0].O.Weight || !b.Blocks[0].O.Weight.Equal(a.Blocks[0].O.Weight) {
 			t.Error("a matrix was replaced by another one")
 		}
 	})

@@ -1,6 +1,6 @@
 package infer
 
-// projection is the index of a projection of a layer, in the order in which they run.
+// projection is the index of a projection of a layer.
 type projection int
 
 const (
@@ -11,12 +11,14 @@ const (
 	projGate
 	projUp
 	projDown
+	projQKV
+	projGateUp
 	projections // how many there are
 )
 
 // projection returns the projection with this index.
 func (b *Block) projection(p projection) *Linear {
-	return [projections]*Linear{&b.Q, &b.K, &b.V, &b.O, &b.Gate, &b.Up, &b.Down}[p]
+	return [projections]*Linear{&b.Q, &b.K, &b.V, &b.O, &b.Gate, &b.Up, &b.Down, &b.QKV, &b.GateUp}[p]
 }
 
 // project applies a projection to the n rows of x. If one adapter, or none, applies to all rows,

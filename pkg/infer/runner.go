@@ -26,19 +26,19 @@ type Segment struct {
 type Runner struct {
 	model *Model
 	pool  *compute.Pool
-	rope  *ropeTable
+	ropes []rotation // of [model.Config].Rope and, if there is one, of SlidingRope
 
 	hidden, normed   []float32 // [n, hidden]
 	q, attn          []float32 // [n, heads·head_dim]
 	k, v             []float32 // [n, kv_heads·head_dim]
 	gate, up         []float32 // [n, intermediate]
+	fused            []float32 // [n, outputs], of a fused projection
 	low              []float32 // [n, rank], of the projection applied last
 	variants         []variant // the models of the rows; empty if r.model is that of all
 	adapt            adaptation
 	workers          []attentionScratch
 	tasks            []attentionTask
-	cos, sin         [][]float32 // per token, [head_dim/2]
-	segmentOf, posOf []int       // per token
+	segmentOf, posOf []int // per token
 	back             *backwardBuffers
 
 	// The arguments of the current loop over rows, and the functions that read them: a closure
@@ -69,7 +69,7 @@ func (m *Model) NewRunner(pool *compute.Pool) *Runner {
 	r := &Runner{
 		model:   m,
 		pool:    pool,
-		rope:    newRopeTable(m.Config),
+		ropes:   newRotations(m.Config),
 		workers: make([]attentionScratch, pool.Threads()),
 	}
 	r.chunkLoop = func(_, c int) { r.chunk(c) }
@@ -100,7 +100,9 @@ func (r *Runner) begin(batch []Segment) int {
 	c := r.model.Config
 	r.divide(batch)
 	r.segmentOf, r.posOf = r.segmentOf[:0], r.posOf[:0]
-	r.cos, r.sin = r.cos[:0], r.sin[:0]
+	for k := range r.ropes {
+		r.ropes[k].clear()
+	}
 	for s, seg := range batch {
 		base, n := seg.Cache.Len, len(seg.Tokens)
 		if base+n > seg.Cache.capacity {
@@ -110,8 +112,9 @@ func (r *Runner) begin(batch []Segment) int {
 		if length == 0 {
 			length = base + n
 		}
-		cos, sin := r.rope.at(base, n, length)
-		r.cos, r.sin = append(r.cos, cos...), append(r.sin, sin...)
+		for k := range r.ropes {
+			r.ropes[k].append(base, n, length)
+		}
 		for t := range n {
 			r.segmentOf = append(r.segmentOf, s)
 			r.posOf = append(r.posOf, base+t)
@@ -130,12 +133,12 @@ func (r *Runner) begin(batch []Segment) int {
 	return n
 }
 
-// embed copies the tokens' embeddings to r.hidden.
+// embed sets r.hidden to the input of the first layer.
 func (r *Runner) embed(batch []Segment) {
 	d, i := r.model.Config.HiddenSize, 0
 	for _, seg := range batch {
 		for _, id := range seg.Tokens {
-			r.model.Embedding.Row(r.hidden[i*d:(i+1)*d], int(id))
+			EmbedRow(r.model.Config, r.hidden[i*d:(i+1)*d], r.model.Embedding, int(id))
 			i++
 		}
 	}

@@ -1,7 +1,5 @@
 package infer
 
-import "afmq/internal/kernel"
-
 // Tape holds the intermediate results of a forward pass that the backward pass of the same
 // batch needs: those of every layer, or only each layer's input if they are recomputed.
 type Tape struct {
@@ -26,6 +24,7 @@ type layerTape struct {
 	gate, up       []float32              // [n, intermediate]
 	feedForwardOut []float32              // input of down, [n, intermediate]
 	down           []float32              // output of down, [n, hidden]
+	qkv, gateUp    []float32              // outputs of fused projections; only with Outputs
 	low            [projections][]float32 // the adapters' Scale·X·Aᵀ, [n, rank]
 }
 
@@ -49,10 +48,11 @@ func (m *Model) TapeBytes() int64 {
 	return 4 * int64(c.Layers) * (6*int64(c.HiddenSize) + 3*q + 3*kv + 3*int64(c.IntermediateSize))
 }
 
-// keepProjected applies a projection and keeps the adapter's intermediate result as l.low[p].
+// keepProjected applies a projection and keeps the adapter's intermediate result as l.low[p], unless l
+// is nil.
 func (r *Runner) keepProjected(l *layerTape, layer int, p projection, y, x []float32, n int) {
 	r.project(layer, p, y, x, n)
-	if r.model.Blocks[layer].projection(p).Adapter != nil {
+	if l != nil && r.model.Blocks[layer].projection(p).Adapter != nil {
 		keep(&l.low[p], r.low)
 	}
 }
@@ -89,10 +89,10 @@ func (r *Runner) ForwardTape(batch []Segment, t *Tape) []float32 {
 	return r.normed[:n*d]
 }
 
-// runLayer runs one layer and keeps its results in l, those of o and down only with outputs. A
-// nil l keeps nothing.
+// runLayer runs one layer and keeps its results in l, those of o and down only with outputs or for
+// a norm. A nil l keeps nothing.
 func (r *Runner) runLayer(batch []Segment, layer, n int, l *layerTape, outputs bool) {
-	c := r.model.Config
+	c, b := r.model.Config, &r.model.Blocks[layer]
 	r.attentionIn(layer, n)
 	if l == nil {
 		r.attentionOut(batch, layer, n)
@@ -103,10 +103,11 @@ func (r *Runner) runLayer(batch []Segment, layer, n int, l *layerTape, outputs b
 		return
 	}
 	swap(&l.attentionIn, &r.normed)
-	r.keepProjected(l, layer, projQ, r.q, l.attentionIn, n)
-	r.keepProjected(l, layer, projK, r.k, l.attentionIn, n)
-	r.keepProjected(l, layer, projV, r.v, l.attentionIn, n)
-	if outputs || r.model.Blocks[layer].QNorm != nil {
+	r.projectQKV(l, layer, l.attentionIn, n)
+	if outputs && c.Fused {
+		keep(&l.qkv, r.fused)
+	}
+	if outputs || b.QNorm != nil {
 		keep(&l.q, r.q)
 		keep(&l.k, r.k)
 	}
@@ -116,27 +117,29 @@ func (r *Runner) runLayer(batch []Segment, layer, n int, l *layerTape, outputs b
 	swap(&l.v, &r.v)
 	swap(&l.attn, &r.attn)
 	r.keepProjected(l, layer, projO, r.normed, l.attn, n)
-	if outputs {
+	if outputs || b.AttentionNorm != nil {
 		keep(&l.o, r.normed)
 	}
-	r.addNormed(n)
+	r.addOutput(b.AttentionNorm, n)
 	keep(&l.middle, r.hidden)
 	r.feedForwardIn(layer, n)
 	swap(&l.feedForwardIn, &r.normed)
-	r.keepProjected(l, layer, projGate, r.gate, l.feedForwardIn, n)
-	r.keepProjected(l, layer, projUp, r.up, l.feedForwardIn, n)
+	r.projectGateUp(l, layer, l.feedForwardIn, n)
+	if outputs && c.Fused {
+		keep(&l.gateUp, r.fused)
+	}
 	swap(&l.gate, &r.gate)
 	swap(&l.up, &r.up)
 	f := c.IntermediateSize
 	l.feedForwardOut = grow(l.feedForwardOut, n*f)
 	r.rows(n, func(i int) {
-		kernel.SiLUMul(l.feedForwardOut[i*f:(i+1)*f], l.gate[i*f:(i+1)*f], l.up[i*f:(i+1)*f])
+		gateMul(c, l.feedForwardOut[i*f:(i+1)*f], l.gate[i*f:(i+1)*f], l.up[i*f:(i+1)*f])
 	})
 	r.keepProjected(l, layer, projDown, r.normed, l.feedForwardOut, n)
-	if outputs {
+	if outputs || b.FeedForwardOutNorm != nil {
 		keep(&l.down, r.normed)
 	}
-	r.addNormed(n)
+	r.addOutput(b.FeedForwardOutNorm, n)
 }
 
 // swap moves a result from the runner's buffer to the tape, and gives the runner the tape's old

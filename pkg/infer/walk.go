@@ -2,10 +2,8 @@ package infer
 
 import (
 	"fmt"
-	"slices"
 
 	"afmq/pkg/compute"
-	"afmq/pkg/model"
 )
 
 // Walk runs sequences through a model one layer at a time, and all of them through a step of a
@@ -117,7 +115,7 @@ func (m *Model) NewWalk(sequences [][]int32, opts WalkOptions) (*Walk, error) {
 	return w, nil
 }
 
-// embed sets the hidden states of a batch to its tokens' embeddings.
+// embed sets the hidden states of a batch to the input of the first layer.
 func (w *Walk) embed(p *walkPart) (err error) {
 	d, i := w.model.Config.HiddenSize, 0
 	if p.hidden, err = w.memory.Floats(p.tokens * d); err != nil {
@@ -125,7 +123,7 @@ func (w *Walk) embed(p *walkPart) (err error) {
 	}
 	for _, s := range p.segments {
 		for _, id := range s.Tokens {
-			w.model.Embedding.Row(p.hidden[i*d:(i+1)*d], int(id))
+			EmbedRow(w.model.Config, p.hidden[i*d:(i+1)*d], w.model.Embedding, int(id))
 			i++
 		}
 	}
@@ -206,15 +204,14 @@ func (w *Walk) FeedForwardOut(batch int) []float32 {
 
 // Input returns the input of a projection of the current layer for a batch, [tokens, in].
 func (w *Walk) Input(kind string, batch int) []float32 {
-	group := model.InputGroup(kind)
-	switch {
-	case slices.Contains(group, "q_proj"):
+	switch kind {
+	case "q_proj", "k_proj", "v_proj", "qkv_proj":
 		return w.AttentionIn(batch)
-	case slices.Contains(group, "o_proj"):
+	case "o_proj":
 		return w.AttentionOut(batch)
-	case slices.Contains(group, "gate_proj"):
+	case "gate_proj", "up_proj", "gate_up_proj":
 		return w.FeedForwardIn(batch)
-	case slices.Contains(group, "down_proj"):
+	case "down_proj":
 		return w.FeedForwardOut(batch)
 	}
 	panic("infer: unknown projection " + kind)

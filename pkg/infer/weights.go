@@ -44,8 +44,8 @@ func (l *weightLoad) verify(ctx context.Context, listed map[string]artifact.Tens
 	return nil
 }
 
-// vector loads the weight of a norm or a bias, as float32.
-func (w *weightReader) vector(spec model.TensorSpec, dst *[]float32) (weightLoad, error) {
+// vector loads the weight of a norm or a bias, as float32, and passes it to set.
+func (w *weightReader) vector(spec model.TensorSpec, set func(v []float32)) (weightLoad, error) {
 	t, err := w.finder.Tensor(spec.Name, spec.Shape, safetensors.FloatTypes()...)
 	if err != nil {
 		return weightLoad{}, err
@@ -60,7 +60,7 @@ func (w *weightReader) vector(spec model.TensorSpec, dst *[]float32) (weightLoad
 				return fault.Inputf(t.Path(), "tensor %q holds %v at index %d", t.Name, x, i)
 			}
 		}
-		*dst = v
+		set(v)
 		return nil
 	}}, nil
 }

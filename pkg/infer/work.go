@@ -21,6 +21,9 @@ func (m *Model) LayerBackBytes() int64 {
 	c := m.Config
 	d, q, kv, f := int64(c.HiddenSize), int64(c.Heads*c.HeadDim), int64(c.KVHeads*c.HeadDim), int64(c.IntermediateSize)
 	runner, back := 2*d+2*q+2*kv+2*f, d+2*q+2*kv+3*f
+	if c.Fused { // of either pass, the wider of the two
+		runner, back = runner+max(q+2*kv, 2*f), back+max(q+2*kv, 2*f)
+	}
 	return m.TapeBytes()/int64(c.Layers) + 4*(runner+back)
 }
 

@@ -6,15 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"afmq/internal/infile"
-	"afmq/pkg/fault"
 )
 
 // Config is the content of a config.json, with the defaults of the model family.
 type Config struct {
-	ModelType        string // llama, mistral, qwen2, qwen3
+	ModelType        string // one of [Families]
 	HiddenSize       int    // d
 	IntermediateSize int    // of the feed-forward network
 	Layers           int
@@ -25,11 +23,19 @@ type Config struct {
 	MaxPositions     int
 	RMSNormEps       float64
 	TieEmbeddings    bool // the head is the embedding
+	Fused            bool // q, k and v are one matrix, and so are gate and up
+	Norms            NormPlacement
 	QKNorm           bool // RMSNorm over each head of q and k, before the rotation
+	QKNormAll        bool // QKNorm is over all heads of q at once, and over all of k
 	QKVBias          bool
 	OBias            bool
 	MLPBias          bool
 	Rope             Rope
+	SlidingRope      *Rope   // of the layers that Sliding marks; nil if they have Rope
+	NormOffset       float64 // added to the stored weights of norms
+	GELU             bool    // the gate is GELU in its tanh form, not SiLU
+	Scales           Scales
+	NoRope           []bool // [layers] without rotary embedding; nil if all layers have it
 	// SlidingWindow is how many positions a token attends to in the layers that Sliding
 	// marks, including its own: position i attends to j if i - SlidingWindow < j <= i. It is
 	// 0 if no layer has a window.
@@ -39,6 +45,15 @@ type Config struct {
 	EOS           []int32 // of config.json, then further ones of generation_config.json
 	Quantization  *Quantization
 }
+
+// NormPlacement says where the norms of a layer are.
+type NormPlacement uint8
+
+const (
+	PreNorm      NormPlacement = iota // before attention and before feed-forward
+	PostNorm                          // after attention and after feed-forward, before their sum with the hidden states
+	SandwichNorm                      // before and after
+)
 
 // Quantization is the quantization_config of an artifact.
 type Quantization struct {
@@ -89,7 +104,7 @@ const (
 
 // ParseConfig parses a config.json. It refuses what the engine does not compute: an unsupported
 // model_type, a mixture of experts, an unknown type of rotary embedding, a layer type other than
-// full and sliding attention, another activation than SiLU, and weights that another tool
+// full and sliding attention, another activation than the family's, and weights that another tool
 // quantized. Errors are of kind [fault.Input]; they name file and the key.
 func ParseConfig(file string, data []byte) (*Config, error) {
 	f, err := parseFields(file, "", data)
@@ -108,21 +123,28 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 	}
 	fam, ok := families[c.ModelType]
 	if !ok {
-		return nil, fault.Inputf(file, "model_type %q is not supported; supported are %s", c.ModelType, strings.Join(Families(), ", "))
+		return nil, unknownFamily(file, c.ModelType)
 	}
 	if err := c.readSizes(f, fam); err != nil {
 		return nil, err
 	}
 	bias := f.bool("attention_bias", false) && fam.attnBias
-	c.QKNorm, c.QKVBias, c.OBias = fam.qkNorm, fam.qkvBias || bias, bias
+	c.QKVBias, c.OBias = fam.qkvBias || bias, bias
+	c.Fused = fam.fused
+	c.Norms, c.QKNorm, c.QKNormAll = fam.norms, fam.qkNorm, fam.qkNormAll
 	c.MLPBias = fam.mlpBias && f.bool("mlp_bias", false)
-	c.TieEmbeddings = f.bool("tie_word_embeddings", false)
+	c.TieEmbeddings = f.bool("tie_word_embeddings", fam.tied)
 	c.BOS, c.EOS = f.ids("bos_token_id", c.VocabSize), f.ids("eos_token_id", c.VocabSize)
 	if len(c.BOS) > 1 {
 		f.fail("bos_token_id", "names %d tokens; expected one", len(c.BOS))
 	}
-	c.Rope = readRope(f, fam, c)
+	c.NormOffset, c.GELU = fam.normOffset, fam.gelu
+	c.Scales = readScales(f, fam, c)
+	if fam.noRope {
+		c.readNoRope(f)
+	}
 	c.readWindow(f, fam)
+	c.readRopes(f, fam)
 	refuseUnsupported(f, fam, c)
 	c.Quantization = readQuantization(f)
 	if f.err != nil {
@@ -139,7 +161,7 @@ func (c *Config) readSizes(f *fields, fam family) error {
 	c.Heads = f.int("num_attention_heads", need, 1, maxHeads)
 	c.VocabSize = f.int("vocab_size", need, 1, maxExtent)
 	c.MaxPositions = f.int("max_position_embeddings", fam.positions, 1, maxLength)
-	c.RMSNormEps = f.float("rms_norm_eps", 1e-6)
+	c.RMSNormEps = f.float("rms_norm_eps", fam.epsilon())
 	if f.err != nil {
 		return f.err
 	}

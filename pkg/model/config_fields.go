@@ -167,6 +167,12 @@ func (f *fields) floats(key string) []float64 {
 	return v
 }
 
+func (f *fields) ints(key string) []int {
+	var v []int
+	f.decode(key, &v, "a list of integers")
+	return v
+}
+
 func (f *fields) strings(key string) []string {
 	var v []string
 	f.decode(key, &v, "a list of strings")

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -62,6 +63,9 @@ type object = map[string]any
 // What the engine does not do is refused by name, with the file and the key.
 func TestConfigRefuses(t *testing.T) {
 	llama, mistral, qwen2, qwen3 := base("llama"), base("mistral"), base("qwen2"), base("qwen3")
+	smollm3, granite, olmo3 := base("smollm3"), base("granite"), with(base("olmo3"), "sliding_window", 8)
+	gemma2, gemma3 := with(base("gemma2"), "dtype", "bfloat16", "sliding_window", 8), with(base("gemma3_text"), "dtype", "bfloat16", "sliding_window", 8)
+	phi3 := base("phi3")
 	long := object{"rope_type": "longrope", "short_factor": make([]float64, 8), "long_factor": []float64{1}}
 	for name, tc := range map[string]struct {
 		config map[string]any
@@ -92,45 +96,89 @@ func TestConfigRefuses(t *testing.T) {
 		"module without bits": {with(llama, "quantization_config", object{"quant_method": "afmq", "version": 1, "bits": 4, "group_rows": 16, "modules": object{"m": object{}}}), "quantization_config.modules.m.bits"},
 		"compressed tensors":  {with(llama, "compression_config", object{}), "compression_config"},
 
-		"no theta in qwen2":    {without(qwen2, "rope_theta"), "rope_theta"},
-		"no theta in qwen3":    {without(qwen3, "rope_theta"), "rope_theta"},
-		"theta of 0":           {with(llama, "rope_theta", 0.5), "rope_theta"},
-		"unknown rope":         {with(llama, "rope_scaling", object{"type": "su", "factor": 2}), `"su"`},
-		"unknown rope, newer":  {with(llama, "rope_parameters", object{"rope_type": "proportional"}), `"proportional"`},
-		"several ropes":        {with(qwen3, "rope_parameters", object{"full_attention": object{}}), "full_attention"},
-		"mrope":                {with(qwen2, "rope_scaling", object{"rope_type": "default", "mrope_section": []int{1}}), "mrope_section"},
-		"linear without":       {with(llama, "rope_scaling", object{"type": "linear"}), `"rope_scaling.factor" is missing`},
-		"shrinking":            {with(llama, "rope_scaling", object{"type": "dynamic", "factor": 0.5}), "1 or more"},
-		"llama3 without":       {with(llama, "rope_scaling", object{"rope_type": "llama3", "factor": 8, "high_freq_factor": 4}), "low_freq_factor"},
-		"llama3 upside down":   {with(llama, "rope_scaling", object{"rope_type": "llama3", "factor": 8, "high_freq_factor": 1, "low_freq_factor": 4}), "high_freq_factor"},
-		"longrope zeros":       {with(llama, "rope_scaling", long), "has 0 at index 0"},
-		"longrope short":       {with(llama, "rope_scaling", with(long, "short_factor", []float64{1})), "has 1 numbers; expected 8"},
-		"yarn, negative":       {with(llama, "rope_scaling", object{"type": "yarn", "factor": 4, "beta_fast": -1}), "beta_fast"},
-		"yarn without factor":  {with(llama, "rope_scaling", object{"type": "yarn"}), `"rope_scaling.factor" is missing`},
-		"rope not an object":   {with(llama, "rope_scaling", 3), "rope_scaling"},
-		"mistral window of 0":  {with(mistral, "sliding_window", 0), `"sliding_window" is 0, but layer 0 uses it`},
-		"negative window":      {with(mistral, "sliding_window", -1), "sliding_window"},
-		"qwen window of 0":     {with(qwen2, "sliding_window", 0, "use_sliding_window", true, "max_window_layers", 2), "layer 2 uses it"},
-		"layer types, not on":  {with(qwen3, "sliding_window", 256, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "use_sliding_window"},
-		"layer types, null":    {with(qwen3, "use_sliding_window", true, "layer_types", []string{"full_attention", "full_attention", "sliding_attention"}), "for layer 2"},
-		"mistral, null":        {with(mistral, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "sliding_window is null"},
-		"unknown layer type":   {with(qwen3, "sliding_window", 256, "layer_types", []string{"linear_attention"}), "linear_attention"},
-		"chunked layer":        {with(mistral, "sliding_window", 256, "layer_types", []string{"sliding_attention", "chunked_attention", "full_attention"}), `"chunked_attention" for layer 1`},
-		"too few layer types":  {with(qwen3, "layer_types", []string{"full_attention"}), "has 1 entries; expected num_hidden_layers, 3"},
-		"no layer types":       {with(qwen3, "layer_types", []string{}), "has 0 entries"},
-		"too many layer types": {with(qwen3, "layer_types", slices.Repeat([]string{"full_attention"}, 4)), "has 4 entries"},
-		"window not a number":  {with(mistral, "sliding_window", "x"), "sliding_window"},
-		"window layers":        {with(qwen2, "sliding_window", 8, "use_sliding_window", true, "max_window_layers", "x"), "max_window_layers"},
-		"bool not a bool":      {with(llama, "tie_word_embeddings", "yes"), "true or false"},
-		"llama's layer types":  {with(llama, "sliding_window", 8, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "for layer 1, which a llama model"},
-		"layer types no list":  {with(qwen3, "sliding_window", 8, "layer_types", 7), "list of strings"},
-		"eos not an id":        {with(llama, "eos_token_id", "x"), "eos_token_id"},
-		"negative eos":         {with(llama, "eos_token_id", []int{-1}), "has token id -1"},
-		"negative epsilon":     {with(llama, "rms_norm_eps", -1e-6), "rms_norm_eps"},
-		"dynamic, tiny head":   {with(llama, "head_dim", 2, "rope_scaling", object{"type": "dynamic", "factor": 2}), "head_dim"},
-		"bad original length":  {with(llama, "rope_scaling", object{"type": "yarn", "factor": 4, "original_max_position_embeddings": 0}), "original_max_position_embeddings"},
-		"bad length outside":   {with(llama, "original_max_position_embeddings", 1.5, "rope_scaling", object{"type": "yarn", "factor": 4}), "original_max_position_embeddings"},
-		"partial in the scale": {with(llama, "rope_parameters", object{"partial_rotary_factor": 0.25}), "partial_rotary_factor"},
+		"no theta in qwen2":     {without(qwen2, "rope_theta"), "rope_theta"},
+		"no theta in qwen3":     {without(qwen3, "rope_theta"), "rope_theta"},
+		"theta of 0":            {with(llama, "rope_theta", 0.5), "rope_theta"},
+		"unknown rope":          {with(llama, "rope_scaling", object{"type": "su", "factor": 2}), `"su"`},
+		"unknown rope, newer":   {with(llama, "rope_parameters", object{"rope_type": "proportional"}), `"proportional"`},
+		"several ropes":         {with(qwen3, "rope_parameters", object{"full_attention": object{}}), "full_attention"},
+		"mrope":                 {with(qwen2, "rope_scaling", object{"rope_type": "default", "mrope_section": []int{1}}), "mrope_section"},
+		"linear without":        {with(llama, "rope_scaling", object{"type": "linear"}), `"rope_scaling.factor" is missing`},
+		"shrinking":             {with(llama, "rope_scaling", object{"type": "dynamic", "factor": 0.5}), "1 or more"},
+		"llama3 without":        {with(llama, "rope_scaling", object{"rope_type": "llama3", "factor": 8, "high_freq_factor": 4}), "low_freq_factor"},
+		"llama3 upside down":    {with(llama, "rope_scaling", object{"rope_type": "llama3", "factor": 8, "high_freq_factor": 1, "low_freq_factor": 4}), "high_freq_factor"},
+		"longrope zeros":        {with(llama, "rope_scaling", long), "has 0 at index 0"},
+		"longrope short":        {with(llama, "rope_scaling", with(long, "short_factor", []float64{1})), "has 1 numbers; expected 8"},
+		"yarn, negative":        {with(llama, "rope_scaling", object{"type": "yarn", "factor": 4, "beta_fast": -1}), "beta_fast"},
+		"yarn without factor":   {with(llama, "rope_scaling", object{"type": "yarn"}), `"rope_scaling.factor" is missing`},
+		"rope not an object":    {with(llama, "rope_scaling", 3), "rope_scaling"},
+		"mistral window of 0":   {with(mistral, "sliding_window", 0), `"sliding_window" is 0, but layer 0 uses it`},
+		"negative window":       {with(mistral, "sliding_window", -1), "sliding_window"},
+		"qwen window of 0":      {with(qwen2, "sliding_window", 0, "use_sliding_window", true, "max_window_layers", 2), "layer 2 uses it"},
+		"layer types, not on":   {with(qwen3, "sliding_window", 256, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "use_sliding_window"},
+		"layer types, null":     {with(qwen3, "use_sliding_window", true, "layer_types", []string{"full_attention", "full_attention", "sliding_attention"}), "for layer 2"},
+		"mistral, null":         {with(mistral, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "sliding_window is null"},
+		"unknown layer type":    {with(qwen3, "sliding_window", 256, "layer_types", []string{"linear_attention"}), "linear_attention"},
+		"chunked layer":         {with(mistral, "sliding_window", 256, "layer_types", []string{"sliding_attention", "chunked_attention", "full_attention"}), `"chunked_attention" for layer 1`},
+		"too few layer types":   {with(qwen3, "layer_types", []string{"full_attention"}), "has 1 entries; expected num_hidden_layers, 3"},
+		"no layer types":        {with(qwen3, "layer_types", []string{}), "has 0 entries"},
+		"too many layer types":  {with(qwen3, "layer_types", slices.Repeat([]string{"full_attention"}, 4)), "has 4 entries"},
+		"window not a number":   {with(mistral, "sliding_window", "x"), "sliding_window"},
+		"window layers":         {with(qwen2, "sliding_window", 8, "use_sliding_window", true, "max_window_layers", "x"), "max_window_layers"},
+		"bool not a bool":       {with(llama, "tie_word_embeddings", "yes"), "true or false"},
+		"llama's layer types":   {with(llama, "sliding_window", 8, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "for layer 1, which a llama model"},
+		"layer types no list":   {with(qwen3, "sliding_window", 8, "layer_types", 7), "list of strings"},
+		"eos not an id":         {with(llama, "eos_token_id", "x"), "eos_token_id"},
+		"negative eos":          {with(llama, "eos_token_id", []int{-1}), "has token id -1"},
+		"negative epsilon":      {with(llama, "rms_norm_eps", -1e-6), "rms_norm_eps"},
+		"dynamic, tiny head":    {with(llama, "head_dim", 2, "rope_scaling", object{"type": "dynamic", "factor": 2}), "head_dim"},
+		"bad original length":   {with(llama, "rope_scaling", object{"type": "yarn", "factor": 4, "original_max_position_embeddings": 0}), "original_max_position_embeddings"},
+		"bad length outside":    {with(llama, "original_max_position_embeddings", 1.5, "rope_scaling", object{"type": "yarn", "factor": 4}), "original_max_position_embeddings"},
+		"rope of few layers":    {with(smollm3, "no_rope_layers", []int{1, 0}), "has 2 entries; expected num_hidden_layers, 3"},
+		"rope of no layers":     {with(smollm3, "no_rope_layers", []int{}), "has 0 entries"},
+		"rope layers, text":     {with(smollm3, "no_rope_layers", "1"), "a list of integers"},
+		"rope layers, floats":   {with(smollm3, "no_rope_layers", []float64{0.5, 1, 1}), "a list of integers"},
+		"rope every 0 layers":   {with(smollm3, "no_rope_layer_interval", 0), `"no_rope_layer_interval" is 0`},
+		"smollm3, no window":    {with(smollm3, "use_sliding_window", true, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}), "give no window"},
+		"multiplier of 0":       {with(granite, "residual_multiplier", 0), `"residual_multiplier" is 0; expected more than 0`},
+		"negative multiplier":   {with(granite, "logits_scaling", -8), `"logits_scaling" is -8`},
+		"multiplier, text":      {with(granite, "attention_multiplier", "1"), `"attention_multiplier" is "1"; expected a number`},
+		"multiplier, infinite":  {with(granite, "embedding_multiplier", json.RawMessage("1e999")), "embedding_multiplier"},
+		"granite with experts":  {with(granite, "model_type", "granitemoe", "num_local_experts", 40), "mixture of experts"},
+		"olmo3, no window":      {base("olmo3"), `has "sliding_attention" for layer 0, but sliding_window is null`},
+		"olmo3, flat ropes":     {with(olmo3, "rope_parameters", object{"rope_theta": 1e4}), "has more than full_attention and sliding_attention"},
+		"olmo3, two scalings":   {with(olmo3, "rope_scaling", object{"type": "yarn", "factor": 2}, "rope_parameters", object{"full_attention": object{"rope_theta": 1e4}}), "beside rope_parameters.full_attention"},
+		"olmo3, dynamic":        {with(olmo3, "rope_scaling", object{"type": "dynamic", "factor": 2}), `"rope_scaling.rope_type" is "dynamic", which a olmo3`},
+		"olmo3, rope, text":     {with(olmo3, "rope_parameters", object{"sliding_attention": 3}), "rope_parameters.sliding_attention"},
+		"olmo3, sliding theta":  {with(olmo3, "rope_parameters", object{"sliding_attention": object{"rope_theta": -1}}), "rope_theta"},
+		"olmo3, sliding factor": {with(olmo3, "rope_parameters", object{"sliding_attention": object{"rope_type": "linear"}}), `"rope_parameters.sliding_attention.factor" is missing`},
+		"olmo":                  {with(olmo3, "model_type", "olmo"), `"olmo" is not supported`},
+		"gemma, no type":        {without(gemma3, "dtype"), `"dtype" is missing`},
+		"gemma, 8-bit type":     {with(gemma3, "dtype", "float8_e4m3fn"), `"dtype" is "float8_e4m3fn"`},
+		"gemma, older type":     {with(without(gemma3, "dtype"), "torch_dtype", 16), `"torch_dtype" is 16; expected a string`},
+		"gemma, plain GELU":     {with(gemma3, "hidden_activation", "gelu"), `"hidden_activation" is "gelu"; only gelu_pytorch_tanh`},
+		"gemma, bidirectional":  {with(gemma3, "use_bidirectional_attention", true), "only causal attention"},
+		"gemma, scalar of 0":    {with(gemma2, "query_pre_attn_scalar", 0), `"query_pre_attn_scalar" is 0`},
+		"gemma, negative cap":   {with(gemma2, "final_logit_softcapping", -30), "final_logit_softcapping"},
+		"gemma, cap of 0":       {with(gemma2, "attn_logit_softcapping", 0), `"attn_logit_softcapping" is 0`},
+		"gemma3, scores capped": {with(gemma3, "attn_logit_softcapping", 50), `"attn_logit_softcapping" is 50, which a gemma3_text`},
+		"gemma3, pattern of 0":  {with(gemma3, "sliding_window_pattern", 0), `"sliding_window_pattern" is 0`},
+		"gemma3, local base":    {with(gemma3, "rope_local_base_freq", 1), "expected more than 1"},
+		"gemma3, local text":    {with(gemma3, "rope_local_base_freq", "x"), `"rope_local_base_freq" is "x"`},
+		"gemma3 with images":    {object{"model_type": "gemma3", "text_config": gemma3}, `"gemma3" is not supported`},
+		"gemma2, null window":   {with(gemma2, "sliding_window", nil), `has "sliding_attention" for layer 0, but sliding_window is null`},
+		"gemma2, two ropes":     {with(gemma2, "rope_parameters", object{"full_attention": object{}}), `"rope_parameters.full_attention" is present`},
+		"phi3, yarn":            {with(phi3, "rope_scaling", object{"type": "yarn", "factor": 4}), `"rope_scaling.rope_type" is "yarn"; a phi3 model has default and longrope`},
+		"phi3, older name":      {with(phi3, "rope_scaling", object{"type": "su"}), `is "su"; a phi3`},
+		"phi3, odd part":        {with(phi3, "partial_rotary_factor", 0.7), "rotates 11.2 of the 16 dimensions"},
+		"phi3, no part":         {with(phi3, "partial_rotary_factor", 0), "partial_rotary_factor"},
+		"phi3, negative part":   {with(phi3, "rope_parameters", object{"partial_rotary_factor": -0.5}), `"rope_parameters.partial_rotary_factor" is -0.5`},
+		"phi3, too large part":  {with(phi3, "partial_rotary_factor", 1e300), "partial_rotary_factor"},
+		"phi3, part, text":      {with(phi3, "partial_rotary_factor", "all"), `"partial_rotary_factor" is "all"`},
+		"phi3, factors":         {with(phi3, "partial_rotary_factor", 0.75, "rope_scaling", with(long, "short_factor", []float64{1, 2, 3, 4, 5, 6, 7, 8})), "has 8 numbers; expected 6, half of the dimensions that are rotated"},
+		"phi3, layer types":     {with(phi3, "layer_types", []string{"full_attention", "full_attention", "full_attention"}), "layer_types"},
+		"phi3, original of 1":   {with(phi3, "original_max_position_embeddings", 1), "original_max_position_embeddings"},
+		"partial in the scale":  {with(llama, "rope_parameters", object{"partial_rotary_factor": 0.25}), "partial_rotary_factor"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parse(t, tc.config)
@@ -172,6 +220,21 @@ func TestConfigWindows(t *testing.T) {
 		"qwen, no key":           {without(with(qwen, "max_window_layers", 0), "sliding_window"), []int{4096, 4096, 4096}},
 		"qwen, layer types":      {with(qwen, "max_window_layers", 0, "layer_types", []string{f, s, "attention"}), []int{0, 16, 0}},
 		"qwen, full layers":      {with(base("qwen3"), "sliding_window", 16, "layer_types", []string{f, f, f}), []int{0, 0, 0}},
+		"olmo3":                  {with(base("olmo3"), "sliding_window", 16, "num_hidden_layers", 4), []int{16, 16, 16}},
+		"olmo3, layer types":     {with(base("olmo3"), "sliding_window", 16, "layer_types", []string{s, f, s}), []int{16, 0, 16}},
+		"olmo3, no key":          {without(base("olmo3"), "sliding_window"), []int{4096, 4096, 4096}},
+		"olmo2 has no windows":   {with(base("olmo2"), "sliding_window", 16), []int{0, 0, 0}},
+		"gemma2":                 {with(base("gemma2"), "dtype", "float16", "sliding_window", 16), []int{16, 0, 16}},
+		"gemma3":                 {with(base("gemma3_text"), "dtype", "float16", "sliding_window", 16, "num_hidden_layers", 3), []int{16, 16, 16}},
+		"gemma3, pattern":        {with(base("gemma3_text"), "dtype", "float16", "sliding_window", 16, "sliding_window_pattern", 3), []int{16, 16, 0}},
+		"gemma3, layer types":    {with(base("gemma3_text"), "dtype", "float16", "sliding_window", 16, "sliding_window_pattern", 3, "layer_types", []string{f, s, f}), []int{0, 16, 0}},
+		"phi3":                   {with(base("phi3"), "sliding_window", 16), []int{16, 16, 16}},
+		"phi3, null":             {base("phi3"), []int{0, 0, 0}},
+		"phi3, no key":           {without(base("phi3"), "sliding_window"), []int{0, 0, 0}},
+		"smollm3":                {with(base("smollm3"), "sliding_window", 16), []int{0, 0, 0}},
+		"smollm3, no rope":       {with(base("smollm3"), "sliding_window", 16, "use_sliding_window", true, "no_rope_layer_interval", 2), []int{0, 16, 0}},
+		"smollm3, no key":        {without(with(base("smollm3"), "use_sliding_window", true, "no_rope_layers", []int{0, 1, 0}), "sliding_window"), []int{0, 0, 0}},
+		"smollm3, layer types":   {with(base("smollm3"), "sliding_window", 16, "use_sliding_window", true, "layer_types", []string{s, f, f}), []int{16, 0, 0}},
 		"llama has no windows":   {with(base("llama"), "sliding_window", 16), []int{0, 0, 0}},
 		"llama, full layers":     {with(base("llama"), "sliding_window", 16, "layer_types", []string{f, f, f}), []int{0, 0, 0}},
 	} {
@@ -205,6 +268,34 @@ func TestConfigDefaults(t *testing.T) {
 	c = mustParse(t, with(without(base("qwen3"), "head_dim"), "attention_bias", true))
 	if !c.QKVBias || !c.OBias || !c.QKNorm || c.HeadDim != 128 {
 		t.Errorf("qwen3: %+v", c)
+	}
+	c = mustParse(t, with(without(base("gemma2"), "head_dim", "rope_theta", "sliding_window"), "torch_dtype", "bfloat16", "hidden_size", 2000))
+	if s := c.Scales; c.HeadDim != 256 || !c.TieEmbeddings || !c.GELU || c.NormOffset != 1 || s.Embedding != 44.75 || s.Scores != 1./16 || s.ScoreCap != 50 || s.LogitCap != 30 || c.Rope.Theta != 10_000 {
+		t.Errorf("gemma2: %+v", c)
+	}
+	c = mustParse(t, with(without(base("gemma3_text"), "rope_theta", "sliding_window"), "dtype", "float16", "hidden_size", 1152, "num_hidden_layers", 6))
+	if s := c.Scales; s.Embedding != 33.9375 || s.ScoreCap != 0 || s.LogitCap != 0 || c.LayerRope(5).Theta != 1_000_000 || c.LayerRope(4).Theta != 10_000 {
+		t.Errorf("gemma3: %+v", c)
+	}
+	c = mustParse(t, with(without(base("phi3"), "rms_norm_eps", "rope_theta"), "partial_rotary_factor", 0.75))
+	if inv, _ := c.Rope.Frequencies(16, 1); !c.Fused || c.RMSNormEps != 1e-5 || c.Rope.Dims != 12 || len(inv) != 6 {
+		t.Errorf("phi3: %+v", c)
+	}
+	c = mustParse(t, without(base("olmo2"), "rms_norm_eps"))
+	if c.RMSNormEps != 1e-5 || c.Norms != PostNorm || !c.QKNormAll || c.SlidingRope != nil {
+		t.Errorf("olmo2: %+v", c)
+	}
+	c = mustParse(t, with(base("olmo3"), "sliding_window", 8, "num_hidden_layers", 4))
+	if c.LayerRope(3).Theta != 10_000 || c.LayerRope(2).Theta != 500_000 || c.Window(3) != 0 {
+		t.Errorf("olmo3: %+v", c)
+	}
+	c = mustParse(t, base("granite"))
+	if c.Scales != (Scales{Embedding: 1, Scores: 1, Residual: 1, Logits: 1}) {
+		t.Errorf("granite: %+v", c)
+	}
+	c = mustParse(t, with(base("smollm3"), "num_hidden_layers", 8))
+	if !c.TieEmbeddings || c.LayerRope(3) != nil || c.LayerRope(2) == nil || c.LayerRope(7) != nil {
+		t.Errorf("smollm3: %+v", c)
 	}
 	c = mustParse(t, with(base("qwen3"), "num_key_value_heads", nil))
 	if c.KVHeads != c.Heads {
@@ -304,6 +395,12 @@ func FuzzParseConfig(f *testing.F) {
 		with(base("llama"), "rope_scaling", object{"type": "yarn", "factor": 4, "mscale": 1, "mscale_all_dim": 0.5}),
 		with(base("mistral"), "sliding_window", 8, "layer_types", []string{"full_attention", "sliding_attention", "full_attention"}),
 		with(base("qwen2"), "sliding_window", 8, "use_sliding_window", true, "max_window_layers", 1),
+		with(base("gemma2"), "dtype", "bfloat16", "sliding_window", 8),
+		with(base("gemma3_text"), "torch_dtype", "float16", "sliding_window", 8, "rope_local_base_freq", 100, "rope_scaling", object{"rope_type": "linear", "factor": 8}),
+		with(base("phi3"), "partial_rotary_factor", 0.75, "original_max_position_embeddings", 16, "rope_scaling", object{"type": "longrope", "short_factor": []int{1, 1, 1, 1, 1, 1}, "long_factor": []int{1, 2, 3, 4, 5, 6}}),
+		base("olmo2"), with(base("olmo3"), "sliding_window", 8, "rope_parameters", object{"full_attention": object{"rope_type": "linear", "factor": 2}, "sliding_attention": nil}),
+		with(base("granite"), "embedding_multiplier", 12, "attention_multiplier", 0.0078125, "residual_multiplier", 0.22, "logits_scaling", 16.0),
+		with(base("smollm3"), "sliding_window", 8, "use_sliding_window", true, "no_rope_layers", []int{0, 1, 1}),
 		with(base("mistral"), "rope_parameters", object{"rope_type": "dynamic", "factor": 2, "rope_theta": 1e6}),
 	} {
 		data, err := json.Marshal(m)
@@ -337,13 +434,18 @@ func FuzzParseConfig(f *testing.F) {
 			}
 		}
 		for _, length := range []int{1, c.MaxPositions, 2 * c.MaxPositions} {
-			inv, factor := c.Rope.Frequencies(c.HeadDim, length)
-			if len(inv) != c.HeadDim/2 || !(factor > 0) {
-				t.Fatalf("%d frequencies, factor %v: %+v", len(inv), factor, c.Rope)
-			}
-			for _, x := range inv {
-				if !(x >= 0) {
-					t.Fatalf("frequencies %v: %+v", inv, c.Rope)
+			for _, r := range []*Rope{&c.Rope, c.SlidingRope} {
+				if r == nil {
+					continue
+				}
+				inv, factor := r.Frequencies(c.HeadDim, length)
+				if n := cmp.Or(r.Dims, c.HeadDim); len(inv) != n/2 || n > c.HeadDim || !(factor > 0) {
+					t.Fatalf("%d frequencies, factor %v: %+v", len(inv), factor, r)
+				}
+				for _, x := range inv {
+					if !(x >= 0) {
+						t.Fatalf("frequencies %v: %+v", inv, r)
+					}
 				}
 			}
 		}

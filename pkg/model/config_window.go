@@ -10,37 +10,29 @@ const (
 	slidingAttention = "sliding_attention"
 )
 
-// defaultWindow is the default of sliding_window in the Mistral and Qwen config classes. null
-// means no window.
-const defaultWindow = 4096
-
 // readWindow reads which layers have a sliding window, and its length, by the rules of the
 // family's config class in transformers 5.
 func (c *Config) readWindow(f *fields, fam family) {
-	window := f.int("sliding_window", defaultWindow, 0, maxLength)
+	window := f.int("sliding_window", fam.length, 0, maxLength)
 	// A Qwen config ignores the window without use_sliding_window; a Llama config has none.
-	given := fam.window != noWindow && !f.isNull("sliding_window")
-	if fam.window == qwenWindow {
+	given := fam.window != noWindow && (f.has("sliding_window") || fam.length > 0 && !f.isNull("sliding_window"))
+	switched := fam.window == qwenWindow || fam.window == smolWindow
+	if switched {
 		given = f.bool("use_sliding_window", false) && given
 	}
+	if fam.window == phiWindow && f.has("layer_types") {
+		f.fail("layer_types", "is present, which a %s model does not support", c.ModelType)
+	}
 	sliding := c.readLayerTypes(f)
-	if sliding == nil && given {
-		// Without layer_types: every layer of Mistral, the last ones of Qwen.
-		first := 0
-		if fam.window == qwenWindow {
-			first = f.int("max_window_layers", 28, 0, maxLength)
-		}
-		sliding = make([]bool, c.Layers)
-		for i := min(first, c.Layers); i < c.Layers; i++ {
-			sliding[i] = true
-		}
+	if sliding == nil && (given || fam.window == patternWindow) {
+		sliding = c.defaultWindows(f, fam)
 	}
 	layer := slices.Index(sliding, true)
 	switch {
 	case f.err != nil || layer < 0:
 	case fam.window == noWindow:
 		f.fail("layer_types", "has %q for layer %d, which a %s model does not support", slidingAttention, layer, c.ModelType)
-	case !given && fam.window == qwenWindow:
+	case !given && switched:
 		f.fail("layer_types", "has %q for layer %d, but use_sliding_window and sliding_window give no window", slidingAttention, layer)
 	case !given:
 		f.fail("layer_types", "has %q for layer %d, but sliding_window is null", slidingAttention, layer)
@@ -49,6 +41,32 @@ func (c *Config) readWindow(f *fields, fam family) {
 	default:
 		c.SlidingWindow, c.Sliding = window, sliding
 	}
+}
+
+// defaultWindows returns which layers have a window without layer_types.
+func (c *Config) defaultWindows(f *fields, fam family) []bool {
+	sliding := make([]bool, c.Layers)
+	first := 0
+	switch fam.window {
+	case qwenWindow:
+		first = f.int("max_window_layers", 28, 0, maxLength)
+	case smolWindow:
+		copy(sliding, c.NoRope)
+		return sliding
+	case patternWindow:
+		pattern := fam.pattern
+		if fam.localKeys {
+			pattern = f.int("sliding_window_pattern", pattern, 1, maxLength)
+		}
+		for i := range sliding {
+			sliding[i] = (i+1)%pattern != 0
+		}
+		return sliding
+	}
+	for i := min(first, c.Layers); i < c.Layers; i++ {
+		sliding[i] = true
+	}
+	return sliding
 }
 
 // readLayerTypes reads layer_types: for each layer whether it has a window; nil if the key is

@@ -39,6 +39,13 @@ func TestProjections(t *testing.T) {
 	if slices.Contains(InputGroup("q_proj"), "gate_proj") || InputGroup("lm_head") != nil {
 		t.Error("groups that do not exist")
 	}
+	fused := *cfg
+	fused.Fused = true
+	for _, s := range fused.Tensors() {
+		if s.Role == Projection && !slices.Equal(InputGroup(s.Kind), []string{s.Kind}) {
+			t.Errorf("%s has the input of %v", s.Kind, InputGroup(s.Kind))
+		}
+	}
 	InputGroup("q_proj")[0] = "x"
 	if Projections()[0] != "q_proj" {
 		t.Error("a caller can change the list")

@@ -11,6 +11,7 @@ type Rope struct {
 	Type   string  // default, linear, dynamic, yarn, llama3 or longrope
 	Theta  float64 // the base
 	Factor float64 // of the scaling; 1 for default
+	Dims   int     // that are rotated of each head, the first ones, even; 0 for all
 
 	MaxPositions      int // max_position_embeddings; dynamic scales longer sequences
 	OriginalPositions int // length of the original training: yarn, llama3, longrope
@@ -22,8 +23,8 @@ type Rope struct {
 	ShortFactors, LongFactors []float64 // longrope: [head_dim/2], up to OriginalPositions and beyond
 }
 
-// Frequencies returns the angle per position of each pair of dimensions
-// [headDim/2], and the factor on cosine and sine, for a sequence of seqLen
+// Frequencies returns the angle per position of each pair of dimensions that is rotated
+// [headDim/2, or Dims/2], and the factor on cosine and sine, for a sequence of seqLen
 // tokens. Only dynamic and longrope depend on seqLen.
 //
 // The formulas: linear, Chen et al. 2023 (arXiv:2306.15595); dynamic, NTK-aware
@@ -32,6 +33,9 @@ type Rope struct {
 // llama3, the release of Llama 3.1. Details that these leave open are as in Hugging
 // Face transformers. The exponents are computed in float64.
 func (r Rope) Frequencies(headDim, seqLen int) (inv []float64, attentionFactor float64) {
+	if r.Dims > 0 {
+		headDim = r.Dims
+	}
 	dim, base := float64(headDim), r.Theta
 	if r.Type == "dynamic" {
 		length := float64(max(seqLen, r.MaxPositions))
@@ -112,11 +116,10 @@ func (r Rope) yarnRange(dim float64) (low, high float64) {
 	return low, high
 }
 
-// readRope reads the rotary embedding from rope_theta and rope_scaling, or from rope_parameters in
+// readRopes reads the rotary embeddings from rope_theta and rope_scaling, or from rope_parameters in
 // newer files.
-func readRope(f *fields, fam family, c *Config) Rope {
-	r := Rope{Type: "default", Factor: 1, AttentionFactor: 1, MaxPositions: c.MaxPositions, OriginalPositions: c.MaxPositions}
-	if p := f.float("partial_rotary_factor", 1); p != 1 {
+func (c *Config) readRopes(f *fields, fam family) {
+	if p := f.float("partial_rotary_factor", 1); p != 1 && fam.original == 0 {
 		f.fail("partial_rotary_factor", "is %v; a rotation of only a part of each head is not supported", p)
 	}
 	o := f.object("rope_scaling")
@@ -126,7 +129,30 @@ func readRope(f *fields, fam family, c *Config) Rope {
 	if o == nil {
 		o = &fields{file: f.file, path: "rope_parameters."}
 	}
-	r.Theta = o.float("rope_theta", f.float("rope_theta", fam.theta))
+	if fam.ropes {
+		c.readLayerRopes(f, fam)
+		return
+	}
+	for _, key := range []string{fullAttention, slidingAttention} {
+		if o.has(key) {
+			o.fail(key, "is present, which is not supported")
+		}
+	}
+	theta := f.float("rope_theta", fam.theta)
+	if fam.original > 0 {
+		c.readPhiRope(f, o, fam, theta)
+		return
+	}
+	c.Rope = readRope(f, o, c, theta)
+}
+
+// readRope reads a rotary embedding from its parameters o, with the base theta where they have none.
+func readRope(f, o *fields, c *Config, theta float64) Rope {
+	r := Rope{Type: "default", Factor: 1, AttentionFactor: 1, MaxPositions: c.MaxPositions, OriginalPositions: c.MaxPositions}
+	if p := o.float("partial_rotary_factor", 1); p != 1 {
+		o.fail("partial_rotary_factor", "is %v; a rotation of only a part of each head is not supported", p)
+	}
+	r.Theta = o.float("rope_theta", theta)
 	switch {
 	case r.Theta == 0:
 		f.fail("", "keys \"rope_theta\" and \"rope_parameters\" are missing; %s has no default", c.ModelType)
@@ -142,13 +168,8 @@ func readRope(f *fields, fam family, c *Config) Rope {
 
 // readScaling reads the parameters of the type of scaling.
 func (r *Rope) readScaling(f, o *fields, c *Config) {
-	for _, key := range []string{"full_attention", "sliding_attention", "mrope_section"} {
-		if o.has(key) {
-			o.fail(key, "is present, which is not supported")
-		}
-	}
-	if p := o.float("partial_rotary_factor", 1); p != 1 {
-		o.fail("partial_rotary_factor", "is %v; a rotation of only a part of each head is not supported", p)
+	if o.has("mrope_section") {
+		o.fail("mrope_section", "is present, which is not supported")
 	}
 	if t := o.string("rope_type", o.string("type", "default")); t != "" {
 		r.Type = t
@@ -234,7 +255,7 @@ func positive(o *fields, key string, def float64) float64 {
 func factors(o *fields, key string, n int) []float64 {
 	v := o.floats(key)
 	if o.err == nil && len(v) != n {
-		o.fail(key, "has %d numbers; expected %d, half of head_dim", len(v), n)
+		o.fail(key, "has %d numbers; expected %d, half of the dimensions that are rotated", len(v), n)
 	}
 	for i, x := range v {
 		if !(x > 0) {

@@ -13,7 +13,7 @@ const (
 	Embedding  Role = iota // [vocab, hidden]
 	Head                   // [vocab, hidden], unless it is tied to the embedding
 	Projection             // a linear layer of attention or feed-forward
-	Norm                   // the weight of an RMSNorm
+	Norm                   // the weight of an RMSNorm, less [Config.NormOffset]
 	Bias                   // the bias of a projection
 )
 
@@ -52,19 +52,39 @@ func (c *Config) Tensors() []TensorSpec {
 				specs = append(specs, TensorSpec{name + ".bias", []int{out}, Bias, l, kind})
 			}
 		}
-		norm("", "input_layernorm", c.HiddenSize)
-		linear("self_attn", "q_proj", q, c.HiddenSize, c.QKVBias)
-		linear("self_attn", "k_proj", kv, c.HiddenSize, c.QKVBias)
-		linear("self_attn", "v_proj", kv, c.HiddenSize, c.QKVBias)
+		if c.Norms != PostNorm {
+			norm("", "input_layernorm", c.HiddenSize)
+		}
+		if c.Fused {
+			linear("self_attn", "qkv_proj", q+2*kv, c.HiddenSize, c.QKVBias)
+		} else {
+			linear("self_attn", "q_proj", q, c.HiddenSize, c.QKVBias)
+			linear("self_attn", "k_proj", kv, c.HiddenSize, c.QKVBias)
+			linear("self_attn", "v_proj", kv, c.HiddenSize, c.QKVBias)
+		}
 		if c.QKNorm {
-			norm("self_attn.", "q_norm", c.HeadDim)
-			norm("self_attn.", "k_norm", c.HeadDim)
+			qn, kn := c.HeadDim, c.HeadDim
+			if c.QKNormAll {
+				qn, kn = q, kv
+			}
+			norm("self_attn.", "q_norm", qn)
+			norm("self_attn.", "k_norm", kn)
 		}
 		linear("self_attn", "o_proj", c.HiddenSize, q, c.OBias)
 		norm("", "post_attention_layernorm", c.HiddenSize)
-		linear("mlp", "gate_proj", c.IntermediateSize, c.HiddenSize, c.MLPBias)
-		linear("mlp", "up_proj", c.IntermediateSize, c.HiddenSize, c.MLPBias)
+		if c.Norms == SandwichNorm {
+			norm("", "pre_feedforward_layernorm", c.HiddenSize)
+		}
+		if c.Fused {
+			linear("mlp", "gate_up_proj", 2*c.IntermediateSize, c.HiddenSize, c.MLPBias)
+		} else {
+			linear("mlp", "gate_proj", c.IntermediateSize, c.HiddenSize, c.MLPBias)
+			linear("mlp", "up_proj", c.IntermediateSize, c.HiddenSize, c.MLPBias)
+		}
 		linear("mlp", "down_proj", c.HiddenSize, c.IntermediateSize, c.MLPBias)
+		if c.Norms != PreNorm {
+			norm("", "post_feedforward_layernorm", c.HiddenSize)
+		}
 	}
 	specs = append(specs, TensorSpec{"model.norm.weight", []int{c.HiddenSize}, Norm, -1, "norm"})
 	if !c.TieEmbeddings {

@@ -109,7 +109,7 @@ func (c *calibrator) accumulate(ctx context.Context, spec model.TensorSpec) erro
 	c.input, c.moments, c.drift = "", moments{}, nil
 	out, n := spec.Shape[0], spec.Shape[1]
 	h, shift := make([]float32, n*n), make([]float32, n*n)
-	if spec.Kind == "o_proj" || spec.Kind == "down_proj" {
+	if residual(c.quantized.model.Config, spec) {
 		c.drift = make([]float32, out*n)
 	}
 	if err := c.enter(spec.Layer); err != nil {
@@ -125,6 +125,9 @@ func (c *calibrator) accumulate(ctx context.Context, spec model.TensorSpec) erro
 		c.pool.AddCross(shift, x, minus(c.original.batchInput(spec, b), x), tokens, n, n)
 		if c.drift != nil {
 			r := minus(c.original.walk.Hidden(b), c.quantized.walk.Hidden(b))
+			if s := c.quantized.model.Config.Scales.Residual; s != 0 {
+				kernel.Scale(r, float32(1/s)) // the output is scaled before it is added
+			}
 			c.pool.AddCross(c.drift, r, x, tokens, out, n)
 		}
 	}

@@ -233,7 +233,7 @@ func (m *estimator) item(ctx context.Context, j *job, it *item) (total float64, 
 		if j.opts.walks() {
 			n, tokens := float64(cols), float64(j.text.Tokens())
 			total += 3 * tokens * n * n * m.probe.Gram // a second moment, and a product of twice its work
-			if it.residual() {
+			if residual(j.src.Config, it.Spec) {
 				total += 2 * tokens * float64(rows) * n * m.probe.Gram
 			}
 		}

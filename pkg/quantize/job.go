@@ -6,6 +6,7 @@ import (
 	"afmq/pkg/artifact"
 	"afmq/pkg/fault"
 	"afmq/pkg/grid"
+	"afmq/pkg/model"
 	"afmq/pkg/safetensors"
 	"afmq/pkg/sensitivity"
 )
@@ -108,8 +109,11 @@ func (it *item) firstOfInput() bool {
 	return true
 }
 
-// residual reports whether a projection writes to the residual stream.
-func (it *item) residual() bool { return it.Spec.Kind == "o_proj" || it.Spec.Kind == "down_proj" }
+// residual reports whether the output of a projection is added to the residual stream, without a norm
+// between.
+func residual(cfg *model.Config, spec model.TensorSpec) bool {
+	return cfg.Norms == model.PreNorm && (spec.Kind == "o_proj" || spec.Kind == "down_proj")
+}
 
 // sourceBytes returns the size of the item in the checkpoint, without its copies under other
 // names.

@@ -63,7 +63,7 @@ func (j *job) work(it *item) int64 {
 	if it.firstOfInput() {
 		tokens := int64(j.text.Tokens())
 		n += gptq.FactorWork(cols) + tokens*int64(cols)*int64(cols)*3/2 // Gram and cross products
-		if it.residual() {
+		if residual(j.src.Config, it.Spec) {
 			n += tokens * int64(rows) * int64(cols)
 		}
 	}

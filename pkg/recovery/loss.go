@@ -90,7 +90,7 @@ func newHead(pool *compute.Pool, student, teacher *infer.Runner) *head {
 
 // gradient returns the loss summed over tokens, given the hidden states of the student and of
 // the teacher, [tokens, hidden] each, and writes its gradient with respect to the former. visit, which may be nil, receives the
-// hidden states and the gradient with respect to the logits, a block of rows at a time.
+// hidden states and the gradient with respect to their products with the head, a block of rows at a time.
 func (h *head) gradient(o objective, grad, hidden, teacher []float32, targets []int32, visit func(hidden, grad []float32, n int)) float64 {
 	total := 0.0
 	h.each(hidden, teacher, len(targets), o.kl > 0, func(worker, at, i int, q, p []float32) {
@@ -100,10 +100,10 @@ func (h *head) gradient(o objective, grad, hidden, teacher []float32, targets []
 		for _, r := range h.results[:n] {
 			total += r.loss
 		}
+		h.student.HiddenGradient(grad[at*d:(at+n)*d], h.q, hidden[at*d:(at+n)*d], n)
 		if visit != nil {
 			visit(hidden[at*d:(at+n)*d], h.q[:n*h.student.Model().Config.VocabSize], n)
 		}
-		h.student.HiddenGradient(grad[at*d:(at+n)*d], h.q, n)
 	})
 	return total
 }

@@ -121,6 +121,9 @@ func (r *run) open(ctx context.Context) (err error) {
 	if err := o.checkShares(cfg.VocabSize); err != nil {
 		return err
 	}
+	if err := o.checkFamily(o.Artifact, cfg); err != nil {
+		return err
+	}
 	if o.From == "" && !r.tunes {
 		if r.configs, err = o.configs(cfg); err != nil {
 			return err

@@ -106,7 +106,11 @@ func (t *storedTensor) open(a *artifact.Reader) (err error) {
 	case t.Form == artifact.Plain && len(shape) == 1:
 		f, _ := a.File.Tensor(t.Names[0])
 		v := make([]float32, shape[0])
-		t.Trainable = &trainedVector{f.DType, v}
+		trained := &trainedVector{dtype: f.DType, values: v}
+		if t.Spec.Role == model.Norm {
+			trained.offset = float32(a.Config.NormOffset)
+		}
+		t.Trainable = trained
 		return f.Float32(v, 0)
 	case t.Form == artifact.Plain:
 		return nil
@@ -195,9 +199,12 @@ func (s *stored) visitors() visitors {
 	}
 	if t := s.embed; t != nil {
 		v.embeddings = func(tokens []int32, grad []float32) {
-			d := t.Spec.Shape[1]
+			d, scale := t.Spec.Shape[1], float32(1)
+			if e := s.base.Config.Scales.Embedding; e != 0 {
+				scale = float32(e)
+			}
 			for i, id := range tokens {
-				kernel.Add(t.dense[int(id)*d:(int(id)+1)*d], grad[i*d:(i+1)*d])
+				kernel.AddScaled(t.dense[int(id)*d:(int(id)+1)*d], grad[i*d:(i+1)*d], scale)
 			}
 		}
 	}

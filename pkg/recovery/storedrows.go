@@ -105,17 +105,22 @@ const maxHalf = 65504
 type trainedVector struct {
 	dtype  safetensors.DType
 	values []float32 // as stored
+	offset float32   // of a norm: what is added to its weights
 }
 
 func (t *trainedVector) Lengths() (tables, scales, codes int) { return 0, len(t.values), 0 }
 
 func (t *trainedVector) Read(v grid.Values) { copy(v.Scales, t.values) }
 
-// Units are about the root mean square of the vector: a power of two, so that a value of F32 that does
+// Units are about the root mean square of what the vector stands for: a power of two, so that a value of F32 that does
 // not change is the same when it is divided by the unit and multiplied again.
 func (t *trainedVector) Units(v grid.Values) {
 	unit := float32(1)
-	if square := kernel.Dot(t.values, t.values) / float64(len(t.values)); square > 0 {
+	gains := slices.Clone(t.values)
+	for i := range gains {
+		gains[i] += t.offset
+	}
+	if square := kernel.Dot(gains, gains) / float64(len(gains)); square > 0 {
 		unit = float32(math.Exp2(math.Round(math.Log2(square) / 2)))
 	}
 	for i := range v.Scales {

@@ -26,6 +26,9 @@ func (r *run) openTeacher(ctx context.Context, cfg *model.Config) error {
 		return err
 	}
 	t := teacher.Config
+	if err := o.checkFamily(o.Teacher, t); err != nil {
+		return err
+	}
 	switch {
 	case t.VocabSize != cfg.VocabSize:
 		return fault.Inputf(o.Teacher, "the teacher has %d vocabulary entries, the artifact %d", t.VocabSize, cfg.VocabSize)

@@ -11,6 +11,7 @@ import (
 
 	"afmq/pkg/compute"
 	"afmq/pkg/fault"
+	"afmq/pkg/model"
 )
 
 // Parallel is how the processes of a worker share a model.
@@ -75,6 +76,18 @@ func (o *Options) checkShares(vocab int) error {
 			w.Processes, o.BatchTokens, max(o.BatchTokens/o.SeqLen, 1), o.SeqLen)
 	}
 	return nil
+}
+
+// workerFamilies are the values of model_type whose layers afmq_train computes.
+var workerFamilies = []string{"llama", "mistral", "qwen2", "qwen3"}
+
+// checkFamily checks that the worker computes what a model does.
+func (o *Options) checkFamily(dir string, cfg *model.Config) error {
+	if o.Torchrun == nil || slices.Contains(workerFamilies, cfg.ModelType) {
+		return nil
+	}
+	return fault.Infeasiblef("%s: the worker of torchrun does not compute %s models; it has %s", dir, cfg.ModelType, strings.Join(workerFamilies, ", ")).
+		WithHint("without a launcher afmq trains it")
 }
 
 // command returns the program and arguments that make the steps of a job.

@@ -10,10 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/progress"
 )
 
@@ -328,5 +330,26 @@ func TestTrainJob(t *testing.T) {
 	// The same options without the worker continue.
 	if r := mustRun(t, newPool(t, 2), o); r.Made[0].By != "afmq" {
 		t.Errorf("%+v", r.Made)
+	}
+}
+
+// The worker does not compute every family; a job with another is refused by name.
+func TestWorkerFamilies(t *testing.T) {
+	for _, family := range model.Families() {
+		o := Options{Torchrun: &Torchrun{}}
+		err := o.checkFamily("dir", &model.Config{ModelType: family})
+		if slices.Contains(workerFamilies, family) {
+			if err != nil {
+				t.Errorf("%s: %v", family, err)
+			}
+			continue
+		}
+		if fault.KindOf(err) != fault.Infeasible || !strings.Contains(err.Error(), family) {
+			t.Errorf("%s: %v", family, err)
+		}
+		o.Torchrun = nil
+		if err := o.checkFamily("dir", &model.Config{ModelType: family}); err != nil {
+			t.Errorf("%s without a worker: %v", family, err)
+		}
 	}
 }

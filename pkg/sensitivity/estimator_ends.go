@@ -126,10 +126,12 @@ func (f *fisherEstimator) addHead(sums []float64, batch int, original *compute.M
 	for at := 0; at < n; at += rows {
 		k := min(rows, n-at)
 		f.pool.MulT(y, x[at*d:(at+k)*d], k, original)
+		infer.FinishLogits(f.pool, f.cfg, y[:k*vocab])
 		copy(p, y)
 		f.pool.Run(k, func(_, i int) { kernel.Softmax(p[i*vocab:(i+1)*vocab], 1) })
 		for o, w := range quantized {
 			f.pool.MulT(q, x[at*d:(at+k)*d], k, w)
+			infer.FinishLogits(f.pool, f.cfg, q[:k*vocab])
 			f.pool.Run(k, func(_, i int) {
 				terms[i] = changeVariance(p[i*vocab:(i+1)*vocab], y[i*vocab:(i+1)*vocab], q[i*vocab:(i+1)*vocab])
 			})
@@ -164,8 +166,8 @@ func (f *fisherEstimator) addRows(sums []float64, r run, grads []float32, origin
 		f.pool.Run((len(ids)+15)/16, func(_, chunk int) {
 			was, is := make([]float32, d), make([]float32, d)
 			for i := chunk * 16; i < min(chunk*16+16, len(ids)); i++ {
-				original.Row(was, int(ids[i]))
-				w.Row(is, int(ids[i]))
+				infer.EmbedRow(f.cfg, was, original, int(ids[i]))
+				infer.EmbedRow(f.cfg, is, w, int(ids[i]))
 				kernel.AddScaled(is, was, -1)
 				g := kernel.Dot(grads[i*d:(i+1)*d], is)
 				terms[i] = g * g
@@ -190,7 +192,7 @@ func (k *klEstimator) runEnd(ctx context.Context, m *module, p *compute.Matrix) 
 		d := k.cfg.HiddenSize
 		for b, r := range k.runs {
 			x := k.fork.Hidden(b)
-			k.tokenIDs(r, func(i int, id int32) { p.Row(x[i*d:(i+1)*d], int(id)) })
+			k.tokenIDs(r, func(i int, id int32) { infer.EmbedRow(k.cfg, x[i*d:(i+1)*d], p, int(id)) })
 		}
 		if err := k.forward(ctx, m, nil); err != nil {
 			return 0, err
@@ -246,8 +248,8 @@ func (e *hessianEstimator) runEnd(ctx context.Context, m *module) (sums []float6
 			if looksUp(m) {
 				was, is := make([]float32, e.cfg.HiddenSize), make([]float32, e.cfg.HiddenSize)
 				e.tokenIDs(r, func(_ int, id int32) {
-					original.Row(was, int(id))
-					p.Row(is, int(id))
+					infer.EmbedRow(e.cfg, was, original, int(id))
+					infer.EmbedRow(e.cfg, is, p, int(id))
 					kernel.AddScaled(is, was, -1)
 					sums[o] += kernel.Dot(is, is)
 				})
@@ -268,6 +270,8 @@ func (e *hessianEstimator) logitError(batch int, original, p *compute.Matrix) (s
 		k := min(rows, n-at)
 		e.pool.MulT(y, x[at*d:(at+k)*d], k, original)
 		e.pool.MulT(q, x[at*d:(at+k)*d], k, p)
+		infer.FinishLogits(e.pool, e.cfg, y[:k*vocab])
+		infer.FinishLogits(e.pool, e.cfg, q[:k*vocab])
 		kernel.AddScaled(q[:k*vocab], y[:k*vocab], -1)
 		sum += kernel.Dot(q[:k*vocab], q[:k*vocab])
 	}

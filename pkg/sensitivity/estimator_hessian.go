@@ -33,9 +33,9 @@ func (e *hessianEstimator) tokenWork(m *module) int64 {
 	}
 	n := int64(1+len(e.widths)) * m.weights()
 	switch m.spec.Kind {
-	case "q_proj": // the rest of the layer before
+	case "q_proj", "qkv_proj": // the rest of the layer before
 		return n + m.weights()
-	case "o_proj", "gate_proj":
+	case "o_proj", "gate_proj", "gate_up_proj":
 		return n + 3*m.weights()
 	case "down_proj":
 		return n + 2*m.weights()

@@ -224,7 +224,7 @@ const MaxOutputRows = 2048
 // projection, or their squares alone.
 func FullOutput(spec model.TensorSpec) bool {
 	switch spec.Kind {
-	case "gate_proj", "up_proj":
+	case "gate_proj", "up_proj", "gate_up_proj":
 		return spec.Shape[0] <= MaxOutputRows
 	}
 	return true

@@ -17,6 +17,8 @@ package compressed
 import (
 	"context"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"afmq/internal/rss"
@@ -24,7 +26,11 @@ import (
 	"afmq/pkg/compute"
 	"afmq/pkg/export/internal/directory"
 	"afmq/pkg/export/internal/source"
+	"afmq/pkg/fault"
 )
+
+// families are the values of model_type whose directories were held to transformers and vLLM.
+var families = []string{"llama", "mistral", "qwen2", "qwen3"}
 
 // Export verifies the artifact and writes the directory, then reads the weights back and compares
 // them with what was written. The whole directory is written, or nothing. Equal inputs give equal
@@ -72,6 +78,10 @@ func Export(ctx context.Context, opts Options) (*Result, error) {
 
 // prepare lists everything that is written.
 func (e *exporter) prepare(ctx context.Context) (*directory.Job, error) {
+	if c := e.s.Config; !slices.Contains(families, c.ModelType) {
+		return nil, fault.Infeasiblef("%s: %s models in this format are not verified; %s are", e.Artifact, c.ModelType, strings.Join(families, ", ")).
+			WithHint("afmq dequantize writes an ordinary checkpoint")
+	}
 	if err := e.layout(ctx); err != nil {
 		return nil, err
 	}

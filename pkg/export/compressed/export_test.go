@@ -343,3 +343,10 @@ func (p *atStage) Stage(s progress.Stage) {
 		p.do()
 	}
 }
+
+func TestOtherFamilies(t *testing.T) {
+	exporttest.Refuses(t, func(artifact, out string) error {
+		_, err := Export(bg, Options{Artifact: artifact, Out: out})
+		return err
+	})
+}

@@ -289,3 +289,10 @@ func TestRequirements(t *testing.T) {
 		}
 	}
 }
+
+func TestOtherFamilies(t *testing.T) {
+	exporttest.Refuses(t, func(artifact, out string) error {
+		_, err := Export(bg, Options{Artifact: artifact, Out: out})
+		return err
+	})
+}

@@ -273,3 +273,10 @@ func TestNormOfLargeAndSmallValues(t *testing.T) {
 		}
 	}
 }
+
+func TestOtherFamilies(t *testing.T) {
+	exporttest.Refuses(t, func(artifact, out string) error {
+		_, err := Export(bg, Options{Artifact: artifact, Out: out})
+		return err
+	})
+}

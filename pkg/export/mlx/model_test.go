@@ -116,3 +116,10 @@ func checkKeys(t *testing.T, want *model.Config, raw map[string]any, context int
 		t.Errorf("mlx-lm computes a factor of attention of %v, expected %v", got, want.Rope.AttentionFactor)
 	}
 }
+
+func TestOtherFamilies(t *testing.T) {
+	exporttest.Refuses(t, func(artifact, out string) error {
+		_, err := Export(bg, Options{Artifact: artifact, Out: out})
+		return err
+	})
+}

@@ -151,8 +151,11 @@ func (t *Target) CheckWidths(bits []int) error {
 
 // CheckArtifact is CheckContext and Check of an artifact as it is stored.
 func (t *Target) CheckArtifact(a *artifact.Reader, context int) error {
-	if err := t.CheckContext(a.Dir, a.Config, context); err != nil {
-		return err
+	// A family that is not exported is refused as such, whatever the context is.
+	if slices.Contains(t.families, a.Config.ModelType) {
+		if err := t.CheckContext(a.Dir, a.Config, context); err != nil {
+			return err
+		}
 	}
 	stored := map[string]*artifact.StoredTensor{}
 	for i := range a.Layout {

@@ -5,8 +5,12 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
+	"afmq/pkg/fault"
+	"afmq/pkg/model"
 	"afmq/pkg/quantize"
 )
 
@@ -19,21 +23,57 @@ const tokenizerJSON = `{"version":"1.0","truncation":null,"padding":null,"added_
 "post_processor":null,"decoder":{"type":"ByteLevel"},
 "model":{"type":"BPE","vocab":{"a":0,"b":1,"c":2},"merges":[]}}`
 
-// Names returns the names of the checkpoints.
+// exported are the families that exporters write; [Refuses] is about the others.
+var exported = []string{"llama", "mistral", "qwen2", "qwen3"}
+
+// Names returns the names of the checkpoints of the families that exporters write.
 func Names(t *testing.T) []string {
+	t.Helper()
+	names, _ := divided(t)
+	if len(names) < 20 {
+		t.Fatalf("%d fixtures; they were more", len(names))
+	}
+	return names
+}
+
+func divided(t *testing.T) (names []string, others map[string]string) {
 	t.Helper()
 	entries, err := os.ReadDir(Models)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(entries) < 20 {
-		t.Fatalf("%d fixtures; they were more", len(entries))
-	}
-	var names []string
+	others = map[string]string{}
 	for _, e := range entries {
-		names = append(names, e.Name())
+		c, err := model.LoadConfig(filepath.Join(Models, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(exported, c.ModelType) {
+			names = append(names, e.Name())
+		} else {
+			others[c.ModelType] = e.Name()
+		}
 	}
-	return names
+	return names, others
+}
+
+// Refuses checks that an export of every other family is refused in one line that names it.
+func Refuses(t *testing.T, export func(artifact, out string) error) {
+	t.Helper()
+	_, others := divided(t)
+	if len(others) == 0 {
+		t.Fatal("no fixtures of other families")
+	}
+	for family, name := range others {
+		out := filepath.Join(t.TempDir(), "out")
+		err := export(Quantize(t, quantize.Options{Model: Copy(t, name), Bits: 4}), out)
+		if fault.KindOf(err) != fault.Infeasible || !strings.Contains(err.Error(), family) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, expected a refusal that names the family", name, err)
+		}
+		if _, err := os.Lstat(out); err == nil {
+			t.Errorf("%s: the refused export wrote something", name)
+		}
+	}
 }
 
 // Copy copies a checkpoint to a temporary directory and adds a tokenizer.
