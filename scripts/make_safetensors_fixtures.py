@@ -43,6 +43,7 @@ TYPES = {
     "U8": ("uint8", torch.uint8), "U16": ("uint16", torch.uint16),
     "U32": ("uint32", torch.uint32), "U64": ("uint64", torch.uint64),
     "BOOL": ("bool", torch.bool),
+    "F8_E4M3": ("float8_e4m3fn", torch.float8_e4m3fn), "F8_E5M2": ("float8_e5m2", torch.float8_e5m2),
 }
 
 
@@ -99,6 +100,8 @@ def sample(dtype):
             t = torch.tensor(floats + [6e-8, 5.9e-5, 65504.0, 6.1e-5], dtype=torch.float16)
         case "BF16":
             t = torch.tensor(floats + [9.2e-41, 3.38e38, 1.1755e-38], dtype=torch.bfloat16)
+        case "F8_E4M3" | "F8_E5M2":
+            t = torch.arange(256, dtype=torch.int16).to(torch.uint8).view(TYPES[dtype][1])
         case "BOOL":
             t = torch.tensor([False, True, True, False, True])
         case _:
@@ -210,6 +213,7 @@ def cases():
     yield "dtype/null", one(dtype="null")
     yield "dtype/number", one(dtype="1")
     yield "dtype/F8_E4M3", one(dtype='"F8_E4M3"', shape="[8]")
+    yield "dtype/F8_E8M0", one(dtype='"F8_E8M0"', shape="[8]")
     yield "dtype/C64", one(dtype='"C64"', shape="[1]")
     yield "dtype/F4", one(dtype='"F4"', shape="[16]")
     yield "shape/scalar", one(shape="[]", offsets="[0,4]", data=4)

@@ -22,8 +22,8 @@ from bench import ROOT, call
 BEGIN, END = "<!-- begin table: made by scripts/tune_quality.py -->", "<!-- end table -->"
 SETTINGS = {
     "2bit": ("2 bits", ["--bits", "2"]),
-    "3.5-2,4": ("3.5 {2,4}", ["--bpw", "3.5", "--bits", "2,4"]),
-    "3.5-2,3,4": ("3.5 {2,3,4}", ["--bpw", "3.5", "--bits", "2,3,4"]),
+    "3.5-24": ("3.5 {2,4}", ["--bpw", "3.5", "--bits", "2,4"]),
+    "3.5-234": ("3.5 {2,3,4}", ["--bpw", "3.5", "--bits", "2,3,4"]),
     "4bit": ("4 bits", ["--bits", "4"]),
 }
 

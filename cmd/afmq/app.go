@@ -53,7 +53,8 @@ The built-in inference engine then measures what was lost.
 
 MODEL is a Hugging Face directory (config.json, model.safetensors or shards,
 tokenizer.json) of the Llama, Mistral, Qwen, SmolLM3, Granite, OLMo, Gemma or Phi
-family in F16, BF16 or F32.
+family in F16, BF16 or F32, or the name of one on the Hugging Face Hub, owner/name or
+owner/name@revision, that ` + "`hf download`" + ` has put into the local cache.
 ARTIFACT is the directory that ` + "`afmq quantize`" + ` makes from it. PATH is either.
 A complete run, with one text to calibrate on and another to evaluate on:
 
@@ -95,7 +96,10 @@ versioned JSON object and nothing else. ` + "`afmq help exit-codes`" + ` lists t
 			if err := checkOut(cmd.Flags(), cmd.Name(), a.wantJSON); err != nil {
 				return err
 			}
-			return a.start()
+			if err := a.start(); err != nil {
+				return err
+			}
+			return a.resolveHub(cmd, args)
 		},
 	}
 	root.SuggestionsMinimumDistance = 2

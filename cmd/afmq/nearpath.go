@@ -5,18 +5,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"afmq/pkg/model"
 	"afmq/pkg/sensitivity"
 )
-
-// hubName is the form of a model's name on the Hugging Face Hub, owner/name.
-var hubName = regexp.MustCompile(`^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$`)
 
 // modelFlags are the flags that name a model, as the first argument of a command does.
 var modelFlags = []string{"reference", "teacher"}
@@ -56,8 +53,8 @@ func (a *app) pathHint(path string) string {
 	switch {
 	case len(near) > 0:
 		return "did you mean " + strings.Join(near, " or ") + "?"
-	case isModel && hubName.MatchString(path):
-		return "no command downloads a model; `hf download " + path + " --local-dir DIR` does"
+	case isModel && model.HubDownload(path) != "":
+		return "it is not in the cache of the Hugging Face Hub either; no command of afmq downloads a model, `" + model.HubDownload(path) + "` does"
 	}
 	return ""
 }

@@ -20,7 +20,7 @@ type recoverOptions struct {
 	recovery.Options
 	trainingFlags
 	ranks, initTokens string
-	init              string
+	init, allocation  string
 	patterns          []string
 	compute           computeFlag
 	dryRun            dryRunFlag
@@ -119,9 +119,11 @@ initialized.`,
 	f.BoolVar(&o.RSLoRA, "rslora", false, "scale by alpha/√rank instead of alpha/rank")
 	f.StringArrayVar(&o.Targets, "targets", nil, "adapt only the modules that match `REGEX`, for example 'mlp' or 'q_proj|v_proj'; repeatable")
 	f.StringArrayVar(&o.patterns, "rank-pattern", nil, "another rank for the modules that match: `REGEX=RANK`; repeatable, the last match wins")
+	f.StringVar(&o.allocation, "rank-allocation", "", "`ALLOCATION`: uniform, or loss for ranks by what each module gains, with as many values in all (default uniform)")
 	f.Float64Var(&o.WeightDecay, "weight-decay", 0, "AdamW's weight `DECAY`")
 	f.StringVar(&o.initTokens, "init-tokens", strconv.Itoa(recovery.DefaultInitTokens), "`N` training tokens from which --init svd computes its weights")
 	f.BoolVar(&o.Float32, "f32", false, "store the adapters in F32 instead of F16")
+	f.BoolVar(&o.Float8, "f8", false, "store the adapters in F8_E4M3, in half of the bytes of F16")
 	f.BoolVar(&o.AllowUnbound, "allow-unbound", false, "accept a --from adapter that does not name the artifact it was trained on")
 	f.BoolVar(&o.AllowTeacher, "allow-teacher", false, "accept a --teacher other than the model that the artifact was made from; its tokenizer must be the same")
 	o.compute.register(f, "f32")
@@ -143,6 +145,7 @@ initialized.`,
 func (o *recoverOptions) options(cmd *cobra.Command, a *app, artifact string) (recovery.Options, error) {
 	r := o.Options
 	r.Artifact, r.Init, r.Loss = artifact, recovery.Init(o.init), recovery.Loss(o.loss)
+	r.RankAllocation = recovery.RankAllocation(o.allocation)
 	r.Pool, r.Progress, r.ToolVersion = a.workers(), a.progress(), version
 	var err error
 	if r.Compute, err = o.compute.choose(false); err != nil {

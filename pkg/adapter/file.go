@@ -3,9 +3,11 @@ package adapter
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"afmq/internal/infile"
@@ -40,8 +42,8 @@ func TensorNames(module string) (a, b string) {
 }
 
 // Read reads the LoRA adapter in dir, as PEFT or afmq writes it, for a model of this config. It
-// must have every tensor that adapter_config.json implies, in its exact shape, as F16, BF16 or F32
-// and with finite values, and no other. Errors are of kind [fault.Input].
+// must have every tensor that adapter_config.json implies, in its exact shape, as F16, BF16, F32 or
+// F8_E4M3 and with finite values, and no other. Errors are of kind [fault.Input].
 func Read(dir string, cfg *model.Config) (*Adapter, error) {
 	if err := checkDir(dir); err != nil {
 		return nil, err
@@ -83,7 +85,11 @@ func (a *Adapter) load(file *safetensors.File, cfg *model.Config) error {
 	if a.Passages, err = parsePassages(file.Metadata()[PassagesKey]); err != nil {
 		return fault.Inputf(path, "%v", err)
 	}
-	used := map[string]bool{}
+	exponent, err := readExponent(file.Metadata()[ExponentKey])
+	if err != nil {
+		return fault.Inputf(path, "%v", err)
+	}
+	used, eight := map[string]bool{}, true
 	matrix := func(name string, rows, cols int) (v []float32, dtype safetensors.DType, err error) {
 		used[name] = true
 		t, ok := file.Tensor(name)
@@ -94,15 +100,21 @@ func (a *Adapter) load(file *safetensors.File, cfg *model.Config) error {
 			return nil, dtype, fault.Inputf(path, "tensor %q has shape %v; %s and the model require [%d %d]", name, t.Shape, ConfigFile, rows, cols).
 				WithHint("an adapter runs with the model that it was trained on; this one has other shapes")
 		}
-		if !slices.Contains(safetensors.FloatTypes(), t.DType) {
-			return nil, dtype, fault.Inputf(path, "tensor %q is %s; expected %s", name, t.DType, safetensors.DTypeNames(safetensors.FloatTypes()))
+		if types := append(safetensors.FloatTypes(), safetensors.F8E4M3); !slices.Contains(types, t.DType) {
+			return nil, dtype, fault.Inputf(path, "tensor %q is %s; expected %s", name, t.DType, safetensors.DTypeNames(types))
 		}
 		if err := t.CheckFinite(); err != nil {
 			return nil, dtype, err
 		}
 		a.TensorBytes += int64(len(t.Bytes()))
 		v = make([]float32, rows*cols)
-		return v, t.DType, t.Float32(v, 0)
+		dtype = t.DType
+		if dtype == safetensors.F8E4M3 {
+			dtype = safetensors.F16 // which has all of its values
+		} else {
+			eight = false
+		}
+		return v, dtype, t.Float32(v, 0)
 	}
 	return safetensors.Guard(path, func() error {
 		for _, spec := range cfg.Tensors() {
@@ -131,16 +143,41 @@ func (a *Adapter) load(file *safetensors.File, cfg *model.Config) error {
 				return fault.Inputf(path, "tensor %q is not of a module that %s names", name, ConfigFile)
 			}
 		}
+		if exponent == 0 {
+			return nil
+		}
+		if !eight {
+			return fault.Inputf(path, "%s is for tensors of F8_E4M3 only", ExponentKey)
+		}
+		a.moveBack(exponent)
 		return nil
 	})
 }
 
 // Write writes the two files of the adapter a to the existing directory a.Dir: the weights rounded
-// to dtype, F16 or F32, with the content hash a.Base of the artifact that it belongs to. A value
-// outside the range of F16 is an error that names it. adapter_config.json is written last, by
-// writeFile, so that an adapter that has it is complete.
+// to dtype, F16, F32 or F8_E4M3, with the content hash a.Base of the artifact that it belongs to. A
+// value outside the range of the type is an error that names it. adapter_config.json is written last,
+// by writeFile, so that an adapter that has it is complete.
+//
+// In F8_E4M3, whose normal numbers begin at 2^-6, A and B are stored times 2^e and lora_alpha over 4^e,
+// with the largest e for which all values fit, so that PEFT, which converts the type, computes the
+// same product. [Read] takes e from the metadata and undoes it.
 func Write(a *Adapter, cfg *model.Config, dtype safetensors.DType, writeFile func(path string, data []byte) error) error {
-	c := &a.Config
+	c, modules := &a.Config, a.Modules
+	metadata := map[string]string{"format": "pt", BaseKey: a.Base}
+	if dtype == safetensors.F8E4M3 {
+		f := newFloat8(a.Modules, c.RankOf)
+		if err := f.check(); err != nil {
+			return fmt.Errorf("adapter %w", err)
+		}
+		stored := f.config(a.Config)
+		for _, alpha := range append(slices.Collect(maps.Values(stored.Alphas)), stored.Alpha) {
+			if !usableAlpha(alpha) {
+				return fmt.Errorf("adapter: its values and a lora_alpha of %v are outside the range of F8_E4M3", a.Config.Alpha)
+			}
+		}
+		c, modules, metadata[ExponentKey] = &stored, f.modules, strconv.Itoa(f.exponent)
+	}
 	var infos []safetensors.Info
 	var values [][]float32
 	for _, spec := range cfg.Tensors() {
@@ -148,14 +185,13 @@ func Write(a *Adapter, cfg *model.Config, dtype safetensors.DType, writeFile fun
 		if spec.Role != model.Projection || !slices.Contains(c.Modules, module) {
 			continue
 		}
-		w, rank := a.Modules[module], c.RankOf(module)
+		w, rank := modules[module], c.RankOf(module)
 		nameA, nameB := TensorNames(module)
 		infos = append(infos,
 			safetensors.Info{Name: nameA, DType: dtype, Shape: []int{rank, spec.Shape[1]}},
 			safetensors.Info{Name: nameB, DType: dtype, Shape: []int{spec.Shape[0], rank}})
 		values = append(values, w.A, w.B)
 	}
-	metadata := map[string]string{"format": "pt", BaseKey: a.Base}
 	if len(a.Data) > 0 {
 		metadata[DataKey] = strings.Join(a.Data, ",")
 	}
@@ -186,6 +222,13 @@ func Write(a *Adapter, cfg *model.Config, dtype safetensors.DType, writeFile fun
 func encodeFloats(v []float32, dtype safetensors.DType) ([]byte, error) {
 	if dtype == safetensors.F32 {
 		return binary.Append(nil, binary.LittleEndian, v)
+	}
+	if dtype == safetensors.F8E4M3 {
+		b := make([]byte, len(v))
+		for i, x := range v {
+			b[i] = safetensors.E4M3(x)
+		}
+		return b, nil
 	}
 	half := make([]uint16, len(v))
 	kernel.F32ToF16(half, v)

@@ -111,7 +111,7 @@ func (a *Reader) checkHeader(path string) error {
 }
 
 // checkDirectory compares the names and sizes of the files in dir with the manifest and returns
-// the sum of the sizes.
+// the sum of the sizes. Accessories may be there too.
 func checkDirectory(dir string, m *Manifest) (int64, error) {
 	var total int64
 	known := map[string]bool{ManifestFile: true, ManifestDigestFile: true}
@@ -141,7 +141,7 @@ func checkDirectory(dir string, m *Manifest) (int64, error) {
 		return 0, fault.Reading(dir, err)
 	}
 	for _, e := range entries {
-		if !known[e.Name()] {
+		if !known[e.Name()] && !accessory(e) {
 			what := "file"
 			if e.Type()&fs.ModeDir != 0 {
 				what = "directory"

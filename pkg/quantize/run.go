@@ -348,7 +348,7 @@ func (pl *pipeline) makeWeights(ctx context.Context, dir *stage.Dir, saved saved
 	return digest, pl.out.Close()
 }
 
-// finish writes every file except for the weights.
+// finish writes every file except for the weights, the model card included.
 func (j *job) finish(dir *stage.Dir, records []record, weights artifact.FileDigest) (*Result, error) {
 	if err := dir.WriteFile(artifact.ConfigFile, j.config); err != nil {
 		return nil, err
@@ -370,6 +370,9 @@ func (j *job) finish(dir *stage.Dir, records []record, weights artifact.FileDige
 		return nil, err
 	}
 	if err := dir.WriteFile(artifact.ManifestDigestFile, sum); err != nil {
+		return nil, err
+	}
+	if err := dir.WriteFile(artifact.CardFile, m.Card(artifact.CheckpointCard(j.src.Dir))); err != nil {
 		return nil, err
 	}
 	res := &Result{

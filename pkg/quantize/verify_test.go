@@ -36,6 +36,9 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range contents(t, dir) {
+		if name == artifact.CardFile { // may be edited
+			continue
+		}
 		data := []byte(text)
 		path := filepath.Join(dir, name)
 		header := 0
@@ -97,6 +100,9 @@ func TestVerifyFindsMissingAndExtraFiles(t *testing.T) {
 	pool := newPool(t, 1)
 	for name, data := range contents(t, dir) {
 		path := filepath.Join(dir, name)
+		if name == artifact.CardFile { // may be edited, or be missing
+			continue
+		}
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}

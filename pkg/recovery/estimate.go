@@ -46,11 +46,7 @@ func Estimate(ctx context.Context, opts Options) (e *estimate.Estimate, err erro
 		return nil, err
 	}
 	for _, s := range r.students { // the best and the last state
-		size := 2
-		if opts.Float32 {
-			size = 4
-		}
-		e.OutputBytes += 2 * int64(len(s.weights)*size)
+		e.OutputBytes += 2 * int64(len(s.weights)*opts.stored().Size())
 	}
 	e.OutputBytes += t.steps * int64(len(r.students)) * 150 // metrics.jsonl
 	const slack = 1.6                                       // the heap grows before it is collected
@@ -111,6 +107,9 @@ func (t *trainer) predict(ctx context.Context, e *estimate.Estimate, copied bool
 			return err
 		}
 		e.Add(StageGradients, one*float64(len(text)))
+		if t.opts.RankAllocation == RanksByLoss {
+			e.Add(StageGradients, one*float64(len(text)))
+		}
 	}
 	z := &initializer{pool: t.pool, base: t.base, opts: t.opts, students: t.adapters}
 	if copied {
@@ -121,7 +120,11 @@ func (t *trainer) predict(ctx context.Context, e *estimate.Estimate, copied bool
 		tokens += int64(len(s))
 	}
 	z.walkWork = tokens * t.base.LayerWork()
-	e.Add(StageInit, product*float64(z.totalWork(tokens, true)))
+	init := product * float64(z.totalWork(tokens, true))
+	if t.opts.RankAllocation == RanksByLoss {
+		e.Add(StageAllocate, init)
+	}
+	e.Add(StageInit, init)
 	for _, s := range t.adapters {
 		for i := range s.parts {
 			s.zeroInit(i, t.opts.Seed)

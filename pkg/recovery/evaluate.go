@@ -116,8 +116,11 @@ func perplexity(s score) *float64 {
 
 // stored returns the type that adapters are stored in.
 func (o *Options) stored() safetensors.DType {
-	if o.Float32 {
+	switch {
+	case o.Float32:
 		return safetensors.F32
+	case o.Float8:
+		return safetensors.F8E4M3
 	}
 	return safetensors.F16
 }

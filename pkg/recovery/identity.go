@@ -19,6 +19,7 @@ const jobVersion = "recover/v3"
 var jobNames = []stage.Name{
 	{Key: "ranks", Words: "--rank"},
 	{Key: "rank_pattern", Words: "--rank-pattern"},
+	{Key: "rank_allocation", Words: "--rank-allocation"},
 	{Key: "targets", Words: "--targets"},
 	{Key: "alpha", Words: "--alpha"},
 	{Key: "rslora", Words: "--rslora"},
@@ -37,6 +38,7 @@ var jobNames = []stage.Name{
 	{Key: "clip", Words: "--clip"},
 	{Key: "seed", Words: "--seed"},
 	{Key: "float32", Words: "--f32"},
+	{Key: "float8", Words: "--f8"},
 	{Key: "compute", Words: "--compute"},
 	{Key: "teacher_top_k", Words: "--teacher-top-k"},
 	{Key: "data", Words: "the text of --data"},
@@ -58,6 +60,12 @@ func (r *run) identity() ([]byte, error) {
 	job["ranks"], job["weight_decay"], job["float32"], job["init_tokens"] = o.Ranks, o.WeightDecay, o.Float32, o.InitTokens
 	if o.TeacherTopK > 0 {
 		job["teacher_top_k"] = o.TeacherTopK
+	}
+	if o.Float8 {
+		job["float8"] = true
+	}
+	if o.RankAllocation == RanksByLoss {
+		job["rank_allocation"] = o.RankAllocation
 	}
 	if o.From == "" {
 		job["init"] = o.Init

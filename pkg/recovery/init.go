@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -25,6 +26,10 @@ type initializer struct {
 	students      []*student
 	walkWork      int64              // of the text in one layer
 	outputs       map[place]*moments // of the gradients at the modules' outputs; nil where the init does not need them
+	name          string             // of the stage; "" for StageInit
+	// spectrum receives instead of the students the error Gᵀ·(W−Ŵ)·L of every module, where the mean of
+	// the diagonal of G·Gᵀ is 1, and the mean square of the gradient.
+	spectrum func(at int, weighted []float32, gradient float64)
 }
 
 // run runs the text through the model layer by layer and gives every module the Cholesky
@@ -38,7 +43,7 @@ func (z *initializer) run(ctx context.Context, text [][]int32, fill bool) error 
 		tokens += int64(len(s))
 	}
 	z.walkWork = tokens * z.base.LayerWork()
-	p.Stage(progress.Stage{Name: StageInit, Work: z.totalWork(tokens, fill)})
+	p.Stage(progress.Stage{Name: cmp.Or(z.name, StageInit), Work: z.totalWork(tokens, fill)})
 	defer p.Done()
 	walk, err := z.base.NewWalk(text, infer.WalkOptions{Pool: z.pool})
 	if err != nil {
@@ -131,15 +136,20 @@ func (z *initializer) fill(at int, f *choleskyFactor) error {
 	case z.opts.Init == InitSVD:
 		// One module at a time: a factor takes as much memory again as the moments.
 		key := z.students[0].parts[at].place()
+		gradient := z.outputs[key].meanDiagonal() / float64(z.outputs[key].tokens)
 		g, err := z.outputs[key].factor(z.pool, true)
 		if err != nil {
 			return err
 		}
 		delete(z.outputs, key)
-		z.approximate(at, f, g)
+		if m := z.weightedError(at, f, g); z.spectrum != nil {
+			z.spectrum(at, m, gradient)
+		} else {
+			z.approximate(at, m, g)
+		}
 		return nil
 	case z.opts.Init == InitPlain:
-		z.approximate(at, nil, nil)
+		z.approximate(at, z.weightedError(at, nil, nil), nil)
 	default:
 		for _, s := range z.students {
 			s.zeroInit(at, z.opts.Seed)
@@ -157,26 +167,10 @@ func (z *initializer) fill(at int, f *choleskyFactor) error {
 // their rank. With the Cholesky factors L of the second moments of its input x and G of those
 // of the loss's gradient g at its output, the best one minimizes E[(gᵀ·(W−Ŵ−B·A)·x)²] under
 // the assumption that g and x are independent (Martens and Grosse 2015, arXiv:1503.05671):
-// the truncated singular value decomposition U·S·Vᵀ of Gᵀ·(W−Ŵ)·L gives B = G⁻ᵀ·U·√S and
-// A·L = √S·Vᵀ, up to the adapter's scale. Where l and g are nil both are the identity.
-func (z *initializer) approximate(at int, l, g *choleskyFactor) {
-	spec := z.students[0].parts[at].spec
-	out, in := spec.Shape[0], spec.Shape[1]
-	m, row := make([]float32, out*in), make([]float32, in)
-	w := z.teacher.Blocks[spec.Layer].Linear(spec.Kind).Weight
-	q := z.base.Blocks[spec.Layer].Linear(spec.Kind).Weight
-	for i := range out {
-		d := m[i*in : (i+1)*in]
-		w.Row(d, i)
-		q.Row(row, i)
-		kernel.AddScaled(d, row, -1)
-	}
-	if l != nil {
-		weighted := make([]float32, out*in)
-		l.times(z.pool, weighted, m, out)
-		onColumns(z.pool, weighted, out, in, g.times)
-		m = weighted
-	}
+// the truncated singular value decomposition U·S·Vᵀ of m = Gᵀ·(W−Ŵ)·L, of weightedError, gives
+// B = G⁻ᵀ·U·√S and A·L = √S·Vᵀ, up to the adapter's scale. Where g is nil both are the identity.
+func (z *initializer) approximate(at int, m []float32, g *choleskyFactor) {
+	out, in := z.students[0].parts[at].spec.Shape[0], z.students[0].parts[at].spec.Shape[1]
 	for _, st := range z.students {
 		p := &st.parts[at]
 		// Each adapter has a generator of its own, so that it does not depend on the ranks
@@ -196,4 +190,26 @@ func (z *initializer) approximate(at int, l, g *choleskyFactor) {
 			}
 		}
 	}
+}
+
+// weightedError returns Gᵀ·(W−Ŵ)·L [out, in] of one module. Where l and g are nil both are the identity.
+func (z *initializer) weightedError(at int, l, g *choleskyFactor) []float32 {
+	spec := z.students[0].parts[at].spec
+	out, in := spec.Shape[0], spec.Shape[1]
+	m, row := make([]float32, out*in), make([]float32, in)
+	w := z.teacher.Blocks[spec.Layer].Linear(spec.Kind).Weight
+	q := z.base.Blocks[spec.Layer].Linear(spec.Kind).Weight
+	for i := range out {
+		d := m[i*in : (i+1)*in]
+		w.Row(d, i)
+		q.Row(row, i)
+		kernel.AddScaled(d, row, -1)
+	}
+	if l != nil {
+		weighted := make([]float32, out*in)
+		l.times(z.pool, weighted, m, out)
+		onColumns(z.pool, weighted, out, in, g.times)
+		m = weighted
+	}
+	return m
 }

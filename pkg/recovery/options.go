@@ -59,9 +59,12 @@ type Options struct {
 	RSLoRA  bool          // scale by alpha/√rank instead of alpha/rank
 	Targets []string      // regular expressions for the names of the modules to adapt; nil for all projections
 	Pattern []RankPattern // modules of another rank; the last match wins
-	Init    Init          // "" for InitSVD
+	// RankAllocation divides each rank among the modules; "" for RanksUniform. RanksByLoss needs InitSVD
+	// and no Pattern.
+	RankAllocation RankAllocation
+	Init           Init // "" for InitSVD
 	// From is the directory of an adapter to start from. Its rank, alpha and modules are
-	// kept; the six fields above must be zero.
+	// kept; the seven fields above must be zero.
 	From string
 
 	Loss        Loss    // "" for LossKL
@@ -82,6 +85,7 @@ type Options struct {
 	InitTokens int  // training tokens from which InitSVD computes its weights; 0 for DefaultInitTokens
 	Recompute  bool // recompute each layer in the backward pass: less memory, more time, the same bytes
 	Float32    bool // store adapters in F32 instead of F16
+	Float8     bool // store adapters in F8_E4M3, see adapter.Write; not with Float32
 
 	AllowUnbound bool // accept a From that does not name the artifact it was trained on
 	AllowTeacher bool // accept a Teacher other than the model that the artifact was made from
@@ -110,6 +114,7 @@ func (o *Options) setDefaults() {
 	if len(o.Ranks) == 0 {
 		o.Ranks = []int{DefaultRank}
 	}
+	setDefault(&o.RankAllocation, RanksUniform)
 	setDefault(&o.Init, InitSVD)
 	setDefault(&o.Loss, LossKL)
 	setDefault(&o.Mix, DefaultMix)
@@ -141,7 +146,7 @@ func (o *Options) check() error {
 
 // checkFrom refuses what an adapter to start from has of its own.
 func (o *Options) checkFrom() error {
-	if o.From != "" && (len(o.Ranks) > 0 || o.Alpha != 0 || o.RSLoRA || len(o.Targets) > 0 || len(o.Pattern) > 0 || o.Init != "") {
+	if o.From != "" && (len(o.Ranks) > 0 || o.Alpha != 0 || o.RSLoRA || len(o.Targets) > 0 || len(o.Pattern) > 0 || o.RankAllocation != "" || o.Init != "") {
 		return fault.Usagef("an adapter to start from has a rank, alpha and modules of its own; give no rank, alpha, targets or init")
 	}
 	return nil
@@ -162,6 +167,10 @@ func (o *Options) checkAll() error {
 		return fault.Usagef("no data to train on")
 	case !slices.Contains([]Init{InitSVD, InitPlain, InitZero}, o.Init):
 		return fault.Usagef("unknown init %q; choose %s, %s or %s", o.Init, InitSVD, InitPlain, InitZero)
+	case o.RankAllocation != RanksUniform && o.RankAllocation != RanksByLoss:
+		return fault.Usagef("unknown rank allocation %q; choose %s or %s", o.RankAllocation, RanksUniform, RanksByLoss)
+	case o.RankAllocation == RanksByLoss && (o.Init != InitSVD || len(o.Pattern) > 0):
+		return fault.Usagef("rank allocation %s chooses the ranks from the init %s and takes no rank pattern", RanksByLoss, InitSVD)
 	case !slices.Contains([]Loss{LossKL, LossCE, LossMix}, o.Loss):
 		return fault.Usagef("unknown loss %q; choose %s, %s or %s", o.Loss, LossKL, LossCE, LossMix)
 	case o.Teacher == "" && o.Loss != LossCE:
@@ -182,6 +191,8 @@ func (o *Options) checkAll() error {
 		return fault.Usagef("warm-up of %v: expected a share of the steps below 1", o.Warmup)
 	case !(o.WeightDecay >= 0) || !finite(o.WeightDecay):
 		return fault.Usagef("weight decay %v: expected a number of at least 0", o.WeightDecay)
+	case o.Float32 && o.Float8:
+		return fault.Usagef("an adapter is stored in F32 or in F8_E4M3, not in both")
 	case !finite(o.Clip):
 		return fault.Usagef("gradient clipping at %v: expected a norm", o.Clip)
 	}

@@ -38,12 +38,10 @@ func (r *run) write(t *trainer, i int, test []score) (*AdapterResult, error) {
 		}
 		params += n
 	}
-	bits := int64(16)
-	if r.opts.Float32 {
-		bits = 32
-	}
+	bits := int64(8 * r.opts.stored().Size())
 	a := &AdapterResult{
 		Rank: s.config.Rank, Path: bestDir, Last: lastDir, Bytes: info.Size(), Params: int64(len(s.weights)), Tokens: t.tokens(t.steps), Step: best.Step,
+		ModuleRanks:      r.opts.moduleRanks(s.config),
 		WithAdapter:      r.manifest.BPW.Model + float64(bits*int64(len(s.weights)))/float64(params),
 		PerplexityBefore: math.Exp(t.Base.Nats), PerplexityInit: math.Exp(t.Initial[i].Nats), PerplexityAfter: math.Exp(best.Score.Nats),
 	}

@@ -27,6 +27,8 @@ type AdapterResult struct {
 	Params int64  `json:"params"` // values in it
 	Tokens int64  `json:"tokens"` // trained on
 	Step   int64  `json:"step"`   // of the best state; 0 is the init
+	// ModuleRanks has the rank of every module, where they were allocated.
+	ModuleRanks map[string]int `json:"module_ranks,omitempty"`
 	// WithAdapter is the bits per weight of the model, adapter included.
 	WithAdapter float64 `json:"bpw_with_adapter"`
 

@@ -69,6 +69,15 @@ func (r *run) start(ctx context.Context) (t *trainer, resumed bool, err error) {
 	}
 	t = newTrainer(r.pool.WithContext(ctx), opts, r.data, r.base, r.teacher, r.students)
 	t.dir = dir
+	if opts.RankAllocation == RanksByLoss {
+		ranks, err := r.allocate(ctx, t)
+		if err != nil {
+			return nil, false, dir.End(err)
+		}
+		r.setRanks(ranks)
+		t = newTrainer(r.pool.WithContext(ctx), opts, r.data, r.base, r.teacher, r.students)
+		t.dir, t.Ranks = dir, ranks
+	}
 	if resumed, err = t.restore(); err != nil {
 		dir.Keep() // the state may be of use; only --restart discards it
 		return nil, false, err

@@ -12,6 +12,7 @@ import (
 const (
 	StageText      = "read text"
 	StageGradients = "accumulate gradients"
+	StageAllocate  = "allocate ranks"
 	StageInit      = "initialize adapters"
 	StageBefore    = "evaluate before training"
 	StageTrain     = "train"
@@ -27,6 +28,9 @@ func (o *Options) Stages() []string {
 	}
 	stages = append(stages, infer.StageLoad, artifact.StageHash, StageText)
 	if o.From == "" && (o.Init == InitSVD || o.Init == "") {
+		if o.RankAllocation == RanksByLoss {
+			stages = append(stages, StageGradients, StageAllocate)
+		}
 		stages = append(stages, StageGradients)
 	}
 	return append(stages, StageInit, StageBefore, StageTrain, StageTest)

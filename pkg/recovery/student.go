@@ -150,15 +150,18 @@ func (s *student) precondition(pool *compute.Pool) {
 }
 
 // pack converts weights, laid out as the student's own, to the packed matrices of products:
-// in float32, or rounded to F16 as they will be stored.
+// in float32, or rounded to F16 or F8_E4M3 as they will be stored.
 func (s *student) pack(pool *compute.Pool, weights []float32, stored safetensors.DType) {
 	values := s.values(pool, weights)
+	if stored == safetensors.F8E4M3 {
+		values = adapter.Float8(values, s.config.RankOf)
+	}
 	s.packed = make([]*infer.LowRank, len(s.parts))
 	for i := range s.parts {
 		p := &s.parts[i]
 		w := values[p.name]
 		pack := func(rows, cols int, v []float32) *compute.Matrix {
-			if stored == safetensors.F16 {
+			if stored != safetensors.F32 { // F16 has all values of F8_E4M3
 				half := make([]uint16, len(v))
 				kernel.F32ToF16(half, v)
 				return compute.PackF16(rows, cols, half)

@@ -169,7 +169,7 @@ func TestInitIsTheBestApproximation(t *testing.T) {
 		left := func(use, gradients *choleskyFactor) float64 {
 			s := &student{parts: []part{{spec: spec, name: "m", rank: rank, scale: 0.5, a: make([]float32, in*rank), b: make([]float32, out*rank)}}}
 			z.students = []*student{s}
-			z.approximate(0, use, gradients)
+			z.approximate(0, z.weightedError(0, use, gradients), gradients)
 			s.parts[0].factor = use
 			v := s.values(pool, append(append([]float32(nil), s.parts[0].a...), s.parts[0].b...))["m"]
 			var e mat.Dense

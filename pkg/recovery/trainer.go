@@ -68,6 +68,7 @@ type trainingState struct {
 	Teacher score    `json:"teacher"`
 	Initial []score  `json:"initial"` // of each student before its first step
 	Made    []Made   `json:"made,omitempty"`
+	Ranks   [][]int  `json:"ranks,omitempty"` // of each student's modules, where they were allocated
 	metrics []Metric // of all steps made
 	kept    int      // metrics that the journal has
 }

@@ -62,7 +62,7 @@ type TrainJob struct {
 	Warmup      float64 `json:"warmup"`        // share of the steps
 	WeightDecay float64 `json:"weight_decay"`
 	Clip        float64 `json:"clip"`   // largest norm of the gradient; 0 for no limit
-	Stored      string  `json:"stored"` // type of stored adapters: F16 or F32
+	Stored      string  `json:"stored"` // type of stored adapters: F16, F32 or F8_E4M3
 
 	Compute    string   `json:"compute"`     // f32 or bf16
 	Parallel   Parallel `json:"parallel"`    // ddp or fsdp

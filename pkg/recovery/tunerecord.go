@@ -122,7 +122,10 @@ func (r *tuneRun) writeTuned(ctx context.Context, t *trainer, res *TuneResult) e
 		return err
 	}
 	res.Parent, res.ContentHash, res.BPW, res.Bytes = parent.ContentHash, m.ContentHash, m.BPW, weights.Bytes
-	return t.dir.WriteFile(artifact.ManifestDigestFile, sum)
+	if err := t.dir.WriteFile(artifact.ManifestDigestFile, sum); err != nil {
+		return err
+	}
+	return t.dir.WriteFile(artifact.CardFile, m.Card(artifact.ArtifactCard(r.artifact.Dir)))
 }
 
 // writeTensors writes model.safetensors and sets what the manifest says of it.

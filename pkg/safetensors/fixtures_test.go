@@ -249,7 +249,7 @@ var stricter = map[string]string{
 	"tensor/duplicate-name-escaped": `duplicate key "w"`,
 	"tensor/duplicate-extra":        `tensor "w": at byte 63: duplicate key "x"`,
 	"metadata/duplicate-key":        `duplicate key "a"`,
-	"dtype/F8_E4M3":                 `dtype "F8_E4M3" is not supported`,
+	"dtype/F8_E8M0":                 `dtype "F8_E8M0" is not supported`,
 	"dtype/C64":                     `dtype "C64" is not supported`,
 	"dtype/F4":                      `dtype "F4" is not supported`,
 }

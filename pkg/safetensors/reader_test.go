@@ -35,7 +35,7 @@ func checkViews(t testing.TB, x *Tensor) {
 		checkView[int32](t, x)
 	case I64:
 		checkView[int64](t, x)
-	case U8, BOOL:
+	case U8, BOOL, F8E4M3, F8E5M2:
 		checkView[uint8](t, x)
 	case U32:
 		checkView[uint32](t, x)
@@ -222,8 +222,8 @@ func TestOpenErrors(t *testing.T) {
 }
 
 func TestString(t *testing.T) {
-	for d := DType(0); d < BOOL+3; d++ {
-		known := d >= F64 && d <= BOOL
+	for d := DType(0); d < F8E5M2+3; d++ {
+		known := d >= F64 && d <= F8E5M2
 		if got := d.String(); strings.HasPrefix(got, "DType(") == known || (d.Size() > 0) != known {
 			t.Errorf("%d: %q, %d bytes", uint8(d), got, d.Size())
 		}
@@ -245,4 +245,44 @@ func BenchmarkFloat32(b *testing.B) {
 			}
 		})
 	}
+}
+
+// The nearest float of 8 bits is found as by trying all.
+func TestE4M3(t *testing.T) {
+	values := make([]float64, 0x7f)
+	for i := range values {
+		values[i] = float64(FromE4M3(byte(i)))
+	}
+	nearest := func(v float64) byte {
+		best := byte(0)
+		for i, x := range values {
+			d, least := math.Abs(x-v), math.Abs(values[best]-v)
+			if d < least || d == least && i%2 == 0 {
+				best = byte(i)
+			}
+		}
+		return best
+	}
+	check := func(v float32, want byte) {
+		if got := E4M3(v); got != want {
+			t.Errorf("%v: %#x, want %#x", v, got, want)
+		}
+		if got := E4M3(-v); got != want|0x80 {
+			t.Errorf("%v: %#x, want %#x", -v, got, want|0x80)
+		}
+	}
+	for i, x := range values {
+		check(float32(x), byte(i))
+		if i+1 < len(values) {
+			middle := float32((x + values[i+1]) / 2)
+			for _, v := range []float32{middle, math.Nextafter32(middle, 0), math.Nextafter32(middle, 1e9), float32(x + (values[i+1]-x)/3)} {
+				check(v, nearest(float64(v)))
+			}
+		}
+	}
+	check(463.9, 0x7e)
+	check(464, 0x7e)
+	check(464.1, 0x7f)
+	check(float32(math.Inf(1)), 0x7f)
+	check(1e-20, 0)
 }

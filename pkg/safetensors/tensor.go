@@ -30,7 +30,7 @@ func (t *Tensor) Path() string { return t.file.path }
 func (t *Tensor) Bytes() []byte { return t.file.m.data[t.begin:t.end:t.end] }
 
 // Element lists the element types of View. F16 and BF16 are viewed as uint16 bit
-// patterns, BOOL as bool or uint8.
+// patterns, BOOL as bool or uint8, F8_E4M3 and F8_E5M2 as uint8 bit patterns.
 type Element interface {
 	float64 | float32 | int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64 | bool
 }
@@ -99,7 +99,7 @@ func viewable(d DType, k reflect.Kind) bool {
 		return k == reflect.Int32
 	case I64:
 		return k == reflect.Int64
-	case U8:
+	case U8, F8E4M3, F8E5M2:
 		return k == reflect.Uint8
 	case U32:
 		return k == reflect.Uint32

@@ -73,10 +73,15 @@ class Student:
     @torch.no_grad()
     def refresh(self, stored: torch.dtype = torch.float32) -> None:
         """Computes the matrices of the products from the values, rounded to a type."""
-        for p, leaves in zip(self.parts, self.leaves, strict=True):
+        values = []
+        for p in self.parts:
             a, b = p.halves(self.weights)
-            for leaf, value in zip(leaves, (p.unwhiten(a), b.view(p.shape_b)), strict=True):
-                leaf.copy_(value.to(stored))
+            values.append((p.unwhiten(a), b.view(p.shape_b)))
+        if stored == torch.float8_e4m3fn:
+            values = float8(values)
+        for leaves, pair in zip(self.leaves, values, strict=True):
+            for leaf, value in zip(leaves, pair, strict=True):
+                leaf.copy_(value.to(stored) if stored.itemsize > 1 else value)
 
     @torch.no_grad()
     def gradient(self) -> torch.Tensor:
@@ -94,6 +99,26 @@ class Student:
         self.v.mul_(BETA2).addcmul_(grad, grad, value=1 - BETA2)
         size = self.v.sqrt().div_(math.sqrt(1 - BETA2**step)).add_(EPSILON)
         self.weights.mul_(1 - rate * decay).addcdiv_(self.m, size, value=-rate / (1 - BETA1**step))
+
+
+def float8(values: list) -> list:
+    """Pairs of A [rank, in] and B [out, rank] as an adapter in F8_E4M3 has them, as in pkg/adapter: the row
+    of A and the column of B of a component get about the same magnitude, and all values the largest
+    power of two as a factor with which they fit."""
+    balanced, largest = [], 0.0
+    for a, b in values:
+        of_a, of_b = a.abs().amax(1), b.abs().amax(0)
+        shift = (torch.frexp(of_b).exponent - torch.frexp(of_a).exponent) >> 1
+        shift = torch.where((of_a > 0) & (of_b > 0), shift, 0)
+        pair = torch.ldexp(a, shift[:, None]), torch.ldexp(b, -shift)
+        balanced.append(pair)
+        largest = max(largest, *(m.abs().max().item() for m in pair))
+    exponent = 0
+    if 0 < largest < math.inf:
+        fraction, power = math.frexp(largest)
+        exponent = min(max(9 - power - (fraction > 0.875), -7), 12)
+    up, down = 2.0**exponent, 2.0**-exponent
+    return [tuple((m * up).to(torch.float8_e4m3fn).to(m.dtype) * down for m in pair) for pair in balanced]
 
 
 def learning_rate(t: int, steps: int, peak: float, warmup: float) -> float:

@@ -48,7 +48,7 @@ class Trainer:
         self.state = State(path("state"), path("journal"), [s.rank for s in self.students], [s.size for s in self.students])
         for s in self.students:
             s.load(self.state, self.device)
-        self.stored = torch.float32 if job["stored"] == "F32" else torch.float16
+        self.stored = {"F32": torch.float32, "F16": torch.float16, "F8_E4M3": torch.float8_e4m3fn}[job["stored"]]
         self.cache = None
         if top_k > 0:
             name = os.path.join(folder, f"teacher-{processes.node}.cache")

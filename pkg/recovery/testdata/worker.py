@@ -2,6 +2,7 @@
 
     python worker.py forward JOB...     logits of job["base"] for the ids in its inputs
     python worker.py gradients JOB...   losses and gradients of the adapter in its inputs
+    python worker.py float8 JOB...      the adapter in its inputs as F8_E4M3 has it
     python worker.py order JOB COUNT    the first sequences of the run
     python worker.py numbers            numbers on standard input, one a line, as Go writes them
 """
@@ -11,6 +12,7 @@ import os
 import sys
 
 import torch
+from afmq_train import student
 from afmq_train.losses import Objective
 from afmq_train.model import KINDS, Files, Model
 from afmq_train.order import Order
@@ -64,6 +66,13 @@ def gradients(path):
     save_file(results, out)
 
 
+def float8(path):
+    job, inputs, out = load(path)
+    names = [p["factor"] for p in job["students"][0]["parts"]]
+    pairs = student.float8([(inputs[f"{n}.A"], inputs[f"{n}.B"]) for n in names])
+    save_file({f"{n}.{side}": m.contiguous() for n, pair in zip(names, pairs, strict=True) for side, m in zip("AB", pair, strict=True)}, out)
+
+
 def order(path, count):
     job, inputs, out = load(path)
     o = Order(inputs["tokens"], inputs["starts"], job["separator"], job["seq_len"], job["seed"])
@@ -76,8 +85,8 @@ def numbers():
 
 
 if __name__ == "__main__":
-    if sys.argv[1] in ("forward", "gradients"):
+    if sys.argv[1] in ("forward", "gradients", "float8"):
         for path in sys.argv[2:]:
-            {"forward": forward, "gradients": gradients}[sys.argv[1]](path)
+            {"forward": forward, "gradients": gradients, "float8": float8}[sys.argv[1]](path)
     else:
         {"order": order, "numbers": numbers}[sys.argv[1]](*sys.argv[2:])

@@ -39,6 +39,8 @@ type recoverJob struct {
 	InitTokens  int                    `json:"init_tokens"`
 	Seed        int64                  `json:"seed"`
 	Float32     bool                   `json:"float32"`
+	Float8      bool                   `json:"float8"`
+	Allocation  string                 `json:"rank_allocation"`
 	Compute     string                 `json:"compute"`
 }
 
@@ -99,7 +101,7 @@ func (c *commander) recover(r recoveryRun) error {
 	if j.From != "" {
 		l.path("from", c.file("ADAPTER", "", "the adapter that training started from; the digest is that of adapter_model.safetensors", j.From))
 	} else {
-		l.flag("rank", joinInts(j.Ranks)).flagIf("init", j.Init, "").flagIf("alpha", j.Alpha, 0.0).on("rslora", j.RSLoRA)
+		l.flag("rank", joinInts(j.Ranks)).flagIf("init", j.Init, "").flagIf("alpha", j.Alpha, 0.0).on("rslora", j.RSLoRA).flagIf("rank-allocation", j.Allocation, "")
 		for _, t := range j.Targets {
 			l.flag("targets", t)
 		}
@@ -114,7 +116,7 @@ func (c *commander) recover(r recoveryRun) error {
 	l.flagIf("temperature", j.Temperature, 1.0).flag("tokens", j.Tokens).flag("seq-len", j.SeqLen).flag("batch-tokens", j.BatchTokens)
 	l.flag("rate", j.Rate).flagIf("warmup", j.Warmup, recovery.DefaultWarmup).flagIf("weight-decay", j.WeightDecay, 0.0).flagIf("clip", j.Clip, recovery.DefaultClip)
 	l.flagIf("validation-tokens", j.Validation, 0).flagIf("init-tokens", j.InitTokens, recovery.DefaultInitTokens)
-	l.flagIf("seed", j.Seed, int64(0)).on("f32", j.Float32).flagIf("compute", j.Compute, "f32")
+	l.flagIf("seed", j.Seed, int64(0)).on("f32", j.Float32).on("f8", j.Float8).flagIf("compute", j.Compute, "f32")
 	c.step(recovery.RecordFile, l.path("out", r.dir))
 	return nil
 }
