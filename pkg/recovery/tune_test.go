@@ -77,7 +77,9 @@ func TestTuneGradients(t *testing.T) {
 	t.Run("plain", func(t *testing.T) { checkTuneGradients(t, model.Scales{}, func(model.TensorSpec) bool { return true }) })
 	// Embedding and final norm have scales and caps of a family between them and the rest.
 	scales := model.Scales{Embedding: 1.5, Scores: 0.2, Residual: 0.8, Logits: 0.7, ScoreCap: 5, LogitCap: 6}
-	t.Run("scaled", func(t *testing.T) { checkTuneGradients(t, scales, func(s model.TensorSpec) bool { return s.Layer < 0 }) })
+	t.Run("scaled", func(t *testing.T) {
+		checkTuneGradients(t, scales, func(s model.TensorSpec) bool { return s.Layer < 0 })
+	})
 }
 
 func checkTuneGradients(t *testing.T, scaled model.Scales, checked func(model.TensorSpec) bool) {
