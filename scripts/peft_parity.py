@@ -59,7 +59,7 @@ def main():
         tokenizer = transformers.AutoTokenizer.from_pretrained(plain)
         ids = torch.tensor(tokenizer(pathlib.Path(args.data).read_text(), verbose=False)["input_ids"])
         for i, directory in enumerate(args.adapter):
-            base = transformers.AutoModelForCausalLM.from_pretrained(plain, dtype=torch.float32)
+            base = transformers.AutoModelForCausalLM.from_pretrained(plain, dtype="auto").float()
             stored = load_file(pathlib.Path(directory) / "adapter_model.safetensors")
             model = PeftModel.from_pretrained(base, directory).eval()
             loaded = {k.replace(".default.", "."): v for k, v in model.state_dict().items() if "lora_" in k}

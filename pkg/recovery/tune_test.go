@@ -74,10 +74,20 @@ func openTrainer(t testing.TB, o TuneOptions) (*trainer, *tuneRun) {
 // directions, by differences of models whose weights are moved without rounding. What an index stands
 // for moves with the weight itself.
 func TestTuneGradients(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { checkTuneGradients(t, model.Scales{}, func(model.TensorSpec) bool { return true }) })
+	// Embedding and final norm have scales and caps of a family between them and the rest.
+	scales := model.Scales{Embedding: 1.5, Scores: 0.2, Residual: 0.8, Logits: 0.7, ScoreCap: 5, LogitCap: 6}
+	t.Run("scaled", func(t *testing.T) {
+		checkTuneGradients(t, scales, func(s model.TensorSpec) bool { return s.Layer < 0 })
+	})
+}
+
+func checkTuneGradients(t *testing.T, scaled model.Scales, checked func(model.TensorSpec) bool) {
 	b, pool := newBench(t), newPool(t, 2)
 	o := b.tuneOptions(t, pool)
 	o.Artifact = b.quantized(t, quantize.Options{Bits: 2})
 	tr, r := openTrainer(t, o)
+	tr.base.Config.Scales = scaled
 	if _, err := tr.gradients(); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +133,7 @@ func TestTuneGradients(t *testing.T) {
 	kinds := map[model.Role]int{}
 	for _, x := range r.stored.tensors {
 		kinds[x.Spec.Role]++
-		if kinds[x.Spec.Role] > 9 && x.Spec.Layer > 0 {
+		if kinds[x.Spec.Role] > 9 && x.Spec.Layer > 0 || !checked(x.Spec) {
 			continue // a layer of projections, and of norms
 		}
 		name, grads := x.Spec.Name, x.grads
