@@ -45,11 +45,11 @@ ROOT = HERE.parent.parent
 # Title, and settings; the words of afmq are explained at quantize_afmq.
 TOOLS = {
     "afmq": ("afmq", "2 2.5 3 3.5 4 4.5"),
-    "ggml": ("llama.cpp, importance matrix", "IQ2_XXS IQ2_XS IQ2_S Q2_K IQ3_XXS IQ3_S Q3_K IQ4_XS Q4_K Q5_K"),
-    "gptqmodel": ("GPTQModel", "2/64 2/32 3/64 3/32 4/64 4/32"),
+    "ggml": ("llama.cpp, importance matrix", "IQ2_XXS IQ2_S Q2_K IQ3_XXS IQ3_S Q3_K IQ4_XS Q4_K"),
+    "gptqmodel": ("GPTQModel", "2/32 3/64 3/32 4/64 4/32"),
     "autoround": ("AutoRound", "2/32 3/32 4/32"),
-    "coreai_opt": ("coreai-opt", "2 mix2.5 3 mix3.5 4"),
-    "mlx": ("MLX", "2/64 2/32 3/64 3/32 4/64"),
+    "coreai_opt": ("coreai-opt", "2 3 4"),
+    "mlx": ("MLX", "2/64 3/64 4/64"),
     "rounding": ("round to nearest", "2/64 3/64 4/64"),
 }
 

@@ -36,8 +36,12 @@ def curve(rows):
 def at(points, x):
     """Returns the divergence at x bits per weight, by a straight line between the logarithms of two points.
 
-    None outside of the points.
+    The first and the last count for sizes that are 0.01 bits beyond them; further out it is None.
     """
+    if points and -0.01 <= x - points[0][0] < 0:
+        return points[0][1]
+    if points and 0 < x - points[-1][0] <= 0.01:
+        return points[-1][1]
     for (x0, y0), (x1, y1) in zip(points, points[1:]):
         if x0 <= x <= x1:
             part = (x - x0) / (x1 - x0)

@@ -7,7 +7,7 @@ import math
 from html import escape
 
 WIDTH, HEIGHT = 640, 430
-LEFT, RIGHT, TOP, BOTTOM = 62, 150, 16, 46
+LEFT, RIGHT, TOP, BOTTOM = 74, 150, 16, 46
 GRAY = "#808080"
 INK = ["#d1442f", "#3d85c8", "#2e9a62", "#a06cd5", "#c98a1b", "#2aa3a3", "#b0568a", "#8a8a8a"]
 MARKS = {

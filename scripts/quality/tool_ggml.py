@@ -59,4 +59,4 @@ def quantize(job):
     return weights, bits
 
 
-serve(quantize, version=f"llama.cpp of {bench.SDIST.replace('==', ' ')}")
+serve(quantize, version=bench.SDIST.replace("==", " "))
