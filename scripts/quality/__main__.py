@@ -100,7 +100,7 @@ class Comparison:
             shutil.rmtree(kept.parent)
         kept.parent.mkdir(exist_ok=True)
         kept.write_text(now)
-        self.pythons = dict(p.split("=", 1) for p in args.python)
+        self.pythons = {tool: os.path.abspath(path) for tool, path in (p.split("=", 1) for p in args.python)}
         self.others = None
 
     def rows(self):
@@ -147,8 +147,8 @@ class Comparison:
         for directory in (answers, common):
             directory.mkdir(exist_ok=True)
         command = [self.pythons.get(tool, sys.executable), HERE / f"tool_{tool}.py", self.args.model, self.calib, self.args.ctx, common, answers, *settings]
-        with open(self.work / f"{tool}.log", "a") as log:
-            subprocess.run([str(c) for c in command], stdout=log, stderr=log, env=os.environ | {"TQDM_DISABLE": "1"})
+        with open(self.work / f"{tool}.log", "a") as log:  # GPTQModel writes logs to its working directory, too
+            subprocess.run([str(c) for c in command], cwd=self.work, stdout=log, stderr=log, env=os.environ | {"TQDM_DISABLE": "1"})
         for setting in settings:
             file = answers / (setting.replace("/", "-") + ".safetensors")
             if not file.exists():
