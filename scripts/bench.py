@@ -47,7 +47,7 @@ def llama_source(work):
     """Returns the source of llama.cpp, downloaded to work unless it is there."""
     found = list(work.glob("llama_cpp_python-*.tar.gz"))
     if not found:
-        call(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", SDIST, "-d", work)
+        call(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", SDIST.split("==")[0], SDIST, "-d", work)
         found = list(work.glob("llama_cpp_python-*.tar.gz"))
     source = work / found[0].name.removesuffix(".tar.gz") / "vendor" / "llama.cpp"
     if not source.exists():
