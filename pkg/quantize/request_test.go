@@ -35,6 +35,10 @@ func wantChoice(t *testing.T, dir string, want artifact.ChoiceRecord) {
 			t.Fatal(err)
 		}
 	}
+	// The model card has the command, which is another one.
+	if err := os.Remove(filepath.Join(dir, artifact.CardFile)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A request gives the bytes of scoring, planning and quantizing separately, but for what the

@@ -21,7 +21,7 @@ import (
 type Result struct {
 	BPW            artifact.BitsPerWeight  `json:"bpw"`             //
 	Bytes          int64                   `json:"bytes"`           // of model.safetensors
-	DirectoryBytes int64                   `json:"directory_bytes"` // of all files
+	DirectoryBytes int64                   `json:"directory_bytes"` // of all files but the model card
 	SourceBytes    int64                   `json:"source_bytes"`    // of the checkpoint's safetensors files
 	Ledger         artifact.Ledger         `json:"ledger"`          // adds up to Bytes
 	ContentHash    string                  `json:"content_hash"`    // hex; see artifact.ContentHash
