@@ -76,7 +76,7 @@ func sum(v []int) (n int) {
 func TestRanksByLoss(t *testing.T) {
 	b := newBench(t)
 	o := b.options(t)
-	o.Ranks, o.InitTokens = []int{4}, 1024
+	o.Ranks, o.InitTokens = []int{4}, 512
 	equal := mustRun(t, newPool(t, 2), o)
 	o.RankAllocation, o.Out = RanksByLoss, filepath.Join(t.TempDir(), "out")
 	r := mustRun(t, newPool(t, 1), o)
