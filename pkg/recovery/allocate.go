@@ -135,7 +135,8 @@ func (t *trainer) savedRanks() ([][]int, error) {
 	defer f.Close()
 	var state trainingState
 	if err := json.Unmarshal([]byte(f.Metadata()[stateKey]), &state); err != nil {
-		return nil, fault.Inputf(path, "its metadata cannot be read: %v", err)
+		return nil, fault.Inputf(path, "its metadata cannot be read: %v", err).
+			WithHint("--restart discards the state of the interrupted run")
 	}
 	sound := len(state.Ranks) == len(t.adapters)
 	for i := 0; sound && i < len(t.adapters); i++ {

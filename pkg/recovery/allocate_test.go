@@ -1,11 +1,13 @@
 package recovery
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -100,6 +102,26 @@ func TestRanksByLoss(t *testing.T) {
 	uniform.RankAllocation = RanksUniform
 	_, err := runOn(bg, pool, uniform)
 	wantFault(t, err, fault.Input, "--rank-allocation")
+	// A damaged state is refused, and stays for who can mend it.
+	state := filepath.Join(filepath.Dir(c.Out), ".out.afmq", "state", stateFile)
+	saved, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := bytes.Replace(saved, []byte(`\"ranks\":[[`), []byte(`\"ranks\":[[0`), 1)
+	if err := os.WriteFile(state, damaged[:len(saved)], 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err = runOn(bg, pool, c)
+	if fault.KindOf(err) != fault.Input {
+		t.Errorf("a damaged state: %v", err)
+	}
+	if _, err := os.Stat(state); err != nil {
+		t.Fatalf("the damaged state is gone: %v", err)
+	}
+	if err := os.WriteFile(state, saved, 0o666); err != nil {
+		t.Fatal(err)
+	}
 	if again := mustRun(t, pool, c); again.ResumedSteps == 0 {
 		t.Error("the interrupted run began anew")
 	}

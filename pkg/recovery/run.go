@@ -72,7 +72,8 @@ func (r *run) start(ctx context.Context) (t *trainer, resumed bool, err error) {
 	if opts.RankAllocation == RanksByLoss {
 		ranks, err := r.allocate(ctx, t)
 		if err != nil {
-			return nil, false, dir.End(err)
+			dir.Keep() // as of restore
+			return nil, false, err
 		}
 		r.setRanks(ranks)
 		t = newTrainer(r.pool.WithContext(ctx), opts, r.data, r.base, r.teacher, r.students)
