@@ -13,6 +13,7 @@ import (
 
 	"afmq/internal/infile"
 	"afmq/internal/units"
+	"afmq/pkg/model"
 )
 
 // CardFile is the model card that is written beside an artifact: Markdown with front matter, as the Hugging
@@ -31,19 +32,11 @@ type CardSource struct {
 	LicenseLink string
 }
 
-// hubSnapshot is the path of a snapshot in the cache of the Hugging Face Hub.
-var hubSnapshot = regexp.MustCompile(`(?:^|/)models--([A-Za-z0-9][\w.-]*?)--([A-Za-z0-9][\w.-]*)/snapshots/[^/]+$`)
-
 // CheckpointCard returns what the directory of a checkpoint says: its name, if it is a snapshot in the cache
 // of the Hugging Face Hub, and the license in its model card.
 func CheckpointCard(dir string) CardSource {
 	c := ArtifactCard(dir)
-	c.BaseModel = ""
-	if path, err := filepath.Abs(dir); err == nil {
-		if m := hubSnapshot.FindStringSubmatch(filepath.ToSlash(path)); m != nil {
-			c.BaseModel = m[1] + "/" + m[2]
-		}
-	}
+	c.BaseModel = model.HubRepository(dir)
 	return c
 }
 

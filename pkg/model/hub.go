@@ -72,6 +72,23 @@ func HubSnapshot(id string) (string, error) {
 		WithHint("no command of afmq downloads a model; `%s` does", HubDownload(id))
 }
 
+// hubSnapshot is the path of a snapshot as [HubSnapshot] returns it.
+var hubSnapshot = regexp.MustCompile(`(?:^|/)models--([A-Za-z0-9][\w.-]*?)--([A-Za-z0-9][\w.-]*)/snapshots/[^/]+$`)
+
+// HubRepository returns the name, owner/name, of the model whose snapshot in a cache of the Hugging Face
+// Hub is the directory dir; "" if it is none.
+func HubRepository(dir string) string {
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return ""
+	}
+	m := hubSnapshot.FindStringSubmatch(filepath.ToSlash(path))
+	if m == nil {
+		return ""
+	}
+	return m[1] + "/" + m[2]
+}
+
 // HubDownload returns the command of huggingface_hub that downloads a model to its cache; "" if id is
 // not a model's name on the Hub.
 func HubDownload(id string) string {

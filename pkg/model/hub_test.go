@@ -28,7 +28,7 @@ func TestHubSnapshot(t *testing.T) {
 		}
 	}
 	for id, want := range map[string]string{"Org/My-Model.1": commit, "Org/My-Model.1@main": commit, "Org/My-Model.1@pr/1": other, "Org/My-Model.1@" + other: other} {
-		if dir, err := HubSnapshot(id); err != nil || dir != filepath.Join(root, "snapshots", want) {
+		if dir, err := HubSnapshot(id); err != nil || dir != filepath.Join(root, "snapshots", want) || HubRepository(dir) != "Org/My-Model.1" {
 			t.Errorf("%s: %s, %v", id, dir, err)
 		}
 	}
